@@ -1,0 +1,1 @@
+"""Who is healthy, and in which order to ask? Imports nothing of `deployments`."""

@@ -1,0 +1,318 @@
+"""All circuits and what is known of each target; what an ingress sees of them; the plan of a request.
+
+Two halves that meet in the *sight*, the flat dict that the actor pushes and every ingress keeps:
+
+- `Board` is the actor's side. It owns the breakers, takes messages, counts, and remembers.
+- `plan` is the ingress's side: a pure function from a model's row and the last sight to candidates.
+
+No clock, no I/O. Instants leave this module only as remaining seconds, because no two processes
+share a monotonic clock and a wall clock may step.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from actors.breaker import (
+    Ask,
+    Breaker,
+    Isolate,
+    Lease,
+    Message,
+    Mode,
+    Policy,
+    Recover,
+    Release,
+    Report,
+    Reset,
+    Restore,
+    State,
+    Step,
+    Tick,
+    step,
+)
+from actors.outcome import Verdict
+
+COMMANDS: Mapping[str, Callable[[], Message]] = {
+    "isolate": Isolate,
+    "restore": Restore,
+    "recover": Recover,
+    "reset": Reset,
+}
+
+
+def target_of(provider: str, model: str) -> str:
+    """A target's name: `provider/upstream-model`. A provider's name has no slash."""
+    return f"{provider}/{model}"
+
+
+def provider_of(target: str) -> str:
+    return target.partition("/")[0]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a target has done since its last reset. Latencies are milliseconds of whole answers."""
+
+    ok: int = 0
+    failed: int = 0
+    neutral: int = 0
+    ms: float = 0.0
+    late: int = 0
+    probes: int = 0
+    last_error: dict[str, Any] | None = None
+
+    @property
+    def requests(self) -> int:
+        return self.ok + self.failed
+
+
+@dataclass(slots=True)
+class Board:
+    """Every target's circuit under one policy. `version` counts the changes that an ingress must see."""
+
+    policy: Policy
+    breakers: dict[str, Breaker] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    version: int = 0
+
+    def expect(self, targets: Iterable[str]) -> None:
+        """Know these targets. Targets that are known already keep their state."""
+        for target in targets:
+            if target not in self.breakers:
+                self.breakers[target] = Breaker()
+                self.tallies[target] = Tally()
+                self.version += 1
+
+    def ask(self, now: float, target: str, name: str) -> dict[str, Any] | None:
+        """A permit to probe `target`, or None. The same name gets the same answer."""
+        if target not in self.breakers:
+            return None
+        taken = self._take(now, target, Ask(name))
+        if taken.granted is None:
+            return None
+        return {"target": target, "epoch": taken.breaker.epoch, "lease": taken.granted.name}
+
+    def release(self, now: float, target: str, lease: str, jitter: float = 0.0) -> None:
+        """Give back a permit that was not used."""
+        if target in self.breakers:
+            self._take(now, target, Release(lease), jitter)
+
+    def report(self, now: float, item: Mapping[str, Any], jitter: float = 0.0) -> None:
+        """Take one report: `{target, epoch, verdict, kind, count, ms, lease?, retry_after?, whole?, ...}`.
+
+        `count` equal reports may come as one; `ms` is then their sum. An unknown target is ignored.
+        """
+        target = item["target"]
+        if target not in self.breakers:
+            return
+        message = Report(
+            epoch=item["epoch"],
+            verdict=Verdict(item["verdict"]),
+            lease=item.get("lease"),
+            retry_after=item.get("retry_after"),
+            whole=item.get("whole", False),
+        )
+        tally, late = self.tallies[target], False
+        for _ in range(item.get("count", 1)):
+            late = self._take(now, target, message, jitter).late
+            tally.late += late
+        self._count(tally, message.verdict, item)
+
+    def _count(self, tally: Tally, verdict: Verdict, item: Mapping[str, Any]) -> None:
+        count = item.get("count", 1)
+        if verdict is Verdict.OK:
+            tally.ok += count
+            tally.ms += item.get("ms", 0.0)
+        elif verdict is Verdict.NEUTRAL:
+            tally.neutral += count
+        elif verdict is not Verdict.STARTED:
+            tally.failed += count
+            keep = ("kind", "status", "code", "message", "at")
+            tally.last_error = {key: item[key] for key in keep if item.get(key) is not None}
+        if item.get("lease") and verdict is not Verdict.STARTED:
+            tally.probes += 1
+
+    def command(self, now: float, verb: str, provider: str) -> int:
+        """Isolate, restore, recover or reset every target of a provider; how many it has."""
+        targets = [t for t in self.breakers if provider_of(t) == provider]
+        for target in targets:
+            self._take(now, target, COMMANDS[verb]())
+            if verb == "reset":
+                self.tallies[target] = Tally()
+        return len(targets)
+
+    def tick(self, now: float, jitter: float = 0.0) -> None:
+        """Let leases end whose time is over."""
+        for target, breaker in self.breakers.items():
+            if breaker.leases:
+                self._take(now, target, Tick(), jitter)
+
+    def sight(self, now: float) -> dict[str, dict[str, Any]]:
+        """What an ingress needs of each target; `retry_in` is seconds from now."""
+        return {
+            target: {
+                "state": b.state.value,
+                "mode": b.mode.value,
+                "epoch": b.epoch,
+                "retry_in": max(0.0, b.open_until - now) if b.state is State.OPEN else 0.0,
+                "probing": b.probing(now),
+            }
+            for target, b in self.breakers.items()
+        }
+
+    def health(self, now: float) -> dict[str, dict[str, Any]]:
+        """Everything that is known of each target, for people and for the facade."""
+        return {target: self._health(now, target) for target in self.breakers}
+
+    def _health(self, now: float, target: str) -> dict[str, Any]:
+        b, t = self.breakers[target], self.tallies[target]
+        return {
+            "state": b.state.value,
+            "isolated": b.mode is Mode.ISOLATED,
+            "reason": b.reason,
+            "epoch": b.epoch,
+            "since_seconds": round(now - b.since, 3),
+            "retry_in_seconds": round(max(0.0, b.open_until - now), 3) if b.state is State.OPEN else 0.0,
+            "consecutive_failures": max(b.start_run, b.stream_run),
+            "requests": t.requests,
+            "ok": t.ok,
+            "failed": t.failed,
+            "neutral": t.neutral,
+            "probes": t.probes,
+            "late_reports": t.late,
+            "ms": t.ms,
+            "last_error": t.last_error,
+        }
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """State that must outlive the process: JSON, instants as remaining seconds.
+
+        Runs and tallies are left out: a run refills in three calls, and a tally decides nothing.
+        """
+        return {target: _remaining(b, now) for target, b in self.breakers.items()}
+
+    def restore(self, now: float, snapshot: Mapping[str, Mapping[str, Any]], elapsed: float) -> None:
+        """Take over a snapshot that is `elapsed` wall seconds old. Raises on one that it can't read.
+
+        Elapsed time shortens an open time but never a lease: a wall clock may have stepped, and a
+        probe set free too early would be a second one.
+        """
+        elapsed = max(0.0, elapsed)
+        restored = {t: _revived(data, now, elapsed, self.policy) for t, data in snapshot.items()}
+        for target, breaker in restored.items():
+            self.expect([target])
+            self.breakers[target] = breaker
+        self.version += 1
+
+    def _take(self, now: float, target: str, message: Message, jitter: float = 0.0) -> Step:
+        before = self.breakers[target]
+        taken = step(before, now, message, self.policy, jitter)
+        self.breakers[target] = taken.breaker
+        if _seen(before) != _seen(taken.breaker):
+            self.version += 1
+        return taken
+
+
+def _seen(b: Breaker) -> tuple[object, ...]:
+    return (b.epoch, b.open_until, b.leases, b.ghosts)
+
+
+def _remaining(b: Breaker, now: float) -> dict[str, Any]:
+    data = asdict(b)
+    for key in ("start_run", "stream_run"):
+        del data[key]
+    data["open_until"] = max(0.0, b.open_until - now)
+    data["since"] = now - b.since
+    # A probe that is out belongs to the process that granted it: here it can only be a ghost.
+    data["ghosts"] = [{"name": x.name, "until": x.until - now} for x in (*b.leases, *b.ghosts)]
+    del data["leases"]
+    return data
+
+
+def _revived(data: Mapping[str, Any], now: float, elapsed: float, policy: Policy) -> Breaker:
+    longest = max(policy.recovery_cap, policy.recovery_timeout, policy.throttle_max, policy.misconfigured_cap)
+    left = min(float(data["open_until"]) - elapsed, longest * (1 + policy.jitter))
+    ghosts = tuple(Lease(str(g["name"]), now + float(g["until"])) for g in data["ghosts"])
+    breaker = Breaker(
+        **{
+            **data,
+            "state": State(data["state"]),
+            "mode": Mode(data["mode"]),
+            "open_until": now + max(0.0, left),
+            "since": now - float(data["since"]) - elapsed,
+            "ghosts": ghosts,
+        }
+    )
+    return replace(breaker, epoch=breaker.epoch + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One target as an ingress last saw it; `open_until` is on the ingress's own clock."""
+
+    state: State
+    mode: Mode
+    epoch: int
+    open_until: float
+    probing: bool
+
+
+UNSEEN = Seen(State.CLOSED, Mode.AUTO, 0, 0.0, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    target: str
+    epoch: int
+    probe: bool = False  # needs a permit before it is called
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    target: str
+    why: str
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def retry_in(self) -> float | None:
+        """Seconds until the first of the skipped may be asked again."""
+        return min((s.retry_in for s in self.skipped if s.retry_in is not None), default=None)
+
+
+def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Seen]:
+    """A pushed sight on the receiver's own clock."""
+    return {
+        target: Seen(State(data["state"]), Mode(data["mode"]), data["epoch"], now + data["retry_in"], data["probing"])
+        for target, data in sight.items()
+    }
+
+
+def plan(row: Sequence[str], seen: Mapping[str, Seen], now: float) -> Plan:
+    """The row's usable targets in its own order, and why the others are left out.
+
+    A target whose open time is over is offered as a probe in the first place only: behind a healthy
+    one it would not be called, and its permit would be lost. A target nobody has seen counts as
+    healthy, so that a missing actor never stops an answer.
+    """
+    candidates: list[Candidate] = []
+    skipped: list[Skipped] = []
+    for target in row:
+        s = seen.get(target, UNSEEN)
+        if s.mode is Mode.ISOLATED:
+            skipped.append(Skipped(target, "isolated", None))
+        elif s.state is State.CLOSED:
+            candidates.append(Candidate(target, s.epoch))
+        elif s.state is State.OPEN and now < s.open_until:
+            skipped.append(Skipped(target, "open", s.open_until - now))
+        elif s.probing or candidates:
+            skipped.append(Skipped(target, "probing" if s.probing else "probe not due here", 1.0))
+        else:
+            candidates.append(Candidate(target, s.epoch, probe=True))
+    return Plan(tuple(candidates), tuple(skipped))

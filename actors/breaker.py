@@ -1,0 +1,332 @@
+"""The circuit of one target, as a pure reducer: `step(breaker, now, message) -> Step`.
+
+Theory of operation
+-------------------
+A *target* is one provider with one upstream model. Its circuit is CLOSED (calls pass), OPEN (none
+pass until `open_until`) or HALF_OPEN (one *probe* passes; its ending decides). An operator may
+*isolate* a target: no call passes, whatever its state, until it is restored.
+
+Calls through a closed circuit need no message: whoever calls has seen the circuit's *epoch* and
+reports with it. The epoch moves when state or mode moves, and on nothing else, so a report that
+began before a change is told apart by its number and decides nothing.
+
+A probe needs a *lease*, by name, granted here to one asker at a time and to the same name twice. A
+lease ends by its report, its release or its time limit. When the epoch moves, leases become
+*ghosts*: the call may still be out in the world, so a ghost counts as a probe in flight until it is
+reported or its time is over. That is what keeps "one probe at a time" true over operators' commands.
+
+Time, jitter and names come in as arguments: `now` is monotonic seconds, `jitter` in [0, 1).
+
+Transitions
+-----------
+from        on                                    to
+CLOSED      `failure_threshold` failures in a row  OPEN(failures), twice as long each time to a cap
+CLOSED      THROTTLED                              OPEN(throttled) for the provider's delay, clamped
+CLOSED      MISCONFIGURED                          OPEN(misconfigured), twice as long each time
+OPEN        THROTTLED of an earlier epoch          OPEN, never for shorter: a maximum
+OPEN        Ask at or after `open_until`           HALF_OPEN, with a lease
+HALF_OPEN   Ask, no probe in flight                HALF_OPEN, with a lease
+HALF_OPEN   OK of the lease                        CLOSED
+any         STARTED (first content came)           no change; CLOSED: clears the run before content
+HALF_OPEN   failure of the lease                   OPEN(failures)
+HALF_OPEN   THROTTLED, MISCONFIGURED of the lease  OPEN(that)
+HALF_OPEN   NEUTRAL of the lease, or Release       HALF_OPEN; the fifth: OPEN(inconclusive)
+HALF_OPEN   the lease's time is over               OPEN(lost)
+any         Isolate / Restore                      mode ISOLATED / AUTO, state as it was
+any         Recover / Reset                        HALF_OPEN / CLOSED, mode AUTO
+any         any report of another epoch            no change: late
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from actors.outcome import Verdict
+
+
+class State(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Mode(StrEnum):
+    AUTO = "auto"
+    ISOLATED = "isolated"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Durations are seconds."""
+
+    failure_threshold: int = 3
+    recovery_timeout: float = 60.0
+    recovery_cap: float = 120.0  # more doubling gains few spared probes and costs minutes of recovery
+    lease: float = 35.0  # must exceed every limit that ends a probe at the replica
+    throttle_min: float = 1.0
+    throttle_max: float = 300.0
+    throttle_default: float = 5.0  # no delay named: doubles with each strike ...
+    throttle_default_cap: float = 60.0  # ... up to this
+    misconfigured_hold: float = 300.0
+    misconfigured_cap: float = 3600.0
+    max_inconclusive: int = 5
+    jitter: float = 0.2  # share of an open time that may be added, never taken off
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    name: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    state: State = State.CLOSED
+    mode: Mode = Mode.AUTO
+    epoch: int = 0
+    since: float = 0.0  # when state or mode last changed
+    reason: str = ""
+    open_until: float = 0.0
+    start_run: int = 0  # failures in a row before the first content
+    stream_run: int = 0  # failures in a row after it
+    level: int = 0  # trips in a row, for doubling the open time
+    strikes: int = 0  # throttles in a row that named no delay
+    faults: int = 0  # misconfigurations in a row
+    inconclusive: int = 0
+    leases: tuple[Lease, ...] = ()
+    ghosts: tuple[Lease, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        return self.mode is Mode.AUTO and self.state is State.CLOSED
+
+    def probing(self, now: float) -> bool:
+        return any(lease.until > now for lease in (*self.leases, *self.ghosts))
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    name: str  # the same name gets the same answer
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    epoch: int
+    verdict: Verdict
+    lease: str | None = None
+    retry_after: float | None = None
+    whole: bool = False  # OK of a call without a stream: its start is as fresh as its end
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    lease: str
+
+
+@dataclass(frozen=True, slots=True)
+class Isolate:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Only time has passed: leases may have ended."""
+
+
+Message = Ask | Report | Release | Isolate | Restore | Recover | Reset | Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    breaker: Breaker
+    granted: Lease | None = None
+    late: bool = False
+
+
+def step(b: Breaker, now: float, message: Message, policy: Policy, jitter: float = 0.0) -> Step:
+    """Take one message. Everything that a message can do is done here; the argument is not changed."""
+    b = _expire(b, now, policy, jitter)
+    match message:
+        case Ask(name):
+            return _ask(b, now, name, policy)
+        case Report():
+            return _report(b, now, replace(message, retry_after=_sane(message.retry_after)), policy, jitter)
+        case Release(lease):
+            held = any(x.name == lease for x in b.leases)
+            b = _drop(b, lease)
+            return Step(_inconclusive(b, now, policy, jitter) if held else b)
+        case Isolate():
+            return Step(_moved(b, now, mode=Mode.ISOLATED))
+        case Restore():
+            return Step(_moved(b, now, mode=Mode.AUTO))
+        case Recover():
+            return Step(_moved(b, now, state=State.HALF_OPEN, mode=Mode.AUTO, reason="manual", inconclusive=0))
+        case Reset():
+            return Step(_closed(b, now))
+        case Tick():
+            return Step(b)
+
+
+def _ask(b: Breaker, now: float, name: str, policy: Policy) -> Step:
+    for lease in b.leases:
+        if lease.name == name:
+            return Step(b, granted=lease)
+    due = b.state is State.HALF_OPEN or (b.state is State.OPEN and now >= b.open_until)
+    if b.mode is not Mode.AUTO or not due or b.probing(now):
+        return Step(b)
+    if b.state is State.OPEN:
+        b = _moved(b, now, state=State.HALF_OPEN, inconclusive=0)
+    lease = Lease(name, now + policy.lease)
+    return Step(replace(b, leases=(*b.leases, lease)), granted=lease)
+
+
+def _report(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Step:
+    held = r.lease is not None and any(x.name == r.lease for x in b.leases)
+    if r.lease is not None and r.verdict is not Verdict.STARTED:
+        b = _drop(b, r.lease)
+    current = r.epoch == b.epoch and b.mode is Mode.AUTO
+    if current and b.state is State.CLOSED:
+        return Step(_counted(b, now, r, policy, jitter))
+    if current and b.state is State.HALF_OPEN and held:
+        return Step(_probed(b, now, r, policy, jitter))
+    if b.state is State.OPEN and r.verdict is Verdict.THROTTLED and r.retry_after is not None:
+        hold = _clamp(r.retry_after, policy.throttle_min, policy.throttle_max)
+        return Step(replace(b, open_until=max(b.open_until, now + hold)), late=True)
+    return Step(b, late=True)
+
+
+def _counted(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Breaker:
+    """A report through a closed circuit."""
+    match r.verdict:
+        case Verdict.OK:
+            # A stream's end says nothing of the way in: it connected long ago.
+            start_run = 0 if r.whole else b.start_run
+            return replace(b, start_run=start_run, stream_run=0, strikes=0, faults=0)
+        case Verdict.STARTED:
+            return replace(b, start_run=0)
+        case Verdict.FAILED_START:
+            b = replace(b, start_run=b.start_run + 1)
+        case Verdict.FAILED_STREAM:
+            b = replace(b, stream_run=b.stream_run + 1)
+        case Verdict.THROTTLED:
+            return _throttled(b, now, r, policy, jitter)
+        case Verdict.MISCONFIGURED:
+            return _misconfigured(b, now, policy)
+        case Verdict.NEUTRAL:
+            return b
+    if max(b.start_run, b.stream_run) < policy.failure_threshold:
+        return b
+    return _tripped(b, now, policy, jitter)
+
+
+def _probed(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Breaker:
+    """The report of the one probe in flight."""
+    match r.verdict:
+        case Verdict.OK:
+            return _closed(b, now)
+        case Verdict.FAILED_START | Verdict.FAILED_STREAM:
+            return _tripped(b, now, policy, jitter)
+        case Verdict.THROTTLED:
+            return _throttled(b, now, r, policy, jitter)
+        case Verdict.MISCONFIGURED:
+            return _misconfigured(b, now, policy)
+        case Verdict.NEUTRAL:
+            return _inconclusive(b, now, policy, jitter)
+        case Verdict.STARTED:
+            return b
+
+
+def _tripped(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
+    level = b.level + 1
+    cap = max(policy.recovery_cap, policy.recovery_timeout)
+    hold = min(policy.recovery_timeout * 2.0 ** min(level - 1, 30), cap)
+    return replace(_opened(b, now, hold * (1 + policy.jitter * jitter), "failures"), level=level)
+
+
+def _throttled(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Breaker:
+    if r.retry_after is not None:
+        hold = _clamp(r.retry_after, policy.throttle_min, policy.throttle_max)
+        return _opened(b, now, hold, "throttled")
+    hold = min(policy.throttle_default * 2.0 ** min(b.strikes, 30), policy.throttle_default_cap)
+    opened = _opened(b, now, hold * (1 + policy.jitter * jitter), "throttled")
+    return replace(opened, strikes=b.strikes + 1)
+
+
+def _misconfigured(b: Breaker, now: float, policy: Policy) -> Breaker:
+    hold = min(policy.misconfigured_hold * 2.0 ** min(b.faults, 30), policy.misconfigured_cap)
+    return replace(_opened(b, now, hold, "misconfigured"), faults=b.faults + 1)
+
+
+def _inconclusive(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
+    tries = b.inconclusive + 1
+    if tries < policy.max_inconclusive:
+        return replace(b, inconclusive=tries)
+    return _opened(b, now, policy.recovery_timeout * (1 + policy.jitter * jitter), "inconclusive")
+
+
+def _expire(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
+    if any(x.until <= now for x in b.ghosts):
+        b = replace(b, ghosts=tuple(x for x in b.ghosts if x.until > now))
+    if not any(x.until <= now for x in b.leases):
+        return b
+    b = replace(b, leases=tuple(x for x in b.leases if x.until > now))
+    return _opened(b, now, policy.recovery_timeout * (1 + policy.jitter * jitter), "lost")
+
+
+def _opened(b: Breaker, now: float, hold: float, reason: str) -> Breaker:
+    return _moved(b, now, state=State.OPEN, reason=reason, open_until=now + hold)
+
+
+def _closed(b: Breaker, now: float) -> Breaker:
+    return _moved(
+        b,
+        now,
+        state=State.CLOSED,
+        mode=Mode.AUTO,
+        reason="",
+        open_until=0.0,
+        start_run=0,
+        stream_run=0,
+        level=0,
+        strikes=0,
+        faults=0,
+    )
+
+
+def _moved(b: Breaker, now: float, **changes: object) -> Breaker:
+    """The only place where the epoch moves: it moves with state or mode."""
+    after = replace(b, **changes)  # type: ignore[arg-type]
+    if after.state is b.state and after.mode is b.mode:
+        return after
+    return replace(after, epoch=b.epoch + 1, since=now, leases=(), ghosts=(*after.ghosts, *after.leases))
+
+
+def _drop(b: Breaker, name: str) -> Breaker:
+    return replace(
+        b,
+        leases=tuple(x for x in b.leases if x.name != name),
+        ghosts=tuple(x for x in b.ghosts if x.name != name),
+    )
+
+
+def _sane(delay: float | None) -> float | None:
+    """A delay that is no number, or negative, counts as absent."""
+    return delay if delay is not None and delay >= 0 else None
+
+
+def _clamp(value: float, low: float, high: float) -> float:
+    return max(low, min(high, value))

@@ -1,0 +1,226 @@
+"""BreakerActor: one board with a clock, an incarnation and a checkpoint. The only Ray code here.
+
+- One actor per application, named and detached: it outlives a redeploy with what it knows.
+- It runs on one event loop and never awaits between reading and writing the board: one writer.
+- A change that an ingress must see is checkpointed in the cluster's key-value store before it is
+  published, so a restarted actor lets nothing through that the last one held back.
+- Each start claims the next *incarnation* number, exactly once over the whole cluster. Ray may run
+  two actors of one name when a node is cut off; the older finds the newer's claim and exits.
+
+It must not call a provider, and it must not be asked on the way of a healthy request.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.experimental import internal_kv
+
+from actors.board import COMMANDS, Board
+from actors.breaker import Policy
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "breakwater"
+PATROL_SECONDS = 1.0  # how often leases are ended and a successor is looked for
+POLL_SECONDS = (30.0, 60.0)  # a parked poll's time limit, drawn at random against a herd
+
+
+def code_fingerprint() -> str:
+    """A hash of the breaker's own source: a running actor with another one is stale."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Vault:
+    """The actor's keys in the cluster's key-value store: claims of incarnations and checkpoints."""
+
+    def __init__(self, app: str):
+        self._prefix = f"{NAMESPACE}/{app}"
+
+    def claim(self) -> int:
+        """Take the next incarnation number. Put-if-absent: of many claimants one gets it."""
+        n = 1 + max(self._numbers("inc"), default=0)
+        while internal_kv._internal_kv_put(self._key("inc", n), b"1", overwrite=False):
+            n += 1
+        for old in self._numbers("inc"):
+            if old < n - 2:
+                internal_kv._internal_kv_del(self._key("inc", old))
+                internal_kv._internal_kv_del(self._key("checkpoint", old))
+        return n
+
+    def succeeded(self, n: int) -> bool:
+        """Has a later incarnation been claimed?"""
+        return bool(internal_kv._internal_kv_exists(self._key("inc", n + 1)))
+
+    def save(self, n: int, board: Mapping[str, Any]) -> None:
+        data = {"schema": 1, "wall": time.time(), "board": board}
+        internal_kv._internal_kv_put(self._key("checkpoint", n), json.dumps(data).encode())
+
+    def load(self, n: int) -> dict[str, Any] | None:
+        """The newest checkpoint of an earlier incarnation; None if there is none."""
+        for earlier in sorted((x for x in self._numbers("checkpoint") if x < n), reverse=True):
+            data: dict[str, Any] = json.loads(internal_kv._internal_kv_get(self._key("checkpoint", earlier)))
+            return data
+        return None
+
+    def _key(self, kind: str, n: int) -> bytes:
+        return f"{self._prefix}/{kind}/{n:08d}".encode()
+
+    def _numbers(self, kind: str) -> list[int]:
+        keys = internal_kv._internal_kv_list(f"{self._prefix}/{kind}/".encode())
+        return [int(key.rsplit(b"/", 1)[1]) for key in keys]
+
+
+class BreakerActor:
+    """All methods are idempotent: a call that is sent twice does what it does once."""
+
+    def __init__(self, app: str, config: Mapping[str, Any]):
+        self._vault = Vault(app)
+        self._incarnation = self._vault.claim()
+        self._code = code_fingerprint()
+        self._board = Board(Policy())
+        self._acked: dict[str, int] = {}  # ingress replica -> highest report number taken
+        self._changed = asyncio.Event()
+        self._saved = -1
+        self._configure(config)
+        self._restore()
+        self._publish()
+        self._patrol: asyncio.Task[None] | None = None
+
+    def _configure(self, config: Mapping[str, Any]) -> None:
+        self._board.policy = Policy(**config["policy"])
+        self._board.expect(config["targets"])
+
+    def _restore(self) -> None:
+        try:
+            found = self._vault.load(self._incarnation)
+            if found is not None and found["schema"] == 1:
+                self._board.restore(time.monotonic(), found["board"], time.time() - found["wall"])
+        except Exception:
+            # A start without memory beats a crash loop over a checkpoint that nobody can read.
+            log.exception("breaker checkpoint unreadable: starting with all circuits closed")
+
+    async def hello(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Take the application's policy and targets; who I am."""
+        self._configure(config)
+        self._publish()
+        if self._patrol is None:
+            self._patrol = asyncio.create_task(self._watch_over())
+        return {"code": self._code, "incarnation": self._incarnation}
+
+    async def watch(self, seen: tuple[int, int] | None) -> dict[str, Any]:
+        """The sight as soon as it is newer than `seen`, at the latest after the poll's time limit."""
+        limit = random.uniform(*POLL_SECONDS)
+        deadline = time.monotonic() + limit
+        while seen is not None and tuple(seen) == self._version():
+            left = deadline - time.monotonic()
+            try:
+                async with asyncio.timeout(max(0.0, left)):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+        return {"version": self._version(), "targets": self._board.sight(time.monotonic())}
+
+    async def ask(self, target: str, name: str) -> dict[str, Any] | None:
+        """A permit to probe a target, or None."""
+        if self._vault.succeeded(self._incarnation):
+            self._retire()
+        permit = self._board.ask(time.monotonic(), target, name)
+        self._publish()
+        return permit and {**permit, "incarnation": self._incarnation}
+
+    async def release(self, target: str, lease: str) -> None:
+        """Give back a permit that was not used."""
+        self._board.release(time.monotonic(), target, lease, random.random())
+        self._publish()
+
+    async def report(self, replica: str, number: int, items: list[dict[str, Any]]) -> int:
+        """Take a batch of reports in order. A batch whose number was taken already is not taken twice."""
+        if number > self._acked.get(replica, 0):
+            self._acked[replica] = number
+            now = time.monotonic()
+            for item in items:
+                # A report of another incarnation is late by definition: no epoch is -1.
+                ours = item.get("incarnation") == self._incarnation
+                self._board.report(now, item if ours else {**item, "epoch": -1}, random.random())
+            self._publish()
+        return number
+
+    async def command(self, verb: str, provider: str) -> int:
+        """Isolate, restore, recover or reset a provider; how many targets that moved."""
+        if verb not in COMMANDS:
+            raise ValueError(f"no such command: {verb}")
+        moved = self._board.command(time.monotonic(), verb, provider)
+        self._publish()
+        return moved
+
+    async def health(self) -> dict[str, Any]:
+        return {"incarnation": self._incarnation, "targets": self._board.health(time.monotonic())}
+
+    def _version(self) -> tuple[int, int]:
+        return (self._incarnation, self._board.version)
+
+    def _publish(self) -> None:
+        if self._saved == self._board.version:
+            return
+        self._vault.save(self._incarnation, self._board.snapshot(time.monotonic()))
+        self._saved = self._board.version
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _watch_over(self) -> None:
+        while True:
+            await asyncio.sleep(PATROL_SECONDS)
+            if self._vault.succeeded(self._incarnation):
+                self._retire()
+            self._board.tick(time.monotonic(), random.random())
+            self._publish()
+
+    def _retire(self) -> None:
+        log.warning("incarnation %d has a successor: exiting", self._incarnation)
+        os._exit(0)  # Ray's own exit_actor works only inside a method call
+
+
+async def summon(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:
+    """The application's breaker actor, created if there is none.
+
+    With `newest`, an actor that runs other code than ours is ended and replaced: only a replica that
+    has just started may say so, because Serve starts replicas of the newest version only. The new
+    actor takes over the checkpoint.
+    """
+    while True:
+        actor = (
+            _actor_class()
+            .options(
+                name=f"{app}-breaker",
+                namespace=NAMESPACE,
+                lifetime="detached",
+                get_if_exists=True,
+                max_restarts=-1,
+                max_task_retries=0,
+                num_cpus=0,
+                max_concurrency=10_000,
+            )
+            .remote(app, config)
+        )
+        who = await actor.hello.remote(config)
+        if not newest or who["code"] == code_fingerprint():
+            return actor
+        log.info("breaker actor runs other code: replacing it")
+        ray.kill(actor, no_restart=True)
+        await asyncio.sleep(0.05)  # the name is freed a moment after the kill
+
+
+def _actor_class() -> Any:
+    return ray.remote(BreakerActor)

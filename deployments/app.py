@@ -1,0 +1,62 @@
+"""build_app: the only file that says `serve.deployment` or `.bind`.
+
+Every configured provider gets a deployment, so that an override by its name in serve_config.yaml
+always holds; one that is left out starts without replicas.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve import Application, Deployment
+
+from deployments.config import INGRESS, Tier, parse, resolve
+from deployments.ingress import Ingress
+from deployments.replica import ProviderReplica
+
+# Waiting for a network takes a tenth of a core; five tiers must fit beside each other on one core.
+_REMOTE: Mapping[str, Any] = {
+    "ray_actor_options": {"num_cpus": 0.1},
+    "max_ongoing_requests": 128,
+    "max_queued_requests": 512,
+    "autoscaling_config": {"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 32},
+    "graceful_shutdown_timeout_s": 120,
+}
+# Two sequences at a time on one thread: what does not fit waits in the replica, and soon in the queue.
+_LOCAL: Mapping[str, Any] = {
+    **_REMOTE,
+    "ray_actor_options": {"num_cpus": 0.5, "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "passive"}}},
+    "max_ongoing_requests": 16,
+    "max_queued_requests": 64,
+    "autoscaling_config": {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2},
+}
+_INGRESS: Mapping[str, Any] = {
+    **_REMOTE,
+    "max_ongoing_requests": 1024,
+    "max_queued_requests": 4096,
+    "autoscaling_config": {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 256},
+}
+
+
+def build_app(args: dict[str, Any]) -> Application:
+    """The application that serve_config.yaml describes under `args`. Raises ConfigError."""
+    config = parse(args)
+    layout = resolve(config)
+    providers = {tier.name: _provider(tier, args) for tier in layout.tiers}
+    tunables = {"breaker": config.breaker.model_dump(), "timeouts": config.timeouts.model_dump()}
+    ingress = _deployment(serve.ingress()(Ingress), name=INGRESS, user_config=tunables, **_INGRESS)
+    # Thresholds and timeouts travel as user_config alone: changing them restarts no replica.
+    fixed = {key: value for key, value in args.items() if key not in tunables}
+    return ingress.bind(fixed, providers)
+
+
+def _provider(tier: Tier, args: Mapping[str, Any]) -> Application:
+    options = {**(_LOCAL if tier.kind == "local" else _REMOTE)}
+    if tier.left_out is not None:
+        options["autoscaling_config"] = {**options["autoscaling_config"], "min_replicas": 0, "initial_replicas": 0}
+    return _deployment(ProviderReplica, name=tier.name, **options).bind(tier.name, args, tier.left_out)
+
+
+def _deployment(cls: Any, **options: Any) -> Deployment:
+    deployment: Deployment = serve.deployment(**options)(cls)
+    return deployment

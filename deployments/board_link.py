@@ -1,0 +1,257 @@
+"""The ingress's end of the breaker actor: the last sight, permits, and reports on their way.
+
+No request waits for the actor, but for a probe's permit, and that for 50 ms at most. While the actor
+is away the last sight goes on to be used; a target that fails here in the meantime is left out by a
+circuit of our own on the same reducer, which may only take targets away, never add one.
+
+No Ray here: the actor is a function `call(method, *arguments)`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from actors.board import UNSEEN, Plan, Seen, plan, received
+from actors.breaker import Breaker, Policy, Report, State, step
+from actors.outcome import Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+ActorCall = Callable[..., Awaitable[Any]]
+
+ASK_SECONDS = 0.05
+FLUSH_SECONDS = 0.1
+LOCAL_HOLD_SECONDS = 10.0  # how long a target is left out on our own word alone
+BUFFER = 10_000  # reports kept while the actor is away
+_QUIET = (Verdict.OK, Verdict.STARTED, Verdict.NEUTRAL)
+
+
+class BoardLink:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[ActorCall]],
+        policy: Policy,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._connect = connect
+        self._clock = clock
+        self._actor: ActorCall | None = None
+        self._version: tuple[int, int] | None = None
+        self._seen: dict[str, Seen] = {}
+        self._local: dict[str, Breaker] = {}  # only targets that failed here lately
+        self._replica = secrets.token_hex(8)
+        self._number = 0
+        self._buffer: deque[dict[str, Any]] = deque()
+        self._mergeable: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._urgent = asyncio.Event()
+        self._asking = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.connected = asyncio.Event()
+        self.set_policy(policy)
+
+    def set_policy(self, policy: Policy) -> None:
+        self._policy = replace(policy, recovery_timeout=LOCAL_HOLD_SECONDS, recovery_cap=LOCAL_HOLD_SECONDS)
+
+    def start(self) -> bool:
+        """Begin to watch and to report; False if that has begun. Needs a running loop."""
+        if self._tasks:
+            return False
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._deliver())]
+        return True
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call the actor. Raises ConnectionError while it is away, and what the method raises."""
+        if self._actor is None:
+            raise ConnectionError("the breaker actor is away")
+        return await self._actor(method, *arguments)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # What a request asks.
+
+    @property
+    def incarnation(self) -> int:
+        return self._version[0] if self._version else 0
+
+    @property
+    def sight(self) -> Mapping[str, Seen]:
+        return self._seen
+
+    def plan(self, row: Sequence[str]) -> Plan:
+        now = self._clock()
+        return plan(row, self._limited(now) if self._local else self._seen, now)
+
+    def _limited(self, now: float) -> dict[str, Seen]:
+        seen = dict(self._seen)
+        for target, breaker in list(self._local.items()):
+            if breaker.state is State.CLOSED:
+                continue
+            if now >= breaker.open_until:
+                del self._local[target]
+            elif target not in seen or seen[target].state is State.CLOSED:
+                was = seen.get(target, UNSEEN)
+                seen[target] = replace(was, state=State.OPEN, open_until=breaker.open_until)
+        return seen
+
+    async def ask(self, target: str) -> dict[str, Any] | None:
+        """A permit to probe, or None: refused, too late, or somebody here is asking already."""
+        if self._asking or self._actor is None:
+            return None
+        self._asking = True
+        name = secrets.token_hex(8)
+        asked = asyncio.ensure_future(self._actor("ask", target, name))
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                permit: dict[str, Any] | None = await asyncio.shield(asked)
+                return permit
+        except asyncio.CancelledError:
+            self._give_back_late(asked, target, name)
+            raise
+        except Exception as error:
+            log.info("no permit for %s: %s", target, type(error).__name__)
+            self._give_back_late(asked, target, name)
+            return None
+        finally:
+            self._asking = False
+
+    def _give_back_late(self, asked: "asyncio.Future[Any]", target: str, name: str) -> None:
+        """A permit that comes after its time is given back: nobody will use it."""
+
+        def release(done: "asyncio.Future[Any]") -> None:
+            if done.cancelled() or done.exception() or not done.result():
+                return
+            self.report_item(target, done.result(), Verdict.NEUTRAL, {"kind": "cancelled", "lease": name})
+
+        asked.add_done_callback(release)
+
+    # What a request tells.
+
+    def report(
+        self, target: str, permit: Mapping[str, Any], outcome: Outcome, ms: float, *, whole: bool = False
+    ) -> None:
+        """How an attempt ended. `permit` holds the epoch and incarnation it was made under."""
+        details: dict[str, Any] = {"kind": outcome.kind, "ms": ms, "whole": whole}
+        if outcome.kind != "ok":
+            details |= {
+                "status": outcome.status,
+                "code": outcome.code,
+                "message": outcome.message[:200],
+                "retry_after": outcome.retry_after,
+                "at": time.time(),
+            }
+        if permit.get("lease"):
+            details["lease"] = permit["lease"]
+        self.report_item(target, permit, outcome.verdict, details)
+
+    def report_started(self, target: str, permit: Mapping[str, Any]) -> None:
+        """The first content of a stream came."""
+        self.report_item(target, permit, Verdict.STARTED, {"kind": "started", "ms": 0.0})
+
+    def report_item(self, target: str, permit: Mapping[str, Any], verdict: Verdict, details: Mapping[str, Any]) -> None:
+        if permit["epoch"] == self._seen.get(target, UNSEEN).epoch and permit["incarnation"] == self.incarnation:
+            self._note_locally(target, verdict, details)
+        key = (target, permit["incarnation"], permit["epoch"], verdict)
+        plain = verdict in (Verdict.OK, Verdict.STARTED) and not details.get("lease")
+        if plain and (known := self._mergeable.get((*key, details.get("whole")))):
+            known["count"] += 1
+            known["ms"] += details["ms"]
+            return
+        item = {
+            "target": target,
+            "incarnation": permit["incarnation"],
+            "epoch": permit["epoch"],
+            "verdict": verdict.value,
+            "count": 1,
+            **details,
+        }
+        if plain:
+            self._mergeable[(*key, details.get("whole"))] = item
+        else:
+            # Successes on either side of a failure must not be counted as one.
+            self._mergeable = {k: v for k, v in self._mergeable.items() if k[0] != target}
+        self._buffer.append(item)
+        if len(self._buffer) > BUFFER:
+            self._drop_one()
+        if verdict not in _QUIET or details.get("lease"):
+            self._urgent.set()
+
+    def _drop_one(self) -> None:
+        """Forget the oldest success rather than any failure."""
+        quiet = next((i for i in self._buffer if i["verdict"] in ("ok", "started", "neutral")), None)
+        self._buffer.remove(quiet) if quiet is not None else self._buffer.popleft()
+        self._mergeable.clear()
+
+    def _note_locally(self, target: str, verdict: Verdict, details: Mapping[str, Any]) -> None:
+        breaker = self._local.get(target)
+        if breaker is None and verdict in _QUIET:
+            return
+        breaker = breaker or Breaker()
+        message = Report(
+            breaker.epoch, verdict, retry_after=details.get("retry_after"), whole=details.get("whole", False)
+        )
+        breaker = step(breaker, self._clock(), message, self._policy).breaker
+        if breaker.state is State.CLOSED and not (breaker.start_run or breaker.stream_run):
+            self._local.pop(target, None)
+        else:
+            self._local[target] = breaker
+
+    # The two loops.
+
+    async def _watch(self) -> None:
+        pause = 0.05
+        while True:
+            try:
+                if self._actor is None:
+                    self._actor = await self._connect()
+                self._take(await self._actor("watch", self._version))
+                self.connected.set()
+                pause = 0.05
+            except Exception as error:
+                log.warning("breaker actor is away: %s", type(error).__name__)
+                self._actor = None
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 1.0)
+
+    def _take(self, answer: Mapping[str, Any]) -> None:
+        version = (int(answer["version"][0]), int(answer["version"][1]))
+        if self._version is not None and version < self._version:
+            return  # an older incarnation that does not know yet that it has a successor
+        fresh = received(answer["targets"], self._clock())
+        for target, seen in fresh.items():
+            before = self._seen.get(target)
+            if self._version is None or before is None or before.epoch != seen.epoch or version[0] != self._version[0]:
+                # The actor's word replaces ours once it has moved.
+                self._local.pop(target, None)
+        self._seen, self._version = fresh, version
+
+    async def _deliver(self) -> None:
+        batch: list[dict[str, Any]] = []
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._urgent.wait()
+            self._urgent.clear()
+            if not batch and self._buffer:
+                batch = list(self._buffer)
+                self._buffer.clear()
+                self._mergeable.clear()
+                self._number += 1
+            if not batch or self._actor is None:
+                continue
+            try:
+                async with asyncio.timeout(5):
+                    await self._actor("report", self._replica, self._number, batch)
+                batch = []
+            except Exception as error:
+                # The same number again: the actor takes it once.
+                log.info("reports wait: %s", type(error).__name__)

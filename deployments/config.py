@@ -1,0 +1,331 @@
+"""What serve_config.yaml may say, under `args`. Anything else is an error that names the key.
+
+    python -m deployments.config serve_config.yaml
+
+checks a file without starting anything: it prints tiers, rows and what credentials are missing, or
+one sentence, and then exits with 1. Secrets are named by environment variable, never written.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from actors.board import target_of
+from actors.breaker import Policy
+from deployments.errors import ConfigError
+from deployments.providers.base import Limits
+
+Mode = Literal["hybrid", "aws_only", "local_only"]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+INGRESS = "Ingress"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TimeoutOverrides(_Strict):
+    """Seconds; what is not set comes from the application's `timeouts`."""
+
+    timeout_seconds: Seconds | None = None
+    connect: Seconds | None = None
+    first_token: Seconds | None = None
+    idle: Seconds | None = None
+
+
+class Timeouts(_Strict):
+    """Seconds. `timeout_seconds` ends a call without a stream, `deadline` the whole request."""
+
+    timeout_seconds: Seconds = 30
+    connect: Seconds = 3
+    first_token: Seconds = 10
+    idle: Seconds = 15
+    deadline: Seconds = 60
+
+    def limits(self, over: TimeoutOverrides) -> Limits:
+        def pick(name: str) -> float:
+            value = getattr(over, name)
+            return float(getattr(self, name) if value is None else value)
+
+        total = pick("timeout_seconds")
+        return Limits(pick("connect"), min(pick("first_token"), total), pick("idle"), total)
+
+
+class BreakerSettings(_Strict):
+    failure_threshold: Annotated[int, Field(ge=1, le=50)] = 3
+    recovery_timeout: Seconds = 60
+
+    def policy(self, longest: float) -> Policy:
+        """`longest` is the longest that a probe may take, in seconds: its lease must outlive it."""
+        return Policy(self.failure_threshold, self.recovery_timeout, lease=longest + 5)
+
+
+class _Provider(_Strict):
+    timeouts: TimeoutOverrides = TimeoutOverrides()
+
+
+class Bedrock(_Provider):
+    kind: Literal["bedrock"]
+    region_env: str = "AWS_REGION"
+    region: str | None = None
+    endpoint_url: str | None = None
+
+    def resolved_region(self) -> str | None:
+        return self.region or os.environ.get(self.region_env)
+
+    def missing(self) -> str | None:
+        if not self.resolved_region():
+            return f"{self.region_env} is not set"
+        import botocore.session
+
+        # boto3's own chain: environment, profile, container, instance role.
+        if botocore.session.get_session().get_credentials() is None:
+            return "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
+        return None
+
+
+class OpenAI(_Provider):
+    kind: Literal["openai"]
+    api_key_env: str | None = None
+    base_url: str | None = None
+
+    def key_env(self) -> str | None:
+        """OpenAI itself needs a key; a server named by `base_url` only if it says which."""
+        return self.api_key_env or (None if self.base_url else "OPENAI_API_KEY")
+
+    def missing(self) -> str | None:
+        return _unset(self.key_env())
+
+
+class Google(_Provider):
+    kind: Literal["google"]
+    api_key_env: str = "GOOGLE_API_KEY"
+    base_url: str | None = None
+    api_version: str | None = None
+
+    def missing(self) -> str | None:
+        return _unset(self.api_key_env)
+
+
+class Local(_Provider):
+    kind: Literal["local"]
+    model_path: str | None = None
+    slots: Annotated[int, Field(ge=1, le=64)] = 2
+    context: Annotated[int, Field(ge=256)] = 2048
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+    def missing(self) -> str | None:
+        if self.model_path and not os.path.isfile(self.model_path):
+            return f"model_path {self.model_path} is no file"
+        return None
+
+
+ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
+
+
+def _unset(variable: str | None) -> str | None:
+    return f"{variable} is not set" if variable and not os.environ.get(variable) else None
+
+
+class Auth(_Strict):
+    """Names of environment variables. Keys are `key` or `key:tenant`, separated by commas."""
+
+    api_keys_env: str | None = None
+    admin_key_env: str | None = None
+
+
+class Modes(_Strict):
+    """Which providers each mode may use; by default by kind."""
+
+    hybrid: list[Name] | None = None
+    aws_only: list[Name] | None = None
+    local_only: list[Name] | None = None
+
+
+_KINDS_OF_MODE: Mapping[str, tuple[str, ...]] = {
+    "hybrid": ("bedrock", "openai", "google", "local"),
+    "aws_only": ("bedrock", "openai"),
+    "local_only": ("local",),
+}
+
+
+class Config(_Strict):
+    mode: Mode = "hybrid"
+    modes: Modes = Modes()
+    providers: dict[Name, ProviderSettings]
+    models: dict[Annotated[str, Field(min_length=1)], dict[Name, Annotated[str, Field(min_length=1)]]]
+    breaker: BreakerSettings = BreakerSettings()
+    timeouts: Timeouts = Timeouts()
+    auth: Auth = Auth()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if not self.providers:
+            raise ValueError("providers: at least one is needed")
+        if INGRESS in self.providers:
+            raise ValueError(f"providers.{INGRESS}: the name is taken by the ingress deployment")
+        if not self.models:
+            raise ValueError("models: at least one row is needed")
+        for row, targets in self.models.items():
+            for provider in targets:
+                if provider not in self.providers:
+                    known = ", ".join(self.providers)
+                    raise ValueError(f"models.{row}.{provider}: no such provider (known: {known})")
+        for mode, names in self.modes.model_dump(exclude_none=True).items():
+            for name in names:
+                if name not in self.providers:
+                    raise ValueError(f"modes.{mode}: no such provider: {name}")
+        if not self.tier_names():
+            raise ValueError(f"mode: {self.mode} leaves no tier of {', '.join(self.providers)}")
+        for row, targets in self.models.items():
+            if not any(name in self.tier_names() for name in targets):
+                raise ValueError(f"models.{row}: mode {self.mode} leaves it no provider")
+        return self
+
+    def tier_names(self) -> list[str]:
+        """The providers of this mode, in order of preference, with credentials or without."""
+        chosen = getattr(self.modes, self.mode)
+        if chosen is not None:
+            return list(chosen)
+        kinds = _KINDS_OF_MODE[self.mode]
+        names = [name for name, p in self.providers.items() if p.kind in kinds]
+        # Bedrock, then OpenAI: the mode's own order, whatever the order of the providers.
+        return sorted(names, key=lambda n: kinds.index(self.providers[n].kind)) if self.mode == "aws_only" else names
+
+    def limits(self, provider: str) -> Limits:
+        return self.timeouts.limits(self.providers[provider].timeouts)
+
+    def policy(self) -> Policy:
+        every = [self.limits(name) for name in self.providers]
+        return self.breaker.policy(max(max(x.total, x.first_token + x.connect) for x in every))
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One provider as it stands in this deployment. `left_out` says why it is not called."""
+
+    name: str
+    kind: str
+    left_out: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A checked config with what the environment makes of it."""
+
+    config: Config
+    tiers: tuple[Tier, ...]
+
+    @property
+    def usable(self) -> list[str]:
+        return [tier.name for tier in self.tiers if tier.left_out is None]
+
+    def rows(self) -> dict[str, list[str]]:
+        """Row name to targets, in the row's own order; only providers that can be called."""
+        usable = set(self.usable)
+        return {
+            row: [target_of(provider, model) for provider, model in targets.items() if provider in usable]
+            for row, targets in self.config.models.items()
+        }
+
+
+def parse(args: Any) -> Config:
+    """The application's args. Raises ConfigError: one sentence that names the key."""
+    if not isinstance(args, Mapping) or not args:
+        raise ConfigError("args: providers and models are missing")
+    try:
+        return Config.model_validate(dict(args))
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
+def resolve(config: Config) -> Layout:
+    """What the environment makes of the config. A provider without credentials is left out."""
+    chosen = config.tier_names()
+    others = [name for name in config.providers if name not in chosen]
+    tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
+    tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
+    layout = Layout(config, tuple(tiers))
+    if not layout.usable:
+        reasons = "; ".join(f"{t.name}: {t.left_out}" for t in tiers)
+        raise ConfigError(f"mode: {config.mode} has no tier that can be called ({reasons})")
+    return layout
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    # A discriminated union puts its tag into the path, which the file does not have.
+    path = [str(p) for i, p in enumerate(first["loc"]) if not (i == 2 and first["loc"][0] == "providers")]
+    key = ".".join(path)
+    match first["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key"
+        case "value_error":
+            return str(first["ctx"]["error"])
+        case "missing":
+            return f"{key}: required key is missing"
+        case "union_tag_invalid" | "union_tag_not_found":
+            return f"{key}.kind: must be one of bedrock, openai, google, local"
+        case _:
+            return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def read_applications(path: str) -> list[dict[str, Any]]:
+    """The applications of a Serve config file that are ours. Raises ConfigError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = yaml.safe_load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    applications = data.get("applications") if isinstance(data, dict) else None
+    ours = [
+        a for a in applications or [] if isinstance(a, dict) and a.get("import_path") == "deployments.app:build_app"
+    ]
+    if not ours:
+        raise ConfigError(f"{path}: no application with import_path deployments.app:build_app")
+    return ours
+
+
+def check(path: str) -> str:
+    """A report on a Serve config file. Raises ConfigError."""
+    lines: list[str] = []
+    for application in read_applications(path):
+        layout = resolve(parse(application.get("args")))
+        known = {INGRESS, *layout.config.providers}
+        for override in application.get("deployments") or []:
+            if override.get("name") not in known:
+                raise ConfigError(
+                    f"deployments.{override.get('name')}: no such deployment (known: {', '.join(sorted(known))})"
+                )
+        lines += [f"application {application.get('name', 'default')}, mode {layout.config.mode}", "tiers:"]
+        for number, tier in enumerate(layout.tiers, 1):
+            state = "ready" if tier.left_out is None else f"left out: {tier.left_out}"
+            lines.append(f"  {number}. {tier.name} ({tier.kind}): {state}")
+        lines.append("rows:")
+        for row, targets in layout.rows().items():
+            lines.append(f"  {row}: {' > '.join(targets) or 'no provider can be called'}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("usage: python -m deployments.config serve_config.yaml", file=sys.stderr)
+        return 2
+    try:
+        print(check(arguments[0]))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

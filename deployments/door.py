@@ -1,0 +1,170 @@
+"""What both doors stand on: one failover, one gate, and what is known of the providers. No Ray.
+
+The methods here are the Python door: dicts in and dicts out, errors included, because a caller on
+the cluster need not have our code on its path.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from actors.board import COMMANDS, provider_of
+from deployments.auth import Gate
+from deployments.board_link import BoardLink
+from deployments.config import BreakerSettings, Layout, Tier, Timeouts
+from deployments.errors import BadRequest, BreakwaterError, NotFound, Unavailable, UnknownModel
+from deployments.failover import Deadline, Failover, Hop, Trail
+from deployments.health import health_summary, provider_health
+from deployments.wire import check_request, frames_to_chunks
+
+log = logging.getLogger(__name__)
+
+ACTOR_SECONDS = 0.5  # how long a question of health, or a command, waits for the breaker actor
+
+
+class Door:
+    def __init__(self, layout: Layout, link: BoardLink, hop: Hop):
+        self.layout = layout
+        self.link = link
+        self.gate = Gate(layout.config.auth)
+        self.failover = Failover(layout.rows(), {}, link, hop)
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        config = self.layout.config
+        self.failover.limits = {name: config.limits(name) for name in self.layout.usable}
+        self.link.set_policy(config.policy())
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Take new thresholds and timeouts while running; the board keeps its state."""
+        fresh = {
+            "breaker": BreakerSettings.model_validate(user_config.get("breaker", {})),
+            "timeouts": Timeouts.model_validate(user_config.get("timeouts", {})),
+        }
+        self.layout = Layout(self.layout.config.model_copy(update=fresh), self.layout.tiers)
+        self._set_limits()
+        if self.link.connected.is_set():
+            with contextlib.suppress(Exception):  # a link that comes back says hello with this anyway
+                await self._actor("hello", self.board_config())
+
+    def board_config(self) -> dict[str, Any]:
+        """What the breaker actor is told of this application."""
+        targets = sorted({target for row in self.failover.rows.values() for target in row})
+        return {"policy": asdict(self.layout.config.policy()), "targets": targets}
+
+    def deadline(self, seconds: Any = None) -> Deadline:
+        """The caller's own deadline, or the configured one. Raises BadRequest."""
+        if seconds is None:
+            return Deadline.after(float(self.layout.config.timeouts.deadline), explicit=False)
+        try:
+            value = float(seconds)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            raise BadRequest(f"The timeout must be a positive number of seconds, not {seconds!r}.", "timeout")
+        return Deadline.after(value, explicit=True)
+
+    async def chat(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
+        """A chat completion, with `breakwater: {provider, model, attempts, degraded}`.
+
+        On failure `{"error": {..., attempts}, "status": HTTP status}`.
+        """
+        try:
+            checked = check_request(_with_stream(request, False))
+            answer = await self.failover.complete(checked, self.deadline(timeout_seconds))
+        except BreakwaterError as error:
+            return _error_dict(error)
+        return {**json.loads(answer.body), "breakwater": self.served_by(answer.target, answer.trail)}
+
+    async def stream_chat(
+        self, request: Any, timeout_seconds: float | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Chunks, the first with `breakwater` as in `chat`. A failure is a last `{"error": ...}`."""
+        try:
+            checked = check_request(_with_stream(request, True))
+            answer = await self.failover.stream(checked, self.deadline(timeout_seconds))
+        except BreakwaterError as error:
+            yield _error_dict(error)
+            return
+        extra = {"breakwater": self.served_by(answer.target, answer.trail)}
+        try:
+            async with contextlib.aclosing(answer.frames()) as frames:
+                async for data in frames:
+                    for chunk in frames_to_chunks(data):
+                        yield {**chunk, **extra}
+                        extra = {}
+        finally:
+            await answer.close()
+
+    def served_by(self, target: str, trail: Trail) -> dict[str, Any]:
+        """Who answered: the truth about one request."""
+        provider, _, model = target.partition("/")
+        return {
+            "provider": provider,
+            "model": model,
+            "attempts": trail.made,
+            "degraded": self.layout.config.providers[provider].kind == "local",
+        }
+
+    def models(self) -> list[str]:
+        return list(self.failover.rows)
+
+    def model(self, name: str) -> str:
+        """A row's name. Raises UnknownModel."""
+        if name not in self.failover.rows:
+            raise UnknownModel(f"The model '{name}' does not exist. Known models: {', '.join(self.models())}.")
+        return name
+
+    def tier(self, name: str) -> Tier:
+        for tier in self.layout.tiers:
+            if tier.name == name:
+                return tier
+        known = ", ".join(t.name for t in self.layout.tiers)
+        raise NotFound(f"The provider '{name}' does not exist. Known providers: {known}.")
+
+    async def health_summary(self) -> dict[str, Any]:
+        return health_summary(self.layout.tiers, await self._targets())
+
+    async def provider_health(self, name: str) -> dict[str, Any]:
+        return provider_health(self.tier(name), await self._targets())
+
+    async def command(self, verb: str, provider: str) -> dict[str, Any]:
+        """Isolate, restore, recover or reset a provider; its health afterwards."""
+        if verb not in COMMANDS:
+            raise NotFound(f"No such command: {verb}. Known commands: {', '.join(COMMANDS)}.")
+        tier = self.tier(provider)
+        try:
+            await self._actor("command", verb, tier.name)
+        except Exception as error:
+            raise Unavailable(f"The breaker actor did not take the command: {type(error).__name__}.") from error
+        return await self.provider_health(provider)
+
+    def ready(self) -> bool:
+        """Can any row be answered, as far as we know?"""
+        return any(self.link.plan(row).candidates for row in self.failover.rows.values())
+
+    async def _targets(self) -> dict[str, Any]:
+        """What the actor knows of each target; nothing while it is away."""
+        try:
+            known: dict[str, Any] = (await self._actor("health"))["targets"]
+        except Exception as error:
+            log.warning("no health from the breaker actor: %s", type(error).__name__)
+            return {}
+        return {name: t for name, t in known.items() if provider_of(name) in self.layout.config.providers}
+
+    async def _actor(self, method: str, *arguments: Any) -> Any:
+        async with asyncio.timeout(ACTOR_SECONDS):
+            return await self.link.call(method, *arguments)
+
+
+def _with_stream(request: Any, stream: bool) -> Any:
+    return {**request, "stream": stream} if isinstance(request, dict) else request
+
+
+def _error_dict(error: BreakwaterError) -> dict[str, Any]:
+    return {"error": error.body(), "status": error.status}

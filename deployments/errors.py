@@ -1,0 +1,155 @@
+"""What can go wrong, named by guilt. Each error knows its HTTP status and its OpenAI-shaped body.
+
+BreakwaterError
+├── CallerError               the request is at fault: no provider is asked, or asked again
+│   ├── BadRequest            400, `param` names the field
+│   ├── UnknownModel          404
+│   ├── Unauthorized          401
+│   ├── Forbidden             403
+│   ├── NotFound, WrongRoute  404, 405
+│   └── TooLarge              413
+├── AttemptFailed             one attempt at one provider ended badly; `outcome` says how
+├── NoAnswer                  every attempt is spent, or none was possible
+│   └── DeadlineExceeded      504, the request's own time is over
+├── Unavailable               503, a part of us is away
+└── InternalError             500, a bug of ours
+ConfigError                   serve_config.yaml is wrong; one sentence that names the key
+
+All arguments go to `super().__init__`, or an error would not survive pickling.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from actors.outcome import Guilt, Outcome
+
+
+class ConfigError(ValueError):
+    """The configuration can't be used. The message is one sentence that names the key."""
+
+
+class BreakwaterError(Exception):
+    status = 500
+    type = "server_error"
+    code: str | None = None
+    param: str | None = None
+    retry_after: float | None = None
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error object, without the envelope."""
+        return {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
+
+
+class CallerError(BreakwaterError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class BadRequest(CallerError):
+    def __init__(self, message: str, param: str | None = None, code: str | None = None):
+        super().__init__(message, param, code)
+        self.param, self.code = param, code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownModel(CallerError):
+    status = 404
+    code = "model_not_found"
+    param = "model"
+
+
+class Unauthorized(CallerError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(CallerError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(CallerError):
+    status = 404
+    code = "not_found"
+
+
+class WrongRoute(CallerError):
+    code = "not_found"
+
+    def __init__(self, method: str, path: str, status: int):
+        super().__init__(method, path, status)
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"No such route: {self.args[0]} {self.args[1]}."
+
+
+class TooLarge(CallerError):
+    status = 413
+    code = "request_too_large"
+
+
+class AttemptFailed(BreakwaterError):
+    """One attempt ended; raised by a provider, taken by the failover, never sent to a client as it is."""
+
+    def __init__(self, outcome: Outcome):
+        super().__init__(outcome)
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return self.outcome.message or self.outcome.ending.why
+
+
+class NoAnswer(BreakwaterError):
+    """Nobody answered. `attempts` says what was tried; the last outcome decides the status."""
+
+    def __init__(
+        self,
+        message: str,
+        attempts: Sequence[dict[str, Any]] = (),
+        last: Outcome | None = None,
+        retry_after: float | None = None,
+    ):
+        super().__init__(message, attempts, last, retry_after)
+        self.attempts = list(attempts)
+        self.last = last
+        self.retry_after = retry_after
+        self.status, self.type, self.code = 503, "server_error", "no_provider_available"
+        if last is not None and last.ending.guilt is Guilt.CALLER:
+            self.status = last.status if last.status and 400 <= last.status < 500 else 400
+            self.type = "invalid_request_error"
+            self.code = last.code or _CALLER_CODES.get(last.kind)
+            self.param = last.param
+        elif attempts and all(a["outcome"] == "throttled" for a in attempts):
+            self.status, self.type, self.code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def body(self) -> dict[str, Any]:
+        return {**super().body(), "attempts": self.attempts}
+
+
+class DeadlineExceeded(NoAnswer):
+    def __init__(self, message: str, attempts: Sequence[dict[str, Any]] = ()):
+        super().__init__(message, attempts)
+        self.status, self.type, self.code = 504, "timeout_error", "deadline_exceeded"
+
+
+class Unavailable(BreakwaterError):
+    status = 503
+    code = "unavailable"
+    retry_after = 1.0
+
+
+class InternalError(BreakwaterError):
+    code = "internal_error"
+
+
+_CALLER_CODES = {
+    "too_long": "context_length_exceeded",
+    "content_filter": "content_filter",
+    "unsupported": "unsupported_parameter",
+}

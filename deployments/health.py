@@ -1,0 +1,52 @@
+"""What people and programs read of the providers' health, in the shapes that the user named. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actors.board import provider_of
+from deployments.config import Tier
+
+SERVICE = "llm_service"
+_BEST = ("closed", "half_open", "open")
+
+
+def provider_health(tier: Tier, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One provider: rates are percentages, latencies milliseconds, states lower case."""
+    mine = {name: t for name, t in targets.items() if provider_of(name) == tier.name}
+    ok = sum(t["ok"] for t in mine.values())
+    requests = sum(t["requests"] for t in mine.values())
+    isolated = bool(mine) and all(t["isolated"] for t in mine.values())
+    state = min((t["state"] for t in mine.values()), key=_BEST.index, default="closed")
+    errors = [t["last_error"] for t in mine.values() if t["last_error"]]
+    return {
+        "available": tier.left_out is None and state != "open" and not isolated,
+        "state": state,
+        "isolated": isolated,
+        "left_out": tier.left_out,
+        "success_rate": round(100 * ok / requests, 1) if requests else None,
+        "avg_latency_ms": round(sum(t["ms"] for t in mine.values()) / ok, 1) if ok else None,
+        "consecutive_failures": max((t["consecutive_failures"] for t in mine.values()), default=0),
+        "total_requests": requests,
+        "last_error": max(errors, key=lambda e: e.get("at", 0.0), default=None),
+        "targets": {name: _public(t) for name, t in mine.items()},
+    }
+
+
+def health_summary(tiers: Sequence[Tier], targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """All providers of the configuration, in order of preference."""
+    every = {tier.name: provider_health(tier, targets) for tier in tiers}
+    ok = sum(t["ok"] for t in targets.values())
+    requests = sum(t["requests"] for t in targets.values())
+    return {
+        "service_name": SERVICE,
+        "available_providers": [name for name, h in every.items() if h["available"]],
+        "total_providers": len(every),
+        "total_requests": requests,
+        "overall_success_rate": round(100 * ok / requests, 1) if requests else None,
+        "provider_states": {name: h["state"] for name, h in every.items()},
+        "provider_health": every,
+    }
+
+
+def _public(target: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in target.items() if key != "ms"}

@@ -1,0 +1,172 @@
+"""The HTTP door: OpenAI's routes and the operators', over one Door. No Ray.
+
+Nothing is sent before the first content has come, so status and headers are true.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from deployments.door import Door
+from deployments.errors import BreakwaterError, InternalError, TooLarge, WrongRoute
+from deployments.failover import Deadline, StreamAnswer, Trail
+from deployments.wire import parse_request
+
+MAX_BODY = 32 * 1024 * 1024
+TIMEOUT_HEADER = "x-request-timeout-seconds"
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def build_http_door(door: Door) -> Starlette:
+    """The ASGI application of one ingress replica."""
+    routes = _Routes(door)
+    table: list[tuple[str, str, Endpoint]] = [
+        ("POST", "/v1/chat/completions", routes.chat),
+        ("GET", "/v1/models", routes.models),
+        ("GET", "/v1/models/{name:path}", routes.model),
+        ("GET", "/v1/providers", routes.providers),
+        ("GET", "/v1/providers/{name}", routes.provider),
+        ("POST", "/v1/providers/{name}/{verb}", routes.command),
+        ("GET", "/livez", routes.livez),
+        ("GET", "/readyz", routes.readyz),
+    ]
+    return Starlette(
+        routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in table],
+        exception_handlers={
+            BreakwaterError: _on_error,
+            HTTPException: _on_http_error,
+            ClientDisconnect: _on_disconnect,
+            Exception: _on_bug,
+        },
+    )
+
+
+class _Routes:
+    def __init__(self, door: Door):
+        self._door = door
+
+    async def chat(self, request: Request) -> Response:
+        deadline = self._deadline(request)
+        self._door.gate.tenant(request.headers.get("authorization"))
+        checked = parse_request(await _body(request))
+        if checked.stream:
+            answer = await self._door.failover.stream(checked, deadline)
+            headers = self._headers(answer.target, answer.trail)
+            return _EventStream(answer, headers)
+        done = await self._door.failover.complete(checked, deadline)
+        headers = self._headers(done.target, done.trail)
+        return Response(done.body, media_type="application/json", headers=headers)
+
+    def _deadline(self, request: Request) -> Deadline:
+        text = request.headers.get(TIMEOUT_HEADER)
+        deadline = self._door.deadline(text)
+        if not deadline.explicit:
+            return deadline
+        # Serve reads the same header and would cut in with an untyped answer of its own: be first.
+        return Deadline(deadline.at - min(0.02, 0.2 * deadline.total), deadline.total, explicit=True)
+
+    def _headers(self, target: str, trail: Trail) -> dict[str, str]:
+        by = self._door.served_by(target, trail)
+        headers = {
+            "x-breakwater-provider": by["provider"],
+            "x-breakwater-model": by["model"],
+            "x-breakwater-attempts": str(by["attempts"]),
+        }
+        if by["degraded"]:
+            headers["x-breakwater-degraded"] = "true"
+        return headers
+
+    async def models(self, request: Request) -> Response:
+        self._door.gate.tenant(request.headers.get("authorization"))
+        return JSONResponse({"object": "list", "data": [_model(name) for name in self._door.models()]})
+
+    async def model(self, request: Request) -> Response:
+        self._door.gate.tenant(request.headers.get("authorization"))
+        return JSONResponse(_model(self._door.model(request.path_params["name"])))
+
+    async def providers(self, request: Request) -> Response:
+        self._door.gate.tenant(request.headers.get("authorization"))
+        return JSONResponse(await self._door.health_summary())
+
+    async def provider(self, request: Request) -> Response:
+        self._door.gate.tenant(request.headers.get("authorization"))
+        return JSONResponse(await self._door.provider_health(request.path_params["name"]))
+
+    async def command(self, request: Request) -> Response:
+        self._door.gate.admit_admin(request.headers.get("authorization"))
+        name, verb = request.path_params["name"], request.path_params["verb"]
+        return JSONResponse(await self._door.command(verb, name))
+
+    async def livez(self, _: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(self, _: Request) -> Response:
+        ready = self._door.ready()
+        return JSONResponse({"status": "ready" if ready else "no provider can be asked"}, 200 if ready else 503)
+
+
+class _EventStream(StreamingResponse):
+    """Closes the answer however the response ends, even if its first byte could not be sent."""
+
+    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str]):
+        super().__init__(answer.frames(), media_type="text/event-stream", headers=headers)
+        self.headers["cache-control"] = "no-cache"
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answer.close()
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body; no more of it is read than may be."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY:
+            raise TooLarge(f"The request body is larger than {MAX_BODY} bytes.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "breakwater"}
+
+
+def _error_response(error: BreakwaterError) -> Response:
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after)))
+    if isinstance(attempts := getattr(error, "attempts", None), list):
+        made = [a for a in attempts if not a["outcome"].startswith("skipped")]
+        headers["x-breakwater-attempts"] = str(len(made))
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse({"error": error.body()}, status_code=error.status, headers=headers)
+
+
+async def _on_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BreakwaterError)
+    return _error_response(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error_response(WrongRoute(request.method, request.url.path, error.status_code))
+
+
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)
+
+
+async def _on_bug(_: Request, __: Exception) -> Response:
+    # Starlette raises the error again after this, and Serve logs it with its stack.
+    return _error_response(InternalError("Something went wrong here, not in your request."))

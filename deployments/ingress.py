@@ -1,0 +1,72 @@
+"""Ingress: the Ray shell around one Door. A plain class: only app.py makes a deployment of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from actors.breaker_actor import summon
+from deployments.board_link import ActorCall, BoardLink
+from deployments.config import parse, resolve
+from deployments.door import Door
+from deployments.hop import HandleHop
+from deployments.http_door import build_http_door
+
+CONNECT_SECONDS = 3.0  # how long a starting replica waits for the actor's first word; then it serves without
+
+
+class Ingress:
+    """`args` are the application's, as the YAML has them; `handles` the provider deployments by name."""
+
+    def __init__(self, args: Mapping[str, Any], handles: Mapping[str, DeploymentHandle[Any]]):
+        layout = resolve(parse(args))
+        self._app = serve.get_replica_context().app_name
+        self._starting = True
+        self._link = BoardLink(self._connect, layout.config.policy())
+        self._door = Door(layout, self._link, HandleHop(handles))
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return build_http_door(self._door)
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Serve calls this with `user_config`: once before the first request, and when it changes."""
+        await self._door.reconfigure(user_config)
+        if self._link.start():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._link.connected.wait()
+
+    async def _connect(self) -> ActorCall:
+        actor = await summon(self._app, self._door.board_config(), newest=self._starting)
+        self._starting = False
+
+        def call(method: str, *arguments: Any) -> Awaitable[Any]:
+            answer: Awaitable[Any] = getattr(actor, method).remote(*arguments)
+            return answer
+
+        return call
+
+    # The Python door; `Door` says what each takes and gives.
+
+    async def chat(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
+        return await self._door.chat(request, timeout_seconds)
+
+    async def stream_chat(
+        self, request: Any, timeout_seconds: float | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        async with contextlib.aclosing(self._door.stream_chat(request, timeout_seconds)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def get_health_summary(self) -> dict[str, Any]:
+        return await self._door.health_summary()
+
+    async def get_provider_health(self, name: str) -> dict[str, Any]:
+        return await self._door.provider_health(name)
+
+    async def command(self, verb: str, provider: str) -> dict[str, Any]:
+        return await self._door.command(verb, provider)

@@ -1,0 +1,226 @@
+"""The port that every provider speaks, and its time limits.
+
+A provider takes a `Call` and gives a whole `Completed` body, or a stream of `Frames` and then an
+`End`. Each failure is an `AttemptFailed` with a kind of `actors/outcome.py`. Retries inside an SDK
+are off: there is one failover policy, and it is not here.
+"""
+
+import asyncio
+import email.utils
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from actors.outcome import Outcome
+from deployments.errors import AttemptFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds. `total` ends a call without a stream; it never ends a stream that flows."""
+
+    connect: float = 3.0
+    first_token: float = 10.0
+    idle: float = 15.0
+    total: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt. `model` is the provider's own id, `name` is what the client asked for."""
+
+    body: Mapping[str, Any]
+    model: str
+    name: str
+    limits: Limits
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool((self.body.get("stream_options") or {}).get("include_usage"))
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A whole answer: the JSON body as bytes, its usage as a dict."""
+
+    body: bytes
+    usage: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Ready SSE frames. `content`: do they hold the answer's content, or its finish reason?"""
+
+    data: bytes
+    content: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The stream ended with a finish reason. `tail` is frames still to be sent (usage)."""
+
+    usage: Mapping[str, Any] | None
+    tail: bytes = b""
+
+
+class Provider(Protocol):
+    async def complete(self, call: Call) -> Completed: ...
+
+    def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]: ...
+
+    async def close(self) -> None: ...
+
+
+def failed(kind: str, message: str = "", **details: Any) -> AttemptFailed:
+    return AttemptFailed(Outcome(kind, message=message, **details))
+
+
+def kind_of_status(status: int, code: str | None, retry_after: float | None) -> str:
+    """The kind of an HTTP error, where nothing more special is known of it."""
+    if code in _KIND_OF_CODE:
+        return _KIND_OF_CODE[code]
+    if status == 429 or (status in (503, 529) and retry_after is not None):
+        return "throttled"
+    if status in _KIND_OF_STATUS:
+        return _KIND_OF_STATUS[status]
+    return "server_error" if status >= 500 else "bad_request"
+
+
+_KIND_OF_STATUS = {
+    401: "credential",
+    402: "quota",
+    403: "credential",
+    404: "model_missing",
+    408: "server_error",
+    409: "conflict",
+    424: "server_error",
+    503: "overloaded",
+    529: "overloaded",
+}
+
+_KIND_OF_CODE = {
+    "insufficient_quota": "quota",
+    "billing_hard_limit_reached": "quota",
+    "billing_not_active": "quota",
+    "model_not_found": "model_missing",
+    "context_length_exceeded": "too_long",
+    "content_filter": "content_filter",
+    "content_policy_violation": "content_filter",
+    "invalid_api_key": "credential",
+}
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the provider said it: `retry-after-ms`, a number, or an HTTP date."""
+    if (ms := _number(headers.get("retry-after-ms"))) is not None:
+        return ms / 1000
+    value = headers.get("retry-after")
+    if value is None or (seconds := _number(value)) is not None:
+        return seconds if value is not None else None
+    try:
+        at = email.utils.parsedate_to_datetime(value).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return max(0.0, at - time.time())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None
+
+
+class Inbox:
+    """Items from a producer on any thread; the reader takes all that have come at once.
+
+    So frames are batched only when they come faster than they leave, and the first never waits.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: deque[Any] = deque()
+        self._ready = asyncio.Event()
+        self._ended = False
+        self._error: BaseException | None = None
+
+    def put(self, item: Any) -> None:
+        """Callable from any thread. After the loop has closed it is a no-op."""
+        self._items.append(item)
+        self._wake()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """No more items. `error` is raised to the reader after the items that came before it."""
+        self._error, self._ended = error, True
+        self._wake()
+
+    async def drain(self) -> list[Any]:
+        """All items that have come, at least one; an empty list at the end."""
+        while not self._items:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                return []
+            self._ready.clear()
+            if not self._items and not self._ended:
+                await self._ready.wait()
+        items = list(self._items)
+        for _ in items:
+            self._items.popleft()
+        return items
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except RuntimeError:
+            return  # the loop is gone, and with it every reader
+
+
+async def complete_within(provider: Provider, call: Call) -> Completed:
+    """One whole answer inside the total limit."""
+    try:
+        async with asyncio.timeout(call.limits.total):
+            return await provider.complete(call)
+    except TimeoutError:
+        raise failed("timeout", f"no whole answer within {call.limits.total:g} s") from None
+
+
+async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames | End, None]:
+    """The provider's stream under the first-token limit and then the idle limit.
+
+    Frames before the first content are held back and come out with it, so that whoever reads may
+    take the first item as the proof that an answer has begun.
+    """
+    started, held = False, b""
+    source = provider.stream(call)
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + call.limits.first_token
+    try:
+        while True:
+            # A timeout around each step, not around the loop: its scope must not span a yield.
+            async with asyncio.timeout_at(deadline):
+                item = await anext(source, None)
+            if item is None:
+                raise failed("broken", "the stream ended without a finish reason")
+            if isinstance(item, Frames):
+                held += item.data
+                started = started or item.content
+                if not started:
+                    continue
+                item, held = Frames(held, content=True), b""
+            elif not started:
+                raise failed("empty", "the stream ended without any content")
+            yield item
+            if isinstance(item, End):
+                return
+            deadline = clock() + call.limits.idle
+    except TimeoutError:
+        kind, seconds = ("idle", call.limits.idle) if started else ("first_token", call.limits.first_token)
+        raise failed(kind, f"nothing came for {seconds:g} s", content=started) from None
+    except AttemptFailed as error:
+        raise AttemptFailed(replace(error.outcome, content=started)) from error.__cause__
+    finally:
+        await source.aclose()

@@ -1,0 +1,190 @@
+"""AWS Bedrock through boto3: Converse and ConverseStream.
+
+boto3 blocks, so each call has a thread of a bounded pool: a whole call comes back over a future, a
+stream's events over an `Inbox`. A cancelled stream shuts its socket down from outside, which wakes
+the reading thread at once; a cancelled whole call holds its thread until boto3's read timeout.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+import botocore.exceptions as aws
+import urllib3.exceptions
+from botocore.config import Config
+from botocore.eventstream import ParserError
+from botocore.parsers import ResponseParserError
+
+from actors.outcome import Outcome
+from deployments.errors import AttemptFailed
+from deployments.providers.base import (
+    Call,
+    Completed,
+    End,
+    Frames,
+    Inbox,
+    Limits,
+    failed,
+    kind_of_status,
+    retry_after_of,
+)
+from deployments.providers.bedrock_codec import StreamCodec, from_converse, to_converse
+from deployments.wire import Head, usage_chunk
+
+
+class BedrockProvider:
+    def __init__(
+        self,
+        *,
+        region: str,
+        endpoint_url: str | None = None,
+        limits: Limits | None = None,
+        threads: int = 64,
+    ):
+        limits = limits or Limits()
+        # The limits are kept by whoever calls; this one only gets a forgotten thread back.
+        longest = max(limits.first_token, limits.idle, limits.total) + 1
+        self._client: Any = boto3.client(
+            "bedrock-runtime",
+            region_name=region,
+            endpoint_url=endpoint_url,
+            config=Config(
+                connect_timeout=limits.connect,
+                read_timeout=longest,
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                max_pool_connections=threads,
+                tcp_keepalive=True,
+            ),
+        )
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bedrock")
+
+    async def complete(self, call: Call) -> Completed:
+        arguments = to_converse(call)
+        loop = asyncio.get_running_loop()
+        try:
+            response = await loop.run_in_executor(self._threads, lambda: self._client.converse(**arguments))
+            return Completed(*from_converse(response, call))
+        except Exception as error:
+            raise classified(error) from error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        codec = StreamCodec(Head.new(call.name))
+        reader = _Reader(self._client, to_converse(call), Inbox())
+        self._threads.submit(reader.run)
+        try:
+            while events := await reader.inbox.drain():
+                made = [codec.frames(event) for event in events]
+                if data := b"".join(frames for frames, _ in made):
+                    yield Frames(data, content=any(content for _, content in made))
+        except Exception as error:
+            raise classified(error) from error
+        finally:
+            reader.stop()
+        if not codec.finished:
+            raise failed("broken", "the stream ended without messageStop")
+        tail = usage_chunk(codec.head, codec.usage) if codec.usage and call.wants_usage else b""
+        yield End(codec.usage, tail)
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+
+class _Reader:
+    """One stream's thread: events go to the inbox until the stream ends or somebody stops it."""
+
+    def __init__(self, client: Any, arguments: Mapping[str, Any], inbox: Inbox):
+        self.inbox = inbox
+        self._client = client
+        self._arguments = arguments
+        self._stream: Any = None
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        try:
+            if self._stopped:
+                return
+            stream = self._client.converse_stream(**self._arguments)["stream"]
+            with self._lock:
+                self._stream = stream
+            with contextlib.closing(stream):
+                if not self._stopped:
+                    for event in stream:
+                        self.inbox.put(event)
+        except BaseException as error:
+            self.inbox.end(error)
+        else:
+            self.inbox.end()
+
+    def stop(self) -> None:
+        """From another thread `close` would wait for the reader; a shut socket wakes it."""
+        with self._lock:
+            self._stopped = True
+            if self._stream is not None:
+                with contextlib.suppress(Exception):
+                    self._stream._raw_stream.shutdown()
+
+
+_KINDS = {
+    "ThrottlingException": "throttled",
+    "ModelNotReadyException": "throttled",
+    "ServiceQuotaExceededException": "quota",
+    "AccessDeniedException": "credential",
+    "UnrecognizedClientException": "credential",
+    "InvalidSignatureException": "credential",
+    "ExpiredTokenException": "credential",
+    "ResourceNotFoundException": "model_missing",
+    "ModelTimeoutException": "server_error",
+    "ModelErrorException": "server_error",
+    "ModelStreamErrorException": "server_error",
+    "InternalServerException": "server_error",
+    "ServiceUnavailableException": "overloaded",
+    "ValidationException": "bad_request",
+}
+
+
+def classified(error: Exception) -> AttemptFailed:
+    """boto3's exceptions by type and code. A code inside a stream begins in lower case."""
+    match error:
+        case AttemptFailed():
+            return error
+        case aws.ClientError():
+            return _client_error(error)
+        case aws.ParamValidationError():
+            return failed("bad_request", str(error), status=400)
+        case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
+            return failed("credential", str(error))
+        case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ProxyConnectionError() | aws.SSLError():
+            return failed("connect", str(error))
+        case aws.ReadTimeoutError() | urllib3.exceptions.ReadTimeoutError():
+            return failed("timeout", str(error))
+        case aws.HTTPClientError() | urllib3.exceptions.HTTPError():
+            return failed("broken", str(error))
+        case ResponseParserError() | ParserError() | UnicodeDecodeError():
+            return failed("malformed", str(error))
+        case _:
+            return failed("unclassified", f"{type(error).__name__}: {error}")
+
+
+def _client_error(error: aws.ClientError) -> AttemptFailed:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    meta: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    status = meta.get("HTTPStatusCode")
+    retry_after = retry_after_of(meta.get("HTTPHeaders", {}))
+    kind = _KINDS.get(code[:1].upper() + code[1:]) or kind_of_status(status or 500, code, retry_after)
+    message = str(error.response.get("Error", {}).get("Message", "")) or str(error)
+    if kind == "bad_request" and _too_long(message):
+        kind = "too_long"
+    if kind == "overloaded" and retry_after is not None:
+        kind = "throttled"
+    return AttemptFailed(Outcome(kind, status=status, message=message, code=code, retry_after=retry_after))
+
+
+def _too_long(message: str) -> bool:
+    """Bedrock has no code for it: the one case that must be told by text."""
+    return "too long" in message.lower()

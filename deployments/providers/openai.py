@@ -1,0 +1,161 @@
+"""OpenAI and every server that speaks its chat completions, through the openai SDK.
+
+The SDK does keys, endpoints, transport and errors. Its typed models are left out: a body passes
+through as the bytes it was, which is most of the SDK's cost per call.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
+
+import httpx2
+import openai
+
+from actors.outcome import Outcome
+from deployments.errors import AttemptFailed
+from deployments.providers.base import (
+    Call,
+    Completed,
+    End,
+    Frames,
+    failed,
+    kind_of_status,
+    retry_after_of,
+)
+from deployments.providers.sse import SseScan
+from deployments.wire import dump
+
+
+class OpenAIProvider:
+    def __init__(self, *, api_key: str, base_url: str | None = None, connect: float = 3.0, connections: int = 256):
+        # Reads have no limit here: first token, idle and total are kept by whoever calls.
+        timeout = httpx2.Timeout(None, connect=connect, pool=connect)
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._client = openai.AsyncOpenAI(
+            api_key=api_key,
+            base_url=base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=openai.DefaultAsyncHttpx2Client(limits=limits, timeout=timeout),
+        )
+        self._chat = self._client.chat.completions.with_streaming_response
+
+    async def complete(self, call: Call) -> Completed:
+        try:
+            async with self._chat.create(**_arguments(call, stream=False)) as response:
+                data = await response.read()
+        except Exception as error:
+            raise classified(error) from error
+        answer = _answer_of(data)
+        answer["model"] = call.name
+        return Completed(dump(answer), answer.get("usage"))
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        scan = SseScan(call.name, keep_usage=call.wants_usage)
+        finished = False
+        try:
+            async with self._chat.create(**_arguments(call, stream=True)) as response:
+                source = response.iter_bytes()
+                async for data in source:
+                    batch = scan.feed(data)
+                    if batch.error is not None:
+                        raise _in_band(batch.error)
+                    if batch.malformed:
+                        raise failed("malformed", "a frame of the stream is not JSON")
+                    finished = finished or batch.finished
+                    if batch.frames:
+                        yield Frames(batch.frames, content=batch.content or batch.finished)
+                    if batch.done:
+                        await _drain(source)
+                        break
+        except Exception as error:
+            raise classified(error) from error
+        if not finished:
+            raise failed("broken", "the stream ended without a finish reason")
+        yield End(scan.usage)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+async def _drain(source: AsyncIterator[bytes]) -> None:
+    """Read the body's end after `[DONE]`, so that the connection can be used again."""
+    with contextlib.suppress(TimeoutError, httpx2.TransportError):
+        async with asyncio.timeout(0.1):
+            async for _ in source:
+                pass
+
+
+def _arguments(call: Call, *, stream: bool) -> dict[str, Any]:
+    rest = {k: v for k, v in call.body.items() if k not in ("model", "messages", "stream", "stream_options")}
+    if stream:
+        # Usage is always asked for: what a stream cost must be known. The client sees it if it asked.
+        rest["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+    return {
+        "model": call.model,
+        "messages": call.body["messages"],
+        "stream": stream,
+        "extra_body": rest,
+    }
+
+
+def _answer_of(data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        raise failed("malformed", "the answer is not JSON", status=200) from None
+    if not isinstance(answer, dict):
+        raise failed("malformed", "the answer is not an object", status=200)
+    if answer.get("error"):
+        error = answer["error"]
+        raise _in_band(error if isinstance(error, dict) else {"message": str(error)})
+    choices = answer.get("choices")
+    if not choices or not all(isinstance(c, dict) and c.get("finish_reason") for c in choices):
+        raise failed("malformed", "the answer has no choice with a finish reason", status=200)
+    return answer
+
+
+def _in_band(error: Mapping[str, Any]) -> AttemptFailed:
+    """An error object under status 200."""
+    code = error.get("code") or error.get("type")
+    status = code if isinstance(code, int) else None
+    text = str(code) if code is not None else None
+    kind = kind_of_status(status or 500, text, None)
+    if text in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
+        kind = "throttled"
+    message = str(error.get("message") or "an error inside the stream")
+    return failed(kind, message, status=status, code=text, param=error.get("param"))
+
+
+def classified(error: Exception) -> AttemptFailed:
+    """The SDK's exceptions by type, status and code; never by text."""
+    if isinstance(error, AttemptFailed):
+        return error
+    if isinstance(error, openai.APIStatusError):
+        return _http_error(error)
+    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+    if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
+        return failed("connect", str(cause) or type(cause).__name__)
+    if isinstance(cause, httpx2.TransportError):
+        return failed("broken", str(cause) or type(cause).__name__)
+    if isinstance(cause, (httpx2.InvalidURL, httpx2.DecodingError)):
+        return failed("malformed", str(cause))
+    return failed("unclassified", f"{type(error).__name__}: {error}")
+
+
+def _http_error(error: openai.APIStatusError) -> AttemptFailed:
+    body: Mapping[str, Any] = error.body if isinstance(error.body, dict) else {}
+    code = error.code or body.get("type")
+    retry_after = retry_after_of(error.response.headers)
+    return AttemptFailed(
+        Outcome(
+            kind_of_status(error.status_code, code, retry_after),
+            status=error.status_code,
+            message=str(body.get("message") or f"HTTP {error.status_code}"),
+            code=str(code) if code is not None else None,
+            param=error.param if isinstance(error.param, str) else None,
+            retry_after=retry_after,
+        )
+    )

@@ -1,0 +1,108 @@
+"""An OpenAI-compatible SSE stream as it passes through: what can be known without parsing it.
+
+Pure, and per batch rather than per frame. The frames go to the client as the bytes they were, but
+for the model's name. What must be known (has content come, the finish reason, an in-band error, the
+usage) is searched as bytes. That is safe because JSON escapes every quote inside a string: an
+unescaped `"finish_reason":"` can only be structure, whatever the model wrote.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_CONTENT = re.compile(rb'"(?:content|reasoning_content|reasoning|refusal)"\s*:\s*"(?!")|"tool_calls"\s*:\s*\[\s*\{')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_ERROR = re.compile(rb'^(?:event: *error\b|data: *\{\s*"error"\s*:\s*[{"])', re.MULTILINE)
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_DONE = re.compile(rb"^data: *\[DONE\]", re.MULTILINE)
+_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+_BROKEN = re.compile(rb"^data:(?! *\{.*\} *$)(?! *\[DONE\])", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    frames: bytes = b""  # whole events, ready to go out
+    content: bool = False
+    finished: bool = False  # a finish reason was among them
+    done: bool = False  # the terminal marker came; it is not among the frames
+    error: dict[str, Any] | None = None  # an in-band error; it is not among the frames
+    malformed: bool = False
+
+
+class SseScan:
+    """Feed it the body as it comes; it keeps what is not yet a whole event."""
+
+    def __init__(self, name: str, *, keep_usage: bool):
+        self._rest = b""
+        self._name = b'"model":' + json.dumps(name).encode()
+        self._model: bytes | None = None
+        self._keep_usage = keep_usage
+        self.usage: dict[str, Any] | None = None
+
+    def feed(self, data: bytes) -> Batch:
+        data = self._rest + data
+        if b"\r" in data:
+            # A lone CR at the end may be half of a CRLF: it waits with the rest.
+            data = data.replace(b"\r\n", b"\n")
+        cut = data.rfind(b"\n\n")
+        if cut < 0:
+            self._rest = data
+            return Batch()
+        self._rest = data[cut + 2 :]
+        return self._events(data[: cut + 2])
+
+    def _events(self, events: bytes) -> Batch:
+        done = _DONE.search(events)
+        if done:
+            events = events[: done.start()]
+        if error := _ERROR.search(events):
+            start = events.rfind(b"\n\n", 0, error.start())
+            return Batch(error=_error_of(events[start + 2 if start >= 0 else 0 :]))
+        if _BROKEN.search(events):
+            return Batch(malformed=True)
+        if _USAGE.search(events):
+            events = self._take_usage(events)
+        return Batch(
+            frames=self._renamed(events),
+            content=_CONTENT.search(events) is not None,
+            finished=_FINISH.search(events) is not None,
+            done=done is not None,
+        )
+
+    def _take_usage(self, events: bytes) -> bytes:
+        """Remember the usage. A frame of usage alone goes on only to a client that asked for it."""
+        kept = []
+        for event in events.split(b"\n\n"):
+            if _USAGE.search(event):
+                data = _data_of(event)
+                self.usage = data.get("usage") or self.usage
+                if not data.get("choices") and not self._keep_usage:
+                    continue
+            kept.append(event)
+        return b"\n\n".join(kept)
+
+    def _renamed(self, events: bytes) -> bytes:
+        if self._model is None:
+            found = _MODEL.search(events)
+            if found is None:
+                return events
+            self._model = found.group()
+        return events.replace(self._model, self._name)
+
+
+def _data_of(event: bytes) -> dict[str, Any]:
+    for line in event.split(b"\n"):
+        if line.startswith(b"data:"):
+            try:
+                data = json.loads(line[5:])
+            except ValueError:
+                return {}
+            return data if isinstance(data, dict) else {}
+    return {}
+
+
+def _error_of(events: bytes) -> dict[str, Any]:
+    data = _data_of(events)
+    error = data.get("error", data)
+    return error if isinstance(error, dict) else {"message": str(error)}

@@ -1,0 +1,139 @@
+"""One provider behind a Serve handle: flat dicts and bytes in and out, failures as data.
+
+A plain class: only app.py makes a deployment of it. An exception that crosses the hop would be
+pickled, wrapped and logged with its stack; an outcome as a dict is cheaper and says more.
+"""
+
+import logging
+import os
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from actors.outcome import Outcome
+from deployments.config import Bedrock, Config, Google, Local, OpenAI, parse
+from deployments.errors import AttemptFailed
+from deployments.providers.base import (
+    Call,
+    Completed,
+    End,
+    Frames,
+    Limits,
+    Provider,
+    complete_within,
+    failed,
+    stream_within,
+)
+
+log = logging.getLogger(__name__)
+
+
+class ProviderReplica:
+    """`name` is the provider's name in the config; `args` are the application's, as the YAML has them.
+
+    A provider that is left out has a deployment all the same, and an override may give it replicas:
+    they idle.
+    """
+
+    def __init__(self, name: str, args: Mapping[str, Any], left_out: str | None = None):
+        self._name = name
+        self._provider = build_provider(parse(args), name) if left_out is None else LeftOut(left_out)
+
+    async def complete(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """`{body, usage}`, or `{outcome}` of an attempt that failed."""
+        try:
+            done = await complete_within(self._provider, _call_of(call))
+        except Exception as error:
+            return {"outcome": asdict(self._outcome_of(error))}
+        return {"body": done.body, "usage": done.usage}
+
+    async def stream(self, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
+        """Frames as bytes, the first with content; then `{usage, tail}`, or `{outcome}`."""
+        items = stream_within(self._provider, _call_of(call))
+        try:
+            async for item in items:
+                if isinstance(item, Frames):
+                    yield item.data
+                else:
+                    yield {"usage": item.usage, "tail": item.tail}
+        except Exception as error:
+            yield {"outcome": asdict(self._outcome_of(error))}
+        finally:
+            await items.aclose()
+
+    def _outcome_of(self, error: Exception) -> Outcome:
+        if isinstance(error, AttemptFailed):
+            return error.outcome
+        log.exception("%s: an error that no row of the table knows", self._name)
+        return Outcome("unclassified", message=f"{type(error).__name__}: {error}")
+
+
+class LeftOut:
+    """Stands in for a provider that can't be called."""
+
+    def __init__(self, reason: str):
+        self._reason = reason
+
+    async def complete(self, call: Call) -> Completed:
+        raise failed("credential", f"left out: {self._reason}")
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        raise failed("credential", f"left out: {self._reason}")
+        yield
+
+    async def close(self) -> None:
+        pass
+
+
+def call_dict(body: Mapping[str, Any], model: str, name: str, limits: Limits) -> dict[str, Any]:
+    """One call as it goes over the hop."""
+    return {
+        "body": body,
+        "model": model,
+        "name": name,
+        "limits": (limits.connect, limits.first_token, limits.idle, limits.total),
+    }
+
+
+def _call_of(data: Mapping[str, Any]) -> Call:
+    return Call(data["body"], data["model"], data["name"], Limits(*data["limits"]))
+
+
+def build_provider(config: Config, name: str) -> Provider:
+    """The adapter of a configured provider. Its SDK is imported here, in the replica that needs it."""
+    settings, limits = config.providers[name], config.limits(name)
+    match settings:
+        case Bedrock():
+            from deployments.providers.bedrock import BedrockProvider
+
+            return BedrockProvider(
+                region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, limits=limits
+            )
+        case OpenAI():
+            from deployments.providers.openai import OpenAIProvider
+
+            return OpenAIProvider(
+                api_key=_secret(settings.key_env()) or "none", base_url=settings.base_url, connect=limits.connect
+            )
+        case Google():
+            from deployments.providers.google import GoogleProvider
+
+            return GoogleProvider(
+                api_key=_secret(settings.api_key_env),
+                base_url=settings.base_url,
+                api_version=settings.api_version,
+                connect=limits.connect,
+            )
+        case Local():
+            from deployments.providers.local import LocalProvider
+
+            return LocalProvider(
+                model_path=settings.model_path,
+                slots=settings.slots,
+                context=settings.context,
+                threads=settings.threads,
+            )
+
+
+def _secret(variable: str | None) -> str:
+    return os.environ.get(variable, "") if variable else ""

@@ -1,0 +1,247 @@
+"""OpenAI chat completions on the wire: the request that comes in, the objects and frames that go out.
+
+Pure: bytes and dicts in, bytes and dicts out. The request is parsed once, checked here, and handed
+on as the dict it was: a field that we do not know reaches the providers that do.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from deployments.errors import BadRequest
+
+DONE = b"data: [DONE]\n\n"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    type: str
+    text: str | None = None
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[_Part] | None = None
+
+
+class _StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    include_usage: bool | None = None
+
+
+class _ChatRequest(BaseModel):
+    """Only what every provider must be able to rely on; everything else passes through."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    model: Annotated[str, Field(min_length=1)]
+    messages: Annotated[list[_Message], Field(min_length=1)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    stop: str | list[str] | None = None
+
+
+_CHECK = TypeAdapter(_ChatRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A checked request. `body` is what the client sent, unknown fields included."""
+
+    body: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        return str(self.body["model"])
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.body.get("stream"))
+
+
+def parse_request(data: bytes | str) -> ChatRequest:
+    """Parse and check a request body. Raises BadRequest that names the field."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+    return check_request(body)
+
+
+def check_request(body: Any) -> ChatRequest:
+    """Check a request that is parsed already. Raises BadRequest that names the field."""
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+    try:
+        _CHECK.validate_python(body)
+    except ValidationError as error:
+        raise _bad_request(error) from None
+    return ChatRequest(body)
+
+
+def _bad_request(error: ValidationError) -> BadRequest:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    # pydantic names the branch of a union ("str", "list[_Part]") in the path: a client never wrote that.
+    path = [str(p) for p in first["loc"] if isinstance(p, int) or str(p) in _FIELDS]
+    param = ".".join(path) or None
+    if first["type"] == "missing":
+        message = f"Missing required parameter: '{param}'."
+    elif first["type"] == "too_short" and param == "messages":
+        message = "Invalid 'messages': empty array. At least one message is required."
+    else:
+        message = f"Invalid '{param}': {first['msg']}."
+    code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
+    return BadRequest(message, param=param, code=code)
+
+
+_FIELDS = {
+    *_ChatRequest.model_fields,
+    *_Message.model_fields,
+    *_Part.model_fields,
+    *_StreamOptions.model_fields,
+}
+
+
+# What the codecs of the other wires share.
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content, whether a string or a list of text parts."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text") or "") for part in content)
+
+
+def max_tokens_of(body: Mapping[str, Any]) -> int | None:
+    value = body.get("max_completion_tokens")
+    return value if value is not None else body.get("max_tokens")
+
+
+def stops_of(body: Mapping[str, Any]) -> list[str]:
+    stop = body.get("stop")
+    return [stop] if isinstance(stop, str) else list(stop or [])
+
+
+def split_system(messages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str]]]:
+    """System texts, and the turns as (role, text) with neighbours of one role merged.
+
+    Bedrock and Google want roles to alternate; OpenAI lets them repeat.
+    """
+    system: list[str] = []
+    turns: list[tuple[str, str]] = []
+    for message in messages:
+        text = text_of(message.get("content"))
+        if message["role"] in ("system", "developer"):
+            system.append(text)
+        elif turns and turns[-1][0] == message["role"]:
+            turns[-1] = (message["role"], f"{turns[-1][1]}\n\n{text}")
+        else:
+            turns.append((message["role"], text))
+    return system, turns
+
+
+def unsupported(body: Mapping[str, Any], known: frozenset[str]) -> str | None:
+    """The first field that changes the answer and that a text-only codec can't carry; None if it can."""
+    for name, value in body.items():
+        if name not in known and value not in (None, [], {}):
+            return name
+    for index, message in enumerate(body["messages"]):
+        if message["role"] in ("tool", "function") or message.get("tool_calls"):
+            return f"messages.{index}.{'tool_calls' if message.get('tool_calls') else 'role'}"
+        content = message.get("content")
+        if isinstance(content, list) and any(part.get("type") != "text" for part in content):
+            return f"messages.{index}.content"
+    return None
+
+
+TEXT_FIELDS = frozenset(
+    {
+        *("model", "messages", "stream", "stream_options", "temperature", "top_p", "stop"),
+        *("max_tokens", "max_completion_tokens"),
+        # Hints: an answer without them is still the answer that was asked for.
+        *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What all frames of one answer share."""
+
+    id: str
+    created: int
+    model: str
+
+    @classmethod
+    def new(cls, model: str) -> "Head":
+        return cls(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model)
+
+
+def usage_of(prompt: int, completion: int, **details: int | None) -> dict[str, Any]:
+    """OpenAI's usage object; `cached` and `reasoning` tokens where a provider tells them."""
+    usage: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    if details.get("cached"):
+        usage["prompt_tokens_details"] = {"cached_tokens": details["cached"]}
+    if details.get("reasoning"):
+        usage["completion_tokens_details"] = {"reasoning_tokens": details["reasoning"]}
+    return usage
+
+
+def completion(head: Head, text: str, finish: str, usage: Mapping[str, Any] | None) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+    return {
+        "id": head.id,
+        "object": "chat.completion",
+        "created": head.created,
+        "model": head.model,
+        "choices": [choice],
+        "usage": usage,
+    }
+
+
+def chunk(head: Head, delta: Mapping[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    return frame({**_chunk_head(head), "choices": [choice]})
+
+
+def usage_chunk(head: Head, usage: Mapping[str, Any]) -> bytes:
+    return frame({**_chunk_head(head), "choices": [], "usage": usage})
+
+
+def _chunk_head(head: Head) -> dict[str, Any]:
+    return {
+        "id": head.id,
+        "object": "chat.completion.chunk",
+        "created": head.created,
+        "model": head.model,
+    }
+
+
+def frame(data: Mapping[str, Any]) -> bytes:
+    return b"data: " + dump(data) + b"\n\n"
+
+
+def dump(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+def frames_to_chunks(data: bytes) -> list[dict[str, Any]]:
+    """Our own frames as dicts, for the Python door. `[DONE]` is left out."""
+    return [json.loads(event[6:]) for event in data.split(b"\n\n") if event.startswith(b"data: {")]
