@@ -1,0 +1,253 @@
+"""A provider on a real socket, as raw HTTP/1.1: what a test says, byte for byte.
+
+Runs on a thread of its own, so that the same object serves pure tests and a Ray cluster. A vendor
+says what its bytes look like; a `Behaviour` says what becomes of them.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Vendor(Protocol):
+    stream_type: str
+
+    def wants_stream(self, path: str, body: Mapping[str, Any]) -> bool: ...
+
+    def whole(self, words: Sequence[str]) -> bytes: ...
+
+    def frames(self, words: Sequence[str]) -> list[bytes]:
+        """The stream: an opening, one frame a word, then what ends it."""
+        ...
+
+    def closing(self) -> int:
+        """How many of the last frames end the stream."""
+        ...
+
+    def error(self, status: int, code: str | None) -> bytes: ...
+
+    def in_band_error(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What becomes of a request. `after`: how many frames go out before it happens (streams)."""
+
+    kind: str = "answer"  # answer | status | hang | reset | cut | stall | no_end | in_band | raw
+    status: int = 200
+    code: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    after: int = 0
+    raw: bytes = b""
+    content_type: str = "application/json"
+    pace: float = 0.0  # seconds between frames
+
+
+ANSWER = Behaviour()
+
+
+def status(code: int, vendor_code: str | None = None, **headers: str) -> Behaviour:
+    return Behaviour("status", status=code, code=vendor_code, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+@dataclass
+class Received:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    gone: threading.Event = field(default_factory=threading.Event)  # the client closed the connection
+    finished: threading.Event = field(default_factory=threading.Event)  # we said all there was to say
+
+
+class FakeServer:
+    """`behave` is read at each request; `script` is used up before it."""
+
+    def __init__(self, vendor: Vendor, words: Sequence[str] = ("Paris", " is", " the", " capital", ".")):
+        self.vendor = vendor
+        self.words = list(words)
+        self.behave = ANSWER
+        self.script: list[Behaviour] = []
+        self.received: list[Received] = []
+        self.connections = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self.port = 0
+        self.listen()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def reset(self) -> None:
+        """Back to answering, with nothing remembered."""
+        self.behave, self.script, self.received = ANSWER, [], []
+        if self._server is None:
+            self.listen()
+
+    def listen(self) -> None:
+        self._do(self._listen())
+
+    def refuse(self) -> None:
+        """Stop listening: connections are refused from now on, and the open ones are cut."""
+        self._do(self._refuse())
+
+    def stop(self) -> None:
+        self._do(self._refuse())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _do(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**24)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _refuse(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._open):
+            writer.transport.abort()
+        others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._open.add(writer)
+        try:
+            while (request := await _read(reader)) is not None:
+                self.received.append(request)
+                behaviour = self.script.pop(0) if self.script else self.behave
+                if not await self._answer(request, behaviour, reader, writer):
+                    return
+        except (ConnectionError, asyncio.IncompleteReadError):
+            if self.received:
+                self.received[-1].gone.set()
+        except asyncio.CancelledError:
+            return
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    async def _answer(
+        self, request: Received, b: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Whether the connection may be used again."""
+        watch = asyncio.ensure_future(reader.read(1)) if b.kind in ("hang", "stall", "no_end") or b.pace else None
+        try:
+            streamed = self.vendor.wants_stream(request.path, request.body)
+            alive = await (self._stream if streamed else self._whole)(b, writer, request, watch)
+        finally:
+            if watch is not None and not watch.done():
+                watch.cancel()
+        request.finished.set()
+        return alive and watch is None
+
+    async def _whole(
+        self, b: Behaviour, writer: asyncio.StreamWriter, request: Received, watch: "asyncio.Future[bytes] | None"
+    ) -> bool:
+        match b.kind:
+            case "hang" | "stall":
+                assert watch is not None
+                await watch
+                request.gone.set()
+                return False
+            case "reset":
+                return _reset(writer)
+            case "cut":
+                body = self.vendor.whole(self.words)
+                writer.write(_head(200, {"content-type": "application/json", "content-length": str(len(body))}))
+                writer.write(body[: len(body) // 2])
+                await writer.drain()
+                return _reset(writer)
+            case "status":
+                body, code = self.vendor.error(b.status, b.code), b.status
+            case "raw":
+                body, code = b.raw, b.status
+            case _:
+                body, code = self.vendor.whole(self.words), 200
+        if b.pace:
+            await asyncio.sleep(b.pace)
+        headers = {"content-type": b.content_type, **self._extra(b), **b.headers, "content-length": str(len(body))}
+        writer.write(_head(code, headers) + body)
+        await writer.drain()
+        return True
+
+    async def _stream(
+        self, b: Behaviour, writer: asyncio.StreamWriter, request: Received, watch: "asyncio.Future[bytes] | None"
+    ) -> bool:
+        if b.kind in ("status", "raw", "reset") or (b.kind == "hang" and not b.after):
+            return await self._whole(b, writer, request, watch)
+        frames = self.vendor.frames(self.words)
+        if b.kind != "answer":
+            frames = frames[: b.after]
+        if b.kind == "no_end":
+            frames = self.vendor.frames(self.words)[: -self.vendor.closing()]
+        if b.kind == "in_band":
+            frames.append(self.vendor.in_band_error())
+        writer.write(_head(200, {"content-type": self.vendor.stream_type, "transfer-encoding": "chunked", **b.headers}))
+        for frame in frames:
+            writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+            await writer.drain()
+            if await _left(watch, b.pace):
+                request.gone.set()
+                return False
+        if b.kind == "cut":
+            return _reset(writer)
+        if b.kind == "stall":
+            assert watch is not None
+            await watch
+            request.gone.set()
+            return False
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return True
+
+    def _extra(self, b: Behaviour) -> dict[str, str]:
+        extra: Callable[[int, str | None], dict[str, str]] | None = getattr(self.vendor, "error_headers", None)
+        return extra(b.status, b.code) if extra and b.kind == "status" else {}
+
+
+async def _left(watch: "asyncio.Future[bytes] | None", seconds: float) -> bool:
+    """Wait for the pace; has the client gone meanwhile?"""
+    if watch is None or not seconds:
+        return False
+    done, _ = await asyncio.wait([watch], timeout=seconds)
+    return bool(done)
+
+
+async def _read(reader: asyncio.StreamReader) -> Received | None:
+    head = await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b""
+    if not head:
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, path, _ = first.split(" ", 2)
+    headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Received(method, path, headers, json.loads(body) if body else {})
+
+
+def _head(status_code: int, headers: Mapping[str, str]) -> bytes:
+    lines = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+    return f"HTTP/1.1 {status_code} X\r\n{lines}\r\n".encode("latin-1")
+
+
+def _reset(writer: asyncio.StreamWriter) -> bool:
+    """A TCP reset rather than a clean close."""
+    raw: socket.socket = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    return False

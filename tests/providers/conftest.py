@@ -1,0 +1,141 @@
+"""The four kinds of provider, the clouds against a fake that speaks their real wire on a real socket."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from actors.outcome import Outcome
+from deployments.errors import AttemptFailed
+from deployments.providers.base import Call, Completed, End, Frames, Limits, Provider, complete_within, stream_within
+from tests.fakes.bedrock_wire import BedrockWire
+from tests.fakes.gemini_wire import GeminiWire
+from tests.fakes.openai_wire import OpenAIWire
+from tests.fakes.server import FakeServer
+
+LIMITS = Limits(connect=1.0, first_token=5.0, idle=5.0, total=10.0)
+QUICK = Limits(connect=0.3, first_token=0.3, idle=0.3, total=0.3)
+CLOUDS = ("openai", "bedrock", "google")
+
+
+@dataclass
+class Bench:
+    """One provider under test. `fake` is None for the local model."""
+
+    kind: str
+    build: Callable[[], Provider]
+    fake: FakeServer | None = None
+    limits: Limits = LIMITS
+    frames: list[bytes] = field(default_factory=list)
+
+    runner: asyncio.Runner | None = None
+
+    def run(self, work: Callable[[Provider], Coroutine[Any, Any, Any]]) -> Any:
+        """Run against a fresh provider in a fresh loop, and close it. With a runner: in its loop, and keep it."""
+        if self.runner is not None:
+            return self.runner.run(work(self.build()))
+
+        async def main() -> Any:
+            provider = self.build()
+            try:
+                return await work(provider)
+            finally:
+                await provider.close()
+
+        return asyncio.run(main())
+
+    def call(self, **body: Any) -> Call:
+        messages = body.pop("messages", [{"role": "user", "content": "What is the capital of France?"}])
+        return Call({"model": "row", "messages": messages, **body}, "upstream-model", "row", self.limits)
+
+    def complete(self, **body: Any) -> Completed:
+        return self.run(lambda p: complete_within(p, self.call(**body)))
+
+    def stream(self, **body: Any) -> End:
+        """The stream's end; its frames are in `frames`."""
+        self.frames = []
+
+        async def work(provider: Provider) -> End:
+            async with contextlib.aclosing(stream_within(provider, self.call(stream=True, **body))) as items:
+                async for item in items:
+                    if isinstance(item, Frames):
+                        self.frames.append(item.data)
+                    else:
+                        return item
+            raise AssertionError("a stream ended without an End")
+
+        return self.run(work)
+
+    def failure(self, *, stream: bool = False, **body: Any) -> Outcome:
+        with pytest.raises(AttemptFailed) as caught:
+            self.stream(**body) if stream else self.complete(**body)
+        return caught.value.outcome
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAFAKE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
+
+
+def cloud(kind: str, limits: Limits = LIMITS) -> Bench:
+    if kind == "openai":
+        from deployments.providers.openai import OpenAIProvider
+
+        fake = FakeServer(OpenAIWire())
+        url = f"{fake.url}/v1"
+        return Bench(kind, lambda: OpenAIProvider(api_key="sk-fake", base_url=url, connect=limits.connect), fake)
+    if kind == "bedrock":
+        from deployments.providers.bedrock import BedrockProvider
+
+        fake = FakeServer(BedrockWire())
+        url = fake.url
+        return Bench(kind, lambda: BedrockProvider(region="us-east-1", endpoint_url=url, limits=limits), fake)
+    from deployments.providers.google import GoogleProvider
+
+    fake = FakeServer(GeminiWire())
+    url = fake.url
+    return Bench(kind, lambda: GoogleProvider(api_key="fake", base_url=url, connect=limits.connect), fake)
+
+
+@pytest.fixture(scope="session")
+def local_bench() -> Iterator[Bench]:
+    from deployments.providers.local import LocalProvider
+
+    provider = LocalProvider()
+
+    with asyncio.Runner() as runner:
+        yield Bench("local", lambda: provider, runner=runner)
+        runner.run(provider.close())
+
+
+@pytest.fixture(params=[*CLOUDS, "local"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Each kind of provider."""
+    if request.param == "local":
+        yield request.getfixturevalue("local_bench")
+        return
+    made = cloud(request.param)
+    yield made
+    assert made.fake is not None
+    made.fake.stop()
+
+
+@pytest.fixture(params=CLOUDS)
+def cloud_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    made = cloud(request.param)
+    yield made
+    assert made.fake is not None
+    made.fake.stop()
+
+
+@pytest.fixture
+def hasty_bench(cloud_bench: Bench) -> Bench:
+    """A cloud under limits that are over in a third of a second."""
+    cloud_bench.limits = QUICK
+    return cloud_bench

@@ -1,0 +1,179 @@
+"""How each SDK's failures become outcomes: the real SDK, a real socket, the vendor's own bytes."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from deployments.providers.base import Frames, Provider, complete_within, stream_within
+from tests.fakes.server import Behaviour, status
+from tests.providers.conftest import LIMITS, Bench
+
+STATUSES = {
+    400: "bad_request",
+    401: "credential",
+    403: "credential",
+    404: "model_missing",
+    429: "throttled",
+    500: "server_error",
+    503: "overloaded",
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("code", STATUSES)
+def test_an_http_error_becomes_its_kind(cloud_bench: Bench, code: int, stream: bool) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = status(code)
+    outcome = cloud_bench.failure(stream=stream)
+    assert (outcome.kind, outcome.status, outcome.content) == (STATUSES[code], code, False)
+    assert outcome.message == f"upstream says {code}"
+    assert len(cloud_bench.fake.received) == 1, "an SDK retried behind our back"
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("2", 2.0), ("1.5", 1.5), ("nonsense", None), ("-3", None)])
+def test_the_providers_delay_is_kept_as_it_said_it(cloud_bench: Bench, header: str, seconds: float | None) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = status(429, retry_after=header)
+    assert cloud_bench.failure().retry_after == seconds
+
+
+def test_a_503_that_names_a_delay_is_a_throttle(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = status(503, retry_after="3")
+    outcome = cloud_bench.failure()
+    assert (outcome.kind, outcome.retry_after) == ("throttled", 3.0)
+
+
+# Google has no code for it: its 429 cools, and its delay grows.
+@pytest.mark.parametrize(
+    ("cloud_bench", "code", "vendor_code"),
+    [("openai", 429, "insufficient_quota"), ("bedrock", 400, "ServiceQuotaExceededException")],
+    indirect=["cloud_bench"],
+)
+def test_a_used_up_quota_is_no_throttle(cloud_bench: Bench, code: int, vendor_code: str) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = status(code, vendor_code)
+    assert cloud_bench.failure().kind == "quota"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refused_connection_is_a_connect_failure(cloud_bench: Bench, stream: bool) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.refuse()
+    assert cloud_bench.failure(stream=stream).kind == "connect"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reset_before_the_headers_is_a_broken_connection(cloud_bench: Bench, stream: bool) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("reset")
+    outcome = cloud_bench.failure(stream=stream)
+    assert (outcome.kind, outcome.content) == ("broken", False)
+    assert len(cloud_bench.fake.received) == 1
+
+
+def test_a_body_that_breaks_off_is_no_answer(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("cut")
+    assert cloud_bench.failure().kind in ("broken", "malformed")
+
+
+def test_a_stream_that_is_cut_is_broken_after_content(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("cut", after=3)
+    outcome = cloud_bench.failure(stream=True)
+    assert (outcome.kind, outcome.content) == ("broken", True)
+    assert cloud_bench.frames
+
+
+def test_a_stream_without_its_terminal_marker_is_broken_however_politely_it_closed(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("no_end")
+    outcome = cloud_bench.failure(stream=True)
+    assert (outcome.kind, outcome.content) == ("broken", True)
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_an_error_inside_a_stream_is_a_failure_under_status_200(cloud_bench: Bench, after: int) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("in_band", after=after)
+    outcome = cloud_bench.failure(stream=True)
+    assert (outcome.kind, outcome.content) == ("server_error", after > 0)
+    assert outcome.message == "the engine fell over"
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type"),
+    [(b"<html>hello</html>", "text/html"), (b"", "application/json"), (b'{"choices": [{"mess', "application/json")],
+    ids=["html", "empty", "truncated"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_200_that_is_no_answer_is_a_failure(cloud_bench: Bench, raw: bytes, content_type: str, stream: bool) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("raw", raw=raw, content_type=content_type)
+    outcome = cloud_bench.failure(stream=stream)
+    assert outcome.kind in ("malformed", "broken", "empty")
+    assert not outcome.content
+
+
+def test_silence_before_the_first_token_ends_at_its_limit(hasty_bench: Bench) -> None:
+    assert hasty_bench.fake is not None
+    hasty_bench.fake.behave = Behaviour("hang")
+    outcome = hasty_bench.failure(stream=True)
+    assert (outcome.kind, outcome.content) == ("first_token", False)
+    assert hasty_bench.failure().kind == "timeout"
+
+
+def test_silence_after_some_tokens_ends_at_the_idle_limit(hasty_bench: Bench) -> None:
+    assert hasty_bench.fake is not None
+    hasty_bench.fake.behave = Behaviour("stall", after=3)
+    outcome = hasty_bench.failure(stream=True)
+    assert (outcome.kind, outcome.content) == ("idle", True)
+    assert hasty_bench.fake.received[0].gone.wait(2), "the silent connection was kept"
+
+
+def test_a_flowing_stream_outlives_the_total_limit(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.limits = replace(LIMITS, total=0.3)
+    cloud_bench.fake.behave = Behaviour("answer", pace=0.12)
+    began = time.monotonic()
+    cloud_bench.stream()
+    assert time.monotonic() - began > cloud_bench.limits.total
+
+
+def test_a_cancelled_stream_closes_its_upstream(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("stall", after=3)
+
+    async def work(provider: Provider) -> None:
+        items = stream_within(provider, cloud_bench.call(stream=True))
+        first = await anext(items)
+        assert isinstance(first, Frames)
+        await items.aclose()
+        assert cloud_bench.fake is not None
+        gone = await asyncio.to_thread(cloud_bench.fake.received[0].gone.wait, 2)
+        assert gone, "the upstream connection was kept"
+
+    cloud_bench.run(work)
+
+
+@pytest.mark.parametrize("kind", ["complete", "stream"])
+def test_a_cancelled_local_call_frees_its_slot(local_bench: Bench, kind: str) -> None:
+    async def work(provider: Provider) -> None:
+        call = local_bench.call(messages=[{"role": "user", "content": "Tell a long story."}], max_tokens=500)
+        for _ in range(4):  # more often than there are slots
+            if kind == "stream":
+                items = stream_within(provider, call)
+                await anext(items)
+                await items.aclose()
+            else:
+                task = asyncio.create_task(complete_within(provider, call))
+                await asyncio.sleep(0.05)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(5):
+            await complete_within(provider, local_bench.call(max_tokens=2))
+
+    local_bench.run(work)

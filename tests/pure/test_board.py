@@ -1,0 +1,149 @@
+"""The board, what an ingress sees of it, and the plan."""
+
+import json
+
+import pytest
+
+from actors.board import Board, Plan, plan, received
+from actors.breaker import Policy, State
+
+ROW = ["aws/haiku", "openai/gpt", "local/smol"]
+
+
+@pytest.fixture
+def board() -> Board:
+    made = Board(Policy())
+    made.expect(ROW)
+    return made
+
+
+def fail(board: Board, target: str, times: int = 3, now: float = 0.0, **more: object) -> None:
+    for _ in range(times):
+        epoch = board.breakers[target].epoch
+        board.report(now, {"target": target, "epoch": epoch, "verdict": "failed_start", "kind": "connect", **more})
+
+
+def planned(board: Board, now: float, row: list[str] = ROW) -> Plan:
+    return plan(row, received(board.sight(now), now), now)
+
+
+def names(p: Plan) -> list[str]:
+    return [c.target for c in p.candidates]
+
+
+def test_a_healthy_board_plans_the_rows_own_order(board: Board) -> None:
+    assert names(planned(board, 0.0)) == ROW
+    assert names(planned(board, 0.0, ROW[::-1])) == ROW[::-1]
+
+
+def test_a_target_nobody_has_seen_counts_as_healthy() -> None:
+    assert names(plan(ROW, {}, 0.0)) == ROW
+
+
+def test_an_open_target_is_skipped_with_the_time_that_is_left(board: Board) -> None:
+    fail(board, "aws/haiku")
+    p = planned(board, 20.0)
+    assert names(p) == ROW[1:]
+    assert [(s.target, s.why, s.retry_in) for s in p.skipped] == [("aws/haiku", "open", 40.0)]
+    assert p.retry_in == 40.0
+
+
+def test_a_due_target_is_a_probe_in_the_first_place_only(board: Board) -> None:
+    fail(board, "aws/haiku")
+    fail(board, "openai/gpt")
+    p = planned(board, 60.0)
+    assert [(c.target, c.probe) for c in p.candidates] == [("aws/haiku", True), ("local/smol", False)]
+    assert [s.target for s in p.skipped] == ["openai/gpt"]
+
+
+def test_while_a_probe_is_out_the_others_go_round(board: Board) -> None:
+    fail(board, "aws/haiku")
+    assert board.ask(60.0, "aws/haiku", "one") is not None
+    p = planned(board, 60.0)
+    assert names(p) == ROW[1:]
+    assert p.skipped[0].why == "probing"
+
+
+def test_an_isolated_provider_is_out_of_every_row(board: Board) -> None:
+    assert board.command(0.0, "isolate", "openai") == 1
+    assert names(planned(board, 0.0)) == ["aws/haiku", "local/smol"]
+    board.command(0.0, "restore", "openai")
+    assert names(planned(board, 0.0)) == ROW
+
+
+def test_targets_of_one_provider_have_circuits_of_their_own(board: Board) -> None:
+    board.expect(["aws/sonnet"])
+    fail(board, "aws/haiku")
+    assert board.breakers["aws/sonnet"].state is State.CLOSED
+
+
+def test_the_version_moves_when_an_ingress_must_know_and_only_then(board: Board) -> None:
+    version = board.version
+    fail(board, "aws/haiku", times=2)
+    board.report(0.0, {"target": "openai/gpt", "epoch": 0, "verdict": "ok", "kind": "ok", "ms": 5.0})
+    assert board.version == version
+    fail(board, "aws/haiku", times=1)
+    assert board.version == version + 1
+
+
+def test_a_merged_report_counts_as_often_as_it_says(board: Board) -> None:
+    item = {"target": "openai/gpt", "epoch": 0, "verdict": "ok", "kind": "ok", "count": 4, "ms": 100.0}
+    board.report(0.0, item)
+    fail(board, "openai/gpt", times=1, status=500, message="no", at=1.0)
+    health = board.health(0.0)["openai/gpt"]
+    assert (health["ok"], health["failed"], health["ms"], health["consecutive_failures"]) == (4, 1, 100.0, 1)
+    assert health["last_error"] == {"kind": "connect", "status": 500, "message": "no", "at": 1.0}
+
+
+def test_a_report_of_an_unknown_target_is_ignored(board: Board) -> None:
+    board.report(0.0, {"target": "nobody/x", "epoch": 0, "verdict": "failed_start", "kind": "connect"})
+    assert board.ask(0.0, "nobody/x", "a") is None
+    assert set(board.breakers) == set(ROW)
+
+
+def test_a_lease_ends_by_time_alone(board: Board) -> None:
+    fail(board, "aws/haiku")
+    board.ask(60.0, "aws/haiku", "one")
+    version = board.version
+    board.tick(60.0 + Policy().lease)
+    assert board.breakers["aws/haiku"].reason == "lost"
+    assert board.version > version
+
+
+class TestSnapshot:
+    def test_it_keeps_open_times_modes_and_levels_over_a_restart(self, board: Board) -> None:
+        fail(board, "aws/haiku", now=1000.0)
+        board.command(1000.0, "isolate", "openai")
+        stored = json.loads(json.dumps(board.snapshot(1010.0)))
+
+        after = Board(Policy())
+        after.restore(5.0, stored, elapsed=20.0)
+        sight = after.sight(5.0)
+        assert sight["aws/haiku"]["retry_in"] == pytest.approx(30.0)
+        assert sight["openai/gpt"]["mode"] == "isolated"
+        assert after.breakers["aws/haiku"].level == 1
+
+    def test_a_probe_that_was_out_is_still_the_only_one(self, board: Board) -> None:
+        fail(board, "aws/haiku")
+        board.ask(60.0, "aws/haiku", "one")
+        after = Board(Policy())
+        after.restore(0.0, board.snapshot(60.0), elapsed=1.0)
+        assert after.ask(1.0, "aws/haiku", "two") is None
+        assert after.ask(Policy().lease + 1, "aws/haiku", "two") is not None
+
+    def test_a_wall_clock_that_stepped_back_admits_nothing_early(self, board: Board) -> None:
+        fail(board, "aws/haiku")
+        after = Board(Policy())
+        after.restore(0.0, board.snapshot(0.0), elapsed=-7200.0)
+        assert after.sight(0.0)["aws/haiku"]["retry_in"] == pytest.approx(60.0)
+
+    def test_every_restored_epoch_is_a_new_one(self, board: Board) -> None:
+        after = Board(Policy())
+        after.restore(0.0, board.snapshot(0.0), elapsed=0.0)
+        assert all(after.breakers[t].epoch > board.breakers[t].epoch for t in ROW)
+
+    def test_one_that_cannot_be_read_changes_nothing(self, board: Board) -> None:
+        good = board.snapshot(0.0)
+        with pytest.raises((KeyError, ValueError, TypeError)):
+            board.restore(0.0, {**good, "aws/haiku": {"state": "ajar"}}, elapsed=0.0)
+        assert board.breakers["aws/haiku"].epoch == 0
