@@ -20,6 +20,7 @@ from typing import Any
 from actors.board import UNSEEN, Plan, Seen, plan, received
 from actors.breaker import Breaker, Policy, Report, State, step
 from actors.outcome import Outcome, Verdict
+from deployments.health import last_seen
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +84,9 @@ class BoardLink:
     def incarnation(self) -> int:
         return self._version[0] if self._version else 0
 
-    @property
-    def sight(self) -> Mapping[str, Seen]:
-        return self._seen
+    def last_seen(self) -> dict[str, dict[str, Any]]:
+        """What can be said of each target without the actor."""
+        return last_seen(self._seen, self._clock())
 
     def plan(self, row: Sequence[str]) -> Plan:
         now = self._clock()

@@ -262,7 +262,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     # A discriminated union puts its tag into the path, which the file does not have.
     path = [str(p) for i, p in enumerate(first["loc"]) if not (i == 2 and first["loc"][0] == "providers")]
-    key = ".".join(path)
+    key = ".".join(p for p in path if p != "[key]")
     match first["type"]:
         case "extra_forbidden":
             return f"{key}: unknown key"

@@ -128,10 +128,13 @@ class Door:
         raise NotFound(f"The provider '{name}' does not exist. Known providers: {known}.")
 
     async def health_summary(self) -> dict[str, Any]:
-        return health_summary(self.layout.tiers, await self._targets())
+        targets, away = await self._targets()
+        return health_summary(self.layout.tiers, targets, actor_away=away)
 
     async def provider_health(self, name: str) -> dict[str, Any]:
-        return provider_health(self.tier(name), await self._targets())
+        tier = self.tier(name)
+        targets, _ = await self._targets()
+        return provider_health(tier, targets)
 
     async def command(self, verb: str, provider: str) -> dict[str, Any]:
         """Isolate, restore, recover or reset a provider; its health afterwards."""
@@ -148,14 +151,15 @@ class Door:
         """Can any row be answered, as far as we know?"""
         return any(self.link.plan(row).candidates for row in self.failover.rows.values())
 
-    async def _targets(self) -> dict[str, Any]:
-        """What the actor knows of each target; nothing while it is away."""
+    async def _targets(self) -> tuple[dict[str, Any], bool]:
+        """What is known of each target, and whether that is without the actor: its last sight then."""
         try:
-            known: dict[str, Any] = (await self._actor("health"))["targets"]
+            known, away = (await self._actor("health"))["targets"], False
         except Exception as error:
             log.warning("no health from the breaker actor: %s", type(error).__name__)
-            return {}
-        return {name: t for name, t in known.items() if provider_of(name) in self.layout.config.providers}
+            known, away = self.link.last_seen(), True
+        mine = self.layout.config.providers
+        return {name: t for name, t in known.items() if provider_of(name) in mine}, away
 
     async def _actor(self, method: str, *arguments: Any) -> Any:
         async with asyncio.timeout(ACTOR_SECONDS):

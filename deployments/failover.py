@@ -63,6 +63,10 @@ class Trail:
                 entry["retry_in_seconds"] = round(s.retry_in, 3)
             self.entries.append(entry)
 
+    def only(self, kind: str) -> bool:
+        """Did every attempt that was made end so?"""
+        return all(e["outcome"] == kind for e in self.entries if not e["outcome"].startswith("skipped"))
+
     def attempt(self, target: str, outcome: Outcome, ms: float) -> None:
         self.last = outcome
         entry = {**_entry(target, outcome.kind), "status": outcome.status, "ms": round(ms, 1)}
@@ -283,7 +287,7 @@ class Failover:
         last = trail.last
         if last is None:
             return NoAnswer("No provider can be asked now.", trail.entries, None, plan.retry_in)
-        if last.ending.guilt is Guilt.CALLER and (trail.made == 1 or last.kind != "unsupported"):
+        if last.ending.guilt is Guilt.CALLER and (last.kind != "unsupported" or trail.only("unsupported")):
             return NoAnswer(last.message or last.ending.why, trail.entries, last)
         return NoAnswer("Every provider failed.", trail.entries, None, plan.retry_in or last.retry_after or 1.0)
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.board import provider_of
+from actors.board import Seen, provider_of
+from actors.breaker import Mode, State
 from deployments.config import Tier
 
 SERVICE = "llm_service"
@@ -32,19 +33,37 @@ def provider_health(tier: Tier, targets: Mapping[str, Mapping[str, Any]]) -> dic
     }
 
 
-def health_summary(tiers: Sequence[Tier], targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def health_summary(
+    tiers: Sequence[Tier], targets: Mapping[str, Mapping[str, Any]], *, actor_away: bool
+) -> dict[str, Any]:
     """All providers of the configuration, in order of preference."""
     every = {tier.name: provider_health(tier, targets) for tier in tiers}
     ok = sum(t["ok"] for t in targets.values())
     requests = sum(t["requests"] for t in targets.values())
     return {
         "service_name": SERVICE,
+        "breaker_actor": "away" if actor_away else "reachable",
         "available_providers": [name for name, h in every.items() if h["available"]],
         "total_providers": len(every),
         "total_requests": requests,
         "overall_success_rate": round(100 * ok / requests, 1) if requests else None,
         "provider_states": {name: h["state"] for name, h in every.items()},
         "provider_health": every,
+    }
+
+
+def last_seen(sight: Mapping[str, Seen], now: float) -> dict[str, dict[str, Any]]:
+    """What an ingress can say of each target by itself: states, and no figures."""
+    unknown = {"ms": 0.0, "last_error": None, "consecutive_failures": 0} | dict.fromkeys(("ok", "requests"), 0)
+    return {
+        target: {
+            **unknown,
+            "state": seen.state.value,
+            "isolated": seen.mode is Mode.ISOLATED,
+            "epoch": seen.epoch,
+            "retry_in_seconds": round(max(0.0, seen.open_until - now), 3) if seen.state is State.OPEN else 0.0,
+        }
+        for target, seen in sight.items()
     }
 
 

@@ -39,4 +39,9 @@ class GeminiWire:
         candidate: dict[str, Any] = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
         if finish:
             candidate["finishReason"] = finish
-        return {"candidates": [candidate], "usageMetadata": USAGE, "modelVersion": "gemini-upstream", "responseId": "r1"}
+        return {
+            "candidates": [candidate],
+            "usageMetadata": USAGE,
+            "modelVersion": "gemini-upstream",
+            "responseId": "r1",
+        }

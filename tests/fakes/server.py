@@ -52,7 +52,9 @@ ANSWER = Behaviour()
 
 
 def status(code: int, vendor_code: str | None = None, **headers: str) -> Behaviour:
-    return Behaviour("status", status=code, code=vendor_code, headers={k.replace("_", "-"): v for k, v in headers.items()})
+    return Behaviour(
+        "status", status=code, code=vendor_code, headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
 
 
 @dataclass

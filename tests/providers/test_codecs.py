@@ -1,0 +1,165 @@
+"""OpenAI chat to the other wires: what each SDK's own model accepts, and back."""
+
+import itertools
+import json
+import pathlib
+import re
+import typing
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from google import genai
+from google.genai import types
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.shared import ChatModel
+
+from deployments.errors import AttemptFailed
+from deployments.providers.base import Call, Limits
+from deployments.providers.bedrock_codec import finish_of as bedrock_finish
+from deployments.providers.bedrock_codec import from_converse, to_converse
+from deployments.providers.google_codec import finish_of as google_finish
+from deployments.providers.google_codec import from_generate, to_generate
+from deployments.providers.local import to_engine
+
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+contents = texts | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": texts}), min_size=1, max_size=3)
+messages = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "developer", "user", "assistant"]), "content": contents}),
+    min_size=1,
+    max_size=6,
+)
+requests = st.fixed_dictionaries(
+    {"model": st.just("row"), "messages": messages},
+    optional={
+        "temperature": st.floats(0, 1),
+        "top_p": st.floats(0, 1),
+        "max_tokens": st.integers(1, 10_000),
+        "max_completion_tokens": st.integers(1, 10_000),
+        "stop": texts | st.lists(texts, min_size=1, max_size=4),
+        "user": texts,
+    },
+)
+
+
+def call(body: dict[str, Any]) -> Call:
+    return Call(body, "upstream", "row", Limits())
+
+
+@pytest.fixture(scope="module")
+def converse_shape() -> Any:
+    from botocore.validate import ParamValidator
+
+    client = boto3.client("bedrock-runtime", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
+    shape = client.meta.service_model.operation_model("Converse").input_shape
+    client.close()
+    return lambda arguments: ParamValidator().validate(arguments, shape).generate_report()
+
+
+@settings(max_examples=60, deadline=None)
+@given(requests)
+def test_every_text_request_is_one_that_boto3_accepts(converse_shape: Any, body: dict[str, Any]) -> None:
+    arguments = to_converse(call(body))
+    assert converse_shape(arguments) == ""
+    roles = [m["role"] for m in arguments["messages"]]
+    assert all(a != b for a, b in itertools.pairwise(roles)), "roles must alternate"
+
+
+@settings(max_examples=60, deadline=None)
+@given(requests)
+def test_every_text_request_is_one_that_google_genai_accepts(body: dict[str, Any]) -> None:
+    contents_, config = to_generate(call(body))
+    types.GenerateContentConfig(**config)
+    for content in contents_:
+        types.Content.model_validate(content)
+
+
+@given(requests)
+def test_no_text_is_lost_on_the_way_to_any_wire(body: dict[str, Any]) -> None:
+    def whole(content: Any) -> str:
+        return content if isinstance(content, str) else "".join(p["text"] for p in content)
+
+    sent = [whole(m["content"]) for m in body["messages"]]
+    for wire in (to_converse(call(body)), to_generate(call(body)), to_engine(call(body))):
+        written = json.dumps(wire, ensure_ascii=False)
+        for text in sent:
+            assert json.dumps(text, ensure_ascii=False)[1:-1] in written
+
+
+def test_the_local_model_gets_a_system_prompt_and_a_limit_of_its_own() -> None:
+    engine = to_engine(call({"model": "row", "messages": [{"role": "user", "content": "Hi"}]}))
+    assert engine["messages"][0] == {"role": "system", "content": "You are a helpful assistant."}
+    assert (engine["temperature"], engine["max_tokens"]) == (0.0, 256)
+
+
+@pytest.mark.parametrize(("finish_of", "spoiled"), [(bedrock_finish, "malformed_tool_use"), (google_finish, "OTHER")])
+def test_an_answer_that_the_model_spoiled_is_an_error(finish_of: Any, spoiled: str) -> None:
+    with pytest.raises(AttemptFailed):
+        finish_of(spoiled)
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("guardrail_intervened", "content_filter"),
+    ],
+)
+def test_bedrocks_stop_reasons(reason: str, finish: str) -> None:
+    assert bedrock_finish(reason) == finish
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [("STOP", "stop"), ("MAX_TOKENS", "length"), ("SAFETY", "content_filter"), ("RECITATION", "content_filter")],
+)
+def test_geminis_finish_reasons(reason: str, finish: str) -> None:
+    assert google_finish(reason) == finish
+
+
+def test_a_blocked_prompt_is_an_answer_and_no_failure() -> None:
+    body, _ = from_generate({"promptFeedback": {"blockReason": "SAFETY"}}, call({}))
+    assert json.loads(body)["choices"][0]["finish_reason"] == "content_filter"
+
+
+def test_thoughts_are_counted_but_not_shown() -> None:
+    parts = [{"text": "hmm", "thought": True}, {"text": "Paris"}]
+    response = {
+        "candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 1, "thoughtsTokenCount": 20},
+    }
+    body, usage = from_generate(response, call({}))
+    assert json.loads(body)["choices"][0]["message"]["content"] == "Paris"
+    assert usage["completion_tokens"] == 21
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": 20}
+
+
+def test_cached_tokens_are_part_of_the_prompt_as_openai_counts_them() -> None:
+    response = {
+        "output": {"message": {"content": [{"text": "Paris"}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 5, "outputTokens": 1, "cacheReadInputTokens": 100},
+    }
+    _, usage = from_converse(response, call({}))
+    assert (usage["prompt_tokens"], usage["prompt_tokens_details"]) == (105, {"cached_tokens": 100})
+
+
+@pytest.mark.parametrize(
+    "response", [{}, {"output": {}}, {"output": {"message": {"content": []}}}, {"stopReason": "x"}]
+)
+def test_a_dict_without_an_answer_is_malformed(response: dict[str, Any]) -> None:
+    with pytest.raises(AttemptFailed) as caught:
+        from_converse(response, call({}))
+    assert caught.value.outcome.kind == "malformed"
+
+
+def test_the_shipped_model_ids_stand_in_the_sdks_own_lists() -> None:
+    known_to_google = "".join(p.read_text() for p in pathlib.Path(genai.__file__).parent.glob("*.py"))
+    config = yaml.safe_load((pathlib.Path(__file__).parents[2] / "serve_config.yaml").read_text())
+    for row in config["applications"][0]["args"]["models"].values():
+        assert row["openai"] in typing.get_args(ChatModel)
+        assert re.search(re.escape(row["google_genai"]) + r"(?![\w.-])", known_to_google)

@@ -1,0 +1,131 @@
+"""The ingress's end of the actor: what happens while the actor is slow, away, or another."""
+
+import asyncio
+
+from actors.outcome import Outcome
+from tests.clock import run_virtually
+from tests.pure.test_failover import SERVER_ERROR, complete, in_world
+from tests.pure.world import World, world
+
+
+@in_world
+async def test_requests_go_on_while_the_actor_is_away(w: World) -> None:
+    w.actor.kill()
+    for _ in range(50):
+        assert (await complete(w)).target == "aws/haiku"
+        await asyncio.sleep(0.1)
+
+
+@in_world
+async def test_an_outage_that_begins_while_the_actor_is_away_costs_three_calls_each_ten_seconds(w: World) -> None:
+    w.actor.kill()
+    w.provider("aws").ends = [SERVER_ERROR]
+    for _ in range(90):
+        assert (await complete(w)).target == "openai/gpt"
+        await asyncio.sleep(0.1)
+    assert w.provider("aws").calls == 3
+
+
+@in_world
+async def test_the_local_word_never_adds_a_target_that_the_actor_holds_open(w: World) -> None:
+    await w.door.command("isolate", "aws")
+    await w.settle()
+    w.actor.kill()
+    for _ in range(30):
+        assert (await complete(w)).target == "openai/gpt"
+        await asyncio.sleep(1)
+    assert w.provider("aws").calls == 0
+
+
+@in_world
+async def test_reports_wait_for_the_actor_and_count_once(w: World) -> None:
+    w.actor.away = True
+    for _ in range(5):
+        await complete(w)
+    await asyncio.sleep(1)
+    w.actor.away = False
+    await asyncio.sleep(2)
+    assert w.targets()["aws/haiku"]["ok"] == 5
+
+
+@in_world
+async def test_an_actor_that_starts_anew_is_followed_and_old_reports_are_late(w: World) -> None:
+    w.provider("aws").seconds = 3.0
+    task = asyncio.create_task(complete(w))
+    await asyncio.sleep(0.5)
+    w.actor.kill()
+    await asyncio.sleep(1)
+    w.actor.incarnation += 1
+    w.actor.start(w.door.board_config())
+    w.actor.away = False
+    await task
+    await w.settle()
+    assert w.link.incarnation == 2
+    health = w.targets()["aws/haiku"]
+    assert health["late_reports"] == 1
+
+
+@in_world
+async def test_a_sight_of_an_older_incarnation_is_not_taken(w: World) -> None:
+    w.link._take({"version": (7, 1), "targets": w.actor.board.sight(w.actor.now)})
+    isolated = {t: {**s, "mode": "isolated"} for t, s in w.actor.board.sight(w.actor.now).items()}
+    w.link._take({"version": (6, 99), "targets": isolated})
+    assert w.link.incarnation == 7
+    assert (await complete(w)).target == "aws/haiku"
+
+
+@in_world
+async def test_a_permit_that_comes_too_late_is_given_back(w: World) -> None:
+    w.provider("aws").ends = [SERVER_ERROR] * 3 + [None]
+    for _ in range(3):
+        await complete(w)
+    await asyncio.sleep(75)
+    w.actor.slow = 0.2
+    began = w.actor.now
+    assert (await complete(w)).target == "openai/gpt"
+    assert w.actor.now - began <= 0.06, "nobody waits for the actor for more than 50 ms"
+    w.actor.slow = 0.0
+    await asyncio.sleep(1)
+    assert (await complete(w)).target == "aws/haiku"
+
+
+@in_world
+async def test_one_ask_is_under_way_at_a_time(w: World) -> None:
+    w.provider("aws").ends = [SERVER_ERROR]
+    for _ in range(3):
+        await complete(w)
+    await asyncio.sleep(75)
+    w.actor.slow = 0.03
+    await asyncio.gather(*(complete(w) for _ in range(20)))
+    assert w.actor.asks == 1
+
+
+@in_world
+async def test_successes_are_merged_but_never_across_a_failure(w: World) -> None:
+    w.provider("aws").ends = [SERVER_ERROR, SERVER_ERROR, None, SERVER_ERROR, SERVER_ERROR, None]
+    for _ in range(10):
+        await complete(w)
+    await w.settle()
+    health = w.targets()["aws/haiku"]
+    assert (health["state"], health["ok"], health["failed"]) == ("closed", 6, 4)
+
+
+def test_before_the_actors_first_word_the_configured_order_holds() -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.link._seen = {}
+            assert [c.target for c in w.link.plan(["a/x", "b/y"]).candidates] == ["a/x", "b/y"]
+
+    run_virtually(main())
+
+
+@in_world
+async def test_thresholds_change_while_running(w: World) -> None:
+    await w.door.reconfigure({"breaker": {"failure_threshold": 1, "recovery_timeout": 5}, "timeouts": {"deadline": 9}})
+    w.provider("aws").ends = [Outcome("connect")]
+    await complete(w)
+    await complete(w)
+    assert w.provider("aws").calls == 1
+    await w.settle()
+    assert w.targets()["aws/haiku"]["retry_in_seconds"] < 5
+    assert w.door.deadline().total == 9

@@ -1,0 +1,182 @@
+"""A door with everything behind it but Ray: a real board, a real failover, scripted replicas."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from actors.board import Board
+from actors.breaker import Policy
+from actors.outcome import Outcome
+from deployments.board_link import BoardLink
+from deployments.config import Config, Layout, Tier, parse
+from deployments.door import Door
+from deployments.wire import Head, chunk, completion, dump
+
+ARGS: dict[str, Any] = {
+    "providers": {
+        "aws": {"kind": "bedrock", "region": "us-east-1"},
+        "openai": {"kind": "openai"},
+        "local": {"kind": "local"},
+    },
+    "models": {"default": {"aws": "haiku", "openai": "gpt", "local": "smol"}, "solo": {"openai": "gpt"}},
+}
+HEAD = Head("chatcmpl-1", 1, "default")
+REQUEST = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@dataclass
+class Script:
+    """What one provider does: `ends` of calls in turn, the last one for good. None is an answer."""
+
+    ends: list[Outcome | None] = field(default_factory=lambda: [None])
+    seconds: float = 0.0  # before the answer, or before the first frame
+    words: list[str] = field(default_factory=lambda: ["Hel", "lo"])
+    pace: float = 0.0
+    after: int | None = None  # a stream ends badly after so many words
+    calls: int = 0
+    cancelled: int = 0
+
+    def next_end(self) -> Outcome | None:
+        self.calls += 1
+        return self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
+
+
+@dataclass
+class ScriptedHop:
+    providers: dict[str, Script]
+
+    async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+        script = self.providers[provider]
+        end = script.next_end()
+        try:
+            await asyncio.sleep(script.seconds)
+        except asyncio.CancelledError:
+            script.cancelled += 1
+            raise
+        if end is not None:
+            return {"outcome": asdict(end)}
+        return {"body": dump(completion(HEAD, f"{provider} says hello", "stop", {"total_tokens": 3})), "usage": None}
+
+    async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
+        script = self.providers[provider]
+        end = script.next_end()
+        words = script.words if script.after is None else script.words[: script.after]
+        try:
+            await asyncio.sleep(script.seconds)
+            if end is None or script.after is not None:
+                for word in words:
+                    yield chunk(HEAD, {"content": word})
+                    await asyncio.sleep(script.pace)
+        except (asyncio.CancelledError, GeneratorExit):
+            script.cancelled += 1
+            raise
+        yield {"outcome": asdict(end)} if end is not None else {"usage": {"total_tokens": 3}, "tail": b""}
+
+
+class ActorInProcess:
+    """The breaker actor's methods over a board on the loop's clock; can be away, slow, or restarted."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        self.away = False
+        self.slow = 0.0
+        self.asks = 0
+        self.incarnation = 1
+        self.start(config)
+
+    def start(self, config: Mapping[str, Any]) -> None:
+        self.board = Board(Policy(**config["policy"]))
+        self.board.expect(config["targets"])
+        self.changed = asyncio.Event()
+
+    async def __call__(self, method: str, *arguments: Any) -> Any:
+        if self.away:
+            raise ConnectionError("killed")
+        if self.slow:
+            await asyncio.sleep(self.slow)
+        result = await getattr(self, method)(*arguments)
+        self.changed.set()
+        self.changed = asyncio.Event()
+        return result
+
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def hello(self, config: Mapping[str, Any]) -> None:
+        self.board.policy = Policy(**config["policy"])
+
+    async def watch(self, seen: tuple[int, int] | None) -> dict[str, Any]:
+        while seen == (self.incarnation, self.board.version):
+            await self.changed.wait()
+            if self.away:
+                raise ConnectionError("killed")
+        return {"version": (self.incarnation, self.board.version), "targets": self.board.sight(self.now)}
+
+    async def ask(self, target: str, name: str) -> dict[str, Any] | None:
+        self.asks += 1
+        permit = self.board.ask(self.now, target, name)
+        return permit and {**permit, "incarnation": self.incarnation}
+
+    async def report(self, replica: str, number: int, items: list[dict[str, Any]]) -> int:
+        for item in items:
+            self.board.report(self.now, item if item["incarnation"] == self.incarnation else {**item, "epoch": -1})
+        return number
+
+    async def command(self, verb: str, provider: str) -> int:
+        return self.board.command(self.now, verb, provider)
+
+    async def health(self) -> dict[str, Any]:
+        return {"incarnation": self.incarnation, "targets": self.board.health(self.now)}
+
+    def kill(self) -> None:
+        self.away = True
+        self.changed.set()
+
+
+@dataclass
+class World:
+    door: Door
+    hop: ScriptedHop
+    actor: ActorInProcess
+    link: BoardLink
+
+    def provider(self, name: str) -> Script:
+        return self.hop.providers[name]
+
+    async def settle(self) -> None:
+        """Until every report is at the actor and every change is back."""
+        await asyncio.sleep(0.25)
+
+    def targets(self) -> dict[str, Any]:
+        return self.actor.board.health(self.actor.now)
+
+
+def layout_of(args: Mapping[str, Any], left_out: Mapping[str, str] | None = None) -> Layout:
+    config: Config = parse(args)
+    reasons = left_out or {}
+    return Layout(config, tuple(Tier(n, config.providers[n].kind, reasons.get(n)) for n in config.tier_names()))
+
+
+@contextlib.asynccontextmanager
+async def world(args: Mapping[str, Any] = ARGS, **scripts: Script) -> AsyncIterator[World]:
+    layout = layout_of(args)
+    hop = ScriptedHop({name: scripts.get(name, Script()) for name in layout.config.providers})
+    made: list[ActorInProcess] = []
+
+    async def connect() -> Callable[..., Awaitable[Any]]:
+        if not made:
+            made.append(ActorInProcess(door.board_config()))
+        if made[0].away:
+            raise ConnectionError("killed")
+        return made[0]
+
+    link = BoardLink(connect, layout.config.policy(), clock=asyncio.get_running_loop().time)
+    door = Door(layout, link, hop)
+    link.start()
+    await link.connected.wait()
+    try:
+        yield World(door, hop, made[0], link)
+    finally:
+        await link.close()
