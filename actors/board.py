@@ -76,11 +76,11 @@ class Board:
     tallies: dict[str, Tally] = field(default_factory=dict)
     version: int = 0
 
-    def expect(self, targets: Iterable[str]) -> None:
+    def expect(self, targets: Iterable[str], now: float = 0.0) -> None:
         """Know these targets. Targets that are known already keep their state."""
         for target in targets:
             if target not in self.breakers:
-                self.breakers[target] = Breaker()
+                self.breakers[target] = Breaker(since=now)
                 self.tallies[target] = Tally()
                 self.version += 1
 

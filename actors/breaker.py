@@ -7,8 +7,9 @@ pass until `open_until`) or HALF_OPEN (one *probe* passes; its ending decides). 
 *isolate* a target: no call passes, whatever its state, until it is restored.
 
 Calls through a closed circuit need no message: whoever calls has seen the circuit's *epoch* and
-reports with it. The epoch moves when state or mode moves, and on nothing else, so a report that
-began before a change is told apart by its number and decides nothing.
+reports with it. The epoch moves when state or mode moves and when an operator says recover or
+reset, and on nothing else, so a report that began before is told apart by its number and decides
+nothing.
 
 A probe needs a *lease*, by name, granted here to one asker at a time and to the same name twice. A
 lease ends by its report, its release or its time limit. When the epoch moves, leases become
@@ -33,12 +34,15 @@ HALF_OPEN   THROTTLED, MISCONFIGURED of the lease  OPEN(that)
 HALF_OPEN   NEUTRAL of the lease, or Release       HALF_OPEN; the fifth: OPEN(inconclusive)
 HALF_OPEN   the lease's time is over               OPEN(lost)
 any         Isolate / Restore                      mode ISOLATED / AUTO, state as it was
-any         Recover / Reset                        HALF_OPEN / CLOSED, mode AUTO
+any         Recover / Reset                        HALF_OPEN / CLOSED, mode AUTO, always a new epoch
 any         any report of another epoch            no change: late
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
 
 from actors.outcome import Verdict
 
@@ -174,9 +178,9 @@ def step(b: Breaker, now: float, message: Message, policy: Policy, jitter: float
         case Restore():
             return Step(_moved(b, now, mode=Mode.AUTO))
         case Recover():
-            return Step(_moved(b, now, state=State.HALF_OPEN, mode=Mode.AUTO, reason="manual", inconclusive=0))
+            return Step(_fenced(b, now, state=State.HALF_OPEN, mode=Mode.AUTO, reason="manual", inconclusive=0))
         case Reset():
-            return Step(_closed(b, now))
+            return Step(_fenced(b, now, **_FRESH))
         case Tick():
             return Step(b)
 
@@ -292,26 +296,31 @@ def _opened(b: Breaker, now: float, hold: float, reason: str) -> Breaker:
 
 
 def _closed(b: Breaker, now: float) -> Breaker:
-    return _moved(
-        b,
-        now,
-        state=State.CLOSED,
-        mode=Mode.AUTO,
-        reason="",
-        open_until=0.0,
-        start_run=0,
-        stream_run=0,
-        level=0,
-        strikes=0,
-        faults=0,
-    )
+    return _moved(b, now, **_FRESH)
 
 
-def _moved(b: Breaker, now: float, **changes: object) -> Breaker:
-    """The only place where the epoch moves: it moves with state or mode."""
-    after = replace(b, **changes)  # type: ignore[arg-type]
+_FRESH: Mapping[str, Any] = MappingProxyType(
+    {
+        "state": State.CLOSED,
+        "mode": Mode.AUTO,
+        "reason": "",
+        "open_until": 0.0,
+        **dict.fromkeys(("start_run", "stream_run", "level", "strikes", "faults", "inconclusive"), 0),
+    }
+)
+
+
+def _moved(b: Breaker, now: float, **changes: Any) -> Breaker:
+    """The epoch moves with state or mode, and with nothing else."""
+    after = replace(b, **changes)
     if after.state is b.state and after.mode is b.mode:
         return after
+    return _fenced(b, now, **changes)
+
+
+def _fenced(b: Breaker, now: float, **changes: Any) -> Breaker:
+    """A new epoch: what was under way before decides nothing any more."""
+    after = replace(b, **changes)
     return replace(after, epoch=b.epoch + 1, since=now, leases=(), ghosts=(*after.ghosts, *after.leases))
 
 

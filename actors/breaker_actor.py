@@ -100,7 +100,7 @@ class BreakerActor:
 
     def _configure(self, config: Mapping[str, Any]) -> None:
         self._board.policy = Policy(**config["policy"])
-        self._board.expect(config["targets"])
+        self._board.expect(config["targets"], time.monotonic())
 
     def _restore(self) -> None:
         try:
@@ -117,7 +117,10 @@ class BreakerActor:
         self._publish()
         if self._patrol is None:
             self._patrol = asyncio.create_task(self._watch_over())
-        return {"code": self._code, "incarnation": self._incarnation}
+        return await self.whoami()
+
+    async def whoami(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "incarnation": self._incarnation, "code": self._code}
 
     async def watch(self, seen: tuple[int, int] | None) -> dict[str, Any]:
         """The sight as soon as it is newer than `seen`, at the latest after the poll's time limit."""

@@ -8,19 +8,24 @@ from actors.breaker import Mode, State
 from deployments.config import Tier
 
 SERVICE = "llm_service"
-_BEST = ("closed", "half_open", "open")
+_WORST = ("open", "half_open", "closed")
 
 
 def provider_health(tier: Tier, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One provider: rates are percentages, latencies milliseconds, states lower case."""
+    """One provider: rates are percentages, latencies milliseconds, states lower case.
+
+    A provider has a circuit for each of its models. Its state is the worst of theirs; it is available
+    as long as one of them lets calls through.
+    """
     mine = {name: t for name, t in targets.items() if provider_of(name) == tier.name}
     ok = sum(t["ok"] for t in mine.values())
     requests = sum(t["requests"] for t in mine.values())
     isolated = bool(mine) and all(t["isolated"] for t in mine.values())
-    state = min((t["state"] for t in mine.values()), key=_BEST.index, default="closed")
+    state = min((t["state"] for t in mine.values()), key=_WORST.index, default="closed")
+    shut = bool(mine) and all(t["isolated"] or t["state"] == "open" for t in mine.values())
     errors = [t["last_error"] for t in mine.values() if t["last_error"]]
     return {
-        "available": tier.left_out is None and state != "open" and not isolated,
+        "available": tier.left_out is None and not shut,
         "state": state,
         "isolated": isolated,
         "left_out": tier.left_out,

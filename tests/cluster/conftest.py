@@ -1,0 +1,185 @@
+"""One Ray cluster per session, started as a user starts it: `serve run` with a config file.
+
+The three clouds are fakes on their real wires; the local tier is the real model. The test process
+joins the cluster as a second driver, so that handles and actors are seen as another app sees them.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from tests.fakes.bedrock_wire import BedrockWire
+from tests.fakes.gemini_wire import GeminiWire
+from tests.fakes.openai_wire import OpenAIWire
+from tests.fakes.server import FakeServer
+
+ROOT = pathlib.Path(__file__).parents[2]
+CLOUDS = ("aws_bedrock", "openai", "google_genai")
+APP = "llm"
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def serve_env() -> dict[str, str]:
+    """serve.env, as `uv run --env-file` reads it."""
+    lines = (ROOT / "serve.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def eventually(what: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first true value of `what`, within a deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError, httpx2.TransportError):
+            if value := what():
+                return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Cluster:
+    url: str
+    log: pathlib.Path
+    fakes: dict[str, FakeServer]
+    env: dict[str, str] = field(repr=False, default_factory=dict)
+
+    def post(self, *, stream: bool = False, headers: dict[str, str] | None = None, **body: Any) -> httpx2.Response:
+        request = {
+            "model": "default",
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "stream": stream,
+            **body,
+        }
+        return httpx2.post(f"{self.url}/v1/chat/completions", json=request, headers=headers, timeout=30)
+
+    def get(self, path: str) -> Any:
+        return httpx2.get(f"{self.url}{path}", timeout=10).json()
+
+    def command(self, verb: str, provider: str) -> None:
+        path = f"{self.url}/v1/providers/{provider}/{verb}"
+        assert httpx2.post(path, headers={"authorization": "Bearer admin"}, timeout=10).status_code == 200
+
+    def state(self, provider: str) -> str:
+        return str(self.get("/v1/providers")["provider_states"][provider])
+
+    def breaker(self) -> Any:
+        import ray
+
+        return ray.get_actor(f"{APP}-breaker", namespace="breakwater")
+
+
+def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
+    """The shipped config, with the clouds at their fakes and times that a test can wait for."""
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config["http_options"]["port"] = port
+    args = config["applications"][0]["args"]
+    args["providers"]["aws_bedrock"] |= {"endpoint_url": fakes["aws_bedrock"].url}
+    args["providers"]["openai"] |= {"base_url": f"{fakes['openai'].url}/v1"}
+    args["providers"]["google_genai"] |= {"base_url": fakes["google_genai"].url}
+    args["breaker"] = {"failure_threshold": 3, "recovery_timeout": 2}
+    args["timeouts"] = {"timeout_seconds": 20, "connect": 1, "first_token": 8, "idle": 5, "deadline": 30}
+    args["auth"] = {"admin_key_env": "BREAKWATER_ADMIN_KEY"}
+    config["applications"][0]["deployments"] = [
+        {"name": "openai", "max_ongoing_requests": 77, "autoscaling_config": {"min_replicas": 1, "max_replicas": 3}}
+    ]
+    return config
+
+
+def joined_environment(extra: dict[str, str]) -> dict[str, str]:
+    ports = {
+        name: str(free_port())
+        for name in (
+            "RAY_SERVE_HAPROXY_METRICS_PORT",
+            "RAY_SERVE_HAPROXY_STATS_PORT",
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+        )
+    }
+    # Shutting down waits this long for others to notice; nobody else is here.
+    quick = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
+    return {**serve_env(), **ports, **quick, **extra}
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    fakes = {
+        "aws_bedrock": FakeServer(BedrockWire()),
+        "openai": FakeServer(OpenAIWire()),
+        "google_genai": FakeServer(GeminiWire()),
+    }
+    port = free_port()
+    (folder / "config.yaml").write_text(yaml.safe_dump(config_of(fakes, port), sort_keys=False))
+    env = joined_environment(
+        {
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "AKIAFAKE",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "OPENAI_API_KEY": "sk-fake",
+            "GOOGLE_API_KEY": "fake",
+            "BREAKWATER_ADMIN_KEY": "admin",
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        import ray
+
+        context = ray.init(include_dashboard=True, dashboard_port=free_port(), log_to_driver=False)
+        address = context.address_info["gcs_address"]
+        log = folder / "serve.log"
+        with log.open("w") as out:
+            run = subprocess.Popen(
+                [sys.executable, "-m", "ray.serve.scripts", "run", str(folder / "config.yaml")],
+                cwd=ROOT,
+                env={**os.environ, "RAY_ADDRESS": address},
+                stdout=out,
+                stderr=out,
+            )
+        made = Cluster(f"http://127.0.0.1:{port}", log, fakes, env)
+        try:
+            eventually(lambda: run.poll() is not None or _ready(made.url), 90)
+            assert run.poll() is None, log.read_text()
+            yield made
+        finally:
+            run.send_signal(signal.SIGINT)
+            run.wait(60)
+            ray.shutdown()
+            for fake in fakes.values():
+                fake.stop()
+
+
+def _ready(url: str) -> bool:
+    with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
+        return bool(json.load(response)["status"] == "ready")
+
+
+@pytest.fixture
+def llm(cluster: Cluster) -> Cluster:
+    """The application with every provider healthy and every circuit closed."""
+    for fake in cluster.fakes.values():
+        fake.reset()
+    for name in (*CLOUDS, "local"):
+        cluster.command("reset", name)
+    states = {name: "closed" for name in (*CLOUDS, "local")}
+    eventually(lambda: cluster.get("/v1/providers")["provider_states"] == states)
+    return cluster

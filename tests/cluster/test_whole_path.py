@@ -1,0 +1,262 @@
+"""The whole path on a real cluster: HTTP and handle, four tiers, the breaker actor, the real local model."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from tests.cluster.conftest import CLOUDS, ROOT, Cluster, eventually
+from tests.fakes.server import Behaviour, status
+
+DOWN = status(500)
+
+
+def text_of(stream: str) -> str:
+    events = [e.removeprefix("data: ") for e in stream.split("\n\n") if e.startswith("data: {")]
+    return "".join(c["delta"].get("content") or "" for e in events for c in json.loads(e)["choices"])
+
+
+def kill_all(llm: Cluster, *names: str) -> None:
+    for name in names:
+        llm.fakes[name].behave = DOWN
+
+
+def test_with_all_clouds_up_the_first_of_the_row_answers(llm: Cluster) -> None:
+    response = llm.post()
+    assert response.status_code == 200
+    assert response.json()["choices"][0]["message"]["content"] == "Paris is the capital."
+    assert response.headers["x-breakwater-provider"] == "aws_bedrock"
+    assert response.headers["x-breakwater-attempts"] == "1"
+    assert "x-breakwater-degraded" not in response.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("dead", "answers"), [((), "aws_bedrock"), (CLOUDS[:1], "openai"), (CLOUDS[:2], "google_genai")]
+)
+def test_each_cloud_answers_in_turn_on_its_own_wire(
+    llm: Cluster, dead: tuple[str, ...], answers: str, stream: bool
+) -> None:
+    kill_all(llm, *dead)
+    response = llm.post(stream=stream)
+    assert response.headers["x-breakwater-provider"] == answers
+    assert response.headers["x-breakwater-attempts"] == str(len(dead) + 1)
+    if stream:
+        assert text_of(response.text) == "Paris is the capital."
+        assert response.text.endswith("data: [DONE]\n\n")
+    else:
+        assert response.json()["usage"]["total_tokens"] == 12
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_with_all_clouds_down_the_real_local_model_answers(llm: Cluster, stream: bool) -> None:
+    llm.fakes["aws_bedrock"].refuse()
+    kill_all(llm, "openai", "google_genai")
+    response = llm.post(stream=stream)
+    assert response.headers["x-breakwater-provider"] == "local"
+    assert response.headers["x-breakwater-model"] == "smollm2-135m"
+    assert response.headers["x-breakwater-degraded"] == "true"
+    text = text_of(response.text) if stream else response.json()["choices"][0]["message"]["content"]
+    assert "Paris" in text
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [status(429), status(503), Behaviour("reset"), Behaviour("raw", raw=b"<html/>", content_type="text/html")],
+    ids=["429", "503", "reset", "html"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_broken_primary_is_answered_by_the_next(llm: Cluster, behaviour: Behaviour, stream: bool) -> None:
+    llm.fakes["aws_bedrock"].behave = behaviour
+    response = llm.post(stream=stream)
+    assert response.headers["x-breakwater-provider"] == "openai"
+    assert response.headers["x-breakwater-attempts"] == "2"
+
+
+def test_a_silent_primary_costs_its_first_token_limit(llm: Cluster) -> None:
+    llm.fakes["aws_bedrock"].behave = Behaviour("hang")
+    response = llm.post(stream=True)
+    assert response.headers["x-breakwater-provider"] == "openai"
+    assert text_of(response.text) == "Paris is the capital."
+    assert llm.fakes["aws_bedrock"].received[0].gone.wait(15)
+
+
+def test_three_failures_open_the_breaker_and_the_fourth_request_spares_the_dead(llm: Cluster) -> None:
+    kill_all(llm, "aws_bedrock")
+    for _ in range(3):
+        assert llm.post().headers["x-breakwater-attempts"] == "2"
+    fourth = llm.post()
+    assert fourth.headers["x-breakwater-provider"] == "openai"
+    assert fourth.headers["x-breakwater-attempts"] == "1"
+    assert len(llm.fakes["aws_bedrock"].received) == 3
+    eventually(lambda: llm.state("aws_bedrock") == "open", 2)
+
+
+def test_after_the_recovery_timeout_a_probe_brings_the_primary_back(llm: Cluster) -> None:
+    kill_all(llm, "aws_bedrock")
+    for _ in range(3):
+        llm.post()
+    llm.fakes["aws_bedrock"].reset()
+    eventually(lambda: llm.post().headers["x-breakwater-provider"] == "aws_bedrock", 10)
+    eventually(lambda: llm.state("aws_bedrock") == "closed", 2)
+
+
+def test_when_every_tier_is_out_the_client_is_told_which_and_when(llm: Cluster) -> None:
+    kill_all(llm, *CLOUDS)
+    llm.command("isolate", "local")
+    response = llm.post()
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    attempts = response.json()["error"]["attempts"]
+    assert {a["provider"]: a["outcome"] for a in attempts} == {
+        "aws_bedrock": "server_error",
+        "openai": "server_error",
+        "google_genai": "server_error",
+        "local": "skipped: isolated",
+    }
+
+
+def test_a_bad_request_never_reaches_a_provider(llm: Cluster) -> None:
+    for body, code, param in [
+        ({"messages": []}, 400, "messages"),
+        ({"model": "gpt-17"}, 404, "model"),
+        ({"temperature": 9}, 400, "temperature"),
+    ]:
+        response = llm.post(**body)
+        assert (response.status_code, response.json()["error"]["param"]) == (code, param)
+    broken = httpx2.post(f"{llm.url}/v1/chat/completions", content=b'{"model": ', timeout=10)
+    assert (broken.status_code, broken.json()["error"]["code"]) == (400, "invalid_json")
+    assert "Traceback" not in broken.text
+    assert all(fake.received == [] for fake in llm.fakes.values())
+
+
+def test_a_cut_stream_is_an_error_frame_and_never_done(llm: Cluster) -> None:
+    llm.fakes["aws_bedrock"].behave = Behaviour("cut", after=3)
+    response = llm.post(stream=True)
+    assert "[DONE]" not in response.text
+    last = json.loads(response.text.strip().split("\n\n")[-1].removeprefix("data: "))
+    assert last["error"]["code"] == "stream_interrupted"
+
+
+def test_a_client_that_goes_away_closes_the_upstream_and_moves_no_breaker(llm: Cluster) -> None:
+    llm.fakes["aws_bedrock"].behave = Behaviour("stall", after=3)
+    body = {"model": "default", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    for _ in range(4):
+        with httpx2.stream("POST", f"{llm.url}/v1/chat/completions", json=body, timeout=10) as response:
+            next(response.iter_bytes())
+    for request in llm.fakes["aws_bedrock"].received:
+        assert request.gone.wait(3), "the upstream call went on without its client"
+    health = eventually(lambda: (h := llm.get("/v1/providers/aws_bedrock"))["targets"] and h)
+    assert (health["state"], health["consecutive_failures"]) == ("closed", 0)
+
+
+def test_a_callers_short_deadline_is_a_typed_504(llm: Cluster) -> None:
+    for name in CLOUDS:
+        llm.fakes[name].behave = Behaviour("hang")
+    response = llm.post(headers={"x-request-timeout-seconds": "0.3"})
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert llm.state("aws_bedrock") == "closed"
+
+
+def test_a_request_id_comes_back(llm: Cluster) -> None:
+    assert llm.post(headers={"x-request-id": "abc-123"}).headers["x-request-id"] == "abc-123"
+
+
+def test_the_python_door_gives_the_same_answers_as_dicts(llm: Cluster) -> None:
+    request = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+
+    async def main() -> None:
+        from ray import serve
+
+        handle = serve.get_app_handle("llm")
+        answer = await handle.chat.remote(request)
+        assert answer["choices"][0]["message"]["content"] == "Paris is the capital."
+        assert answer["breakwater"]["provider"] == "aws_bedrock"
+
+        chunks = [chunk async for chunk in handle.options(stream=True).stream_chat.remote(request)]
+        assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == "Paris is the capital."
+        assert chunks[0]["breakwater"]["attempts"] == 1
+
+        error = await handle.chat.remote({**request, "messages": []})
+        assert (error["status"], error["error"]["param"]) == (400, "messages")
+
+    asyncio.run(main())
+
+
+def test_each_provider_is_a_deployment_of_its_own_and_overrides_hold_by_name(llm: Cluster) -> None:
+    from ray import serve
+
+    deployments = serve.status().applications["llm"].deployments
+    assert set(deployments) == {"Ingress", *CLOUDS, "local"}
+    assert {d.status.value for d in deployments.values()} == {"HEALTHY"}
+    from ray.serve._private.api import _get_global_client
+
+    details = _get_global_client().get_serve_details()["applications"]["llm"]["deployments"]
+    openai = details["openai"]["deployment_config"]
+    assert openai["max_ongoing_requests"] == 77
+    assert openai["autoscaling_config"]["max_replicas"] == 3
+    assert details["local"]["deployment_config"]["autoscaling_config"]["max_replicas"] == 2
+
+
+def breaker_pid(llm: Cluster) -> int:
+    import ray
+
+    return int(ray.get(llm.breaker().whoami.remote(), timeout=5)["pid"])
+
+
+def test_the_breaker_actor_killed_under_load_no_request_fails_and_it_comes_back(llm: Cluster) -> None:
+    kill_all(llm, "aws_bedrock")
+    for _ in range(3):
+        llm.post()
+    eventually(lambda: llm.state("aws_bedrock") == "open", 2)
+    llm.command("isolate", "google_genai")
+    before = breaker_pid(llm)
+    answers: list[Any] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            answers.append(llm.post())
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    os.kill(before, signal.SIGKILL)
+    try:
+        after = eventually(lambda: _new_pid(llm, before), 20)
+    finally:
+        time.sleep(0.3)  # some more requests under the new actor
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert after != before
+    assert answers
+    assert {a.status_code for a in answers} == {200}
+    states = eventually(lambda: (s := llm.get("/v1/providers"))["breaker_actor"] == "reachable" and s)
+    assert states["provider_health"]["google_genai"]["isolated"], "what an operator set is gone"
+
+
+def _new_pid(llm: Cluster, before: int) -> int | None:
+    import ray
+
+    try:
+        pid = breaker_pid(llm)
+    except ray.exceptions.RayError:
+        return None
+    return pid if pid != before else None
+
+
+def test_a_wrong_config_never_gets_as_far_as_a_deployment(llm: Cluster) -> None:
+    from deployments.app import build_app
+    from deployments.errors import ConfigError
+
+    args = yaml.safe_load((ROOT / "serve_config.yaml").read_text())["applications"][0]["args"]
+    with pytest.raises(ConfigError, match=r"^timeouts.idel: unknown key$"):
+        build_app({**args, "timeouts": {"idel": 3}})
