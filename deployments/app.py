@@ -4,13 +4,16 @@ Every configured provider gets a deployment, so that an override by its name in 
 always holds; one that is left out starts without replicas.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
 from ray.serve import Application, Deployment
+from ray.serve.exceptions import RayServeException
 
 from deployments.config import INGRESS, Tier, parse, resolve
+from deployments.errors import ConfigError
 from deployments.ingress import Ingress
 from deployments.replica import ProviderReplica
 
@@ -39,7 +42,20 @@ _INGRESS: Mapping[str, Any] = {
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """The application that serve_config.yaml describes under `args`. Raises ConfigError."""
+    """The application that serve_config.yaml describes under `args`.
+
+    A wrong config is a RayServeException of one sentence: for that one Serve fails the deploy at once
+    and shows the sentence as the application's status; any other it would try three times more. It
+    goes to stderr too, which is what `serve run` shows.
+    """
+    try:
+        return _built(args)
+    except ConfigError as error:
+        print(f"serve_config.yaml: {error}", file=sys.stderr, flush=True)
+        raise RayServeException(f"serve_config.yaml: {error}") from None
+
+
+def _built(args: dict[str, Any]) -> Application:
     config = parse(args)
     layout = resolve(config)
     providers = {tier.name: _provider(tier, args) for tier in layout.tiers}

@@ -1,13 +1,11 @@
 """AWS Bedrock through boto3: Converse and ConverseStream.
 
 boto3 blocks, so each call has a thread of a bounded pool: a whole call comes back over a future, a
-stream's events over an `Inbox`. A cancelled stream shuts its socket down from outside, which wakes
-the reading thread at once; a cancelled whole call holds its thread until boto3's read timeout.
+stream's events over an `Inbox`. A call that is cancelled frees its thread and its socket at once.
 """
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -32,6 +30,7 @@ from deployments.providers.base import (
     kind_of_status,
     retry_after_of,
 )
+from deployments.providers.bedrock_call import AbortableCall, make_abortable
 from deployments.providers.bedrock_codec import StreamCodec, from_converse, to_converse
 from deployments.wire import Head, usage_chunk
 
@@ -43,10 +42,10 @@ class BedrockProvider:
         region: str,
         endpoint_url: str | None = None,
         limits: Limits | None = None,
-        threads: int = 64,
+        threads: int = 128,
     ):
         limits = limits or Limits()
-        # The limits are kept by whoever calls; this one only gets a forgotten thread back.
+        # The limits are kept by whoever calls, who aborts the call; this one is a net below.
         longest = max(limits.first_token, limits.idle, limits.total) + 1
         self._client: Any = boto3.client(
             "bedrock-runtime",
@@ -60,30 +59,38 @@ class BedrockProvider:
                 tcp_keepalive=True,
             ),
         )
+        make_abortable(self._client)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bedrock")
 
     async def complete(self, call: Call) -> Completed:
-        arguments = to_converse(call)
-        loop = asyncio.get_running_loop()
+        arguments, running = to_converse(call), AbortableCall()
+
+        def converse() -> Mapping[str, Any]:
+            with running:
+                response: Mapping[str, Any] = self._client.converse(**arguments)
+                return response
+
         try:
-            response = await loop.run_in_executor(self._threads, lambda: self._client.converse(**arguments))
+            response = await asyncio.get_running_loop().run_in_executor(self._threads, converse)
             return Completed(*from_converse(response, call))
         except Exception as error:
             raise classified(error) from error
+        finally:
+            running.abort()
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec = StreamCodec(Head.new(call.name))
-        reader = _Reader(self._client, to_converse(call), Inbox())
-        self._threads.submit(reader.run)
+        inbox, running = Inbox(), AbortableCall()
+        self._threads.submit(_pump, self._client, to_converse(call), inbox, running)
         try:
-            while events := await reader.inbox.drain():
+            while events := await inbox.drain():
                 made = [codec.frames(event) for event in events]
                 if data := b"".join(frames for frames, _ in made):
                     yield Frames(data, content=any(content for _, content in made))
         except Exception as error:
             raise classified(error) from error
         finally:
-            reader.stop()
+            running.abort()
         if not codec.finished:
             raise failed("broken", "the stream ended without messageStop")
         tail = usage_chunk(codec.head, codec.usage) if codec.usage and call.wants_usage else b""
@@ -94,40 +101,16 @@ class BedrockProvider:
         self._client.close()
 
 
-class _Reader:
-    """One stream's thread: events go to the inbox until the stream ends or somebody stops it."""
-
-    def __init__(self, client: Any, arguments: Mapping[str, Any], inbox: Inbox):
-        self.inbox = inbox
-        self._client = client
-        self._arguments = arguments
-        self._stream: Any = None
-        self._stopped = False
-        self._lock = threading.Lock()
-
-    def run(self) -> None:
-        try:
-            if self._stopped:
-                return
-            stream = self._client.converse_stream(**self._arguments)["stream"]
-            with self._lock:
-                self._stream = stream
-            with contextlib.closing(stream):
-                if not self._stopped:
-                    for event in stream:
-                        self.inbox.put(event)
-        except BaseException as error:
-            self.inbox.end(error)
-        else:
-            self.inbox.end()
-
-    def stop(self) -> None:
-        """From another thread `close` would wait for the reader; a shut socket wakes it."""
-        with self._lock:
-            self._stopped = True
-            if self._stream is not None:
-                with contextlib.suppress(Exception):
-                    self._stream._raw_stream.shutdown()
+def _pump(client: Any, arguments: Mapping[str, Any], inbox: Inbox, call: AbortableCall) -> None:
+    """In a thread: the stream's events to the inbox until it ends or is aborted."""
+    try:
+        with call, contextlib.closing(client.converse_stream(**arguments)["stream"]) as stream:
+            for event in stream:
+                inbox.put(event)
+    except BaseException as error:
+        inbox.end(error)
+    else:
+        inbox.end()
 
 
 _KINDS = {

@@ -76,6 +76,7 @@ class FakeServer:
         self.behave = ANSWER
         self.script: list[Behaviour] = []
         self.received: list[Received] = []
+        self.arrived = threading.Event()
         self.connections = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -92,6 +93,7 @@ class FakeServer:
     def reset(self) -> None:
         """Back to answering, with nothing remembered."""
         self.behave, self.script, self.received = ANSWER, [], []
+        self.arrived.clear()
         if self._server is None:
             self.listen()
 
@@ -132,6 +134,7 @@ class FakeServer:
         try:
             while (request := await _read(reader)) is not None:
                 self.received.append(request)
+                self.arrived.set()
                 behaviour = self.script.pop(0) if self.script else self.behave
                 if not await self._answer(request, behaviour, reader, writer):
                     return

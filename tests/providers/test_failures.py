@@ -1,6 +1,7 @@
 """How each SDK's failures become outcomes: the real SDK, a real socket, the vendor's own bytes."""
 
 import asyncio
+import threading
 import time
 from dataclasses import replace
 
@@ -124,6 +125,8 @@ def test_silence_before_the_first_token_ends_at_its_limit(hasty_bench: Bench) ->
     outcome = hasty_bench.failure(stream=True)
     assert (outcome.kind, outcome.content) == ("first_token", False)
     assert hasty_bench.failure().kind == "timeout"
+    for request in hasty_bench.fake.received:
+        assert request.gone.wait(2), "the silent connection was kept"
 
 
 def test_silence_after_some_tokens_ends_at_the_idle_limit(hasty_bench: Bench) -> None:
@@ -157,6 +160,34 @@ def test_a_cancelled_stream_closes_its_upstream(cloud_bench: Bench) -> None:
         assert gone, "the upstream connection was kept"
 
     cloud_bench.run(work)
+
+
+@pytest.mark.parametrize("kind", ["complete", "stream"])
+def test_a_call_that_is_cancelled_before_its_first_byte_frees_its_socket_and_its_thread(
+    cloud_bench: Bench, kind: str
+) -> None:
+    assert cloud_bench.fake is not None
+    fake = cloud_bench.fake
+    fake.behave = Behaviour("hang")
+
+    async def work(provider: Provider) -> None:
+        call = cloud_bench.call(stream=kind == "stream")
+        begun = (
+            asyncio.create_task(complete_within(provider, call))
+            if kind == "complete"
+            else asyncio.create_task(anext(stream_within(provider, call)))  # type: ignore[arg-type]
+        )
+        assert await asyncio.to_thread(fake.arrived.wait, 2)
+        begun.cancel()
+        await asyncio.gather(begun, return_exceptions=True)
+        assert await asyncio.to_thread(fake.received[0].gone.wait, 2), "the upstream connection was kept"
+
+    before = threading.active_count()
+    cloud_bench.run(work)
+    deadline = time.monotonic() + 2
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline, "a thread was left behind"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("kind", ["complete", "stream"])

@@ -1,0 +1,93 @@
+"""One blocking boto3 call that another thread can end at once.
+
+boto3 has no cancel: a thread waits in its socket until the read timeout. So the connections of a
+client note which call they serve, and ending a call shuts its socket down, which wakes the thread
+with an error. Closing the response instead would wait for the reading thread.
+"""
+
+import contextlib
+import socket
+import threading
+from typing import Any
+
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
+
+_serving = threading.local()
+
+
+class Aborted(ConnectionError):
+    """The call was ended from outside."""
+
+
+class AbortableCall:
+    """`with call:` around the blocking work, in its thread; `call.abort()` from any other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self.aborted = False
+
+    def __enter__(self) -> "AbortableCall":
+        _serving.call = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _serving.call = None
+        with self._lock:
+            self._connection = None
+
+    def use(self, connection: Any) -> None:
+        with self._lock:
+            if self.aborted:
+                raise Aborted("the call was ended")
+            self._connection = connection
+
+    def abort(self) -> None:
+        with self._lock:
+            self.aborted = True
+            sock = getattr(self._connection, "sock", None)
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Noting:
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        _note(self)  # it may have been ended while it connected
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        _note(self)
+        return super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+def _note(connection: Any) -> None:
+    call = getattr(_serving, "call", None)
+    if call is not None:
+        call.use(connection)
+
+
+class _HTTPConnection(_Noting, AWSHTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPSConnection(_Noting, AWSHTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPPool(AWSHTTPConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _HTTPSConnection
+
+
+def make_abortable(client: Any) -> None:
+    """Have all connections of a boto3 client note whom they serve. boto3 has no public door for it."""
+    client._endpoint.http_session._pool_classes_by_scheme.update(http=_HTTPPool, https=_HTTPSPool)
