@@ -96,7 +96,7 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     args["providers"]["openai"] |= {"base_url": f"{fakes['openai'].url}/v1"}
     args["providers"]["google_genai"] |= {"base_url": fakes["google_genai"].url}
     args["breaker"] = {"failure_threshold": 3, "recovery_timeout": 2}
-    args["timeouts"] = {"timeout_seconds": 60, "connect": 1, "first_token": 8, "idle": 60, "deadline": 90}
+    args["timeouts"] = {"timeout_seconds": 20, "connect": 1, "first_token": 4, "idle": 15, "deadline": 30}
     args["auth"] = {"admin_key_env": "BREAKWATER_ADMIN_KEY"}
     config["applications"][0]["deployments"] = [
         {"name": "openai", "max_ongoing_requests": 77, "autoscaling_config": {"min_replicas": 1, "max_replicas": 3}}
