@@ -56,14 +56,11 @@ def build_app(args: dict[str, Any]) -> Application:
 
 
 def _built(args: dict[str, Any]) -> Application:
-    config = parse(args)
-    layout = resolve(config)
+    layout = resolve(parse(args))
     providers = {tier.name: _provider(tier, args) for tier in layout.tiers}
-    tunables = {"breaker": config.breaker.model_dump(), "timeouts": config.timeouts.model_dump()}
-    ingress = _deployment(serve.ingress()(Ingress), name=INGRESS, user_config=tunables, **_INGRESS)
-    # Thresholds and timeouts travel as user_config alone: changing them restarts no replica.
-    fixed = {key: value for key, value in args.items() if key not in tunables}
-    return ingress.bind(fixed, providers)
+    # Serve calls `reconfigure` only where there is a user_config; an override replaces this empty one.
+    ingress = _deployment(serve.ingress()(Ingress), name=INGRESS, user_config={}, **_INGRESS)
+    return ingress.bind(args, providers)
 
 
 def _provider(tier: Tier, args: Mapping[str, Any]) -> Application:

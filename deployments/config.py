@@ -245,6 +245,26 @@ def parse(args: Any) -> Config:
         raise ConfigError(_sentence(error)) from None
 
 
+class Tunables(_Strict):
+    """What may change while running: `user_config` of the deployment Ingress."""
+
+    breaker: dict[str, Any] = {}
+    timeouts: dict[str, Any] = {}
+
+
+def tuned(config: Config, user_config: Any) -> Config:
+    """The config with `user_config` over its `breaker` and `timeouts`, key by key. Raises ConfigError."""
+    try:
+        over = Tunables.model_validate(user_config or {})
+        changed = config.model_dump(exclude={"breaker", "timeouts"}) | {
+            "breaker": config.breaker.model_dump() | over.breaker,
+            "timeouts": config.timeouts.model_dump() | over.timeouts,
+        }
+        return Config.model_validate(changed)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
 def resolve(config: Config) -> Layout:
     """What the environment makes of the config. A provider without credentials is left out."""
     chosen = config.tier_names()
@@ -301,6 +321,8 @@ def check(path: str) -> str:
         layout = resolve(parse(application.get("args")))
         known = {INGRESS, *layout.config.providers}
         for override in application.get("deployments") or []:
+            if override.get("name") == INGRESS:
+                tuned(layout.config, override.get("user_config"))
             if override.get("name") not in known:
                 raise ConfigError(
                     f"deployments.{override.get('name')}: no such deployment (known: {', '.join(sorted(known))})"

@@ -16,8 +16,8 @@ from typing import Any
 from actors.board import COMMANDS, provider_of
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
-from deployments.config import BreakerSettings, Layout, Tier, Timeouts
-from deployments.errors import BadRequest, BreakwaterError, NotFound, Unavailable, UnknownModel
+from deployments.config import INGRESS, Layout, Tier, tuned
+from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, UnknownModel
 from deployments.failover import Deadline, Failover, Hop, Trail
 from deployments.health import health_summary, provider_health
 from deployments.wire import check_request, frames_to_chunks
@@ -30,6 +30,7 @@ ACTOR_SECONDS = 0.5  # how long a question of health, or a command, waits for th
 class Door:
     def __init__(self, layout: Layout, link: BoardLink, hop: Hop):
         self.layout = layout
+        self._configured = layout.config  # as the application's args have it
         self.link = link
         self.gate = Gate(layout.config.auth)
         self.failover = Failover(layout.rows(), {}, link, hop)
@@ -41,12 +42,17 @@ class Door:
         self.link.set_policy(config.policy())
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Take new thresholds and timeouts while running; the board keeps its state."""
-        fresh = {
-            "breaker": BreakerSettings.model_validate(user_config.get("breaker", {})),
-            "timeouts": Timeouts.model_validate(user_config.get("timeouts", {})),
-        }
-        self.layout = Layout(self.layout.config.model_copy(update=fresh), self.layout.tiers)
+        """Take new thresholds and timeouts while running; the board keeps its state.
+
+        What can't be used is refused with an error in the log, and nothing changes: a typing error must
+        not take a healthy replica down.
+        """
+        try:
+            config = tuned(self._configured, user_config)
+        except ConfigError as error:
+            log.error("user_config of %s is not used: %s", INGRESS, error)  # noqa: TRY400  the sentence is all
+            return
+        self.layout = Layout(config, self.layout.tiers)
         self._set_limits()
         if self.link.connected.is_set():
             with contextlib.suppress(Exception):  # a link that comes back says hello with this anyway

@@ -59,6 +59,8 @@ def eventually(what: Callable[[], Any], seconds: float = 30.0) -> Any:
 class Cluster:
     url: str
     log: pathlib.Path
+    config: pathlib.Path
+    dashboard: str
     fakes: dict[str, FakeServer]
     env: dict[str, str] = field(repr=False, default_factory=dict)
 
@@ -144,7 +146,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             patch.setenv(name, value)
         import ray
 
-        context = ray.init(include_dashboard=True, dashboard_port=free_port(), log_to_driver=False)
+        dashboard = free_port()
+        context = ray.init(include_dashboard=True, dashboard_port=dashboard, log_to_driver=False)
         address = context.address_info["gcs_address"]
         log = folder / "serve.log"
         with log.open("w") as out:
@@ -155,7 +158,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 stdout=out,
                 stderr=out,
             )
-        made = Cluster(f"http://127.0.0.1:{port}", log, fakes, env)
+        made = Cluster(
+            f"http://127.0.0.1:{port}", log, folder / "config.yaml", f"http://127.0.0.1:{dashboard}", fakes, env
+        )
         try:
             eventually(lambda: run.poll() is not None or _ready(made.url), 90)
             assert run.poll() is None, log.read_text()

@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import copy
 import json
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -273,3 +277,49 @@ def test_a_wrong_config_never_gets_as_far_as_a_deployment(llm: Cluster) -> None:
     args = yaml.safe_load((ROOT / "serve_config.yaml").read_text())["applications"][0]["args"]
     with pytest.raises(RayServeException, match=r"^serve_config.yaml: timeouts.idel: unknown key$"):
         build_app({**args, "timeouts": {"idel": 3}})
+
+
+def deploy(llm: Cluster, config: dict[str, Any], folder: Any) -> None:
+    file = folder / "changed.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    command = [sys.executable, "-m", "ray.serve.scripts", "deploy", "-a", llm.dashboard, str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def ingress_replicas() -> set[str]:
+    from ray import serve
+    from ray.serve._private.api import _get_global_client
+
+    assert serve.status().applications["llm"].status.value in ("RUNNING", "DEPLOYING")
+    details = _get_global_client().get_serve_details()["applications"]["llm"]["deployments"]["Ingress"]
+    return {replica["replica_id"] for replica in details["replicas"]}
+
+
+def test_thresholds_change_while_running_and_nothing_restarts_or_forgets(llm: Cluster, tmp_path: pathlib.Path) -> None:
+    llm.command("isolate", "google_genai")
+    before, pid = ingress_replicas(), breaker_pid(llm)
+    config = yaml.safe_load(llm.config.read_text())
+    changed = copy.deepcopy(config)
+    changed["applications"][0]["deployments"].append(
+        {"name": "Ingress", "user_config": {"breaker": {"failure_threshold": 1}}}
+    )
+    try:
+        deploy(llm, changed, tmp_path)
+        kill_all(llm, "aws_bedrock")
+        eventually(lambda: _opens_at_once(llm), 20)
+        assert ingress_replicas() == before
+        assert breaker_pid(llm) == pid
+        assert llm.get("/v1/providers/google_genai")["isolated"]
+    finally:
+        deploy(llm, config, tmp_path)
+
+
+def _opens_at_once(llm: Cluster) -> bool:
+    """Does one failure open the circuit now?"""
+    llm.command("reset", "aws_bedrock")
+    time.sleep(0.2)
+    llm.fakes["aws_bedrock"].received.clear()
+    llm.post()
+    llm.post()
+    return len(llm.fakes["aws_bedrock"].received) == 1

@@ -209,6 +209,15 @@ def test_an_override_of_a_deployment_that_does_not_exist_is_named(tmp_path: path
         check(str(file))
 
 
+def test_a_user_config_that_cannot_be_used_is_named(tmp_path: pathlib.Path) -> None:
+    data = yaml.safe_load(SHIPPED.read_text())
+    data["applications"][0]["deployments"] = [{"name": "Ingress", "user_config": {"timeouts": {"idel": 3}}}]
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=r"^timeouts.idel: unknown key$"):
+        check(str(file))
+
+
 def test_the_command_exits_with_one_and_its_sentence(tmp_path: pathlib.Path) -> None:
     command = [sys.executable, "-m", "deployments.config", str(tmp_path / "none.yaml")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

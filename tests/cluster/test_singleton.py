@@ -1,0 +1,120 @@
+"""The breaker actor as a singleton: stale code is replaced, state is handed on, a successor ends the older."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import ray
+
+from actors.breaker import Policy
+from actors.breaker_actor import NAMESPACE, Vault, code_fingerprint, summon
+from tests.cluster.conftest import Cluster, eventually
+
+CONFIG = {"policy": asdict(Policy()), "targets": ["aws/haiku", "openai/gpt"]}
+
+
+@pytest.fixture
+def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An application's name of the test's own; its actor is ended afterwards."""
+    name = f"app-{request.node.name}"
+    yield name
+    try:
+        ray.kill(ray.get_actor(f"{name}-breaker", namespace=NAMESPACE), no_restart=True)
+    except ValueError:
+        return
+
+
+def summoned(app: str, *, newest: bool = True) -> Any:
+    return asyncio.run(summon(app, CONFIG, newest=newest))
+
+
+def whoami(actor: Any) -> dict[str, Any]:
+    return dict(ray.get(actor.whoami.remote(), timeout=10))
+
+
+def test_all_who_ask_get_the_same_actor(app: str) -> None:
+    assert whoami(summoned(app)) == whoami(summoned(app, newest=False))
+
+
+def test_an_actor_with_other_code_is_replaced_by_a_replica_that_starts_and_by_no_other(app: str) -> None:
+    @ray.remote
+    class Stale:
+        async def hello(self, config: Any) -> dict[str, Any]:
+            return {"code": "old", "incarnation": 1}
+
+        async def whoami(self) -> dict[str, Any]:
+            return {"code": "old", "pid": 0}
+
+    stale = Stale.options(name=f"{app}-breaker", namespace=NAMESPACE, lifetime="detached").remote()
+    ray.get(stale.hello.remote(None))
+    assert whoami(summoned(app, newest=False))["code"] == "old"
+    assert whoami(summoned(app))["code"] == code_fingerprint()
+
+
+def test_a_replaced_actor_leaves_what_it_knew(app: str) -> None:
+    old = summoned(app)
+    ray.get(old.command.remote("isolate", "aws"))
+    ray.kill(old, no_restart=True)
+    eventually(lambda: whoami(summoned(app))["incarnation"] == 2)
+    health = ray.get(summoned(app).health.remote())["targets"]
+    assert (health["aws/haiku"]["isolated"], health["openai/gpt"]["isolated"]) == (True, False)
+
+
+def test_two_applications_on_one_cluster_do_not_meet(app: str) -> None:
+    other = summoned(f"{app}-other")
+    try:
+        ray.get(other.command.remote("isolate", "aws"))
+        assert not ray.get(summoned(app).health.remote())["targets"]["aws/haiku"]["isolated"]
+    finally:
+        ray.kill(other, no_restart=True)
+
+
+def test_an_unreadable_checkpoint_is_a_clean_start_and_no_crash_loop(app: str) -> None:
+    vault = Vault(app)
+    vault.save(vault.claim(), {"aws/haiku": {"state": "ajar"}})
+    health = ray.get(summoned(app).health.remote())["targets"]
+    assert health["aws/haiku"]["state"] == "closed"
+
+
+def test_an_incarnation_that_has_a_successor_exits(app: str) -> None:
+    first = whoami(summoned(app))
+    assert Vault(app).claim() == first["incarnation"] + 1
+    eventually(lambda: _answer(app).get("pid") not in (None, first["pid"]), 15)
+
+
+def _answer(app: str) -> dict[str, Any]:
+    try:
+        return whoami(ray.get_actor(f"{app}-breaker", namespace=NAMESPACE))
+    except (ray.exceptions.RayError, ValueError):
+        return {}
+
+
+def test_a_report_that_is_sent_twice_counts_once(app: str) -> None:
+    actor = summoned(app)
+    item = {
+        "target": "aws/haiku",
+        "incarnation": whoami(actor)["incarnation"],
+        "epoch": 0,
+        "verdict": "failed_start",
+        "kind": "connect",
+        "count": 1,
+        "ms": 1.0,
+    }
+    for _ in range(5):
+        ray.get(actor.report.remote("replica", 1, [item, item]))
+    assert ray.get(actor.health.remote())["targets"]["aws/haiku"]["consecutive_failures"] == 2
+
+
+def test_five_hundred_parked_polls_starve_nobody_and_all_hear_of_a_change(app: str) -> None:
+    actor = summoned(app)
+    seen = ray.get(actor.watch.remote(None))["version"]
+    polls = [actor.watch.remote(seen) for _ in range(500)]
+    assert ray.get(actor.whoami.remote(), timeout=5)
+    began = time.monotonic()
+    ray.get(actor.command.remote("isolate", "aws"))
+    answers = ray.get(polls, timeout=20)
+    assert time.monotonic() - began < 20, "they waited for their time limit"
+    assert all(tuple(a["version"]) > tuple(seen) for a in answers)

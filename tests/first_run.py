@@ -1,0 +1,107 @@
+"""A newcomer's first minute, as the README has it: its first command, its curls, and a wrong config.
+
+    uv run python -m tests.first_run
+
+Prints the seconds from the first command to the first answer. It needs port 8000, and no key.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+from tests.readme import ROOT, Reply, command, curl
+
+KEYS = ("OPENAI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
+RUN = "pip install uv && uv run --env-file serve.env serve run"
+
+
+@contextlib.contextmanager
+def running(line: str) -> Iterator[tuple[subprocess.Popen[str], pathlib.Path]]:
+    """A shell command in a process group of its own, ended as Ctrl-C ends it."""
+    env = {k: v for k, v in os.environ.items() if k not in KEYS and not k.startswith(("RAY_", "UV_RUN", "VIRTUAL_ENV"))}
+    with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
+        process = subprocess.Popen(
+            line, shell=True, cwd=ROOT, env=env, stdout=log, stderr=log, text=True, start_new_session=True
+        )
+        try:
+            yield process, pathlib.Path(log.name)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(90)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+
+
+def first_answer(process: subprocess.Popen[str], log: pathlib.Path, line: str) -> Reply:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"it ended:\n{log.read_text()}"
+        with contextlib.suppress(OSError):
+            reply = curl(line)
+            if reply.status == 200:
+                return reply
+        time.sleep(0.1)
+    raise AssertionError(f"no answer in time:\n{log.read_text()}")
+
+
+def port_is_free() -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", 8000)) != 0
+
+
+def check_the_first_run() -> None:
+    began = time.monotonic()
+    with running(command(RUN)) as (process, log):
+        reply = first_answer(process, log, command("curl http://127.0.0.1:8000/v1/chat/completions"))
+        seconds = time.monotonic() - began
+        assert reply.headers["x-breakwater-provider"] == "local", reply
+        assert reply.headers["x-breakwater-degraded"] == "true", reply
+        assert "Paris" in reply.text, reply
+        print(f"first answer after {seconds:.1f} s: {reply.text}")
+        stream = curl(command("curl -N http://127.0.0.1:8000/v1/chat/completions"))
+        assert stream.headers["x-breakwater-provider"] == "local", stream
+        assert stream.text.endswith("data: [DONE]\n\n"), stream
+        for start in ("curl http://127.0.0.1:8000/v1/models", "curl http://127.0.0.1:8000/v1/providers"):
+            assert curl(command(start)).status == 200
+        print("stream, models, providers: as the README says")
+
+
+def check_a_wrong_config() -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write((ROOT / "serve_config.yaml").read_text().replace("idle: 15", "idel: 15"))
+        file.flush()
+        with running(command(RUN).replace("serve_config.yaml", file.name)) as (process, log):
+            deadline = time.monotonic() + 120
+            while "serve_config.yaml: timeouts.idel: unknown key" not in log.read_text():
+                assert time.monotonic() < deadline, log.read_text()
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.2)
+            assert "Traceback" not in log.read_text(), log.read_text()
+    print("a wrong config: one sentence")
+
+
+def main() -> int:
+    if not port_is_free():
+        print("port 8000 is taken", file=sys.stderr)
+        return 2
+    check_the_first_run()
+    deadline = time.monotonic() + 30
+    while not port_is_free():
+        assert time.monotonic() < deadline, "something still listens on port 8000"
+        time.sleep(0.2)
+    check_a_wrong_config()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
