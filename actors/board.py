@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from actors.breaker import (
+    PANICKY,
     Ask,
     Breaker,
     Isolate,
@@ -29,6 +30,7 @@ from actors.breaker import (
     State,
     Step,
     Tick,
+    share,
     step,
 )
 from actors.outcome import Verdict
@@ -39,6 +41,7 @@ COMMANDS: Mapping[str, Callable[[], Message]] = {
     "recover": Recover,
     "reset": Reset,
 }
+REPLICAS = 10_000  # ingress replicas whose last report number is remembered
 
 
 def target_of(provider: str, model: str) -> str:
@@ -60,6 +63,7 @@ class Tally:
     ms: float = 0.0
     late: int = 0
     probes: int = 0
+    unclassified: int = 0  # errors that no row of the table knows: each wants a row
     last_error: dict[str, Any] | None = None
 
     @property
@@ -75,6 +79,8 @@ class Board:
     breakers: dict[str, Breaker] = field(default_factory=dict)
     tallies: dict[str, Tally] = field(default_factory=dict)
     version: int = 0
+    incarnation: int = 0
+    acked: dict[str, int] = field(default_factory=dict)  # ingress replica -> highest batch number taken
 
     def expect(self, targets: Iterable[str], now: float = 0.0) -> None:
         """Know these targets. Targets that are known already keep their state."""
@@ -84,11 +90,11 @@ class Board:
                 self.tallies[target] = Tally()
                 self.version += 1
 
-    def ask(self, now: float, target: str, name: str) -> dict[str, Any] | None:
+    def ask(self, now: float, target: str, name: str, *, panic: bool = False) -> dict[str, Any] | None:
         """A permit to probe `target`, or None. The same name gets the same answer."""
         if target not in self.breakers:
             return None
-        taken = self._take(now, target, Ask(name))
+        taken = self._take(now, target, Ask(name, panic))
         if taken.granted is None:
             return None
         return {"target": target, "epoch": taken.breaker.epoch, "lease": taken.granted.name}
@@ -97,6 +103,21 @@ class Board:
         """Give back a permit that was not used."""
         if target in self.breakers:
             self._take(now, target, Release(lease), jitter)
+
+    def batch(
+        self, now: float, replica: str, number: int, items: Iterable[Mapping[str, Any]], jitter: float = 0.0
+    ) -> None:
+        """Take a batch of reports, unless this replica's batch of that number was taken before."""
+        if number <= self.acked.get(replica, 0):
+            return
+        self.acked.pop(replica, None)
+        self.acked[replica] = number  # the newest last
+        if len(self.acked) > REPLICAS:
+            del self.acked[next(iter(self.acked))]
+        for item in items:
+            # A report of another incarnation is late by definition: no epoch is -1.
+            ours = item.get("incarnation", self.incarnation) == self.incarnation
+            self.report(now, item if ours else {**item, "epoch": -1}, jitter)
 
     def report(self, now: float, item: Mapping[str, Any], jitter: float = 0.0) -> None:
         """Take one report: `{target, epoch, verdict, kind, count, ms, lease?, retry_after?, whole?, ...}`.
@@ -111,12 +132,12 @@ class Board:
             verdict=Verdict(item["verdict"]),
             lease=item.get("lease"),
             retry_after=item.get("retry_after"),
+            count=item.get("count", 1),
             whole=item.get("whole", False),
         )
-        tally, late = self.tallies[target], False
-        for _ in range(item.get("count", 1)):
-            late = self._take(now, target, message, jitter).late
-            tally.late += late
+        tally = self.tallies[target]
+        if self._take(now, target, message, jitter).late:
+            tally.late += message.count
         self._count(tally, message.verdict, item)
 
     def _count(self, tally: Tally, verdict: Verdict, item: Mapping[str, Any]) -> None:
@@ -128,24 +149,29 @@ class Board:
             tally.neutral += count
         elif verdict is not Verdict.STARTED:
             tally.failed += count
+            tally.unclassified += item.get("kind") == "unclassified"
             keep = ("kind", "status", "code", "message", "at")
             tally.last_error = {key: item[key] for key in keep if item.get(key) is not None}
         if item.get("lease") and verdict is not Verdict.STARTED:
             tally.probes += 1
 
-    def command(self, now: float, verb: str, provider: str) -> int:
-        """Isolate, restore, recover or reset every target of a provider; how many it has."""
+    def command(self, now: float, verb: str, provider: str, seconds: float | None = None) -> int:
+        """Isolate, restore, recover or reset every target of a provider; how many it has.
+
+        `seconds` is how long an isolation lasts.
+        """
+        message = Isolate(seconds) if verb == "isolate" and seconds is not None else COMMANDS[verb]()
         targets = [t for t in self.breakers if provider_of(t) == provider]
         for target in targets:
-            self._take(now, target, COMMANDS[verb]())
+            self._take(now, target, message)
             if verb == "reset":
                 self.tallies[target] = Tally()
         return len(targets)
 
     def tick(self, now: float, jitter: float = 0.0) -> None:
-        """Let leases end whose time is over."""
+        """Let leases and isolations end whose time is over."""
         for target, breaker in self.breakers.items():
-            if breaker.leases:
+            if breaker.leases or breaker.mode is Mode.ISOLATED:
                 self._take(now, target, Tick(), jitter)
 
     def sight(self, now: float) -> dict[str, dict[str, Any]]:
@@ -157,6 +183,8 @@ class Board:
                 "epoch": b.epoch,
                 "retry_in": max(0.0, b.open_until - now) if b.state is State.OPEN else 0.0,
                 "probing": b.probing(now),
+                "panicky": b.state is State.OPEN and b.reason in PANICKY,
+                "ramped": None if b.ramp_from is None else now - b.ramp_from,
             }
             for target, b in self.breakers.items()
         }
@@ -170,6 +198,8 @@ class Board:
         return {
             "state": b.state.value,
             "isolated": b.mode is Mode.ISOLATED,
+            "isolated_for_seconds": round(max(0.0, b.isolated_until - now), 3) if b.mode is Mode.ISOLATED else 0.0,
+            "share": round(b.share(now, self.policy), 3),
             "reason": b.reason,
             "epoch": b.epoch,
             "since_seconds": round(now - b.since, 3),
@@ -181,6 +211,7 @@ class Board:
             "neutral": t.neutral,
             "probes": t.probes,
             "late_reports": t.late,
+            "unclassified": t.unclassified,
             "ms": t.ms,
             "last_error": t.last_error,
         }
@@ -215,14 +246,16 @@ class Board:
 
 
 def _seen(b: Breaker) -> tuple[object, ...]:
-    return (b.epoch, b.open_until, b.leases, b.ghosts)
+    return (b.epoch, b.open_until, b.leases, b.ghosts, b.isolated_until)
 
 
 def _remaining(b: Breaker, now: float) -> dict[str, Any]:
     data = asdict(b)
-    for key in ("start_run", "stream_run"):
+    for key in ("start_run", "stream_run", "ring", "panicked"):
         del data[key]
     data["open_until"] = max(0.0, b.open_until - now)
+    data["isolated_until"] = max(0.0, b.isolated_until - now)
+    data["ramp_from"] = None if b.ramp_from is None else now - b.ramp_from
     data["since"] = now - b.since
     # A probe that is out belongs to the process that granted it: here it can only be a ghost.
     data["ghosts"] = [{"name": x.name, "until": x.until - now} for x in (*b.leases, *b.ghosts)]
@@ -240,6 +273,8 @@ def _revived(data: Mapping[str, Any], now: float, elapsed: float, policy: Policy
             "state": State(data["state"]),
             "mode": Mode(data["mode"]),
             "open_until": now + max(0.0, left),
+            "isolated_until": now + max(0.0, float(data["isolated_until"]) - elapsed),
+            "ramp_from": None if data["ramp_from"] is None else now - float(data["ramp_from"]) - elapsed,
             "since": now - float(data["since"]) - elapsed,
             "ghosts": ghosts,
         }
@@ -255,10 +290,13 @@ class Seen:
     mode: Mode
     epoch: int
     open_until: float
-    probing: bool
+    probing: bool = False
+    panicky: bool = False  # may be probed before its time when nothing else can be asked
+    ramp_from: float | None = None
 
 
-UNSEEN = Seen(State.CLOSED, Mode.AUTO, 0, 0.0, False)
+_POLICY = Policy()
+UNSEEN = Seen(State.CLOSED, Mode.AUTO, 0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +304,7 @@ class Candidate:
     target: str
     epoch: int
     probe: bool = False  # needs a permit before it is called
+    panic: bool = False  # the permit must be asked for in panic
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,30 +328,51 @@ class Plan:
 def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Seen]:
     """A pushed sight on the receiver's own clock."""
     return {
-        target: Seen(State(data["state"]), Mode(data["mode"]), data["epoch"], now + data["retry_in"], data["probing"])
+        target: Seen(
+            State(data["state"]),
+            Mode(data["mode"]),
+            data["epoch"],
+            now + data["retry_in"],
+            data["probing"],
+            data["panicky"],
+            None if data["ramped"] is None else now - data["ramped"],
+        )
         for target, data in sight.items()
     }
 
 
-def plan(row: Sequence[str], seen: Mapping[str, Seen], now: float) -> Plan:
+def plan(row: Sequence[str], seen: Mapping[str, Seen], now: float, policy: Policy = _POLICY, draw: float = 0.0) -> Plan:
     """The row's usable targets in its own order, and why the others are left out.
 
     A target whose open time is over is offered as a probe in the first place only: behind a healthy
     one it would not be called, and its permit would be lost. A target nobody has seen counts as
-    healthy, so that a missing actor never stops an answer.
+    healthy, so that a missing actor never stops an answer. One that has just closed stands behind the
+    others unless `draw`, in [0, 1), falls into its share.
     """
     candidates: list[Candidate] = []
+    later: list[Candidate] = []
     skipped: list[Skipped] = []
     for target in row:
         s = seen.get(target, UNSEEN)
         if s.mode is Mode.ISOLATED:
             skipped.append(Skipped(target, "isolated", None))
         elif s.state is State.CLOSED:
-            candidates.append(Candidate(target, s.epoch))
+            ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
+            (later if ramping else candidates).append(Candidate(target, s.epoch))
         elif s.state is State.OPEN and now < s.open_until:
             skipped.append(Skipped(target, "open", s.open_until - now))
-        elif s.probing or candidates:
+        elif s.probing or candidates or later:
             skipped.append(Skipped(target, "probing" if s.probing else "probe not due here", 1.0))
         else:
             candidates.append(Candidate(target, s.epoch, probe=True))
+    candidates += later
+    if not candidates and (early := _soonest(row, seen)) is not None:
+        candidates.append(Candidate(early, seen[early].epoch, probe=True, panic=True))
+        skipped = [s for s in skipped if s.target != early]
     return Plan(tuple(candidates), tuple(skipped))
+
+
+def _soonest(row: Sequence[str], seen: Mapping[str, Seen]) -> str | None:
+    """Which target a panic may wake: the one whose time is nearest, of those that merely failed."""
+    may = [t for t in row if t in seen and seen[t].panicky and seen[t].mode is Mode.AUTO and not seen[t].probing]
+    return min(may, key=lambda t: seen[t].open_until, default=None)

@@ -16,24 +16,32 @@ lease ends by its report, its release or its time limit. When the epoch moves, l
 *ghosts*: the call may still be out in the world, so a ghost counts as a probe in flight until it is
 reported or its time is over. That is what keeps "one probe at a time" true over operators' commands.
 
+A circuit that a probe has closed gets its traffic back bit by bit (`share`), and remembers for a while
+how often it tripped, so that one that flaps stays open longer each time. When nothing in a row can be
+asked, an asker may *panic*: a target that failed, rather than one that told us to wait or that refused
+our key, gives one probe a second before its time.
+
 Time, jitter and names come in as arguments: `now` is monotonic seconds, `jitter` in [0, 1).
 
 Transitions
 -----------
 from        on                                    to
 CLOSED      `failure_threshold` failures in a row  OPEN(failures), twice as long each time to a cap
+CLOSED      half of the last 30 s' calls failed    the same; at least 10 calls, the last one a failure
 CLOSED      THROTTLED                              OPEN(throttled) for the provider's delay, clamped
 CLOSED      MISCONFIGURED                          OPEN(misconfigured), twice as long each time
 OPEN        THROTTLED of an earlier epoch          OPEN, never for shorter: a maximum
 OPEN        Ask at or after `open_until`           HALF_OPEN, with a lease
+OPEN        Ask in panic, once a second            HALF_OPEN, with a lease, if it is open for failures
 HALF_OPEN   Ask, no probe in flight                HALF_OPEN, with a lease
-HALF_OPEN   OK of the lease                        CLOSED
-any         STARTED (first content came)           no change; CLOSED: clears the run before content
+HALF_OPEN   OK of the lease                        CLOSED, with a growing share of the traffic
+any         STARTED (content comes)                no change; CLOSED: clears the run before content;
+                                                   HALF_OPEN: the lease's time begins anew
 HALF_OPEN   failure of the lease                   OPEN(failures)
 HALF_OPEN   THROTTLED, MISCONFIGURED of the lease  OPEN(that)
 HALF_OPEN   NEUTRAL of the lease, or Release       HALF_OPEN; the fifth: OPEN(inconclusive)
 HALF_OPEN   the lease's time is over               OPEN(lost)
-any         Isolate / Restore                      mode ISOLATED / AUTO, state as it was
+any         Isolate / Restore, or its time is over mode ISOLATED / AUTO, state as it was
 any         Recover / Reset                        HALF_OPEN / CLOSED, mode AUTO, always a new epoch
 any         any report of another epoch            no change: late
 """
@@ -65,6 +73,13 @@ class Policy:
     failure_threshold: int = 3
     recovery_timeout: float = 60.0
     recovery_cap: float = 120.0  # more doubling gains few spared probes and costs minutes of recovery
+    window: float = 30.0  # the failure ratio is taken over this long ...
+    window_calls: int = 10  # ... from this many calls on ...
+    window_ratio: float = 0.5  # ... and trips from here on
+    level_decay: float = 600.0  # closed for so long: the trips before are forgotten
+    slow_start: float = 20.0  # a closed circuit's share of traffic grows this long; 0 is off
+    slow_start_from: float = 0.1
+    panic_every: float = 1.0
     lease: float = 35.0  # must exceed every limit that ends a probe at the replica
     throttle_min: float = 1.0
     throttle_max: float = 300.0
@@ -74,6 +89,19 @@ class Policy:
     misconfigured_cap: float = 3600.0
     max_inconclusive: int = 5
     jitter: float = 0.2  # share of an open time that may be added, never taken off
+
+
+SLOTS = 10  # of the window's ring
+PANICKY = frozenset({"failures", "lost", "inconclusive"})  # reasons that a panic may override
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One tenth of the window: `number` is its time in slots."""
+
+    number: int
+    ok: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +120,14 @@ class Breaker:
     open_until: float = 0.0
     start_run: int = 0  # failures in a row before the first content
     stream_run: int = 0  # failures in a row after it
-    level: int = 0  # trips in a row, for doubling the open time
+    ring: tuple[Slot, ...] = ()  # what the last `window` seconds brought, the newest last
+    level: int = 0  # trips within `level_decay`, for doubling the open time
     strikes: int = 0  # throttles in a row that named no delay
     faults: int = 0  # misconfigurations in a row
     inconclusive: int = 0
+    isolated_until: float = 0.0
+    ramp_from: float | None = None  # when a probe closed it; None if it never was open
+    panicked: float | None = None
     leases: tuple[Lease, ...] = ()
     ghosts: tuple[Lease, ...] = ()
 
@@ -103,13 +135,25 @@ class Breaker:
     def usable(self) -> bool:
         return self.mode is Mode.AUTO and self.state is State.CLOSED
 
+    def share(self, now: float, policy: Policy) -> float:
+        """The share of the traffic that it should have, in (0, 1]."""
+        return share(self.ramp_from, now, policy.slow_start, policy.slow_start_from)
+
     def probing(self, now: float) -> bool:
         return any(lease.until > now for lease in (*self.leases, *self.ghosts))
+
+
+def share(ramp_from: float | None, now: float, seconds: float, least: float) -> float:
+    """The share of a circuit that closed at `ramp_from`: from `least` to 1 in `seconds`."""
+    if ramp_from is None or seconds <= 0 or now >= ramp_from + seconds:
+        return 1.0
+    return least + (1 - least) * max(0.0, now - ramp_from) / seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     name: str  # the same name gets the same answer
+    panic: bool = False  # nothing else in the row can be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +162,7 @@ class Report:
     verdict: Verdict
     lease: str | None = None
     retry_after: float | None = None
+    count: int = 1  # so many equal successes
     whole: bool = False  # OK of a call without a stream: its start is as fresh as its end
 
 
@@ -128,7 +173,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Isolate:
-    pass
+    seconds: float = 3600.0  # nobody forgets a provider for good
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +210,16 @@ def step(b: Breaker, now: float, message: Message, policy: Policy, jitter: float
     """Take one message. Everything that a message can do is done here; the argument is not changed."""
     b = _expire(b, now, policy, jitter)
     match message:
-        case Ask(name):
-            return _ask(b, now, name, policy)
+        case Ask():
+            return _ask(b, now, message, policy)
         case Report():
             return _report(b, now, replace(message, retry_after=_sane(message.retry_after)), policy, jitter)
         case Release(lease):
             held = any(x.name == lease for x in b.leases)
             b = _drop(b, lease)
             return Step(_inconclusive(b, now, policy, jitter) if held else b)
-        case Isolate():
-            return Step(_moved(b, now, mode=Mode.ISOLATED))
+        case Isolate(seconds):
+            return Step(_moved(b, now, mode=Mode.ISOLATED, isolated_until=now + seconds))
         case Restore():
             return Step(_moved(b, now, mode=Mode.AUTO))
         case Recover():
@@ -185,17 +230,25 @@ def step(b: Breaker, now: float, message: Message, policy: Policy, jitter: float
             return Step(b)
 
 
-def _ask(b: Breaker, now: float, name: str, policy: Policy) -> Step:
+def _ask(b: Breaker, now: float, ask: Ask, policy: Policy) -> Step:
     for lease in b.leases:
-        if lease.name == name:
+        if lease.name == ask.name:
             return Step(b, granted=lease)
     due = b.state is State.HALF_OPEN or (b.state is State.OPEN and now >= b.open_until)
-    if b.mode is not Mode.AUTO or not due or b.probing(now):
+    early = not due and ask.panic and _may_panic(b, now, policy)
+    if b.mode is not Mode.AUTO or not (due or early) or b.probing(now):
         return Step(b)
+    if early:
+        b = replace(b, panicked=now)
     if b.state is State.OPEN:
         b = _moved(b, now, state=State.HALF_OPEN, inconclusive=0)
-    lease = Lease(name, now + policy.lease)
+    lease = Lease(ask.name, now + policy.lease)
     return Step(replace(b, leases=(*b.leases, lease)), granted=lease)
+
+
+def _may_panic(b: Breaker, now: float, policy: Policy) -> bool:
+    rested = b.panicked is None or now - b.panicked >= policy.panic_every
+    return b.state is State.OPEN and b.reason in PANICKY and rested
 
 
 def _report(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Step:
@@ -219,29 +272,47 @@ def _counted(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -
         case Verdict.OK:
             # A stream's end says nothing of the way in: it connected long ago.
             start_run = 0 if r.whole else b.start_run
-            return replace(b, start_run=start_run, stream_run=0, strikes=0, faults=0)
+            ring = _noted(b.ring, now, policy, ok=r.count)
+            return replace(b, start_run=start_run, stream_run=0, strikes=0, faults=0, ring=ring)
         case Verdict.STARTED:
             return replace(b, start_run=0)
         case Verdict.FAILED_START:
-            b = replace(b, start_run=b.start_run + 1)
+            b = replace(b, start_run=b.start_run + 1, ring=_noted(b.ring, now, policy, failed=1))
         case Verdict.FAILED_STREAM:
-            b = replace(b, stream_run=b.stream_run + 1)
+            b = replace(b, stream_run=b.stream_run + 1, ring=_noted(b.ring, now, policy, failed=1))
         case Verdict.THROTTLED:
             return _throttled(b, now, r, policy, jitter)
         case Verdict.MISCONFIGURED:
             return _misconfigured(b, now, policy)
         case Verdict.NEUTRAL:
             return b
-    if max(b.start_run, b.stream_run) < policy.failure_threshold:
-        return b
-    return _tripped(b, now, policy, jitter)
+    if max(b.start_run, b.stream_run) >= policy.failure_threshold or _mostly_failed(b.ring, policy):
+        return _tripped(b, now, policy, jitter)
+    return b
+
+
+def _noted(ring: tuple[Slot, ...], now: float, policy: Policy, ok: int = 0, failed: int = 0) -> tuple[Slot, ...]:
+    """The ring with one more note; slots that have left the window are dropped."""
+    number = int(now * SLOTS // policy.window)
+    kept = tuple(slot for slot in ring if slot.number > number - SLOTS)
+    if kept and kept[-1].number == number:
+        last = kept[-1]
+        return (*kept[:-1], Slot(number, last.ok + ok, last.failed + failed))
+    return (*kept, Slot(number, ok, failed))
+
+
+def _mostly_failed(ring: tuple[Slot, ...], policy: Policy) -> bool:
+    failed = sum(slot.failed for slot in ring)
+    calls = failed + sum(slot.ok for slot in ring)
+    return calls >= policy.window_calls and failed >= policy.window_ratio * calls
 
 
 def _probed(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Breaker:
     """The report of the one probe in flight."""
     match r.verdict:
         case Verdict.OK:
-            return _closed(b, now)
+            # The level stays: it is forgotten by healthy time, not by one good probe.
+            return replace(_moved(b, now, **{**_FRESH, "level": b.level}), ramp_from=now)
         case Verdict.FAILED_START | Verdict.FAILED_STREAM:
             return _tripped(b, now, policy, jitter)
         case Verdict.THROTTLED:
@@ -251,11 +322,13 @@ def _probed(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) ->
         case Verdict.NEUTRAL:
             return _inconclusive(b, now, policy, jitter)
         case Verdict.STARTED:
-            return b
+            # It proves nothing, but a probe that flows is not lost.
+            return replace(b, leases=tuple(Lease(x.name, now + policy.lease) for x in b.leases))
 
 
 def _tripped(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
-    level = b.level + 1
+    forgotten = b.state is State.CLOSED and now - b.since >= policy.level_decay
+    level = 1 if forgotten else b.level + 1
     cap = max(policy.recovery_cap, policy.recovery_timeout)
     hold = min(policy.recovery_timeout * 2.0 ** min(level - 1, 30), cap)
     return replace(_opened(b, now, hold * (1 + policy.jitter * jitter), "failures"), level=level)
@@ -283,6 +356,8 @@ def _inconclusive(b: Breaker, now: float, policy: Policy, jitter: float) -> Brea
 
 
 def _expire(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
+    if b.mode is Mode.ISOLATED and now >= b.isolated_until:
+        b = _moved(b, now, mode=Mode.AUTO)
     if any(x.until <= now for x in b.ghosts):
         b = replace(b, ghosts=tuple(x for x in b.ghosts if x.until > now))
     if not any(x.until <= now for x in b.leases):
@@ -295,16 +370,15 @@ def _opened(b: Breaker, now: float, hold: float, reason: str) -> Breaker:
     return _moved(b, now, state=State.OPEN, reason=reason, open_until=now + hold)
 
 
-def _closed(b: Breaker, now: float) -> Breaker:
-    return _moved(b, now, **_FRESH)
-
-
 _FRESH: Mapping[str, Any] = MappingProxyType(
     {
         "state": State.CLOSED,
         "mode": Mode.AUTO,
         "reason": "",
         "open_until": 0.0,
+        "ramp_from": None,
+        "panicked": None,
+        "ring": (),
         **dict.fromkeys(("start_run", "stream_run", "level", "strikes", "faults", "inconclusive"), 0),
     }
 )

@@ -19,6 +19,7 @@ import pathlib
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "breakwater"
 PATROL_SECONDS = 1.0  # how often leases are ended and a successor is looked for
+SCHEMA = 2  # of the checkpoint
+LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint may be what kills us
 POLL_SECONDS = (30.0, 60.0)  # a parked poll's time limit, drawn at random against a herd
 
 
@@ -51,10 +54,10 @@ class Vault:
     def claim(self) -> int:
         """Take the next incarnation number. Put-if-absent: of many claimants one gets it."""
         n = 1 + max(self._numbers("inc"), default=0)
-        while internal_kv._internal_kv_put(self._key("inc", n), b"1", overwrite=False):
+        while internal_kv._internal_kv_put(self._key("inc", n), str(time.time()).encode(), overwrite=False):
             n += 1
         for old in self._numbers("inc"):
-            if old < n - 2:
+            if old <= n - 2 * LOOP_STARTS:
                 internal_kv._internal_kv_del(self._key("inc", old))
                 internal_kv._internal_kv_del(self._key("checkpoint", old))
         return n
@@ -63,8 +66,13 @@ class Vault:
         """Has a later incarnation been claimed?"""
         return bool(internal_kv._internal_kv_exists(self._key("inc", n + 1)))
 
-    def save(self, n: int, board: Mapping[str, Any]) -> None:
-        data = {"schema": 1, "wall": time.time(), "board": board}
+    def crash_loop(self, n: int) -> bool:
+        """Were the last `LOOP_STARTS` incarnations claimed within `LOOP_SECONDS`? Ray restarts for ever."""
+        first = internal_kv._internal_kv_get(self._key("inc", n - LOOP_STARTS + 1)) if n >= LOOP_STARTS else None
+        return first is not None and time.time() - float(first) < LOOP_SECONDS
+
+    def save(self, n: int, state: Mapping[str, Any]) -> None:
+        data = {"schema": SCHEMA, "wall": time.time(), **state}
         internal_kv._internal_kv_put(self._key("checkpoint", n), json.dumps(data).encode())
 
     def load(self, n: int) -> dict[str, Any] | None:
@@ -89,8 +97,9 @@ class BreakerActor:
         self._vault = Vault(app)
         self._incarnation = self._vault.claim()
         self._code = code_fingerprint()
-        self._board = Board(Policy())
-        self._acked: dict[str, int] = {}  # ingress replica -> highest report number taken
+        self._board = Board(Policy(), incarnation=self._incarnation)
+        self._configured: dict[str, Any] = {}  # the policy as the application's config has it
+        self._overrides: dict[str, Any] = {}  # what an operator has set since; it wins, and it is kept
         self._changed = asyncio.Event()
         self._saved = -1
         self._configure(config)
@@ -99,17 +108,23 @@ class BreakerActor:
         self._patrol: asyncio.Task[None] | None = None
 
     def _configure(self, config: Mapping[str, Any]) -> None:
-        self._board.policy = Policy(**config["policy"])
+        self._configured = dict(config["policy"])
+        self._board.policy = Policy(**{**self._configured, **self._overrides})
         self._board.expect(config["targets"], time.monotonic())
 
     def _restore(self) -> None:
+        if self._vault.crash_loop(self._incarnation):
+            log.error("alarm: %d starts within %g s: starting without the checkpoint", LOOP_STARTS, LOOP_SECONDS)
+            return
         try:
             found = self._vault.load(self._incarnation)
-            if found is not None and found["schema"] == 1:
+            if found is not None and found["schema"] == SCHEMA:
                 self._board.restore(time.monotonic(), found["board"], time.time() - found["wall"])
+                self._overrides = dict(found["overrides"])
+                self._board.policy = Policy(**{**self._configured, **self._overrides})
         except Exception:
             # A start without memory beats a crash loop over a checkpoint that nobody can read.
-            log.exception("breaker checkpoint unreadable: starting with all circuits closed")
+            log.exception("alarm: breaker checkpoint unreadable: starting with all circuits closed")
 
     async def hello(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Take the application's policy and targets; who I am."""
@@ -133,13 +148,17 @@ class BreakerActor:
                     await self._changed.wait()
             except TimeoutError:
                 break
-        return {"version": self._version(), "targets": self._board.sight(time.monotonic())}
+        return {
+            "version": self._version(),
+            "policy": asdict(self._board.policy),
+            "targets": self._board.sight(time.monotonic()),
+        }
 
-    async def ask(self, target: str, name: str) -> dict[str, Any] | None:
-        """A permit to probe a target, or None."""
-        if self._vault.succeeded(self._incarnation):
-            self._retire()
-        permit = self._board.ask(time.monotonic(), target, name)
+    async def ask(self, target: str, name: str, panic: bool = False) -> dict[str, Any] | None:
+        """A permit to probe a target, or None. None too while we can't know that we are the only one."""
+        if not self._alone():
+            return None
+        permit = self._board.ask(time.monotonic(), target, name, panic=panic)
         self._publish()
         return permit and {**permit, "incarnation": self._incarnation}
 
@@ -150,26 +169,34 @@ class BreakerActor:
 
     async def report(self, replica: str, number: int, items: list[dict[str, Any]]) -> int:
         """Take a batch of reports in order. A batch whose number was taken already is not taken twice."""
-        if number > self._acked.get(replica, 0):
-            self._acked[replica] = number
-            now = time.monotonic()
-            for item in items:
-                # A report of another incarnation is late by definition: no epoch is -1.
-                ours = item.get("incarnation") == self._incarnation
-                self._board.report(now, item if ours else {**item, "epoch": -1}, random.random())
-            self._publish()
+        self._board.batch(time.monotonic(), replica, number, items, random.random())
+        self._publish()
         return number
 
-    async def command(self, verb: str, provider: str) -> int:
+    async def command(self, verb: str, provider: str, seconds: float | None = None) -> int:
         """Isolate, restore, recover or reset a provider; how many targets that moved."""
         if verb not in COMMANDS:
             raise ValueError(f"no such command: {verb}")
-        moved = self._board.command(time.monotonic(), verb, provider)
+        moved = self._board.command(time.monotonic(), verb, provider, seconds)
         self._publish()
         return moved
 
+    async def override(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Set thresholds by hand, over the config; a value of None takes one back. The policy in force."""
+        merged = {k: v for k, v in {**self._overrides, **changes}.items() if v is not None}
+        self._board.policy = Policy(**{**self._configured, **merged})
+        self._overrides = merged
+        self._board.version += 1
+        self._publish()
+        return asdict(self._board.policy)
+
     async def health(self) -> dict[str, Any]:
-        return {"incarnation": self._incarnation, "targets": self._board.health(time.monotonic())}
+        return {
+            "incarnation": self._incarnation,
+            "policy": asdict(self._board.policy),
+            "overrides": self._overrides,
+            "targets": self._board.health(time.monotonic()),
+        }
 
     def _version(self) -> tuple[int, int]:
         return (self._incarnation, self._board.version)
@@ -177,7 +204,12 @@ class BreakerActor:
     def _publish(self) -> None:
         if self._saved == self._board.version:
             return
-        self._vault.save(self._incarnation, self._board.snapshot(time.monotonic()))
+        state = {"board": self._board.snapshot(time.monotonic()), "overrides": self._overrides}
+        try:
+            self._vault.save(self._incarnation, state)
+        except Exception as error:
+            # The store is away: what is known is still worth more to those who ask than nothing.
+            log.error("no checkpoint could be written: %s", error)  # noqa: TRY400
         self._saved = self._board.version
         self._changed.set()
         self._changed = asyncio.Event()
@@ -185,12 +217,21 @@ class BreakerActor:
     async def _watch_over(self) -> None:
         while True:
             await asyncio.sleep(PATROL_SECONDS)
-            if self._vault.succeeded(self._incarnation):
-                self._retire()
-            self._board.tick(time.monotonic(), random.random())
-            self._publish()
+            try:
+                self._board.tick(time.monotonic(), random.random())
+                self._publish()
+                self._alone()
+            except Exception:
+                log.exception("the breaker actor's patrol goes on")
 
-    def _retire(self) -> None:
+    def _alone(self) -> bool:
+        """Is there no successor? One that is found ends this process; a store that is away is no answer."""
+        try:
+            if not self._vault.succeeded(self._incarnation):
+                return True
+        except Exception as error:
+            log.warning("can't look for a successor: %s", error)
+            return False
         log.warning("incarnation %d has a successor: exiting", self._incarnation)
         os._exit(0)  # Ray's own exit_actor works only inside a method call
 

@@ -38,6 +38,7 @@ class Ending:
     failover: bool  # may the next candidate be asked, as long as nothing was sent to the client?
     guilt: Guilt
     why: str
+    poison: bool = False  # maybe the request's own fault: charged to the first target of a request alone
 
 
 _V = Verdict
@@ -52,7 +53,7 @@ ENDINGS: Mapping[str, Ending] = MappingProxyType(
         "timeout": Ending(_START, _STREAM, True, Guilt.PROVIDER, "no whole answer in time"),
         "idle": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the stream fell silent"),
         "broken": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the connection broke"),
-        "server_error": Ending(_START, _STREAM, True, Guilt.PROVIDER, "5xx, or an in-band error"),
+        "server_error": Ending(_START, _STREAM, True, Guilt.PROVIDER, "5xx, or an in-band error", poison=True),
         "overloaded": Ending(_START, _STREAM, True, Guilt.PROVIDER, "503 or 529 with no delay"),
         "malformed": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the bytes are no answer"),
         "empty": Ending(_STREAM, _STREAM, True, Guilt.PROVIDER, "200, no content, no finish reason"),

@@ -10,6 +10,7 @@ No Ray here: the actor is a function `call(method, *arguments)`.
 import asyncio
 import contextlib
 import logging
+import random
 import secrets
 import time
 from collections import deque
@@ -28,7 +29,7 @@ ActorCall = Callable[..., Awaitable[Any]]
 
 ASK_SECONDS = 0.05
 FLUSH_SECONDS = 0.1
-LOCAL_HOLD_SECONDS = 10.0  # how long a target is left out on our own word alone
+LOCAL_HOLD_SECONDS, LOCAL_CAP_SECONDS = 10.0, 60.0  # how long a target is left out on our own word alone
 BUFFER = 10_000  # reports kept while the actor is away
 _QUIET = (Verdict.OK, Verdict.STARTED, Verdict.NEUTRAL)
 
@@ -40,9 +41,11 @@ class BoardLink:
         policy: Policy,
         *,
         clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
     ):
         self._connect = connect
         self._clock = clock
+        self._draw = draw
         self._actor: ActorCall | None = None
         self._version: tuple[int, int] | None = None
         self._seen: dict[str, Seen] = {}
@@ -58,7 +61,9 @@ class BoardLink:
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
-        self._policy = replace(policy, recovery_timeout=LOCAL_HOLD_SECONDS, recovery_cap=LOCAL_HOLD_SECONDS)
+        self._policy = policy
+        # On our own word a target rests for shorter, then for twice as long each time, to a minute.
+        self._local_policy = replace(policy, recovery_timeout=LOCAL_HOLD_SECONDS, recovery_cap=LOCAL_CAP_SECONDS)
 
     def start(self) -> bool:
         """Begin to watch and to report; False if that has begun. Needs a running loop."""
@@ -90,7 +95,7 @@ class BoardLink:
 
     def plan(self, row: Sequence[str]) -> Plan:
         now = self._clock()
-        return plan(row, self._limited(now) if self._local else self._seen, now)
+        return plan(row, self._limited(now) if self._local else self._seen, now, self._policy, self._draw())
 
     def _limited(self, now: float) -> dict[str, Seen]:
         seen = dict(self._seen)
@@ -104,13 +109,13 @@ class BoardLink:
                 seen[target] = replace(was, state=State.OPEN, open_until=breaker.open_until)
         return seen
 
-    async def ask(self, target: str) -> dict[str, Any] | None:
+    async def ask(self, target: str, *, panic: bool = False) -> dict[str, Any] | None:
         """A permit to probe, or None: refused, too late, or somebody here is asking already."""
         if self._asking or self._actor is None:
             return None
         self._asking = True
         name = secrets.token_hex(8)
-        asked = asyncio.ensure_future(self._actor("ask", target, name))
+        asked = asyncio.ensure_future(self._actor("ask", target, name, panic))
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 permit: dict[str, Any] | None = await asyncio.shield(asked)
@@ -138,9 +143,19 @@ class BoardLink:
     # What a request tells.
 
     def report(
-        self, target: str, permit: Mapping[str, Any], outcome: Outcome, ms: float, *, whole: bool = False
+        self,
+        target: str,
+        permit: Mapping[str, Any],
+        outcome: Outcome,
+        ms: float,
+        *,
+        whole: bool = False,
+        neutral: bool = False,
     ) -> None:
-        """How an attempt ended. `permit` holds the epoch and incarnation it was made under."""
+        """How an attempt ended. `permit` holds the epoch and incarnation it was made under.
+
+        `neutral`: whatever it was, it is not held against the target.
+        """
         details: dict[str, Any] = {"kind": outcome.kind, "ms": ms, "whole": whole}
         if outcome.kind != "ok":
             details |= {
@@ -152,14 +167,18 @@ class BoardLink:
             }
         if permit.get("lease"):
             details["lease"] = permit["lease"]
-        self.report_item(target, permit, outcome.verdict, details)
+        self.report_item(target, permit, Verdict.NEUTRAL if neutral else outcome.verdict, details)
 
     def report_started(self, target: str, permit: Mapping[str, Any]) -> None:
         """The first content of a stream came."""
-        self.report_item(target, permit, Verdict.STARTED, {"kind": "started", "ms": 0.0})
+        details: dict[str, Any] = {"kind": "started", "ms": 0.0}
+        if permit.get("lease"):
+            details["lease"] = permit["lease"]
+        self.report_item(target, permit, Verdict.STARTED, details)
 
     def report_item(self, target: str, permit: Mapping[str, Any], verdict: Verdict, details: Mapping[str, Any]) -> None:
-        if permit["epoch"] == self._seen.get(target, UNSEEN).epoch and permit["incarnation"] == self.incarnation:
+        seen = self._seen.get(target)
+        if seen is not None and (permit["epoch"], permit["incarnation"]) == (seen.epoch, self.incarnation):
             self._note_locally(target, verdict, details)
         key = (target, permit["incarnation"], permit["epoch"], verdict)
         plain = verdict in (Verdict.OK, Verdict.STARTED) and not details.get("lease")
@@ -200,7 +219,7 @@ class BoardLink:
         message = Report(
             breaker.epoch, verdict, retry_after=details.get("retry_after"), whole=details.get("whole", False)
         )
-        breaker = step(breaker, self._clock(), message, self._policy).breaker
+        breaker = step(breaker, self._clock(), message, self._local_policy).breaker
         if breaker.state is State.CLOSED and not (breaker.start_run or breaker.stream_run):
             self._local.pop(target, None)
         else:
@@ -227,6 +246,7 @@ class BoardLink:
         version = (int(answer["version"][0]), int(answer["version"][1]))
         if self._version is not None and version < self._version:
             return  # an older incarnation that does not know yet that it has a successor
+        self.set_policy(Policy(**answer["policy"]))
         fresh = received(answer["targets"], self._clock())
         for target, seen in fresh.items():
             before = self._seen.get(target)

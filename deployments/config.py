@@ -203,7 +203,7 @@ class Config(_Strict):
 
     def policy(self) -> Policy:
         every = [self.limits(name) for name in self.providers]
-        return self.breaker.policy(max(max(x.total, x.first_token + x.connect) for x in every))
+        return self.breaker.policy(max(max(x.total, x.first_token + x.connect, x.idle) for x in every))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +256,8 @@ def tuned(config: Config, user_config: Any) -> Config:
     """The config with `user_config` over its `breaker` and `timeouts`, key by key. Raises ConfigError."""
     try:
         over = Tunables.model_validate(user_config or {})
+        if "connect" in over.timeouts:
+            raise ConfigError("timeouts.connect: can't change while running, the providers' clients have it")
         changed = config.model_dump(exclude={"breaker", "timeouts"}) | {
             "breaker": config.breaker.model_dump() | over.breaker,
             "timeouts": config.timeouts.model_dump() | over.timeouts,
@@ -272,6 +274,9 @@ def resolve(config: Config) -> Layout:
     tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
     layout = Layout(config, tuple(tiers))
+    for key, variable in config.auth.model_dump(exclude_none=True).items():
+        if _unset(variable):
+            raise ConfigError(f"auth.{key}: {variable} is not set")
     if not layout.usable:
         reasons = "; ".join(f"{t.name}: {t.left_out}" for t in tiers)
         raise ConfigError(f"mode: {config.mode} has no tier that can be called ({reasons})")
@@ -320,7 +325,10 @@ def check(path: str) -> str:
     for application in read_applications(path):
         layout = resolve(parse(application.get("args")))
         known = {INGRESS, *layout.config.providers}
-        for override in application.get("deployments") or []:
+        overrides = application.get("deployments") or []
+        if not isinstance(overrides, list) or not all(isinstance(o, dict) for o in overrides):
+            raise ConfigError("deployments: must be a list of options, each with a name")
+        for override in overrides:
             if override.get("name") == INGRESS:
                 tuned(layout.config, override.get("user_config"))
             if override.get("name") not in known:

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from actors.board import COMMANDS, provider_of
+from actors.board import COMMANDS
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
 from deployments.config import INGRESS, Layout, Tier, tuned
@@ -33,7 +33,8 @@ class Door:
         self._configured = layout.config  # as the application's args have it
         self.link = link
         self.gate = Gate(layout.config.auth)
-        self.failover = Failover(layout.rows(), {}, link, hop)
+        local = frozenset(tier.name for tier in layout.tiers if tier.kind == "local")
+        self.failover = Failover(layout.rows(), {}, link, hop, fixed=local)
         self._set_limits()
 
     def _set_limits(self) -> None:
@@ -164,8 +165,8 @@ class Door:
         except Exception as error:
             log.warning("no health from the breaker actor: %s", type(error).__name__)
             known, away = self.link.last_seen(), True
-        mine = self.layout.config.providers
-        return {name: t for name, t in known.items() if provider_of(name) in mine}, away
+        mine = {target for row in self.failover.rows.values() for target in row}
+        return {name: t for name, t in known.items() if name in mine}, away
 
     async def _actor(self, method: str, *arguments: Any) -> Any:
         async with asyncio.timeout(ACTOR_SECONDS):

@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from actors.board import Plan, Skipped, provider_of
 from actors.outcome import Guilt, Outcome
 from deployments.board_link import BoardLink
-from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer, UnknownModel
+from deployments.errors import AttemptFailed, BadRequest, BreakwaterError, DeadlineExceeded, NoAnswer, UnknownModel
 from deployments.providers.base import Limits
 from deployments.replica import call_dict
 from deployments.wire import DONE, ChatRequest, frame
@@ -24,6 +25,10 @@ T = TypeVar("T")
 Once = Callable[["_Attempt", dict[str, Any], Limits], Awaitable[T]]
 
 RESERVED_SHARE = 0.25  # of the whole deadline, kept for the candidates still to come
+# What one tier can't do another may: it is the client's fault only if nobody in the row can.
+_OF_ONE_TIER = frozenset({"unsupported", "too_long"})
+_PINNABLE = re.compile(r"[\x21-\x7e]+")
+RENEW_SECONDS = 10.0  # a lease is at least half a minute
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
 
 
@@ -56,6 +61,9 @@ class Trail:
     made: int = 0
     last: Outcome | None = None
 
+    def out_of_time(self, target: str) -> None:
+        self.entries.append(_entry(target, "skipped: the time left is kept for the last tier"))
+
     def skip(self, plan: Plan) -> None:
         for s in plan.skipped:
             entry = _entry(s.target, f"skipped: {s.why}")
@@ -63,9 +71,9 @@ class Trail:
                 entry["retry_in_seconds"] = round(s.retry_in, 3)
             self.entries.append(entry)
 
-    def only(self, kind: str) -> bool:
-        """Did every attempt that was made end so?"""
-        return all(e["outcome"] == kind for e in self.entries if not e["outcome"].startswith("skipped"))
+    def only(self, kinds: frozenset[str]) -> bool:
+        """Did everybody in the row end so, with nobody skipped?"""
+        return all(e["outcome"] in kinds for e in self.entries)
 
     def attempt(self, target: str, outcome: Outcome, ms: float) -> None:
         self.last = outcome
@@ -99,7 +107,15 @@ class _Attempt:
     target: str
     permit: Mapping[str, Any]
     began: float = field(default_factory=time.perf_counter)
+    renewed: float = field(default_factory=lambda: _now())
     ended: bool = False
+    first: bool = True  # of its request
+
+    def keep_lease(self) -> None:
+        """A probe that flows for longer than its lease says so from time to time."""
+        if self.permit.get("lease") and _now() - self.renewed >= RENEW_SECONDS:
+            self.renewed = _now()
+            self.link.report_started(self.target, self.permit)
 
     def end(self, outcome: Outcome, *, whole: bool = False) -> None:
         if self.ended:
@@ -107,7 +123,9 @@ class _Attempt:
         self.ended = True
         ms = (time.perf_counter() - self.began) * 1000
         self.trail.attempt(self.target, outcome, ms)
-        self.link.report(self.target, self.permit, outcome, ms, whole=whole)
+        # A request that makes every model fail must not open every circuit.
+        neutral = outcome.ending.poison and not self.first and not self.permit.get("lease")
+        self.link.report(self.target, self.permit, outcome, ms, whole=whole, neutral=neutral)
 
 
 class StreamAnswer:
@@ -135,6 +153,7 @@ class StreamAnswer:
         yield self._first
         try:
             while isinstance(item := await self._next(), bytes):
+                self._attempt.keep_lease()
                 yield item
         except AttemptFailed as error:
             self._attempt.end(error.outcome)
@@ -181,7 +200,10 @@ class StreamAnswer:
 
 
 class Failover:
-    """`rows` is row name to targets, `limits` provider to limits; both may be replaced while running."""
+    """`rows` is row name to targets, `limits` provider to limits; both may be replaced while running.
+
+    `fixed` are providers that have the models of the rows and no other: nothing else can be pinned there.
+    """
 
     def __init__(
         self,
@@ -189,7 +211,9 @@ class Failover:
         limits: Mapping[str, Limits],
         link: BoardLink,
         hop: Hop,
+        fixed: frozenset[str] = frozenset(),
     ):
+        self.fixed = fixed
         self.rows = rows
         self.limits = limits
         self._link = link
@@ -233,9 +257,12 @@ class Failover:
         for candidate in plan.candidates:
             last = candidate is plan.candidates[-1]
             until = deadline.at if last else deadline.at - RESERVED_SHARE * deadline.total
+            if until <= clock():
+                trail.out_of_time(candidate.target)
+                continue
             if not candidate.probe:
                 permit = {"epoch": candidate.epoch, "incarnation": self._link.incarnation}
-            attempt = _Attempt(self._link, trail, candidate.target, permit)
+            attempt = _Attempt(self._link, trail, candidate.target, permit, first=trail.made == 0)
             trail.made += 1
             provider, _, model = candidate.target.partition("/")
             limits = self.limits[provider]
@@ -253,7 +280,9 @@ class Failover:
             attempt.end(outcome)
             if not outcome.ending.failover or clock() >= deadline.at:
                 break
-        raise self._no_answer(plan, trail, late=clock() >= deadline.at)
+        # A timer may fire a fraction of a millisecond before its time.
+        late = clock() >= deadline.at or (trail.last is not None and trail.last.kind == "deadline")
+        raise self._no_answer(plan, trail, late=late)
 
     def _row(self, model: str) -> list[str]:
         """The targets of a row's name, or the one target that `provider/upstream-id` pins."""
@@ -261,8 +290,11 @@ class Failover:
         if row is not None:
             return row
         provider, slash, upstream = model.partition("/")
-        if slash and upstream and provider in self.limits:
-            return [model]
+        if slash and provider in self.limits:
+            if not _PINNABLE.fullmatch(upstream):
+                raise BadRequest("Invalid 'model': an upstream id is printable ASCII.", "model", "invalid_value")
+            if provider not in self.fixed or any(model in row for row in self.rows.values()):
+                return [model]
         known = ", ".join(self.rows)
         raise UnknownModel(f"The model '{model}' does not exist. Known models: {known}.")
 
@@ -273,23 +305,39 @@ class Failover:
             if not plan.candidates or not plan.candidates[0].probe:
                 trail.skip(plan)
                 return plan, {}
-            target = plan.candidates[0].target
-            if (permit := await self._link.ask(target)) is not None:
+            first = plan.candidates[0]
+            if (permit := await self._link.ask(first.target, panic=first.panic)) is not None:
                 trail.skip(plan)
                 return plan, permit
-            # Somebody else probes it: for this request it is not there.
-            trail.skip(Plan((), (Skipped(target, "probing", 1.0),)))
-            row = [t for t in row if t != target]
+            # Somebody else probes it, or a panic is not due: for this request it is not there.
+            refused = Skipped(first.target, "open" if first.panic else "probing", 1.0)
+            if first.panic:
+                plan = Plan((), (*plan.skipped, refused))
+                trail.skip(plan)
+                return plan, {}
+            trail.skip(Plan((), (refused,)))
+            row = [t for t in row if t != first.target]
+
+    def _configured(self, trail: Trail) -> bool:
+        """Was the target that was asked one of ours, rather than one that the client named?"""
+        target = "{provider}/{model}".format(**trail.entries[-1])
+        return any(target in row for row in self.rows.values())
 
     def _no_answer(self, plan: Plan, trail: Trail, *, late: bool) -> NoAnswer:
         if late:
             return DeadlineExceeded("The request's deadline passed before any provider answered.", trail.entries)
         last = trail.last
+        if last is not None and last.kind == "model_missing" and not self._configured(trail):
+            return NoAnswer("The provider does not know this model.", trail.entries, replace(last, kind="bad_request"))
         if last is None:
-            return NoAnswer("No provider can be asked now.", trail.entries, None, plan.retry_in)
-        if last.ending.guilt is Guilt.CALLER and (last.kind != "unsupported" or trail.only("unsupported")):
+            return NoAnswer("No provider can be asked now.", trail.entries, None, plan.retry_in or 1.0)
+        if last.ending.guilt is Guilt.CALLER and (last.kind not in _OF_ONE_TIER or trail.only(_OF_ONE_TIER)):
             return NoAnswer(last.message or last.ending.why, trail.entries, last)
         return NoAnswer("Every provider failed.", trail.entries, None, plan.retry_in or last.retry_after or 1.0)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _outcome_in(reply: Mapping[str, Any]) -> Outcome | None:

@@ -7,10 +7,10 @@ pickled, wrapped and logged with its stack; an outcome as a dict is cheaper and 
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from actors.outcome import Outcome
+from actors.outcome import Guilt, Outcome
 from deployments.config import Bedrock, Config, Google, Local, OpenAI, parse
 from deployments.errors import AttemptFailed
 from deployments.providers.base import (
@@ -63,7 +63,9 @@ class ProviderReplica:
 
     def _outcome_of(self, error: Exception) -> Outcome:
         if isinstance(error, AttemptFailed):
-            return error.outcome
+            # What a vendor says of our own key or account may name them: it stays here.
+            ours = error.outcome.ending.guilt is Guilt.US
+            return replace(error.outcome, message="") if ours else error.outcome
         log.exception("%s: an error that no row of the table knows", self._name)
         return Outcome("unclassified", message=f"{type(error).__name__}: {error}")
 
@@ -107,7 +109,7 @@ def build_provider(config: Config, name: str) -> Provider:
             from deployments.providers.bedrock import BedrockProvider
 
             return BedrockProvider(
-                region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, limits=limits
+                region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, connect=limits.connect
             )
         case OpenAI():
             from deployments.providers.openai import OpenAIProvider

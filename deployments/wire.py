@@ -5,6 +5,7 @@ on as the dict it was: a field that we do not know reaches the providers that do
 """
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,9 @@ class _ChatRequest(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None
+    seed: int | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     stop: str | list[str] | None = None
 
 
@@ -72,14 +76,28 @@ class ChatRequest:
 def parse_request(data: bytes | str) -> ChatRequest:
     """Parse and check a request body. Raises BadRequest that names the field."""
     try:
-        body = json.loads(data)
+        body = json.loads(data, parse_constant=_no_constant)
+        if re.search(rb"\\u[dD][89a-fA-F]" if isinstance(data, bytes) else r"\\u[dD][89a-fA-F]", data):  # type: ignore[arg-type]
+            json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
-    return check_request(body)
+    return _checked(body)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def check_request(body: Any) -> ChatRequest:
-    """Check a request that is parsed already. Raises BadRequest that names the field."""
+    """Check a request that came as a dict. Raises BadRequest that names the field."""
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadRequest(f"The request can't be written as JSON: {error}.", code="invalid_json") from None
+    return _checked(body)
+
+
+def _checked(body: Any) -> ChatRequest:
     if not isinstance(body, dict):
         raise BadRequest("The request body must be a JSON object.", code="invalid_json")
     try:
@@ -155,7 +173,7 @@ def split_system(messages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
 def unsupported(body: Mapping[str, Any], known: frozenset[str]) -> str | None:
     """The first field that changes the answer and that a text-only codec can't carry; None if it can."""
     for name, value in body.items():
-        if name not in known and value not in (None, [], {}):
+        if name not in known and value not in (None, [], {}) and value != _DEFAULTS.get(name):
             return name
     for index, message in enumerate(body["messages"]):
         if message["role"] in ("tool", "function") or message.get("tool_calls"):
@@ -165,6 +183,15 @@ def unsupported(body: Mapping[str, Any], known: frozenset[str]) -> str | None:
             return f"messages.{index}.content"
     return None
 
+
+_DEFAULTS: Mapping[str, Any] = {
+    "n": 1,
+    "logprobs": False,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "response_format": {"type": "text"},
+    "tool_choice": "none",
+}
 
 TEXT_FIELDS = frozenset(
     {

@@ -205,7 +205,10 @@ async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames
                 item = await anext(source, None)
             if item is None:
                 raise failed("broken", "the stream ended without a finish reason")
+            alive = True
             if isinstance(item, Frames):
+                # A comment that keeps a connection open is no sign of life of the model.
+                alive = item.content
                 held += item.data
                 started = started or item.content
                 if not started:
@@ -216,7 +219,8 @@ async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames
             yield item
             if isinstance(item, End):
                 return
-            deadline = clock() + call.limits.idle
+            if alive:
+                deadline = clock() + call.limits.idle
     except TimeoutError:
         kind, seconds = ("idle", call.limits.idle) if started else ("first_token", call.limits.first_token)
         raise failed(kind, f"nothing came for {seconds:g} s", content=started) from None

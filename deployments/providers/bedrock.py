@@ -25,7 +25,6 @@ from deployments.providers.base import (
     End,
     Frames,
     Inbox,
-    Limits,
     failed,
     kind_of_status,
     retry_after_of,
@@ -41,29 +40,29 @@ class BedrockProvider:
         *,
         region: str,
         endpoint_url: str | None = None,
-        limits: Limits | None = None,
+        connect: float = 3.0,
         threads: int = 128,
     ):
-        limits = limits or Limits()
-        # The limits are kept by whoever calls, who aborts the call; this one is a net below.
-        longest = max(limits.first_token, limits.idle, limits.total) + 1
         self._client: Any = boto3.client(
             "bedrock-runtime",
             region_name=region,
             endpoint_url=endpoint_url,
             config=Config(
-                connect_timeout=limits.connect,
-                read_timeout=longest,
+                connect_timeout=connect,
+                # The limits are kept by whoever calls, who aborts the call; this is a net far below.
+                read_timeout=3601,
                 retries={"total_max_attempts": 1, "mode": "standard"},
                 max_pool_connections=threads,
                 tcp_keepalive=True,
             ),
         )
         make_abortable(self._client)
+        self._free = threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bedrock")
 
     async def complete(self, call: Call) -> Completed:
         arguments, running = to_converse(call), AbortableCall()
+        self._take_thread()
 
         def converse() -> Mapping[str, Any]:
             with running:
@@ -77,11 +76,13 @@ class BedrockProvider:
             raise classified(error) from error
         finally:
             running.abort()
+            self._free += 1
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec = StreamCodec(Head.new(call.name))
-        inbox, running = Inbox(), AbortableCall()
-        self._threads.submit(_pump, self._client, to_converse(call), inbox, running)
+        arguments, inbox, running = to_converse(call), Inbox(), AbortableCall()
+        self._take_thread()
+        self._threads.submit(_pump, self._client, arguments, inbox, running)
         try:
             while events := await inbox.drain():
                 made = [codec.frames(event) for event in events]
@@ -91,10 +92,16 @@ class BedrockProvider:
             raise classified(error) from error
         finally:
             running.abort()
+            self._free += 1
         if not codec.finished:
             raise failed("broken", "the stream ended without messageStop")
         tail = usage_chunk(codec.head, codec.usage) if codec.usage and call.wants_usage else b""
         yield End(codec.usage, tail)
+
+    def _take_thread(self) -> None:
+        if self._free <= 0:
+            raise failed("busy", "all threads for this provider are in use")
+        self._free -= 1
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

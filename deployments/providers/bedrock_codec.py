@@ -38,6 +38,8 @@ def to_converse(call: Call) -> dict[str, Any]:
     if temperature is not None and temperature > 1:
         raise failed("unsupported", "Bedrock takes a temperature of 1 at most.", param="temperature")
     system, turns = split_system(body["messages"])
+    if not turns:
+        raise failed("unsupported", "Bedrock needs a message that is no system prompt.", param="messages")
     inference = {
         "maxTokens": max_tokens_of(body),
         "temperature": temperature,

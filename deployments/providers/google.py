@@ -38,7 +38,7 @@ class GoogleProvider:
         base_url: str | None = None,
         api_version: str | None = None,
         connect: float = 3.0,
-        connections: int = 256,
+        connections: int = 1024,
     ):
         pool = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._http = httpx2.AsyncClient(transport=_Transport(connect, pool))
@@ -111,17 +111,17 @@ class _Transport(httpx2.AsyncHTTPTransport):
 
 
 def _arguments(call: Call, *, raw: bool = False) -> dict[str, Any]:
-    contents, config = to_generate(call)
-    return {
-        "model": call.model,
-        "contents": contents,
-        "config": types.GenerateContentConfig(
-            **config,
+    contents, options = to_generate(call)
+    try:
+        config = types.GenerateContentConfig(
+            **options,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
             automatic_continuation=False,
             should_return_http_response=raw or None,
-        ),
-    }
+        )
+    except ValueError as error:
+        raise failed("bad_request", f"Google can't take this: {error}", status=400) from None
+    return {"model": call.model, "contents": contents, "config": config}
 
 
 def _object(body: str | None) -> dict[str, Any]:
@@ -154,7 +154,9 @@ def classified(error: Exception) -> AttemptFailed:
             return _api_error(error)
         case errors.UnknownApiResponseError() | json.JSONDecodeError() | UnicodeDecodeError():
             return failed("malformed", str(error), status=200)
-        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.PoolTimeout() | httpx2.ProxyError():
+        case httpx2.PoolTimeout():
+            return failed("busy", "our own connections to this provider are all in use")
+        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
             return failed("connect", str(error) or type(error).__name__)
         case httpx2.TransportError():
             return failed("broken", str(error) or type(error).__name__)

@@ -33,6 +33,8 @@ def to_generate(call: Call) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     if (field := unsupported(body, _FIELDS)) is not None:
         raise failed("unsupported", f"Google can't take '{field}' here.", param=field)
     system, turns = split_system(body["messages"])
+    if not turns:
+        raise failed("unsupported", "Google needs a message that is no system prompt.", param="messages")
     contents = [{"role": "model" if role == "assistant" else "user", "parts": [{"text": text}]} for role, text in turns]
     config = {
         "system_instruction": "\n\n".join(system) or None,

@@ -29,7 +29,7 @@ from deployments.wire import dump
 
 
 class OpenAIProvider:
-    def __init__(self, *, api_key: str, base_url: str | None = None, connect: float = 3.0, connections: int = 256):
+    def __init__(self, *, api_key: str, base_url: str | None = None, connect: float = 3.0, connections: int = 1024):
         # Reads have no limit here: first token, idle and total are kept by whoever calls.
         timeout = httpx2.Timeout(None, connect=connect, pool=connect)
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -54,7 +54,7 @@ class OpenAIProvider:
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
-        finished = False
+        finished, done = 0, False
         try:
             async with self._chat.create(**_arguments(call, stream=True)) as response:
                 source = response.iter_bytes()
@@ -64,15 +64,17 @@ class OpenAIProvider:
                         raise _in_band(batch.error)
                     if batch.malformed:
                         raise failed("malformed", "a frame of the stream is not JSON")
-                    finished = finished or batch.finished
+                    finished += batch.finished
                     if batch.frames:
-                        yield Frames(batch.frames, content=batch.content or batch.finished)
+                        yield Frames(batch.frames, content=batch.content or batch.finished > 0)
                     if batch.done:
+                        done = True
                         await _drain(source)
                         break
         except Exception as error:
             raise classified(error) from error
-        if not finished:
+        # Without `[DONE]` every choice must have come to its own end.
+        if finished < (1 if done else call.body.get("n") or 1):
             raise failed("broken", "the stream ended without a finish reason")
         yield End(scan.usage)
 
@@ -136,7 +138,9 @@ def classified(error: Exception) -> AttemptFailed:
     if isinstance(error, openai.APIStatusError):
         return _http_error(error)
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-    if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
+    if isinstance(cause, httpx2.PoolTimeout):
+        return failed("busy", "our own connections to this provider are all in use")
+    if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
         return failed("connect", str(cause) or type(cause).__name__)
     if isinstance(cause, httpx2.TransportError):
         return failed("broken", str(cause) or type(cause).__name__)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 _CONTENT = re.compile(rb'"(?:content|reasoning_content|reasoning|refusal)"\s*:\s*"(?!")|"tool_calls"\s*:\s*\[\s*\{')
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
-_ERROR = re.compile(rb'^(?:event: *error\b|data: *\{\s*"error"\s*:\s*[{"])', re.MULTILINE)
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"(?!")')
+_ERROR = re.compile(
+    rb'^event: *error\b|"error"\s*:\s*\{|^data: *\{\s*"error"\s*:\s*"|"finish_reason"\s*:\s*"error"', re.MULTILINE
+)
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _DONE = re.compile(rb"^data: *\[DONE\]", re.MULTILINE)
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
@@ -24,7 +26,7 @@ _BROKEN = re.compile(rb"^data:(?! *\{.*\} *$)(?! *\[DONE\])", re.MULTILINE)
 class Batch:
     frames: bytes = b""  # whole events, ready to go out
     content: bool = False
-    finished: bool = False  # a finish reason was among them
+    finished: int = 0  # so many finish reasons were among them
     done: bool = False  # the terminal marker came; it is not among the frames
     error: dict[str, Any] | None = None  # an in-band error; it is not among the frames
     malformed: bool = False
@@ -66,7 +68,7 @@ class SseScan:
         return Batch(
             frames=self._renamed(events),
             content=_CONTENT.search(events) is not None,
-            finished=_FINISH.search(events) is not None,
+            finished=len(_FINISH.findall(events)),
             done=done is not None,
         )
 
@@ -105,4 +107,4 @@ def _data_of(event: bytes) -> dict[str, Any]:
 def _error_of(events: bytes) -> dict[str, Any]:
     data = _data_of(events)
     error = data.get("error", data)
-    return error if isinstance(error, dict) else {"message": str(error)}
+    return error if isinstance(error, dict) else {"message": str(error or "the stream ended with an error")}

@@ -95,7 +95,7 @@ def cloud(kind: str, limits: Limits = LIMITS) -> Bench:
 
         fake = FakeServer(BedrockWire())
         url = fake.url
-        return Bench(kind, lambda: BedrockProvider(region="us-east-1", endpoint_url=url, limits=limits), fake)
+        return Bench(kind, lambda: BedrockProvider(region="us-east-1", endpoint_url=url, connect=limits.connect), fake)
     from deployments.providers.google import GoogleProvider
 
     fake = FakeServer(GeminiWire())

@@ -26,11 +26,11 @@ from deployments.providers.local import to_engine
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 contents = texts | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": texts}), min_size=1, max_size=3)
-messages = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["system", "developer", "user", "assistant"]), "content": contents}),
-    min_size=1,
-    max_size=6,
+message = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "developer", "user", "assistant"]), "content": contents}
 )
+asked = st.fixed_dictionaries({"role": st.just("user"), "content": contents})
+messages = st.tuples(st.lists(message, max_size=5), asked).map(lambda parts: [*parts[0], parts[1]])
 requests = st.fixed_dictionaries(
     {"model": st.just("row"), "messages": messages},
     optional={

@@ -142,3 +142,16 @@ def test_one_connection_serves_many_calls(cloud_bench: Bench) -> None:
 def test_a_prompt_over_the_local_context_is_the_callers_fault(local_bench: Bench) -> None:
     outcome = local_bench.failure(messages=[{"role": "user", "content": "hello " * 3000}])
     assert (outcome.kind, outcome.status, outcome.code) == ("too_long", 400, "context_length_exceeded")
+
+
+def test_a_field_at_its_default_is_no_demand(bench: Bench) -> None:
+    assert bench.complete(n=1, presence_penalty=0, response_format={"type": "text"}, tool_choice="none", max_tokens=8)
+
+
+def test_a_lone_system_prompt_goes_where_it_can_be_answered(cloud_bench: Bench) -> None:
+    messages = [{"role": "system", "content": "Say hello."}]
+    if cloud_bench.kind == "openai":
+        assert cloud_bench.complete(messages=messages)
+    else:
+        outcome = cloud_bench.failure(messages=messages)
+        assert (outcome.kind, outcome.param) == ("unsupported", "messages")

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from deployments.providers.base import Frames, Provider, complete_within, stream_within
+from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, status
-from tests.providers.conftest import LIMITS, Bench
+from tests.providers.conftest import LIMITS, QUICK, Bench, cloud
 
 STATUSES = {
     400: "bad_request",
@@ -208,3 +209,19 @@ def test_a_cancelled_local_call_frees_its_slot(local_bench: Bench, kind: str) ->
             await complete_within(provider, local_bench.call(max_tokens=2))
 
     local_bench.run(work)
+
+
+def test_comments_that_keep_a_connection_open_do_not_feed_the_idle_limit() -> None:
+    bench = cloud("openai", QUICK)
+    bench.limits = QUICK
+    assert bench.fake is not None
+    wire = OpenAIWire()
+    bench.fake.vendor = type(
+        "Chatty", (OpenAIWire,), {"frames": lambda _, words: wire.frames(words)[:3] + [b": keep-alive\n\n"] * 100}
+    )()
+    bench.fake.behave = Behaviour("answer", pace=0.1)
+    try:
+        outcome = bench.failure(stream=True)
+    finally:
+        bench.fake.stop()
+    assert (outcome.kind, outcome.content) == ("idle", True)

@@ -158,7 +158,7 @@ def test_a_probe_that_answers_whole_closes(circuit: Circuit) -> None:
     assert circuit.b.state is State.HALF_OPEN, "a first token proves nothing"
     circuit.report(OK, lease=lease)
     assert circuit.b.state is State.CLOSED
-    assert (circuit.b.start_run, circuit.b.stream_run, circuit.b.level) == (0, 0, 0)
+    assert (circuit.b.start_run, circuit.b.stream_run, circuit.b.ring) == (0, 0, ())
 
 
 @pytest.mark.parametrize("verdict", [FAILED, CUT])
@@ -289,7 +289,7 @@ def test_an_isolated_target_stays_so_whatever_is_reported(circuit: Circuit) -> N
     circuit.take(Isolate())
     for verdict in Verdict:
         circuit.report(verdict, retry_after=1.0)
-    circuit.now += 100_000
+    circuit.now += 3599
     assert circuit.ask() is None
     assert (circuit.b.mode, circuit.b.state) == (Mode.ISOLATED, State.CLOSED)
     circuit.take(Restore())
@@ -334,3 +334,86 @@ def test_from_every_state_a_healthy_target_is_closed_again(circuit: Circuit) -> 
         assert lease is not None
     circuit.report(OK, lease=lease)
     assert circuit.b.usable
+
+
+def test_half_of_ten_calls_within_the_window_failing_opens(circuit: Circuit) -> None:
+    for _ in range(4):
+        circuit.report(FAILED)
+        circuit.report(OK, whole=True)
+    assert circuit.b.state is State.CLOSED
+    circuit.report(OK, whole=True)
+    circuit.report(FAILED)
+    assert circuit.b.state is State.OPEN
+
+
+def test_what_has_left_the_window_does_not_count(circuit: Circuit) -> None:
+    for _ in range(9):
+        circuit.report(FAILED)
+        circuit.report(OK, whole=True)
+        circuit.now += 8
+    assert circuit.b.state is State.CLOSED
+
+
+def test_a_success_never_opens_however_bad_the_window(circuit: Circuit) -> None:
+    for _ in range(4):
+        circuit.report(FAILED)
+        circuit.report(OK, whole=True)
+    circuit.report(FAILED)
+    circuit.report(OK, whole=True)
+    assert circuit.b.state is State.CLOSED
+
+
+def test_a_circuit_that_flaps_stays_open_longer_and_healthy_time_forgets(circuit: Circuit) -> None:
+    circuit.report(OK, lease=circuit.probing())
+    circuit.now += 10
+    circuit.opened()
+    assert circuit.b.open_until - circuit.now == 120
+    circuit.now = circuit.b.open_until
+    circuit.report(OK, lease=circuit.ask())
+    circuit.now += POLICY.level_decay
+    circuit.opened()
+    assert circuit.b.open_until - circuit.now == 60
+
+
+def test_after_a_probe_the_share_grows_and_after_a_reset_it_is_whole(circuit: Circuit) -> None:
+    assert circuit.b.share(circuit.now, POLICY) == 1
+    circuit.report(OK, lease=circuit.probing())
+    shares = [circuit.b.share(circuit.now + s, POLICY) for s in (0, 10, 20, 1000)]
+    assert shares == [0.1, 0.55, 1.0, 1.0]
+    circuit.take(Reset())
+    assert circuit.b.share(circuit.now, POLICY) == 1
+
+
+def test_a_panic_probes_what_failed_once_a_second(circuit: Circuit) -> None:
+    circuit.opened()
+    lease = circuit.take(Ask("a", panic=True)).granted
+    assert lease is not None
+    circuit.report(FAILED, lease="a")
+    assert circuit.take(Ask("b", panic=True)).granted is None
+    circuit.now += 1
+    assert circuit.take(Ask("c", panic=True)).granted is not None
+
+
+@pytest.mark.parametrize("verdict", [THROTTLED, MISCONFIGURED])
+def test_a_panic_leaves_alone_who_told_us_to_wait(circuit: Circuit, verdict: Verdict) -> None:
+    circuit.report(verdict)
+    assert circuit.take(Ask("a", panic=True)).granted is None
+
+
+def test_an_isolation_ends_by_itself(circuit: Circuit) -> None:
+    circuit.take(Isolate(600))
+    circuit.now += 599
+    circuit.take(Tick())
+    assert not circuit.b.usable
+    circuit.now += 1
+    circuit.take(Tick())
+    assert circuit.b.usable
+
+
+def test_a_probe_that_flows_keeps_its_lease(circuit: Circuit) -> None:
+    lease = circuit.probing()
+    for _ in range(10):
+        circuit.now += POLICY.lease - 1
+        circuit.report(STARTED, lease=lease)
+    circuit.report(OK, lease=lease)
+    assert circuit.b.state is State.CLOSED

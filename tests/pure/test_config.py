@@ -218,6 +218,21 @@ def test_a_user_config_that_cannot_be_used_is_named(tmp_path: pathlib.Path) -> N
         check(str(file))
 
 
+def test_a_key_that_auth_names_and_nobody_set_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^auth.admin_key_env: NO_SUCH_KEY is not set$"):
+        resolve(parse(changed("auth", {"admin_key_env": "NO_SUCH_KEY"})))
+
+
+@pytest.mark.parametrize("overrides", [{"name": "local"}, ["local"]])
+def test_overrides_that_are_no_list_are_one_sentence(tmp_path: pathlib.Path, overrides: Any) -> None:
+    data = yaml.safe_load(SHIPPED.read_text())
+    data["applications"][0]["deployments"] = overrides
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=r"^deployments: must be a list"):
+        check(str(file))
+
+
 def test_the_command_exits_with_one_and_its_sentence(tmp_path: pathlib.Path) -> None:
     command = [sys.executable, "-m", "deployments.config", str(tmp_path / "none.yaml")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from actors.outcome import ENDINGS, Outcome
-from deployments.errors import DeadlineExceeded, NoAnswer, UnknownModel
+from deployments.errors import BadRequest, DeadlineExceeded, NoAnswer, UnknownModel
 from deployments.failover import StreamAnswer
 from deployments.wire import DONE, check_request
 from tests.clock import run_virtually
 from tests.pure.world import REQUEST, Script, World, world
 
 SERVER_ERROR = Outcome("server_error", status=500, message="no")
+CONNECT = Outcome("connect", message="refused")
 
 
 def in_world(test: Callable[..., Awaitable[None]]) -> Callable[[], None]:
@@ -190,22 +191,136 @@ async def test_a_callers_short_deadline_is_a_typed_504_and_moves_no_breaker(w: W
 @in_world
 async def test_when_all_are_down_every_attempt_is_listed(w: World) -> None:
     for script in w.hop.providers.values():
-        script.ends = [SERVER_ERROR]
+        script.ends = [CONNECT]
     with pytest.raises(NoAnswer) as caught:
         await complete(w)
     error = caught.value
     assert (error.status, error.code) == (503, "no_provider_available")
-    assert outcomes(error) == ["aws: server_error", "openai: server_error", "local: server_error"]
+    assert outcomes(error) == ["aws: connect", "openai: connect", "local: connect"]
     assert error.retry_after is not None
 
-    for _ in range(2):
+
+async def all_down(w: World) -> None:
+    for script in w.hop.providers.values():
+        script.ends = [CONNECT]
+    for _ in range(3):
         with pytest.raises(NoAnswer):
             await complete(w)
     await w.settle()
-    with pytest.raises(NoAnswer) as caught:
+    assert {t["state"] for t in w.targets().values()} == {"open"}
+
+
+@in_world
+async def test_with_every_circuit_open_each_target_is_tried_once_a_second_at_most(w: World) -> None:
+    await all_down(w)
+    for _ in range(20):
+        with pytest.raises(NoAnswer) as caught:
+            await complete(w)
+        await w.settle()
+    assert all(a["outcome"].startswith("skipped: open") for a in caught.value.attempts)
+    assert 1 <= (caught.value.retry_after or 0) <= 144
+    # 5 seconds: at most one a second each, and one request asks one of them
+    assert sum(script.calls for script in w.hop.providers.values()) <= 9 + 3 * 5
+
+
+@in_world
+async def test_a_target_that_heals_while_all_are_open_is_found_before_its_time(w: World) -> None:
+    await all_down(w)
+    w.provider("aws").ends = [None]
+    await asyncio.sleep(1)
+    assert (await complete(w)).target == "aws/haiku"
+
+
+@in_world
+async def test_a_throttled_or_misconfigured_target_is_never_woken_by_panic(w: World) -> None:
+    w.provider("aws").ends = [Outcome("throttled", retry_after=100.0)]
+    w.provider("openai").ends = [Outcome("credential")]
+    w.provider("local").ends = [Outcome("throttled", retry_after=100.0)]
+    for _ in range(10):
+        with pytest.raises(NoAnswer):
+            await complete(w)
+        await asyncio.sleep(2)
+    assert [script.calls for script in w.hop.providers.values()] == [1, 1, 1]
+
+
+@in_world
+async def test_a_request_that_makes_every_model_fail_opens_one_circuit_at_most(w: World) -> None:
+    for script in w.hop.providers.values():
+        script.ends = [SERVER_ERROR]
+    for _ in range(3):
+        with pytest.raises(NoAnswer):
+            await complete(w)
+    await w.settle()
+    assert [t["state"] for t in w.targets().values()] == ["open", "closed", "closed"]
+
+
+@in_world
+async def test_a_circuit_that_has_closed_gets_its_traffic_back_bit_by_bit(w: World) -> None:
+    w.provider("aws").ends = [SERVER_ERROR] * 3 + [None]
+    for _ in range(3):
         await complete(w)
-    assert outcomes(caught.value) == [f"{p}: skipped: open" for p in ("aws", "openai", "local")]
-    assert 50 < (caught.value.retry_after or 0) <= 72
+    await asyncio.sleep(75)
+    assert (await complete(w)).target == "aws/haiku"
+    await w.settle()
+    w.link._draw = lambda: 0.5
+    assert (await complete(w)).target == "openai/gpt"
+    await asyncio.sleep(10)
+    assert (await complete(w)).target == "aws/haiku"
+
+
+@in_world
+async def test_a_probe_that_streams_for_minutes_keeps_its_lease_and_closes(w: World) -> None:
+    w.provider("aws").ends = [SERVER_ERROR] * 3 + [None]
+    for _ in range(3):
+        await complete(w)
+    await asyncio.sleep(75)
+    w.provider("aws").words, w.provider("aws").pace = ["word"] * 30, 10.0
+    answer = await stream(w)
+    assert answer.target == "aws/haiku"
+    assert (await read(answer)).endswith(DONE)
+    await w.settle()
+    health = w.targets()["aws/haiku"]
+    assert (health["state"], health["probes"]) == ("closed", 1)
+
+
+@in_world
+async def test_what_a_tier_that_is_out_could_do_is_no_fault_of_the_client(w: World) -> None:
+    w.provider("aws").ends = [SERVER_ERROR]
+    w.provider("openai").ends = [SERVER_ERROR]
+    w.provider("local").ends = [Outcome("too_long", status=400, code="context_length_exceeded")]
+    for _ in range(5):
+        with pytest.raises(NoAnswer) as caught:
+            await complete(w)
+        assert caught.value.status == 503, "the same request may well be answered in a minute"
+
+
+@in_world
+async def test_no_tier_is_called_with_no_time_to_answer(w: World) -> None:
+    for name in ("aws", "openai"):
+        w.provider(name).seconds = 1000.0
+    answer = await complete(w, seconds=10)
+    assert answer.target == "local/smol"
+    assert [e["outcome"] for e in answer.trail.entries] == [
+        "deadline",
+        "skipped: the time left is kept for the last tier",
+        "ok",
+    ]
+    assert w.provider("openai").calls == 0
+
+
+@in_world
+async def test_a_pin_of_what_cannot_be_is_the_clients_fault(w: World) -> None:
+    with pytest.raises(UnknownModel):
+        await complete(w, model="local/gpt-4")
+    for bad in ("openai/\u65e5\u672c", "openai/a b", "openai/a\r\nb"):
+        with pytest.raises(BadRequest):
+            await complete(w, model=bad)
+    w.provider("openai").ends = [Outcome("model_missing", status=404)]
+    for _ in range(4):
+        with pytest.raises(NoAnswer) as caught:
+            await complete(w, model="openai/typo")
+        assert caught.value.status == 404
+    assert not w.link._local, "names that clients make up are not remembered"
 
 
 @in_world

@@ -92,6 +92,10 @@ BAD = [
     (json.dumps({**REQUEST, "max_tokens": 0}).encode(), "max_tokens", "invalid_value"),
     (json.dumps({**REQUEST, "stream": "yes"}).encode(), "stream", "invalid_value"),
     (json.dumps({**REQUEST, "stop": 5}).encode(), "stop", "invalid_value"),
+    (json.dumps({**REQUEST, "seed": "abc"}).encode(), "seed", "invalid_value"),
+    (json.dumps({**REQUEST, "seed": float("nan")}).encode(), None, "invalid_json"),
+    (json.dumps({**REQUEST, "presence_penalty": "high"}).encode(), "presence_penalty", "invalid_value"),
+    (json.dumps({**REQUEST, "user": "\ud800"}).encode(), None, "invalid_json"),
 ]
 
 

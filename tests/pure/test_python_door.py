@@ -25,7 +25,8 @@ async def test_stream_chat_is_chunks_the_first_with_who_gave_it(w: World) -> Non
 
 @in_world
 async def test_an_error_is_a_dict_with_its_status(w: World) -> None:
-    for bad, status in [({}, 400), (None, 400), ({**REQUEST, "model": "x"}, 404)]:
+    unwritable = [{**REQUEST, "seed": float("nan")}, {**REQUEST, "user": {1, 2}}, {**REQUEST, "user": "\ud800"}]
+    for bad, status in [({}, 400), (None, 400), ({**REQUEST, "model": "x"}, 404), *((u, 400) for u in unwritable)]:
         answer = await w.door.chat(bad)
         assert (answer["status"], answer["error"]["type"]) == (status, "invalid_request_error")
         assert [c async for c in w.door.stream_chat(bad)] == [answer]

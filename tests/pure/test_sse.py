@@ -82,6 +82,7 @@ def test_an_opening_is_no_content(delta: dict) -> None:
         b'data: {"error": {"message": "no", "code": "x"}}\n\n',
         b'event: error\ndata: {"error": {"message": "no", "code": "x"}}\n\n',
         b'event: error\ndata: {"message": "no", "code": "x"}\n\n',
+        b'data: {"id": "1", "error": {"message": "no", "code": "x"}, "choices": [{"finish_reason": "error"}]}\n\n',
     ],
 )
 def test_an_error_event_is_an_error(event: bytes) -> None:
@@ -91,3 +92,18 @@ def test_an_error_event_is_an_error(event: bytes) -> None:
 @pytest.mark.parametrize("event", [b"data: {broken\n\n", b"data: hello\n\n", b'data: {"a": 1\n\n'])
 def test_a_frame_that_is_no_json_object_is_malformed(event: bytes) -> None:
     assert SseScan("row", keep_usage=False).feed(event).malformed
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    batch = SseScan("row", keep_usage=False).feed(frame({"role": "assistant"}, ""))
+    assert (batch.finished, batch.content) == (0, False)
+
+
+def test_a_finish_reason_of_error_is_an_error() -> None:
+    assert SseScan("row", keep_usage=False).feed(frame({}, "error")).error is not None
+
+
+def test_every_choice_has_an_end_of_its_own() -> None:
+    choices = [{"index": i, "delta": {}, "finish_reason": "stop"} for i in range(2)]
+    event = b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n"
+    assert SseScan("row", keep_usage=False).feed(event).finished == 2

@@ -86,7 +86,7 @@ class ActorInProcess:
         self.start(config)
 
     def start(self, config: Mapping[str, Any]) -> None:
-        self.board = Board(Policy(**config["policy"]))
+        self.board = Board(Policy(**config["policy"]), incarnation=self.incarnation)
         self.board.expect(config["targets"])
         self.changed = asyncio.Event()
 
@@ -112,20 +112,23 @@ class ActorInProcess:
             await self.changed.wait()
             if self.away:
                 raise ConnectionError("killed")
-        return {"version": (self.incarnation, self.board.version), "targets": self.board.sight(self.now)}
+        return {
+            "version": (self.incarnation, self.board.version),
+            "policy": asdict(self.board.policy),
+            "targets": self.board.sight(self.now),
+        }
 
-    async def ask(self, target: str, name: str) -> dict[str, Any] | None:
+    async def ask(self, target: str, name: str, panic: bool = False) -> dict[str, Any] | None:
         self.asks += 1
-        permit = self.board.ask(self.now, target, name)
+        permit = self.board.ask(self.now, target, name, panic=panic)
         return permit and {**permit, "incarnation": self.incarnation}
 
     async def report(self, replica: str, number: int, items: list[dict[str, Any]]) -> int:
-        for item in items:
-            self.board.report(self.now, item if item["incarnation"] == self.incarnation else {**item, "epoch": -1})
+        self.board.batch(self.now, replica, number, items)
         return number
 
-    async def command(self, verb: str, provider: str) -> int:
-        return self.board.command(self.now, verb, provider)
+    async def command(self, verb: str, provider: str, seconds: float | None = None) -> int:
+        return self.board.command(self.now, verb, provider, seconds)
 
     async def health(self) -> dict[str, Any]:
         return {"incarnation": self.incarnation, "targets": self.board.health(self.now)}
@@ -172,7 +175,7 @@ async def world(args: Mapping[str, Any] = ARGS, **scripts: Script) -> AsyncItera
             raise ConnectionError("killed")
         return made[0]
 
-    link = BoardLink(connect, layout.config.policy(), clock=asyncio.get_running_loop().time)
+    link = BoardLink(connect, layout.config.policy(), clock=asyncio.get_running_loop().time, draw=lambda: 0.0)
     door = Door(layout, link, hop)
     link.start()
     await link.connected.wait()

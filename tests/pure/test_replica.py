@@ -1,0 +1,49 @@
+"""A provider behind the hop: failures as data, and what a vendor says of our own account stays here."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from deployments.providers.base import Call, Completed, End, Frames, Limits, failed
+from deployments.replica import ProviderReplica, call_dict
+
+SECRET = "Consumer 'api_key:AIza-secret' of account 123456789012 is suspended"
+
+
+class Failing:
+    def __init__(self, error: Exception):
+        self.error = error
+
+    async def complete(self, call: Call) -> Completed:
+        raise self.error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        raise self.error
+        yield
+
+    async def close(self) -> None:
+        pass
+
+
+def outcomes(error: Exception) -> list[dict]:
+    replica = ProviderReplica("x", {}, left_out="test")
+    replica._provider = Failing(error)
+    call = call_dict({"messages": []}, "m", "row", Limits())
+
+    async def main() -> list[dict]:
+        return [await replica.complete(call), *[item async for item in replica.stream(call)]]
+
+    return [item["outcome"] for item in asyncio.run(main())]
+
+
+@pytest.mark.parametrize("kind", ["credential", "quota", "model_missing"])
+def test_a_vendors_words_about_our_account_go_no_further(kind: str) -> None:
+    for outcome in outcomes(failed(kind, SECRET, status=403, code="SUSPENDED")):
+        assert "AIza" not in str(outcome)
+        assert (outcome["kind"], outcome["status"], outcome["code"]) == (kind, 403, "SUSPENDED")
+
+
+def test_an_error_that_no_row_knows_is_unclassified_and_no_exception() -> None:
+    for outcome in outcomes(ZeroDivisionError("x")):
+        assert outcome["kind"] == "unclassified"
