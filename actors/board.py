@@ -171,7 +171,7 @@ class Board:
     def tick(self, now: float, jitter: float = 0.0) -> None:
         """Let leases and isolations end whose time is over."""
         for target, breaker in self.breakers.items():
-            if breaker.leases or breaker.mode is Mode.ISOLATED:
+            if breaker.leases or breaker.ghosts or breaker.mode is Mode.ISOLATED:
                 self._take(now, target, Tick(), jitter)
 
     def sight(self, now: float) -> dict[str, dict[str, Any]]:

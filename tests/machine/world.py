@@ -1,0 +1,462 @@
+"""A stateful test of the board against an oracle that knows the world.
+
+The oracle does not ask the board what is going on: it remembers itself which calls are out, who holds
+which permit, what each provider has said. The board is only asked what it would do next. The same
+machine runs against mutants of the code (test_mutants.py): each must die, and for its own reason, so
+every check has a name.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+ROW = ("aws/a", "openai/b", "local/c")
+THRESHOLD, RECOVERY, CAP, LEASE = 3, 60.0, 120.0, 35.0
+VERDICTS = ("ok", "failed_start", "failed_stream", "throttled", "misconfigured", "neutral")
+DELAYS = (None, 0.0, 1.0, 20.0, 120.0, 86_400.0, math.nan, -5.0)
+
+
+class Wrong(AssertionError):
+    """A check failed; its name is the first word."""
+
+
+def check(name: str, truth: Any, detail: object = "") -> None:
+    if not truth:
+        raise Wrong(f"{name}: {detail}")
+
+
+@dataclass
+class Out:
+    """A call that is out in the world, whoever still remembers it."""
+
+    target: str
+    epoch: int
+    incarnation: int
+    lease: str | None
+    ends_at: float  # a probe is over by then, whatever became of its caller
+
+
+def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
+    """The machine over the given `breaker` and `board` modules."""
+    board_module, breaker_module = actors.board, actors.breaker
+    state, mode = breaker_module.State, breaker_module.Mode
+
+    class World(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wall = 1_000_000.0  # the world's true time; a process has an origin of its own
+            self.origin = 0.0
+            self.wall_step = 0.0  # how far the wall clock that a process reads is off
+            self.calls: list[Out] = []
+            self.names = iter(range(10**9))
+            self.number = 0
+            self.incarnation = 1
+            self.not_before: dict[str, float] = {}  # true time before which nobody may be admitted
+            self.isolated: dict[str, float] = {}  # true time when an isolation ends
+            self.opened_for: dict[str, float] = {}
+            self.policy = breaker_module.Policy(THRESHOLD, RECOVERY, CAP, lease=LEASE)
+            self.board = self.fresh()
+
+        # -- the world
+
+        @property
+        def now(self) -> float:
+            return self.wall - self.origin
+
+        def fresh(self) -> Any:
+            board = board_module.Board(self.policy, incarnation=self.incarnation)
+            board.expect(ROW, self.now)
+            return board
+
+        def breaker(self, target: str) -> Any:
+            return self.board.breakers[target]
+
+        def probes_out(self, target: str) -> int:
+            return sum(1 for c in self.calls if c.target == target and c.lease and c.ends_at > self.wall)
+
+        def before(self) -> dict[str, Any]:
+            """The circuits now, with all that time alone has ended."""
+            self.board.tick(self.now)
+            return dict(self.board.breakers)
+
+        def planned(self, draw: float = 0.0) -> Any:
+            seen = board_module.received(self.board.sight(self.now), self.now)
+            return board_module.plan(ROW, seen, self.now, self.policy, draw)
+
+        def begin(self, draw: float = 0.0, name: str | None = None) -> Out | None:
+            """One request: plan, ask for a permit if that is needed, and be out."""
+            plan = self.planned(draw)
+            for place, candidate in enumerate(plan.candidates):
+                check("probe-in-first-place-only", not candidate.probe or place == 0, candidate)
+            if not plan.candidates:
+                return None
+            first = plan.candidates[0]
+            target = first.target
+            if not first.probe:
+                self.check_admitted(target)
+                call = Out(target, first.epoch, self.incarnation, None, math.inf)
+                self.calls.append(call)
+                return call
+            return self.ask(target, name or f"n{next(self.names)}", panic=first.panic)
+
+        def check_admitted(self, target: str) -> None:
+            b = self.breaker(target)
+            check("closed-only", b.state is state.CLOSED and b.mode is mode.AUTO, (target, b))
+            check("isolation-holds", self.isolated.get(target, 0) <= self.wall + 1e-6, target)
+            check("not-before", self.not_before.get(target, 0) <= self.wall + 1e-6, (target, "admitted"))
+
+        def ask(self, target: str, name: str, panic: bool = False) -> Out | None:
+            before = self.before()[target]
+            permit = self.board.ask(self.now, target, name, panic=panic)
+            self.check_epochs({target: before})
+            if permit is None:
+                return None
+            known = [c for c in self.calls if c.lease == name]
+            if known:
+                check("one-ask-one-permit", permit["lease"] == name, permit)
+                return known[0]
+            check("isolation-holds", self.isolated.get(target, 0) <= self.wall + 1e-6, target)
+            if panic and before.state is state.OPEN and self.now < before.open_until:
+                check("panic-wakes-failures-only", before.reason in ("failures", "lost", "inconclusive"), before)
+                self.not_before.pop(target, None)
+            check("not-before", self.not_before.get(target, 0) <= self.wall + 1e-6, (target, "probe"))
+            call = Out(target, permit["epoch"], self.incarnation, permit["lease"], self.wall + LEASE)
+            self.calls.append(call)
+            check("one-probe", self.probes_out(target) <= 1, (target, self.probes_out(target)))
+            return call
+
+        def end(
+            self, call: Out, verdict: str, delay: float | None = None, whole: bool = True, twice: bool = False
+        ) -> None:
+            if call in self.calls:
+                self.calls.remove(call)
+            before = self.before()
+            item = {
+                "target": call.target,
+                "incarnation": call.incarnation,
+                "epoch": call.epoch,
+                "verdict": verdict,
+                "kind": verdict,
+                "ms": 1.0,
+                "whole": whole,
+                "retry_after": delay,
+            }
+            if call.lease:
+                item["lease"] = call.lease
+            self.number += 1
+            self.board.batch(self.now, "replica", self.number, [item])
+            self.check_end(call, verdict, delay, whole, before)
+            if twice:
+                once = dict(self.board.breakers)
+                self.board.batch(self.now, "replica", self.number, [item])
+                check("replay-is-nothing", once == self.board.breakers, item)
+
+        # -- what must be true of one report
+
+        def check_end(self, call: Out, verdict: str, delay: float | None, whole: bool, before: dict[str, Any]) -> None:
+            self.check_epochs(before)
+            was, now = before[call.target], self.breaker(call.target)
+            for target, b in before.items():
+                check("others-are-untouched", target == call.target or self.same(b, self.breaker(target)), target)
+            current = call.epoch == was.epoch and call.incarnation == self.incarnation
+            held = call.lease is not None and any(x.name == call.lease for x in was.leases)
+            if was.mode is not mode.AUTO or not current or (was.state is state.HALF_OPEN and not held):
+                self.check_late(call, verdict, delay, was, now)
+                return
+            if was.state is state.CLOSED:
+                self.check_counted(verdict, whole, was, now)
+            elif was.state is state.HALF_OPEN:
+                self.check_probed(call, verdict, was, now)
+            if now.state is state.OPEN and was.state is not state.OPEN:
+                self.note_open(call.target, verdict, delay, was, now)
+
+        def check_late(self, call: Out, verdict: str, delay: float | None, was: Any, now: Any) -> None:
+            joins = was.state is state.OPEN and verdict == "throttled"
+            if joins:
+                check("late-throttle-only-lengthens", now.open_until >= was.open_until, (was, now))
+                if delay is not None and delay >= 0:
+                    held = self.now + min(max(delay, 1.0), 300.0)
+                    check("longest-delay-holds", now.open_until >= held - 1e-6, (delay, now.open_until))
+                    self.not_before[call.target] = max(self.not_before.get(call.target, 0), self.wall + held - self.now)
+                now = replace(now, open_until=was.open_until)
+            if verdict == "failed_start" or verdict == "failed_stream":
+                check("late-failure-does-not-rearm", now.open_until == was.open_until, (was, now))
+            check("late-decides-nothing", self.same(was, now, leases=False), (verdict, was, now))
+
+        def check_counted(self, verdict: str, whole: bool, was: Any, now: Any) -> None:
+            failed = {"failed_start": "start_run", "failed_stream": "stream_run"}
+            if verdict == "neutral":
+                check("neutral-is-neutral", self.same(was, now), (was, now))
+            elif verdict == "ok":
+                check("success-keeps-closed", now.state is state.CLOSED, now)
+                check("stream-end-keeps-start-run", whole or now.start_run == was.start_run, (was, now))
+                check("success-clears", now.stream_run == 0 and (not whole or now.start_run == 0), now)
+            elif verdict in failed:
+                run = getattr(was, failed[verdict]) + 1
+                check("third-failure-trips", run < THRESHOLD or now.state is state.OPEN, (was, now))
+                check(
+                    "phases-are-apart", self.ring_full(was) or run >= THRESHOLD or now.state is state.CLOSED, (was, now)
+                )
+            elif verdict == "throttled":
+                check("throttle-cools", now.state is state.OPEN and now.reason == "throttled", now)
+                runs = (was.start_run, was.stream_run, was.level)
+                check("throttle-counts-nothing", (now.start_run, now.stream_run, now.level) == runs, (was, now))
+            elif verdict == "misconfigured":
+                check("own-fault-trips-at-once", now.state is state.OPEN and now.reason == "misconfigured", now)
+
+        def ring_full(self, b: Any) -> bool:
+            return sum(slot.ok + slot.failed for slot in b.ring) + 1 >= 10
+
+        def check_probed(self, call: Out, verdict: str, was: Any, now: Any) -> None:
+            check("permit-comes-back", all(x.name != call.lease for x in now.leases), now)
+            if verdict == "ok":
+                check("good-probe-closes", now.state is state.CLOSED, now)
+                self.not_before.pop(call.target, None)
+            elif verdict == "neutral":
+                check("neutral-probe-never-closes", now.state is not state.CLOSED, now)
+                check("neutral-probe-keeps-level", now.level == was.level, (was, now))
+            else:
+                check("bad-probe-opens", now.state is state.OPEN, now)
+                expected = was.level + (1 if verdict.startswith("failed") else 0)
+                check("level-counts-failures-only", now.level == expected, (was, now))
+
+        def note_open(self, target: str, verdict: str, delay: float | None, was: Any, now: Any) -> None:
+            hold = now.open_until - self.now
+            if verdict == "throttled" and delay is not None and delay >= 0:
+                check("delay-is-kept-and-capped", abs(hold - min(max(delay, 1.0), 300.0)) < 1e-6, (delay, hold))
+            elif verdict == "throttled":
+                check("malformed-delay-is-absent", 5.0 - 1e-6 <= hold <= 60.0 * 1.2 + 1e-6, (delay, hold))
+            elif verdict == "misconfigured":
+                check("config-hold", 300 - 1e-6 <= hold <= 3600 * 1.2, hold)
+            else:
+                check("open-time-within-bounds", RECOVERY - 1e-6 <= hold <= CAP * 1.2 + 1e-6, hold)
+                if verdict.startswith("failed"):
+                    check(
+                        "open-time-doubles", hold >= min(RECOVERY * 2 ** (now.level - 1), CAP) - 1e-6, (now.level, hold)
+                    )
+            self.not_before[target] = self.wall + hold
+
+        def check_epochs(self, before: dict[str, Any]) -> None:
+            for target, was in before.items():
+                now = self.breaker(target)
+                moved = (was.state, was.mode) != (now.state, now.mode)
+                check("epoch-moves-with-state", not moved or now.epoch > was.epoch, (was, now))
+                check("epoch-moves-with-nothing-else", moved or now.epoch == was.epoch, (was, now))
+
+        @staticmethod
+        def same(a: Any, b: Any, *, leases: bool = True) -> bool:
+            """Alike, but for permits that time or a report has ended."""
+            if not leases:
+                a, b = replace(a, leases=(), ghosts=()), replace(b, leases=(), ghosts=())
+            return bool(a == b)
+
+        # -- rules
+
+        @initialize()
+        def start(self) -> None:
+            self.board = self.fresh()
+
+        @rule(
+            seconds=st.sampled_from(
+                [0.0, 0.01, 0.9, 1.0, 3.0, 10.0, 34.9, 35.0, 60.0, 61.0, 120.0, 144.0, 700.0, 2000.0]
+            )
+        )
+        def time_passes(self, seconds: float) -> None:
+            self.wall += seconds
+            before = dict(self.board.breakers)
+            self.board.tick(self.now)
+            self.check_epochs(before)
+            for target, was in before.items():
+                now = self.breaker(target)
+                if was.state is state.HALF_OPEN and now.state is state.OPEN:
+                    check("lost-probe-keeps-level", now.level == was.level, (was, now))
+                    self.not_before[target] = self.wall + now.open_until - self.now
+            self.calls = [c for c in self.calls if c.ends_at > self.wall]
+
+        @rule(hours=st.sampled_from([-2.0, 2.0]))
+        def wall_clock_steps(self, hours: float) -> None:
+            """One process never reads the wall clock: nothing may change."""
+            before = self.planned()
+            self.wall_step += hours * 3600
+            check("wall-clock-decides-nothing", before == self.planned())
+
+        @rule(draw=st.sampled_from([0.0, 0.5, 0.99]))
+        def request(self, draw: float) -> None:
+            self.begin(draw)
+
+        @rule(which=st.sampled_from(ROW), name=st.integers(0, 3), panic=st.booleans())
+        def stray_ask(self, which: str, name: int, panic: bool) -> None:
+            """An ask by somebody whose sight is old, maybe sent twice."""
+            target = which
+            b = self.before()[target]
+            due = b.state is state.HALF_OPEN or (b.state is state.OPEN and self.now >= b.open_until)
+            may = due or (panic and b.reason in ("failures", "lost", "inconclusive"))
+            got = self.ask(target, f"stray-{target}-{name}", panic=panic)
+            check(
+                "no-early-permit",
+                got is None or may or (got.lease is not None and any(x.name == got.lease for x in b.leases)),
+                b,
+            )
+
+        @precondition(lambda self: self.calls)
+        @rule(
+            data=st.data(),
+            verdict=st.sampled_from(VERDICTS),
+            delay=st.sampled_from(DELAYS),
+            whole=st.booleans(),
+            twice=st.booleans(),
+        )
+        def call_ends(self, data: Any, verdict: str, delay: float | None, whole: bool, twice: bool) -> None:
+            call = data.draw(st.sampled_from(self.calls))
+            self.end(call, verdict, delay, whole, twice)
+
+        @precondition(lambda self: self.calls)
+        @rule(data=st.data())
+        def first_content_comes(self, data: Any) -> None:
+            call = data.draw(st.sampled_from(self.calls))
+            was = self.before()[call.target]
+            item = {"target": call.target, "incarnation": call.incarnation, "epoch": call.epoch}
+            item |= {"verdict": "started", "kind": "started", **({"lease": call.lease} if call.lease else {})}
+            self.number += 1
+            self.board.batch(self.now, "replica", self.number, [item])
+            now = self.breaker(call.target)
+            check("first-token-decides-nothing", now.state is was.state and now.epoch == was.epoch, (was, now))
+            check("first-token-keeps-stream-run", now.stream_run == was.stream_run, (was, now))
+            if now.leases != was.leases and call.lease:
+                call.ends_at = self.wall + LEASE
+
+        @precondition(lambda self: any(c.lease for c in self.calls))
+        @rule(data=st.data())
+        def permit_is_released(self, data: Any) -> None:
+            call = data.draw(st.sampled_from([c for c in self.calls if c.lease]))
+            self.calls.remove(call)
+            before = self.before()
+            self.board.release(self.now, call.target, call.lease)
+            self.check_epochs(before)
+
+        @rule(which=st.sampled_from(ROW))
+        def unknown_permit_is_released(self, which: str) -> None:
+            target = which
+            before = self.before()
+            self.board.release(self.now, target, "nobody-holds-this")
+            check("unknown-lease-changes-nothing", before == self.board.breakers, target)
+
+        @rule(which=st.sampled_from(ROW), verb=st.sampled_from(["isolate", "restore", "recover", "reset"]))
+        def operator(self, which: str, verb: str) -> None:
+            target = which
+            was = self.before()[target]
+            self.board.command(self.now, verb, target.partition("/")[0], 600.0 if verb == "isolate" else None)
+            now = self.breaker(target)
+            moved = (was.state, was.mode) != (now.state, now.mode)
+            check("epoch-moves-with-state", not moved or now.epoch > was.epoch, (was, now))
+            if verb == "isolate":
+                self.isolated[target] = self.wall + 600
+                check("isolated", now.mode is mode.ISOLATED, now)
+                return
+            self.isolated.pop(target, None)
+            if verb in ("recover", "reset"):
+                self.not_before.pop(target, None)
+            expected = {"restore": was.state, "recover": state.HALF_OPEN, "reset": state.CLOSED}[verb]
+            check("command-is-obeyed", now.mode is mode.AUTO and now.state is expected, (verb, now))
+
+        @rule(
+            down=st.sampled_from([0.0, 0.9, 15.0, 64.0]),
+            same_origin=st.booleans(),
+            step=st.sampled_from([0.0, -7200.0]),
+        )
+        def actor_restarts(self, down: float, same_origin: bool, step: float) -> None:
+            before = self.before()
+            saved, at = self.board.snapshot(self.now), self.wall + self.wall_step
+            self.wall += down
+            self.wall_step += step
+            if not same_origin:
+                self.origin = self.wall - 7.0
+            self.incarnation += 1
+            self.board = board_module.Board(self.policy, incarnation=self.incarnation)
+            self.board.expect(ROW, self.now)
+            self.board.restore(self.now, saved, self.wall + self.wall_step - at)
+            for target, was in before.items():
+                now = self.breaker(target)
+                check(
+                    "state-survives", (now.state, now.mode, now.level) == (was.state, was.mode, was.level), (was, now)
+                )
+                if now.state is state.OPEN:
+                    left = self.not_before.get(target, 0) - self.wall
+                    check("open-time-survives", now.open_until - self.now >= left - 1e-6, (target, left))
+                    longest = 3600 * 1.2
+                    check("open-time-stays-bounded", now.open_until - self.now <= longest, now)
+
+        # -- composites: what single steps reach too rarely
+
+        @rule(
+            times=st.integers(1, 12),
+            pattern=st.lists(st.sampled_from(VERDICTS), min_size=1, max_size=4),
+            whole=st.booleans(),
+        )
+        def traffic(self, times: int, pattern: list[str], whole: bool) -> None:
+            for i in range(times):
+                call = self.begin()
+                if call is None:
+                    return
+                self.end(call, pattern[i % len(pattern)], None, whole)
+
+        @rule(verdict=st.sampled_from(VERDICTS), rounds=st.integers(1, 6))
+        def probe_rounds(self, verdict: str, rounds: int) -> None:
+            target = ROW[0]
+            for _ in range(rounds):
+                b = self.before()[target]
+                if b.mode is not mode.AUTO or b.state is state.CLOSED:
+                    return
+                self.wall += max(0.0, b.open_until - self.now) if b.state is state.OPEN else 0.0
+                call = self.ask(target, f"n{next(self.names)}")
+                if call is None:
+                    return
+                self.end(call, verdict)
+
+        @rule(which=st.sampled_from(ROW))
+        def a_healthy_target_comes_back(self, which: str) -> None:
+            """Liveness: one request a second to a healthy target closes it within the longest hold."""
+            target = which
+            if self.before()[target].mode is not mode.AUTO:
+                return
+            deadline = self.wall + 3600 * 1.2 + 2 * LEASE + 10
+            while self.wall < deadline:
+                b = self.before()[target]
+                if b.state is state.CLOSED:
+                    return
+                wait = max(1.0, b.open_until - self.now) if b.state is state.OPEN else 1.0
+                self.wall += wait
+                self.board.tick(self.now)
+                self.calls = [c for c in self.calls if c.ends_at > self.wall]
+                call = self.ask(target, f"n{next(self.names)}")
+                if call is not None:
+                    self.end(call, "ok")
+            check("comes-back", self.breaker(target).state is state.CLOSED, self.breaker(target))
+
+        # -- always
+
+        @invariant()
+        def at_most_one_probe(self) -> None:
+            for target in ROW:
+                check("one-probe", self.probes_out(target) <= 1, target)
+
+        @invariant()
+        def the_isolated_stay_isolated(self) -> None:
+            for target, until in self.isolated.items():
+                if until > self.wall + 1e-6:
+                    check("isolation-holds", self.breaker(target).mode is mode.ISOLATED, target)
+
+        @invariant()
+        def nobody_is_admitted_early(self) -> None:
+            for candidate in self.planned().candidates:
+                if not candidate.probe:
+                    self.check_admitted(candidate.target)
+                elif not candidate.panic:
+                    due = self.not_before.get(candidate.target, 0)
+                    check("not-before", due <= self.wall + 1e-6, (candidate.target, due - self.wall))
+
+    return World
