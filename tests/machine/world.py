@@ -52,6 +52,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             self.origin = 0.0
             self.wall_step = 0.0  # how far the wall clock that a process reads is off
             self.calls: list[Out] = []
+            self.zombies: list[Out] = []  # gave their permit back, and will report all the same
             self.names = iter(range(10**9))
             self.number = 0
             self.incarnation = 1
@@ -113,6 +114,8 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             before = self.before()[target]
             permit = self.board.ask(self.now, target, name, panic=panic)
             self.check_epochs({target: before})
+            mine = any(x.name == name for x in before.leases)
+            check("retried-ask-gets-its-permit", permit is not None or not mine, name)
             if permit is None:
                 return None
             known = [c for c in self.calls if c.lease == name]
@@ -330,13 +333,20 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 call.ends_at = self.wall + LEASE
 
         @precondition(lambda self: any(c.lease for c in self.calls))
-        @rule(data=st.data())
-        def permit_is_released(self, data: Any) -> None:
+        @rule(data=st.data(), forgetful=st.booleans())
+        def permit_is_released(self, data: Any, forgetful: bool) -> None:
             call = data.draw(st.sampled_from([c for c in self.calls if c.lease]))
             self.calls.remove(call)
             before = self.before()
             self.board.release(self.now, call.target, call.lease)
             self.check_epochs(before)
+            if forgetful:
+                self.zombies.append(call)
+
+        @precondition(lambda self: self.zombies)
+        @rule(verdict=st.sampled_from(VERDICTS))
+        def one_who_gave_its_permit_back_reports(self, verdict: str) -> None:
+            self.end(self.zombies.pop(), verdict)
 
         @rule(which=st.sampled_from(ROW))
         def unknown_permit_is_released(self, which: str) -> None:
@@ -370,7 +380,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
         )
         def actor_restarts(self, down: float, same_origin: bool, step: float) -> None:
             before = self.before()
-            saved, at = self.board.snapshot(self.now), self.wall + self.wall_step
+            saved, at, was_now = self.board.snapshot(self.now), self.wall + self.wall_step, self.now
             self.wall += down
             self.wall_step += step
             if not same_origin:
@@ -387,8 +397,8 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 if now.state is state.OPEN:
                     left = self.not_before.get(target, 0) - self.wall
                     check("open-time-survives", now.open_until - self.now >= left - 1e-6, (target, left))
-                    longest = 3600 * 1.2
-                    check("open-time-stays-bounded", now.open_until - self.now <= longest, now)
+                    had = was.open_until - was_now
+                    check("restart-does-not-lengthen", now.open_until - self.now <= max(0.0, had) + 1e-6, (had, now))
 
         # -- composites: what single steps reach too rarely
 
@@ -416,6 +426,26 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 if call is None:
                     return
                 self.end(call, verdict)
+
+        @rule(
+            late=st.lists(st.sampled_from(VERDICTS), min_size=1, max_size=3), seconds=st.sampled_from([1.0, 30.0, 90.0])
+        )
+        def calls_that_began_before_a_trip_end_after_it(self, late: list[str], seconds: float) -> None:
+            calls = [call for call in (self.begin() for _ in range(THRESHOLD + len(late))) if call and not call.lease]
+            for call in calls[:THRESHOLD]:
+                self.end(call, "failed_start")
+            self.wall += seconds
+            for call, verdict in zip(calls[THRESHOLD:], late, strict=False):
+                self.end(call, verdict)
+
+        @rule(which=st.sampled_from(ROW))
+        def an_ask_is_sent_twice(self, which: str) -> None:
+            b = self.before()[which]
+            if b.state is state.OPEN:
+                self.wall += max(0.0, b.open_until - self.now)
+            name = f"n{next(self.names)}"
+            for _ in range(2):
+                self.ask(which, name)
 
         @rule(which=st.sampled_from(ROW))
         def a_healthy_target_comes_back(self, which: str) -> None:

@@ -1,0 +1,223 @@
+"""Known bugs of other breakers, each as one change of ours: the file, the text, what stands there instead.
+
+`dies_of` are the checks that may notice it. A mutant that dies of another check is no proof.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    bug: str
+    file: str
+    text: str
+    instead: str
+    dies_of: tuple[str, ...]
+
+
+B, D = "breaker.py", "board.py"
+
+MUTANTS = [
+    Mutant(
+        "M1",
+        "a success from before the trip counts",
+        B,
+        "current = r.epoch == b.epoch  #",
+        "current = b.mode is Mode.AUTO  #",
+        ("late-decides-nothing", "replay-is-nothing"),
+    ),
+    Mutant(
+        "M2", "a stampede of probes", B, "not (due or early) or b.probing(now)", "not (due or early)", ("one-probe",)
+    ),
+    Mutant(
+        "M3",
+        "a neutral end keeps the permit",
+        B,
+        "if r.lease is not None and r.verdict is not Verdict.STARTED:",
+        "if r.lease is not None and r.verdict not in (Verdict.STARTED, Verdict.NEUTRAL):",
+        ("permit-comes-back", "comes-back"),
+    ),
+    Mutant(
+        "M4",
+        "a neutral end resets the run",
+        B,
+        "        case Verdict.NEUTRAL:\n            return b\n",
+        "        case Verdict.NEUTRAL:\n            return replace(b, start_run=0, stream_run=0)\n",
+        ("neutral-is-neutral",),
+    ),
+    Mutant(
+        "M5",
+        "a neutral end counts as a failure",
+        B,
+        "        case Verdict.NEUTRAL:\n            return b\n",
+        "        case Verdict.NEUTRAL:\n            b = replace(b, start_run=b.start_run + 1)\n",
+        ("neutral-is-neutral",),
+    ),
+    Mutant(
+        "M6",
+        "a neutral probe closes",
+        B,
+        "        case Verdict.NEUTRAL:\n            return _inconclusive(b, now, policy, jitter)\n",
+        "        case Verdict.NEUTRAL:\n            return _moved(b, now, **_FRESH)\n",
+        ("neutral-probe-never-closes",),
+    ),
+    Mutant(
+        "M7",
+        "late failures extend the open time",
+        B,
+        "    return Step(b, late=True)\n",
+        "    if b.state is State.OPEN and r.verdict is Verdict.FAILED_START:\n"
+        "        b = replace(b, open_until=max(b.open_until, now + policy.recovery_timeout))\n"
+        "    return Step(b, late=True)\n",
+        ("late-failure-does-not-rearm",),
+    ),
+    Mutant(
+        "M8",
+        "a first token closes half-open",
+        B,
+        "            return replace(b, leases=tuple(Lease(x.name, now + policy.lease) for x in b.leases))\n",
+        "            return _moved(b, now, **_FRESH)\n",
+        ("first-token-decides-nothing",),
+    ),
+    Mutant(
+        "M8b",
+        "a first token resets the run of streams",
+        B,
+        "            return replace(b, start_run=0)\n",
+        "            return replace(b, start_run=0, stream_run=0)\n",
+        ("first-token-keeps-stream-run",),
+    ),
+    Mutant(
+        "M9",
+        "a wall clock that steps back lengthens an open time",
+        D,
+        "        elapsed = max(0.0, elapsed)\n",
+        "",
+        ("restart-does-not-lengthen",),
+    ),
+    Mutant(
+        "M10",
+        "Retry-After is ignored",
+        B,
+        "    if r.retry_after is not None:\n",
+        "    if r.retry_after is None and False:\n",
+        ("delay-is-kept-and-capped",),
+    ),
+    Mutant(
+        "M11",
+        "Retry-After has no cap",
+        B,
+        "        hold = _clamp(r.retry_after, policy.throttle_min, policy.throttle_max)\n        return _opened",
+        "        hold = r.retry_after\n        return _opened",
+        ("delay-is-kept-and-capped",),
+    ),
+    Mutant(
+        "M12",
+        "a later delay shortens an earlier one",
+        B,
+        "open_until=max(b.open_until, now + hold)",
+        "open_until=now + hold",
+        ("late-throttle-only-lengthens", "not-before"),
+    ),
+    Mutant(
+        "M13",
+        "a report that is sent twice counts twice",
+        D,
+        "        if number <= self.acked.get(replica, 0):\n            return\n",
+        "",
+        ("replay-is-nothing",),
+    ),
+    Mutant(
+        "M13b",
+        "a retried ask does not get its own permit",
+        B,
+        "        if lease.name == ask.name:\n",
+        "        if lease.name == ask.name and False:\n",
+        ("retried-ask-gets-its-permit",),
+    ),
+    Mutant(
+        "M14",
+        "the open time grows without a cap",
+        B,
+        "    hold = min(policy.recovery_timeout * 2.0 ** min(level - 1, 30), cap)\n",
+        "    hold = policy.recovery_timeout * 2.0 ** min(level - 1, 30)\n",
+        ("open-time-within-bounds",),
+    ),
+    Mutant(
+        "M15",
+        "traffic moves a target that an operator holds",
+        B,
+        "    return Step(b, late=True)\n",
+        "    return Step(_moved(b, now, mode=Mode.AUTO) if r.verdict is Verdict.OK else b, late=True)\n",
+        ("late-decides-nothing", "isolation-holds", "epoch-moves-with-state"),
+    ),
+    Mutant(
+        "M16",
+        "a restart forgets",
+        D,
+        "for t, data in snapshot.items()}\n",
+        'for t, data in snapshot.items() if data["state"] != "open"}\n',
+        ("state-survives",),
+    ),
+    Mutant(
+        "M17",
+        "a restart forgets the probes that are out",
+        D,
+        '[{"name": x.name, "until": x.until - now} for x in (*b.leases, *b.ghosts)]',
+        "[]",
+        ("one-probe",),
+    ),
+    Mutant(
+        "M18",
+        "429 counts as a failure",
+        B,
+        "        case Verdict.THROTTLED:\n            return _throttled(b, now, r, policy, jitter)\n"
+        "        case Verdict.MISCONFIGURED:\n            return _misconfigured(b, now, policy)\n"
+        "        case Verdict.NEUTRAL:\n            return b\n",
+        "        case Verdict.THROTTLED:\n            b = replace(b, start_run=b.start_run + 1)\n"
+        "        case Verdict.MISCONFIGURED:\n            return _misconfigured(b, now, policy)\n"
+        "        case Verdict.NEUTRAL:\n            return b\n",
+        ("throttle-cools", "throttle-counts-nothing"),
+    ),
+    Mutant(
+        "M19",
+        "a probe behind a healthy target",
+        D,
+        "elif s.probing or candidates or later:",
+        "elif s.probing:",
+        ("probe-in-first-place-only",),
+    ),
+    Mutant(
+        "M20",
+        "any report decides in half-open",
+        B,
+        "if current and b.state is State.HALF_OPEN and held:",
+        "if current and b.state is State.HALF_OPEN:",
+        ("late-decides-nothing", "replay-is-nothing"),
+    ),
+    Mutant(
+        "M21",
+        "the epoch moves with the window",
+        B,
+        "strikes=0, faults=0, ring=ring)",
+        "strikes=0, faults=0, ring=ring, epoch=b.epoch + (len(ring) > len(b.ring)))",
+        ("epoch-moves-with-nothing-else",),
+    ),
+    Mutant(
+        "M22",
+        "the end of an old stream clears the run before content",
+        B,
+        "start_run = 0 if r.whole else b.start_run",
+        "start_run = 0",
+        ("stream-end-keeps-start-run",),
+    ),
+    Mutant(
+        "M23",
+        "a permit can be given back by one who never held it",
+        B,
+        "            held = any(x.name == lease for x in b.leases)\n            b = _drop(b, lease)\n",
+        "            held = bool(b.leases)\n            b = replace(b, leases=())\n",
+        ("unknown-lease-changes-nothing", "one-probe"),
+    ),
+]
