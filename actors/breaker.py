@@ -255,7 +255,7 @@ def _report(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) ->
     held = r.lease is not None and any(x.name == r.lease for x in b.leases)
     if r.lease is not None and r.verdict is not Verdict.STARTED:
         b = _drop(b, r.lease)
-    current = r.epoch == b.epoch  # so nobody has moved it since, an operator included
+    current = r.epoch == b.epoch and b.mode is Mode.AUTO
     if current and b.state is State.CLOSED:
         return Step(_counted(b, now, r, policy, jitter))
     if current and b.state is State.HALF_OPEN and held:

@@ -66,6 +66,18 @@ class BreakerSettings(_Strict):
         return Policy(self.failure_threshold, self.recovery_timeout, lease=longest + 5)
 
 
+class Overrides(_Strict):
+    """Thresholds that an operator may set while running; null takes one back."""
+
+    failure_threshold: Annotated[int, Field(ge=1, le=50)] | None = None
+    recovery_timeout: Seconds | None = None
+    recovery_cap: Seconds | None = None
+    window_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    window_calls: Annotated[int, Field(ge=1)] | None = None
+    slow_start: Annotated[float, Field(ge=0, le=3600)] | None = None
+    throttle_max: Seconds | None = None
+
+
 class _Provider(_Strict):
     timeouts: TimeoutOverrides = TimeoutOverrides()
 

@@ -13,10 +13,12 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pydantic import ValidationError
+
 from actors.board import COMMANDS
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
-from deployments.config import INGRESS, Layout, Tier, tuned
+from deployments.config import INGRESS, Layout, Overrides, Tier, tuned
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, UnknownModel
 from deployments.failover import Deadline, Failover, Hop, Trail
 from deployments.health import health_summary, provider_health
@@ -24,6 +26,7 @@ from deployments.wire import check_request, frames_to_chunks
 
 log = logging.getLogger(__name__)
 
+MAX_ISOLATION = 30 * 86_400.0
 ACTOR_SECONDS = 0.5  # how long a question of health, or a command, waits for the breaker actor
 
 
@@ -68,13 +71,7 @@ class Door:
         """The caller's own deadline, or the configured one. Raises BadRequest."""
         if seconds is None:
             return Deadline.after(float(self.layout.config.timeouts.deadline), explicit=False)
-        try:
-            value = float(seconds)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not (math.isfinite(value) and value > 0):
-            raise BadRequest(f"The timeout must be a positive number of seconds, not {seconds!r}.", "timeout")
-        return Deadline.after(value, explicit=True)
+        return Deadline.after(_positive(seconds, "timeout"), explicit=True)
 
     async def chat(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
         """A chat completion, with `breakwater: {provider, model, attempts, degraded}`.
@@ -143,16 +140,31 @@ class Door:
         targets, _ = await self._targets()
         return provider_health(tier, targets)
 
-    async def command(self, verb: str, provider: str) -> dict[str, Any]:
-        """Isolate, restore, recover or reset a provider; its health afterwards."""
+    async def command(self, verb: str, provider: str, seconds: Any = None) -> dict[str, Any]:
+        """Isolate (for `seconds`, by default an hour), restore, recover or reset a provider; its health afterwards."""
         if verb not in COMMANDS:
             raise NotFound(f"No such command: {verb}. Known commands: {', '.join(COMMANDS)}.")
         tier = self.tier(provider)
-        try:
-            await self._actor("command", verb, tier.name)
-        except Exception as error:
-            raise Unavailable(f"The breaker actor did not take the command: {type(error).__name__}.") from error
+        limit = None if seconds is None else _positive(seconds, "seconds", MAX_ISOLATION)
+        await self._told("command", verb, tier.name, limit)
         return await self.provider_health(provider)
+
+    async def thresholds(self, changes: Any = None) -> dict[str, Any]:
+        """The breaker's policy in force; `changes` are set over the config and kept, null takes one back."""
+        if changes:
+            try:
+                checked = Overrides.model_validate(changes).model_dump(exclude_unset=True)
+            except ValidationError as error:
+                key = ".".join(str(part) for part in error.errors()[0]["loc"])
+                raise BadRequest(f"Invalid '{key}': {error.errors()[0]['msg']}.", key) from None
+            return dict(await self._told("override", checked))
+        return dict((await self._told("health"))["policy"])
+
+    async def _told(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await self._actor(method, *arguments)
+        except Exception as error:
+            raise Unavailable(f"The breaker actor did not answer: {type(error).__name__}.") from error
 
     def ready(self) -> bool:
         """Can any row be answered, as far as we know?"""
@@ -171,6 +183,17 @@ class Door:
     async def _actor(self, method: str, *arguments: Any) -> Any:
         async with asyncio.timeout(ACTOR_SECONDS):
             return await self.link.call(method, *arguments)
+
+
+def _positive(value: Any, name: str, most: float = math.inf) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and 0 < number <= most):
+        limit = "" if most == math.inf else f", {most:g} at most"
+        raise BadRequest(f"'{name}' must be a positive number of seconds{limit}, not {value!r}.", name)
+    return number
 
 
 def _with_stream(request: Any, stream: bool) -> Any:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.door import Door
 from deployments.errors import BreakwaterError, InternalError, TooLarge, WrongRoute
 from deployments.failover import Deadline, StreamAnswer, Trail
-from deployments.wire import parse_request
+from deployments.wire import parse_object, parse_request
 
 MAX_BODY = 32 * 1024 * 1024
 TIMEOUT_HEADER = "x-request-timeout-seconds"
@@ -33,6 +33,8 @@ def build_http_door(door: Door) -> Starlette:
         ("GET", "/v1/providers", routes.providers),
         ("GET", "/v1/providers/{name}", routes.provider),
         ("POST", "/v1/providers/{name}/{verb}", routes.command),
+        ("GET", "/v1/breaker", routes.thresholds),
+        ("PATCH", "/v1/breaker", routes.thresholds),
         ("GET", "/livez", routes.livez),
         ("GET", "/readyz", routes.readyz),
     ]
@@ -101,7 +103,12 @@ class _Routes:
     async def command(self, request: Request) -> Response:
         self._door.gate.admit_admin(request.headers.get("authorization"))
         name, verb = request.path_params["name"], request.path_params["verb"]
-        return JSONResponse(await self._door.command(verb, name))
+        return JSONResponse(await self._door.command(verb, name, request.query_params.get("seconds")))
+
+    async def thresholds(self, request: Request) -> Response:
+        self._door.gate.admit_admin(request.headers.get("authorization"))
+        changes = parse_object(await _body(request)) if request.method == "PATCH" else None
+        return JSONResponse(await self._door.thresholds(changes))
 
     async def livez(self, _: Request) -> Response:
         return JSONResponse({"status": "alive"})

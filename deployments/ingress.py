@@ -68,5 +68,17 @@ class Ingress:
     async def get_provider_health(self, name: str) -> dict[str, Any]:
         return await self._door.provider_health(name)
 
-    async def command(self, verb: str, provider: str) -> dict[str, Any]:
-        return await self._door.command(verb, provider)
+    async def isolate(self, name: str, seconds: float | None = None) -> dict[str, Any]:
+        return await self._door.command("isolate", name, seconds)
+
+    async def restore(self, name: str) -> dict[str, Any]:
+        return await self._door.command("restore", name)
+
+    async def recover(self, name: str) -> dict[str, Any]:
+        return await self._door.command("recover", name)
+
+    async def reset(self, name: str) -> dict[str, Any]:
+        return await self._door.command("reset", name)
+
+    async def thresholds(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+        return await self._door.thresholds(changes)

@@ -88,6 +88,17 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
+def parse_object(data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises BadRequest."""
+    try:
+        body = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+    return body
+
+
 def check_request(body: Any) -> ChatRequest:
     """Check a request that came as a dict. Raises BadRequest that names the field."""
     try:

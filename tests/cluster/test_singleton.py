@@ -63,6 +63,26 @@ def test_a_replaced_actor_leaves_what_it_knew(app: str) -> None:
     assert (health["aws/haiku"]["isolated"], health["openai/gpt"]["isolated"]) == (True, False)
 
 
+def test_thresholds_set_by_hand_outlive_the_actor_and_a_new_config(app: str) -> None:
+    old = summoned(app)
+    ray.get(old.override.remote({"failure_threshold": 1}))
+    ray.kill(old, no_restart=True)
+    eventually(lambda: whoami(summoned(app))["incarnation"] == 2)
+    assert ray.get(summoned(app).health.remote())["policy"]["failure_threshold"] == 1
+    ray.get(summoned(app).override.remote({"failure_threshold": None}))
+    assert ray.get(summoned(app).health.remote())["policy"]["failure_threshold"] == 3
+
+
+def test_an_actor_that_dies_again_and_again_starts_without_its_checkpoint(app: str) -> None:
+    for n in range(1, 5):
+        actor = summoned(app)
+        ray.get(actor.command.remote("isolate", "aws"))
+        ray.kill(actor, no_restart=True)
+        eventually(lambda n=n: whoami(summoned(app))["incarnation"] == n + 1)
+    health = ray.get(summoned(app).health.remote())["targets"]
+    assert not health["aws/haiku"]["isolated"]
+
+
 def test_two_applications_on_one_cluster_do_not_meet(app: str) -> None:
     other = summoned(f"{app}-other")
     try:

@@ -23,8 +23,8 @@ MUTANTS = [
         "M1",
         "a success from before the trip counts",
         B,
-        "current = r.epoch == b.epoch  #",
-        "current = b.mode is Mode.AUTO  #",
+        "current = r.epoch == b.epoch and b.mode is Mode.AUTO",
+        "current = b.mode is Mode.AUTO",
         ("late-decides-nothing", "replay-is-nothing"),
     ),
     Mutant(

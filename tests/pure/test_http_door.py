@@ -340,3 +340,41 @@ def test_a_command_while_the_actor_is_away_is_a_typed_503() -> None:
         patch.setenv("KEYS", "k")
         patch.setenv("ADMIN", "root")
         run_virtually(main())
+
+
+def test_operators_set_thresholds_and_how_long_an_isolation_lasts() -> None:
+    async def main() -> None:
+        async with client(GUARDED) as (http, w):
+            admin = {"authorization": "Bearer root"}
+            assert (await http.patch("/v1/breaker", json={"failure_threshold": 1})).status_code == 401
+            done = await http.patch("/v1/breaker", json={"failure_threshold": 1}, headers=admin)
+            assert done.json()["failure_threshold"] == 1
+            assert (await http.get("/v1/breaker", headers=admin)).json()["failure_threshold"] == 1
+            await w.settle()
+            w.provider("aws").ends = [SERVER_ERROR]
+            user = {"authorization": "Bearer k"}
+            for _ in range(3):
+                await http.post("/v1/chat/completions", json=REQUEST, headers=user)
+            assert w.provider("aws").calls == 1
+            done = await http.patch("/v1/breaker", json={"failure_threshold": None}, headers=admin)
+            assert done.json()["failure_threshold"] == 3
+
+            for bad, param in [
+                ({"failure_treshold": 1}, "failure_treshold"),
+                ({"failure_threshold": 0}, "failure_threshold"),
+            ]:
+                response = await http.patch("/v1/breaker", json=bad, headers=admin)
+                assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+            assert (await http.patch("/v1/breaker", content=b"[", headers=admin)).status_code == 400
+
+            done = await http.post("/v1/providers/openai/isolate?seconds=5", headers=admin)
+            assert done.json()["targets"]["openai/gpt"]["isolated_for_seconds"] == 5
+            for bad in ("0", "-1", "soon", "1e9"):
+                assert (
+                    await http.post(f"/v1/providers/openai/isolate?seconds={bad}", headers=admin)
+                ).status_code == 400
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KEYS", "k")
+        patch.setenv("ADMIN", "root")
+        run_virtually(main())

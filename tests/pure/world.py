@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from actors.board import Board
@@ -130,8 +130,15 @@ class ActorInProcess:
     async def command(self, verb: str, provider: str, seconds: float | None = None) -> int:
         return self.board.command(self.now, verb, provider, seconds)
 
+    async def override(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        changed = {k: v if v is not None else getattr(Policy(), k) for k, v in changes.items()}
+        self.board.policy = replace(self.board.policy, **changed)
+        self.board.version += 1
+        return asdict(self.board.policy)
+
     async def health(self) -> dict[str, Any]:
-        return {"incarnation": self.incarnation, "targets": self.board.health(self.now)}
+        policy = asdict(self.board.policy)
+        return {"incarnation": self.incarnation, "policy": policy, "targets": self.board.health(self.now)}
 
     def kill(self) -> None:
         self.away = True
