@@ -292,8 +292,8 @@ def ingress_replicas() -> set[str]:
     from ray.serve._private.api import _get_global_client
 
     assert serve.status().applications["llm"].status.value in ("RUNNING", "DEPLOYING")
-    details = _get_global_client().get_serve_details()["applications"]["llm"]["deployments"]["Ingress"]
-    return {replica["replica_id"] for replica in details["replicas"]}
+    deployments = _get_global_client().get_serve_details()["applications"]["llm"]["deployments"]
+    return {r["replica_id"] for r in deployments.get("Ingress", {}).get("replicas", []) if r["state"] == "RUNNING"}
 
 
 def test_thresholds_change_while_running_and_nothing_restarts_or_forgets(llm: Cluster, tmp_path: pathlib.Path) -> None:
