@@ -1,15 +1,11 @@
-"""All circuits and what is known of each target; what an ingress sees of them; the plan of a request.
+"""All circuits under one policy, and what is known of each target.
 
-Two halves that meet in the *sight*, the flat dict that the actor pushes and every ingress keeps:
-
-- `Board` is the actor's side. It owns the breakers, takes messages, counts, and remembers.
-- `plan` is the ingress's side: a pure function from a model's row and the last sight to candidates.
-
-No clock, no I/O. Instants leave this module only as remaining seconds, because no two processes
-share a monotonic clock and a wall clock may step.
+`Board` is the actor's side: it owns the breakers, takes messages, counts, and remembers. What an
+ingress makes of it is in plan.py. No clock, no I/O. Instants leave this module only as remaining
+seconds, because no two processes share a monotonic clock and a wall clock may step.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -30,10 +26,10 @@ from actors.breaker import (
     State,
     Step,
     Tick,
-    share,
     step,
 )
 from actors.outcome import Verdict
+from actors.plan import provider_of
 
 COMMANDS: Mapping[str, Callable[[], Message]] = {
     "isolate": Isolate,
@@ -42,15 +38,6 @@ COMMANDS: Mapping[str, Callable[[], Message]] = {
     "reset": Reset,
 }
 REPLICAS = 10_000  # ingress replicas whose last report number is remembered
-
-
-def target_of(provider: str, model: str) -> str:
-    """A target's name: `provider/upstream-model`. A provider's name has no slash."""
-    return f"{provider}/{model}"
-
-
-def provider_of(target: str) -> str:
-    return target.partition("/")[0]
 
 
 @dataclass(slots=True)
@@ -280,99 +267,3 @@ def _revived(data: Mapping[str, Any], now: float, elapsed: float, policy: Policy
         }
     )
     return replace(breaker, epoch=breaker.epoch + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One target as an ingress last saw it; `open_until` is on the ingress's own clock."""
-
-    state: State
-    mode: Mode
-    epoch: int
-    open_until: float
-    probing: bool = False
-    panicky: bool = False  # may be probed before its time when nothing else can be asked
-    ramp_from: float | None = None
-
-
-_POLICY = Policy()
-UNSEEN = Seen(State.CLOSED, Mode.AUTO, 0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    target: str
-    epoch: int
-    probe: bool = False  # needs a permit before it is called
-    panic: bool = False  # the permit must be asked for in panic
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    target: str
-    why: str
-    retry_in: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    candidates: tuple[Candidate, ...]
-    skipped: tuple[Skipped, ...]
-
-    @property
-    def retry_in(self) -> float | None:
-        """Seconds until the first of the skipped may be asked again."""
-        return min((s.retry_in for s in self.skipped if s.retry_in is not None), default=None)
-
-
-def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Seen]:
-    """A pushed sight on the receiver's own clock."""
-    return {
-        target: Seen(
-            State(data["state"]),
-            Mode(data["mode"]),
-            data["epoch"],
-            now + data["retry_in"],
-            data["probing"],
-            data["panicky"],
-            None if data["ramped"] is None else now - data["ramped"],
-        )
-        for target, data in sight.items()
-    }
-
-
-def plan(row: Sequence[str], seen: Mapping[str, Seen], now: float, policy: Policy = _POLICY, draw: float = 0.0) -> Plan:
-    """The row's usable targets in its own order, and why the others are left out.
-
-    A target whose open time is over is offered as a probe in the first place only: behind a healthy
-    one it would not be called, and its permit would be lost. A target nobody has seen counts as
-    healthy, so that a missing actor never stops an answer. One that has just closed stands behind the
-    others unless `draw`, in [0, 1), falls into its share.
-    """
-    candidates: list[Candidate] = []
-    later: list[Candidate] = []
-    skipped: list[Skipped] = []
-    for target in row:
-        s = seen.get(target, UNSEEN)
-        if s.mode is Mode.ISOLATED:
-            skipped.append(Skipped(target, "isolated", None))
-        elif s.state is State.CLOSED:
-            ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
-            (later if ramping else candidates).append(Candidate(target, s.epoch))
-        elif s.state is State.OPEN and now < s.open_until:
-            skipped.append(Skipped(target, "open", s.open_until - now))
-        elif s.probing or candidates or later:
-            skipped.append(Skipped(target, "probing" if s.probing else "probe not due here", 1.0))
-        else:
-            candidates.append(Candidate(target, s.epoch, probe=True))
-    candidates += later
-    if not candidates and (early := _soonest(row, seen)) is not None:
-        candidates.append(Candidate(early, seen[early].epoch, probe=True, panic=True))
-        skipped = [s for s in skipped if s.target != early]
-    return Plan(tuple(candidates), tuple(skipped))
-
-
-def _soonest(row: Sequence[str], seen: Mapping[str, Seen]) -> str | None:
-    """Which target a panic may wake: the one whose time is nearest, of those that merely failed."""
-    may = [t for t in row if t in seen and seen[t].panicky and seen[t].mode is Mode.AUTO and not seen[t].probing]
-    return min(may, key=lambda t: seen[t].open_until, default=None)

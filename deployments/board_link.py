@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from actors.board import UNSEEN, Plan, Seen, plan, received
 from actors.breaker import Breaker, Policy, Report, State, step
 from actors.outcome import Outcome, Verdict
+from actors.plan import UNSEEN, Plan, Seen, plan, received
 from deployments.health import last_seen
 
 log = logging.getLogger(__name__)

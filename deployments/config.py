@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from actors.board import target_of
 from actors.breaker import Policy
+from actors.plan import target_of
 from deployments.errors import ConfigError
 from deployments.providers.base import Limits
 

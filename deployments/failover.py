@@ -13,8 +13,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from actors.board import Plan, Skipped, provider_of
 from actors.outcome import Guilt, Outcome
+from actors.plan import Plan, Skipped, provider_of
 from deployments.board_link import BoardLink
 from deployments.errors import AttemptFailed, BadRequest, BreakwaterError, DeadlineExceeded, NoAnswer, UnknownModel
 from deployments.providers.base import Limits

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.board import Seen, provider_of
 from actors.breaker import Mode, State
+from actors.plan import Seen, provider_of
 from deployments.config import Tier
 
 SERVICE = "llm_service"

@@ -183,7 +183,7 @@ MUTANTS = [
     Mutant(
         "M19",
         "a probe behind a healthy target",
-        D,
+        "plan.py",
         "elif s.probing or candidates or later:",
         "elif s.probing:",
         ("probe-in-first-place-only",),

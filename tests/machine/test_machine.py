@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from actors import board, breaker
+from actors import board, breaker, plan
 from tests.machine.world import machine
 
 WHOLE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -14,7 +14,7 @@ WHOLE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 
 def run(programs: int, *, derandomize: bool) -> None:
     run_state_machine_as_test(
-        machine(SimpleNamespace(board=board, breaker=breaker)),
+        machine(SimpleNamespace(board=board, plan=plan, breaker=breaker)),
         settings=settings(
             max_examples=programs,
             stateful_step_count=60,

@@ -23,14 +23,14 @@ def mutated(mutant: Mutant, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatc
     """A copy of the pure modules under a name of its own, with the one change."""
     package = f"mutant_{mutant.name.lower()}"
     (folder / package).mkdir()
-    for file in ("__init__.py", "outcome.py", "breaker.py", "board.py"):
+    for file in ("__init__.py", "outcome.py", "breaker.py", "plan.py", "board.py"):
         text = (ACTORS / file).read_text()
         if file == mutant.file:
             assert text.count(mutant.text) == 1, f"{mutant.name}: its text stands {text.count(mutant.text)} times"
             text = text.replace(mutant.text, mutant.instead)
         (folder / package / file).write_text(text.replace("from actors.", f"from {package}."))
     monkeypatch.syspath_prepend(str(folder))
-    modules = {name: importlib.import_module(f"{package}.{name}") for name in ("breaker", "board")}
+    modules = {name: importlib.import_module(f"{package}.{name}") for name in ("breaker", "plan", "board")}
     for name in [n for n in sys.modules if n.startswith(package)]:
         monkeypatch.delitem(sys.modules, name)
     return SimpleNamespace(**modules)

@@ -42,7 +42,7 @@ class Out:
 
 def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
     """The machine over the given `breaker` and `board` modules."""
-    board_module, breaker_module = actors.board, actors.breaker
+    board_module, plan_module, breaker_module = actors.board, actors.plan, actors.breaker
     state, mode = breaker_module.State, breaker_module.Mode
 
     class World(RuleBasedStateMachine):
@@ -85,8 +85,8 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             return dict(self.board.breakers)
 
         def planned(self, draw: float = 0.0) -> Any:
-            seen = board_module.received(self.board.sight(self.now), self.now)
-            return board_module.plan(ROW, seen, self.now, self.policy, draw)
+            seen = plan_module.received(self.board.sight(self.now), self.now)
+            return plan_module.plan(ROW, seen, self.now, self.policy, draw)
 
         def begin(self, draw: float = 0.0, name: str | None = None) -> Out | None:
             """One request: plan, ask for a permit if that is needed, and be out."""

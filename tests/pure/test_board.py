@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from actors.board import Board, Plan, plan, received
+from actors.board import Board
 from actors.breaker import Policy, State
+from actors.plan import Plan, plan, received
 
 ROW = ["aws/haiku", "openai/gpt", "local/smol"]
 
