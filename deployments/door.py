@@ -16,11 +16,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.board import COMMANDS
+from deployments.attempt import Deadline, Trail
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
 from deployments.config import INGRESS, Layout, Overrides, Tier, tuned
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, UnknownModel
-from deployments.failover import Deadline, Failover, Hop, Trail
+from deployments.failover import Failover, Hop
 from deployments.health import health_summary, provider_health
 from deployments.wire import check_request, frames_to_chunks
 

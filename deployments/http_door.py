@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from deployments.attempt import Deadline, StreamAnswer, Trail
 from deployments.door import Door
 from deployments.errors import BreakwaterError, InternalError, TooLarge, WrongRoute
-from deployments.failover import Deadline, StreamAnswer, Trail
 from deployments.wire import parse_object, parse_request
 
 MAX_BODY = 32 * 1024 * 1024
