@@ -103,7 +103,9 @@ class BoardLink:
             if breaker.state is State.CLOSED:
                 continue
             if now >= breaker.open_until:
-                del self._local[target]
+                # One more failure, and it rests for twice as long.
+                almost = self._local_policy.failure_threshold - 1
+                self._local[target] = Breaker(since=now, level=breaker.level, start_run=almost, stream_run=almost)
             elif target not in seen or seen[target].state is State.CLOSED:
                 was = seen.get(target, UNSEEN)
                 seen[target] = replace(was, state=State.OPEN, open_until=breaker.open_until)
