@@ -73,9 +73,17 @@ class Board:
         """Know these targets. Targets that are known already keep their state."""
         for target in targets:
             if target not in self.breakers:
-                self.breakers[target] = Breaker(since=now)
+                self.breakers[target] = self._newcomer(target, now)
                 self.tallies[target] = Tally()
                 self.version += 1
+
+    def _newcomer(self, target: str, now: float) -> Breaker:
+        """A new target of a provider that is isolated is isolated with it."""
+        siblings = [b for t, b in self.breakers.items() if provider_of(t) == provider_of(target)]
+        if siblings and all(b.mode is Mode.ISOLATED for b in siblings):
+            until = max(b.isolated_until for b in siblings)
+            return Breaker(since=now, mode=Mode.ISOLATED, isolated_until=until)
+        return Breaker(since=now)
 
     def ask(self, now: float, target: str, name: str, *, panic: bool = False) -> dict[str, Any] | None:
         """A permit to probe `target`, or None. The same name gets the same answer."""

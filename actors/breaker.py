@@ -255,14 +255,19 @@ def _report(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) ->
     held = r.lease is not None and any(x.name == r.lease for x in b.leases)
     if r.lease is not None and r.verdict is not Verdict.STARTED:
         b = _drop(b, r.lease)
+    elif r.lease is not None:
+        # It still flows: whoever granted it, it is a probe in flight.
+        b = replace(b, ghosts=_renewed(b.ghosts, r.lease, now + policy.lease))
     current = r.epoch == b.epoch and b.mode is Mode.AUTO
     if current and b.state is State.CLOSED:
         return Step(_counted(b, now, r, policy, jitter))
     if current and b.state is State.HALF_OPEN and held:
         return Step(_probed(b, now, r, policy, jitter))
     if b.state is State.OPEN and r.verdict is Verdict.THROTTLED and r.retry_after is not None:
-        hold = _clamp(r.retry_after, policy.throttle_min, policy.throttle_max)
-        return Step(replace(b, open_until=max(b.open_until, now + hold)), late=True)
+        until = now + _clamp(r.retry_after, policy.throttle_min, policy.throttle_max)
+        if until > b.open_until:
+            b = replace(b, open_until=until, reason="throttled")  # so a panic leaves it alone
+        return Step(b, late=True)
     return Step(b, late=True)
 
 
@@ -323,7 +328,7 @@ def _probed(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) ->
             return _inconclusive(b, now, policy, jitter)
         case Verdict.STARTED:
             # It proves nothing, but a probe that flows is not lost.
-            return replace(b, leases=tuple(Lease(x.name, now + policy.lease) for x in b.leases))
+            return replace(b, leases=_renewed(b.leases, r.lease, now + policy.lease))
 
 
 def _tripped(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
@@ -396,6 +401,10 @@ def _fenced(b: Breaker, now: float, **changes: Any) -> Breaker:
     """A new epoch: what was under way before decides nothing any more."""
     after = replace(b, **changes)
     return replace(after, epoch=b.epoch + 1, since=now, leases=(), ghosts=(*after.ghosts, *after.leases))
+
+
+def _renewed(leases: tuple[Lease, ...], name: str | None, until: float) -> tuple[Lease, ...]:
+    return tuple(Lease(x.name, until) if x.name == name else x for x in leases)
 
 
 def _drop(b: Breaker, name: str) -> Breaker:

@@ -101,7 +101,7 @@ class BreakerActor:
         self._configured: dict[str, Any] = {}  # the policy as the application's config has it
         self._overrides: dict[str, Any] = {}  # what an operator has set since; it wins, and it is kept
         self._changed = asyncio.Event()
-        self._saved = -1
+        self._published = self._saved = -1
         self._configure(config)
         self._restore()
         self._publish()
@@ -122,6 +122,8 @@ class BreakerActor:
                 self._board.restore(time.monotonic(), found["board"], time.time() - found["wall"])
                 self._overrides = dict(found["overrides"])
                 self._board.policy = Policy(**{**self._configured, **self._overrides})
+            elif found is not None:
+                log.error("alarm: breaker checkpoint of schema %s: starting with all circuits closed", found["schema"])
         except Exception:
             # A start without memory beats a crash loop over a checkpoint that nobody can read.
             log.exception("alarm: breaker checkpoint unreadable: starting with all circuits closed")
@@ -202,17 +204,23 @@ class BreakerActor:
         return (self._incarnation, self._board.version)
 
     def _publish(self) -> None:
-        if self._saved == self._board.version:
-            return
+        if self._published != self._board.version:
+            self._published = self._board.version
+            self._save()
+            self._changed.set()
+            self._changed = asyncio.Event()
+        elif self._saved != self._board.version:
+            self._save()  # the store was away
+
+    def _save(self) -> None:
         state = {"board": self._board.snapshot(time.monotonic()), "overrides": self._overrides}
         try:
             self._vault.save(self._incarnation, state)
         except Exception as error:
             # The store is away: what is known is still worth more to those who ask than nothing.
             log.error("no checkpoint could be written: %s", error)  # noqa: TRY400
-        self._saved = self._board.version
-        self._changed.set()
-        self._changed = asyncio.Event()
+        else:
+            self._saved = self._board.version
 
     async def _watch_over(self) -> None:
         while True:

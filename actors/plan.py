@@ -5,7 +5,7 @@ the receiver's own clock, because no two processes share a monotonic one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.breaker import Mode, Policy, State, share
@@ -91,7 +91,7 @@ def plan(row: Sequence[str], seen: Mapping[str, Seen], now: float, policy: Polic
     later: list[Candidate] = []
     skipped: list[Skipped] = []
     for target in row:
-        s = seen.get(target, UNSEEN)
+        s = seen.get(target) or _like_its_siblings(target, seen)
         if s.mode is Mode.ISOLATED:
             skipped.append(Skipped(target, "isolated", None))
         elif s.state is State.CLOSED:
@@ -108,6 +108,13 @@ def plan(row: Sequence[str], seen: Mapping[str, Seen], now: float, policy: Polic
         candidates.append(Candidate(early, seen[early].epoch, probe=True, panic=True))
         skipped = [s for s in skipped if s.target != early]
     return Plan(tuple(candidates), tuple(skipped))
+
+
+def _like_its_siblings(target: str, seen: Mapping[str, Seen]) -> Seen:
+    """A target that nobody has seen is closed, unless its whole provider is isolated."""
+    siblings = [s for t, s in seen.items() if provider_of(t) == provider_of(target)]
+    held = siblings and all(s.mode is Mode.ISOLATED for s in siblings)
+    return replace(UNSEEN, mode=Mode.ISOLATED) if held else UNSEEN
 
 
 def _soonest(row: Sequence[str], seen: Mapping[str, Seen]) -> str | None:

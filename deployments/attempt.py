@@ -12,7 +12,8 @@ from deployments.board_link import BoardLink
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.wire import DONE, frame
 
-RENEW_SECONDS = 10.0  # a lease is at least half a minute
+RENEW_SECONDS = 10.0  # shorter than any lease
+LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
 
 
@@ -73,20 +74,26 @@ class Attempt:
     target: str
     permit: Mapping[str, Any]
     began: float = field(default_factory=time.perf_counter)
-    renewed: float = field(default_factory=lambda: _now())
+    renewal: asyncio.Task[None] | None = None
     ended: bool = False
     first: bool = True  # of its request
 
     def keep_lease(self) -> None:
-        """A probe that flows for longer than its lease says so from time to time."""
-        if self.permit.get("lease") and _now() - self.renewed >= RENEW_SECONDS:
-            self.renewed = _now()
+        """A probe whose stream outlives its lease says so from time to time, however slow its reader is."""
+        if self.permit.get("lease"):
+            self.renewal = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        for _ in range(int(LONGEST_PROBE / RENEW_SECONDS)):
+            await asyncio.sleep(RENEW_SECONDS)
             self.link.report_started(self.target, self.permit)
 
     def end(self, outcome: Outcome, *, whole: bool = False) -> None:
         if self.ended:
             return
         self.ended = True
+        if self.renewal is not None:
+            self.renewal.cancel()
         ms = (time.perf_counter() - self.began) * 1000
         self.trail.attempt(self.target, outcome, ms)
         # A request that makes every model fail must not open every circuit.
@@ -119,7 +126,6 @@ class StreamAnswer:
         yield self._first
         try:
             while isinstance(item := await self._next(), bytes):
-                self._attempt.keep_lease()
                 yield item
         except AttemptFailed as error:
             self._attempt.end(error.outcome)
@@ -163,10 +169,6 @@ class StreamAnswer:
         """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""
         self._attempt.end(Outcome("cancelled", content=True))
         await self._source.aclose()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def outcome_in(reply: Mapping[str, Any]) -> Outcome | None:

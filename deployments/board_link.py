@@ -50,6 +50,7 @@ class BoardLink:
         self._version: tuple[int, int] | None = None
         self._seen: dict[str, Seen] = {}
         self._local: dict[str, Breaker] = {}  # only targets that failed here lately
+        self._trials: dict[str, float] = {}  # of those, the ones that one caller tries, and until when
         self._replica = secrets.token_hex(8)
         self._number = 0
         self._buffer: deque[dict[str, Any]] = deque()
@@ -93,22 +94,26 @@ class BoardLink:
         """What can be said of each target without the actor."""
         return last_seen(self._seen, self._clock())
 
-    def plan(self, row: Sequence[str]) -> Plan:
+    def plan(self, row: Sequence[str], *, taking: bool = True) -> Plan:
+        """The row's candidates now. `taking`: they will be called, so a trial on our own word is taken."""
         now = self._clock()
-        return plan(row, self._limited(now) if self._local else self._seen, now, self._policy, self._draw())
+        seen = self._limited(now, row if taking else ()) if self._local else self._seen
+        return plan(row, seen, now, self._policy, self._draw())
 
-    def _limited(self, now: float) -> dict[str, Seen]:
+    def _limited(self, now: float, taken: Sequence[str]) -> dict[str, Seen]:
+        """The sight, without what we hold open ourselves; after its time one caller tries it."""
         seen = dict(self._seen)
         for target, breaker in list(self._local.items()):
-            if breaker.state is State.CLOSED:
-                continue
-            if now >= breaker.open_until:
+            until = self._trials.get(target, 0.0) if breaker.state is State.CLOSED else breaker.open_until
+            if now < until:
+                was = seen.get(target, UNSEEN)
+                if was.state is State.CLOSED:
+                    seen[target] = replace(was, state=State.OPEN, open_until=until)
+            elif breaker.state is State.OPEN and target in taken:
                 # One more failure, and it rests for twice as long.
                 almost = self._local_policy.failure_threshold - 1
                 self._local[target] = Breaker(since=now, level=breaker.level, start_run=almost, stream_run=almost)
-            elif target not in seen or seen[target].state is State.CLOSED:
-                was = seen.get(target, UNSEEN)
-                seen[target] = replace(was, state=State.OPEN, open_until=breaker.open_until)
+                self._trials[target] = now + LOCAL_CAP_SECONDS
         return seen
 
     async def ask(self, target: str, *, panic: bool = False) -> dict[str, Any] | None:
@@ -123,22 +128,22 @@ class BoardLink:
                 permit: dict[str, Any] | None = await asyncio.shield(asked)
                 return permit
         except asyncio.CancelledError:
-            self._give_back_late(asked, target, name)
+            self._give_back_late(asked, target)
             raise
         except Exception as error:
             log.info("no permit for %s: %s", target, type(error).__name__)
-            self._give_back_late(asked, target, name)
+            self._give_back_late(asked, target)
             return None
         finally:
             self._asking = False
 
-    def _give_back_late(self, asked: "asyncio.Future[Any]", target: str, name: str) -> None:
+    def _give_back_late(self, asked: "asyncio.Future[Any]", target: str) -> None:
         """A permit that comes after its time is given back: nobody will use it."""
 
         def release(done: "asyncio.Future[Any]") -> None:
             if done.cancelled() or done.exception() or not done.result():
                 return
-            self.report_item(target, done.result(), Verdict.NEUTRAL, {"kind": "cancelled", "lease": name})
+            self.release(target, done.result())
 
         asked.add_done_callback(release)
 
@@ -170,6 +175,10 @@ class BoardLink:
         if permit.get("lease"):
             details["lease"] = permit["lease"]
         self.report_item(target, permit, Verdict.NEUTRAL if neutral else outcome.verdict, details)
+
+    def release(self, target: str, permit: Mapping[str, Any]) -> None:
+        """Give back a permit that was not used."""
+        self.report_item(target, permit, Verdict.NEUTRAL, {"kind": "cancelled", "ms": 0.0, "lease": permit["lease"]})
 
     def report_started(self, target: str, permit: Mapping[str, Any]) -> None:
         """The first content of a stream came."""
@@ -217,6 +226,8 @@ class BoardLink:
         breaker = self._local.get(target)
         if breaker is None and verdict in _QUIET:
             return
+        if verdict is not Verdict.STARTED:
+            self._trials.pop(target, None)
         breaker = breaker or Breaker()
         message = Report(
             breaker.epoch, verdict, retry_after=details.get("retry_after"), whole=details.get("whole", False)
@@ -255,6 +266,7 @@ class BoardLink:
             if self._version is None or before is None or before.epoch != seen.epoch or version[0] != self._version[0]:
                 # The actor's word replaces ours once it has moved.
                 self._local.pop(target, None)
+                self._trials.pop(target, None)
         self._seen, self._version = fresh, version
 
     async def _deliver(self) -> None:

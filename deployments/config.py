@@ -24,6 +24,7 @@ Mode = Literal["hybrid", "aws_only", "local_only"]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 INGRESS = "Ingress"
+LEAST_LEASE = 30.0  # a probe that streams renews its lease every ten seconds
 
 
 class _Strict(BaseModel):
@@ -63,7 +64,7 @@ class BreakerSettings(_Strict):
 
     def policy(self, longest: float) -> Policy:
         """`longest` is the longest that a probe may take, in seconds: its lease must outlive it."""
-        return Policy(self.failure_threshold, self.recovery_timeout, lease=longest + 5)
+        return Policy(self.failure_threshold, self.recovery_timeout, lease=max(longest + 5, LEAST_LEASE))
 
 
 class Overrides(_Strict):
@@ -215,7 +216,7 @@ class Config(_Strict):
 
     def policy(self) -> Policy:
         every = [self.limits(name) for name in self.providers]
-        return self.breaker.policy(max(max(x.total, x.first_token + x.connect, x.idle) for x in every))
+        return self.breaker.policy(max(max(x.total, x.first_token + x.connect) for x in every))
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ class Door:
 
     def ready(self) -> bool:
         """Can any row be answered, as far as we know?"""
-        return any(self.link.plan(row).candidates for row in self.failover.rows.values())
+        return any(self.link.plan(row, taking=False).candidates for row in self.failover.rows.values())
 
     async def _targets(self) -> tuple[dict[str, Any], bool]:
         """What is known of each target, and whether that is without the actor: its last sight then."""

@@ -93,6 +93,7 @@ class Failover:
                 await source.aclose()
                 raise
             self._link.report_started(attempt.target, attempt.permit)
+            attempt.keep_lease()
             return StreamAnswer(attempt, first, source, limits.idle, deadline)
 
         return await self._failing_over(request, deadline, once, lambda limits: limits.first_token)
@@ -108,6 +109,8 @@ class Failover:
             until = deadline.at if last else deadline.at - RESERVED_SHARE * deadline.total
             if until <= clock():
                 trail.out_of_time(candidate.target)
+                if candidate.probe:
+                    self._link.release(candidate.target, permit)
                 continue
             if not candidate.probe:
                 permit = {"epoch": candidate.epoch, "incarnation": self._link.incarnation}

@@ -29,7 +29,7 @@ class AbortableCall:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connection: Any = None
+        self._sock: socket.socket | None = None
         self.aborted = False
 
     def __enter__(self) -> "AbortableCall":
@@ -39,21 +39,21 @@ class AbortableCall:
     def __exit__(self, *_: object) -> None:
         _serving.call = None
         with self._lock:
-            self._connection = None
+            self._sock = None
 
     def use(self, connection: Any) -> None:
         with self._lock:
             if self.aborted:
                 raise Aborted("the call was ended")
-            self._connection = connection
+            # The socket itself: http.client takes it off a connection that is to be closed.
+            self._sock = connection.sock or self._sock
 
     def abort(self) -> None:
         with self._lock:
             self.aborted = True
-            sock = getattr(self._connection, "sock", None)
-            if sock is not None:
+            if self._sock is not None:
                 with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                    self._sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Noting:

@@ -66,8 +66,8 @@ MUTANTS = [
         "M7",
         "late failures extend the open time",
         B,
-        "    return Step(b, late=True)\n",
-        "    if b.state is State.OPEN and r.verdict is Verdict.FAILED_START:\n"
+        "late=True)\n    return Step(b, late=True)\n",
+        "late=True)\n    if b.state is State.OPEN and r.verdict is Verdict.FAILED_START:\n"
         "        b = replace(b, open_until=max(b.open_until, now + policy.recovery_timeout))\n"
         "    return Step(b, late=True)\n",
         ("late-failure-does-not-rearm",),
@@ -76,7 +76,7 @@ MUTANTS = [
         "M8",
         "a first token closes half-open",
         B,
-        "            return replace(b, leases=tuple(Lease(x.name, now + policy.lease) for x in b.leases))\n",
+        "            return replace(b, leases=_renewed(b.leases, r.lease, now + policy.lease))\n",
         "            return _moved(b, now, **_FRESH)\n",
         ("first-token-decides-nothing",),
     ),
@@ -116,8 +116,8 @@ MUTANTS = [
         "M12",
         "a later delay shortens an earlier one",
         B,
-        "open_until=max(b.open_until, now + hold)",
-        "open_until=now + hold",
+        "        if until > b.open_until:\n",
+        "        if until != b.open_until:\n",
         ("late-throttle-only-lengthens", "not-before"),
     ),
     Mutant(
@@ -148,8 +148,8 @@ MUTANTS = [
         "M15",
         "traffic moves a target that an operator holds",
         B,
-        "    return Step(b, late=True)\n",
-        "    return Step(_moved(b, now, mode=Mode.AUTO) if r.verdict is Verdict.OK else b, late=True)\n",
+        "late=True)\n    return Step(b, late=True)\n",
+        "late=True)\n    return Step(_moved(b, now, mode=Mode.AUTO) if r.verdict is Verdict.OK else b, late=True)\n",
         ("late-decides-nothing", "isolation-holds", "epoch-moves-with-state"),
     ),
     Mutant(

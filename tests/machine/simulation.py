@@ -197,7 +197,6 @@ class WatchedLink(BoardLink):
     figures: Figures
 
     async def ask(self, target: str, *, panic: bool = False) -> dict[str, Any] | None:
-        self.figures.asks += 1
         permit = await super().ask(target, panic=panic)
         if permit is not None:
             self.figures.probes += 1
@@ -262,6 +261,7 @@ class Simulation:
 
     async def _over_the_network(self, number: int, method: str, *arguments: Any) -> Any:
         assert self.actor is not None
+        self.figures.asks += method == "ask"
         slow = self.rng.random() < 0.01
         await asyncio.sleep(0.3 if slow else self.rng.uniform(0.0005, 0.003))
         if self._is_cut_off(number) or self.rng.random() < 0.01:

@@ -185,7 +185,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                     held = self.now + min(max(delay, 1.0), 300.0)
                     check("longest-delay-holds", now.open_until >= held - 1e-6, (delay, now.open_until))
                     self.not_before[call.target] = max(self.not_before.get(call.target, 0), self.wall + held - self.now)
-                now = replace(now, open_until=was.open_until)
+                now = replace(now, open_until=was.open_until, reason=was.reason)
             if verdict == "failed_start" or verdict == "failed_stream":
                 check("late-failure-does-not-rearm", now.open_until == was.open_until, (was, now))
             check("late-decides-nothing", self.same(was, now, leases=False), (verdict, was, now))
@@ -329,7 +329,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             now = self.breaker(call.target)
             check("first-token-decides-nothing", now.state is was.state and now.epoch == was.epoch, (was, now))
             check("first-token-keeps-stream-run", now.stream_run == was.stream_run, (was, now))
-            if now.leases != was.leases and call.lease:
+            if call.lease and any(x.name == call.lease for x in (*now.leases, *now.ghosts)):
                 call.ends_at = self.wall + LEASE
 
         @precondition(lambda self: any(c.lease for c in self.calls))

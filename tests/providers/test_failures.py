@@ -225,3 +225,19 @@ def test_comments_that_keep_a_connection_open_do_not_feed_the_idle_limit() -> No
     finally:
         bench.fake.stop()
     assert (outcome.kind, outcome.content) == ("idle", True)
+
+
+def test_a_bedrock_call_whose_connection_is_to_be_closed_is_freed_too() -> None:
+    bench = cloud("bedrock")
+    bench.limits = QUICK
+    assert bench.fake is not None
+    bench.fake.behave = Behaviour("stall", after=3, headers={"connection": "close"})
+    before = threading.active_count()
+    try:
+        assert bench.failure(stream=True).kind == "idle"
+        deadline = time.monotonic() + 2
+        while threading.active_count() > before:
+            assert time.monotonic() < deadline, "a thread was left behind"
+            time.sleep(0.01)
+    finally:
+        bench.fake.stop()

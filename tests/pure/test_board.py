@@ -72,6 +72,12 @@ def test_an_isolated_provider_is_out_of_every_row(board: Board) -> None:
     assert names(planned(board, 0.0)) == ROW
 
 
+def test_a_new_target_of_an_isolated_provider_is_isolated_too(board: Board) -> None:
+    board.command(0.0, "isolate", "aws")
+    board.expect(["aws/new", "openai/new"])
+    assert names(planned(board, 0.0, ["aws/new", "openai/new"])) == ["openai/new"]
+
+
 def test_targets_of_one_provider_have_circuits_of_their_own(board: Board) -> None:
     board.expect(["aws/sonnet"])
     fail(board, "aws/haiku")

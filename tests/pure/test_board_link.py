@@ -150,3 +150,18 @@ async def test_thresholds_change_while_running(w: World) -> None:
     assert w.door.layout.config.breaker.failure_threshold == 1, "what can't be used changes nothing"
     await w.door.reconfigure({})
     assert w.door.layout.config.breaker.failure_threshold == 3, "back to what the args say"
+
+
+@in_world
+async def test_after_our_own_hold_one_caller_tries_and_the_others_go_round(w: World) -> None:
+    w.actor.kill()
+    w.provider("aws").ends = [SERVER_ERROR]
+    for _ in range(3):
+        await complete(w)
+    await asyncio.sleep(11)
+    assert w.door.ready()
+    w.provider("aws").ends, w.provider("aws").seconds = [None], 9.0
+    answers = await asyncio.gather(*(complete(w) for _ in range(50)))
+    assert sorted(a.target for a in answers) == ["aws/haiku"] + ["openai/gpt"] * 49
+    w.provider("aws").seconds = 0.0
+    assert (await complete(w)).target == "aws/haiku"

@@ -417,3 +417,20 @@ def test_a_probe_that_flows_keeps_its_lease(circuit: Circuit) -> None:
         circuit.report(STARTED, lease=lease)
     circuit.report(OK, lease=lease)
     assert circuit.b.state is State.CLOSED
+
+
+def test_a_probe_that_flows_over_a_command_stays_the_only_one(circuit: Circuit) -> None:
+    lease = circuit.probing()
+    circuit.take(Recover())
+    for _ in range(5):
+        circuit.now += POLICY.lease - 1
+        circuit.report(STARTED, lease=lease)
+        assert circuit.ask() is None
+
+
+def test_a_late_throttle_keeps_a_panic_away(circuit: Circuit) -> None:
+    old = circuit.b.epoch
+    circuit.opened()
+    circuit.report(THROTTLED, epoch=old, retry_after=200)
+    circuit.now += 1
+    assert circuit.take(Ask("a", panic=True)).granted is None

@@ -434,3 +434,45 @@ async def test_a_healthy_request_asks_the_actor_nothing(w: World) -> None:
     for _ in range(100):
         await complete(w)
     assert w.actor.asks == 0
+
+
+@in_world
+async def test_a_permit_that_there_is_no_time_to_use_is_given_back(w: World) -> None:
+    w.provider("aws").ends = [SERVER_ERROR] * 3 + [None]
+    for _ in range(3):
+        await complete(w)
+    await asyncio.sleep(75)
+    deadline = w.door.deadline(10)
+    await asyncio.sleep(8)
+    answer = await w.door.failover.complete(check_request(REQUEST), deadline)
+    assert (answer.target, w.provider("aws").calls) == ("local/smol", 3)
+    await w.settle()
+    assert (await complete(w)).target == "aws/haiku"
+
+
+@in_world
+async def test_a_probe_with_a_slow_reader_is_still_the_only_one(w: World) -> None:
+    w.provider("aws").ends = [SERVER_ERROR] * 3 + [None]
+    for _ in range(3):
+        await complete(w)
+    await asyncio.sleep(75)
+    answer = await stream(w)
+    frames = answer.frames()
+    await anext(frames)
+    await asyncio.sleep(300)
+    assert (await complete(w)).target == "openai/gpt"
+    assert w.targets()["aws/haiku"]["state"] == "half_open"
+    await frames.aclose()
+    await answer.close()
+    await w.settle()
+    assert (await complete(w)).target == "aws/haiku"
+
+
+@in_world
+async def test_an_isolated_provider_can_not_be_pinned_either(w: World) -> None:
+    await w.door.command("isolate", "openai")
+    await w.settle()
+    with pytest.raises(NoAnswer) as caught:
+        await complete(w, model="openai/some-other-model")
+    assert outcomes(caught.value) == ["openai: skipped: isolated"]
+    assert w.provider("openai").calls == 0
