@@ -186,7 +186,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                     check("longest-delay-holds", now.open_until >= held - 1e-6, (delay, now.open_until))
                     self.not_before[call.target] = max(self.not_before.get(call.target, 0), self.wall + held - self.now)
                 now = replace(now, open_until=was.open_until, reason=was.reason)
-            if verdict == "failed_start" or verdict == "failed_stream":
+            if was.state is state.OPEN and verdict in ("failed_start", "failed_stream"):
                 check("late-failure-does-not-rearm", now.open_until == was.open_until, (was, now))
             check("late-decides-nothing", self.same(was, now, leases=False), (verdict, was, now))
 
