@@ -42,10 +42,12 @@ class BoardLink:
         *,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
+        most: int = BUFFER,
     ):
         self._connect = connect
         self._clock = clock
         self._draw = draw
+        self._most = most
         self._actor: ActorCall | None = None
         self._version: tuple[int, int] | None = None
         self._seen: dict[str, Seen] = {}
@@ -211,7 +213,7 @@ class BoardLink:
             # Successes on either side of a failure must not be counted as one.
             self._mergeable = {k: v for k, v in self._mergeable.items() if k[0] != target}
         self._buffer.append(item)
-        if len(self._buffer) > BUFFER:
+        if len(self._buffer) > self._most:
             self._drop_one()
         if verdict not in _QUIET or details.get("lease"):
             self._urgent.set()

@@ -65,6 +65,22 @@ async def test_reports_wait_for_the_actor_and_count_once(w: World) -> None:
 
 
 @in_world
+async def test_a_full_buffer_forgets_old_successes_before_any_failure(w: World) -> None:
+    w.actor.kill()
+    await asyncio.sleep(1)
+    permit = {"epoch": 0, "incarnation": 1}
+    w.link._most = 100
+    for n in range(50):  # a failure between successes keeps them from being merged
+        w.link.report("local/smol", permit, Outcome("ok", content=True), 1.0, whole=True)
+        w.link.report("local/smol", permit, Outcome("connect", message=str(n)), 1.0)
+    for n in range(10):
+        w.link.report("local/smol", permit, Outcome("connect", message=f"late {n}"), 1.0)
+    held = list(w.link._buffer)
+    assert len(held) == 100
+    assert sum(item["verdict"] == "failed_start" for item in held) == 60
+
+
+@in_world
 async def test_an_actor_that_starts_anew_is_followed_and_old_reports_are_late(w: World) -> None:
     w.provider("aws").seconds = 3.0
     task = asyncio.create_task(complete(w))
