@@ -44,6 +44,10 @@ def serve_env() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
+# Ray reads some of it when it is imported, which the test modules beside this one do.
+os.environ.update(serve_env())
+
+
 def eventually(what: Callable[[], Any], seconds: float = 30.0) -> Any:
     """The first true value of `what`, within a deadline."""
     deadline = time.monotonic() + seconds
