@@ -81,8 +81,9 @@ class Cluster:
         return httpx2.get(f"{self.url}{path}", timeout=10).json()
 
     def command(self, verb: str, provider: str) -> None:
-        path = f"{self.url}/v1/providers/{provider}/{verb}"
-        assert httpx2.post(path, headers={"authorization": "Bearer admin"}, timeout=10).status_code == 200
+        """On a busy machine the actor may still be starting: until then it is a 503."""
+        path, headers = f"{self.url}/v1/providers/{provider}/{verb}", {"authorization": "Bearer admin"}
+        eventually(lambda: httpx2.post(path, headers=headers, timeout=10).status_code == 200)
 
     def state(self, provider: str) -> str:
         return str(self.get("/v1/providers")["provider_states"][provider])
