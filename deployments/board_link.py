@@ -29,6 +29,7 @@ ActorCall = Callable[..., Awaitable[Any]]
 
 ASK_SECONDS = 0.05
 FLUSH_SECONDS = 0.1
+FIRST_PAUSE = 0.05  # before the actor is tried again; doubles to a second
 LOCAL_HOLD_SECONDS, LOCAL_CAP_SECONDS = 10.0, 60.0  # how long a target is left out on our own word alone
 BUFFER = 10_000  # reports kept while the actor is away
 _QUIET = (Verdict.OK, Verdict.STARTED, Verdict.NEUTRAL)
@@ -243,16 +244,17 @@ class BoardLink:
     # The two loops.
 
     async def _watch(self) -> None:
-        pause = 0.05
+        pause = FIRST_PAUSE
         while True:
             try:
                 if self._actor is None:
                     self._actor = await self._connect()
                 self._take(await self._actor("watch", self._version))
                 self.connected.set()
-                pause = 0.05
+                pause = FIRST_PAUSE
             except Exception as error:
-                log.warning("breaker actor is away: %s", type(error).__name__)
+                if pause == FIRST_PAUSE:  # once an absence, not once a try
+                    log.warning("the breaker actor is away: %s", type(error).__name__)
                 self._actor = None
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
