@@ -65,8 +65,7 @@ class Door:
 
     def board_config(self) -> dict[str, Any]:
         """What the breaker actor is told of this application."""
-        targets = sorted({target for row in self.failover.rows.values() for target in row})
-        return {"policy": asdict(self.layout.config.policy()), "targets": targets}
+        return {"policy": asdict(self.layout.config.policy()), "targets": sorted(self.failover.targets)}
 
     def deadline(self, seconds: Any = None) -> Deadline:
         """The caller's own deadline, or the configured one. Raises BadRequest."""
@@ -178,7 +177,7 @@ class Door:
         except Exception as error:
             log.warning("no health from the breaker actor: %s", type(error).__name__)
             known, away = self.link.last_seen(), True
-        mine = {target for row in self.failover.rows.values() for target in row}
+        mine = self.failover.targets
         return {name: t for name, t in known.items() if name in mine}, away
 
     async def _actor(self, method: str, *arguments: Any) -> Any:

@@ -133,14 +133,8 @@ class NoAnswer(BreakwaterError):
 
 
 class DeadlineExceeded(NoAnswer):
-    def __init__(
-        self,
-        message: str,
-        attempts: Sequence[dict[str, Any]] = (),
-        last: Outcome | None = None,
-        retry_after: float | None = None,
-    ):
-        super().__init__(message, attempts, last, retry_after)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
         self.status, self.type, self.code = 504, "timeout_error", "deadline_exceeded"
 
 

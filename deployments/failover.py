@@ -68,6 +68,11 @@ class Failover:
         self._link = link
         self._hop = hop
 
+    @property
+    def targets(self) -> set[str]:
+        """Every target of every row."""
+        return {target for row in self.rows.values() for target in row}
+
     async def complete(self, request: ChatRequest, deadline: Deadline) -> Answer:
         """A whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
 
@@ -145,7 +150,7 @@ class Failover:
         if slash and provider in self.limits:
             if not _PINNABLE.fullmatch(upstream):
                 raise BadRequest("Invalid 'model': an upstream id is printable ASCII.", "model", "invalid_value")
-            if provider not in self.fixed or any(model in row for row in self.rows.values()):
+            if provider not in self.fixed or model in self.targets:
                 return [model]
         known = ", ".join(self.rows)
         raise UnknownModel(f"The model '{model}' does not exist. Known models: {known}.")
@@ -172,8 +177,7 @@ class Failover:
 
     def _configured(self, trail: Trail) -> bool:
         """Was the target that was asked one of ours, rather than one that the client named?"""
-        target = "{provider}/{model}".format(**trail.entries[-1])
-        return any(target in row for row in self.rows.values())
+        return "{provider}/{model}".format(**trail.entries[-1]) in self.targets
 
     def _no_answer(self, plan: Plan, trail: Trail, *, late: bool) -> NoAnswer:
         if late:

@@ -73,27 +73,31 @@ class ChatRequest:
         return bool(self.body.get("stream"))
 
 
-def parse_request(data: bytes | str) -> ChatRequest:
+def parse_request(data: bytes) -> ChatRequest:
     """Parse and check a request body. Raises BadRequest that names the field."""
+    return _checked(parse_object(data))
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """A JSON object that can be written again. Raises BadRequest."""
     try:
         body = json.loads(data, parse_constant=_no_constant)
-        if re.search(rb"\\u[dD][89a-fA-F]" if isinstance(data, bytes) else r"\\u[dD][89a-fA-F]", data):  # type: ignore[arg-type]
+        if _SURROGATE.search(data):
             json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
-    return _checked(body)
+    return _object(body)
+
+
+# Half of a pair is JSON, and no text: only an escape can bring it in.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises BadRequest."""
-    try:
-        body = json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+def _object(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BadRequest("The request body must be a JSON object.", code="invalid_json")
     return body
@@ -105,12 +109,10 @@ def check_request(body: Any) -> ChatRequest:
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequest(f"The request can't be written as JSON: {error}.", code="invalid_json") from None
-    return _checked(body)
+    return _checked(_object(body))
 
 
-def _checked(body: Any) -> ChatRequest:
-    if not isinstance(body, dict):
-        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+def _checked(body: dict[str, Any]) -> ChatRequest:
     try:
         _CHECK.validate_python(body)
     except ValidationError as error:
