@@ -243,21 +243,44 @@ def usage_of(prompt: int, completion: int, **details: int | None) -> dict[str, A
     return usage
 
 
-def completion(head: Head, text: str, finish: str, usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+def completion(
+    head: Head,
+    text: str | None,
+    finish: str,
+    usage: Mapping[str, Any] | None,
+    *,
+    tool_calls: Sequence[Mapping[str, Any]] = (),
+    refusal: str | None = None,
+    logprobs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """An answer of one choice."""
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": refusal}
+    if tool_calls:
+        message["tool_calls"] = list(tool_calls)
+    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}
+    return completion_of(head, [choice], usage)
+
+
+def completion_of(head: Head, choices: Sequence[Mapping[str, Any]], usage: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "id": head.id,
         "object": "chat.completion",
         "created": head.created,
         "model": head.model,
-        "choices": [choice],
+        "choices": list(choices),
         "usage": usage,
     }
 
 
-def chunk(head: Head, delta: Mapping[str, Any], finish: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+def chunk(
+    head: Head,
+    delta: Mapping[str, Any],
+    finish: str | None = None,
+    *,
+    index: int = 0,
+    logprobs: Mapping[str, Any] | None = None,
+) -> bytes:
+    choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
     return frame({**_chunk_head(head), "choices": [choice]})
 
 
