@@ -4,7 +4,7 @@ The *sight* is the flat dict that the breaker actor pushes (`board.Board.sight`)
 the receiver's own clock, because no two processes share a monotonic one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,13 +79,20 @@ def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Se
     }
 
 
-def plan(row: Sequence[str], seen: Mapping[str, Seen], now: float, policy: Policy = _POLICY, draw: float = 0.0) -> Plan:
+def plan(
+    row: Sequence[str],
+    seen: Mapping[str, Seen],
+    now: float,
+    policy: Policy = _POLICY,
+    draw: float = 0.0,
+    quiet: Collection[str] = (),
+) -> Plan:
     """The row's usable targets in its own order, and why the others are left out.
 
     A target whose open time is over is offered as a probe in the first place only: behind a healthy
     one it would not be called, and its permit would be lost. A target nobody has seen counts as
     healthy, so that a missing actor never stops an answer. One that has just closed stands behind the
-    others unless `draw`, in [0, 1), falls into its share.
+    others unless `draw`, in [0, 1), falls into its share; so does one whose streams are `quiet`.
     """
     candidates: list[Candidate] = []
     later: list[Candidate] = []
@@ -96,7 +103,7 @@ def plan(row: Sequence[str], seen: Mapping[str, Seen], now: float, policy: Polic
             skipped.append(Skipped(target, "isolated", None))
         elif s.state is State.CLOSED:
             ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
-            (later if ramping else candidates).append(Candidate(target, s.epoch))
+            (later if ramping or target in quiet else candidates).append(Candidate(target, s.epoch))
         elif s.state is State.OPEN and now < s.open_until:
             skipped.append(Skipped(target, "open", s.open_until - now))
         elif s.probing or candidates or later:

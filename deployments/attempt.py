@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from actors.outcome import Outcome
@@ -15,6 +15,10 @@ from deployments.wire import DONE, frame
 RENEW_SECONDS = 10.0  # shorter than any lease
 LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
+
+
+OUT_OF_TIME = "the time left is kept for the last tier"
+TOO_SMALL = "no larger context window"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,11 @@ class Trail:
 
     entries: list[dict[str, Any]] = field(default_factory=list)
     made: int = 0
+    first: Outcome | None = None
     last: Outcome | None = None
 
-    def out_of_time(self, target: str) -> None:
-        self.entries.append(_entry(target, "skipped: the time left is kept for the last tier"))
+    def pass_over(self, target: str, why: str) -> None:
+        self.entries.append(_entry(target, f"skipped: {why}"))
 
     def skip(self, plan: Plan) -> None:
         for s in plan.skipped:
@@ -49,10 +54,11 @@ class Trail:
             self.entries.append(entry)
 
     def only(self, kinds: frozenset[str]) -> bool:
-        """Did everybody in the row end so, with nobody skipped?"""
-        return all(e["outcome"] in kinds for e in self.entries)
+        """Did everybody in the row end so, with nobody skipped who might have done better?"""
+        return all(e["outcome"] in kinds or e["outcome"] == f"skipped: {TOO_SMALL}" for e in self.entries)
 
     def attempt(self, target: str, outcome: Outcome, ms: float) -> None:
+        self.first = self.first or outcome
         self.last = outcome
         entry = {**_entry(target, outcome.kind), "status": outcome.status, "ms": round(ms, 1)}
         if outcome.kind != "ok":
@@ -78,9 +84,13 @@ class Attempt:
     ended: bool = False
     first: bool = True  # of its request
 
+    @property
+    def probe(self) -> bool:
+        return bool(self.permit.get("lease"))
+
     def keep_lease(self) -> None:
         """A probe whose stream outlives its lease says so from time to time, however slow its reader is."""
-        if self.permit.get("lease"):
+        if self.probe:
             self.renewal = asyncio.create_task(self._renew())
 
     async def _renew(self) -> None:
@@ -97,8 +107,35 @@ class Attempt:
         ms = (time.perf_counter() - self.began) * 1000
         self.trail.attempt(self.target, outcome, ms)
         # A request that makes every model fail must not open every circuit.
-        neutral = outcome.ending.poison and not self.first and not self.permit.get("lease")
+        neutral = outcome.ending.poison and not self.first and not self.probe
         self.link.report(self.target, self.permit, outcome, ms, whole=whole, neutral=neutral)
+
+
+Items = AsyncGenerator[bytes | dict[str, Any], None]
+
+
+async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, Items]:
+    """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
+
+    Raises AttemptFailed as long as nothing has been sent, so that the next candidate can be asked.
+    """
+    clock, frames = asyncio.get_running_loop().time, [first]
+    try:
+        while clock() < until:
+            item = await anext(source, None)
+            if not isinstance(item, bytes):
+                ended = item or {"outcome": asdict(Outcome("lost", message="the replica's stream stopped"))}
+                if (outcome := outcome_in(ended)) is not None:
+                    raise AttemptFailed(outcome)
+                return b"".join(frames), _just(ended)
+            frames.append(item)
+    except AttemptFailed as error:
+        raise AttemptFailed(replace(error.outcome, content=True)) from error
+    return b"".join(frames), source
+
+
+async def _just(item: dict[str, Any]) -> Items:
+    yield item
 
 
 class StreamAnswer:
@@ -108,7 +145,7 @@ class StreamAnswer:
         self,
         attempt: Attempt,
         first: bytes,
-        source: AsyncGenerator[bytes | dict[str, Any], None],
+        source: Items,
         idle: float,
         deadline: Deadline,
     ):
@@ -143,14 +180,20 @@ class StreamAnswer:
         loop = asyncio.get_running_loop()
         silent_at = loop.time() + self._idle + COVER_SECONDS
         until = min(silent_at, self._deadline.at) if self._deadline.explicit else silent_at
+        link = self._attempt.link
+        link.silence.wait(self.target, self, link.now())
         try:
             async with asyncio.timeout_at(until):
                 item = await anext(self._source, None)
+            if isinstance(item, bytes):
+                link.silence.heard(self.target, self, link.now())
         except TimeoutError:
             kind = "unreachable" if until == silent_at else "deadline"
             raise AttemptFailed(Outcome(kind, content=True)) from None
         except AttemptFailed as error:
             raise AttemptFailed(replace(error.outcome, content=True)) from error
+        finally:
+            link.silence.gone(self.target, self)
         if item is None:
             raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
         return item

@@ -22,6 +22,7 @@ from actors.breaker import Breaker, Policy, Report, State, step
 from actors.outcome import Outcome, Verdict
 from actors.plan import UNSEEN, Plan, Seen, plan, received
 from deployments.health import last_seen
+from deployments.silence import Silence
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class BoardLink:
         self._asking = False
         self._tasks: list[asyncio.Task[None]] = []
         self.connected = asyncio.Event()
+        self.silence = Silence()
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
@@ -93,6 +95,9 @@ class BoardLink:
     def incarnation(self) -> int:
         return self._version[0] if self._version else 0
 
+    def now(self) -> float:
+        return self._clock()
+
     def last_seen(self) -> dict[str, dict[str, Any]]:
         """What can be said of each target without the actor."""
         return last_seen(self._seen, self._clock())
@@ -101,7 +106,8 @@ class BoardLink:
         """The row's candidates now. `taking`: they will be called, so a trial on our own word is taken."""
         now = self._clock()
         seen = self._limited(now, row if taking else ()) if self._local else self._seen
-        return plan(row, seen, now, self._policy, self._draw())
+        quiet = [target for target in row if self.silence.quiet(target, now)]
+        return plan(row, seen, now, self._policy, self._draw(), quiet)
 
     def _limited(self, now: float, taken: Sequence[str]) -> dict[str, Seen]:
         """The sight, without what we hold open ourselves; after its time one caller tries it."""

@@ -83,7 +83,15 @@ class _Provider(_Strict):
     timeouts: TimeoutOverrides = TimeoutOverrides()
 
 
-class Bedrock(_Provider):
+class _Cloud(_Provider):
+    context_windows: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1)]] = {}
+
+    def window(self, model: str) -> int | None:
+        """How many tokens the provider's model can hold, if that is known."""
+        return self.context_windows.get(model)
+
+
+class Bedrock(_Cloud):
     kind: Literal["bedrock"]
     region_env: str = "AWS_REGION"
     region: str | None = None
@@ -103,7 +111,7 @@ class Bedrock(_Provider):
         return None
 
 
-class OpenAI(_Provider):
+class OpenAI(_Cloud):
     kind: Literal["openai"]
     api_key_env: str | None = None
     base_url: str | None = None
@@ -116,7 +124,7 @@ class OpenAI(_Provider):
         return _unset(self.key_env())
 
 
-class Google(_Provider):
+class Google(_Cloud):
     kind: Literal["google"]
     api_key_env: str = "GOOGLE_API_KEY"
     base_url: str | None = None
@@ -132,6 +140,9 @@ class Local(_Provider):
     slots: Annotated[int, Field(ge=1, le=64)] = 2
     context: Annotated[int, Field(ge=256)] = 2048
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+    def window(self, model: str) -> int | None:
+        return self.context
 
     def missing(self) -> str | None:
         if self.model_path and not os.path.isfile(self.model_path):
@@ -190,6 +201,10 @@ class Config(_Strict):
                 if provider not in self.providers:
                     known = ", ".join(self.providers)
                     raise ValueError(f"models.{row}.{provider}: no such provider (known: {known})")
+        for name, settings in self.providers.items():
+            for model in settings.context_windows if isinstance(settings, _Cloud) else ():
+                if not any(targets.get(name) == model for targets in self.models.values()):
+                    raise ValueError(f"providers.{name}.context_windows.{model}: no row has this model of {name}")
         for mode, names in self.modes.model_dump(exclude_none=True).items():
             for name in names:
                 if name not in self.providers:
@@ -246,6 +261,15 @@ class Layout:
             row: [target_of(provider, model) for provider, model in targets.items() if provider in usable]
             for row, targets in self.config.models.items()
         }
+
+    def windows(self) -> dict[str, int]:
+        """Target to context window in tokens, where it is known."""
+        known = {
+            target_of(name, model): self.config.providers[name].window(model)
+            for targets in self.config.models.values()
+            for name, model in targets.items()
+        }
+        return {target: window for target, window in known.items() if window is not None}
 
 
 def parse(args: Any) -> Config:

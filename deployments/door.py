@@ -39,6 +39,7 @@ class Door:
         self.gate = Gate(layout.config.auth)
         local = frozenset(tier.name for tier in layout.tiers if tier.kind == "local")
         self.failover = Failover(layout.rows(), {}, link, hop, fixed=local)
+        self.failover.windows = layout.windows()
         self._set_limits()
 
     def _set_limits(self) -> None:

@@ -14,7 +14,17 @@ from typing import Any, Protocol, TypeVar
 
 from actors.outcome import Guilt, Outcome
 from actors.plan import Plan, Skipped, provider_of
-from deployments.attempt import COVER_SECONDS, Attempt, Deadline, StreamAnswer, Trail, outcome_in
+from deployments.attempt import (
+    COVER_SECONDS,
+    OUT_OF_TIME,
+    TOO_SMALL,
+    Attempt,
+    Deadline,
+    StreamAnswer,
+    Trail,
+    held_back,
+    outcome_in,
+)
 from deployments.board_link import BoardLink
 from deployments.errors import AttemptFailed, BadRequest, DeadlineExceeded, NoAnswer, UnknownModel
 from deployments.providers.base import Limits
@@ -52,6 +62,7 @@ class Failover:
     """`rows` is row name to targets, `limits` provider to limits; both may be replaced while running.
 
     `fixed` are providers that have the models of the rows and no other: nothing else can be pinned there.
+    `windows` is target to context window in tokens, where the config tells it.
     """
 
     def __init__(
@@ -64,6 +75,7 @@ class Failover:
     ):
         self.fixed = fixed
         self.rows = rows
+        self.windows: Mapping[str, int] = {}
         self.limits = limits
         self._link = link
         self._hop = hop
@@ -83,37 +95,44 @@ class Failover:
             attempt.end(Outcome("ok", content=True), whole=True)
             return Answer(attempt.target, reply["body"], reply["usage"], attempt.trail)
 
-        return await self._failing_over(request, deadline, once, lambda limits: limits.total)
+        return await self._failing_over(request, deadline, once, lambda limits, _: limits.total)
 
     async def stream(self, request: ChatRequest, deadline: Deadline) -> StreamAnswer:
         """A stream whose first content has come. Raises as `complete` does, before that."""
 
         async def once(attempt: Attempt, call: dict[str, Any], limits: Limits) -> StreamAnswer:
+            held_until = asyncio.get_running_loop().time() + limits.first_token
             source = self._hop.stream(provider_of(attempt.target), call)
             try:
                 first = await anext(source, None)
                 if not isinstance(first, bytes):
                     raise AttemptFailed(outcome_in(first or {}) or Outcome("empty"))
+                self._link.report_started(attempt.target, attempt.permit)
+                attempt.keep_lease()
+                if attempt.probe:
+                    first, source = await held_back(first, source, held_until)
             except BaseException:
                 await source.aclose()
                 raise
-            self._link.report_started(attempt.target, attempt.permit)
-            attempt.keep_lease()
             return StreamAnswer(attempt, first, source, limits.idle, deadline)
 
-        return await self._failing_over(request, deadline, once, lambda limits: limits.first_token)
+        return await self._failing_over(
+            request, deadline, once, lambda limits, probe: limits.first_token + (limits.idle if probe else 0.0)
+        )
 
     async def _failing_over(
-        self, request: ChatRequest, deadline: Deadline, once: Once[T], limit_of: Callable[[Limits], float]
+        self, request: ChatRequest, deadline: Deadline, once: Once[T], limit_of: Callable[[Limits, bool], float]
     ) -> T:
         trail = Trail()
         plan, permit = await self._planned(self._row(request.model), trail)
         clock = asyncio.get_running_loop().time
+        least = 0.0  # a window must be larger than this
         for candidate in plan.candidates:
             last = candidate is plan.candidates[-1]
             until = deadline.at if last else deadline.at - RESERVED_SHARE * deadline.total
-            if until <= clock():
-                trail.out_of_time(candidate.target)
+            why = OUT_OF_TIME if until <= clock() else TOO_SMALL if self._window(candidate.target) <= least else None
+            if why is not None:
+                trail.pass_over(candidate.target, why)
                 if candidate.probe:
                     self._link.release(candidate.target, permit)
                 continue
@@ -123,7 +142,7 @@ class Failover:
             trail.made += 1
             provider, _, model = candidate.target.partition("/")
             limits = self.limits[provider]
-            gone_at = clock() + limits.connect + limit_of(limits) + COVER_SECONDS
+            gone_at = clock() + limits.connect + limit_of(limits, candidate.probe) + COVER_SECONDS
             try:
                 async with asyncio.timeout_at(min(until, gone_at)):
                     return await once(attempt, call_dict(request.body, model, request.model, limits), limits)
@@ -135,11 +154,17 @@ class Failover:
                 attempt.end(Outcome("cancelled"))
                 raise
             attempt.end(outcome)
-            if not outcome.ending.failover or clock() >= deadline.at:
+            if outcome.kind == "too_long" and candidate.target in self.windows:
+                least = self._window(candidate.target)
+            elif not outcome.ending.failover or clock() >= deadline.at:
                 break
         # A timer may fire a fraction of a millisecond before its time.
         late = clock() >= deadline.at or (trail.last is not None and trail.last.kind == "deadline")
         raise self._no_answer(plan, trail, late=late)
+
+    def _window(self, target: str) -> float:
+        """One that nobody has told holds a prompt that no other has refused, and none that one has."""
+        return self.windows.get(target, 0.5)
 
     def _row(self, model: str) -> list[str]:
         """The targets of a row's name, or the one target that `provider/upstream-id` pins."""
@@ -187,6 +212,15 @@ class Failover:
             return NoAnswer("The provider does not know this model.", trail.entries, replace(last, kind="bad_request"))
         if last is None:
             return NoAnswer("No provider can be asked now.", trail.entries, None, plan.retry_in or 1.0)
-        if last.ending.guilt is Guilt.CALLER and (last.kind not in _OF_ONE_TIER or trail.only(_OF_ONE_TIER)):
+        if last.ending.guilt is Guilt.CALLER and self._of_the_request(last, trail):
             return NoAnswer(last.message or last.ending.why, trail.entries, last)
-        return NoAnswer("Every provider failed.", trail.entries, None, plan.retry_in or last.retry_after or 1.0)
+        first = trail.first or last
+        why = f"Every provider failed, the first so: {first.message or first.ending.why}."
+        return NoAnswer(why, trail.entries, None, plan.retry_in or last.retry_after or 1.0)
+
+    def _of_the_request(self, last: Outcome, trail: Trail) -> bool:
+        """Is the refusal the request's own fault, rather than the limits of a tier that stood in?"""
+        if last.kind in _OF_ONE_TIER:
+            return trail.only(_OF_ONE_TIER)
+        # Where an earlier one broke, a 400 of the next must not hide that: with the first it may be fine.
+        return last.kind != "bad_request" or trail.first is None or trail.first.ending.guilt is Guilt.CALLER

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from actors.outcome import Outcome
 from deployments.errors import AttemptFailed
+from deployments.wire import Head, usage_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +51,28 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
-    """Ready SSE frames. `content`: do they hold the answer's content, or its finish reason?"""
-
-    data: bytes
-    content: bool
-
-
-@dataclass(frozen=True, slots=True)
 class End:
     """The stream ended with a finish reason. `tail` is frames still to be sent (usage)."""
 
     usage: Mapping[str, Any] | None
     tail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Ready SSE frames. `content`: do they hold the answer's content, or its finish reason?
+
+    `end`: every finish reason has come, so the answer is whole; should nothing more come, this ends it.
+    """
+
+    data: bytes
+    content: bool
+    end: End | None = None
+
+
+def end_of(head: Head, usage: Mapping[str, Any] | None, call: Call) -> End:
+    """The end of a stream, with its usage where the client wants it."""
+    return End(usage, usage_chunk(head, usage) if usage and call.wants_usage else b"")
 
 
 class Provider(Protocol):
@@ -188,43 +198,80 @@ async def complete_within(provider: Provider, call: Call) -> Completed:
         raise failed("timeout", f"no whole answer within {call.limits.total:g} s") from None
 
 
+MARKER_SECONDS = 2.0  # how long a whole answer waits for what only ends its stream: usage, `[DONE]`
+
+
 async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames | End, None]:
     """The provider's stream under the first-token limit and then the idle limit.
 
     Frames before the first content are held back and come out with it, so that whoever reads may
-    take the first item as the proof that an answer has begun.
+    take the first item as the proof that an answer has begun. Once its finish reason has come an
+    answer is whole, even if its stream never says so.
     """
-    started, held = False, b""
+    watch = _Watch(call.limits)
     source = provider.stream(call)
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + call.limits.first_token
     try:
         while True:
-            # A timeout around each step, not around the loop: its scope must not span a yield.
-            async with asyncio.timeout_at(deadline):
-                item = await anext(source, None)
-            if item is None:
-                raise failed("broken", "the stream ended without a finish reason")
-            alive = True
+            item = await _next(source, watch)
             if isinstance(item, Frames):
-                # A comment that keeps a connection open is no sign of life of the model.
-                alive = item.content
-                held += item.data
-                started = started or item.content
-                if not started:
-                    continue
-                item, held = Frames(held, content=True), b""
-            elif not started:
+                if (ready := watch.take(item)) is not None:
+                    yield ready
+                continue
+            if not watch.started:
                 raise failed("empty", "the stream ended without any content")
             yield item
-            if isinstance(item, End):
-                return
-            if alive:
-                deadline = clock() + call.limits.idle
-    except TimeoutError:
-        kind, seconds = ("idle", call.limits.idle) if started else ("first_token", call.limits.first_token)
-        raise failed(kind, f"nothing came for {seconds:g} s", content=started) from None
+            return
     except AttemptFailed as error:
-        raise AttemptFailed(replace(error.outcome, content=started)) from error.__cause__
+        raise AttemptFailed(replace(error.outcome, content=watch.started)) from error.__cause__
     finally:
         await source.aclose()
+
+
+class _Watch:
+    """What a stream has shown so far, and until when its next sign of life may take."""
+
+    def __init__(self, limits: Limits):
+        self._limits = limits
+        self._clock = asyncio.get_running_loop().time
+        self._held = b""
+        self.started = False
+        self.whole: End | None = None
+        self.until = self._clock() + limits.first_token
+
+    def take(self, frames: Frames) -> Frames | None:
+        """What may go out now."""
+        self.started = self.started or frames.content
+        if frames.end is not None:
+            if self.whole is None:
+                self.until = self._clock() + min(self._limits.idle, MARKER_SECONDS)
+            self.whole = frames.end
+        elif frames.content:  # a comment that keeps a connection open is no sign of life of the model
+            self.until = self._clock() + self._limits.idle
+        self._held += frames.data
+        if not (self.started and self._held):
+            return None
+        data, self._held = self._held, b""
+        return Frames(data, content=True)
+
+    def silent(self) -> AttemptFailed:
+        if self.started:
+            return failed("idle", f"nothing came for {self._limits.idle:g} s")
+        return failed("first_token", f"nothing came for {self._limits.first_token:g} s")
+
+
+async def _next(source: AsyncGenerator[Frames | End, None], watch: _Watch) -> Frames | End:
+    try:
+        # A timeout around each step, not around the loop: its scope must not span a yield.
+        async with asyncio.timeout_at(watch.until):
+            item = await anext(source, None)
+    except TimeoutError:
+        if watch.whole is not None:
+            return watch.whole
+        raise watch.silent() from None
+    except AttemptFailed as error:
+        if watch.whole is not None and error.outcome.kind == "broken":
+            return watch.whole  # a connection lost after the last finish reason takes nothing from the answer
+        raise
+    if item is None:
+        raise failed("broken", "the stream ended without a finish reason")
+    return item

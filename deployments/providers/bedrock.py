@@ -25,13 +25,14 @@ from deployments.providers.base import (
     End,
     Frames,
     Inbox,
+    end_of,
     failed,
     kind_of_status,
     retry_after_of,
 )
 from deployments.providers.bedrock_call import AbortableCall, make_abortable
 from deployments.providers.bedrock_codec import StreamCodec, from_converse, to_converse
-from deployments.wire import Head, usage_chunk
+from deployments.wire import Head
 
 
 class BedrockProvider:
@@ -86,8 +87,10 @@ class BedrockProvider:
         try:
             while events := await inbox.drain():
                 made = [codec.frames(event) for event in events]
-                if data := b"".join(frames for frames, _ in made):
-                    yield Frames(data, content=any(content for _, content in made))
+                data = b"".join(frames for frames, _ in made)
+                if data or codec.finished:
+                    end = end_of(codec.head, codec.usage, call) if codec.finished else None
+                    yield Frames(data, content=any(content for _, content in made), end=end)
         except Exception as error:
             raise classified(error) from error
         finally:
@@ -95,8 +98,7 @@ class BedrockProvider:
             self._free += 1
         if not codec.finished:
             raise failed("broken", "the stream ended without messageStop")
-        tail = usage_chunk(codec.head, codec.usage) if codec.usage and call.wants_usage else b""
-        yield End(codec.usage, tail)
+        yield end_of(codec.head, codec.usage, call)
 
     def _take_thread(self) -> None:
         if self._free <= 0:

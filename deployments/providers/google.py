@@ -22,12 +22,13 @@ from deployments.providers.base import (
     End,
     Frames,
     Inbox,
+    end_of,
     failed,
     kind_of_status,
     retry_after_of,
 )
 from deployments.providers.google_codec import StreamCodec, from_generate, to_generate
-from deployments.wire import Head, usage_chunk
+from deployments.wire import Head
 
 
 class GoogleProvider:
@@ -72,8 +73,10 @@ class GoogleProvider:
         try:
             while chunks := await inbox.drain():
                 made = [codec.frames(chunk) for chunk in chunks]
-                if data := b"".join(frames for frames, _ in made):
-                    yield Frames(data, content=any(content for _, content in made))
+                data = b"".join(frames for frames, _ in made)
+                if data or codec.finished:
+                    end = end_of(codec.head, codec.usage, call) if codec.finished else None
+                    yield Frames(data, content=any(content for _, content in made), end=end)
         except Exception as error:
             raise classified(error) from error
         finally:
@@ -81,8 +84,7 @@ class GoogleProvider:
             await asyncio.wait([pump])
         if not codec.finished:
             raise failed("broken", "the stream ended without a finish reason")
-        tail = usage_chunk(codec.head, codec.usage) if codec.usage and call.wants_usage else b""
-        yield End(codec.usage, tail)
+        yield end_of(codec.head, codec.usage, call)
 
     async def _pump(self, arguments: dict[str, Any], inbox: Inbox) -> None:
         try:

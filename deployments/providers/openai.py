@@ -27,6 +27,8 @@ from deployments.providers.base import (
 from deployments.providers.sse import SseScan
 from deployments.wire import dump
 
+MAX_ANSWER = 64 * 1024 * 1024  # bytes; what is longer is no chat completion
+
 
 class OpenAIProvider:
     def __init__(self, *, api_key: str, base_url: str | None = None, connect: float = 3.0, connections: int = 1024):
@@ -45,7 +47,7 @@ class OpenAIProvider:
     async def complete(self, call: Call) -> Completed:
         try:
             async with self._chat.create(**_arguments(call, stream=False)) as response:
-                data = await response.read()
+                data = await _whole(response)
         except Exception as error:
             raise classified(error) from error
         answer = _answer_of(data)
@@ -54,7 +56,7 @@ class OpenAIProvider:
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
-        finished, done = 0, False
+        finished, done, choices = 0, False, call.body.get("n") or 1
         try:
             async with self._chat.create(**_arguments(call, stream=True)) as response:
                 source = response.iter_bytes()
@@ -65,8 +67,9 @@ class OpenAIProvider:
                     if batch.malformed:
                         raise failed("malformed", "a frame of the stream is not JSON")
                     finished += batch.finished
-                    if batch.frames:
-                        yield Frames(batch.frames, content=batch.content or batch.finished > 0)
+                    end = End(scan.usage) if finished >= choices else None
+                    if batch.frames or end:
+                        yield Frames(batch.frames, content=batch.content or batch.finished > 0, end=end)
                     if batch.done:
                         done = True
                         await _drain(source)
@@ -74,12 +77,22 @@ class OpenAIProvider:
         except Exception as error:
             raise classified(error) from error
         # Without `[DONE]` every choice must have come to its own end.
-        if finished < (1 if done else call.body.get("n") or 1):
+        if finished < (1 if done else choices):
             raise failed("broken", "the stream ended without a finish reason")
         yield End(scan.usage)
 
     async def close(self) -> None:
         await self._client.close()
+
+
+async def _whole(response: Any) -> bytes:
+    parts, size = [], 0
+    async for part in response.iter_bytes():
+        size += len(part)
+        if size > MAX_ANSWER:
+            raise failed("malformed", f"the answer is larger than {MAX_ANSWER} bytes", status=200)
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def _drain(source: AsyncIterator[bytes]) -> None:

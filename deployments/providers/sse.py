@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+MAX_EVENT = 64 * 1024 * 1024  # bytes; a longer one is no frame of an answer
+
 _CONTENT = re.compile(rb'"(?:content|reasoning_content|reasoning|refusal)"\s*:\s*"(?!")|"tool_calls"\s*:\s*\[\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(?!")')
 _ERROR = re.compile(
@@ -36,23 +38,28 @@ class SseScan:
     """Feed it the body as it comes; it keeps what is not yet a whole event."""
 
     def __init__(self, name: str, *, keep_usage: bool):
-        self._rest = b""
+        self._rest = bytearray()
+        self._half = False  # was the last byte a CR, maybe half of a CRLF?
         self._name = b'"model":' + json.dumps(name).encode()
         self._model: bytes | None = None
         self._keep_usage = keep_usage
         self.usage: dict[str, Any] | None = None
 
     def feed(self, data: bytes) -> Batch:
-        data = self._rest + data
+        if self._half:
+            data, self._half = b"\r" + data, False
         if b"\r" in data:
-            # A lone CR at the end may be half of a CRLF: it waits with the rest.
-            data = data.replace(b"\r\n", b"\n")
-        cut = data.rfind(b"\n\n")
+            self._half = data.endswith(b"\r")
+            data = (data[:-1] if self._half else data).replace(b"\r\n", b"\n")
+        # Only what is new is searched: a frame of many megabytes comes in thousands of pieces.
+        known = len(self._rest)
+        self._rest += data
+        cut = self._rest.rfind(b"\n\n", max(0, known - 1))
         if cut < 0:
-            self._rest = data
-            return Batch()
-        self._rest = data[cut + 2 :]
-        return self._events(data[: cut + 2])
+            return Batch(malformed=len(self._rest) > MAX_EVENT)
+        events = bytes(self._rest[: cut + 2])
+        del self._rest[: cut + 2]
+        return self._events(events)
 
     def _events(self, events: bytes) -> Batch:
         done = _DONE.search(events)

@@ -50,8 +50,8 @@ class BedrockWire:
     def closing(self) -> int:
         return 2
 
-    def error(self, status: int, code: str | None) -> bytes:
-        return json.dumps({"message": f"upstream says {status}"}).encode()
+    def error(self, status: int, code: str | None, message: str) -> bytes:
+        return json.dumps({"message": message}).encode()
 
     def error_headers(self, status: int, code: str | None) -> dict[str, str]:
         known = {
@@ -65,5 +65,11 @@ class BedrockWire:
         }
         return {"x-amzn-errortype": code or known[status]}
 
-    def in_band_error(self) -> bytes:
-        return event("internalServerException", {"message": "the engine fell over"}, exception=True)
+    def in_band_error(self, code: str | None = None) -> bytes:
+        return event(code or "internalServerException", {"message": "the engine fell over"}, exception=True)
+
+    def malformed(self) -> bytes:
+        """A message whose checksum is wrong."""
+        message = bytearray(event("contentBlockDelta", {"delta": {"text": "x"}, "contentBlockIndex": 0}))
+        message[-5] ^= 1
+        return bytes(message)

@@ -24,16 +24,20 @@ class GeminiWire:
     def closing(self) -> int:
         return 1
 
-    def error(self, status: int, code: str | None) -> bytes:
+    def error(self, status: int, code: str | None, message: str) -> bytes:
         names = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
         names |= {429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE"}
         details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": code}] if code else []
-        error = {"code": status, "message": f"upstream says {status}", "status": names[status], "details": details}
+        error = {"code": status, "message": message, "status": names[status], "details": details}
         return json.dumps({"error": error}).encode()
 
-    def in_band_error(self) -> bytes:
-        error = {"code": 500, "message": "the engine fell over", "status": "INTERNAL"}
+    def in_band_error(self, code: str | None = None) -> bytes:
+        status = {"RESOURCE_EXHAUSTED": 429, "UNAVAILABLE": 503, "INVALID_ARGUMENT": 400}.get(code or "", 500)
+        error = {"code": status, "message": "the engine fell over", "status": code or "INTERNAL"}
         return b"data: " + json.dumps({"error": error}).encode() + b"\r\n\r\n"
+
+    def malformed(self) -> bytes:
+        return b'data: {"candidates": [{"cont\r\n\r\n'
 
     def _response(self, text: str, finish: str | None) -> dict[str, Any]:
         candidate: dict[str, Any] = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}

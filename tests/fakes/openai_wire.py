@@ -38,12 +38,16 @@ class OpenAIWire:
     def closing(self) -> int:
         return 3
 
-    def error(self, status: int, code: str | None) -> bytes:
-        error = {"message": f"upstream says {status}", "type": "upstream_error", "param": None, "code": code}
+    def error(self, status: int, code: str | None, message: str) -> bytes:
+        error = {"message": message, "type": "upstream_error", "param": None, "code": code}
         return json.dumps({"error": error}).encode()
 
-    def in_band_error(self) -> bytes:
-        return b'data: {"error": {"message": "the engine fell over", "type": "server_error", "code": null}}\n\n'
+    def in_band_error(self, code: str | None = None) -> bytes:
+        error = {"message": "the engine fell over", "type": "server_error", "code": code}
+        return b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+
+    def malformed(self) -> bytes:
+        return b'data: {"id": "chatcmpl-upstream", "choices": [{"ind\n\n'
 
     def _frame(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         data = {

@@ -7,8 +7,10 @@ says what its bytes look like; a `Behaviour` says what becomes of them.
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,18 +31,23 @@ class Vendor(Protocol):
         """How many of the last frames end the stream."""
         ...
 
-    def error(self, status: int, code: str | None) -> bytes: ...
+    def error(self, status: int, code: str | None, message: str) -> bytes: ...
 
-    def in_band_error(self) -> bytes: ...
+    def in_band_error(self, code: str | None = None) -> bytes: ...
+
+    def malformed(self) -> bytes:
+        """A frame that is none."""
+        ...
 
 
 @dataclass(frozen=True)
 class Behaviour:
     """What becomes of a request. `after`: how many frames go out before it happens (streams)."""
 
-    kind: str = "answer"  # answer | status | hang | reset | cut | stall | no_end | in_band | raw
+    kind: str = "answer"  # answer | status | hang | reset | cut | stall | no_end | in_band | malformed | raw
     status: int = 200
     code: str | None = None
+    message: str | None = None  # of an error
     headers: Mapping[str, str] = field(default_factory=dict)
     after: int = 0
     raw: bytes = b""
@@ -64,13 +71,24 @@ class Received:
     headers: dict[str, str]
     body: dict[str, Any]
     gone: threading.Event = field(default_factory=threading.Event)  # the client closed the connection
+    gone_at: float = 0.0  # on time.monotonic
     finished: threading.Event = field(default_factory=threading.Event)  # we said all there was to say
+
+    def leave(self) -> None:
+        self.gone_at = time.monotonic()
+        self.gone.set()
 
 
 class FakeServer:
     """`behave` is read at each request; `script` is used up before it."""
 
-    def __init__(self, vendor: Vendor, words: Sequence[str] = ("Paris", " is", " the", " capital", ".")):
+    def __init__(
+        self,
+        vendor: Vendor,
+        words: Sequence[str] = ("Paris", " is", " the", " capital", "."),
+        tls: ssl.SSLContext | None = None,
+    ):
+        self._tls = tls
         self.vendor = vendor
         self.words = list(words)
         self.behave = ANSWER
@@ -88,7 +106,7 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def reset(self) -> None:
         """Back to answering, with nothing remembered."""
@@ -114,7 +132,7 @@ class FakeServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**24)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**24, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _refuse(self) -> None:
@@ -140,7 +158,7 @@ class FakeServer:
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
             if self.received:
-                self.received[-1].gone.set()
+                self.received[-1].leave()
         except asyncio.CancelledError:
             return
         finally:
@@ -166,9 +184,11 @@ class FakeServer:
     ) -> bool:
         match b.kind:
             case "hang" | "stall":
+                if b.kind == "stall":
+                    writer.write(_head(200, {"content-type": "application/json", "content-length": "999"}))
                 assert watch is not None
                 await watch
-                request.gone.set()
+                request.leave()
                 return False
             case "reset":
                 return _reset(writer)
@@ -179,7 +199,7 @@ class FakeServer:
                 await writer.drain()
                 return _reset(writer)
             case "status":
-                body, code = self.vendor.error(b.status, b.code), b.status
+                body, code = self.vendor.error(b.status, b.code, b.message or f"upstream says {b.status}"), b.status
             case "raw":
                 body, code = b.raw, b.status
             case _:
@@ -202,20 +222,22 @@ class FakeServer:
         if b.kind == "no_end":
             frames = self.vendor.frames(self.words)[: -self.vendor.closing()]
         if b.kind == "in_band":
-            frames.append(self.vendor.in_band_error())
+            frames.append(self.vendor.in_band_error(b.code))
+        if b.kind == "malformed":
+            frames += [self.vendor.malformed(), *self.vendor.frames(self.words)[b.after :]]
         writer.write(_head(200, {"content-type": self.vendor.stream_type, "transfer-encoding": "chunked", **b.headers}))
         for frame in frames:
             writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
             await writer.drain()
             if await _left(watch, b.pace):
-                request.gone.set()
+                request.leave()
                 return False
         if b.kind == "cut":
             return _reset(writer)
         if b.kind == "stall":
             assert watch is not None
             await watch
-            request.gone.set()
+            request.leave()
             return False
         writer.write(b"0\r\n\r\n")
         await writer.drain()

@@ -14,7 +14,7 @@ from deployments.providers.base import Call, Completed, End, Frames, Limits, Pro
 from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, Vendor
 
 LIMITS = Limits(connect=1.0, first_token=5.0, idle=5.0, total=10.0)
 QUICK = Limits(connect=0.3, first_token=0.3, idle=0.3, total=0.3)
@@ -83,24 +83,27 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
 
 
-def cloud(kind: str, limits: Limits = LIMITS) -> Bench:
+WIRES: dict[str, Callable[[], Vendor]] = {"openai": OpenAIWire, "bedrock": BedrockWire, "google": GeminiWire}
+
+
+def provider_at(kind: str, url: str, connect: float) -> Provider:
+    """The real adapter with its real SDK, pointed at a URL."""
     if kind == "openai":
         from deployments.providers.openai import OpenAIProvider
 
-        fake = FakeServer(OpenAIWire())
-        url = f"{fake.url}/v1"
-        return Bench(kind, lambda: OpenAIProvider(api_key="sk-fake", base_url=url, connect=limits.connect), fake)
+        return OpenAIProvider(api_key="sk-fake", base_url=f"{url}/v1", connect=connect)
     if kind == "bedrock":
         from deployments.providers.bedrock import BedrockProvider
 
-        fake = FakeServer(BedrockWire())
-        url = fake.url
-        return Bench(kind, lambda: BedrockProvider(region="us-east-1", endpoint_url=url, connect=limits.connect), fake)
+        return BedrockProvider(region="us-east-1", endpoint_url=url, connect=connect)
     from deployments.providers.google import GoogleProvider
 
-    fake = FakeServer(GeminiWire())
-    url = fake.url
-    return Bench(kind, lambda: GoogleProvider(api_key="fake", base_url=url, connect=limits.connect), fake)
+    return GoogleProvider(api_key="fake", base_url=url, connect=connect)
+
+
+def cloud(kind: str, limits: Limits = LIMITS) -> Bench:
+    fake = FakeServer(WIRES[kind]())
+    return Bench(kind, lambda: provider_at(kind, fake.url, limits.connect), fake)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import pytest
 
 from deployments.providers.base import Frames, Provider, complete_within, stream_within
 from tests.fakes.openai_wire import OpenAIWire
-from tests.fakes.server import Behaviour, status
-from tests.providers.conftest import LIMITS, QUICK, Bench, cloud
+from tests.fakes.server import Behaviour, FakeServer, status
+from tests.fakes.tls import self_signed
+from tests.providers.conftest import CLOUDS, LIMITS, QUICK, WIRES, Bench, cloud, provider_at
 
 STATUSES = {
     400: "bad_request",
@@ -65,6 +66,24 @@ def test_a_refused_connection_is_a_connect_failure(cloud_bench: Bench, stream: b
     assert cloud_bench.fake is not None
     cloud_bench.fake.refuse()
     assert cloud_bench.failure(stream=stream).kind == "connect"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_host_without_an_address_is_a_connect_failure(cloud_bench: Bench, stream: bool) -> None:
+    cloud_bench.build = lambda: provider_at(cloud_bench.kind, "http://nowhere.invalid", 5.0)
+    assert cloud_bench.failure(stream=stream).kind == "connect"
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_certificate_that_nobody_vouches_for_is_a_connect_failure(kind: str, stream: bool) -> None:
+    fake = FakeServer(WIRES[kind](), tls=self_signed())
+    bench = Bench(kind, lambda: provider_at(kind, fake.url, 5.0), fake)
+    try:
+        assert bench.failure(stream=stream).kind == "connect"
+    finally:
+        fake.stop()
+    assert fake.received == []
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -239,5 +258,47 @@ def test_a_bedrock_call_whose_connection_is_to_be_closed_is_freed_too() -> None:
         while threading.active_count() > before:
             assert time.monotonic() < deadline, "a thread was left behind"
             time.sleep(0.01)
+    finally:
+        bench.fake.stop()
+
+
+@pytest.mark.parametrize("then", ["stall", "cut"])
+def test_an_answer_with_its_finish_reason_is_whole_even_if_its_stream_never_says_so(
+    cloud_bench: Bench, then: str
+) -> None:
+    fake = cloud_bench.fake
+    assert fake is not None
+    # At a pace, because a reset takes with it what the client has not read yet.
+    fake.behave = Behaviour(then, after=len(fake.vendor.frames(fake.words)) - fake.vendor.closing() + 1, pace=0.05)
+    cloud_bench.limits = replace(LIMITS, idle=0.5)
+    cloud_bench.stream()
+    assert b'"finish_reason":"stop"' in b"".join(cloud_bench.frames).replace(b": ", b":")
+    assert then == "cut" or fake.received[0].gone.wait(2), "the silent connection was kept"
+
+
+def test_a_frame_of_many_megabytes_is_read_in_linear_time() -> None:
+    bench = cloud("openai")
+    assert bench.fake is not None
+    bench.fake.words = ["x" * (50 * 1024 * 1024)]
+    try:
+        bench.stream()
+    finally:
+        bench.fake.stop()
+    assert sum(map(len, bench.frames)) > 50 * 1024 * 1024
+
+
+def test_an_answer_of_fifty_megabytes_is_an_answer(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.words = ["x" * (50 * 1024 * 1024)]
+    assert len(cloud_bench.complete().body) > 50 * 1024 * 1024
+
+
+def test_an_answer_without_end_is_none() -> None:
+    bench = cloud("openai")
+    assert bench.fake is not None
+    bench.fake.words = ["x" * (65 * 1024 * 1024)]
+    try:
+        assert bench.failure().kind == "malformed"
+        assert bench.failure(stream=True).kind == "malformed"
     finally:
         bench.fake.stop()

@@ -124,6 +124,8 @@ def test_a_server_that_is_named_by_its_url_needs_no_key() -> None:
         ("timeouts/idle", -1, "timeouts.idle: input should be greater than 0"),
         ("modes", {"hybrid": ["nobody"]}, "modes.hybrid: no such provider: nobody"),
         ("auth/api_key", "k", "auth.api_key: unknown key"),
+        ("providers/openai/context_windows", {"gpt-4.2": 9}, "providers.openai.context_windows.gpt-4.2: no row has"),
+        ("providers/local/context_windows", {"x": 9}, "providers.local.context_windows: unknown key"),
     ],
 )
 def test_a_wrong_key_is_one_sentence_that_names_it(path: str, value: Any, sentence: str) -> None:

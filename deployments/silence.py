@@ -1,0 +1,46 @@
+"""Streams that have fallen silent together: the first sign of a target whose streams stall. Pure.
+
+One stream may pause for as long as its idle limit allows. But when several of a target's streams have
+each been silent for far longer than its streams ever are, the next would fall silent too, and what
+has begun can't be moved. So a target is *quiet* while most of its running streams are: new requests
+ask the others first. It is neither failed nor left out, and is itself again once they speak.
+"""
+
+from collections.abc import Hashable
+from itertools import islice
+
+FACTOR = 5.0  # times the longest usual pause
+LEAST, UNKNOWN = 0.15, 1.0  # seconds: the shortest silence that says something; before any pause was seen
+FADING = 0.98  # a long pause is forgotten within a few hundred frames
+TOGETHER = 2  # one silent stream is its own affair
+
+
+class Silence:
+    """What one ingress replica hears of the streams that it carries. All times on one clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, dict[Hashable, float]] = {}  # target: stream: since when, the longest first
+        self._usual: dict[str, float] = {}
+
+    def wait(self, target: str, stream: Hashable, now: float) -> None:
+        """The stream now waits for its provider (and not for its own reader)."""
+        self._waiting.setdefault(target, {})[stream] = now
+
+    def heard(self, target: str, stream: Hashable, now: float) -> None:
+        """Frames came: the pause was one that its streams make."""
+        since = self._waiting[target].pop(stream)
+        self._usual[target] = max(now - since, FADING * self._usual.get(target, 0.0))
+
+    def gone(self, target: str, stream: Hashable) -> None:
+        """It waits no longer. A pause that ended in nothing is no measure of the usual ones."""
+        self._waiting[target].pop(stream, None)
+
+    def quiet(self, target: str, now: float) -> bool:
+        """Have most of the target's streams, two at least, been silent for far too long?"""
+        waiting = self._waiting.get(target)
+        if not waiting or len(waiting) < TOGETHER:
+            return False
+        usual = self._usual.get(target)
+        since = now - (UNKNOWN if usual is None else max(LEAST, FACTOR * usual))
+        needed = max(TOGETHER, (len(waiting) + 1) // 2)
+        return all(began <= since for began in islice(waiting.values(), needed))

@@ -1,0 +1,76 @@
+"""When do a target's streams count as fallen silent together?"""
+
+from deployments.silence import Silence
+
+
+def listening(*pauses: float) -> Silence:
+    """A silence that has heard streams make these pauses, and then frames every hundredth of a second."""
+    silence = Silence()
+    for pause in (*pauses, *[0.01] * 500):
+        silence.wait("t", "past", 0.0)
+        silence.heard("t", "past", pause)
+    return silence
+
+
+def test_a_target_that_nobody_listens_to_is_not_quiet() -> None:
+    assert not Silence().quiet("t", 100.0)
+
+
+def test_one_silent_stream_is_its_own_affair() -> None:
+    silence = listening()
+    silence.wait("t", 1, 0.0)
+    assert not silence.quiet("t", 100.0)
+
+
+def test_two_streams_that_are_silent_for_far_longer_than_usual_make_a_target_quiet() -> None:
+    silence = listening()
+    silence.wait("t", 1, 0.0)
+    silence.wait("t", 2, 0.1)
+    assert not silence.quiet("t", 0.2)
+    assert silence.quiet("t", 0.3)
+
+
+def test_it_is_itself_again_once_they_speak() -> None:
+    silence = listening()
+    silence.wait("t", 1, 0.0)
+    silence.wait("t", 2, 0.0)
+    silence.heard("t", 1, 1.0)
+    silence.wait("t", 1, 1.0)
+    assert not silence.quiet("t", 1.05)
+
+
+def test_a_few_silent_ones_among_many_that_flow_say_nothing() -> None:
+    silence = listening()
+    for stream in (1, 2, 3):
+        silence.wait("t", stream, 0.0)
+    for stream in range(4, 10):
+        silence.wait("t", stream, 9.9)
+    assert not silence.quiet("t", 10.0)
+
+
+def test_streams_that_pause_by_habit_are_given_the_time() -> None:
+    silence = Silence()
+    silence.wait("t", 0, 0.0)
+    silence.heard("t", 0, 2.0)
+    silence.wait("t", 1, 10.0)
+    silence.wait("t", 2, 10.0)
+    assert not silence.quiet("t", 19.9)
+    assert silence.quiet("t", 20.1)
+
+
+def test_before_any_pause_was_seen_a_second_is_given() -> None:
+    silence = Silence()
+    silence.wait("t", 1, 0.0)
+    silence.wait("t", 2, 0.0)
+    assert not silence.quiet("t", 0.9)
+    assert silence.quiet("t", 1.1)
+
+
+def test_a_stream_that_was_given_up_is_no_measure_of_the_usual_pause() -> None:
+    silence = listening()
+    silence.wait("t", 1, 0.0)
+    silence.gone("t", 1)
+    silence.gone("t", 1)
+    silence.wait("t", 2, 20.0)
+    silence.wait("t", 3, 20.0)
+    assert silence.quiet("t", 20.2)
