@@ -120,7 +120,9 @@ class NoAnswer(BreakwaterError):
         if last is not None and last.ending.guilt is Guilt.CALLER:
             self.status = last.status if last.status and 400 <= last.status < 500 else 400
             self.type = "invalid_request_error"
-            self.code = last.code or _CALLER_CODES.get(last.kind)
+            # Each vendor has a code of its own for a prompt that is too long, or none; clients look for OpenAI's.
+            code = None if last.kind == "too_long" else last.code
+            self.code = code or _CALLER_CODES.get(last.kind)
             self.param = last.param
         elif attempts and all(a["outcome"] == "throttled" for a in attempts):
             self.status, self.type, self.code = 429, "rate_limit_error", "rate_limit_exceeded"

@@ -30,6 +30,11 @@ from tests.fakes.server import FakeServer
 ROOT = pathlib.Path(__file__).parents[2]
 CLOUDS = ("aws_bedrock", "openai", "google_genai")
 APP = "llm"
+pytest.register_assert_rewrite("tests.cluster.faults", "tests.cluster.doors")
+# For each provider a row of two that begins with it, so that each can be the first and the one that breaks.
+NEXT = {"aws_bedrock": "openai", "openai": "google_genai", "google_genai": "aws_bedrock", "local": "openai"}
+WINDOWS = {"aws_bedrock": 200_000, "openai": 400_000, "google_genai": 1_000_000}
+LIMITS = {"timeout_seconds": 3, "connect": 1, "first_token": 2, "idle": 2}  # of the clouds
 
 
 def free_port() -> int:
@@ -102,6 +107,13 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     args["providers"]["aws_bedrock"] |= {"endpoint_url": fakes["aws_bedrock"].url}
     args["providers"]["openai"] |= {"base_url": f"{fakes['openai'].url}/v1"}
     args["providers"]["google_genai"] |= {"base_url": fakes["google_genai"].url}
+    for provider, after in NEXT.items():
+        row = args["models"]["default"]
+        args["models"][f"first-{provider}"] = {name: row[name] for name in (provider, after)}
+    for provider, window in WINDOWS.items():
+        args["providers"][provider] |= {"context_windows": {args["models"]["default"][provider]: window}}
+    for provider in CLOUDS:
+        args["providers"][provider] |= {"timeouts": LIMITS}
     args["breaker"] = {"failure_threshold": 3, "recovery_timeout": 2}
     args["timeouts"] = {"timeout_seconds": 20, "connect": 1, "first_token": 4, "idle": 15, "deadline": 30}
     args["auth"] = {"admin_key_env": "BREAKWATER_ADMIN_KEY"}
@@ -193,3 +205,29 @@ def llm(cluster: Cluster) -> Cluster:
     states = {name: "closed" for name in (*CLOUDS, "local")}
     eventually(lambda: cluster.get("/v1/providers")["provider_states"] == states)
     return cluster
+
+
+MATRIX: list[tuple[str, str, bool, str, bool, float | None]] = []  # what, wire, stream, door, passed, seconds
+
+
+@pytest.fixture(scope="session")
+def matrix() -> list[tuple[str, str, bool, str, bool, float | None]]:
+    return MATRIX
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of `-m matrix`: seconds to the end of the client's answer, or to the upstream's close."""
+    columns = [(stream, door) for stream in (False, True) for door in ("http", "handle")]
+    rows: dict[tuple[str, str], dict[tuple[bool, str], str]] = {}
+    for what, wire, stream, door, passed, seconds in MATRIX:
+        cell = f"{'pass' if passed else 'FAIL'} {'' if seconds is None else f'{seconds:.2f}'}"
+        rows.setdefault((what, wire), {})[(stream, door)] = cell.strip()
+    if not rows:
+        return
+    terminalreporter.write_line("\n| fault | wire | whole, http | whole, handle | stream, http | stream, handle |")
+    terminalreporter.write_line("|---|---|---|---|---|---|")
+    for (what, wire), cells in rows.items():
+        line = " | ".join(cells.get(column, "-") for column in columns)
+        terminalreporter.write_line(f"| {what} | {wire} | {line} |")
+    failed = sum(not entry[4] for entry in MATRIX)
+    terminalreporter.write_line(f"\n{len(MATRIX)} cells, {failed} failed")

@@ -149,6 +149,7 @@ class FakeServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._open.add(writer)
+        request = None
         try:
             while (request := await _read(reader)) is not None:
                 self.received.append(request)
@@ -157,8 +158,8 @@ class FakeServer:
                 if not await self._answer(request, behaviour, reader, writer):
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
-            if self.received:
-                self.received[-1].leave()
+            if request is not None:
+                request.leave()
         except asyncio.CancelledError:
             return
         finally:
