@@ -52,6 +52,8 @@ def _lost(error: Exception) -> AttemptFailed:
             return failed("busy", "the queue of this provider's deployment is full")
         case DeploymentUnavailableError():
             return failed("unreachable", "this provider's deployment is unavailable")
+        case grpc.RpcError() if getattr(error, "code", lambda: None)() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return failed("lost", "too large for one message between our replicas (see serve.env)")
         case RayError() | RayServeException() | grpc.RpcError():
             return failed("lost", f"the provider's replica went away: {type(error).__name__}")
         case _:

@@ -184,7 +184,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             yield made
         finally:
             run.send_signal(signal.SIGINT)
-            run.wait(60)
+            try:
+                run.wait(60)
+            except subprocess.TimeoutExpired:
+                run.kill()  # started in the background of a shell it can't be interrupted
+                run.wait(10)
             ray.shutdown()
             for fake in fakes.values():
                 fake.stop()
@@ -208,6 +212,7 @@ def llm(cluster: Cluster) -> Cluster:
 
 
 MATRIX: list[tuple[str, str, bool, str, bool, float | None]] = []  # what, wire, stream, door, passed, seconds
+OUTAGES: list[tuple[str, str, str, int, int, int, float, float]] = []  # ... lost, calls, requests, ms late p50, p95
 
 
 @pytest.fixture(scope="session")
@@ -215,19 +220,36 @@ def matrix() -> list[tuple[str, str, bool, str, bool, float | None]]:
     return MATRIX
 
 
+@pytest.fixture(scope="session")
+def outages() -> list[tuple[str, str, str, int, int, int, float, float]]:
+    return OUTAGES
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The table of `-m matrix`: seconds to the end of the client's answer, or to the upstream's close."""
+    """The tables of `-m matrix`."""
+    for line in [*matrix_table(), *outage_table()]:
+        terminalreporter.write_line(line)
+
+
+def matrix_table() -> Iterator[str]:
+    """Seconds to the end of the client's answer, or to the upstream's close when it was the client who left."""
     columns = [(stream, door) for stream in (False, True) for door in ("http", "handle")]
     rows: dict[tuple[str, str], dict[tuple[bool, str], str]] = {}
     for what, wire, stream, door, passed, seconds in MATRIX:
         cell = f"{'pass' if passed else 'FAIL'} {'' if seconds is None else f'{seconds:.2f}'}"
         rows.setdefault((what, wire), {})[(stream, door)] = cell.strip()
-    if not rows:
-        return
-    terminalreporter.write_line("\n| fault | wire | whole, http | whole, handle | stream, http | stream, handle |")
-    terminalreporter.write_line("|---|---|---|---|---|---|")
+    if rows:
+        yield "\n| fault | wire | whole, http | whole, handle | stream, http | stream, handle |"
+        yield "|---|---|---|---|---|---|"
     for (what, wire), cells in rows.items():
-        line = " | ".join(cells.get(column, "-") for column in columns)
-        terminalreporter.write_line(f"| {what} | {wire} | {line} |")
-    failed = sum(not entry[4] for entry in MATRIX)
-    terminalreporter.write_line(f"\n{len(MATRIX)} cells, {failed} failed")
+        yield f"| {what} | {wire} | " + " | ".join(cells.get(column, "-") for column in columns) + " |"
+    if rows:
+        yield f"\n{len(MATRIX)} cells, {sum(not entry[4] for entry in MATRIX)} failed"
+
+
+def outage_table() -> Iterator[str]:
+    if OUTAGES:
+        yield "\n| outage | wire | form | answers lost | calls into the dead | requests | late p50 ms | late p95 ms |"
+        yield "|---|---|---|--:|--:|--:|--:|--:|"
+    for what, wire, form, lost, calls, requests, p50, p95 in OUTAGES:
+        yield f"| {what} | {wire} | {form} | {lost} | {calls} | {requests} | {p50:+.0f} | {p95:+.0f} |"

@@ -53,6 +53,24 @@ class Reply:
             self.text += said.get("content") or ""
             self.finish = choice.get("finish_reason") or self.finish
 
+    def read(self, response: httpx2.Response) -> None:
+        """A whole HTTP response."""
+        self.status, self.raw = response.status_code, response.text
+        self.provider = response.headers.get("x-breakwater-provider")
+        self.attempts = int(response.headers.get("x-breakwater-attempts", "0"))
+        self.retry_after = response.headers.get("retry-after")
+        if response.headers["content-type"].startswith("application/json"):
+            self.take(response.json())
+            self.done = self.error is None
+            return
+        for event in response.text.split("\n\n"):
+            if event.startswith("data: {"):
+                self.take(json.loads(event[6:]))
+            elif event == "data: [DONE]":
+                self.done = True
+            else:
+                assert not event or event.startswith(":"), event
+
 
 class Doors:
     """Both doors of one application. The handle lives on a loop of its own, as a driver script's does."""
@@ -111,21 +129,7 @@ class Doors:
     def _ask_http(self, reply: Reply, body: dict[str, Any], timeout: float | None) -> None:
         headers = {} if timeout is None else {"x-request-timeout-seconds": str(timeout)}
         response = self._http.post(f"{self._cluster.url}/v1/chat/completions", json=body, headers=headers)
-        reply.status, reply.raw = response.status_code, response.text
-        reply.provider = response.headers.get("x-breakwater-provider")
-        reply.attempts = int(response.headers.get("x-breakwater-attempts", "0"))
-        reply.retry_after = response.headers.get("retry-after")
-        if response.headers["content-type"].startswith("application/json"):
-            reply.take(response.json())
-            reply.done = reply.error is None
-            return
-        for event in response.text.split("\n\n"):
-            if event.startswith("data: {"):
-                reply.take(json.loads(event[6:]))
-            elif event == "data: [DONE]":
-                reply.done = True
-            else:
-                assert not event or event.startswith(":"), event
+        reply.read(response)
 
     async def _ask_handle(self, reply: Reply, body: dict[str, Any], timeout: float | None) -> None:
         from ray import serve

@@ -7,7 +7,9 @@ has a typed error (`Case.ask` sees to that). The local model has no wire to brea
 
 import contextlib
 import os
+import secrets
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -112,6 +114,14 @@ class Fault:
 
 
 FAULTS: list[Fault] = []
+LONG_STORY = [{"role": "user", "content": "Tell me a very long story."}]  # the local model's fills 900 tokens
+
+
+def unread(word: str) -> dict[str, Any]:
+    """A prompt that takes the local model a second or more: no part of it is in its cache."""
+    return {"messages": [{"role": "user", "content": f"{secrets.token_hex(4)} {word} " * 150}], "max_tokens": 100}
+
+
 BOTH, PLAIN, STREAMED = (False, True), (False,), (True,)
 
 
@@ -368,14 +378,17 @@ def half(c: Case) -> None:
 
 @fault("200", "50 MB under status 200", slow=True)
 def large(c: Case) -> None:
-    c.fake.words = ["x" * (50 * 1024 * 1024)]
-    c.llm.command("isolate", c.next)
-    try:
-        assert c.ask().provider == c.wire
-    finally:
-        c.fake.words = ["Paris", " is", " the", " capital", "."]
-        c.llm.command("restore", c.next)
+    c.fake.words = ["x" * (1024 * 1024)] * 50
+    assert c.ask().provider == c.wire
+    c.fake.words = ["Paris"]
     c.healthy_again()
+
+
+@fault("large", "a request of 20 MB")
+def large_request(c: Case) -> None:
+    reply = c.ask(messages=[{"role": "user", "content": "x" * (20 * 1024 * 1024)}])
+    assert (reply.provider, reply.attempts) == (c.wire, 1)
+    c.unmoved()
 
 
 IN_BAND = {
@@ -473,7 +486,7 @@ def leaves(c: Case, *, after_content: bool) -> None:
 
 def leaves_local(c: Case, *, after_content: bool) -> None:
     """The engine has two slots: were one kept, ten who leave would fill them."""
-    body = c.request(messages=[{"role": "user", "content": "Tell me a very long story. " * 40}], max_tokens=900)
+    body = c.request(**({"messages": LONG_STORY, "max_tokens": 900} if after_content else unread("two")))
     for _ in range(10):
         with c.doors.left_alone(c.door, body, after_content=after_content):
             time.sleep(0.05)
@@ -485,15 +498,9 @@ def leaves_local(c: Case, *, after_content: bool) -> None:
 
 @fault("caller", "a deadline of 50 ms", wires=(*CLOUDS, "local"))
 def short_deadline(c: Case) -> None:
-    body: dict[str, Any] = {}
-    if c.wire == "local":
-        body = {"messages": [{"role": "user", "content": "word " * 1500}], "max_tokens": 500}
-    else:
-        for name in CLOUDS:
-            c.llm.fakes[name].behave = Behaviour("hang")
-    c.ask(timeout=0.3, **body)  # the door's own first call is no part of it
-    c.seconds = None
-    reply = c.ask(timeout=0.05, **body)
+    for name in CLOUDS:
+        c.llm.fakes[name].behave = Behaviour("hang")
+    reply = c.ask(timeout=0.05, **(unread("three") if c.wire == "local" else {}))
     assert reply.error is not None
     assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
     assert reply.seconds < 0.1
@@ -538,22 +545,15 @@ def replaced_afterwards(c: Case) -> Iterator[list[int]]:
     eventually(lambda: c.ask(max_tokens=2).provider == c.wire, 20)
 
 
-LONG_STORY: dict[str, Any] = {
-    "messages": [{"role": "user", "content": "Tell me a very long story. " * 100}],
-    "max_tokens": 900,
-}
-
-
 def killed_in_mid_call(c: Case, sign: signal.Signals, pids: list[int], body: dict[str, Any]) -> Reply:
     """A request whose provider's replica gets a signal once the call has reached it."""
-    import threading
 
     def end() -> None:
         if c.wire in CLOUDS:
             c.fake.arrived.wait(5)
             time.sleep(0.2)
         else:
-            time.sleep(0.5)
+            time.sleep(0.8)
         for pid in pids:
             os.kill(pid, sign)
 
@@ -567,11 +567,11 @@ def killed_in_mid_call(c: Case, sign: signal.Signals, pids: list[int], body: dic
 
 @fault("replica", "the replica is killed before content", wires=(*CLOUDS, "local"), slow=True)
 def killed_before(c: Case) -> None:
-    body = LONG_STORY if c.wire == "local" else {}
+    body: dict[str, Any] = {}
     if c.wire in CLOUDS:
         c.fake.behave = Behaviour("hang")
-    elif c.stream:
-        body = {"messages": [{"role": "user", "content": "word " * 1900}]}
+    else:
+        body = unread("one") if c.stream else {"messages": LONG_STORY, "max_tokens": 900}
     with replaced_afterwards(c) as pids:
         reply = killed_in_mid_call(c, signal.SIGKILL, pids, body)
         assert (reply.whole, reply.provider) == (True, c.next), reply
@@ -582,7 +582,7 @@ def killed_before(c: Case) -> None:
 def killed_after(c: Case) -> None:
     if c.wire in CLOUDS:
         c.fake.behave = Behaviour("stall", after=OPENING[c.wire] + 3)
-    body = {"messages": QUESTION_OF_LOCAL, "max_tokens": 900} if c.wire == "local" else {}
+    body = {"messages": LONG_STORY, "max_tokens": 900} if c.wire == "local" else {}
     with replaced_afterwards(c) as pids:
         reply = killed_in_mid_call(c, signal.SIGKILL, pids, body)
         assert reply.error is not None, reply
@@ -590,15 +590,11 @@ def killed_after(c: Case) -> None:
         assert reply.text
 
 
-QUESTION_OF_LOCAL = [{"role": "user", "content": "Count from one to five hundred."}]
-
-
 @fault("S09", "the replica freezes in mid-stream", wires=("local",), streams=STREAMED, slow=True)
 def frozen(c: Case) -> None:
     pids = eventually(lambda: replica_pids("local"))
     try:
-        body = {"messages": QUESTION_OF_LOCAL, "max_tokens": 900}
-        reply = killed_in_mid_call(c, signal.SIGSTOP, pids, body)
+        reply = killed_in_mid_call(c, signal.SIGSTOP, pids, {"messages": LONG_STORY, "max_tokens": 900})
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
