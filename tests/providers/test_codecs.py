@@ -22,7 +22,7 @@ from deployments.providers.bedrock_codec import finish_of as bedrock_finish
 from deployments.providers.bedrock_codec import from_converse, to_converse
 from deployments.providers.google_codec import finish_of as google_finish
 from deployments.providers.google_codec import from_generate, to_generate
-from deployments.providers.local import to_engine
+from deployments.providers.local_codec import to_engine
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 contents = texts | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": texts}), min_size=1, max_size=3)

@@ -116,8 +116,9 @@ def test_what_a_codec_cannot_carry_is_refused_by_name_and_never_sent(bench: Benc
         assert bench.fake.received[0].body["parameter_of_tomorrow"] == 1
         return
     for stream in (False, True):
-        outcome = bench.failure(stream=stream, tools=tools)
-        assert (outcome.kind, outcome.param) == ("unsupported", "tools")
+        if bench.kind != "local":
+            outcome = bench.failure(stream=stream, tools=tools)
+            assert (outcome.kind, outcome.param) == ("unsupported", "tools")
         outcome = bench.failure(stream=stream, messages=[{"role": "user", "content": [{"type": "image_url"}]}])
         assert (outcome.kind, outcome.param) == ("unsupported", "messages.0.content")
     if bench.fake is not None:

@@ -1,0 +1,279 @@
+"""The local model for real: tools, schemas, log probabilities, slots, embeddings."""
+
+import asyncio
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from deployments.errors import AttemptFailed
+from deployments.providers.base import Limits, Provider, complete_within, stream_within
+from deployments.providers.local import LocalProvider
+from tests.providers.conftest import Bench
+from tests.providers.test_contract import chunks, text
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+MAIL = {
+    "type": "object",
+    "properties": {"to": {"$ref": "#/$defs/address"}, "subject": {"type": "string", "maxLength": 40}},
+    "required": ["to", "subject"],
+    "$defs": {"address": {"type": "string", "pattern": "^[a-z]{1,12}@example\\.com$"}},
+}
+
+
+def tool(name: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+
+
+TOOLS = [
+    tool("get_weather", "Get the current weather in a city", CITY),
+    tool("send_email", "Send an email to a person", MAIL),
+]
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "city": {"enum": ["Rome", "Madrid"]}},
+    "required": ["name", "age", "city"],
+    "additionalProperties": False,
+}
+
+
+def dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def asked(question: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": question}]
+
+
+def whole(bench: Bench, **body: Any) -> ChatCompletion:
+    return ChatCompletion.model_validate_json(bench.complete(**body).body, strict=True)
+
+
+def streamed(bench: Bench, **body: Any) -> list[ChatCompletionChunk]:
+    bench.stream(**body)
+    return [ChatCompletionChunk.model_validate(chunk) for chunk in chunks(bench)]
+
+
+def schema(value: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": value}}
+
+
+def test_a_question_for_a_tool_is_answered_with_a_call_of_it(local_bench: Bench) -> None:
+    [choice] = whole(local_bench, messages=asked("What is the weather in Paris?"), tools=TOOLS).choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    [call] = choice.message.tool_calls or []
+    assert call.type == "function"
+    assert call.id.startswith("call_")
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments) == {"city": "Paris"}
+
+
+def test_a_question_for_no_tool_is_answered_in_text(local_bench: Bench) -> None:
+    [choice] = whole(local_bench, tools=TOOLS, tool_choice="auto").choices
+    assert choice.finish_reason == "stop"
+    assert "Paris" in (choice.message.content or "")
+    assert choice.message.tool_calls is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        ("required", "send_email"),
+        ({"type": "function", "function": {"name": "get_weather"}}, "get_weather"),
+    ],
+)
+def test_a_call_that_is_demanded_is_made_and_matches_the_tools_schema(
+    local_bench: Bench, choice: Any, name: str
+) -> None:
+    messages = asked("Send an email to anna@example.com: the report is ready.")
+    [made] = whole(local_bench, messages=messages, tools=TOOLS, tool_choice=choice).choices
+    [call] = made.message.tool_calls or []
+    assert call.type == "function"
+    assert (made.finish_reason, call.function.name) == ("tool_calls", name)
+    arguments = json.loads(call.function.arguments)
+    assert set(arguments) == ({"to", "subject"} if name == "send_email" else {"city"})
+    if name == "send_email":
+        assert arguments["to"].endswith("@example.com"), "a $ref and a pattern hold"
+
+
+def test_a_streamed_call_is_a_role_a_head_and_fragments_that_add_up(local_bench: Bench) -> None:
+    got = streamed(local_bench, messages=asked("What is the weather in Paris?"), tools=TOOLS)
+    deltas = [chunk.choices[0].delta for chunk in got]
+    assert deltas[0].role == "assistant"
+    assert (deltas[0].content, deltas[0].tool_calls) == (None, None)
+    calls = [delta.tool_calls[0] for delta in deltas if delta.tool_calls]
+    head = calls[0]
+    assert head.function is not None
+    assert (head.index, head.type, head.function.name, head.function.arguments) == (0, "function", "get_weather", "")
+    assert (head.id or "").startswith("call_")
+    fragments = [call.function.arguments or "" for call in calls[1:] if call.function]
+    assert all(call.id is None for call in calls[1:])
+    assert len(fragments) > 2
+    assert json.loads("".join(fragments)) == {"city": "Paris"}
+    assert [chunk.choices[0].finish_reason for chunk in got][-1] == "tool_calls"
+
+
+def test_half_of_the_arguments_never_ends_as_a_tool_call(local_bench: Bench) -> None:
+    body = {"messages": asked("What is the weather in Paris?"), "tools": TOOLS, "tool_choice": "required"}
+    [choice] = whole(local_bench, **body, max_tokens=4).choices
+    assert choice.finish_reason == "length"
+    got = streamed(local_bench, **body, max_tokens=4)
+    assert [chunk.choices[0].finish_reason for chunk in got][-1] == "length"
+
+
+def test_a_tools_result_is_answered_in_text_that_uses_it(local_bench: Bench) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+    messages = [
+        *asked("What is the weather in Paris?"),
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "22 degrees and sunny"},
+    ]
+    [choice] = whole(local_bench, messages=messages, tools=TOOLS).choices
+    assert choice.finish_reason == "stop"
+    assert "22" in (choice.message.content or "")
+
+
+def test_an_answer_matches_its_json_schema(local_bench: Bench) -> None:
+    messages = asked("Maria Lopez is 34 years old and lives in Madrid.")
+    [choice] = whole(local_bench, messages=messages, response_format=schema(PERSON)).choices
+    assert json.loads(choice.message.content or "") == {"name": "Maria Lopez", "age": 34, "city": "Madrid"}
+    assert choice.finish_reason == "stop"
+    streamed(local_bench, messages=messages, response_format=schema(PERSON))
+    assert json.loads(text(local_bench)) == {"name": "Maria Lopez", "age": 34, "city": "Madrid"}
+
+
+def test_a_json_object_is_one(local_bench: Bench) -> None:
+    messages = asked("Maria Lopez is 34 years old and lives in Madrid.")
+    [choice] = whole(local_bench, messages=messages, response_format={"type": "json_object"}, temperature=0.5).choices
+    if choice.finish_reason == "stop":
+        assert isinstance(json.loads(choice.message.content or ""), dict)
+    assert (choice.message.content or "").startswith("{")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"type": "foo"},
+        {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}},
+        {"$ref": "http://127.0.0.1:9/remote"},
+        {"type": "string", "pattern": "(?=x)"},
+        {"type": "integer", "minimum": 10, "maximum": 5},
+        {"not": {"type": "string"}},
+    ],
+    ids=str,
+)
+def test_a_schema_that_no_grammar_can_hold_is_refused_by_name(local_bench: Bench, broken: dict[str, Any]) -> None:
+    for _ in range(2):
+        outcome = local_bench.failure(response_format=schema(broken))
+        assert (outcome.kind, outcome.status, outcome.param) == ("bad_request", 400, "response_format")
+    held = {"type": "object", "properties": {"a": broken}, "required": ["a"]}
+    if "$ref" not in json.dumps(broken):
+        outcome = local_bench.failure(stream=True, tools=[tool("f", "f", held)], tool_choice="required")
+        assert (outcome.kind, outcome.param) == ("bad_request", "tools.0.function.parameters")
+
+
+def test_logprobs_come_whole_and_streamed_in_openais_shape(local_bench: Bench) -> None:
+    [choice] = whole(local_bench, logprobs=True, top_logprobs=2, max_tokens=6).choices
+    assert choice.logprobs is not None
+    tokens = choice.logprobs.content or []
+    assert "".join(token.token for token in tokens) == choice.message.content
+    for token in tokens:
+        assert token.logprob <= 0
+        assert bytes(token.bytes or []).decode() == token.token
+        assert len(token.top_logprobs) == 2
+        assert set(token.model_dump()) == {"token", "logprob", "bytes", "top_logprobs"}
+
+    got = streamed(local_bench, logprobs=True, max_tokens=6)
+    pieces = [p for c in got if c.choices[0].logprobs for p in c.choices[0].logprobs.content or []]
+    assert [p.token for p in pieces] == [t.token for t in tokens]
+    assert all(piece.top_logprobs == [] for piece in pieces)
+
+
+def test_one_seed_gives_one_text(local_bench: Bench) -> None:
+    def said(seed: int) -> str:
+        body = {"messages": asked("Tell me a story."), "temperature": 1.5, "top_p": 0.95, "max_tokens": 16}
+        return whole(local_bench, **body, seed=seed).choices[0].message.content or ""
+
+    assert said(7) == said(7)
+    assert len({said(7), said(8), said(9)}) > 1
+
+
+def test_a_frequency_penalty_keeps_the_model_from_repeating_itself(local_bench: Bench) -> None:
+    def words(penalty: float) -> list[str]:
+        body = {"messages": asked("Say hello a hundred times."), "max_tokens": 40, "frequency_penalty": penalty}
+        return (whole(local_bench, **body).choices[0].message.content or "").lower().split()
+
+    assert len(set(words(2.0))) > len(set(words(0.0)))
+
+
+def test_what_was_said_before_is_remembered(local_bench: Bench) -> None:
+    messages = [
+        *asked("What is the capital of France?"),
+        {"role": "assistant", "content": "The capital of France is Paris."},
+        *asked("And of Germany?"),
+    ]
+    assert "Berlin" in (whole(local_bench, messages=messages).choices[0].message.content or "")
+
+
+def test_a_call_waits_for_a_slot_and_is_busy_when_none_comes_free(local_bench: Bench) -> None:
+    long = {"messages": asked("Tell me a long story."), "max_tokens": 400}
+    hasty = Limits(first_token=0.2, total=0.2)
+
+    async def work(provider: Provider) -> None:
+        held = [stream_within(provider, local_bench.call(stream=True, **long)) for _ in range(2)]
+        for items in held:
+            await anext(items)
+        try:
+            for ask in (
+                anext(stream_within(provider, replace(local_bench.call(stream=True), limits=hasty))),
+                complete_within(provider, replace(local_bench.call(), limits=hasty)),
+            ):
+                with pytest.raises(AttemptFailed) as caught:
+                    await ask
+                assert caught.value.outcome.kind == "busy"
+            waiting = asyncio.create_task(complete_within(provider, local_bench.call(max_tokens=2)))
+            await asyncio.sleep(0)
+            await held[0].aclose()
+            assert await waiting, "a slot that came free serves who waits"
+        finally:
+            for items in held:
+                await items.aclose()
+
+    local_bench.run(work)
+
+
+def test_a_prompt_that_is_being_read_can_be_cancelled(local_bench: Bench) -> None:
+    async def work(provider: Provider) -> None:
+        clock = asyncio.get_running_loop().time
+        call = local_bench.call(messages=asked("word " * 1500))
+        with pytest.raises(AttemptFailed) as caught:
+            await complete_within(provider, replace(call, limits=Limits(total=0.3)))
+        assert caught.value.outcome.kind == "timeout"
+        began = clock()
+        await asyncio.gather(*(complete_within(provider, local_bench.call(max_tokens=1)) for _ in range(2)))
+        assert clock() - began < 5, "the slot was kept by a prompt that nobody waits for"
+
+    local_bench.run(work)
+
+
+def test_texts_that_mean_the_same_are_near_each_other(local_bench: Bench) -> None:
+    async def work(provider: Provider) -> None:
+        assert isinstance(provider, LocalProvider)
+        texts = ["How do I reset my password?", "I forgot my login credentials.", "The weather is nice."]
+        done = await provider.embed(texts)
+        assert [len(vector) for vector in done.vectors] == [576] * 3
+        assert done.prompt_tokens == 18
+        for vector in done.vectors:
+            assert math.isclose(dot(vector, vector), 1, rel_tol=1e-6)
+        password, login, weather = done.vectors
+        assert dot(password, login) > dot(password, weather)
+        assert (await provider.embed(texts[1:2])).vectors == [login]
+        with pytest.raises(AttemptFailed) as caught:
+            await provider.embed(["fine", "word " * 600])
+        assert (caught.value.outcome.kind, caught.value.outcome.param) == ("too_long", "input")
+
+    local_bench.run(work)
