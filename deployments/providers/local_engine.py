@@ -34,7 +34,7 @@ def settings(path: str, *, slots: int, context: int, threads: int, batch: int = 
 
     params = xllamacpp.CommonParams()
     params.model.path = path
-    params.model_alias = "local"
+    params.model_alias = ["local"]
     params.n_parallel, params.n_ctx = slots, context * slots
     params.n_batch = params.n_ubatch = batch
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads

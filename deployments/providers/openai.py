@@ -134,9 +134,9 @@ def _answer_of(data: bytes) -> dict[str, Any]:
 
 def _in_band(error: Mapping[str, Any]) -> AttemptFailed:
     """An error object under status 200."""
-    code = error.get("code") or error.get("type")
+    code = error.get("code")
     status = code if isinstance(code, int) else None
-    text = str(code) if code is not None else None
+    text = _code_of(code, error.get("type"))
     kind = kind_of_status(status or 500, text, None)
     if text in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
         kind = "throttled"
@@ -164,15 +164,24 @@ def classified(error: Exception) -> AttemptFailed:
 
 def _http_error(error: openai.APIStatusError) -> AttemptFailed:
     body: Mapping[str, Any] = error.body if isinstance(error.body, dict) else {}
-    code = error.code or body.get("type")
+    code = _code_of(error.code, body.get("type"))
     retry_after = retry_after_of(error.response.headers)
     return AttemptFailed(
         Outcome(
             kind_of_status(error.status_code, code, retry_after),
             status=error.status_code,
             message=str(body.get("message") or f"HTTP {error.status_code}"),
-            code=str(code) if code is not None else None,
+            code=code,
             param=error.param if isinstance(error.param, str) else None,
             retry_after=retry_after,
         )
     )
+
+
+def _code_of(code: Any, kind: Any) -> str | None:
+    """A word that says what went wrong, in OpenAI's words. Some servers only repeat the status as their code."""
+    word = code if code and not str(code).isdigit() else kind or code
+    return _FOREIGN_CODES.get(str(word), str(word)) if word else None
+
+
+_FOREIGN_CODES = {"exceed_context_size_error": "context_length_exceeded"}
