@@ -14,12 +14,13 @@ from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, failed
 from deployments.providers.local_prompt import check_messages, prompt_of
 from deployments.providers.local_tools import Tool, grammar_of
-from deployments.wire import TEXT_FIELDS, Head, chunk, completion, max_tokens_of, usage_of
+from deployments.wire import TEXT_FIELDS, Head, chunk, completion, max_tokens_of, stops_of, usage_of
 
 MAX_TOKENS = 256  # when the request names none: a small model rarely knows when to stop
 
-_SAMPLING = ("top_p", "stop", "seed", "presence_penalty", "frequency_penalty")
-_READ = {*_SAMPLING, "response_format", "tools", "tool_choice", "logprobs", "top_logprobs"}
+_INT32 = 2**31 - 1
+_SAMPLING = ("top_p", "presence_penalty", "frequency_penalty")
+_READ = {*_SAMPLING, "stop", "seed", "response_format", "tools", "tool_choice", "logprobs", "top_logprobs"}
 # An answer without them is still the answer that was asked for.
 _HINTS = {"reasoning_effort", "parallel_tool_calls", "verbosity", "prediction", "prompt_cache_retention"}
 _KNOWN = TEXT_FIELDS | _READ | _HINTS
@@ -31,15 +32,22 @@ def to_engine(call: Call, tool: Tool | None = None) -> dict[str, Any]:
     body = call.body
     _check(body)
     schema = tool.parameters if tool else schema_of(body)
-    options = {name: body.get(name) for name in _SAMPLING if tool is None or name != "stop"}
+    options = {name: body.get(name) for name in _SAMPLING}
+    seed, stops = body.get("seed"), [stop for stop in stops_of(body) if stop]
     return {
         "messages": prompt_of(body["messages"], _calling(tool) if tool else ""),
         "temperature": body.get("temperature") if body.get("temperature") is not None else 0.0,
-        "max_tokens": max_tokens_of(body) or MAX_TOKENS,
+        "max_tokens": min(max_tokens_of(body) or MAX_TOKENS, _INT32),
         "stream_options": {"include_usage": True},
+        # A last tier that thought before it spoke would be silent for too long.
+        "chat_template_kwargs": {"enable_thinking": False},
         **({"grammar": grammar_of(schema)} if schema is not None else {}),
         **(_logprobs(body) if tool is None else {}),
         **{name: value for name, value in options.items() if value is not None},
+        # 32 bits, of which the last number means any.
+        **({"seed": seed % (2**32 - 1)} if seed is not None else {}),
+        # A text may end where it likes; half of the arguments would be no call.
+        **({"stop": stops} if stops and tool is None else {}),
     }
 
 

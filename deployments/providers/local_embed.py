@@ -58,7 +58,7 @@ class Embedder:
         try:
             answer = self._server.handle_embeddings({"input": text})
         except ValueError as error:
-            raise engine_error({"message": str(error), "code": 400}) from None
+            raise failed("bad_request", str(error), status=400, param="input") from None
         if "error" in answer:
             raise _error(answer["error"], index)
         return answer["data"][0]["embedding"], int(answer["usage"]["prompt_tokens"])
@@ -80,4 +80,6 @@ def _error(error: dict[str, Any], index: int) -> Exception:
     if "too large to process" in str(error.get("message")):
         message = f"input {index}: {error['message']}"
         return failed("too_long", message, status=400, code="context_length_exceeded", param="input")
+    if error.get("code") == 400:
+        return failed("bad_request", f"input {index}: {error.get('message')}", status=400, param="input")
     return engine_error(error)

@@ -20,8 +20,10 @@ from deployments.providers.local_prompt import said
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DECLINED = "none"
 _SMALL_TALK = ("Hello!", "What is the capital of Spain?")  # examples of what needs no tool
-_EXAMPLE, _QUESTION = 80, 500  # characters: the choice is read in a second, however long the chat
-_COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# Characters, and tools: the choice is read in a second, however long the chat, and in five at most.
+_EXAMPLE, _EXAMPLES, _QUESTION, _MOST = 80, 1200, 500, 32
+# A grammar can't tell whether two branches match at once, so "one of" is "any of".
+_WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Choice:
         shots = [(talk, _DECLINED) for talk in _SMALL_TALK if self.may_decline]
         shots += [(tool.description, tool.name) for tool in self.tools]
         asked = next((said(m) for m in reversed(messages) if m["role"] == "user"), "")
-        lines = [f"Message: {_line(text, _EXAMPLE)}\nTool: {name}\n\n" for text, name in shots]
+        length = min(_EXAMPLE, _EXAMPLES // len(shots))
+        lines = [f"Message: {_line(text, length)}\nTool: {name}\n\n" for text, name in shots]
         names = [*(tool.name for tool in self.tools), *([_DECLINED] if self.may_decline else [])]
         return {
             "prompt": f"{''.join(lines)}Message: {_line(asked, _QUESTION)}\nTool:",
@@ -69,7 +72,14 @@ class Choice:
 
 def choice_of(body: Mapping[str, Any]) -> Choice:
     """What `tools` and `tool_choice` leave to the model. Raises for what is no tool."""
-    tools, choice = _tools_of(body), body.get("tool_choice")
+    choice = _left_open(_tools_of(body), body)
+    if choice.is_open and len(choice.tools) > _MOST:
+        raise failed("unsupported", f"The local model can't choose among more than {_MOST} tools.", param="tools")
+    return choice
+
+
+def _left_open(tools: list[Tool], body: Mapping[str, Any]) -> Choice:
+    choice = body.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools") or {}
         names = [(tool.get("function") or {}).get("name") for tool in allowed.get("tools") or []]
@@ -92,7 +102,7 @@ def choice_of(body: Mapping[str, Any]) -> Choice:
 def grammar_of(schema: Mapping[str, Any], start: str = "") -> str:
     """A grammar of the engine that admits the JSON values of a schema, after the word `start`."""
     rule = f"{json.dumps(start)} value" if start else "value"
-    return "%llguidance {}\nstart: " + rule + "\nvalue: %json " + json.dumps({**schema, "x-guidance": _COMPACT})
+    return "%llguidance {}\nstart: " + rule + "\nvalue: %json " + json.dumps({**schema, "x-guidance": _WRITTEN})
 
 
 def _tools_of(body: Mapping[str, Any]) -> list[Tool]:

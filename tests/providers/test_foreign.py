@@ -102,9 +102,3 @@ def test_a_wrong_key_and_a_wrong_path_are_our_own_mistakes(foreign_url: str) -> 
     assert bench_at(foreign_url, "sk-wrong").failure(**ASKED).kind == "credential"
     outcome = bench_at(f"{foreign_url}/nowhere").failure(**ASKED)
     assert (outcome.kind, outcome.status, outcome.code) == ("model_missing", 404, "not_found_error")
-
-
-def test_a_server_that_was_stopped_is_no_connection() -> None:
-    with foreign_server() as url:
-        bench = bench_at(url)
-    assert bench.failure(**ASKED).kind == "connect"

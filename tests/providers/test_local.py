@@ -101,7 +101,9 @@ def test_a_call_that_is_demanded_is_made_and_matches_the_tools_schema(
 
 
 def test_a_streamed_call_is_a_role_a_head_and_fragments_that_add_up(local_bench: Bench) -> None:
-    got = streamed(local_bench, messages=asked("What is the weather in Paris?"), tools=TOOLS)
+    got = streamed(
+        local_bench, messages=asked("What is the weather in Paris?"), tools=TOOLS[:1], tool_choice="required"
+    )
     deltas = [chunk.choices[0].delta for chunk in got]
     assert deltas[0].role == "assistant"
     assert (deltas[0].content, deltas[0].tool_calls) == (None, None)
@@ -118,7 +120,7 @@ def test_a_streamed_call_is_a_role_a_head_and_fragments_that_add_up(local_bench:
 
 
 def test_half_of_the_arguments_never_ends_as_a_tool_call(local_bench: Bench) -> None:
-    body = {"messages": asked("What is the weather in Paris?"), "tools": TOOLS, "tool_choice": "required"}
+    body = {"messages": asked("What is the weather in Paris?"), "tools": TOOLS[:1], "tool_choice": "required"}
     [choice] = whole(local_bench, **body, max_tokens=4).choices
     assert choice.finish_reason == "length"
     got = streamed(local_bench, **body, max_tokens=4)
@@ -148,10 +150,8 @@ def test_an_answer_matches_its_json_schema(local_bench: Bench) -> None:
 
 def test_a_json_object_is_one(local_bench: Bench) -> None:
     messages = asked("Maria Lopez is 34 years old and lives in Madrid.")
-    [choice] = whole(local_bench, messages=messages, response_format={"type": "json_object"}, temperature=0.5).choices
-    if choice.finish_reason == "stop":
-        assert isinstance(json.loads(choice.message.content or ""), dict)
-    assert (choice.message.content or "").startswith("{")
+    [choice] = whole(local_bench, messages=messages, response_format={"type": "json_object"}).choices
+    assert isinstance(json.loads(choice.message.content or ""), dict)
 
 
 @pytest.mark.parametrize(
@@ -195,16 +195,17 @@ def test_logprobs_come_whole_and_streamed_in_openais_shape(local_bench: Bench) -
 
 def test_one_seed_gives_one_text(local_bench: Bench) -> None:
     def said(seed: int) -> str:
-        body = {"messages": asked("Tell me a story."), "temperature": 1.5, "top_p": 0.95, "max_tokens": 16}
+        body = {"messages": asked("Tell me a story."), "temperature": 1.5, "top_p": 0.95, "max_tokens": 8}
         return whole(local_bench, **body, seed=seed).choices[0].message.content or ""
 
-    assert said(7) == said(7)
-    assert len({said(7), said(8), said(9)}) > 1
+    first = said(7)
+    assert said(7) == first
+    assert {said(8), said(9)} != {first}
 
 
 def test_a_frequency_penalty_keeps_the_model_from_repeating_itself(local_bench: Bench) -> None:
     def words(penalty: float) -> list[str]:
-        body = {"messages": asked("Say hello a hundred times."), "max_tokens": 40, "frequency_penalty": penalty}
+        body = {"messages": asked("Say hello ten times."), "max_tokens": 24, "frequency_penalty": penalty}
         return (whole(local_bench, **body).choices[0].message.content or "").lower().split()
 
     assert len(set(words(2.0))) > len(set(words(0.0)))
