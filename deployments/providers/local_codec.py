@@ -14,16 +14,27 @@ from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, failed
 from deployments.providers.local_prompt import check_messages, prompt_of
 from deployments.providers.local_tools import Tool, grammar_of
-from deployments.wire import TEXT_FIELDS, Head, chunk, completion, max_tokens_of, stops_of, usage_of
+from deployments.wire import Head, chunk, completion, max_tokens_of, stops_of, usage_of
 
 MAX_TOKENS = 256  # when the request names none: a small model rarely knows when to stop
 
 _INT32 = 2**31 - 1
 _SAMPLING = ("top_p", "presence_penalty", "frequency_penalty")
-_READ = {*_SAMPLING, "stop", "seed", "response_format", "tools", "tool_choice", "logprobs", "top_logprobs"}
+_CARRIED = frozenset(
+    {
+        *("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"),
+        *("temperature", *_SAMPLING, "stop", "seed", "logprobs", "top_logprobs"),
+        *("response_format", "tools", "tool_choice"),
+    }
+)
 # An answer without them is still the answer that was asked for.
-_HINTS = {"reasoning_effort", "parallel_tool_calls", "verbosity", "prediction", "prompt_cache_retention"}
-_KNOWN = TEXT_FIELDS | _READ | _HINTS
+HINTS = frozenset(
+    {
+        *("user", "metadata", "store", "service_tier", "safety_identifier", "prediction"),
+        *("prompt_cache_key", "prompt_cache_retention"),
+        *("reasoning_effort", "verbosity", "parallel_tool_calls"),
+    }
+)
 _NO_DEMAND: Mapping[str, Any] = {"n": 1, "modalities": ["text"]}
 
 
@@ -70,7 +81,7 @@ def schema_of(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _check(body: Mapping[str, Any]) -> None:
     for name, value in body.items():
-        if name not in _KNOWN and value not in (None, False, "", [], {}) and value != _NO_DEMAND.get(name):
+        if name not in _CARRIED | HINTS and value not in (None, False, "", [], {}) and value != _NO_DEMAND.get(name):
             raise failed("unsupported", f"The local model can't take '{name}'.", param=name)
     check_messages(body["messages"])
 

@@ -3,8 +3,8 @@
 Pure. The engine makes no tool calls of its own, so a call is two questions. First a choice of one
 word, under a grammar of the tools' names and "none"; then the arguments, under the tool's own
 schema. Asked at once, in one grammar, the bundled model always talks or always calls; asked first,
-after examples made of the tools' descriptions, it chose right in 19 of 24 questions and called
-nothing in vain.
+after examples made of the tools' descriptions, it chose right in 33 of 44 questions, and called
+nothing where nothing was to be called.
 """
 
 import json

@@ -203,14 +203,6 @@ def test_one_seed_gives_one_text(local_bench: Bench) -> None:
     assert {said(8), said(9)} != {first}
 
 
-def test_a_frequency_penalty_keeps_the_model_from_repeating_itself(local_bench: Bench) -> None:
-    def words(penalty: float) -> list[str]:
-        body = {"messages": asked("Say hello ten times."), "max_tokens": 24, "frequency_penalty": penalty}
-        return (whole(local_bench, **body).choices[0].message.content or "").lower().split()
-
-    assert len(set(words(2.0))) > len(set(words(0.0)))
-
-
 def test_what_was_said_before_is_remembered(local_bench: Bench) -> None:
     messages = [
         *asked("What is the capital of France?"),
