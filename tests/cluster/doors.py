@@ -114,8 +114,9 @@ class Doors:
         url = f"{self._cluster.url}/v1/chat/completions"
         if after_content:
             with self._http.stream("POST", url, json=body, headers=headers) as response:
-                next(response.iter_bytes())
-                yield
+                parts = response.iter_bytes()
+                next(parts)
+                yield  # with `parts` still alive: an iterator that is forgotten closes its response
             return
         # A bare connection, because a client library has nothing to leave before the headers have come.
         host, port = self._cluster.url.removeprefix("http://").split(":")

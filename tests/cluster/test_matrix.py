@@ -37,6 +37,10 @@ def name_of(cell: Cell) -> str:
 @pytest.fixture(scope="session")
 def doors(cluster: Cluster) -> Iterator[Doors]:
     made = Doors(cluster)
+    for stream in (False, True):  # a handle's first call sets up its router, which takes a second
+        made.ask(
+            "handle", {"model": "no such model", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
+        )
     yield made
     made.close()
 
