@@ -1,0 +1,177 @@
+"""Images that a message names by URL, fetched for the providers that only take bytes.
+
+A URL comes from the client, and we stand inside a network that the client may not see. So every address
+that a host has must be a public one, the connection goes to the very address that was looked at, and a
+redirect is looked at like any other URL. Bytes and seconds are bounded, and what is no image is refused.
+"""
+
+import asyncio
+import base64
+import ipaddress
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import httpx2
+
+from deployments.errors import AttemptFailed
+from deployments.providers.base import failed
+
+REDIRECTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """`hosts` are names that may be private: an image store of one's own."""
+
+    max_bytes: int = 20 * 1024 * 1024
+    seconds: float = 5.0
+    hosts: frozenset[str] = frozenset()
+
+
+class Refused(Exception):
+    """The image can't be had; the message says why."""
+
+
+class Images:
+    """Fetches images; one client for all."""
+
+    def __init__(self, limits: ImageLimits):
+        self._limits = limits
+        self._client: httpx2.AsyncClient | None = None
+
+    async def inlined(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The request with each http image as a data URL. Raises AttemptFailed that names the message."""
+        places = remote_images(body)
+        if not places:
+            return body
+        urls = list(dict.fromkeys(url for _, _, url in places))
+        got = dict(zip(urls, await asyncio.gather(*(self._data_url(url, places) for url in urls)), strict=True))
+        messages = [dict(m) for m in body["messages"]]
+        for m, p, url in places:
+            content = list(messages[m]["content"])
+            content[p] = {**content[p], "image_url": {**content[p]["image_url"], "url": got[url]}}
+            messages[m]["content"] = content
+        return {**body, "messages": messages}
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _data_url(self, url: str, places: list[tuple[int, int, str]]) -> str:
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                data = await self._fetched(url)
+            return f"data:{kind_of(data)};base64,{base64.b64encode(data).decode()}"
+        except TimeoutError:
+            why = f"it took more than {self._limits.seconds:g} s"
+        except Refused as error:
+            why = str(error)
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+            why = type(error).__name__
+        raise _unfetched(why, next(p for p in places if p[2] == url))
+
+    async def _fetched(self, url: str) -> bytes:
+        if self._client is None:
+            self._client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=self._limits.seconds)
+        for _ in range(REDIRECTS + 1):
+            parts = urlsplit(url)
+            address = await self._public_address(parts)
+            async with self._client.stream("GET", **_request(parts, address)) as response:
+                if response.is_redirect:
+                    url = urljoin(url, response.headers["location"])
+                    continue
+                if response.status_code != 200:
+                    raise Refused(f"its server answered {response.status_code}")
+                return await self._bounded(response)
+        raise Refused("it redirects too often")
+
+    async def _bounded(self, response: httpx2.Response) -> bytes:
+        data = bytearray()
+        async for part in response.aiter_bytes():
+            data += part
+            if len(data) > self._limits.max_bytes:
+                raise Refused(f"it is larger than {self._limits.max_bytes} bytes")
+        return bytes(data)
+
+    async def _public_address(self, url: SplitResult) -> str:
+        """The address to connect to. Raises Refused unless every address of the host is public."""
+        host = url.hostname
+        if url.scheme not in ("http", "https") or not host:
+            raise Refused("its URL is none")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise Refused("its host has no address") from None
+        addresses = [str(entry[4][0]) for entry in found]
+        if host not in self._limits.hosts and not all(is_public(a) for a in addresses):
+            raise Refused("its host is no public one")
+        return addresses[0]
+
+
+def remote_images(body: Mapping[str, Any]) -> list[tuple[int, int, str]]:
+    """Message, part and URL of each image that is not in the request itself."""
+    found = []
+    for m, message in enumerate(body["messages"]):
+        content = message.get("content")
+        for p, part in enumerate(content if isinstance(content, list) else ()):
+            url = (part.get("image_url") or {}).get("url") if isinstance(part.get("image_url"), dict) else None
+            if isinstance(url, str) and url[:5].lower() != "data:":
+                found.append((m, p, url))
+    return found
+
+
+def is_public(address: str) -> bool:
+    """Is it an address of the internet? One that carries another inside is judged by that too."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    inner: list[Any] = [ip]
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner += [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+        if ip in _NAT64:
+            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+        if ip.ipv4_mapped:
+            inner.remove(ip)
+    return all(i.is_global and not i.is_multicast for i in inner if i is not None)
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def kind_of(data: bytes) -> str:
+    """The media type by the bytes themselves: a server's word for it is often wrong."""
+    for start, kind in _MAGIC:
+        if data.startswith(start):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    raise Refused("it is no PNG, JPEG, GIF or WebP")
+
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+)
+
+
+def _request(url: SplitResult, address: str) -> dict[str, Any]:
+    """A request to the address that was looked at, under the name that was asked for."""
+    port = f":{url.port}" if url.port else ""
+    host = f"[{address}]" if ":" in address else address
+    return {
+        "url": url._replace(netloc=f"{host}{port}", fragment="").geturl(),
+        "headers": {"host": f"{url.hostname}{port}"},
+        "extensions": {"sni_hostname": url.hostname} if url.scheme == "https" else {},
+    }
+
+
+def _unfetched(why: str, place: tuple[int, int, str]) -> AttemptFailed:
+    param = f"messages.{place[0]}.content.{place[1]}.image_url"
+    return failed(
+        "unsupported", f"The image of '{param}' can't be fetched: {why}.", param=param, code="invalid_image_url"
+    )

@@ -1,0 +1,132 @@
+"""Images by URL: fetched from public hosts alone, within bytes and seconds. Real sockets."""
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deployments.errors import AttemptFailed
+from deployments.images import ImageLimits, Images, is_public
+from tests.fakes.openai_wire import OpenAIWire
+from tests.fakes.server import Behaviour, FakeServer
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+HERE = frozenset({"127.0.0.1"})
+
+
+@pytest.fixture
+def host() -> Iterator[FakeServer]:
+    fake = FakeServer(OpenAIWire())
+    fake.behave = Behaviour("raw", raw=PNG, content_type="text/plain")
+    yield fake
+    fake.stop()
+
+
+def message(*urls: str) -> dict[str, Any]:
+    parts = [{"type": "image_url", "image_url": {"url": url, "detail": "low"}} for url in urls]
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, *parts]}]}
+
+
+def inlined(body: dict[str, Any], limits: ImageLimits) -> Any:
+    async def main() -> Any:
+        images = Images(limits)
+        try:
+            return await images.inlined(body)
+        finally:
+            await images.close()
+
+    return asyncio.run(main())
+
+
+def why(body: dict[str, Any], limits: ImageLimits) -> str:
+    with pytest.raises(AttemptFailed) as caught:
+        inlined(body, limits)
+    outcome = caught.value.outcome
+    assert (outcome.kind, outcome.param) == ("unsupported", "messages.0.content.1.image_url")
+    return outcome.message
+
+
+def test_an_image_becomes_a_data_url_of_its_true_kind_and_nothing_else_changes(host: FakeServer) -> None:
+    body = message(f"{host.url}/a.png", "data:image/gif;base64,R0lGODlh", f"{host.url}/a.png")
+    made = inlined(body, ImageLimits(hosts=HERE))
+    parts = made["messages"][0]["content"]
+    assert parts[1]["image_url"] == {
+        "url": f"data:image/png;base64,{base64.b64encode(PNG).decode()}",
+        "detail": "low",
+    }
+    assert parts[2] == body["messages"][0]["content"][2]
+    assert parts[3] == parts[1]
+    assert body["messages"][0]["content"][1]["image_url"]["url"].startswith("http"), "the request is not ours to change"
+    assert len(host.received) == 1
+    assert host.received[0].headers["host"] == f"127.0.0.1:{host.port}"
+
+
+def test_a_request_without_remote_images_is_handed_on_as_it_is() -> None:
+    body = message("data:image/gif;base64,R0lGODlh")
+    assert inlined(body, ImageLimits()) is body
+
+
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1", "localhost", "2130706433", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"]
+)
+def test_a_host_that_is_not_public_is_never_connected_to(host: FakeServer, name: str) -> None:
+    assert "no public one" in why(message(f"http://{name}:{host.port}/a.png"), ImageLimits())
+    assert host.connections == 0
+
+
+def test_a_redirect_is_looked_at_like_any_other_url(host: FakeServer) -> None:
+    location = {"location": f"http://localhost:{host.port}/inner"}
+    host.behave = Behaviour("raw", status=302, headers=location)
+    assert "no public one" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=HERE))
+    assert [r.path for r in host.received] == ["/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        (Behaviour("raw", raw=b"<html>", content_type="image/png"), "no PNG"),
+        (Behaviour("raw", raw=PNG + b"x" * 2000), "larger than 1000 bytes"),
+        (Behaviour("raw", status=404), "answered 404"),
+        (Behaviour("hang"), "more than 0.3 s"),
+        (Behaviour("reset"), "Error"),
+    ],
+    ids=["no image", "too large", "absent", "silent", "reset"],
+)
+def test_what_can_not_be_had_is_one_typed_error(host: FakeServer, behaviour: Behaviour, reason: str) -> None:
+    host.behave = behaviour
+    assert reason in why(message(f"{host.url}/a.png"), ImageLimits(max_bytes=1000, seconds=0.3, hosts=HERE))
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.com/a", "gopher://x/", "http://", "//x/y", "x"])
+def test_only_http_is_fetched(url: str) -> None:
+    assert why(message(url), ImageLimits()) == (
+        "The image of 'messages.0.content.1.image_url' can't be fetched: its URL is none."
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::1", False),
+        ("64:ff9b::5db8:d822", True),
+        ("::ffff:93.184.216.34", True),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
