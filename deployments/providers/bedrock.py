@@ -32,6 +32,7 @@ from deployments.providers.base import (
 )
 from deployments.providers.bedrock_call import AbortableCall, make_abortable
 from deployments.providers.bedrock_codec import StreamCodec, from_converse, to_converse
+from deployments.providers.conversation import call_limit
 from deployments.wire import Head
 
 
@@ -80,7 +81,7 @@ class BedrockProvider:
             self._free += 1
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        codec = StreamCodec(Head.new(call.name))
+        codec = StreamCodec(Head.new(call.name), call_limit(call.body))
         arguments, inbox, running = to_converse(call), Inbox(), AbortableCall()
         self._take_thread()
         self._threads.submit(_pump, self._client, arguments, inbox, running)

@@ -27,6 +27,7 @@ from deployments.providers.base import (
     kind_of_status,
     retry_after_of,
 )
+from deployments.providers.conversation import call_limit
 from deployments.providers.google_codec import StreamCodec, from_generate, to_generate
 from deployments.wire import Head
 
@@ -65,7 +66,7 @@ class GoogleProvider:
             raise classified(error) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        codec = StreamCodec(Head.new(call.name))
+        codec = StreamCodec(Head.new(call.name), call_limit(call.body))
         inbox = Inbox()
         # The SDK lets a connection go at once only if it is cancelled while it waits for the next
         # chunk; closing its generator does not. So a task waits there, and is what we cancel.
