@@ -4,11 +4,16 @@ A message is: total length, headers length, CRC of those two; headers; payload; 
 """
 
 import binascii
+import itertools
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.fakes.tool_use import Called, calls_to, pieces
+
+THOUGHT = {"text": "I should look it up.", "signature": "c2lnLWJlZHJvY2s="}
 USAGE = {"inputTokens": 7, "outputTokens": 5, "totalTokens": 12}
 
 
@@ -32,18 +37,45 @@ class BedrockWire:
         return path.endswith("/converse-stream")
 
     def whole(self, words: Sequence[str]) -> bytes:
-        message = {"role": "assistant", "content": [{"text": "".join(words)}]}
+        return self._whole([{"text": "".join(words)}], "end_turn")
+
+    def whole_calls(self, calls: Sequence[Called]) -> bytes:
+        uses = [{"toolUse": {**self._start(c), "input": c.arguments}} for c in calls]
+        return self._whole([{"reasoningContent": {"reasoningText": THOUGHT}}, *uses], "tool_use")
+
+    def _whole(self, content: list[dict[str, Any]], reason: str) -> bytes:
+        message = {"role": "assistant", "content": content}
         return json.dumps(
-            {"output": {"message": message}, "stopReason": "end_turn", "usage": USAGE, "metrics": {"latencyMs": 9}}
+            {"output": {"message": message}, "stopReason": reason, "usage": USAGE, "metrics": {"latencyMs": 9}}
         ).encode()
 
+    def _start(self, called: Called) -> dict[str, str]:
+        return {"toolUseId": f"tooluse_up-{called.key}", "name": called.name}
+
     def frames(self, words: Sequence[str]) -> list[bytes]:
-        deltas = [event("contentBlockDelta", {"delta": {"text": w}, "contentBlockIndex": 0}) for w in words]
+        return self._frames([(None, [{"text": w} for w in words])], "end_turn")
+
+    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]:
+        thought = [
+            {"reasoningContent": {"text": THOUGHT["text"]}},
+            {"reasoningContent": {"signature": THOUGHT["signature"]}},
+        ]
+        blocks: list[tuple[dict[str, str] | None, list[dict[str, Any]]]] = [(None, thought)]
+        for called in calls:
+            inputs = [{"toolUse": {"input": piece}} for piece in pieces(json.dumps(called.arguments))]
+            blocks.append((self._start(called), inputs))
+        return self._frames(blocks, "tool_use")
+
+    def _frames(self, blocks: list[tuple[dict[str, str] | None, list[dict[str, Any]]]], reason: str) -> list[bytes]:
+        frames = [event("messageStart", {"role": "assistant"})]
+        for at, (start, deltas) in enumerate(blocks):
+            if start is not None:  # only a tool's block is announced
+                frames.append(event("contentBlockStart", {"start": {"toolUse": start}, "contentBlockIndex": at}))
+            frames += [event("contentBlockDelta", {"delta": d, "contentBlockIndex": at}) for d in deltas]
+            frames.append(event("contentBlockStop", {"contentBlockIndex": at}))
         return [
-            event("messageStart", {"role": "assistant"}),
-            *deltas,
-            event("contentBlockStop", {"contentBlockIndex": 0}),
-            event("messageStop", {"stopReason": "end_turn"}),
+            *frames,
+            event("messageStop", {"stopReason": reason}),
             event("metadata", {"usage": USAGE, "metrics": {"latencyMs": 9}}),
         ]
 
@@ -73,3 +105,48 @@ class BedrockWire:
         message = bytearray(event("contentBlockDelta", {"delta": {"text": "x"}, "contentBlockIndex": 0}))
         message[-5] ^= 1
         return bytes(message)
+
+    def calls(self, body: Mapping[str, Any]) -> list[Called]:
+        if "toolResult" in body["messages"][-1]["content"][-1]:
+            return []
+        specs = [tool["toolSpec"] for tool in (body.get("toolConfig") or {}).get("tools", ())]
+        return calls_to([(s["name"], s["inputSchema"]["json"]) for s in specs], len(body["messages"]))
+
+    def objection(self, body: Mapping[str, Any]) -> str | None:
+        return objection(body)
+
+
+def objection(body: Mapping[str, Any]) -> str | None:
+    """What Converse would call a ValidationException, beyond what boto3 checks."""
+    messages = body["messages"]
+    roles = [message["role"] for message in messages]
+    if roles[:1] != ["user"] or any(a == b for a, b in itertools.pairwise(roles)):
+        return f"roles must alternate, the user first: {roles}"
+    blocks = [block for message in messages for block in message["content"]]
+    if not all(message["content"] for message in messages):
+        return "a message without content"
+    if any("text" in block and not block["text"].strip() for block in [*blocks, *body.get("system", [])]):
+        return "text content blocks must be non-empty"
+    if any("toolUse" in block or "toolResult" in block for block in blocks) and not body.get("toolConfig"):
+        return "the toolConfig field must be defined when using toolUse and toolResult content blocks"
+    for block in blocks:
+        thought = block.get("reasoningContent", {}).get("reasoningText")
+        if thought and thought != THOUGHT:
+            return "invalid signature in a thinking block"
+    return _tool_objection(messages)
+
+
+def _tool_objection(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    waiting: list[str] = []
+    seen: set[str] = set()
+    for message in messages:
+        results = [b["toolResult"]["toolUseId"] for b in message["content"] if "toolResult" in b]
+        if sorted(results) != sorted(waiting):
+            return f"toolResult {results} where toolUse {waiting} wait"
+        waiting = [b["toolUse"]["toolUseId"] for b in message["content"] if "toolUse" in b]
+        if not seen.isdisjoint(waiting) or len(set(waiting)) < len(waiting):
+            return f"tool_use ids must be unique: {waiting}"
+        seen |= set(waiting)
+        if not all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", key) for key in waiting):
+            return f"invalid toolUseId among {waiting}"
+    return f"toolUse {waiting} without a result" if waiting else None

@@ -1,9 +1,14 @@
 """Gemini's generateContent on the wire: JSON and SSE."""
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.fakes.tool_use import Called, calls_to
+
+SIGNATURE = b"\xfb\xff\xfe signed by gemini"  # in base64 its two alphabets differ
+UNSIGNED = b"skip_thought_signature_validator"
 USAGE = {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12}
 
 
@@ -14,11 +19,25 @@ class GeminiWire:
         return "streamGenerateContent" in path
 
     def whole(self, words: Sequence[str]) -> bytes:
-        return json.dumps(self._response("".join(words), "STOP")).encode()
+        return json.dumps(self._response([{"text": "".join(words)}], "STOP")).encode()
+
+    def whole_calls(self, calls: Sequence[Called]) -> bytes:
+        return json.dumps(self._response(self._parts(calls), "STOP")).encode()
+
+    def _parts(self, calls: Sequence[Called]) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = [{"functionCall": {"name": c.name, "args": c.arguments}} for c in calls]
+        parts[0]["thoughtSignature"] = base64.b64encode(SIGNATURE).decode()
+        return parts
 
     def frames(self, words: Sequence[str]) -> list[bytes]:
         # Gemini has no opening frame, and its finish reason comes with the last words.
-        bodies = [self._response(word, None) for word in words[:-1]] + [self._response(words[-1], "STOP")]
+        return self._frames([[{"text": word}] for word in words])
+
+    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]:
+        return self._frames([[part] for part in self._parts(calls)])  # each call whole
+
+    def _frames(self, said: list[list[dict[str, Any]]]) -> list[bytes]:
+        bodies = [self._response(parts, None) for parts in said[:-1]] + [self._response(said[-1], "STOP")]
         return [b"data: " + json.dumps(body).encode() + b"\r\n\r\n" for body in bodies]
 
     def closing(self) -> int:
@@ -41,6 +60,9 @@ class GeminiWire:
 
     def _response(self, text: str, finish: str | None) -> dict[str, Any]:
         candidate: dict[str, Any] = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
+
+    def _response(self, parts: list[dict[str, Any]], finish: str | None) -> dict[str, Any]:
+        candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
         if finish:
             candidate["finishReason"] = finish
         return {
@@ -49,3 +71,41 @@ class GeminiWire:
             "modelVersion": "gemini-upstream",
             "responseId": "r1",
         }
+
+    def calls(self, body: Mapping[str, Any]) -> list[Called]:
+        mode = (body.get("toolConfig") or {}).get("functionCallingConfig", {}).get("mode")
+        if mode == "NONE" or "functionResponse" in body["contents"][-1]["parts"][-1]:
+            return []
+        declared = [f for tool in body.get("tools") or () for f in tool["functionDeclarations"]]
+        return calls_to([(f["name"], _schema(f)) for f in declared], len(body["contents"]))
+
+    def objection(self, body: Mapping[str, Any]) -> str | None:
+        return objection(body["contents"])
+
+
+def _schema(declaration: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Google's JSON takes a field in either spelling, and its SDK writes either.
+    return declaration.get("parametersJsonSchema") or declaration.get("parameters_json_schema") or {}
+
+
+def objection(contents: Sequence[Mapping[str, Any]]) -> str | None:
+    """What Gemini 3 would call an INVALID_ARGUMENT, beyond what the SDK checks."""
+    if not contents or contents[0]["role"] != "user":
+        return "the conversation must begin with the user"
+    waiting: list[tuple[str, str]] = []
+    for at, content in enumerate(contents):
+        if not content["parts"]:
+            return f"contents.{at} has no parts"
+        given = [p["functionResponse"] for p in content["parts"] if "functionResponse" in p]
+        if sorted((r["name"], r["id"]) for r in given) != sorted(waiting):
+            return f"contents.{at}: function responses {given} where calls {waiting} wait"
+        calls = [p for p in content["parts"] if "functionCall" in p]
+        if calls and not _is_signed(calls[0]):
+            return f"contents.{at}: function call is missing a thought_signature"
+        waiting = [(p["functionCall"]["name"], p["functionCall"]["id"]) for p in calls]
+    return f"function calls {waiting} without a response" if waiting else None
+
+
+def _is_signed(part: Mapping[str, Any]) -> bool:
+    signature = part.get("thoughtSignature", "").replace("+", "-").replace("/", "_")
+    return base64.urlsafe_b64decode(signature) in (SIGNATURE, UNSIGNED)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.fakes.tool_use import Called, calls_to, pieces
+
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 
 
@@ -14,24 +16,46 @@ class OpenAIWire:
         return bool(body.get("stream"))
 
     def whole(self, words: Sequence[str]) -> bytes:
-        message = {"role": "assistant", "content": "".join(words), "refusal": None, "annotations": []}
+        return self._whole({"content": "".join(words)}, "stop")
+
+    def whole_calls(self, calls: Sequence[Called]) -> bytes:
+        return self._whole({"content": None, "tool_calls": [self._call(called) for called in calls]}, "tool_calls")
+
+    def _whole(self, said: Mapping[str, Any], finish: str) -> bytes:
+        message = {"role": "assistant", "refusal": None, "annotations": [], **said}
         return json.dumps(
             {
                 "id": "chatcmpl-upstream",
                 "object": "chat.completion",
                 "created": 1_700_000_000,
                 "model": "gpt-upstream-2026-01-01",
-                "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+                "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
                 "usage": USAGE,
                 "service_tier": "default",
             }
         ).encode()
 
+    def _call(self, called: Called) -> dict[str, Any]:
+        function = {"name": called.name, "arguments": json.dumps(called.arguments)}
+        return {"id": f"call_Upstream{called.key}", "type": "function", "function": function}
+
     def frames(self, words: Sequence[str]) -> list[bytes]:
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "", "refusal": None}]
         deltas += [{"content": word} for word in words]
+        return self._frames(deltas, "stop")
+
+    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]:
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None, "refusal": None}]
+        for at, called in enumerate(calls):
+            call = self._call(called)
+            text, call["function"]["arguments"] = call["function"]["arguments"], ""
+            deltas.append({"tool_calls": [{"index": at, **call}]})
+            deltas += [{"tool_calls": [{"index": at, "function": {"arguments": piece}}]} for piece in pieces(text)]
+        return self._frames(deltas, "tool_calls")
+
+    def _frames(self, deltas: list[dict[str, Any]], finish: str) -> list[bytes]:
         frames = [self._frame([{"index": 0, "delta": d, "logprobs": None, "finish_reason": None}]) for d in deltas]
-        frames.append(self._frame([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]))
+        frames.append(self._frame([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": finish}]))
         frames.append(self._frame([], usage=USAGE))
         return [*frames, b"data: [DONE]\n\n"]
 
@@ -59,3 +83,26 @@ class OpenAIWire:
             **more,
         }
         return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+    def calls(self, body: Mapping[str, Any]) -> list[Called]:
+        if body.get("tool_choice") == "none" or body["messages"][-1]["role"] == "tool":
+            return []
+        functions = [tool["function"] for tool in body.get("tools") or ()]
+        return calls_to([(f["name"], f.get("parameters") or {}) for f in functions], len(body["messages"]))
+
+    def objection(self, body: Mapping[str, Any]) -> str | None:
+        """Each call must be answered by its id before anybody else speaks."""
+        open_ids: set[str] = set()
+        for index, message in enumerate(body["messages"]):
+            if message["role"] == "tool":
+                if message["tool_call_id"] not in open_ids:
+                    return f"messages.{index}: a result for no call"
+                open_ids.remove(message["tool_call_id"])
+                continue
+            if open_ids:
+                return f"messages.{index}: {open_ids} did not have response messages"
+            for call in message.get("tool_calls") or ():
+                if len(call["id"]) > 40 or not isinstance(call["function"]["arguments"], str):
+                    return f"messages.{index}: invalid tool call"
+                open_ids.add(call["id"])
+        return "a call without a result" if open_ids else None

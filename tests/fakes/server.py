@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tests.fakes.tool_use import Called
+
 
 class Vendor(Protocol):
     stream_type: str
@@ -38,6 +40,18 @@ class Vendor(Protocol):
     def malformed(self) -> bytes:
         """A frame that is none."""
         ...
+
+    def objection(self, body: Mapping[str, Any]) -> str | None:
+        """Why the real API would refuse this request."""
+        ...
+
+    def calls(self, body: Mapping[str, Any]) -> list[Called]:
+        """What the model calls: something if tools are offered and none has just answered."""
+        ...
+
+    def whole_calls(self, calls: Sequence[Called]) -> bytes: ...
+
+    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]: ...
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class FakeServer:
         self.behave = ANSWER
         self.script: list[Behaviour] = []
         self.received: list[Received] = []
+        self.objections: list[str] = []
         self.arrived = threading.Event()
         self.connections = 0
         self._loop = asyncio.new_event_loop()
@@ -110,7 +125,7 @@ class FakeServer:
 
     def reset(self) -> None:
         """Back to answering, with nothing remembered."""
-        self.behave, self.script, self.received = ANSWER, [], []
+        self.behave, self.script, self.received, self.objections = ANSWER, [], [], []
         self.arrived.clear()
         if self._server is None:
             self.listen()
@@ -154,7 +169,7 @@ class FakeServer:
             while (request := await _read(reader)) is not None:
                 self.received.append(request)
                 self.arrived.set()
-                behaviour = self.script.pop(0) if self.script else self.behave
+                behaviour = self._checked(request, self.script.pop(0) if self.script else self.behave)
                 if not await self._answer(request, behaviour, reader, writer):
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -165,6 +180,22 @@ class FakeServer:
         finally:
             self._open.discard(writer)
             writer.close()
+
+    def _checked(self, request: Received, b: Behaviour) -> Behaviour:
+        """An answer only to what the real API would answer."""
+        objection = self.vendor.objection(request.body) if b.kind == "answer" else None
+        if objection is None:
+            return b
+        self.objections.append(objection)
+        return status(400)
+
+    def _body(self, request: Received) -> bytes:
+        calls = self.vendor.calls(request.body)
+        return self.vendor.whole_calls(calls) if calls else self.vendor.whole(self.words)
+
+    def _frames(self, request: Received) -> list[bytes]:
+        calls = self.vendor.calls(request.body)
+        return self.vendor.frames_calls(calls) if calls else self.vendor.frames(self.words)
 
     async def _answer(
         self, request: Received, b: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -194,7 +225,7 @@ class FakeServer:
             case "reset":
                 return _reset(writer)
             case "cut":
-                body = self.vendor.whole(self.words)
+                body = self._body(request)
                 writer.write(_head(200, {"content-type": "application/json", "content-length": str(len(body))}))
                 writer.write(body[: len(body) // 2])
                 await writer.drain()
@@ -204,7 +235,7 @@ class FakeServer:
             case "raw":
                 body, code = b.raw, b.status
             case _:
-                body, code = self.vendor.whole(self.words), 200
+                body, code = self._body(request), 200
         if b.pace:
             await asyncio.sleep(b.pace)
         headers = {"content-type": b.content_type, **self._extra(b), **b.headers, "content-length": str(len(body))}
@@ -217,11 +248,11 @@ class FakeServer:
     ) -> bool:
         if b.kind in ("status", "raw", "reset") or (b.kind == "hang" and not b.after):
             return await self._whole(b, writer, request, watch)
-        frames = self.vendor.frames(self.words)
+        frames = self._frames(request)
         if b.kind != "answer":
             frames = frames[: b.after]
         if b.kind == "no_end":
-            frames = self.vendor.frames(self.words)[: -self.vendor.closing()]
+            frames = self._frames(request)[: -self.vendor.closing()]
         if b.kind == "in_band":
             frames.append(self.vendor.in_band_error(b.code))
         if b.kind == "malformed":
