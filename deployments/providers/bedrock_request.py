@@ -100,15 +100,14 @@ def tool_use_id(key: str) -> str:
     return key if _ID.fullmatch(key) else f"call_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
+_GONE = "Not available any more. Do not call it."
+
+
 def _tools(offer: Offer, talk: Conversation) -> dict[str, Any] | None:
-    """Converse has no choice of none: then the tools are named only if the history needs them."""
-    if offer.choice == "none" or not offer.functions:
-        if not talk.names:
-            return None
-        specs = [_spec(f) for f in offer.functions] or [
-            _spec({"name": name}) for name in dict.fromkeys(talk.names.values())
-        ]
-        return {"tools": specs}
+    """Converse has no choice of none: what the history called must be named, so it is named as gone."""
+    if offer.choice == "none":
+        gone = [{"name": name, "description": _GONE} for name in dict.fromkeys(talk.names.values())]
+        return {"tools": [_spec(function) for function in gone]} if gone else None
     config: dict[str, Any] = {"tools": [_spec(function) for function in offer.functions]}
     if offer.only is not None:
         config["toolChoice"] = {"tool": {"name": offer.only}}

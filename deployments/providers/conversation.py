@@ -11,7 +11,7 @@ reasoning); a client sends it back with the message or the call that it came wit
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from deployments.abilities import IMAGE, Fit, is_blank, url_of
@@ -67,6 +67,7 @@ class Conversation:
     system: list[str] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # of the functions that were called, by the call's id
+    ids: dict[str, str] = field(default_factory=dict)  # what the client calls a call, and what it is called here
 
     def take(self, side: Literal["user", "assistant"], items: list[Item]) -> None:
         if not items:
@@ -95,9 +96,9 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Conversation:
             case "user":
                 talk.take("user", _parts(index, content))
             case "assistant":
-                talk.take("assistant", _said(index, message, talk.names))
+                talk.take("assistant", _said(index, message, talk))
             case "tool":
-                talk.take("user", [_result(index, message, talk.names)])
+                talk.take("user", [_result(index, message, talk)])
             case _:
                 text = text_of(content)
                 if not is_blank(text):
@@ -129,7 +130,7 @@ def _image(index: int, url: str) -> Image:
     return Image("jpeg" if subtype == "jpg" else subtype, data)
 
 
-def _said(index: int, message: Mapping[str, Any], names: dict[str, str]) -> list[Item]:
+def _said(index: int, message: Mapping[str, Any], talk: Conversation) -> list[Item]:
     items = _parts(index, message.get("content"))
     if not items and not is_blank(refusal := message.get("refusal")):
         items.append(str(refusal))
@@ -137,8 +138,11 @@ def _said(index: int, message: Mapping[str, Any], names: dict[str, str]) -> list
     if extra and isinstance(extra, dict) and items and isinstance(items[-1], str):
         items[-1] = Signed(items[-1], extra)
     for call in message.get("tool_calls") or ():
-        items.append(made := _call(index, call))
-        names[made.id] = made.name
+        made = _call(index, call)
+        if made.id in talk.names:  # a server that counts from 0 in each answer
+            made = replace(made, id=f"{made.id}-{len(talk.names)}")
+        talk.ids[call["id"]], talk.names[made.id] = made.id, made.name
+        items.append(made)
     return items
 
 
@@ -170,11 +174,11 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _result(index: int, message: Mapping[str, Any], names: Mapping[str, str]) -> ToolResult:
+def _result(index: int, message: Mapping[str, Any], talk: Conversation) -> ToolResult:
     key = message.get("tool_call_id")
-    if not isinstance(key, str) or key not in names:
+    if not isinstance(key, str) or key not in talk.ids:
         raise _bad(f"No tool call before it has the id {key!r}.", f"messages.{index}.tool_call_id")
-    return ToolResult(key, names[key], text_of(message.get("content")))
+    return ToolResult(talk.ids[key], talk.names[talk.ids[key]], text_of(message.get("content")))
 
 
 def signature_of(extra: Mapping[str, Any], provider: str, name: str) -> Any:
