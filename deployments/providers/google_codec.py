@@ -150,8 +150,8 @@ class StreamCodec:
             self.usage = usage_from(usage)
         candidates = response.get("candidates") or ()
         if not candidates and _is_blocked(response):
-            self.finished = True
             begun = b"" if self._choices else self._begin(0)
+            self.finished = True
             return begun + chunk(self.head, {}, "content_filter"), True
         data, content = b"", False
         for candidate in candidates:

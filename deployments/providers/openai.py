@@ -43,10 +43,11 @@ class OpenAIProvider:
             http_client=openai.DefaultAsyncHttpx2Client(limits=limits, timeout=timeout),
         )
         self._chat = self._client.chat.completions.with_streaming_response
+        self._strict = _is_openai(self._client.base_url.host)
 
     async def complete(self, call: Call) -> Completed:
         try:
-            async with self._chat.create(**_arguments(call, stream=False)) as response:
+            async with self._chat.create(**_arguments(call, stream=False, strict=self._strict)) as response:
                 data = await _whole(response)
         except Exception as error:
             raise classified(error) from error
@@ -58,7 +59,7 @@ class OpenAIProvider:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
         finished, done, choices = 0, False, call.body.get("n") or 1
         try:
-            async with self._chat.create(**_arguments(call, stream=True)) as response:
+            async with self._chat.create(**_arguments(call, stream=True, strict=self._strict)) as response:
                 source = response.iter_bytes()
                 async for data in source:
                     batch = scan.feed(data)
@@ -103,17 +104,39 @@ async def _drain(source: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _arguments(call: Call, *, stream: bool) -> dict[str, Any]:
+def _arguments(call: Call, *, stream: bool, strict: bool) -> dict[str, Any]:
     rest = {k: v for k, v in call.body.items() if k not in ("model", "messages", "stream", "stream_options")}
     if stream:
         # Usage is always asked for: what a stream cost must be known. The client sees it if it asked.
         rest["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+    messages = call.body["messages"]
     return {
         "model": call.model,
-        "messages": call.body["messages"],
+        "messages": [_of_openai(message) for message in messages] if strict else messages,
         "stream": stream,
         "extra_body": rest,
     }
+
+
+def _is_openai(host: str) -> bool:
+    """Is it OpenAI itself? A compatible server may want back what it added to its answers; OpenAI refuses it."""
+    return host.endswith((".openai.com", ".openai.azure.com"))
+
+
+_NOT_OPENAIS = frozenset({"reasoning_content", "extra_content"})
+
+
+def _of_openai(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message without what another provider's answer added to it and to its calls."""
+    calls = message.get("tool_calls")
+    if not calls and _NOT_OPENAIS.isdisjoint(message):
+        return message
+    kept = _without(message)
+    return {**kept, "tool_calls": [_without(call) for call in calls]} if calls else kept
+
+
+def _without(value: Any) -> Any:
+    return {k: v for k, v in value.items() if k not in _NOT_OPENAIS} if isinstance(value, dict) else value
 
 
 def _answer_of(data: bytes) -> dict[str, Any]:

@@ -58,9 +58,6 @@ class GeminiWire:
     def malformed(self) -> bytes:
         return b'data: {"candidates": [{"cont\r\n\r\n'
 
-    def _response(self, text: str, finish: str | None) -> dict[str, Any]:
-        candidate: dict[str, Any] = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
-
     def _response(self, parts: list[dict[str, Any]], finish: str | None) -> dict[str, Any]:
         candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
         if finish:
