@@ -21,7 +21,7 @@ from tests.fakes import bedrock_wire, gemini_wire
 from tests.providers.any_request import HINT, requests
 
 Arguments = dict[str, Any]
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=60, deadline=None)
 
 
 def call(body: Mapping[str, Any]) -> Call:
