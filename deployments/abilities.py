@@ -85,8 +85,11 @@ def _functions_only(tools: Any) -> bool:
 
 def _known_choice(choice: Any) -> bool:
     if isinstance(choice, dict):
-        named = choice.get("function") if choice.get("type") == "function" else choice.get("allowed_tools")
-        return isinstance(named, dict) and choice.get("type") in ("function", "allowed_tools")
+        allowed = choice.get("allowed_tools")
+        some = isinstance(allowed, dict) and _functions_only(allowed.get("tools"))
+        return (choice.get("type") == "function" and isinstance(choice.get("function"), dict)) or (
+            choice.get("type") == "allowed_tools" and some
+        )
     return choice in ("auto", "none", "required")
 
 
@@ -164,8 +167,9 @@ _KNOWN = {
 }
 
 
-def is_blank(text: str | None) -> bool:
-    return not text or text.isspace()
+def is_blank(text: Any) -> bool:
+    """Is there nothing that a model could read?"""
+    return not text or not isinstance(text, str) or text.isspace()
 
 
 def _judge_messages(messages: Any, able: _Abilities, missing: list[str], dropped: list[str]) -> None:
@@ -192,9 +196,13 @@ def _foreign_field(message: Mapping[str, Any]) -> str | None:
         if message.get(field):
             return field
     calls = message.get("tool_calls")
-    if calls and not all(isinstance(c, dict) and c.get("type", "function") == "function" for c in calls):
-        return "tool_calls"
-    return None
+    return "tool_calls" if calls and not _are_functions(calls) else None
+
+
+def _are_functions(calls: Any) -> bool:
+    return isinstance(calls, list) and all(
+        isinstance(call, dict) and call.get("type", "function") == "function" for call in calls
+    )
 
 
 def _judge_parts(

@@ -4,6 +4,7 @@ What Converse wants otherwise than OpenAI: turns that alternate, no blank text, 
 its own alphabet, and the tools described whenever the history used some.
 """
 
+import contextlib
 import hashlib
 import re
 from base64 import b64decode
@@ -83,12 +84,14 @@ def _blocks(items: list[Item]) -> list[dict[str, Any]]:
 def _reasoning(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Reasoning that Bedrock itself signed. From anyone else it would be refused."""
     blocks: list[dict[str, Any]] = []
-    for kept in signature_of(extra, "bedrock", "reasoning") or ():
+    signed = signature_of(extra, "bedrock", "reasoning")
+    for kept in signed if isinstance(signed, list) else ():
         match kept:
             case {"text": str(text), "signature": str(signature)}:
                 blocks.append({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
             case {"redacted": str(data)}:
-                blocks.append({"reasoningContent": {"redactedContent": b64decode(data)}})
+                with contextlib.suppress(ValueError):
+                    blocks.append({"reasoningContent": {"redactedContent": b64decode(data)}})
     return blocks
 
 

@@ -114,7 +114,7 @@ def _parts(index: int, content: Any) -> list[Item]:
         if part["type"] == "image_url":
             items.append(_image(index, url_of(part)))
         elif not is_blank(text := part.get("text") or part.get("refusal")):
-            items.append(text)
+            items.append(str(text))
     return items
 
 
@@ -211,19 +211,24 @@ def offer_of(body: Mapping[str, Any]) -> Offer:
         if choice not in (None, "none", "auto"):
             raise _bad("'tool_choice' needs 'tools'.", "tool_choice")
         return NO_OFFER
-    functions = [tool.get("function") for tool in tools]
-    if not all(isinstance(f, dict) and isinstance(f.get("name"), str) and f["name"] for f in functions):
+    functions = [_function(tool) for tool in tools]
+    if not all(isinstance(f.get("name"), str) and f["name"] for f in functions):
         raise _bad("Each tool needs a function with a name.", "tools")
-    if not isinstance(choice, dict):
+    if not choice or not isinstance(choice, dict):
         return Offer(functions, choice or "auto")
     if choice["type"] == "function":
         return Offer(functions, "required", _offered(choice["function"].get("name"), functions))
     allowed = choice["allowed_tools"]
-    named = [t["function"].get("name") for t in allowed.get("tools") or () if isinstance(t.get("function"), dict)]
+    named = [_function(tool).get("name") for tool in allowed.get("tools") or ()]
     kept = [f for f in functions if f["name"] in named]
     if not kept:
         raise _bad("'tool_choice' allows no function that 'tools' offers.", "tool_choice")
     return Offer(kept, "required" if allowed.get("mode") == "required" else "auto")
+
+
+def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = tool.get("function")
+    return function if isinstance(function, dict) else _NOTHING
 
 
 def _offered(name: Any, functions: Sequence[Mapping[str, Any]]) -> str:

@@ -1,5 +1,6 @@
 """Any valid OpenAI request: the provider's own SDK accepts what we make of it, or it is refused by name."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,9 +10,10 @@ import pytest
 from botocore.validate import ParamValidator
 from google.genai import types
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deployments.abilities import fit
-from deployments.errors import AttemptFailed
+from deployments.errors import AttemptFailed, BadRequest
 from deployments.providers.base import Call, Limits
 from deployments.providers.bedrock_request import to_converse, tool_use_id
 from deployments.providers.conversation import arguments_of
@@ -170,3 +172,33 @@ def asks_nothing(body: Mapping[str, Any], name: str) -> bool:
     if name == "tools" and body.get("tool_choice") == "none":
         return True
     return body[name] in (None, False) or body[name] == {"type": "text"}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place inside a JSON value."""
+    inner = [*value.items()] if isinstance(value, dict) else [*enumerate(value)] if isinstance(value, list) else []
+    return [(*path, key) for key, _ in inner] + [p for key, v in inner for p in places(v, (*path, key))]
+
+
+NONSENSE = ["null", "0", "-1", "2.5", "true", '"x"', '""', "[]", "{}", "[1]", '{"type": "x"}', "[[]]", "[{}]"]
+
+
+@MANY
+@given(requests, st.data())
+def test_nonsense_in_any_place_is_refused_and_never_a_bug(body: dict[str, Any], data: st.DataObject) -> None:
+    body = json.loads(json.dumps(body))
+    for _ in range(data.draw(st.integers(1, 3))):
+        *above, last = data.draw(st.sampled_from(places(body)))
+        inner = body
+        for key in above:
+            inner = inner[key]
+        inner[last] = json.loads(data.draw(st.sampled_from(NONSENSE)))
+    try:
+        check_request(body)
+    except BadRequest:
+        return
+    for kind, codec in (("bedrock", to_converse), ("google", to_generate)):
+        suits = fit(kind, body)
+        with contextlib.suppress(AttemptFailed):
+            codec(call(body))
+            assert not suits.missing
