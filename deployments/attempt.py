@@ -19,6 +19,7 @@ COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
 
 OUT_OF_TIME = "the time left is kept for the last tier"
 TOO_SMALL = "no larger context window"
+_NO_BETTER = (f"skipped: {TOO_SMALL}", "skipped: unsupported ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Trail:
 
     def only(self, kinds: frozenset[str]) -> bool:
         """Did everybody in the row end so, with nobody skipped who might have done better?"""
-        return all(e["outcome"] in kinds or e["outcome"] == f"skipped: {TOO_SMALL}" for e in self.entries)
+        return all(e["outcome"] in kinds or e["outcome"].startswith(_NO_BETTER) for e in self.entries)
 
     def attempt(self, target: str, outcome: Outcome, ms: float) -> None:
         self.first = self.first or outcome
@@ -83,6 +84,7 @@ class Attempt:
     renewal: asyncio.Task[None] | None = None
     ended: bool = False
     first: bool = True  # of its request
+    dropped: tuple[str, ...] = ()  # fields that this target's provider has no use for
 
     @property
     def probe(self) -> bool:
@@ -151,6 +153,7 @@ class StreamAnswer:
     ):
         self.target = attempt.target
         self.trail = attempt.trail
+        self.dropped = attempt.dropped
         self.usage: Mapping[str, Any] | None = None
         self._attempt = attempt
         self._first = first

@@ -5,8 +5,8 @@ import hmac
 import os
 from collections.abc import Mapping
 
-from deployments.config import Auth
 from deployments.errors import ConfigError, Forbidden, Unauthorized
+from deployments.settings import Auth
 
 
 class Gate:

@@ -6,170 +6,37 @@ checks a file without starting anything: it prints tiers, rows and what credenti
 one sentence, and then exits with 1. Secrets are named by environment variable, never written.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from actors.breaker import Policy
 from actors.plan import target_of
+from deployments.embeddings import BUNDLED, lengths_instead
 from deployments.errors import ConfigError
 from deployments.providers.base import Limits
+from deployments.settings import (
+    Auth,
+    BreakerSettings,
+    Cloud,
+    EmbeddingRow,
+    ImageSettings,
+    Local,
+    Mode,
+    Modes,
+    Name,
+    ProviderSettings,
+    Strict,
+    Timeouts,
+    unset,
+)
+from deployments.wire import Drop
 
-Mode = Literal["hybrid", "aws_only", "local_only"]
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 INGRESS = "Ingress"
-LEAST_LEASE = 30.0  # a probe that streams renews its lease every ten seconds
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TimeoutOverrides(_Strict):
-    """Seconds; what is not set comes from the application's `timeouts`."""
-
-    timeout_seconds: Seconds | None = None
-    connect: Seconds | None = None
-    first_token: Seconds | None = None
-    idle: Seconds | None = None
-
-
-class Timeouts(_Strict):
-    """Seconds. `timeout_seconds` ends a call without a stream, `deadline` the whole request."""
-
-    timeout_seconds: Seconds = 30
-    connect: Seconds = 3
-    first_token: Seconds = 10
-    idle: Seconds = 15
-    deadline: Seconds = 60
-
-    def limits(self, over: TimeoutOverrides) -> Limits:
-        def pick(name: str) -> float:
-            value = getattr(over, name)
-            return float(getattr(self, name) if value is None else value)
-
-        total = pick("timeout_seconds")
-        return Limits(pick("connect"), min(pick("first_token"), total), pick("idle"), total)
-
-
-class BreakerSettings(_Strict):
-    failure_threshold: Annotated[int, Field(ge=1, le=50)] = 3
-    recovery_timeout: Seconds = 60
-
-    def policy(self, longest: float) -> Policy:
-        """`longest` is the longest that a probe may take, in seconds: its lease must outlive it."""
-        return Policy(self.failure_threshold, self.recovery_timeout, lease=max(longest + 5, LEAST_LEASE))
-
-
-class Overrides(_Strict):
-    """Thresholds that an operator may set while running; null takes one back."""
-
-    failure_threshold: Annotated[int, Field(ge=1, le=50)] | None = None
-    recovery_timeout: Seconds | None = None
-    recovery_cap: Seconds | None = None
-    window_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
-    window_calls: Annotated[int, Field(ge=1)] | None = None
-    slow_start: Annotated[float, Field(ge=0, le=3600)] | None = None
-    throttle_max: Seconds | None = None
-
-
-class _Provider(_Strict):
-    timeouts: TimeoutOverrides = TimeoutOverrides()
-
-
-class _Cloud(_Provider):
-    context_windows: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1)]] = {}
-
-    def window(self, model: str) -> int | None:
-        """How many tokens the provider's model can hold, if that is known."""
-        return self.context_windows.get(model)
-
-
-class Bedrock(_Cloud):
-    kind: Literal["bedrock"]
-    region_env: str = "AWS_REGION"
-    region: str | None = None
-    endpoint_url: str | None = None
-
-    def resolved_region(self) -> str | None:
-        return self.region or os.environ.get(self.region_env)
-
-    def missing(self) -> str | None:
-        if not self.resolved_region():
-            return f"{self.region_env} is not set"
-        import botocore.session
-
-        # boto3's own chain: environment, profile, container, instance role.
-        if botocore.session.get_session().get_credentials() is None:
-            return "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
-        return None
-
-
-class OpenAI(_Cloud):
-    kind: Literal["openai"]
-    api_key_env: str | None = None
-    base_url: str | None = None
-
-    def key_env(self) -> str | None:
-        """OpenAI itself needs a key; a server named by `base_url` only if it says which."""
-        return self.api_key_env or (None if self.base_url else "OPENAI_API_KEY")
-
-    def missing(self) -> str | None:
-        return _unset(self.key_env())
-
-
-class Google(_Cloud):
-    kind: Literal["google"]
-    api_key_env: str = "GOOGLE_API_KEY"
-    base_url: str | None = None
-    api_version: str | None = None
-
-    def missing(self) -> str | None:
-        return _unset(self.api_key_env)
-
-
-class Local(_Provider):
-    kind: Literal["local"]
-    model_path: str | None = None
-    slots: Annotated[int, Field(ge=1, le=64)] = 2
-    context: Annotated[int, Field(ge=256)] = 2048
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
-
-    def window(self, model: str) -> int | None:
-        return self.context
-
-    def missing(self) -> str | None:
-        if self.model_path and not os.path.isfile(self.model_path):
-            return f"model_path {self.model_path} is no file"
-        return None
-
-
-ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
-
-
-def _unset(variable: str | None) -> str | None:
-    return f"{variable} is not set" if variable and not os.environ.get(variable) else None
-
-
-class Auth(_Strict):
-    """Names of environment variables. Keys are `key` or `key:tenant`, separated by commas."""
-
-    api_keys_env: str | None = None
-    admin_key_env: str | None = None
-
-
-class Modes(_Strict):
-    """Which providers each mode may use; by default by kind."""
-
-    hybrid: list[Name] | None = None
-    aws_only: list[Name] | None = None
-    local_only: list[Name] | None = None
 
 
 _KINDS_OF_MODE: Mapping[str, tuple[str, ...]] = {
@@ -179,7 +46,7 @@ _KINDS_OF_MODE: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Config(_Strict):
+class Config(Strict):
     mode: Mode = "hybrid"
     modes: Modes = Modes()
     providers: dict[Name, ProviderSettings]
@@ -187,6 +54,9 @@ class Config(_Strict):
     breaker: BreakerSettings = BreakerSettings()
     timeouts: Timeouts = Timeouts()
     auth: Auth = Auth()
+    embeddings: dict[Annotated[str, Field(min_length=1)], EmbeddingRow] = {}
+    images: ImageSettings = ImageSettings()
+    drop_unsupported: Drop = "hints"
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -196,13 +66,20 @@ class Config(_Strict):
             raise ValueError(f"providers.{INGRESS}: the name is taken by the ingress deployment")
         if not self.models:
             raise ValueError("models: at least one row is needed")
+        known = ", ".join(self.providers)
         for row, targets in self.models.items():
             for provider in targets:
                 if provider not in self.providers:
-                    known = ", ".join(self.providers)
                     raise ValueError(f"models.{row}.{provider}: no such provider (known: {known})")
+        for row, embedding in self.embeddings.items():
+            for provider, model in embedding.targets.items():
+                key = f"embeddings.{row}.targets.{provider}"
+                if provider not in self.providers:
+                    raise ValueError(f"{key}: no such provider (known: {known})")
+                if (length := self._length_refused(provider, model, embedding.dimensions)) is not None:
+                    raise ValueError(f"{key}: the vectors of {model} {length}, not {embedding.dimensions}")
         for name, settings in self.providers.items():
-            for model in settings.context_windows if isinstance(settings, _Cloud) else ():
+            for model in settings.context_windows if isinstance(settings, Cloud) else ():
                 if not any(targets.get(name) == model for targets in self.models.values()):
                     raise ValueError(f"providers.{name}.context_windows.{model}: no row has this model of {name}")
         for mode, names in self.modes.model_dump(exclude_none=True).items():
@@ -215,6 +92,12 @@ class Config(_Strict):
             if not any(name in self.tier_names() for name in targets):
                 raise ValueError(f"models.{row}: mode {self.mode} leaves it no provider")
         return self
+
+    def _length_refused(self, provider: str, model: str, dimensions: int) -> str | None:
+        """What lengths the model has instead, if it can't have this one."""
+        settings = self.providers[provider]
+        bundled = isinstance(settings, Local) and settings.model_path is None
+        return lengths_instead(BUNDLED if bundled else model, dimensions)
 
     def tier_names(self) -> list[str]:
         """The providers of this mode, in order of preference, with credentials or without."""
@@ -262,6 +145,22 @@ class Layout:
             for row, targets in self.config.models.items()
         }
 
+    def embedding_rows(self) -> dict[str, list[str]]:
+        """As `rows`, for embeddings."""
+        usable = set(self.usable)
+        return {
+            name: [target_of(provider, model) for provider, model in row.targets.items() if provider in usable]
+            for name, row in self.config.embeddings.items()
+        }
+
+    def kinds(self) -> dict[str, str]:
+        """The kind of each provider that can be called."""
+        return {tier.name: tier.kind for tier in self.tiers if tier.left_out is None}
+
+    def fixed(self) -> frozenset[str]:
+        """Providers that have one model each."""
+        return frozenset(name for name, kind in self.kinds().items() if kind == "local")
+
     def windows(self) -> dict[str, int]:
         """Target to context window in tokens, where it is known."""
         known = {
@@ -282,7 +181,7 @@ def parse(args: Any) -> Config:
         raise ConfigError(_sentence(error)) from None
 
 
-class Tunables(_Strict):
+class Tunables(Strict):
     """What may change while running: `user_config` of the deployment Ingress."""
 
     breaker: dict[str, Any] = {}
@@ -312,7 +211,7 @@ def resolve(config: Config) -> Layout:
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
     layout = Layout(config, tuple(tiers))
     for key, variable in config.auth.model_dump(exclude_none=True).items():
-        if _unset(variable):
+        if unset(variable):
             raise ConfigError(f"auth.{key}: {variable} is not set")
     if not layout.usable:
         reasons = "; ".join(f"{t.name}: {t.left_out}" for t in tiers)

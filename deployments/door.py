@@ -10,20 +10,25 @@ import json
 import logging
 import math
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from actors.board import COMMANDS
-from deployments.attempt import Deadline, Trail
+from deployments.attempt import Deadline, StreamAnswer
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
-from deployments.config import INGRESS, Layout, Overrides, Tier, tuned
-from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, UnknownModel
-from deployments.failover import Failover, Hop
+from deployments.config import INGRESS, Layout, Tier, tuned
+from deployments.embeddings import check_embedding_request
+from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable
+from deployments.failover import Answer, Failover, Hop
+from deployments.fitting import embedding_fit
 from deployments.health import health_summary, provider_health
-from deployments.wire import check_request, frames_to_chunks
+from deployments.images import Images
+from deployments.rows import Rows
+from deployments.settings import Overrides
+from deployments.wire import Drop, Request, check_request, frames_to_chunks
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +42,15 @@ class Door:
         self._configured = layout.config  # as the application's args have it
         self.link = link
         self.gate = Gate(layout.config.auth)
-        local = frozenset(tier.name for tier in layout.tiers if tier.kind == "local")
-        self.failover = Failover(layout.rows(), {}, link, hop, fixed=local)
-        self.failover.windows = layout.windows()
+        images = Images(layout.config.images.limits())
+        self.failover = Failover(rows_of(layout), {}, link, hop, images)
+        self.embedder = Failover(embedding_rows_of(layout), {}, link, hop, images)
         self._set_limits()
 
     def _set_limits(self) -> None:
         config = self.layout.config
-        self.failover.limits = {name: config.limits(name) for name in self.layout.usable}
+        limits = {name: config.limits(name) for name in self.layout.usable}
+        self.failover.limits = self.embedder.limits = limits
         self.link.set_policy(config.policy())
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
@@ -66,7 +72,12 @@ class Door:
 
     def board_config(self) -> dict[str, Any]:
         """What the breaker actor is told of this application."""
-        return {"policy": asdict(self.layout.config.policy()), "targets": sorted(self.failover.targets)}
+        return {"policy": asdict(self.layout.config.policy()), "targets": sorted(self.targets)}
+
+    @property
+    def targets(self) -> set[str]:
+        """Every target of every row, of chats and of embeddings."""
+        return self.failover.rows.targets | self.embedder.rows.targets
 
     def deadline(self, seconds: Any = None) -> Deadline:
         """The caller's own deadline, or the configured one. Raises BadRequest."""
@@ -74,29 +85,50 @@ class Door:
             return Deadline.after(float(self.layout.config.timeouts.deadline), explicit=False)
         return Deadline.after(_positive(seconds, "timeout"), explicit=True)
 
-    async def chat(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
-        """A chat completion, with `breakwater: {provider, model, attempts, degraded}`.
+    async def chat(
+        self, request: Any, timeout_seconds: float | None = None, drop_unsupported: str | None = None
+    ) -> dict[str, Any]:
+        """A chat completion, with `breakwater: {provider, model, attempts, degraded, dropped}`.
 
         On failure `{"error": {..., attempts}, "status": HTTP status}`.
         """
         try:
-            checked = check_request(_with_stream(request, False))
+            checked = replace(check_request(_with_stream(request, False)), drop=drop_of(drop_unsupported))
             answer = await self.failover.complete(checked, self.deadline(timeout_seconds))
         except BreakwaterError as error:
             return _error_dict(error)
-        return {**json.loads(answer.body), "breakwater": self.served_by(answer.target, answer.trail)}
+        return {**json.loads(answer.body), "breakwater": self.served_by(answer)}
+
+    async def embed(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
+        """OpenAI's embeddings, with `breakwater` as in `chat`: its `model` says whose vectors they are."""
+        try:
+            answer = await self.embeddings(check_embedding_request(request), self.deadline(timeout_seconds))
+        except BreakwaterError as error:
+            return _error_dict(error)
+        return {**json.loads(answer.body), "breakwater": self.served_by(answer)}
+
+    async def embeddings(self, request: Request, deadline: Deadline) -> Answer:
+        """Raises as `Failover.complete` does, and BadRequest for a length that the row does not have."""
+        row = self.layout.config.embeddings.get(request.model)
+        asked = request.body.get("dimensions")
+        if row is not None and asked is not None and asked != row.dimensions:
+            message = f"Invalid 'dimensions': the vectors of '{request.model}' have {row.dimensions}."
+            raise BadRequest(message, "dimensions", "invalid_value")
+        if row is not None:
+            request = Request({**request.body, "dimensions": row.dimensions}, request.drop)
+        return await self.embedder.complete(request, deadline, "embed")
 
     async def stream_chat(
-        self, request: Any, timeout_seconds: float | None = None
+        self, request: Any, timeout_seconds: float | None = None, drop_unsupported: str | None = None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Chunks, the first with `breakwater` as in `chat`. A failure is a last `{"error": ...}`."""
         try:
-            checked = check_request(_with_stream(request, True))
+            checked = replace(check_request(_with_stream(request, True)), drop=drop_of(drop_unsupported))
             answer = await self.failover.stream(checked, self.deadline(timeout_seconds))
         except BreakwaterError as error:
             yield _error_dict(error)
             return
-        extra = {"breakwater": self.served_by(answer.target, answer.trail)}
+        extra = {"breakwater": self.served_by(answer)}
         try:
             async with contextlib.aclosing(answer.frames()) as frames:
                 async for data in frames:
@@ -106,23 +138,24 @@ class Door:
         finally:
             await answer.close()
 
-    def served_by(self, target: str, trail: Trail) -> dict[str, Any]:
+    def served_by(self, answer: Answer | StreamAnswer) -> dict[str, Any]:
         """Who answered: the truth about one request."""
-        provider, _, model = target.partition("/")
+        provider, _, model = answer.target.partition("/")
         return {
             "provider": provider,
             "model": model,
-            "attempts": trail.made,
+            "attempts": answer.trail.made,
             "degraded": self.layout.config.providers[provider].kind == "local",
+            "dropped": list(answer.dropped),
         }
 
     def models(self) -> list[str]:
-        return list(self.failover.rows)
+        return list(dict.fromkeys([*self.failover.rows.names, *self.embedder.rows.names]))
 
     def model(self, name: str) -> str:
         """A row's name. Raises UnknownModel."""
-        if name not in self.failover.rows:
-            raise UnknownModel(f"The model '{name}' does not exist. Known models: {', '.join(self.models())}.")
+        if name not in self.models():
+            raise self.failover.rows.unknown(name)
         return name
 
     def tier(self, name: str) -> Tier:
@@ -169,7 +202,11 @@ class Door:
 
     def ready(self) -> bool:
         """Can any row be answered, as far as we know?"""
-        return any(self.link.plan(row, taking=False).candidates for row in self.failover.rows.values())
+        return any(
+            self.link.plan(rows.of(n), taking=False).candidates
+            for rows in (self.failover.rows, self.embedder.rows)
+            for n in rows.names
+        )
 
     async def _targets(self) -> tuple[dict[str, Any], bool]:
         """What is known of each target, and whether that is without the actor: its last sight then."""
@@ -178,12 +215,40 @@ class Door:
         except Exception as error:
             log.warning("no health from the breaker actor: %s", type(error).__name__)
             known, away = self.link.last_seen(), True
-        mine = self.failover.targets
+        mine = self.targets
         return {name: t for name, t in known.items() if name in mine}, away
 
     async def _actor(self, method: str, *arguments: Any) -> Any:
         async with asyncio.timeout(ACTOR_SECONDS):
             return await self.link.call(method, *arguments)
+
+
+def rows_of(layout: Layout) -> Rows:
+    return Rows(
+        layout.rows(),
+        layout.kinds(),
+        fixed=layout.fixed(),
+        windows=layout.windows(),
+        drop=layout.config.drop_unsupported,
+    )
+
+
+def embedding_rows_of(layout: Layout) -> Rows:
+    return Rows(
+        layout.embedding_rows(),
+        layout.kinds(),
+        fixed=frozenset(layout.kinds()),  # a length belongs to a row, so nothing else can be pinned
+        fitting=embedding_fit,
+        drop=layout.config.drop_unsupported,
+    )
+
+
+def drop_of(word: Any) -> Drop | None:
+    """Raises BadRequest."""
+    match word:
+        case None | "none" | "hints" | "all":
+            return word
+    raise BadRequest("'drop_unsupported' must be one of none, hints, all.", "drop_unsupported", "invalid_value")
 
 
 def _positive(value: Any, name: str, most: float = math.inf) -> float:

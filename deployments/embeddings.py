@@ -5,7 +5,6 @@ one of them is down; what was embedded by one must be searched with the same: th
 """
 
 import base64
-import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
+from deployments.providers.base import Call, Completed, failed
 from deployments.wire import Request, dump, parse_object, refusal
 
 MOST_TEXTS = 2048
+BUNDLED = "the bundled weights"  # whatever name a row gives them
 
 # Which lengths a model's vectors may have: (native, others). A range is one that can be cut at any length.
 _TITAN_2, _COHERE_4 = frozenset({256, 512, 1024}), frozenset({256, 512, 1024, 1536})
@@ -31,13 +32,18 @@ LENGTHS: Mapping[str, range | frozenset[int]] = {
     "cohere.embed-v4:0": _COHERE_4,
     "gemini-embedding-001": range(1, 3073),
     "text-embedding-004": range(1, 769),
+    BUNDLED: frozenset({576}),
 }
 
 
-def can_have(model: str, dimensions: int) -> bool:
-    """Can the model's vectors be so long? One that we do not know is taken at the config's word."""
+def lengths_instead(model: str, dimensions: int) -> str | None:
+    """What lengths the model's vectors have, if not this one. A model that we do not know is taken at its word."""
     known = LENGTHS.get(_bare(model))
-    return known is None or dimensions in known
+    if known is None or dimensions in known:
+        return None
+    if isinstance(known, range):
+        return f"have up to {known[-1]} dimensions"
+    return f"have {' or '.join(map(str, sorted(known)))} dimensions"
 
 
 def is_cut(model: str) -> bool:
@@ -105,6 +111,17 @@ def embedded(body: Mapping[str, Any], name: str, vectors: Sequence[Sequence[floa
 
 def usage_of_embedding(tokens: int | None) -> dict[str, Any] | None:
     return None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def completed(call: Call, vectors: Sequence[Sequence[float]], tokens: int | None) -> Completed:
+    """What a provider gives back. Raises `malformed` for vectors of another length than the row's."""
+    wanted, texts = call.body.get("dimensions"), len(texts_of(call.body))
+    if len(vectors) != texts:
+        raise failed("malformed", f"{len(vectors)} vectors came for {texts} texts", status=200)
+    for vector in vectors:
+        if wanted is not None and len(vector) != wanted:
+            raise failed("malformed", f"a vector has {len(vector)} dimensions, the row {wanted}", status=200)
+    return Completed(embedded(call.body, call.name, vectors, tokens), usage_of_embedding(tokens))
 
 
 def lengths_in(answer: Mapping[str, Any]) -> set[int]:

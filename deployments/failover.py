@@ -7,10 +7,10 @@
 """
 
 import asyncio
-import re
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from actors.outcome import Guilt, Outcome
 from actors.plan import Plan, Skipped, provider_of
@@ -26,18 +26,20 @@ from deployments.attempt import (
     outcome_in,
 )
 from deployments.board_link import BoardLink
-from deployments.errors import AttemptFailed, BadRequest, DeadlineExceeded, NoAnswer, UnknownModel
+from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
+from deployments.images import ImageLimits, Images
 from deployments.providers.base import Limits
 from deployments.replica import call_dict
-from deployments.wire import ChatRequest
+from deployments.rows import Rows
+from deployments.wire import Request
 
 T = TypeVar("T")
+Verb = Literal["chat", "embed"]
 Once = Callable[["Attempt", dict[str, Any], Limits], Awaitable[T]]
 
 RESERVED_SHARE = 0.25  # of the whole deadline, kept for the candidates still to come
 # What one tier can't do another may: it is the client's fault only if nobody in the row can.
 _OF_ONE_TIER = frozenset({"unsupported", "too_long"})
-_PINNABLE = re.compile(r"[\x21-\x7e]+")
 
 
 class Hop(Protocol):
@@ -56,48 +58,34 @@ class Answer:
     body: bytes
     usage: Mapping[str, Any] | None
     trail: Trail
+    dropped: tuple[str, ...] = ()  # fields that it was not asked to heed
 
 
 class Failover:
-    """`rows` is row name to targets, `limits` provider to limits; both may be replaced while running.
-
-    `fixed` are providers that have the models of the rows and no other: nothing else can be pinned there.
-    `windows` is target to context window in tokens, where the config tells it.
-    """
+    """`limits` is provider to limits, and may be replaced while running."""
 
     def __init__(
-        self,
-        rows: Mapping[str, list[str]],
-        limits: Mapping[str, Limits],
-        link: BoardLink,
-        hop: Hop,
-        fixed: frozenset[str] = frozenset(),
+        self, rows: Rows, limits: Mapping[str, Limits], link: BoardLink, hop: Hop, images: Images | None = None
     ):
-        self.fixed = fixed
         self.rows = rows
-        self.windows: Mapping[str, int] = {}
         self.limits = limits
         self._link = link
         self._hop = hop
+        self._images = images or Images(ImageLimits())
 
-    @property
-    def targets(self) -> set[str]:
-        """Every target of every row."""
-        return {target for row in self.rows.values() for target in row}
-
-    async def complete(self, request: ChatRequest, deadline: Deadline) -> Answer:
+    async def complete(self, request: Request, deadline: Deadline, verb: Verb = "chat") -> Answer:
         """A whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
 
         async def once(attempt: Attempt, call: dict[str, Any], _: Limits) -> Answer:
-            reply = await self._hop.complete(provider_of(attempt.target), call)
+            reply = await self._hop.complete(provider_of(attempt.target), {**call, "verb": verb})
             if (outcome := outcome_in(reply)) is not None:
                 raise AttemptFailed(outcome)
             attempt.end(Outcome("ok", content=True), whole=True)
-            return Answer(attempt.target, reply["body"], reply["usage"], attempt.trail)
+            return Answer(attempt.target, reply["body"], reply["usage"], attempt.trail, attempt.dropped)
 
         return await self._failing_over(request, deadline, once, lambda limits, _: limits.total)
 
-    async def stream(self, request: ChatRequest, deadline: Deadline) -> StreamAnswer:
+    async def stream(self, request: Request, deadline: Deadline) -> StreamAnswer:
         """A stream whose first content has come. Raises as `complete` does, before that."""
 
         async def once(attempt: Attempt, call: dict[str, Any], limits: Limits) -> StreamAnswer:
@@ -121,31 +109,38 @@ class Failover:
         )
 
     async def _failing_over(
-        self, request: ChatRequest, deadline: Deadline, once: Once[T], limit_of: Callable[[Limits, bool], float]
+        self, request: Request, deadline: Deadline, once: Once[T], limit_of: Callable[[Limits, bool], float]
     ) -> T:
         trail = Trail()
-        plan, permit = await self._planned(self._row(request.model), trail)
+        bodies = self.rows.fitting(request, trail)
+        plan, permit = await self._planned(list(bodies), trail)
         clock = asyncio.get_running_loop().time
         least = 0.0  # a window must be larger than this
         for candidate in plan.candidates:
             last = candidate is plan.candidates[-1]
             until = deadline.at if last else deadline.at - RESERVED_SHARE * deadline.total
-            why = OUT_OF_TIME if until <= clock() else TOO_SMALL if self._window(candidate.target) <= least else None
-            if why is not None:
+            too_small = self.rows.window(candidate.target) <= least
+            if (why := OUT_OF_TIME if until <= clock() else TOO_SMALL if too_small else None) is not None:
                 trail.pass_over(candidate.target, why)
                 if candidate.probe:
                     self._link.release(candidate.target, permit)
                 continue
             if not candidate.probe:
                 permit = {"epoch": candidate.epoch, "incarnation": self._link.incarnation}
-            attempt = Attempt(self._link, trail, candidate.target, permit, first=trail.made == 0)
+            fitted = bodies[candidate.target]
+            attempt = Attempt(
+                self._link, trail, candidate.target, permit, first=trail.made == 0, dropped=fitted.dropped
+            )
             trail.made += 1
             provider, _, model = candidate.target.partition("/")
             limits = self.limits[provider]
-            gone_at = clock() + limits.connect + limit_of(limits, candidate.probe) + COVER_SECONDS
+            gone_at = math.inf
             try:
+                async with asyncio.timeout_at(until):
+                    body = await self._with_images(candidate.target, fitted.body)
+                gone_at = clock() + limits.connect + limit_of(limits, candidate.probe) + COVER_SECONDS
                 async with asyncio.timeout_at(min(until, gone_at)):
-                    return await once(attempt, call_dict(request.body, model, request.model, limits), limits)
+                    return await once(attempt, call_dict(body, model, request.model, limits), limits)
             except TimeoutError:
                 outcome = Outcome("unreachable" if gone_at < until else "deadline")
             except AttemptFailed as error:
@@ -154,31 +149,19 @@ class Failover:
                 attempt.end(Outcome("cancelled"))
                 raise
             attempt.end(outcome)
-            if outcome.kind == "too_long" and candidate.target in self.windows:
-                least = self._window(candidate.target)
+            if outcome.kind == "too_long" and candidate.target in self.rows.windows:
+                least = self.rows.window(candidate.target)
             elif not outcome.ending.failover or clock() >= deadline.at:
                 break
         # A timer may fire a fraction of a millisecond before its time.
         late = clock() >= deadline.at or (trail.last is not None and trail.last.kind == "deadline")
         raise self._no_answer(plan, trail, late=late)
 
-    def _window(self, target: str) -> float:
-        """One that nobody has told holds a prompt that no other has refused, and none that one has."""
-        return self.windows.get(target, 0.5)
-
-    def _row(self, model: str) -> list[str]:
-        """The targets of a row's name, or the one target that `provider/upstream-id` pins."""
-        row = self.rows.get(model)
-        if row is not None:
-            return row
-        provider, slash, upstream = model.partition("/")
-        if slash and provider in self.limits:
-            if not _PINNABLE.fullmatch(upstream):
-                raise BadRequest("Invalid 'model': an upstream id is printable ASCII.", "model", "invalid_value")
-            if provider not in self.fixed or model in self.targets:
-                return [model]
-        known = ", ".join(self.rows)
-        raise UnknownModel(f"The model '{model}' does not exist. Known models: {known}.")
+    async def _with_images(self, target: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What an image costs to fetch is the request's own time, and no fault of the provider."""
+        if self.rows.kind(target) == "openai" or not body.get("messages"):
+            return body
+        return await self._images.inlined(body)
 
     async def _planned(self, row: list[str], trail: Trail) -> tuple[Plan, Mapping[str, Any]]:
         """A plan that can be walked: its probe, if it has one, has its permit."""
@@ -202,7 +185,7 @@ class Failover:
 
     def _configured(self, trail: Trail) -> bool:
         """Was the target that was asked one of ours, rather than one that the client named?"""
-        return "{provider}/{model}".format(**trail.entries[-1]) in self.targets
+        return "{provider}/{model}".format(**trail.entries[-1]) in self.rows.targets
 
     def _no_answer(self, plan: Plan, trail: Trail, *, late: bool) -> NoAnswer:
         if late:

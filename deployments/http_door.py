@@ -4,6 +4,7 @@ Nothing is sent before the first content has come, so status and headers are tru
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,13 +14,17 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deployments.attempt import Deadline, StreamAnswer, Trail
-from deployments.door import Door
+from deployments.attempt import Deadline, StreamAnswer
+from deployments.door import Door, drop_of
+from deployments.embeddings import parse_embedding_request
 from deployments.errors import BreakwaterError, InternalError, TooLarge, WrongRoute
+from deployments.failover import Answer
+from deployments.fitting import spoken
 from deployments.wire import parse_object, parse_request
 
 MAX_BODY = 32 * 1024 * 1024
 TIMEOUT_HEADER = "x-request-timeout-seconds"
+DROP_HEADER = "x-breakwater-drop-unsupported"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -28,6 +33,7 @@ def build_http_door(door: Door) -> Starlette:
     routes = _Routes(door)
     table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/v1/chat/completions", routes.chat),
+        ("POST", "/v1/embeddings", routes.embeddings),
         ("GET", "/v1/models", routes.models),
         ("GET", "/v1/models/{name:path}", routes.model),
         ("GET", "/v1/providers", routes.providers),
@@ -57,13 +63,22 @@ class _Routes:
         deadline = self._deadline(request)
         self._door.gate.tenant(request.headers.get("authorization"))
         checked = parse_request(await _body(request))
+        if (word := request.headers.get(DROP_HEADER)) is not None:
+            checked = replace(checked, drop=drop_of(word))
         if checked.stream:
             answer = await self._door.failover.stream(checked, deadline)
-            headers = self._headers(answer.target, answer.trail)
-            return _EventStream(answer, headers)
+            return _EventStream(answer, self._headers(answer))
         done = await self._door.failover.complete(checked, deadline)
-        headers = self._headers(done.target, done.trail)
-        return Response(done.body, media_type="application/json", headers=headers)
+        return Response(done.body, media_type="application/json", headers=self._headers(done))
+
+    async def embeddings(self, request: Request) -> Response:
+        deadline = self._deadline(request)
+        self._door.gate.tenant(request.headers.get("authorization"))
+        checked = parse_embedding_request(await _body(request))
+        if (word := request.headers.get(DROP_HEADER)) is not None:
+            checked = replace(checked, drop=drop_of(word))
+        done = await self._door.embeddings(checked, deadline)
+        return Response(done.body, media_type="application/json", headers=self._headers(done))
 
     def _deadline(self, request: Request) -> Deadline:
         text = request.headers.get(TIMEOUT_HEADER)
@@ -73,8 +88,8 @@ class _Routes:
         # Serve reads the same header and would cut in with an untyped answer of its own: be first.
         return Deadline(deadline.at - min(0.02, 0.2 * deadline.total), deadline.total, explicit=True)
 
-    def _headers(self, target: str, trail: Trail) -> dict[str, str]:
-        by = self._door.served_by(target, trail)
+    def _headers(self, answer: Answer | StreamAnswer) -> dict[str, str]:
+        by = self._door.served_by(answer)
         headers = {
             "x-breakwater-provider": by["provider"],
             "x-breakwater-model": by["model"],
@@ -82,6 +97,8 @@ class _Routes:
         }
         if by["degraded"]:
             headers["x-breakwater-degraded"] = "true"
+        if answer.dropped:
+            headers["x-breakwater-dropped"] = spoken(answer.dropped)
         return headers
 
     async def models(self, request: Request) -> Response:

@@ -20,6 +20,7 @@ from deployments.errors import AttemptFailed
 from deployments.providers.base import failed
 
 REDIRECTS = 3
+_PICTURE = "data:image/png;base64,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,7 @@ class Images:
             return body
         urls = list(dict.fromkeys(url for _, _, url in places))
         got = dict(zip(urls, await asyncio.gather(*(self._data_url(url, places) for url in urls)), strict=True))
-        messages = [dict(m) for m in body["messages"]]
-        for m, p, url in places:
-            content = list(messages[m]["content"])
-            content[p] = {**content[p], "image_url": {**content[p]["image_url"], "url": got[url]}}
-            messages[m]["content"] = content
-        return {**body, "messages": messages}
+        return _inlined(body, places, got)
 
     async def close(self) -> None:
         if self._client is not None:
@@ -123,6 +119,21 @@ def remote_images(body: Mapping[str, Any]) -> list[tuple[int, int, str]]:
             if isinstance(url, str) and url[:5].lower() != "data:":
                 found.append((m, p, url))
     return found
+
+
+def pictured(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The request as it looks when its images have been fetched, for whoever judges it before that."""
+    places = remote_images(body)
+    return _inlined(body, places, dict.fromkeys((url for _, _, url in places), _PICTURE)) if places else body
+
+
+def _inlined(body: Mapping[str, Any], places: list[tuple[int, int, str]], got: Mapping[str, str]) -> dict[str, Any]:
+    messages = [dict(m) for m in body["messages"]]
+    for m, p, url in places:
+        content = list(messages[m]["content"])
+        content[p] = {**content[p], "image_url": {**content[p]["image_url"], "url": got[url]}}
+        messages[m]["content"] = content
+    return {**body, "messages": messages}
 
 
 def is_public(address: str) -> bool:

@@ -52,13 +52,18 @@ class Ingress:
 
     # The Python door; `Door` says what each takes and gives.
 
-    async def chat(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
-        return await self._door.chat(request, timeout_seconds)
+    async def chat(
+        self, request: Any, timeout_seconds: float | None = None, drop_unsupported: str | None = None
+    ) -> dict[str, Any]:
+        return await self._door.chat(request, timeout_seconds, drop_unsupported)
+
+    async def embed(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
+        return await self._door.embed(request, timeout_seconds)
 
     async def stream_chat(
-        self, request: Any, timeout_seconds: float | None = None
+        self, request: Any, timeout_seconds: float | None = None, drop_unsupported: str | None = None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        async with contextlib.aclosing(self._door.stream_chat(request, timeout_seconds)) as chunks:
+        async with contextlib.aclosing(self._door.stream_chat(request, timeout_seconds, drop_unsupported)) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from actors.outcome import Guilt, Outcome
-from deployments.config import Bedrock, Config, Google, Local, OpenAI, parse
+from deployments.config import Config, parse
 from deployments.errors import AttemptFailed
 from deployments.providers.base import (
     Call,
@@ -20,10 +20,11 @@ from deployments.providers.base import (
     Frames,
     Limits,
     Provider,
-    complete_within,
     failed,
     stream_within,
+    within_total,
 )
+from deployments.settings import Bedrock, Google, Local, OpenAI
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,10 @@ class ProviderReplica:
         self._provider = build_provider(parse(args), name) if left_out is None else LeftOut(left_out)
 
     async def complete(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        """`{body, usage}`, or `{outcome}` of an attempt that failed."""
+        """`{body, usage}`, or `{outcome}` of an attempt that failed. The call's `verb` is `chat` or `embed`."""
+        work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
-            done = await complete_within(self._provider, _call_of(call))
+            done = await within_total(work, _call_of(call))
         except Exception as error:
             return {"outcome": asdict(self._outcome_of(error))}
         return {"body": done.body, "usage": done.usage}
@@ -82,6 +84,9 @@ class LeftOut:
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         raise failed("credential", f"left out: {self._reason}")
         yield
+
+    async def embed(self, call: Call) -> Completed:
+        return await self.complete(call)
 
     async def close(self) -> None:
         pass

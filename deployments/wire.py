@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -36,7 +36,7 @@ class _StreamOptions(BaseModel):
     include_usage: bool | None = None
 
 
-class _ChatRequest(BaseModel):
+class _Request(BaseModel):
     """Only what every provider must be able to rely on; everything else passes through."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -55,14 +55,18 @@ class _ChatRequest(BaseModel):
     stop: str | list[str] | None = None
 
 
-_CHECK = TypeAdapter(_ChatRequest)
+_CHECK = TypeAdapter(_Request)
+
+
+Drop = Literal["none", "hints", "all"]  # what may be left out for a provider that can't do it: see fitting.py
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A checked request. `body` is what the client sent, unknown fields included."""
+class Request:
+    """A checked request. `body` is what the client sent, unknown fields included; `drop` where it said so."""
 
     body: dict[str, Any]
+    drop: Drop | None = None
 
     @property
     def model(self) -> str:
@@ -73,7 +77,7 @@ class ChatRequest:
         return bool(self.body.get("stream"))
 
 
-def parse_request(data: bytes) -> ChatRequest:
+def parse_request(data: bytes) -> Request:
     """Parse and check a request body. Raises BadRequest that names the field."""
     return _checked(parse_object(data))
 
@@ -103,7 +107,7 @@ def _object(body: Any) -> dict[str, Any]:
     return body
 
 
-def check_request(body: Any) -> ChatRequest:
+def check_request(body: Any) -> Request:
     """Check a request that came as a dict. Raises BadRequest that names the field."""
     try:
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
@@ -112,18 +116,19 @@ def check_request(body: Any) -> ChatRequest:
     return _checked(_object(body))
 
 
-def _checked(body: dict[str, Any]) -> ChatRequest:
+def _checked(body: dict[str, Any]) -> Request:
     try:
         _CHECK.validate_python(body)
     except ValidationError as error:
-        raise _bad_request(error) from None
-    return ChatRequest(body)
+        raise refusal(error, _FIELDS) from None
+    return Request(body)
 
 
-def _bad_request(error: ValidationError) -> BadRequest:
+def refusal(error: ValidationError, fields: Collection[str]) -> BadRequest:
+    """What pydantic found, as OpenAI would say it. `fields` are the names that a client can have written."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     # pydantic names the branch of a union ("str", "list[_Part]") in the path: a client never wrote that.
-    path = [str(p) for p in first["loc"] if isinstance(p, int) or str(p) in _FIELDS]
+    path = [str(p) for p in first["loc"] if isinstance(p, int) or str(p) in fields]
     param = ".".join(path) or None
     if first["type"] == "missing":
         message = f"Missing required parameter: '{param}'."
@@ -136,7 +141,7 @@ def _bad_request(error: ValidationError) -> BadRequest:
 
 
 _FIELDS = {
-    *_ChatRequest.model_fields,
+    *_Request.model_fields,
     *_Message.model_fields,
     *_Part.model_fields,
     *_StreamOptions.model_fields,
@@ -163,57 +168,6 @@ def max_tokens_of(body: Mapping[str, Any]) -> int | None:
 def stops_of(body: Mapping[str, Any]) -> list[str]:
     stop = body.get("stop")
     return [stop] if isinstance(stop, str) else list(stop or [])
-
-
-def split_system(messages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str]]]:
-    """System texts, and the turns as (role, text) with neighbours of one role merged.
-
-    Bedrock and Google want roles to alternate; OpenAI lets them repeat.
-    """
-    system: list[str] = []
-    turns: list[tuple[str, str]] = []
-    for message in messages:
-        text = text_of(message.get("content"))
-        if message["role"] in ("system", "developer"):
-            system.append(text)
-        elif turns and turns[-1][0] == message["role"]:
-            turns[-1] = (message["role"], f"{turns[-1][1]}\n\n{text}")
-        else:
-            turns.append((message["role"], text))
-    return system, turns
-
-
-def unsupported(body: Mapping[str, Any], known: frozenset[str]) -> str | None:
-    """The first field that changes the answer and that a text-only codec can't carry; None if it can."""
-    for name, value in body.items():
-        if name not in known and value not in (None, [], {}) and value != _DEFAULTS.get(name):
-            return name
-    for index, message in enumerate(body["messages"]):
-        if message["role"] in ("tool", "function") or message.get("tool_calls"):
-            return f"messages.{index}.{'tool_calls' if message.get('tool_calls') else 'role'}"
-        content = message.get("content")
-        if isinstance(content, list) and any(part.get("type") != "text" for part in content):
-            return f"messages.{index}.content"
-    return None
-
-
-_DEFAULTS: Mapping[str, Any] = {
-    "n": 1,
-    "logprobs": False,
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
-    "response_format": {"type": "text"},
-    "tool_choice": "none",
-}
-
-TEXT_FIELDS = frozenset(
-    {
-        *("model", "messages", "stream", "stream_options", "temperature", "top_p", "stop"),
-        *("max_tokens", "max_completion_tokens"),
-        # Hints: an answer without them is still the answer that was asked for.
-        *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

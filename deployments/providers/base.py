@@ -9,7 +9,7 @@ import asyncio
 import email.utils
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -79,6 +79,10 @@ class Provider(Protocol):
     async def complete(self, call: Call) -> Completed: ...
 
     def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]: ...
+
+    async def embed(self, call: Call) -> Completed:
+        """OpenAI's embeddings; the body's `dimensions` is the row's."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -190,10 +194,14 @@ class Inbox:
 
 
 async def complete_within(provider: Provider, call: Call) -> Completed:
+    return await within_total(provider.complete, call)
+
+
+async def within_total(work: Callable[[Call], Awaitable[Completed]], call: Call) -> Completed:
     """One whole answer inside the total limit."""
     try:
         async with asyncio.timeout(call.limits.total):
-            return await provider.complete(call)
+            return await work(call)
     except TimeoutError:
         raise failed("timeout", f"no whole answer within {call.limits.total:g} s") from None
 

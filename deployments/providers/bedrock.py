@@ -6,9 +6,10 @@ stream's events over an `Inbox`. A call that is cancelled frees its thread and i
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import botocore.exceptions as aws
@@ -32,8 +33,11 @@ from deployments.providers.base import (
 )
 from deployments.providers.bedrock_call import AbortableCall, make_abortable
 from deployments.providers.bedrock_codec import StreamCodec, from_converse, to_converse
+from deployments.providers.bedrock_embed import embed, parsed
 from deployments.providers.conversation import call_limit
 from deployments.wire import Head
+
+T = TypeVar("T")
 
 
 class BedrockProvider:
@@ -64,7 +68,6 @@ class BedrockProvider:
 
     async def complete(self, call: Call) -> Completed:
         arguments, running = to_converse(call), AbortableCall()
-        self._take_thread()
 
         def converse() -> Mapping[str, Any]:
             with running:
@@ -72,13 +75,9 @@ class BedrockProvider:
                 return response
 
         try:
-            response = await asyncio.get_running_loop().run_in_executor(self._threads, converse)
-            return Completed(*from_converse(response, call))
+            return Completed(*from_converse(await self._in_thread(converse, running), call))
         except Exception as error:
             raise classified(error) from error
-        finally:
-            running.abort()
-            self._free += 1
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec = StreamCodec(Head.new(call.name), call_limit(call.body))
@@ -100,6 +99,32 @@ class BedrockProvider:
         if not codec.finished:
             raise failed("broken", "the stream ended without messageStop")
         yield end_of(codec.head, codec.usage, call)
+
+    async def embed(self, call: Call) -> Completed:
+        async def invoke(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+            def work() -> tuple[Mapping[str, Any], Mapping[str, str]]:
+                with running:
+                    response = self._client.invoke_model(modelId=call.model, body=json.dumps(body).encode())
+                    return parsed(response["body"].read()), response["ResponseMetadata"]["HTTPHeaders"]
+
+            running = AbortableCall()
+            return await self._in_thread(work, running)
+
+        try:
+            return await embed(call, invoke)
+        except ExceptionGroup as group:
+            raise classified(group.exceptions[0]) from group
+        except Exception as error:
+            raise classified(error) from error
+
+    async def _in_thread(self, work: Callable[[], T], running: AbortableCall) -> T:
+        """Blocking work in a thread of ours, which is freed at once when we are cancelled."""
+        self._take_thread()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            running.abort()
+            self._free += 1
 
     def _take_thread(self) -> None:
         if self._free <= 0:

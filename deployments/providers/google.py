@@ -13,8 +13,10 @@ from typing import Any
 import httpx2
 from google import genai
 from google.genai import errors, types
+from pydantic import ValidationError
 
 from actors.outcome import Outcome
+from deployments.embeddings import completed, normalised, texts_of
 from deployments.errors import AttemptFailed
 from deployments.providers.base import (
     Call,
@@ -96,6 +98,21 @@ class GoogleProvider:
         else:
             inbox.end()
 
+    async def embed(self, call: Call) -> Completed:
+        length = call.body.get("dimensions")
+        try:
+            response = await self._models.embed_content(
+                model=call.model,
+                contents=[types.Content(parts=[types.Part(text=text)]) for text in texts_of(call.body)],
+                config=types.EmbedContentConfig(output_dimensionality=length),
+            )
+        except Exception as error:
+            raise classified(error) from error
+        vectors = [e.values or [] for e in response.embeddings or []]
+        told = response.usage_metadata.prompt_token_count if response.usage_metadata else None
+        # Gemini scales only its longest vectors to length one.
+        return completed(call, [normalised(v) for v in vectors], told)
+
     async def close(self) -> None:
         await self._client.aio.aclose()
         await self._http.aclose()
@@ -155,6 +172,8 @@ def classified(error: Exception) -> AttemptFailed:
             return error
         case errors.APIError():
             return _api_error(error)
+        case ValidationError():
+            return failed("malformed", "the answer is of a shape that the SDK does not know", status=200)
         case errors.UnknownApiResponseError() | json.JSONDecodeError() | UnicodeDecodeError():
             return failed("malformed", str(error), status=200)
         case httpx2.PoolTimeout():

@@ -7,6 +7,7 @@ parameters. `model_path` takes any GGUF. It needs no network and no key.
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
+from deployments.embeddings import completed, texts_of
 from deployments.providers.base import Call, Completed, End, Frames, failed
 from deployments.providers.local_codec import StreamCodec, schema_of, to_engine
 from deployments.providers.local_embed import Embedded, Embedder
@@ -80,7 +81,11 @@ class LocalProvider:
             message = f"Invalid '{param}': the local model can't be held to this schema."
             raise failed("bad_request", message, status=400, code="invalid_value", param=param)
 
-    async def embed(self, texts: Sequence[str], *, patience: float = 15.0) -> Embedded:
+    async def embed(self, call: Call) -> Completed:
+        got = await self.embed_texts(texts_of(call.body), patience=call.limits.total / 2)
+        return completed(call, got.vectors, got.prompt_tokens)
+
+    async def embed_texts(self, texts: Sequence[str], *, patience: float = 15.0) -> Embedded:
         """Vectors of length one by mean pooling, in the order of the texts."""
         return await self._embedder.embed(texts, patience)
 

@@ -14,6 +14,7 @@ import httpx2
 import openai
 
 from actors.outcome import Outcome
+from deployments.embeddings import is_cut, lengths_in
 from deployments.errors import AttemptFailed
 from deployments.providers.base import (
     Call,
@@ -43,6 +44,7 @@ class OpenAIProvider:
             http_client=openai.DefaultAsyncHttpx2Client(limits=limits, timeout=timeout),
         )
         self._chat = self._client.chat.completions.with_streaming_response
+        self._embeddings = self._client.embeddings.with_streaming_response
         self._strict = _is_openai(self._client.base_url.host)
 
     async def complete(self, call: Call) -> Completed:
@@ -81,6 +83,22 @@ class OpenAIProvider:
         if finished < (1 if done else choices):
             raise failed("broken", "the stream ended without a finish reason")
         yield End(scan.usage)
+
+    async def embed(self, call: Call) -> Completed:
+        """OpenAI's embeddings as they come, but for the model's name."""
+        try:
+            async with self._embeddings.create(**_embedding_arguments(call)) as response:
+                data = await _whole(response)
+        except Exception as error:
+            raise classified(error) from error
+        answer = _object_of(data)
+        try:
+            lengths = lengths_in(answer)
+        except (KeyError, TypeError, ValueError):
+            raise failed("malformed", "the answer has no embeddings", status=200) from None
+        if (wanted := call.body.get("dimensions")) is not None and lengths != {wanted}:
+            raise failed("malformed", f"the vectors have {sorted(lengths)} dimensions, the row {wanted}", status=200)
+        return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
     async def close(self) -> None:
         await self._client.close()
@@ -139,7 +157,19 @@ def _without(value: Any) -> Any:
     return {k: v for k, v in value.items() if k not in _NOT_OPENAIS} if isinstance(value, dict) else value
 
 
-def _answer_of(data: bytes) -> dict[str, Any]:
+def _embedding_arguments(call: Call) -> dict[str, Any]:
+    rest = {k: v for k, v in call.body.items() if k not in ("model", "input", "encoding_format", "dimensions")}
+    if call.body.get("dimensions") is not None and is_cut(call.model):
+        rest["dimensions"] = call.body["dimensions"]  # the others refuse to be told what they can't change
+    return {
+        "model": call.model,
+        "input": call.body["input"],
+        "encoding_format": call.body.get("encoding_format") or "float",
+        "extra_body": rest,
+    }
+
+
+def _object_of(data: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(data)
     except ValueError:
@@ -149,6 +179,11 @@ def _answer_of(data: bytes) -> dict[str, Any]:
     if answer.get("error"):
         error = answer["error"]
         raise _in_band(error if isinstance(error, dict) else {"message": str(error)})
+    return answer
+
+
+def _answer_of(data: bytes) -> dict[str, Any]:
+    answer = _object_of(data)
     choices = answer.get("choices")
     if not choices or not all(isinstance(c, dict) and c.get("finish_reason") for c in choices):
         raise failed("malformed", "the answer has no choice with a finish reason", status=200)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.fakes.tool_use import Called, calls_to, pieces
+from tests.fakes.vectors import vector
 
 THOUGHT = {"text": "I should look it up.", "signature": "c2lnLWJlZHJvY2s="}
 USAGE = {"inputTokens": 7, "outputTokens": 5, "totalTokens": 12}
@@ -105,6 +106,16 @@ class BedrockWire:
         message = bytearray(event("contentBlockDelta", {"delta": {"text": "x"}, "contentBlockIndex": 0}))
         message[-5] ^= 1
         return bytes(message)
+
+    def embedded(self, path: str, body: Mapping[str, Any]) -> tuple[bytes, dict[str, str]] | None:
+        if not path.endswith("/invoke"):
+            return None
+        if "inputText" in body:
+            made = vector(body["inputText"], body.get("dimensions") or 1024)
+            return json.dumps({"embedding": made, "inputTextTokenCount": 3}).encode(), {}
+        vectors = [vector(text, body.get("output_dimension") or 1024) for text in body["texts"]]
+        answer = {"id": "1", "texts": body["texts"], "embeddings": {"float": vectors}, "response_type": "by_type"}
+        return json.dumps(answer).encode(), {"x-amzn-bedrock-input-token-count": str(3 * len(vectors))}
 
     def calls(self, body: Mapping[str, Any]) -> list[Called]:
         if "toolResult" in body["messages"][-1]["content"][-1]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.fakes.tool_use import Called, calls_to
+from tests.fakes.vectors import vector
 
 SIGNATURE = b"\xfb\xff\xfe signed by gemini"  # in base64 its two alphabets differ
 UNSIGNED = b"skip_thought_signature_validator"
@@ -68,6 +69,17 @@ class GeminiWire:
             "modelVersion": "gemini-upstream",
             "responseId": "r1",
         }
+
+    def embedded(self, path: str, body: Mapping[str, Any]) -> tuple[bytes, dict[str, str]] | None:
+        if "mbedContent" not in path:
+            return None
+        asked = body.get("requests") or [body]
+        made = [
+            # Not of length one: only Gemini's longest vectors are.
+            [2 * x for x in vector(r["content"]["parts"][0]["text"], r.get("outputDimensionality") or 3072)]
+            for r in asked
+        ]
+        return json.dumps({"embeddings": [{"values": values} for values in made]}).encode(), {}
 
     def calls(self, body: Mapping[str, Any]) -> list[Called]:
         mode = (body.get("toolConfig") or {}).get("functionCallingConfig", {}).get("mode")

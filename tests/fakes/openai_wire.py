@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.fakes.tool_use import Called, calls_to, pieces
+from tests.fakes.vectors import as_base64, vector
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 
@@ -83,6 +84,20 @@ class OpenAIWire:
             **more,
         }
         return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+    def embedded(self, path: str, body: Mapping[str, Any]) -> tuple[bytes, dict[str, str]] | None:
+        if not path.endswith("/embeddings"):
+            return None
+        native = {"text-embedding-3-large": 3072, "text-embedding-3-small": 1536}.get(body["model"], 8)
+        given = body["input"]
+        texts = [given] if isinstance(given, str) or isinstance(given[0], int) else given
+        made = [vector(text, body.get("dimensions") or native) for text in texts]
+        if body.get("encoding_format") == "base64":
+            made = [as_base64(v) for v in made]  # type: ignore[misc]
+        data = [{"object": "embedding", "index": at, "embedding": v} for at, v in enumerate(made)]
+        usage = {"prompt_tokens": 3 * len(texts), "total_tokens": 3 * len(texts)}
+        answer = {"object": "list", "data": data, "model": body["model"], "usage": usage}
+        return json.dumps(answer).encode(), {}
 
     def calls(self, body: Mapping[str, Any]) -> list[Called]:
         if body.get("tool_choice") == "none" or body["messages"][-1]["role"] == "tool":

@@ -41,6 +41,10 @@ class Vendor(Protocol):
         """A frame that is none."""
         ...
 
+    def embedded(self, path: str, body: Mapping[str, Any]) -> tuple[bytes, dict[str, str]] | None:
+        """Body and headers, if it is embeddings that are asked for."""
+        ...
+
     def objection(self, body: Mapping[str, Any]) -> str | None:
         """Why the real API would refuse this request."""
         ...
@@ -183,6 +187,8 @@ class FakeServer:
 
     def _checked(self, request: Received, b: Behaviour) -> Behaviour:
         """An answer only to what the real API would answer."""
+        if b.kind == "answer" and (made := self.vendor.embedded(request.path, request.body)) is not None:
+            return Behaviour("raw", raw=made[0], headers=made[1])
         objection = self.vendor.objection(request.body) if b.kind == "answer" else None
         if objection is None:
             return b

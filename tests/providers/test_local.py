@@ -257,16 +257,16 @@ def test_texts_that_mean_the_same_are_near_each_other(local_bench: Bench) -> Non
     async def work(provider: Provider) -> None:
         assert isinstance(provider, LocalProvider)
         texts = ["How do I reset my password?", "I forgot my login credentials.", "The weather is nice."]
-        done = await provider.embed(texts)
+        done = await provider.embed_texts(texts)
         assert [len(vector) for vector in done.vectors] == [576] * 3
         assert done.prompt_tokens == 18
         for vector in done.vectors:
             assert math.isclose(dot(vector, vector), 1, rel_tol=1e-6)
         password, login, weather = done.vectors
         assert dot(password, login) > dot(password, weather)
-        assert (await provider.embed(texts[1:2])).vectors == [login]
+        assert (await provider.embed_texts(texts[1:2])).vectors == [login]
         with pytest.raises(AttemptFailed) as caught:
-            await provider.embed(["fine", "word " * 600])
+            await provider.embed_texts(["fine", "word " * 600])
         assert (caught.value.outcome.kind, caught.value.outcome.param) == ("too_long", "input")
 
     local_bench.run(work)
@@ -275,14 +275,14 @@ def test_texts_that_mean_the_same_are_near_each_other(local_bench: Bench) -> Non
 def test_embeddings_wait_for_each_other_and_a_cancelled_one_frees_its_turn(local_bench: Bench) -> None:
     async def work(provider: Provider) -> None:
         assert isinstance(provider, LocalProvider)
-        first = asyncio.create_task(provider.embed(["one", "two"]))
+        first = asyncio.create_task(provider.embed_texts(["one", "two"]))
         await asyncio.sleep(0)
         with pytest.raises(AttemptFailed) as caught:
-            await provider.embed(["three"], patience=0)
+            await provider.embed_texts(["three"], patience=0)
         assert caught.value.outcome.kind == "busy"
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         assert first.cancelled()
-        assert (await provider.embed(["four"], patience=0)).prompt_tokens == 1
+        assert (await provider.embed_texts(["four"], patience=0)).prompt_tokens == 1
 
     local_bench.run(work)

@@ -125,6 +125,18 @@ def test_a_server_that_is_named_by_its_url_needs_no_key() -> None:
         ("modes", {"hybrid": ["nobody"]}, "modes.hybrid: no such provider: nobody"),
         ("auth/api_key", "k", "auth.api_key: unknown key"),
         ("providers/openai/context_windows", {"gpt-4.2": 9}, "providers.openai.context_windows.gpt-4.2: no row has"),
+        ("embeddings", {"e": {"dimensions": 9, "targets": {"nobody": "x"}}}, "embeddings.e.targets.nobody: no such"),
+        (
+            "embeddings",
+            {"e": {"dimensions": 1024, "targets": {"openai": "text-embedding-3-large", "local": "smollm2-135m"}}},
+            "embeddings.e.targets.local: the vectors of smollm2-135m have 576 dimensions, not 1024",
+        ),
+        (
+            "embeddings",
+            {"e": {"dimensions": 768, "targets": {"aws_bedrock": "us.amazon.titan-embed-text-v2:0"}}},
+            "embeddings.e.targets.aws_bedrock: the vectors of us.amazon.titan-embed-text-v2:0 have 256 or 512 or 1024",
+        ),
+        ("drop_unsupported", "some", "drop_unsupported: input should be 'none', 'hints' or 'all'"),
         ("providers/local/context_windows", {"x": 9}, "providers.local.context_windows: unknown key"),
     ],
 )

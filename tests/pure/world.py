@@ -46,9 +46,11 @@ class Script:
 @dataclass
 class ScriptedHop:
     providers: dict[str, Script]
+    last: dict[str, Any] = field(default_factory=dict)  # what was asked for
 
     async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
         script = self.providers[provider]
+        self.last = {"verb": call["verb"], "dimensions": call["body"].get("dimensions")}
         end = script.next_end()
         try:
             await asyncio.sleep(script.seconds)
