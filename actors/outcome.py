@@ -86,6 +86,7 @@ class Outcome:
     status: int | None = None
     message: str = ""
     code: str | None = None
+    type: str | None = None  # as OpenAI's kind of servers say it
     param: str | None = None
     retry_after: float | None = None
 

@@ -54,7 +54,7 @@ class Config(Strict):
     breaker: BreakerSettings = BreakerSettings()
     timeouts: Timeouts = Timeouts()
     auth: Auth = Auth()
-    embeddings: dict[Annotated[str, Field(min_length=1)], EmbeddingRow] = {}
+    embeddings: dict[Annotated[str, Field(min_length=1)], EmbeddingRow] = Field(default_factory=dict)
     images: ImageSettings = ImageSettings()
     drop_unsupported: Drop = "hints"
 
@@ -184,8 +184,8 @@ def parse(args: Any) -> Config:
 class Tunables(Strict):
     """What may change while running: `user_config` of the deployment Ingress."""
 
-    breaker: dict[str, Any] = {}
-    timeouts: dict[str, Any] = {}
+    breaker: dict[str, Any] = Field(default_factory=dict)
+    timeouts: dict[str, Any] = Field(default_factory=dict)
 
 
 def tuned(config: Config, user_config: Any) -> Config:

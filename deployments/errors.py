@@ -119,7 +119,7 @@ class NoAnswer(BreakwaterError):
         self.status, self.type, self.code = 503, "server_error", "no_provider_available"
         if last is not None and last.ending.guilt is Guilt.CALLER:
             self.status = last.status if last.status and 400 <= last.status < 500 else 400
-            self.type = "invalid_request_error"
+            self.type = last.type or "invalid_request_error"
             # Each vendor has a code of its own for a prompt that is too long, or none; clients look for OpenAI's.
             code = None if last.kind == "too_long" else last.code
             self.code = code or _CALLER_CODES.get(last.kind)

@@ -34,6 +34,11 @@ pytest.register_assert_rewrite("tests.cluster.faults", "tests.cluster.doors")
 # For each provider a row of two that begins with it, so that each can be the first and the one that breaks.
 NEXT = {"aws_bedrock": "openai", "openai": "google_genai", "google_genai": "aws_bedrock", "local": "openai"}
 WINDOWS = {"aws_bedrock": 200_000, "openai": 400_000, "google_genai": 1_000_000}
+VECTORS = {
+    "aws_bedrock": "amazon.titan-embed-text-v2:0",
+    "openai": "text-embedding-3-large",
+    "google_genai": "gemini-embedding-001",
+}
 LIMITS = {"timeout_seconds": 3, "connect": 1, "first_token": 2, "idle": 2}  # of the clouds
 
 
@@ -110,6 +115,11 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     for provider, after in NEXT.items():
         row = args["models"]["default"]
         args["models"][f"first-{provider}"] = {name: row[name] for name in (provider, after)}
+    for first in NEXT:
+        for second in NEXT.keys() - {first}:
+            args["models"][f"{first}-{second}"] = {name: args["models"]["default"][name] for name in (first, second)}
+    args["embeddings"] = {"vectors": {"dimensions": 512, "targets": VECTORS}}
+    args["images"] = {"hosts": ["127.0.0.1"]}
     for provider, window in WINDOWS.items():
         args["providers"][provider] |= {"context_windows": {args["models"]["default"][provider]: window}}
     for provider in CLOUDS:
