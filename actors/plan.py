@@ -96,6 +96,7 @@ def plan(
     """
     candidates: list[Candidate] = []
     later: list[Candidate] = []
+    silent: list[Candidate] = []
     skipped: list[Skipped] = []
     for target in row:
         s = seen.get(target) or _like_its_siblings(target, seen)
@@ -103,14 +104,14 @@ def plan(
             skipped.append(Skipped(target, "isolated", None))
         elif s.state is State.CLOSED:
             ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
-            (later if ramping or target in quiet else candidates).append(Candidate(target, s.epoch))
+            (silent if target in quiet else later if ramping else candidates).append(Candidate(target, s.epoch))
         elif s.state is State.OPEN and now < s.open_until:
             skipped.append(Skipped(target, "open", s.open_until - now))
         elif s.probing or candidates or later:
             skipped.append(Skipped(target, "probing" if s.probing else "probe not due here", 1.0))
         else:
             candidates.append(Candidate(target, s.epoch, probe=True))
-    candidates += later
+    candidates += later + silent
     if not candidates and (early := _soonest(row, seen)) is not None:
         candidates.append(Candidate(early, seen[early].epoch, probe=True, panic=True))
         skipped = [s for s in skipped if s.target != early]

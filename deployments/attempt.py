@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from actors.outcome import Outcome
-from actors.plan import Plan
+from actors.outcome import Guilt, Outcome
+from actors.plan import Plan, target_of
 from deployments.board_link import BoardLink
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.wire import DONE, frame
@@ -41,7 +41,7 @@ class Trail:
 
     entries: list[dict[str, Any]] = field(default_factory=list)
     made: int = 0
-    first: Outcome | None = None
+    first: Outcome | None = None  # the first that was not the caller's own fault
     last: Outcome | None = None
 
     def pass_over(self, target: str, why: str) -> None:
@@ -58,8 +58,18 @@ class Trail:
         """Did everybody in the row end so, with nobody skipped who might have done better?"""
         return all(e["outcome"] in kinds or e["outcome"].startswith(_NO_BETTER) for e in self.entries)
 
+    def asked(self) -> str:
+        """The target that was asked last."""
+        return [_target_in(e) for e in self.entries if not e["outcome"].startswith("skipped")][-1]
+
+    def left_out(self) -> list[str]:
+        """Targets that were skipped, but not for what they can't do."""
+        out = [e for e in self.entries if e["outcome"].startswith("skipped")]
+        return [_target_in(e) for e in out if not e["outcome"].startswith(_NO_BETTER)]
+
     def attempt(self, target: str, outcome: Outcome, ms: float) -> None:
-        self.first = self.first or outcome
+        if self.first is None and outcome.ending.guilt is not Guilt.CALLER:
+            self.first = outcome
         self.last = outcome
         entry = {**_entry(target, outcome.kind), "status": outcome.status, "ms": round(ms, 1)}
         if outcome.kind != "ok":
@@ -70,6 +80,10 @@ class Trail:
 def _entry(target: str, outcome: str) -> dict[str, Any]:
     provider, _, model = target.partition("/")
     return {"provider": provider, "model": model, "outcome": outcome}
+
+
+def _target_in(entry: Mapping[str, Any]) -> str:
+    return target_of(entry["provider"], entry["model"])
 
 
 @dataclass(slots=True)
@@ -85,6 +99,7 @@ class Attempt:
     ended: bool = False
     first: bool = True  # of its request
     dropped: tuple[str, ...] = ()  # fields that this target's provider has no use for
+    more: bool = False  # is another left to ask?
 
     @property
     def probe(self) -> bool:
@@ -116,24 +131,53 @@ class Attempt:
 Items = AsyncGenerator[bytes | dict[str, Any], None]
 
 
-async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, Items]:
+async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, Items, bool]:
     """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
+
+    The frames so far, whatever is still to come, and whether that is the answer's end.
 
     Raises AttemptFailed as long as nothing has been sent, so that the next candidate can be asked.
     """
     clock, frames = asyncio.get_running_loop().time, [first]
     try:
         while clock() < until:
-            item = await anext(source, None)
+            coming = asyncio.ensure_future(_following(source))
+            try:
+                await asyncio.wait([coming], timeout=until - clock())
+            except asyncio.CancelledError:
+                coming.cancel()
+                await asyncio.wait([coming])
+                raise
+            if not coming.done():
+                return b"".join(frames), _resumed(coming, source), False
+            item = coming.result()
             if not isinstance(item, bytes):
                 ended = item or {"outcome": asdict(Outcome("lost", message="the replica's stream stopped"))}
                 if (outcome := outcome_in(ended)) is not None:
                     raise AttemptFailed(outcome)
-                return b"".join(frames), _just(ended)
+                await source.aclose()
+                return b"".join(frames), _just(ended), True
             frames.append(item)
     except AttemptFailed as error:
         raise AttemptFailed(replace(error.outcome, content=True)) from error
-    return b"".join(frames), source
+    return b"".join(frames), source, False
+
+
+async def _following(source: Items) -> bytes | dict[str, Any] | None:
+    return await anext(source, None)
+
+
+async def _resumed(coming: "asyncio.Future[bytes | dict[str, Any] | None]", source: Items) -> Items:
+    """The source again, from an item on that is awaited already."""
+    try:
+        if (item := await coming) is not None:
+            yield item
+            async for item in source:
+                yield item
+    finally:
+        coming.cancel()
+        await asyncio.wait([coming])
+        await source.aclose()
 
 
 async def _just(item: dict[str, Any]) -> Items:
@@ -188,7 +232,7 @@ class StreamAnswer:
         try:
             async with asyncio.timeout_at(until):
                 item = await anext(self._source, None)
-            if isinstance(item, bytes):
+            if isinstance(item, bytes) or (item and "usage" in item):
                 link.silence.heard(self.target, self, link.now())
         except TimeoutError:
             kind = "unreachable" if until == silent_at else "deadline"

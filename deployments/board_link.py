@@ -76,6 +76,7 @@ class BoardLink:
         if self._tasks:
             return False
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._deliver())]
+        self._tasks.append(asyncio.create_task(self._listen()))
         return True
 
     async def call(self, method: str, *arguments: Any) -> Any:
@@ -247,7 +248,7 @@ class BoardLink:
         else:
             self._local[target] = breaker
 
-    # The two loops.
+    # The loops.
 
     async def _watch(self) -> None:
         pause = FIRST_PAUSE
@@ -278,6 +279,11 @@ class BoardLink:
                 self._local.pop(target, None)
                 self._trials.pop(target, None)
         self._seen, self._version = fresh, version
+
+    async def _listen(self) -> None:
+        while True:
+            self.silence.beat(self._clock())
+            await asyncio.sleep(FLUSH_SECONDS)
 
     async def _deliver(self) -> None:
         batch: list[dict[str, Any]] = []

@@ -35,7 +35,7 @@ from deployments.wire import Request
 
 T = TypeVar("T")
 Verb = Literal["chat", "embed"]
-Once = Callable[["Attempt", dict[str, Any], Limits], Awaitable[T]]
+Once = Callable[["Attempt", dict[str, Any], Limits, asyncio.Timeout], Awaitable[T]]
 
 RESERVED_SHARE = 0.25  # of the whole deadline, kept for the candidates still to come
 # What one tier can't do another may: it is the client's fault only if nobody in the row can.
@@ -76,19 +76,19 @@ class Failover:
     async def complete(self, request: Request, deadline: Deadline, verb: Verb = "chat") -> Answer:
         """A whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
 
-        async def once(attempt: Attempt, call: dict[str, Any], _: Limits) -> Answer:
+        async def once(attempt: Attempt, call: dict[str, Any], _: Limits, __: asyncio.Timeout) -> Answer:
             reply = await self._hop.complete(provider_of(attempt.target), {**call, "verb": verb})
             if (outcome := outcome_in(reply)) is not None:
                 raise AttemptFailed(outcome)
             attempt.end(Outcome("ok", content=True), whole=True)
             return Answer(attempt.target, reply["body"], reply["usage"], attempt.trail, attempt.dropped)
 
-        return await self._failing_over(request, deadline, once, lambda limits, _: limits.total)
+        return await self._failing_over(request, deadline, once, lambda limits: limits.total)
 
     async def stream(self, request: Request, deadline: Deadline) -> StreamAnswer:
         """A stream whose first content has come. Raises as `complete` does, before that."""
 
-        async def once(attempt: Attempt, call: dict[str, Any], limits: Limits) -> StreamAnswer:
+        async def once(attempt: Attempt, call: dict[str, Any], limits: Limits, limit: asyncio.Timeout) -> StreamAnswer:
             held_until = asyncio.get_running_loop().time() + limits.first_token
             source = self._hop.stream(provider_of(attempt.target), call)
             try:
@@ -97,27 +97,30 @@ class Failover:
                     raise AttemptFailed(outcome_in(first or {}) or Outcome("empty"))
                 self._link.report_started(attempt.target, attempt.permit)
                 attempt.keep_lease()
-                if attempt.probe:
-                    first, source = await held_back(first, source, held_until)
+                if attempt.probe and attempt.more:
+                    # It flows: the reserve is no reason to end it, only to hold it back no longer.
+                    held_until = min(held_until, limit.when() or held_until)
+                    limit.reschedule(None)
+                    first, source, whole = await held_back(first, source, held_until)
+                    if whole:  # it proved its health, whether its reader stays or not
+                        attempt.end(Outcome("ok", content=True))
             except BaseException:
                 await source.aclose()
                 raise
             return StreamAnswer(attempt, first, source, limits.idle, deadline)
 
-        return await self._failing_over(
-            request, deadline, once, lambda limits, probe: limits.first_token + (limits.idle if probe else 0.0)
-        )
+        return await self._failing_over(request, deadline, once, lambda limits: limits.first_token)
 
     async def _failing_over(
-        self, request: Request, deadline: Deadline, once: Once[T], limit_of: Callable[[Limits, bool], float]
+        self, request: Request, deadline: Deadline, once: Once[T], limit_of: Callable[[Limits], float]
     ) -> T:
         trail = Trail()
         bodies = self.rows.fitting(request, trail)
         plan, permit = await self._planned(list(bodies), trail)
         clock = asyncio.get_running_loop().time
         least = 0.0  # a window must be larger than this
-        for candidate in plan.candidates:
-            last = candidate is plan.candidates[-1]
+        for number, candidate in enumerate(plan.candidates):
+            last = not any(self.rows.window(c.target) > least for c in plan.candidates[number + 1 :])
             until = deadline.at if last else deadline.at - RESERVED_SHARE * deadline.total
             too_small = self.rows.window(candidate.target) <= least
             if (why := OUT_OF_TIME if until <= clock() else TOO_SMALL if too_small else None) is not None:
@@ -128,9 +131,8 @@ class Failover:
             if not candidate.probe:
                 permit = {"epoch": candidate.epoch, "incarnation": self._link.incarnation}
             fitted = bodies[candidate.target]
-            attempt = Attempt(
-                self._link, trail, candidate.target, permit, first=trail.made == 0, dropped=fitted.dropped
-            )
+            attempt = Attempt(self._link, trail, candidate.target, permit, first=trail.made == 0, more=not last)
+            attempt.dropped = fitted.dropped
             trail.made += 1
             provider, _, model = candidate.target.partition("/")
             limits = self.limits[provider]
@@ -138,9 +140,9 @@ class Failover:
             try:
                 async with asyncio.timeout_at(until):
                     body = await self._with_images(candidate.target, fitted.body)
-                gone_at = clock() + limits.connect + limit_of(limits, candidate.probe) + COVER_SECONDS
-                async with asyncio.timeout_at(min(until, gone_at)):
-                    return await once(attempt, call_dict(body, model, request.model, limits), limits)
+                gone_at = clock() + limits.connect + limit_of(limits) + COVER_SECONDS
+                async with asyncio.timeout_at(min(until, gone_at)) as limit:
+                    return await once(attempt, call_dict(body, model, request.model, limits), limits, limit)
             except TimeoutError:
                 outcome = Outcome("unreachable" if gone_at < until else "deadline")
             except AttemptFailed as error:
@@ -185,7 +187,7 @@ class Failover:
 
     def _configured(self, trail: Trail) -> bool:
         """Was the target that was asked one of ours, rather than one that the client named?"""
-        return "{provider}/{model}".format(**trail.entries[-1]) in self.rows.targets
+        return trail.asked() in self.rows.targets
 
     def _no_answer(self, plan: Plan, trail: Trail, *, late: bool) -> NoAnswer:
         if late:
@@ -198,12 +200,20 @@ class Failover:
         if last.ending.guilt is Guilt.CALLER and self._of_the_request(last, trail):
             return NoAnswer(last.message or last.ending.why, trail.entries, last)
         first = trail.first or last
-        why = f"Every provider failed, the first so: {first.message or first.ending.why}."
-        return NoAnswer(why, trail.entries, None, plan.retry_in or last.retry_after or 1.0)
+        why = f"Every provider failed, the first so: {(first.message or first.ending.why).rstrip('.')}."
+        return NoAnswer(why, trail.entries, None, plan.retry_in or first.retry_after or 1.0)
+
+    def _larger_is_out(self, trail: Trail) -> bool:
+        """Was somebody left out who may hold the prompt that a tier of known size could not?"""
+        window = self.rows.windows.get(trail.asked())
+        known = self.rows.windows
+        return window is not None and any(known.get(t, math.inf) > window for t in trail.left_out())
 
     def _of_the_request(self, last: Outcome, trail: Trail) -> bool:
         """Is the refusal the request's own fault, rather than the limits of a tier that stood in?"""
+        if last.kind == "too_long":
+            return trail.first is None and not self._larger_is_out(trail)
         if last.kind in _OF_ONE_TIER:
             return trail.only(_OF_ONE_TIER)
         # Where an earlier one broke, a 400 of the next must not hide that: with the first it may be fine.
-        return last.kind != "bad_request" or trail.first is None or trail.first.ending.guilt is Guilt.CALLER
+        return last.kind != "bad_request" or trail.first is None

@@ -12,6 +12,8 @@ from itertools import islice
 FACTOR = 5.0  # times the longest usual pause
 LEAST, UNKNOWN = 0.15, 1.0  # seconds: the shortest silence that says something; before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
+TARGETS = 1000  # whose pauses are remembered
+LAG = 0.25  # seconds without a beat, after which what we did not hear says nothing
 TOGETHER = 2  # one silent stream is its own affair
 
 
@@ -21,6 +23,14 @@ class Silence:
     def __init__(self) -> None:
         self._waiting: dict[str, dict[Hashable, float]] = {}  # target: stream: since when, the longest first
         self._usual: dict[str, float] = {}
+        self._beat: float | None = None
+
+    def beat(self, now: float) -> None:
+        """Say every tenth of a second that we listen. After a gap every silence begins anew."""
+        if self._beat is not None and now - self._beat > LAG:
+            for waiting in self._waiting.values():
+                waiting.update(dict.fromkeys(waiting, now))
+        self._beat = now
 
     def wait(self, target: str, stream: Hashable, now: float) -> None:
         """The stream now waits for its provider (and not for its own reader)."""
@@ -29,11 +39,17 @@ class Silence:
     def heard(self, target: str, stream: Hashable, now: float) -> None:
         """Frames came: the pause was one that its streams make."""
         since = self._waiting[target].pop(stream)
-        self._usual[target] = max(now - since, FADING * self._usual.get(target, 0.0))
+        pause = max(now - since, FADING * self._usual.pop(target, 0.0))
+        self._usual[target] = pause  # the newest last
+        if len(self._usual) > TARGETS:  # a client may name any model of a provider
+            del self._usual[next(iter(self._usual))]
 
     def gone(self, target: str, stream: Hashable) -> None:
         """It waits no longer. A pause that ended in nothing is no measure of the usual ones."""
-        self._waiting[target].pop(stream, None)
+        waiting = self._waiting.get(target, {})
+        waiting.pop(stream, None)
+        if not waiting:
+            self._waiting.pop(target, None)
 
     def quiet(self, target: str, now: float) -> bool:
         """Have most of the target's streams, two at least, been silent for far too long?"""
@@ -42,5 +58,7 @@ class Silence:
             return False
         usual = self._usual.get(target)
         since = now - (UNKNOWN if usual is None else max(LEAST, FACTOR * usual))
-        needed = max(TOGETHER, (len(waiting) + 1) // 2)
+        if self._beat is not None and now - self._beat > LAG:
+            return False  # it is we who did not listen
+        needed = max(TOGETHER, len(waiting) // 2 + 1)
         return all(began <= since for began in islice(waiting.values(), needed))

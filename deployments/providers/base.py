@@ -223,7 +223,9 @@ async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames
             item = await _next(source, watch)
             if isinstance(item, Frames):
                 if (ready := watch.take(item)) is not None:
+                    given = watch.now()
                     yield ready
+                    watch.until += watch.now() - given  # what the reader took is not the provider's silence
                 continue
             if not watch.started:
                 raise failed("empty", "the stream ended without any content")
@@ -240,21 +242,22 @@ class _Watch:
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._clock = asyncio.get_running_loop().time
+        self.now = asyncio.get_running_loop().time
         self._held = b""
         self.started = False
         self.whole: End | None = None
-        self.until = self._clock() + limits.first_token
+        self.until = self.now() + limits.first_token
 
     def take(self, frames: Frames) -> Frames | None:
         """What may go out now."""
         self.started = self.started or frames.content
         if frames.end is not None:
             if self.whole is None:
-                self.until = self._clock() + min(self._limits.idle, MARKER_SECONDS)
+                self.until = self.now() + min(self._limits.idle, MARKER_SECONDS)
             self.whole = frames.end
         elif frames.content:  # a comment that keeps a connection open is no sign of life of the model
-            self.until = self._clock() + self._limits.idle
+            self.until = self.now() + self._limits.idle
+            self.whole = None  # it goes on after a finish reason: that one ended nothing
         self._held += frames.data
         if not (self.started and self._held):
             return None

@@ -69,16 +69,18 @@ class GoogleProvider:
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec = StreamCodec(Head.new(call.name), call_limit(call.body))
-        inbox = Inbox()
+        inbox, goes_on = Inbox(), False
         # The SDK lets a connection go at once only if it is cancelled while it waits for the next
         # chunk; closing its generator does not. So a task waits there, and is what we cancel.
         pump = asyncio.create_task(self._pump(_arguments(call), inbox))
         try:
             while chunks := await inbox.drain():
+                before = codec.finished
                 made = [codec.frames(chunk) for chunk in chunks]
+                goes_on = goes_on or (before and any(content for _, content in made))
                 data = b"".join(frames for frames, _ in made)
                 if data or codec.finished:
-                    end = end_of(codec.head, codec.usage, call) if codec.finished else None
+                    end = end_of(codec.head, codec.usage, call) if codec.finished and not goes_on else None
                     yield Frames(data, content=any(content for _, content in made), end=end)
         except Exception as error:
             raise classified(error) from error

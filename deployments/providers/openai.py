@@ -59,7 +59,7 @@ class OpenAIProvider:
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
-        finished, done, choices = 0, False, call.body.get("n") or 1
+        finished, done, choices, goes_on = 0, False, call.body.get("n") or 1, False
         try:
             async with self._chat.create(**_arguments(call, stream=True, strict=self._strict)) as response:
                 source = response.iter_bytes()
@@ -69,8 +69,9 @@ class OpenAIProvider:
                         raise _in_band(batch.error)
                     if batch.malformed:
                         raise failed("malformed", "a frame of the stream is not JSON")
-                    finished += batch.finished
-                    end = End(scan.usage) if finished >= choices else None
+                    goes_on = goes_on or (batch.content and finished >= choices)
+                    finished = len(scan.ended)
+                    end = End(scan.usage) if finished >= choices and not goes_on else None
                     if batch.frames or end:
                         yield Frames(batch.frames, content=batch.content or batch.finished > 0, end=end)
                     if batch.done:

@@ -43,6 +43,7 @@ class SseScan:
         self._name = b'"model":' + json.dumps(name).encode()
         self._model: bytes | None = None
         self._keep_usage = keep_usage
+        self.ended: set[Any] = set()  # the choices that came to their end
         self.usage: dict[str, Any] | None = None
 
     def feed(self, data: bytes) -> Batch:
@@ -72,6 +73,11 @@ class SseScan:
             return Batch(malformed=True)
         if _USAGE.search(events):
             events = self._take_usage(events)
+        if _FINISH.search(events):
+            for event in events.split(b"\n\n"):
+                if _FINISH.search(event):
+                    ends = [c for c in _data_of(event).get("choices") or [] if isinstance(c, dict)]
+                    self.ended |= {c.get("index", 0) for c in ends if c.get("finish_reason")}
         return Batch(
             frames=self._renamed(events),
             content=_CONTENT.search(events) is not None,

@@ -456,6 +456,7 @@ async def test_a_probe_with_a_slow_reader_is_still_the_only_one(w: World) -> Non
     for _ in range(3):
         await complete(w)
     await asyncio.sleep(75)
+    w.provider("aws").words, w.provider("aws").pace = ["word"] * 20, 1.0  # longer than it is held back
     answer = await stream(w)
     frames = answer.frames()
     await anext(frames)

@@ -12,7 +12,7 @@ def listening(*pauses: float) -> Silence:
     return silence
 
 
-def test_a_target_that_nobody_listens_to_is_not_quiet() -> None:
+def test_target_that_nobody_listens_to_is_not_quiet() -> None:
     assert not Silence().quiet("t", 100.0)
 
 
@@ -39,7 +39,7 @@ def test_it_is_itself_again_once_they_speak() -> None:
     assert not silence.quiet("t", 1.05)
 
 
-def test_a_few_silent_ones_among_many_that_flow_say_nothing() -> None:
+def test_few_silent_ones_among_many_that_flow_say_nothing() -> None:
     silence = listening()
     for stream in (1, 2, 3):
         silence.wait("t", stream, 0.0)
@@ -66,7 +66,7 @@ def test_before_any_pause_was_seen_a_second_is_given() -> None:
     assert silence.quiet("t", 1.1)
 
 
-def test_a_stream_that_was_given_up_is_no_measure_of_the_usual_pause() -> None:
+def test_stream_that_was_given_up_is_no_measure_of_the_usual_pause() -> None:
     silence = listening()
     silence.wait("t", 1, 0.0)
     silence.gone("t", 1)
@@ -74,3 +74,23 @@ def test_a_stream_that_was_given_up_is_no_measure_of_the_usual_pause() -> None:
     silence.wait("t", 2, 20.0)
     silence.wait("t", 3, 20.0)
     assert silence.quiet("t", 20.2)
+
+
+def test_one_half_is_not_most() -> None:
+    s = listening()
+    for i in (1, 2):
+        s.wait("t", i, 0.0)
+    for i in (3, 4):
+        s.wait("t", i, 0.99)
+    assert not s.quiet("t", 1.0)
+
+
+def test_what_we_did_not_listen_to_says_nothing() -> None:
+    silence = listening()
+    silence.beat(0.0)
+    silence.wait("t", 1, 0.0)
+    silence.wait("t", 2, 0.0)
+    assert not silence.quiet("t", 1.0), "no beat for a second"
+    silence.beat(1.0)
+    assert not silence.quiet("t", 1.05), "the silences begin anew"
+    assert silence.quiet("t", 1.2)

@@ -1,0 +1,111 @@
+"""Streams of servers that keep the protocol in their own way, and readers that take their time. Real sockets."""
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from deployments.errors import AttemptFailed
+from deployments.providers.base import Provider, stream_within
+from tests.fakes.gemini_wire import GeminiWire
+from tests.fakes.openai_wire import OpenAIWire
+from tests.fakes.server import Behaviour
+from tests.providers.conftest import CLOUDS, LIMITS, QUICK, cloud
+
+
+class StopInEveryChunk(OpenAIWire):
+    def frames(self, words: Any) -> list[bytes]:
+        frames = [
+            self._frame([{"index": 0, "delta": {"content": w}, "logprobs": None, "finish_reason": "stop"}])
+            for w in words
+        ]
+        return [*frames, b"data: [DONE]\n\n"]
+
+
+def test_openai_stop_in_every_chunk_is_not_sealed_in_mid_answer() -> None:
+    bench = cloud("openai")
+    assert bench.fake is not None
+    bench.fake.words = [f"w{i} " for i in range(8)]
+    bench.fake.vendor = StopInEveryChunk()
+    bench.fake.behave = Behaviour("answer", pace=0.4)
+    try:
+        bench.stream()
+    finally:
+        bench.fake.stop()
+    text = b"".join(bench.frames)
+    assert b"w7 " in text, f"sealed as whole after {text.count(b'content')} of 8 words"
+
+
+class GeminiStop(GeminiWire):
+    def frames(self, words: Any) -> list[bytes]:
+        out = []
+        for w in words:
+            data = {
+                "candidates": [
+                    {"content": {"role": "model", "parts": [{"text": w}]}, "finishReason": "STOP", "index": 0}
+                ],
+                "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1},
+            }
+            out.append(b"data: " + json.dumps(data).encode() + b"\r\n\r\n")
+        return out
+
+
+def test_gemini_stop_in_every_chunk_is_not_sealed_in_mid_answer() -> None:
+    bench = cloud("google")
+    assert bench.fake is not None
+    bench.fake.words = [f"w{i} " for i in range(8)]
+    bench.fake.vendor = GeminiStop()
+    bench.fake.behave = Behaviour("answer", pace=0.4)
+    try:
+        bench.stream()
+    finally:
+        bench.fake.stop()
+    text = b"".join(bench.frames)
+    assert b"w7 " in text, f"sealed as whole after {text.count(b'w')} of 8 words"
+
+
+class TwoChoices(OpenAIWire):
+    """Choice 0 says `stop` twice (again beside its usage, as OpenRouter does), choice 1 is still under way."""
+
+    def frames(self, words: Any) -> list[bytes]:
+        def one(index: int, delta: dict[str, Any], finish: str | None) -> bytes:
+            return self._frame([{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}])
+
+        return [one(0, {"content": "a"}, None), one(1, {"content": "b"}, None), one(0, {}, "stop"), one(0, {}, "stop")]
+
+
+def test_one_choice_that_says_stop_twice_does_not_end_the_other() -> None:
+    bench = cloud("openai")
+    bench.limits = replace(LIMITS, idle=3.0)
+    assert bench.fake is not None
+    bench.fake.vendor = TwoChoices()
+    bench.fake.behave = Behaviour("stall", after=4)
+    try:
+        with pytest.raises(AttemptFailed):
+            bench.stream(n=2)
+    finally:
+        bench.fake.stop()
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_slow_reader_is_not_the_providers_silence(kind: str) -> None:
+    bench = cloud(kind, QUICK)  # idle 0.3
+    bench.limits = QUICK
+    assert bench.fake is not None
+    bench.fake.words = [f"w{i} " for i in range(10)]
+    bench.fake.behave = Behaviour("answer", pace=0.05)  # frames come every 50 ms
+
+    async def work(provider: Provider) -> int:
+        n = 0
+        async for _ in stream_within(provider, bench.call(stream=True)):
+            n += 1
+            if n == 2:
+                await asyncio.sleep(0.45)  # the reader pauses; the socket fills meanwhile
+        return n
+
+    try:
+        bench.run(work)
+    finally:
+        bench.fake.stop()
