@@ -4,6 +4,7 @@ The three clouds are fakes on their real wires; the local tier is the real model
 joins the cluster as a second driver, so that handles and actors are seen as another app sees them.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,9 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +79,11 @@ class Cluster:
     dashboard: str
     fakes: dict[str, FakeServer]
     env: dict[str, str] = field(repr=False, default_factory=dict)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+
+    def run(self, work: Coroutine[Any, Any, Any], seconds: float = 90) -> Any:
+        """On the one loop of all handles: a handle's router lives on the loop that first used it."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
 
     def post(self, *, stream: bool = False, headers: dict[str, str] | None = None, **body: Any) -> httpx2.Response:
         request = {
@@ -188,11 +195,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made = Cluster(
             f"http://127.0.0.1:{port}", log, folder / "config.yaml", f"http://127.0.0.1:{dashboard}", fakes, env
         )
+        threading.Thread(target=made.loop.run_forever, daemon=True).start()
         try:
             eventually(lambda: run.poll() is not None or _ready(made.url), 90)
             assert run.poll() is None, log.read_text()
             yield made
         finally:
+            made.loop.call_soon_threadsafe(made.loop.stop)
             run.send_signal(signal.SIGINT)
             try:
                 run.wait(60)

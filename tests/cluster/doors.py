@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import json
 import socket
-import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,27 +72,21 @@ class Reply:
 
 
 class Doors:
-    """Both doors of one application. The handle lives on a loop of its own, as a driver script's does."""
+    """Both doors of one application. The handle lives on a running loop, as a driver script's does."""
 
     def __init__(self, cluster: Cluster):
         self._cluster = cluster
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self._http = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0), timeout=60)
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
         self._http.close()
-
-    def on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(90)
 
     def ask(self, door: str, body: dict[str, Any], timeout: float | None = None) -> Reply:
         reply, began = Reply(), time.monotonic()
         if door == "http":
             self._ask_http(reply, body, timeout)
         else:
-            self.on_loop(self._ask_handle(reply, body, timeout))
+            self._cluster.run(self._ask_handle(reply, body, timeout))
         reply.seconds = time.monotonic() - began
         return reply
 
@@ -104,9 +97,9 @@ class Doors:
             with self._left_http(body, after_content):
                 yield
             return
-        stop = asyncio.run_coroutine_threadsafe(self._left_handle(body, after_content), self._loop).result(30)
+        stop = self._cluster.run(self._left_handle(body, after_content))
         yield
-        self.on_loop(stop())
+        self._cluster.run(stop())
 
     @contextlib.contextmanager
     def _left_http(self, body: dict[str, Any], after_content: bool) -> Iterator[None]:

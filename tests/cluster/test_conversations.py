@@ -1,6 +1,5 @@
 """What a client may send beyond text, on every tier, and what becomes of it when the tier changes."""
 
-import asyncio
 import base64
 import itertools
 import json
@@ -198,4 +197,4 @@ def test_both_doors_say_the_same(llm: Cluster) -> None:
         refused = await handle.embed.remote({"model": "vectors", "input": "Hi", "dimensions": 3})
         assert (refused["status"], refused["error"]["param"]) == (400, "dimensions")
 
-    asyncio.run(main())
+    llm.run(main())

@@ -1,6 +1,5 @@
 """The whole path on a real cluster: HTTP and handle, four tiers, the breaker actor, the real local model."""
 
-import asyncio
 import contextlib
 import copy
 import json
@@ -203,7 +202,7 @@ def test_the_python_door_gives_the_same_answers_as_dicts(llm: Cluster) -> None:
         error = await handle.chat.remote({**request, "messages": []})
         assert (error["status"], error["error"]["param"]) == (400, "messages")
 
-    asyncio.run(main())
+    llm.run(main())
 
 
 def test_each_provider_is_a_deployment_of_its_own_and_overrides_hold_by_name(llm: Cluster) -> None:
