@@ -92,7 +92,8 @@ class Engine:
         """Closing this stops the decoding within milliseconds, and the reading of a prompt within a second."""
         loop, inbox, stop = asyncio.get_running_loop(), Inbox(), threading.Event()
         # Without progress a prompt can't be cancelled while it is read.
-        streamed = {**request, "stream": True, "return_progress": True}
+        # With a cached prefix an answer depends on what others asked before, even at temperature 0.
+        streamed = {**request, "stream": True, "return_progress": True, "cache_prompt": False}
         done = loop.run_in_executor(self._threads, _decode, run, streamed, inbox, stop)
         try:
             while parts := await inbox.drain():
