@@ -1,0 +1,160 @@
+"""Who used what: the rows of the ledger, and the line in which a row travels. Pure.
+
+A *request* is what a client asked for; an *attempt* is one call of one provider for it. A row exists
+before its attempt is sent, as `open`; it is `settled` when the attempt ends, and `lost` when whoever
+wrote it died before that.
+
+Every line says all that is known of its rows, and every row has a *version* that only grows: open 0,
+then what has been delivered so far, then lost, then settled. A row takes what has a higher version and
+nothing else, so a line may come twice, late, or before the one that was written first. A row that was
+given up as lost takes its true ending when that comes after all.
+
+Money is whole nano-dollars (1e-9 USD), None where the price is not known. Instants are wall-clock
+milliseconds since the epoch; days and months are UTC.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, TypeVar
+
+LOST, SETTLED = 1_000_000_000, 2_000_000_000  # versions; progress counts up from 1
+NANOS = 1_000_000_000  # in a dollar
+LONGEST_TEXT = 256
+LARGEST = 2**53  # a number from outside must fit every store's integer
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    request_id: str
+    owner: str  # the ingress replica that writes it
+    began_at: int
+    version: int = 0
+    state: str = "open"
+    tenant: str | None = None
+    agent: str | None = None
+    key_name: str | None = None  # which key was used: its name, never the key
+    caller_id: str | None = None  # the client's own x-request-id: it may come twice, so it is no key
+    model_row: str | None = None
+    door: str | None = None
+    stream: bool = False
+    outcome: str | None = None
+    ended_at: int | None = None
+    provider: str | None = None  # who served it
+    model: str | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    request_id: str
+    number: int
+    owner: str
+    provider: str
+    model: str
+    began_at: int
+    day: str
+    version: int = 0
+    state: str = "open"
+    tenant: str | None = None
+    agent: str | None = None
+    key_name: str | None = None
+    kind: str | None = None  # of actors/outcome.py
+    content: bool = False  # was any content delivered?
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0  # of those in
+    tokens_reasoning: int = 0  # of those out
+    counted: str = "none"  # provider | estimated | none: where the tokens come from
+    cost: int | None = None
+    ms: float | None = None
+    first_ms: float | None = None
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line: a request as far as it is known, and one of its attempts or none."""
+
+    request: RequestRow
+    attempt: AttemptRow | None = None
+
+
+Row = TypeVar("Row", RequestRow, AttemptRow)
+
+_REQUEST = frozenset(f.name for f in fields(RequestRow))
+_ATTEMPT = frozenset(f.name for f in fields(AttemptRow))
+_SHARED = ("request_id", "owner", "tenant", "agent", "key_name")
+
+encode_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def day_of(ms: int) -> str:
+    return _day(ms // 86_400_000)
+
+
+def month_of(ms: int) -> str:
+    return _day(ms // 86_400_000)[:7]
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
+
+
+def line(identity: str, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> bytes:
+    """A record as one line. `identity` is the request's own part, already JSON: it is the same in every line."""
+    request = identity if ending is None else f"{identity[:-1]},{encode_json(ending)[1:]}"
+    return f'{{"request":{request},"attempt":{"null" if attempt is None else encode_json(attempt)}}}\n'.encode()
+
+
+def parse(data: bytes) -> tuple[list[Record], int]:
+    """The records of whole lines, and how many lines were none."""
+    records: list[Record] = []
+    wrong = 0
+    for text in data.splitlines():
+        try:
+            records.append(_record(json.loads(text)))
+        except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
+            wrong += 1
+    return records, wrong
+
+
+def _record(data: Mapping[str, Any]) -> Record:
+    # A field that a newer version has written is not ours to keep.
+    said = {k: _clean(v) for k, v in data["request"].items() if k in _REQUEST}
+    request = RequestRow(**said)
+    if data["attempt"] is None:
+        return Record(request)
+    own = {k: _clean(v) for k, v in data["attempt"].items() if k in _ATTEMPT}
+    shared = {name: getattr(request, name) for name in _SHARED}
+    return Record(request, AttemptRow(**{**own, **shared, "day": day_of(own["began_at"])}))
+
+
+def _clean(value: Any) -> Any:
+    """What any store can hold. Names come from clients: their text may be long, or hold what is no text."""
+    if isinstance(value, str):
+        return value[:LONGEST_TEXT].replace("\x00", "").encode(errors="replace").decode()
+    if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+        raise ValueError("a number that no store can hold")
+    return value
+
+
+def merged(rows: Iterable[Row]) -> list[Row]:
+    """The newest of each row."""
+    newest: dict[Any, Row] = {}
+    for row in rows:
+        name = (row.request_id, getattr(row, "number", 0))
+        known = newest.get(name)
+        if known is None or row.version > known.version:
+            newest[name] = row
+    return list(newest.values())
+
+
+def as_lost(row: Row, at: int) -> Row:
+    """An open row whose writer died. What it had delivered stays accounted."""
+    if isinstance(row, AttemptRow):
+        return replace(row, version=LOST, state="lost", kind="lost", ended_at=at)
+    return replace(row, version=LOST, state="lost", outcome="lost", ended_at=at)

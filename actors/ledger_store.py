@@ -1,0 +1,182 @@
+"""The ledger's rows in SQLite or PostgreSQL, through SQLAlchemy Core. Blocks: call it from a thread.
+
+- All writes go through one transaction at a time (`BEGIN IMMEDIATE`, or an advisory lock), so that what
+  a row was before is known when it is written, and the month's totals move with the rows or not at all.
+- A row takes a higher version and nothing else: a batch may come twice, or after a later one.
+- SQLite syncs at each commit: what was acknowledged outlives the machine.
+
+It must not decide when to write, nor what a row says.
+"""
+
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+
+from actors.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
+from actors.ledger import LOST, AttemptRow, Record, RequestRow, Row, as_lost, merged, month_of
+from actors.ledger_schema import ATTEMPTS, MIGRATIONS, MONTHS, REQUESTS, migrate
+
+CHUNK = 500  # names in one question
+LOCK = 0x6272_6561_6B77  # ours, of PostgreSQL's advisory locks
+# A store that hangs must become an error: rows wait in the journals, not in a thread.
+_POSTGRES: Mapping[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "options": "-c statement_timeout=20000 -c lock_timeout=10000",
+}
+_INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class LedgerStore:
+    """`url` is SQLAlchemy's. Raises what SQLAlchemy raises: OperationalError while the store is away."""
+
+    def __init__(self, url: str):
+        self._url = make_url(url)
+        self.dialect = self._url.get_backend_name()
+        self._writer = self._engine("BEGIN IMMEDIATE")
+        self._reader = self._engine("BEGIN")
+
+    def _engine(self, begin: str) -> Engine:
+        if self.dialect == "postgresql":
+            return create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args=dict(_POSTGRES))
+        engine = create_engine(self._url, connect_args={"timeout": 10})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
+
+    def start(self, upto: int = len(MIGRATIONS)) -> int:
+        """Make the store if there is none, and bring it to our version; the version it had."""
+        if self.dialect == "sqlite" and self._url.database:
+            pathlib.Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        with self._writing() as connection:
+            return migrate(connection, upto)
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._writer.begin() as connection:
+            if self.dialect == "postgresql":
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._reader.connect() as connection:
+            yield connection
+
+    def write(self, records: Sequence[Record]) -> list[Change]:
+        """Take what is newer; what that adds to the subjects' counters."""
+        with self._writing() as connection:
+            moved = self._merge(connection, REQUESTS, merged(r.request for r in records))
+            moved += self._merge(connection, ATTEMPTS, merged(r.attempt for r in records if r.attempt is not None))
+            self._add_up(connection, moved)
+        return moved
+
+    def bury(self, owner: str, at: int) -> tuple[int, list[Change]]:
+        """Settle as lost what a writer that died has left open; how many rows, and what they add."""
+        with self._writing() as connection:
+            attempts = self._give_up(connection, ATTEMPTS, AttemptRow, owner, at)
+            requests = self._give_up(connection, REQUESTS, RequestRow, owner, at)
+            moved = attempts[1] + requests[1]
+            made = select(func.count()).where(ATTEMPTS.c.request_id == REQUESTS.c.request_id).scalar_subquery()
+            ours = (REQUESTS.c.owner == owner) & (REQUESTS.c.version == LOST)
+            connection.execute(REQUESTS.update().where(ours).values(attempts=made))
+            self._add_up(connection, moved)
+        return attempts[0] + requests[0], moved
+
+    def _give_up(
+        self, connection: Connection, table: Table, kind: type[Row], owner: str, at: int
+    ) -> tuple[int, list[Change]]:
+        rows = _rows(connection, table, kind, (table.c.owner == owner) & (table.c.state == "open"))
+        return len(rows), self._merge(connection, table, [as_lost(row, at) for row in rows])
+
+    def owners_of_open_rows(self) -> set[str]:
+        with self.reading() as connection:
+            found: set[str] = set()
+            for table in (ATTEMPTS, REQUESTS):
+                asked = select(table.c.owner).where(table.c.state == "open").distinct()
+                found |= set(connection.execute(asked).scalars())
+            return found
+
+    def counters(self, now: int) -> Counters:
+        """What all subjects have used in this minute, the last one, and this month."""
+        since = (now // MINUTE - 1) * MINUTE
+        counters = Counters()
+        with self.reading() as connection:
+            for table, column, tokens in _USED_LATELY:
+                asked = select(table.c.tenant, table.c.key_name, column // MINUTE, func.count(), tokens)
+                for tenant, key, minute, rows, used in connection.execute(
+                    asked.where(column >= since).group_by(table.c.tenant, table.c.key_name, column // MINUTE)
+                ):
+                    spend = Spend(minute * MINUTE, rows if table is REQUESTS else 0, int(used or 0))
+                    for subject in subjects_of(tenant, key):
+                        counters.add(subject, spend)
+            months = select(MONTHS.c.subject, MONTHS.c.month, MONTHS.c.cost).where(MONTHS.c.month == month_of(now))
+            counters.months = {(s, m): int(cost) for s, m, cost in connection.execute(months)}
+        return counters
+
+    def _merge(self, connection: Connection, table: Table, rows: Sequence[Row]) -> list[Change]:
+        moved: list[Change] = []
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            names = table.c.request_id.in_([row.request_id for row in some])
+            before = {_name(row): row for row in _rows(connection, table, type(some[0]), names)}
+            newer = [row for row in some if (old := before.get(_name(row))) is None or row.version > old.version]
+            if newer:
+                connection.execute(self._upsert(table), [asdict(row) for row in newer])
+            for row in newer:
+                moved += changes(before.get(_name(row)), row)
+        return moved
+
+    def _upsert(self, table: Table) -> Any:
+        insert = _INSERT[self.dialect](table)
+        taken = {c.name: insert.excluded[c.name] for c in table.columns if not c.primary_key}
+        # Nobody else writes in this transaction; the condition says it again where a row is made.
+        higher = insert.excluded.version > table.c.version
+        return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=taken, where=higher)
+
+    def _add_up(self, connection: Connection, moved: Iterable[Change]) -> None:
+        sums: dict[tuple[str, str], list[int]] = {}
+        for subject, spend in moved:
+            total = sums.setdefault((subject, month_of(spend.at)), [0, 0, 0, 0])
+            for i, value in enumerate((spend.requests, spend.tokens, spend.cost, spend.unknown)):
+                total[i] += value
+        if not sums:
+            return
+        insert = _INSERT[self.dialect](MONTHS)
+        figures = ("requests", "tokens", "cost", "unknown")
+        added = {name: MONTHS.c[name] + insert.excluded[name] for name in figures}
+        connection.execute(
+            insert.on_conflict_do_update(index_elements=list(MONTHS.primary_key), set_=added),
+            [{"subject": s, "month": m, **dict(zip(figures, total, strict=True))} for (s, m), total in sums.items()],
+        )
+
+
+_USED_LATELY = (
+    (REQUESTS, REQUESTS.c.began_at, func.count() * 0),
+    (ATTEMPTS, ATTEMPTS.c.ended_at, func.sum(ATTEMPTS.c.tokens_in + ATTEMPTS.c.tokens_out)),
+)
+
+
+def _rows(connection: Connection, table: Table, kind: type[Row], where: ColumnElement[bool]) -> list[Row]:
+    asked: Select[Any] = select(table).where(where)
+    return [kind(**row) for row in connection.execute(asked).mappings()]
+
+
+def _name(row: RequestRow | AttemptRow) -> tuple[str, int]:
+    return row.request_id, getattr(row, "number", 0)
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own comes too late to lock
+    for setting in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {setting}")
