@@ -15,10 +15,10 @@ milliseconds since the epoch; days and months are UTC.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 LOST, SETTLED = 1_000_000_000, 2_000_000_000  # versions; progress counts up from 1
 NANOS = 1_000_000_000  # in a dollar
@@ -84,8 +84,8 @@ class Record:
 
 Row = TypeVar("Row", RequestRow, AttemptRow)
 
-_REQUEST = frozenset(f.name for f in fields(RequestRow))
-_ATTEMPT = frozenset(f.name for f in fields(AttemptRow))
+_REQUEST = {**get_type_hints(RequestRow)}
+_ATTEMPT = {**get_type_hints(AttemptRow), "ms": float | int | None, "first_ms": float | int | None}
 _SHARED = ("request_id", "owner", "tenant", "agent", "key_name")
 
 encode_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -123,22 +123,29 @@ def parse(data: bytes) -> tuple[list[Record], int]:
 
 
 def _record(data: Mapping[str, Any]) -> Record:
-    # A field that a newer version has written is not ours to keep.
-    said = {k: _clean(v) for k, v in data["request"].items() if k in _REQUEST}
-    request = RequestRow(**said)
+    request = RequestRow(**_checked(data["request"], _REQUEST))
     if data["attempt"] is None:
         return Record(request)
-    own = {k: _clean(v) for k, v in data["attempt"].items() if k in _ATTEMPT}
     shared = {name: getattr(request, name) for name in _SHARED}
-    return Record(request, AttemptRow(**{**own, **shared, "day": day_of(own["began_at"])}))
+    own = {**data["attempt"], **shared, "day": day_of(data["attempt"]["began_at"])}
+    return Record(request, AttemptRow(**_checked(own, _ATTEMPT)))
 
 
-def _clean(value: Any) -> Any:
-    """What any store can hold. Names come from clients: their text may be long, or hold what is no text."""
+def _checked(data: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """What any store can hold, so that a store that refuses is away, and never over one row.
+
+    A field that a newer version has written is left out.
+    """
+    return {name: _value(value, types[name]) for name, value in data.items() if name in types}
+
+
+def _value(value: Any, wanted: Any) -> Any:
     if isinstance(value, str):
-        return value[:LONGEST_TEXT].replace("\x00", "").encode(errors="replace").decode()
-    if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+        value = value[:LONGEST_TEXT].replace("\x00", "").encode(errors="replace").decode()
+    elif isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
         raise ValueError("a number that no store can hold")
+    if isinstance(value, bool) is not (wanted is bool) or not isinstance(value, wanted):
+        raise TypeError("a field of the wrong type")
     return value
 
 

@@ -29,7 +29,7 @@ REQUESTS = Table(
     Column("request_id", Text, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("began_at", BigInteger, nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("tenant", Text),
     Column("agent", Text),
@@ -42,20 +42,20 @@ REQUESTS = Table(
     Column("ended_at", BigInteger),
     Column("provider", Text),
     Column("model", Text),
-    Column("attempts", Integer, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
 )
 
 ATTEMPTS = Table(
     "ledger_attempts",
     METADATA,
     Column("request_id", Text, nullable=False),
-    Column("number", Integer, nullable=False),
+    Column("number", BigInteger, nullable=False),
     Column("owner", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("began_at", BigInteger, nullable=False),
     Column("day", Text, nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("tenant", Text),
     Column("agent", Text),
@@ -91,12 +91,12 @@ VERSION = Table("ledger_schema", METADATA, Column("version", Integer, nullable=F
 
 _FIRST = """
 CREATE TABLE ledger_requests (
-    request_id TEXT NOT NULL PRIMARY KEY, owner TEXT NOT NULL, began_at BIGINT NOT NULL, version INTEGER NOT NULL,
+    request_id TEXT NOT NULL PRIMARY KEY, owner TEXT NOT NULL, began_at BIGINT NOT NULL, version BIGINT NOT NULL,
     state TEXT NOT NULL, tenant TEXT, agent TEXT, caller_id TEXT, model_row TEXT, door TEXT, stream BOOLEAN NOT NULL,
-    outcome TEXT, ended_at BIGINT, provider TEXT, model TEXT, attempts INTEGER NOT NULL);
+    outcome TEXT, ended_at BIGINT, provider TEXT, model TEXT, attempts BIGINT NOT NULL);
 CREATE TABLE ledger_attempts (
-    request_id TEXT NOT NULL, number INTEGER NOT NULL, owner TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,
-    began_at BIGINT NOT NULL, day TEXT NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL, tenant TEXT, agent TEXT,
+    request_id TEXT NOT NULL, number BIGINT NOT NULL, owner TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,
+    began_at BIGINT NOT NULL, day TEXT NOT NULL, version BIGINT NOT NULL, state TEXT NOT NULL, tenant TEXT, agent TEXT,
     kind TEXT, content BOOLEAN NOT NULL, tokens_in BIGINT NOT NULL, tokens_out BIGINT NOT NULL,
     tokens_cached BIGINT NOT NULL, tokens_reasoning BIGINT NOT NULL, counted TEXT NOT NULL, cost BIGINT,
     ms DOUBLE PRECISION, first_ms DOUBLE PRECISION, ended_at BIGINT, PRIMARY KEY (request_id, number));

@@ -23,8 +23,8 @@ def usage(store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str
     """One dict a group, in the order of its names; one for all without groups.
 
     `since` and `until` are seconds since the epoch, the latter not included; an attempt belongs to the
-    day in which it began. `answered` and `refused` are told of requests, and so only where nothing is
-    asked by provider or model, of which a request may have several.
+    day in which it began. `answered` is told of requests, and so only where nothing is asked by
+    provider or model, of which a request may have several.
     """
     _check(filters, group_by)
     by_request = not {"provider", "model"} & {*filters, *group_by}
@@ -76,7 +76,6 @@ def _requests(filters: Mapping[str, Any], group_by: Sequence[str]) -> Select[Any
     figures = {
         "requests": func.count(),
         "answered": _count(r.outcome == "ok"),
-        "refused": _count(r.outcome == "refused"),
     }
     return _grouped(REQUESTS, figures, filters, group_by, r.began_at // DAY_MS)
 
@@ -114,7 +113,7 @@ def _shown(group: Mapping[str, Any], attempts: Mapping[str, Any], requests: Mapp
     if requests is None:
         shown["requests"] = int(attempts.get("asked") or 0)
     else:
-        shown |= {name: int(requests.get(name) or 0) for name in ("requests", "answered", "refused")}
+        shown |= {name: int(requests.get(name) or 0) for name in ("requests", "answered")}
     return shown | {
         **figures,
         "cost_usd": figures["cost_nanos"] / NANOS,
