@@ -11,38 +11,27 @@ It must not call a provider, and it must not be asked on the way of a healthy re
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 import os
-import pathlib
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import ray
 from ray.experimental import internal_kv
 
 from actors.board import COMMANDS, Board
 from actors.breaker import Policy
+from actors.singleton import NAMESPACE, code_fingerprint, summon_actor
 
 log = logging.getLogger(__name__)
 
-NAMESPACE = "breakwater"
 PATROL_SECONDS = 1.0  # how often leases are ended and a successor is looked for
 SCHEMA = 2  # of the checkpoint
 LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint may be what kills us
 POLL_SECONDS = (30.0, 60.0)  # a parked poll's time limit, drawn at random against a herd
-
-
-def code_fingerprint() -> str:
-    """A hash of the breaker's own source: a running actor with another one is stale."""
-    digest = hashlib.sha256()
-    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 class Vault:
@@ -247,32 +236,6 @@ class BreakerActor:
 async def summon(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:
     """The application's breaker actor, created if there is none.
 
-    With `newest`, an actor that runs other code than ours is ended and replaced: only a replica that
-    has just started may say so, because Serve starts replicas of the newest version only. The new
-    actor takes over the checkpoint.
+    One that is replaced hands its checkpoint on; see singleton.summon_actor.
     """
-    while True:
-        actor = (
-            _actor_class()
-            .options(
-                name=f"{app}-breaker",
-                namespace=NAMESPACE,
-                lifetime="detached",
-                get_if_exists=True,
-                max_restarts=-1,
-                max_task_retries=0,
-                num_cpus=0,
-                max_concurrency=10_000,
-            )
-            .remote(app, config)
-        )
-        who = await actor.hello.remote(config)
-        if not newest or who["code"] == code_fingerprint():
-            return actor
-        log.info("breaker actor runs other code: replacing it")
-        ray.kill(actor, no_restart=True)
-        await asyncio.sleep(0.05)  # the name is freed a moment after the kill
-
-
-def _actor_class() -> Any:
-    return ray.remote(BreakerActor)
+    return await summon_actor(BreakerActor, app, "breaker", config, newest=newest)

@@ -70,6 +70,7 @@ class Journal:
         self.acked = 0
         self.lines = 0  # not acknowledged
         self.dropped = 0  # settled lines that nobody will ever read
+        self.drops = 0  # how often that happened
         self._roll()
 
     @property
@@ -180,6 +181,7 @@ class Journal:
         settled = sum(_SETTLED in line for line in lines)
         log.error("alarm: the journal is full: %d settled rows are dropped", settled)
         self.dropped += settled
+        self.drops += 1
         self.lines -= len(lines)
         self._segments.remove(segment)
         segment.discard()

@@ -104,10 +104,16 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
 
 
-def line(identity: str, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> bytes:
+def line(at: int, identity: str, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> bytes:
     """A record as one line. `identity` is the request's own part, already JSON: it is the same in every line."""
     request = identity if ending is None else f"{identity[:-1]},{encode_json(ending)[1:]}"
-    return f'{{"request":{request},"attempt":{"null" if attempt is None else encode_json(attempt)}}}\n'.encode()
+    told = "null" if attempt is None else encode_json(attempt)
+    return f'{{"at":{at},"request":{request},"attempt":{told}}}\n'.encode()
+
+
+def written_at(data: bytes) -> int:
+    """When the first of these lines was written."""
+    return int(json.loads(data[: data.index(b"\n")])["at"])
 
 
 def parse(data: bytes) -> tuple[list[Record], int]:

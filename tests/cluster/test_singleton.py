@@ -10,7 +10,8 @@ import pytest
 import ray
 
 from actors.breaker import Policy
-from actors.breaker_actor import NAMESPACE, Vault, code_fingerprint, summon
+from actors.breaker_actor import Vault, summon
+from actors.singleton import NAMESPACE, code_fingerprint
 from tests.cluster.conftest import Cluster, eventually
 
 CONFIG = {"policy": asdict(Policy()), "targets": ["aws/haiku", "openai/gpt"]}
