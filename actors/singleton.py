@@ -34,22 +34,19 @@ async def summon_actor(
     With `newest`, an actor that runs other code than ours is ended and replaced: only a replica that
     has just started may say so, because Serve starts replicas of the newest version only.
     """
+    remote: Any = ray.remote(cls)
     while True:
-        actor = (
-            ray.remote(cls)
-            .options(
-                name=f"{app}-{role}",
-                namespace=NAMESPACE,
-                lifetime="detached",
-                get_if_exists=True,
-                max_restarts=-1,
-                max_task_retries=0,
-                num_cpus=0,
-                max_concurrency=10_000,
-                **options,
-            )
-            .remote(app, config)
-        )
+        actor = remote.options(
+            name=f"{app}-{role}",
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=0,
+            num_cpus=0,
+            max_concurrency=10_000,
+            **options,
+        ).remote(app, config)
         who = await actor.hello.remote(config)
         if not newest or who["code"] == code_fingerprint():
             return actor
