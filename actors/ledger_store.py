@@ -14,7 +14,19 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, create_engine, event, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    create_engine,
+    event,
+    func,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
@@ -27,6 +39,7 @@ LOCK = 0x6272_6561_6B77  # ours, of PostgreSQL's advisory locks
 # A store that hangs must become an error: rows wait in the journals, not in a thread.
 _POSTGRES: Mapping[str, Any] = {
     "connect_timeout": 5,
+    "client_encoding": "utf8",
     "tcp_user_timeout": 10_000,
     "options": "-c statement_timeout=20000 -c lock_timeout=10000",
 }
@@ -45,7 +58,7 @@ class LedgerStore:
     def _engine(self, begin: str) -> Engine:
         if self.dialect == "postgresql":
             return create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args=dict(_POSTGRES))
-        engine = create_engine(self._url, connect_args={"timeout": 10})
+        engine = create_engine(self._url.update_query_dict({"timeout": "10", **self._url.query}))
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
@@ -113,11 +126,11 @@ class LedgerStore:
         counters = Counters()
         with self.reading() as connection:
             for table, column, tokens in _USED_LATELY:
-                asked = select(table.c.tenant, table.c.key_name, column // MINUTE, func.count(), tokens)
-                for tenant, key, minute, rows, used in connection.execute(
-                    asked.where(column >= since).group_by(table.c.tenant, table.c.key_name, column // MINUTE)
-                ):
-                    spend = Spend(minute * MINUTE, rows if table is REQUESTS else 0, int(used or 0))
+                minute = (column // MINUTE).label("minute")
+                whose = (table.c.tenant, table.c.key_name, minute)
+                asked = select(*whose, func.count(), tokens).where(column >= since).group_by(*whose)
+                for tenant, key, number, rows, used in connection.execute(asked):
+                    spend = Spend(number * MINUTE, rows if table is REQUESTS else 0, int(used or 0))
                     for subject in subjects_of(tenant, key):
                         counters.add(subject, spend)
             months = select(MONTHS.c.subject, MONTHS.c.month, MONTHS.c.cost).where(MONTHS.c.month == month_of(now))
@@ -162,7 +175,7 @@ class LedgerStore:
 
 
 _USED_LATELY = (
-    (REQUESTS, REQUESTS.c.began_at, func.count() * 0),
+    (REQUESTS, REQUESTS.c.began_at, literal(0)),
     (ATTEMPTS, ATTEMPTS.c.ended_at, func.sum(ATTEMPTS.c.tokens_in + ATTEMPTS.c.tokens_out)),
 )
 

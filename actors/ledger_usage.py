@@ -99,7 +99,7 @@ def _grouped(
     if filters.get("until") is not None:
         where.append(table.c.began_at < int(filters["until"] * 1000))
     asked = select(*labelled, *(figure.label(name) for name, figure in figures.items()))
-    return asked.where(*where).group_by(*groups)
+    return asked.where(*where).group_by(*labelled)
 
 
 def _group(row: Mapping[Any, Any], group_by: Sequence[str]) -> tuple[str | None, ...]:
