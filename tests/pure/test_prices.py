@@ -1,0 +1,81 @@
+"""What an attempt costs, and how tokens are estimated that nobody counted."""
+
+import random
+
+import pytest
+from pydantic import ValidationError
+
+from deployments.delivered import Delivered, Gauge
+from deployments.ledger_config import Accounting
+from deployments.prices import PriceList
+from deployments.wire import Head, chunk
+
+PRICES = Accounting.model_validate(
+    {
+        "prices": {
+            "gpt": {"input": 2, "output": 8, "cached": 0.5},
+            "azure/gpt": {"input": 3, "output": 9},
+            "mini": {"input": 0.15, "output": 0.6, "cached": 0.0125},
+            "smol": {"input": 0, "output": 0},
+        }
+    }
+).prices
+LIST = PriceList(PRICES)
+
+
+def test_a_cost_is_exact_to_the_nano_dollar() -> None:
+    assert LIST.cost("openai", "gpt", 1_000_000, 1_000_000) == 10_000_000_000
+    assert LIST.cost("openai", "gpt", 1000, 10, cached=400) == 600 * 2000 + 400 * 500 + 10 * 8000
+    assert LIST.cost("openai", "mini", 1, 0) == 150
+    assert LIST.cost("openai", "mini", 1, 0, cached=1) == 13  # 12.5
+
+
+def test_the_target_wins_over_the_model_and_cached_costs_as_input_if_it_is_not_said() -> None:
+    assert LIST.cost("azure", "gpt", 10, 0, cached=10) == 30_000
+
+
+def test_an_unknown_price_is_an_unknown_cost() -> None:
+    assert LIST.cost("openai", "other", 10, 10) is None
+    assert not LIST.free("openai", "other")
+    assert (LIST.cost("local", "smol", 10, 10), LIST.free("local", "smol")) == (0, True)
+
+
+@pytest.mark.parametrize("wrong", [{"input": -1, "output": 1}, {"input": 1}, {"input": 1, "output": 1, "cache": 1}])
+def test_a_wrong_price_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Accounting.model_validate({"prices": {"gpt": wrong}})
+
+
+HEAD = Head("chatcmpl-0123456789", 1, "gpt")
+WORDS = ["the ", "capital ", "of ", "France ", "is ", "Paris", ", ", "a ", "considerable ", "city "]
+
+
+def streamed(draw: random.Random, tokens: int, bundle: int = 1) -> Delivered:
+    """A stream of so many tokens, `bundle` of them in a frame."""
+    delivered, left = Delivered(), tokens
+    while left > 0:
+        some = min(left, bundle)
+        left -= some
+        delivered.add(chunk(HEAD, {"content": "".join(draw.choice(WORDS) for _ in range(some))}))
+    return delivered
+
+
+@pytest.mark.parametrize("bundle", [1, 7])
+def test_cut_streams_are_estimated_within_five_percent_of_the_sum(bundle: int) -> None:
+    draw, gauge = random.Random(6), Gauge()
+    for _ in range(30):
+        tokens = draw.randint(20, 300)
+        gauge.learn(streamed(draw, tokens, bundle), tokens)
+    truth = [draw.randint(1, 300) for _ in range(200)]
+    estimated = [gauge.tokens(streamed(draw, tokens, bundle)) for tokens in truth]
+    assert abs(sum(estimated) - sum(truth)) <= 0.05 * sum(truth)
+
+
+def test_before_any_whole_answer_a_token_is_four_characters() -> None:
+    delivered = Delivered()
+    delivered.add(chunk(HEAD, {"content": "x" * 400}))
+    assert Gauge().tokens(delivered) == 100
+
+
+def test_nothing_delivered_is_no_token() -> None:
+    assert Gauge().tokens(Delivered()) == 0
