@@ -1,0 +1,310 @@
+"""From an ingress to the store: what is written when, and what survives whom."""
+
+import asyncio
+import sqlite3
+
+from actors.budget import Limit, Limits
+from actors.outcome import Outcome
+from tests.ledger.world import OK, USAGE, World, answered, asked, in_world
+
+FRAME = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
+
+
+@in_world
+async def test_a_request_is_in_the_store_within_moments(w: World) -> None:
+    answered(w.replica())
+    await asyncio.sleep(0.25)
+    total = await w.total()
+    assert (total["requests"], total["answered"], total["answers"]) == (1, 1, 1)
+    assert (total["tokens_in"], total["tokens_out"], total["cost_nanos"]) == (100, 20, 360_000)
+
+
+@in_world
+async def test_an_attempt_under_way_is_seen_as_open(w: World) -> None:
+    link = w.replica()
+    entry = asked(link).open("openai/gpt")
+    await asyncio.sleep(1)
+    assert (await w.total())["open"] == 1
+    entry.settle(OK, USAGE)
+    await asyncio.sleep(1)
+    assert ((await w.total())["open"], (await w.total())["attempts"]) == (0, 1)
+
+
+@in_world
+async def test_failover_is_one_request_with_an_attempt_of_each_provider(w: World) -> None:
+    account = asked(w.replica())
+    account.open("aws/haiku").settle(Outcome("server_error"))
+    account.open("openai/gpt").settle(OK, USAGE)
+    account.finish("ok")
+    await w.settle()
+    total = await w.total()
+    assert (total["requests"], total["attempts"], total["failures"], total["unknown_cost"]) == (1, 2, 1, 0)
+    assert {r["provider"]: r["answers"] for r in await w.usage(group_by=("provider",))} == {"aws": 0, "openai": 1}
+
+
+@in_world
+async def test_a_request_that_nobody_answered_is_finished_once(w: World) -> None:
+    account = asked(w.replica())
+    account.open("aws/haiku").settle(Outcome("connect"))
+    account.finish("no_answer")
+    account.finish("cancelled")
+    await w.settle()
+    assert ((await w.total())["requests"], (await w.total())["answered"], (await w.total())["open"]) == (1, 0, 0)
+
+
+@in_world
+async def test_a_cancelled_stream_is_accounted_by_what_was_delivered(w: World) -> None:
+    link = w.replica()
+    for _ in range(10):
+        whole = asked(link, stream=True, body={"messages": [{"content": "x" * 40}]}).open("openai/gpt")
+        for _ in range(50):
+            whole.delivered(FRAME)
+        whole.settle(OK, {"prompt_tokens": 10, "completion_tokens": 50})
+    cut = asked(link, tenant="cut", body={"messages": [{"content": "x" * 40}]}).open("openai/gpt")
+    for _ in range(20):
+        cut.delivered(FRAME)
+    cut.settle(Outcome("cancelled", content=True))
+    cut.settle(OK, USAGE)
+    await w.settle()
+    (figures,) = await w.usage({"tenant": "cut"})
+    assert (figures["cancelled"], figures["estimated"], figures["tokens_in"], figures["tokens_out"]) == (1, 1, 10, 20)
+    assert figures["cost_nanos"] == 10 * 2000 + 20 * 8000
+
+
+@in_world
+async def test_what_nobody_can_know_the_cost_of_is_unknown_and_not_zero(w: World) -> None:
+    link = w.replica()
+    asked(link).open("openai/gpt").settle(Outcome("timeout"))
+    asked(link).open("openai/unpriced").settle(OK, USAGE)
+    asked(link).open("openai/gpt").settle(Outcome("throttled"))
+    await w.settle()
+    total = await w.total()
+    assert (total["cost_nanos"], total["unknown_cost"]) == (0, 2)
+
+
+@in_world
+async def test_while_the_actor_is_away_rows_wait_and_none_is_lost_or_doubled(w: World) -> None:
+    link = w.replica()
+    await asyncio.sleep(1)
+    w.actor.away = True
+    for _ in range(200):
+        answered(link)
+        await asyncio.sleep(0.05)
+    health = link.health()
+    assert (health["store"], health["lag_rows"]) == ("down", 400)
+    assert 9 < health["lag_seconds"] < 11
+    w.actor.away = False
+    await w.settle()
+    assert ((await w.total())["attempts"], (await w.total())["cost_nanos"]) == (200, 200 * 360_000)
+    assert link.health() == {
+        "store": "up", "journal": "disk", "lag_rows": 0, "lag_seconds": 0.0, "dropped": 0, "adopted": 0, "refused": 0,
+    }  # fmt: skip
+
+
+@in_world
+async def test_answers_that_are_lost_change_nothing(w: World) -> None:
+    link = w.replica()
+    w.actor.loses_answers = True
+    for _ in range(20):
+        answered(link)
+        await asyncio.sleep(0.3)
+    w.actor.loses_answers = False
+    await w.settle()
+    assert ((await w.total())["attempts"], (await w.total())["cost_nanos"]) == (20, 20 * 360_000)
+
+
+@in_world
+async def test_a_store_that_is_locked_costs_no_request_and_no_row(w: World) -> None:
+    link = w.replica()
+    answered(link)
+    await w.settle()
+    holder = sqlite3.connect(w.folder / "usage.sqlite3", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    for _ in range(10):
+        answered(link)
+        await asyncio.sleep(0.5)
+    assert link.health()["store"] == "down"
+    assert "locked" in (await w.actor.desk.health())["trouble"]
+    holder.execute("ROLLBACK")
+    holder.close()
+    await w.settle()
+    assert link.health()["store"] == "up"
+    assert ((await w.total())["attempts"], (await w.total())["cost_nanos"]) == (11, 11 * 360_000)
+
+
+@in_world
+async def test_a_store_that_is_not_there_yet_is_filled_when_it_comes(w: World) -> None:
+    blocker = w.folder / "later"
+    blocker.write_text("")
+    await w.actor.desk.configure({"url": f"sqlite:///{blocker / 'usage.sqlite3'}", "journals": None})
+    link = w.replica()
+    answered(link)
+    await w.settle()
+    assert link.health()["store"] == "down"
+    blocker.unlink()
+    await w.settle()
+    assert (await w.total())["attempts"] == 1
+
+
+@in_world
+async def test_a_killed_replicas_rows_are_adopted_once_and_what_it_had_open_is_lost(w: World) -> None:
+    w.actor.away = True
+    first, second = w.replica(), w.replica()
+    for n in range(30):
+        account = asked(first)
+        entry = account.open("openai/gpt")
+        if n % 3:
+            entry.settle(OK, USAGE)
+        elif n % 2:
+            for _ in range(10):
+                entry.delivered(FRAME)
+    await asyncio.sleep(2)  # what was delivered is written down each second
+    await w.kill(first)
+    w.actor.away = False
+    await w.settle()
+    total = await w.total()
+    assert (total["requests"], total["attempts"], total["answers"], total["lost"]) == (30, 30, 20, 10)
+    assert (total["open"], total["estimated"]) == (0, 5)
+    assert second.health()["adopted"] == 1
+    assert list((w.folder / "journal").glob(f"{first.replica}*")) == []
+
+
+@in_world
+async def test_the_actor_adopts_where_no_replica_is_left(w: World) -> None:
+    link = w.replica(start=False)
+    asked(link).open("openai/gpt")
+    await w.kill(link)
+    w.actor.config["journals"] = str(w.folder / "journal")
+    await w.actor.desk.configure(w.actor.config)
+    await w.actor.desk.patrol()
+    assert (await w.total())["lost"] == 1
+    assert (await w.actor.desk.health())["adopted_journals"] == 1
+
+
+@in_world
+async def test_a_replica_whose_machine_is_gone_is_given_up_after_its_silence(w: World) -> None:
+    link, other = w.replica(), w.replica()
+    entry = asked(link).open("openai/gpt")
+    asked(other).open("openai/gpt")
+    await asyncio.sleep(1)
+    for task in link._tasks:
+        task.cancel()
+    for _ in range(70):
+        await asyncio.sleep(10)
+        await w.actor.desk.patrol()
+    assert ((await w.total())["lost"], (await w.total())["open"]) == (1, 1)
+    link._tasks.clear()
+    link.start()  # it was only cut off
+    entry.settle(OK, USAGE)
+    await w.settle()
+    assert ((await w.total())["lost"], (await w.total())["answers"]) == (0, 1)
+
+
+@in_world
+async def test_a_replica_that_leaves_sends_its_last_rows(w: World) -> None:
+    link = w.replica()
+    answered(link)
+    await link.close()
+    w.links.remove(link)
+    assert (await w.total())["attempts"] == 1
+    assert list((w.folder / "journal").iterdir()) == []
+
+
+@in_world
+async def test_a_full_journal_drops_old_answers_counts_them_and_keeps_what_is_under_way(w: World) -> None:
+    link = w.replica(most=4 * 1024 * 1024)
+    w.actor.away = True
+    under_way = asked(link, tenant="long").open("openai/gpt")
+    for _ in range(10_000):
+        answered(link)
+    health = link.health()
+    assert health["dropped"] > 0
+    await w.kill(link)
+    w.actor.away = False
+    w.replica()
+    await w.settle()
+    total = await w.total()
+    assert (total["answers"], total["lost"]) == (10_000 - health["dropped"], 1)
+    assert not under_way.settled
+
+
+@in_world
+async def test_a_new_actor_goes_on_where_the_old_one_was_killed(w: World) -> None:
+    link = w.replica(limits=Limits(each={"tenant": Limit(requests_per_minute=1000)}))
+    for n in range(60):
+        assert link.admit("acme") is None
+        answered(link)
+        if n % 7 == 3:
+            w.actor.loses_answers = True
+            await asyncio.sleep(0.2)
+            w.actor.loses_answers = False
+            await w.actor.stop()
+            w.actor.start()
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(3)
+    assert (await w.total())["attempts"] == 60
+    counted = w.actor.desk._counters.minutes
+    assert sum(requests for requests, _ in counted.values()) == 60, "what began in this minute, counted once"
+
+
+@in_world
+async def test_a_limit_holds_over_replicas_within_what_a_batch_takes(w: World) -> None:
+    limits = Limits({"tenant:acme": Limit(requests_per_minute=50)})
+    links = [w.replica(limits=limits) for _ in range(4)]
+    await asyncio.sleep(61 - w.now % 60)
+    admitted = 0
+    for n in range(400):
+        link = links[n % 4]
+        if link.admit("acme") is None:
+            admitted += 1
+            answered(link)
+        await asyncio.sleep(0.02)  # 50 requests a second
+    assert 50 <= admitted <= 50 + 10
+    assert links[0].admit("other") is None
+    refusal = links[0].admit("acme")
+    assert refusal is not None
+    assert refusal.limit == "requests_per_minute"
+    await asyncio.sleep(refusal.reset_seconds)
+    assert links[0].admit("acme") is None
+
+
+@in_world
+async def test_a_months_cost_is_known_to_a_replica_that_has_just_started(w: World) -> None:
+    limits = Limits({"tenant:acme": Limit(monthly_cost=1_000_000)})
+    old = w.replica(limits=limits)
+    for _ in range(3):
+        answered(old)
+    await w.settle()
+    await old.close()
+    new = w.replica(limits=limits)
+    assert new.admit("acme") is None, "the first is admitted on trust"
+    await asyncio.sleep(3)
+    refusal = new.admit("acme")
+    assert refusal is not None
+    assert (refusal.limit, refusal.status, refusal.used) == ("monthly_cost", 402, 1_080_000)
+
+
+@in_world
+async def test_text_from_clients_never_stops_the_ledger(w: World) -> None:
+    link = w.replica()
+    for tenant in ("\x00", "\ud800", "x" * 100_000, "'; DROP TABLE ledger_requests; --", '"state":"settled"', ""):
+        answered(link, tenant=tenant, agent=tenant, caller_id=tenant, target=f"openai/{tenant}")
+    await w.settle()
+    assert (await w.total())["attempts"] == 6
+    assert (await w.actor.desk.health())["rejected_lines"] == 0
+
+
+@in_world
+async def test_usage_of_a_provider_that_is_nonsense_counts_as_none(w: World) -> None:
+    link = w.replica()
+    for usage in ({"prompt_tokens": "many"}, {"prompt_tokens": -5, "completion_tokens": 10**30}, {}):
+        asked(link).open("openai/gpt").settle(OK, usage)
+    await w.settle()
+    assert ((await w.total())["tokens_in"], (await w.total())["answers"]) == (0, 3)
+
+
+@in_world
+async def test_a_batch_that_waits_is_not_queued_twice(w: World) -> None:
+    desk = w.actor.desk
+    first, second = await asyncio.gather(desk.write("r", 1, b"", []), desk.write("r", 1, b"", []))
+    assert first == second == {"number": 1, "store": "up", "totals": {}}

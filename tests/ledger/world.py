@@ -1,0 +1,154 @@
+"""Ingress links and a ledger desk on a virtual clock: real journals, a real SQLite file, no Ray."""
+
+import asyncio
+import contextlib
+import os
+import pathlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.budget import Limits
+from actors.ledger_desk import LedgerDesk
+from actors.ledger_usage import usage
+from actors.outcome import Outcome
+from deployments.account import Account
+from deployments.ledger_config import Accounting
+from deployments.ledger_link import LedgerLink
+from deployments.prices import PriceList
+from tests.clock import run_virtually
+
+START = 1_790_000_000.0
+OK = Outcome("ok", content=True)
+USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
+PRICES = PriceList(Accounting.model_validate({"prices": {"gpt": {"input": 2, "output": 8}}}).prices)
+
+
+async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Instead of a thread: its work would be done at no moment of the virtual clock."""
+    return work(*arguments)
+
+
+@dataclass
+class DeskInProcess:
+    """The way to the desk: it can be away, and it can lose its answers."""
+
+    config: dict[str, Any]
+    away: bool = False
+    loses_answers: bool = False
+    seconds: float = 0.0
+    writes: int = 0
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        clock = asyncio.get_running_loop().time
+        self.desk = LedgerDesk(
+            self.config, wall=lambda: START + clock() - 1000, clock=clock, writing=at_once, reading=at_once
+        )
+
+    async def __call__(self, method: str, *arguments: Any) -> Any:
+        if self.away:
+            raise ConnectionError("killed")
+        self.writes += method == "write"
+        answer = await getattr(self.desk, method)(*arguments)
+        await asyncio.sleep(self.seconds)
+        if self.loses_answers:
+            raise ConnectionError("the answer was lost")
+        return answer
+
+    async def stop(self) -> None:
+        await self.desk.configure({})  # leaves its store
+
+
+@dataclass
+class World:
+    folder: pathlib.Path
+    actor: DeskInProcess
+    links: list[LedgerLink] = field(default_factory=list)
+
+    @property
+    def now(self) -> float:
+        return START + asyncio.get_running_loop().time() - 1000
+
+    def replica(self, *, start: bool = True, most: int = 64 * 1024 * 1024, limits: Limits | None = None) -> LedgerLink:
+        async def connect() -> Callable[..., Awaitable[Any]]:
+            if self.actor.away:
+                raise ConnectionError("killed")
+            return self.actor
+
+        clock = asyncio.get_running_loop().time
+        link = LedgerLink(
+            connect,
+            self.folder / "journal",
+            prices=PRICES,
+            limits=limits,
+            most=most,
+            wall=lambda: self.now,
+            clock=clock,
+        )
+        self.links.append(link)
+        if start:
+            link.start()
+        return link
+
+    async def kill(self, link: LedgerLink) -> None:
+        """What is left of a replica after kill -9: its journal, and a lock that the kernel has freed."""
+        for task in link._tasks:
+            task.cancel()
+        await asyncio.gather(*link._tasks, return_exceptions=True)
+        os.close(link._journal._lock)
+        for segment in link._journal._segments:
+            if segment.path is not None:
+                os.close(segment.fd)
+        self.links.remove(link)
+
+    async def settle(self) -> None:
+        """Until every row is at the store, and the dead are buried."""
+        await asyncio.sleep(10)
+
+    async def usage(
+        self, filters: dict[str, Any] | None = None, group_by: tuple[str, ...] = ()
+    ) -> list[dict[str, Any]]:
+        return await self.actor.desk.usage(filters or {}, group_by)
+
+    async def total(self) -> dict[str, Any]:
+        return (await self.usage())[0]
+
+
+def asked(link: LedgerLink, **details: Any) -> Account:
+    return link.begin(**{"tenant": "acme", "model_row": "default", **details})
+
+
+def answered(link: LedgerLink, target: str = "openai/gpt", **details: Any) -> None:
+    asked(link, **details).open(target).settle(OK, USAGE)
+
+
+@contextlib.asynccontextmanager
+async def world(folder: pathlib.Path) -> AsyncIterator[World]:
+    actor = DeskInProcess({"url": f"sqlite:///{folder / 'usage.sqlite3'}?timeout=0.05", "journals": None})
+    w = World(folder, actor)
+    try:
+        yield w
+    finally:
+        for link in w.links:
+            await link.close()
+        await w.actor.stop()
+
+
+def in_world(test: Callable[..., Awaitable[None]]) -> Callable[[pathlib.Path], None]:
+    """The test runs in a world of its own, on a virtual clock."""
+
+    def run(tmp_path: pathlib.Path) -> None:
+        async def main() -> None:
+            async with world(tmp_path) as w:
+                await test(w)
+
+        run_virtually(main())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+__all__ = ["OK", "USAGE", "DeskInProcess", "World", "answered", "asked", "in_world", "usage", "world"]
