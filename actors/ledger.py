@@ -7,7 +7,7 @@ wrote it died before that.
 Every line says all that is known of its rows, and every row has a *version* that only grows: open 0,
 then what has been delivered so far, then lost, then settled. A row takes what has a higher version and
 nothing else, so a line may come twice, late, or before the one that was written first. A row that was
-given up as lost takes its true ending when that comes after all.
+given up as lost takes what it had delivered, and its true ending, when those come after all.
 
 Money is whole nano-dollars (1e-9 USD), None where the price is not known. Instants are wall-clock
 milliseconds since the epoch; days and months are UTC.
@@ -168,6 +168,19 @@ def merged(rows: Iterable[Row]) -> list[Row]:
 
 def as_lost(row: Row, at: int) -> Row:
     """An open row whose writer died. What it had delivered stays accounted."""
+    version = LOST + row.version
     if isinstance(row, AttemptRow):
-        return replace(row, version=LOST, state="lost", kind="lost", ended_at=at)
-    return replace(row, version=LOST, state="lost", outcome="lost", ended_at=at)
+        return replace(row, version=version, state="lost", kind="lost", ended_at=at)
+    return replace(row, version=version, state="lost", outcome="lost", ended_at=at)
+
+
+def after(old: Row | None, new: Row) -> Row | None:
+    """What a row becomes; None if it stays as it is.
+
+    A row that was given up too early stays lost when only its progress comes after, and takes that.
+    """
+    if old is None:
+        return new
+    if old.state == "lost" and new.state == "open":
+        new = as_lost(new, old.ended_at or new.began_at)
+    return new if new.version > old.version else None

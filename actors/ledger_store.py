@@ -31,7 +31,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 from actors.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
-from actors.ledger import LOST, AttemptRow, Record, RequestRow, Row, as_lost, merged, month_of
+from actors.ledger import LOST, AttemptRow, Record, RequestRow, Row, after, as_lost, merged, month_of
 from actors.ledger_schema import ATTEMPTS, MIGRATIONS, MONTHS, REQUESTS, migrate
 
 CHUNK = 500  # names in one question
@@ -143,7 +143,7 @@ class LedgerStore:
             some = rows[start : start + CHUNK]
             names = table.c.request_id.in_([row.request_id for row in some])
             before = {_name(row): row for row in _rows(connection, table, type(some[0]), names)}
-            newer = [row for row in some if (old := before.get(_name(row))) is None or row.version > old.version]
+            newer = [row for new in some if (row := after(before.get(_name(new)), new)) is not None]
             if newer:
                 connection.execute(self._upsert(table), [asdict(row) for row in newer])
             for row in newer:
