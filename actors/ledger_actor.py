@@ -64,9 +64,9 @@ class LedgerActor:
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     name = config["url_env"]
-    # Without the variable the store is away, with its name as the reason; the actor itself goes on.
-    url = config["url"] if name is None else os.environ.get(name, f"{name} is not set where the ledger actor runs")
-    return {"url": url, "journals": config["journals"]}
+    # Without the variable the store is away, for that reason; the actor itself goes on.
+    url = config["url"] if name is None else os.environ.get(name)
+    return {"url": url, "missing": f"{name} is not set where the ledger actor runs", "journals": config["journals"]}
 
 
 async def summon_ledger(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:

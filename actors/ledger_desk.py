@@ -44,7 +44,10 @@ def in_thread() -> Run:
 
 
 class LedgerDesk:
-    """`config` is `{url, journals}`: SQLAlchemy's URL, and the folder of this machine's journals or None."""
+    """`config` is `{url, journals}`: SQLAlchemy's URL, and the folder of this machine's journals or None.
+
+    Without a URL there is no store, and `missing` says why.
+    """
 
     def __init__(
         self,
@@ -193,6 +196,8 @@ class LedgerDesk:
 
     def _opened(self) -> LedgerStore:
         if self._store is None:
+            if not self._config["url"]:
+                raise ConnectionError(self._config["missing"])
             store = LedgerStore(self._config["url"])
             try:
                 store.start()
