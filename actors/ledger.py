@@ -184,3 +184,13 @@ def after(old: Row | None, new: Row) -> Row | None:
     if old.state == "lost" and new.state == "open":
         new = as_lost(new, old.ended_at or new.began_at)
     return new if new.version > old.version else None
+
+
+_NAMES = ("tenant", "agent", "key", "provider", "model")
+QUESTIONS = (*_NAMES, "day", "since", "until")  # what usage is asked by
+
+
+def unknown_in(filters: Iterable[str], group_by: Iterable[str]) -> str | None:
+    """The first filter or group that there is none of."""
+    unknown = [name for name in filters if name not in (*_NAMES, "since", "until")]
+    return next(iter([*unknown, *(name for name in group_by if name not in (*_NAMES, "day"))]), None)

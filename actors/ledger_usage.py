@@ -5,14 +5,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, case, func, select
 
-from actors.ledger import NANOS, day_of
+from actors.ledger import NANOS, QUESTIONS, day_of, unknown_in
 from actors.ledger_schema import ATTEMPTS, REQUESTS
 from actors.ledger_store import LedgerStore
 
 GROUPS = {"tenant": "tenant", "agent": "agent", "key": "key_name", "provider": "provider", "model": "model"}
 DAY_MS = 86_400_000
-GROUPS_AND_DAY = (*GROUPS, "day")
-FILTERS = (*GROUPS, "since", "until")
 
 
 class UnknownQuestion(ValueError):
@@ -39,12 +37,8 @@ def usage(store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str
 
 
 def _check(filters: Mapping[str, Any], group_by: Sequence[str]) -> None:
-    for name in filters:
-        if name not in FILTERS:
-            raise UnknownQuestion(f"no such filter: {name} (known: {', '.join(FILTERS)})")
-    for name in group_by:
-        if name not in GROUPS_AND_DAY:
-            raise UnknownQuestion(f"no such group: {name} (known: {', '.join(GROUPS_AND_DAY)})")
+    if (name := unknown_in(filters, group_by)) is not None:
+        raise UnknownQuestion(f"no such filter or group: {name} (known: {', '.join(QUESTIONS)})")
 
 
 def _attempts(filters: Mapping[str, Any], group_by: Sequence[str]) -> Select[Any]:

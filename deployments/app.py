@@ -4,6 +4,7 @@ Every configured provider gets a deployment, so that an override by its name in 
 always holds; one that is left out starts without replicas.
 """
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 from ray.serve.exceptions import RayServeException
 
-from deployments.config import INGRESS, Tier, parse, resolve
+from deployments.config import INGRESS, LOOPBACK, Tier, parse, resolve
 from deployments.errors import ConfigError
 from deployments.ingress import Ingress
 from deployments.replica import ProviderReplica
@@ -57,10 +58,20 @@ def build_app(args: dict[str, Any]) -> Application:
 
 def _built(args: dict[str, Any]) -> Application:
     layout = resolve(parse(args))
+    if (why := layout.config.guarded(_host())) is not None:
+        raise ConfigError(why)
     providers = {tier.name: _provider(tier, args) for tier in layout.tiers}
     # Serve calls `reconfigure` only where there is a user_config; an override replaces this empty one.
     ingress = _deployment(serve.ingress()(Ingress), name=INGRESS, user_config={}, **_INGRESS)
     return ingress.bind(args, providers)
+
+
+def _host() -> str:
+    """Where Serve listens; a builder that runs outside of a cluster can't know."""
+    with contextlib.suppress(Exception):
+        client: Any = serve.context._get_global_client(raise_if_no_controller_running=False)
+        return str(client.http_config.host)
+    return LOOPBACK
 
 
 def _provider(tier: Tier, args: Mapping[str, Any]) -> Application:

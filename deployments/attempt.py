@@ -8,6 +8,7 @@ from typing import Any
 
 from actors.outcome import Guilt, Outcome
 from actors.plan import Plan, target_of
+from deployments.account import Entry
 from deployments.board_link import BoardLink
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.wire import DONE, frame
@@ -100,6 +101,7 @@ class Attempt:
     first: bool = True  # of its request
     dropped: tuple[str, ...] = ()  # fields that this target's provider has no use for
     more: bool = False  # is another left to ask?
+    entry: Entry | None = None  # its row in the ledger
 
     @property
     def probe(self) -> bool:
@@ -115,10 +117,19 @@ class Attempt:
             await asyncio.sleep(RENEW_SECONDS)
             self.link.report_started(self.target, self.permit)
 
-    def end(self, outcome: Outcome, *, whole: bool = False) -> None:
+    def end(
+        self,
+        outcome: Outcome,
+        *,
+        whole: bool = False,
+        usage: Mapping[str, Any] | None = None,
+        body: bytes = b"",
+    ) -> None:
         if self.ended:
             return
         self.ended = True
+        if self.entry is not None:
+            self.entry.settle(outcome, usage, body)
         if self.renewal is not None:
             self.renewal.cancel()
         ms = (time.perf_counter() - self.began) * 1000
@@ -131,10 +142,10 @@ class Attempt:
 Items = AsyncGenerator[bytes | dict[str, Any], None]
 
 
-async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, Items, bool]:
+async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, Items, dict[str, Any] | None]:
     """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
 
-    The frames so far, whatever is still to come, and whether that is the answer's end.
+    The frames so far, whatever is still to come, and the answer's end if it has come.
 
     Raises AttemptFailed as long as nothing has been sent, so that the next candidate can be asked.
     """
@@ -149,18 +160,18 @@ async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, I
                 await asyncio.wait([coming])
                 raise
             if not coming.done():
-                return b"".join(frames), _resumed(coming, source), False
+                return b"".join(frames), _resumed(coming, source), None
             item = coming.result()
             if not isinstance(item, bytes):
                 ended = item or {"outcome": asdict(Outcome("lost", message="the replica's stream stopped"))}
                 if (outcome := outcome_in(ended)) is not None:
                     raise AttemptFailed(outcome)
                 await source.aclose()
-                return b"".join(frames), _just(ended), True
+                return b"".join(frames), _just(ended), ended
             frames.append(item)
     except AttemptFailed as error:
         raise AttemptFailed(replace(error.outcome, content=True)) from error
-    return b"".join(frames), source, False
+    return b"".join(frames), source, None
 
 
 async def _following(source: Items) -> bytes | dict[str, Any] | None:
@@ -207,9 +218,14 @@ class StreamAnswer:
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
+        entry = self._attempt.entry
+        if entry is not None:
+            entry.delivered(self._first)
         yield self._first
         try:
             while isinstance(item := await self._next(), bytes):
+                if entry is not None:
+                    entry.delivered(item)
                 yield item
         except AttemptFailed as error:
             self._attempt.end(error.outcome)
@@ -220,7 +236,7 @@ class StreamAnswer:
             yield self._error_frame(outcome)
             return
         self.usage = item["usage"]
-        self._attempt.end(Outcome("ok", content=True))
+        self._attempt.end(Outcome("ok", content=True), usage=self.usage)
         yield item["tail"] + DONE
 
     async def _next(self) -> bytes | dict[str, Any]:

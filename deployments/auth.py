@@ -4,29 +4,56 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from deployments.errors import ConfigError, Forbidden, Unauthorized
 from deployments.settings import Auth
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`tenant` is whom it is bound to, None if to nobody."""
+
+    name: str
+    tenant: str | None
+
+    def speaks_for(self, tenant: str | None) -> str | None:
+        """The tenant who pays. Raises Forbidden for one that the key is not bound to."""
+        if self.tenant is not None and tenant not in (None, self.tenant):
+            raise Forbidden("This API key is bound to another tenant.")
+        return self.tenant or tenant
 
 
 class Gate:
     """Without `api_keys_env` every caller passes: the server is for this machine then."""
 
     def __init__(self, auth: Auth, environ: Mapping[str, str] = os.environ):
-        self._tenants: dict[bytes, str | None] | None = None
+        self._keys: dict[bytes, Key] | None = None
         if auth.api_keys_env:
-            self._tenants = dict(_entry(text) for text in _set(auth.api_keys_env, environ).split(",") if text.strip())
+            self._keys = dict(_entry(text) for text in _set(auth.api_keys_env, environ).split(",") if text.strip())
         admin = _set(auth.admin_key_env, environ) if auth.admin_key_env else None
         self._admin = _digest(admin) if admin else None
 
-    def tenant(self, authorization: str | None) -> str | None:
-        """The tenant that the caller's key is bound to, if any. Raises Unauthorized."""
-        if self._tenants is None:
+    @property
+    def open(self) -> bool:
+        """Does every caller pass?"""
+        return self._keys is None
+
+    def key(self, authorization: str | None) -> Key | None:
+        """The caller's key, None if none is needed. Raises Unauthorized."""
+        if self._keys is None:
             return None
         key = _digest(_bearer(authorization))
-        if key not in self._tenants:
+        if key not in self._keys:
             raise Unauthorized("Incorrect API key provided.")
-        return self._tenants[key]
+        return self._keys[key]
+
+    def is_admin(self, authorization: str | None) -> bool:
+        try:
+            self.admit_admin(authorization)
+        except (Forbidden, Unauthorized):
+            return False
+        return True
 
     def admit_admin(self, authorization: str | None) -> None:
         """Raises Forbidden if no admin key is configured, Unauthorized if it is not this one."""
@@ -36,9 +63,11 @@ class Gate:
             raise Unauthorized("Incorrect admin key provided.")
 
 
-def _entry(text: str) -> tuple[bytes, str | None]:
-    key, _, tenant = text.strip().partition(":")
-    return _digest(key), tenant or None
+def _entry(text: str) -> tuple[bytes, Key]:
+    key, _, rest = text.strip().partition(":")
+    tenant, _, name = rest.partition(":")
+    # A name for accounts and limits, where none is given: it must not tell the key.
+    return _digest(key), Key(name or f"key-{_digest(key).hex()[:8]}", tenant or None)
 
 
 def _bearer(authorization: str | None) -> str:

@@ -6,18 +6,20 @@ checks a file without starting anything: it prints tiers, rows and what credenti
 one sentence, and then exits with 1. Secrets are named by environment variable, never written.
 """
 
+import ipaddress
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker import Policy
 from actors.plan import target_of
 from deployments.embeddings import BUNDLED, lengths_instead
 from deployments.errors import ConfigError
+from deployments.ledger_config import Accounting
 from deployments.providers.base import Limits
 from deployments.settings import (
     Auth,
@@ -46,7 +48,7 @@ _KINDS_OF_MODE: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Config(Strict):
+class Config(Strict, Accounting):
     mode: Mode = "hybrid"
     modes: Modes = Modes()
     providers: dict[Name, ProviderSettings]
@@ -59,7 +61,7 @@ class Config(Strict):
     drop_unsupported: Drop = "hints"
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Config":
+    def _rows_and_modes(self) -> "Config":
         if not self.providers:
             raise ValueError("providers: at least one is needed")
         if INGRESS in self.providers:
@@ -99,6 +101,17 @@ class Config(Strict):
         bundled = isinstance(settings, Local) and settings.model_path is None
         return lengths_instead(BUNDLED if bundled else model, dimensions)
 
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _none_is_meant(cls, value: Any) -> Any:
+        return Auth(unguarded=True) if value == "none" else value
+
+    def guarded(self, host: str) -> str | None:
+        """Why the application must not serve at this address as it is, if so."""
+        if self.auth.unguarded or self.auth.api_keys_env or is_loopback(host):
+            return None
+        return f"auth: {host} can be reached from other machines: set auth.api_keys_env, or auth: none if that is meant"
+
     def tier_names(self) -> list[str]:
         """The providers of this mode, in order of preference, with credentials or without."""
         chosen = getattr(self.modes, self.mode)
@@ -109,11 +122,11 @@ class Config(Strict):
         # Bedrock, then OpenAI: the mode's own order, whatever the order of the providers.
         return sorted(names, key=lambda n: kinds.index(self.providers[n].kind)) if self.mode == "aws_only" else names
 
-    def limits(self, provider: str) -> Limits:
+    def limits_of(self, provider: str) -> Limits:
         return self.timeouts.limits(self.providers[provider].timeouts)
 
     def policy(self) -> Policy:
-        every = [self.limits(name) for name in self.providers]
+        every = [self.limits_of(name) for name in self.providers]
         return self.breaker.policy(max(max(x.total, x.first_token + x.connect) for x in every))
 
 
@@ -210,13 +223,25 @@ def resolve(config: Config) -> Layout:
     tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
     layout = Layout(config, tuple(tiers))
-    for key, variable in config.auth.model_dump(exclude_none=True).items():
+    for key, variable in config.auth.model_dump(exclude_none=True, exclude={"unguarded"}).items():
         if unset(variable):
             raise ConfigError(f"auth.{key}: {variable} is not set")
+    if (missing := config.ledger.missing()) is not None:
+        raise ConfigError(f"ledger.url_env: {missing}")
     if not layout.usable:
         reasons = "; ".join(f"{t.name}: {t.left_out}" for t in tiers)
         raise ConfigError(f"mode: {config.mode} has no tier that can be called ({reasons})")
     return layout
+
+
+LOOPBACK = "127.0.0.1"  # where Serve listens unless it is told otherwise
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _sentence(error: ValidationError) -> str:
@@ -237,8 +262,8 @@ def _sentence(error: ValidationError) -> str:
             return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
-def read_applications(path: str) -> list[dict[str, Any]]:
-    """The applications of a Serve config file that are ours. Raises ConfigError."""
+def read_applications(path: str) -> list[tuple[dict[str, Any], str]]:
+    """The applications of a Serve config file that are ours, and the host they are served at. Raises ConfigError."""
     try:
         with open(path, encoding="utf-8") as file:
             data = yaml.safe_load(file)
@@ -252,14 +277,18 @@ def read_applications(path: str) -> list[dict[str, Any]]:
     ]
     if not ours:
         raise ConfigError(f"{path}: no application with import_path deployments.app:build_app")
-    return ours
+    options = data.get("http_options")
+    host = options.get("host", LOOPBACK) if isinstance(options, dict) else LOOPBACK
+    return [(application, str(host)) for application in ours]
 
 
 def check(path: str) -> str:
     """A report on a Serve config file. Raises ConfigError."""
     lines: list[str] = []
-    for application in read_applications(path):
+    for application, host in read_applications(path):
         layout = resolve(parse(application.get("args")))
+        if (why := layout.config.guarded(host)) is not None:
+            raise ConfigError(why)
         known = {INGRESS, *layout.config.providers}
         overrides = application.get("deployments") or []
         if not isinstance(overrides, list) or not all(isinstance(o, dict) for o in overrides):

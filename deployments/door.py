@@ -9,16 +9,19 @@ import contextlib
 import json
 import logging
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from actors.board import COMMANDS
+from actors.ledger import QUESTIONS, unknown_in
+from deployments.account import Account
 from deployments.attempt import Deadline, StreamAnswer
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
+from deployments.caller import Caller, limit_reached
 from deployments.config import INGRESS, Layout, Tier, tuned
 from deployments.embeddings import check_embedding_request
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable
@@ -26,6 +29,7 @@ from deployments.failover import Answer, Failover, Hop
 from deployments.fitting import embedding_fit
 from deployments.health import health_summary, provider_health
 from deployments.images import Images
+from deployments.ledger_link import LedgerLink
 from deployments.rows import Rows
 from deployments.settings import Overrides
 from deployments.wire import Drop, Request, check_request, frames_to_chunks
@@ -33,14 +37,17 @@ from deployments.wire import Drop, Request, check_request, frames_to_chunks
 log = logging.getLogger(__name__)
 
 MAX_ISOLATION = 30 * 86_400.0
+USAGE_SECONDS = 10.0  # how long a question of usage may take the ledger
+_BY_HANDLE = Caller("handle")
 ACTOR_SECONDS = 0.5  # how long a question of health, or a command, waits for the breaker actor
 
 
 class Door:
-    def __init__(self, layout: Layout, link: BoardLink, hop: Hop):
+    def __init__(self, layout: Layout, link: BoardLink, hop: Hop, ledger: LedgerLink | None = None):
         self.layout = layout
         self._configured = layout.config  # as the application's args have it
         self.link = link
+        self.ledger = ledger
         self.gate = Gate(layout.config.auth)
         images = Images(layout.config.images.limits())
         self.failover = Failover(rows_of(layout), {}, link, hop, images)
@@ -49,7 +56,7 @@ class Door:
 
     def _set_limits(self) -> None:
         config = self.layout.config
-        limits = {name: config.limits(name) for name in self.layout.usable}
+        limits = {name: config.limits_of(name) for name in self.layout.usable}
         self.failover.limits = self.embedder.limits = limits
         self.link.set_policy(config.policy())
 
@@ -85,8 +92,29 @@ class Door:
             return Deadline.after(float(self.layout.config.timeouts.deadline), explicit=False)
         return Deadline.after(_positive(seconds, "timeout"), explicit=True)
 
+    def begin(self, caller: Caller, request: Request) -> Account | None:
+        """The request's account. Raises LimitReached if its tenant or key has none left."""
+        if self.ledger is None:
+            return None
+        if (refusal := self.ledger.admit(caller.tenant, caller.key_name)) is not None:
+            raise limit_reached(refusal)
+        return self.ledger.begin(
+            tenant=caller.tenant,
+            agent=caller.agent,
+            key_name=caller.key_name,
+            caller_id=caller.request_id,
+            model_row=request.model,
+            door=caller.door,
+            stream=request.stream,
+            body=request.body,
+        )
+
     async def chat(
-        self, request: Any, timeout_seconds: float | None = None, drop_unsupported: str | None = None
+        self,
+        request: Any,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        caller: Caller = _BY_HANDLE,
     ) -> dict[str, Any]:
         """A chat completion, with `breakwater: {provider, model, attempts, degraded, dropped}`.
 
@@ -94,20 +122,23 @@ class Door:
         """
         try:
             checked = replace(check_request(_with_stream(request, False)), drop=drop_of(drop_unsupported))
-            answer = await self.failover.complete(checked, self.deadline(timeout_seconds))
+            deadline = self.deadline(timeout_seconds)
+            answer = await self.failover.complete(checked, deadline, self.begin(caller, checked))
         except BreakwaterError as error:
             return _error_dict(error)
         return {**json.loads(answer.body), "breakwater": self.served_by(answer)}
 
-    async def embed(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
+    async def embed(
+        self, request: Any, timeout_seconds: float | None = None, caller: Caller = _BY_HANDLE
+    ) -> dict[str, Any]:
         """OpenAI's embeddings, with `breakwater` as in `chat`: its `model` says whose vectors they are."""
         try:
-            answer = await self.embeddings(check_embedding_request(request), self.deadline(timeout_seconds))
+            answer = await self.embeddings(check_embedding_request(request), self.deadline(timeout_seconds), caller)
         except BreakwaterError as error:
             return _error_dict(error)
         return {**json.loads(answer.body), "breakwater": self.served_by(answer)}
 
-    async def embeddings(self, request: Request, deadline: Deadline) -> Answer:
+    async def embeddings(self, request: Request, deadline: Deadline, caller: Caller) -> Answer:
         """Raises as `Failover.complete` does, and BadRequest for a length that the row does not have."""
         row = self.layout.config.embeddings.get(request.model)
         asked = request.body.get("dimensions")
@@ -116,15 +147,19 @@ class Door:
             raise BadRequest(message, "dimensions", "invalid_value")
         if row is not None:
             request = Request({**request.body, "dimensions": row.dimensions}, request.drop)
-        return await self.embedder.complete(request, deadline, "embed")
+        return await self.embedder.complete(request, deadline, self.begin(caller, request), "embed")
 
     async def stream_chat(
-        self, request: Any, timeout_seconds: float | None = None, drop_unsupported: str | None = None
+        self,
+        request: Any,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        caller: Caller = _BY_HANDLE,
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Chunks, the first with `breakwater` as in `chat`. A failure is a last `{"error": ...}`."""
         try:
             checked = replace(check_request(_with_stream(request, True)), drop=drop_of(drop_unsupported))
-            answer = await self.failover.stream(checked, self.deadline(timeout_seconds))
+            answer = await self.failover.stream(checked, self.deadline(timeout_seconds), self.begin(caller, checked))
         except BreakwaterError as error:
             yield _error_dict(error)
             return
@@ -167,7 +202,30 @@ class Door:
 
     async def health_summary(self) -> dict[str, Any]:
         targets, away = await self._targets()
-        return health_summary(self.layout.tiers, targets, actor_away=away)
+        summary = health_summary(self.layout.tiers, targets, actor_away=away)
+        return summary if self.ledger is None else {**summary, "ledger": self.ledger.health()}
+
+    async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Who used what: see actors/ledger_usage.py. Raises BadRequest and Unavailable."""
+        if (name := unknown_in(filters, group_by)) is not None:
+            raise BadRequest(f"There is no '{name}' to ask the usage by. Known: {', '.join(QUESTIONS)}.", name)
+        try:
+            async with asyncio.timeout(USAGE_SECONDS):
+                if self.ledger is None:
+                    raise ConnectionError("no ledger")
+                return await self.ledger.usage(filters, group_by)
+        except Exception as error:
+            raise Unavailable(f"The ledger did not answer: {type(error).__name__}.") from error
+
+    async def usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
+        """What a tenant, an agent, or all have used: in total, and by provider and model."""
+        filters = {k: v for k, v in (("tenant", tenant_id), ("agent", agent_id)) if v is not None}
+        try:
+            total, *_ = await self.usage(filters) or [{}]
+            models = await self.usage(filters, ["provider", "model"])
+        except BreakwaterError as error:
+            return _error_dict(error)
+        return {"tenant_id": tenant_id, "agent_id": agent_id, **total, "by_model": models}
 
     async def provider_health(self, name: str) -> dict[str, Any]:
         tier = self.tier(name)

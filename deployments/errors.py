@@ -7,7 +7,8 @@ BreakwaterError
 │   ├── Unauthorized          401
 │   ├── Forbidden             403
 │   ├── NotFound, WrongRoute  404, 405
-│   └── TooLarge              413
+│   ├── TooLarge              413
+│   └── LimitReached          429 or 402, of a tenant or a key
 ├── AttemptFailed             one attempt at one provider ended badly; `outcome` says how
 ├── NoAnswer                  every attempt is spent, or none was possible
 │   └── DeadlineExceeded      504, the request's own time is over
@@ -89,6 +90,19 @@ class WrongRoute(CallerError):
 class TooLarge(CallerError):
     status = 413
     code = "request_too_large"
+
+
+class LimitReached(CallerError):
+    """A tenant or a key has used what it may: `retry_after` seconds until it may again."""
+
+    type = "rate_limit_error"
+
+    def __init__(self, message: str, status: int, code: str, retry_after: float):
+        super().__init__(message, status, code, retry_after)
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class AttemptFailed(BreakwaterError):

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from actors.outcome import Guilt, Outcome
 from actors.plan import Plan, Skipped, provider_of
+from deployments.account import Account
 from deployments.attempt import (
     COVER_SECONDS,
     OUT_OF_TIME,
@@ -26,7 +27,7 @@ from deployments.attempt import (
     outcome_in,
 )
 from deployments.board_link import BoardLink
-from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
+from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.images import ImageLimits, Images
 from deployments.providers.base import Limits
 from deployments.replica import call_dict
@@ -73,19 +74,21 @@ class Failover:
         self._hop = hop
         self._images = images or Images(ImageLimits())
 
-    async def complete(self, request: Request, deadline: Deadline, verb: Verb = "chat") -> Answer:
+    async def complete(
+        self, request: Request, deadline: Deadline, account: Account | None = None, verb: Verb = "chat"
+    ) -> Answer:
         """A whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
 
         async def once(attempt: Attempt, call: dict[str, Any], _: Limits, __: asyncio.Timeout) -> Answer:
             reply = await self._hop.complete(provider_of(attempt.target), {**call, "verb": verb})
             if (outcome := outcome_in(reply)) is not None:
                 raise AttemptFailed(outcome)
-            attempt.end(Outcome("ok", content=True), whole=True)
+            attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])
             return Answer(attempt.target, reply["body"], reply["usage"], attempt.trail, attempt.dropped)
 
-        return await self._failing_over(request, deadline, once, lambda limits: limits.total)
+        return await self._accounted(request, deadline, once, lambda limits: limits.total, account)
 
-    async def stream(self, request: Request, deadline: Deadline) -> StreamAnswer:
+    async def stream(self, request: Request, deadline: Deadline, account: Account | None = None) -> StreamAnswer:
         """A stream whose first content has come. Raises as `complete` does, before that."""
 
         async def once(attempt: Attempt, call: dict[str, Any], limits: Limits, limit: asyncio.Timeout) -> StreamAnswer:
@@ -101,18 +104,39 @@ class Failover:
                     # It flows: the reserve is no reason to end it, only to hold it back no longer.
                     held_until = min(held_until, limit.when() or held_until)
                     limit.reschedule(None)
-                    first, source, whole = await held_back(first, source, held_until)
-                    if whole:  # it proved its health, whether its reader stays or not
-                        attempt.end(Outcome("ok", content=True))
+                    first, source, ended = await held_back(first, source, held_until)
+                    if ended is not None:  # it proved its health, whether its reader stays or not
+                        attempt.end(Outcome("ok", content=True), usage=ended["usage"])
             except BaseException:
                 await source.aclose()
                 raise
             return StreamAnswer(attempt, first, source, limits.idle, deadline)
 
-        return await self._failing_over(request, deadline, once, lambda limits: limits.first_token)
+        return await self._accounted(request, deadline, once, lambda limits: limits.first_token, account)
+
+    async def _accounted(
+        self,
+        request: Request,
+        deadline: Deadline,
+        once: Once[T],
+        limit_of: Callable[[Limits], float],
+        account: Account | None,
+    ) -> T:
+        """Whatever becomes of it, the request's account has an end."""
+        try:
+            return await self._failing_over(request, deadline, once, limit_of, account)
+        except BaseException as error:
+            if account is not None:
+                account.finish(_ending_of(error))
+            raise
 
     async def _failing_over(
-        self, request: Request, deadline: Deadline, once: Once[T], limit_of: Callable[[Limits], float]
+        self,
+        request: Request,
+        deadline: Deadline,
+        once: Once[T],
+        limit_of: Callable[[Limits], float],
+        account: Account | None,
     ) -> T:
         trail = Trail()
         bodies = self.rows.fitting(request, trail)
@@ -133,6 +157,8 @@ class Failover:
             fitted = bodies[candidate.target]
             attempt = Attempt(self._link, trail, candidate.target, permit, first=trail.made == 0, more=not last)
             attempt.dropped = fitted.dropped
+            if account is not None:
+                attempt.entry = account.open(candidate.target)
             trail.made += 1
             provider, _, model = candidate.target.partition("/")
             limits = self.limits[provider]
@@ -217,3 +243,11 @@ class Failover:
             return trail.only(_OF_ONE_TIER)
         # Where an earlier one broke, a 400 of the next must not hide that: with the first it may be fine.
         return last.kind != "bad_request" or trail.first is None
+
+
+def _ending_of(error: BaseException) -> str:
+    """The outcome of a request that nobody answered."""
+    if not isinstance(error, BreakwaterError):
+        return "cancelled" if isinstance(error, (asyncio.CancelledError, GeneratorExit)) else "unclassified"
+    last = getattr(error, "last", None)
+    return last.kind if last is not None else error.code or "no_answer"

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from deployments.attempt import Deadline, StreamAnswer
+from deployments.caller import Caller, as_csv, question_of
 from deployments.door import Door, drop_of
 from deployments.embeddings import parse_embedding_request
 from deployments.errors import BreakwaterError, InternalError, TooLarge, WrongRoute
@@ -39,6 +40,7 @@ def build_http_door(door: Door) -> Starlette:
         ("GET", "/v1/providers", routes.providers),
         ("GET", "/v1/providers/{name}", routes.provider),
         ("POST", "/v1/providers/{name}/{verb}", routes.command),
+        ("GET", "/v1/usage", routes.usage),
         ("GET", "/v1/breaker", routes.thresholds),
         ("PATCH", "/v1/breaker", routes.thresholds),
         ("GET", "/livez", routes.livez),
@@ -60,25 +62,46 @@ class _Routes:
         self._door = door
 
     async def chat(self, request: Request) -> Response:
-        deadline = self._deadline(request)
-        self._door.gate.tenant(request.headers.get("authorization"))
+        deadline, caller = self._deadline(request), self._caller(request)
         checked = parse_request(await _body(request))
         if (word := request.headers.get(DROP_HEADER)) is not None:
             checked = replace(checked, drop=drop_of(word))
         if checked.stream:
-            answer = await self._door.failover.stream(checked, deadline)
+            answer = await self._door.failover.stream(checked, deadline, self._door.begin(caller, checked))
             return _EventStream(answer, self._headers(answer))
-        done = await self._door.failover.complete(checked, deadline)
+        done = await self._door.failover.complete(checked, deadline, self._door.begin(caller, checked))
         return Response(done.body, media_type="application/json", headers=self._headers(done))
 
     async def embeddings(self, request: Request) -> Response:
-        deadline = self._deadline(request)
-        self._door.gate.tenant(request.headers.get("authorization"))
+        deadline, caller = self._deadline(request), self._caller(request)
         checked = parse_embedding_request(await _body(request))
         if (word := request.headers.get(DROP_HEADER)) is not None:
             checked = replace(checked, drop=drop_of(word))
-        done = await self._door.embeddings(checked, deadline)
+        done = await self._door.embeddings(checked, deadline, caller)
         return Response(done.body, media_type="application/json", headers=self._headers(done))
+
+    def _caller(self, request: Request) -> Caller:
+        """Raises Unauthorized without a key where one is needed, Forbidden for a tenant that is not the key's."""
+        headers = request.headers
+        key, tenant = self._door.gate.key(headers.get("authorization")), headers.get("x-tenant-id") or None
+        return Caller(
+            "http",
+            key.speaks_for(tenant) if key else tenant,
+            headers.get("x-agent-id") or None,
+            key.name if key else None,
+            headers.get("x-request-id"),
+        )
+
+    async def usage(self, request: Request) -> Response:
+        """The admin key sees all, a key its tenant's or its own; where no keys are needed, everybody sees all."""
+        filters, groups = question_of(request.query_params)
+        authorization = request.headers.get("authorization")
+        if not self._door.gate.is_admin(authorization) and (key := self._door.gate.key(authorization)) is not None:
+            filters |= {"tenant": key.speaks_for(filters.get("tenant"))} if key.tenant else {"key": key.name}
+        rows = await self._door.usage(filters, groups)
+        if request.query_params.get("format") == "csv" or "text/csv" in request.headers.get("accept", ""):
+            return Response(as_csv(rows), media_type="text/csv")
+        return JSONResponse({"object": "list", "data": rows})
 
     def _deadline(self, request: Request) -> Deadline:
         text = request.headers.get(TIMEOUT_HEADER)
@@ -102,19 +125,19 @@ class _Routes:
         return headers
 
     async def models(self, request: Request) -> Response:
-        self._door.gate.tenant(request.headers.get("authorization"))
+        self._door.gate.key(request.headers.get("authorization"))
         return JSONResponse({"object": "list", "data": [_model(name) for name in self._door.models()]})
 
     async def model(self, request: Request) -> Response:
-        self._door.gate.tenant(request.headers.get("authorization"))
+        self._door.gate.key(request.headers.get("authorization"))
         return JSONResponse(_model(self._door.model(request.path_params["name"])))
 
     async def providers(self, request: Request) -> Response:
-        self._door.gate.tenant(request.headers.get("authorization"))
+        self._door.gate.key(request.headers.get("authorization"))
         return JSONResponse(await self._door.health_summary())
 
     async def provider(self, request: Request) -> Response:
-        self._door.gate.tenant(request.headers.get("authorization"))
+        self._door.gate.key(request.headers.get("authorization"))
         return JSONResponse(await self._door.provider_health(request.path_params["name"]))
 
     async def command(self, request: Request) -> Response:

@@ -10,11 +10,15 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from actors.breaker_actor import summon
+from actors.ledger_actor import summon_ledger
 from deployments.board_link import ActorCall, BoardLink
+from deployments.caller import Caller
 from deployments.config import parse, resolve
 from deployments.door import Door
 from deployments.hop import HandleHop
 from deployments.http_door import build_http_door
+from deployments.ledger_link import LedgerLink
+from deployments.prices import PriceList
 
 CONNECT_SECONDS = 3.0  # how long a starting replica waits for the actor's first word; then it serves without
 
@@ -27,7 +31,17 @@ class Ingress:
         self._app = serve.get_replica_context().app_name
         self._starting = True
         self._link = BoardLink(self._connect, layout.config.policy())
-        self._door = Door(layout, self._link, HandleHop(handles))
+        config = layout.config
+        self._ledger = LedgerLink(
+            self._connect_ledger,
+            config.ledger.journals(self._app),
+            prices=PriceList(config.prices),
+            limits=config.limits.limits(),
+            most=config.ledger.journal_megabytes * 1024 * 1024,
+        )
+        self._ledger_config = config.ledger.for_actor(self._app)
+        self._ledger_starting = True
+        self._door = Door(layout, self._link, HandleHop(handles), self._ledger)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return build_http_door(self._door)
@@ -35,6 +49,7 @@ class Ingress:
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve calls this with `user_config`: once before the first request, and when it changes."""
         await self._door.reconfigure(user_config)
+        self._ledger.start()
         if self._link.start():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -43,27 +58,51 @@ class Ingress:
     async def _connect(self) -> ActorCall:
         actor = await summon(self._app, self._door.board_config(), newest=self._starting)
         self._starting = False
+        return _calling(actor)
 
-        def call(method: str, *arguments: Any) -> Awaitable[Any]:
-            answer: Awaitable[Any] = getattr(actor, method).remote(*arguments)
-            return answer
+    async def _connect_ledger(self) -> ActorCall:
+        actor = await summon_ledger(self._app, self._ledger_config, newest=self._ledger_starting)
+        self._ledger_starting = False
+        return _calling(actor)
 
-        return call
+    async def __del__(self) -> None:
+        """Serve awaits this when the replica is stopped: its last rows go before it."""
+        await self._ledger.close()
 
     # The Python door; `Door` says what each takes and gives.
 
     async def chat(
-        self, request: Any, timeout_seconds: float | None = None, drop_unsupported: str | None = None
+        self,
+        request: Any,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
     ) -> dict[str, Any]:
-        return await self._door.chat(request, timeout_seconds, drop_unsupported)
+        return await self._door.chat(request, timeout_seconds, drop_unsupported, _by(tenant_id, agent_id))
 
-    async def embed(self, request: Any, timeout_seconds: float | None = None) -> dict[str, Any]:
-        return await self._door.embed(request, timeout_seconds)
+    async def embed(
+        self,
+        request: Any,
+        timeout_seconds: float | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+    ) -> dict[str, Any]:
+        return await self._door.embed(request, timeout_seconds, _by(tenant_id, agent_id))
+
+    async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
+        return await self._door.usage_stats(tenant_id, agent_id)
 
     async def stream_chat(
-        self, request: Any, timeout_seconds: float | None = None, drop_unsupported: str | None = None
+        self,
+        request: Any,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
-        async with contextlib.aclosing(self._door.stream_chat(request, timeout_seconds, drop_unsupported)) as chunks:
+        chunks = self._door.stream_chat(request, timeout_seconds, drop_unsupported, _by(tenant_id, agent_id))
+        async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
@@ -87,3 +126,15 @@ class Ingress:
 
     async def thresholds(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
         return await self._door.thresholds(changes)
+
+
+def _calling(actor: Any) -> ActorCall:
+    def call(method: str, *arguments: Any) -> Awaitable[Any]:
+        answer: Awaitable[Any] = getattr(actor, method).remote(*arguments)
+        return answer
+
+    return call
+
+
+def _by(tenant_id: str | None, agent_id: str | None) -> Caller:
+    return Caller("handle", tenant_id, agent_id)

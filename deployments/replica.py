@@ -108,7 +108,7 @@ def _call_of(data: Mapping[str, Any]) -> Call:
 
 def build_provider(config: Config, name: str) -> Provider:
     """The adapter of a configured provider. Its SDK is imported here, in the replica that needs it."""
-    settings, limits = config.providers[name], config.limits(name)
+    settings, limits = config.providers[name], config.limits_of(name)
     match settings:
         case Bedrock():
             from deployments.providers.bedrock import BedrockProvider

@@ -146,10 +146,11 @@ def unset(variable: str | None) -> str | None:
 
 
 class Auth(Strict):
-    """Names of environment variables. Keys are `key` or `key:tenant`, separated by commas."""
+    """Names of environment variables. Keys are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
 
     api_keys_env: str | None = None
     admin_key_env: str | None = None
+    unguarded: bool = False  # `auth: none` says so: whoever reaches the server may ask
 
 
 class ImageSettings(Strict):

@@ -116,9 +116,9 @@ def test_a_request_that_nobody_could_be_asked_for_is_in_the_figures(store: Ledge
 
 
 def test_a_question_that_there_is_none_of_is_the_callers_error(store: LedgerStore) -> None:
-    with pytest.raises(UnknownQuestion, match="no such filter: tennant"):
+    with pytest.raises(UnknownQuestion, match="no such filter or group: tennant"):
         usage(store, {"tennant": "x"})
-    with pytest.raises(UnknownQuestion, match="no such group: owner"):
+    with pytest.raises(UnknownQuestion, match="no such filter or group: owner"):
         usage(store, {}, ["owner"])
 
 

@@ -179,8 +179,12 @@ def test_no_args_at_all_are_one_sentence_too(args: Any) -> None:
 
 def test_limits_may_differ_by_provider_and_first_token_never_exceeds_the_total() -> None:
     config = parse(changed("providers/local/timeouts", {"timeout_seconds": 5, "idle": 2}))
-    assert (config.limits("local").total, config.limits("local").first_token, config.limits("local").idle) == (5, 5, 2)
-    assert config.limits("openai").total == 30
+    assert (config.limits_of("local").total, config.limits_of("local").first_token, config.limits_of("local").idle) == (
+        5,
+        5,
+        2,
+    )
+    assert config.limits_of("openai").total == 30
 
 
 def test_a_probes_lease_outlives_every_limit_on_it() -> None:

@@ -298,8 +298,8 @@ class TestKeys:
                 for key in ("alpha", "beta"):
                     headers = {"authorization": f"Bearer {key}"}
                     assert (await http.post("/v1/chat/completions", json=REQUEST, headers=headers)).status_code == 200
-                assert w.door.gate.tenant("Bearer alpha") == "tenant_1"
-                assert w.door.gate.tenant("Bearer beta") is None
+                assert w.door.gate.key("Bearer alpha").tenant == "tenant_1"
+                assert w.door.gate.key("Bearer beta").tenant is None
 
         run_virtually(main())
 
