@@ -154,9 +154,18 @@ def joined_environment(extra: dict[str, str]) -> dict[str, str]:
     return {**serve_env(), **ports, **quick, **extra}
 
 
+ConfigOf = Callable[[dict[str, FakeServer], int], dict[str, Any]]
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("cluster")
+    with started(tmp_path_factory.mktemp("cluster"), config_of) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def started(folder: pathlib.Path, config_of: ConfigOf) -> Iterator[Cluster]:
+    """A cluster that serves; `config_of` makes its config of the fakes and a port."""
     fakes = {
         "aws_bedrock": FakeServer(BedrockWire()),
         "openai": FakeServer(OpenAIWire()),
@@ -220,6 +229,10 @@ def _ready(url: str) -> bool:
 
 @pytest.fixture
 def llm(cluster: Cluster) -> Cluster:
+    return healthy(cluster)
+
+
+def healthy(cluster: Cluster) -> Cluster:
     """The application with every provider healthy and every circuit closed."""
     for fake in cluster.fakes.values():
         fake.reset()
