@@ -1,0 +1,93 @@
+"""One cluster for all clients: the one of `tests/cluster`, with a row of its own for each tier.
+
+The tables are of what ran, and are printed at the end of `-m clients`.
+"""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.clients.client import CLIENTS, Client, Missing, started_client
+from tests.cluster.conftest import CLOUDS, Cluster, config_of, healthy, started
+from tests.fakes.server import FakeServer
+
+TIERS = (*CLOUDS, "local")
+PAIRS = [(first, then) for first in CLOUDS for then in TIERS if first != then]
+CELLS: dict[tuple[str, str], dict[str, str]] = {}  # capability and tier: client to what came of it
+TABLES: list[list[str]] = []  # of the conformance suites
+
+
+def config_for_clients(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
+    config = config_of(fakes, port)
+    models = config["applications"][0]["args"]["models"]
+    row = models["default"]
+    for tier in TIERS:
+        models[f"only-{tier}"] = {tier: row[tier]}
+    for first, then in PAIRS:
+        models[f"{first}-then-{then}"] = {first: row[first], then: row[then]}
+    models["gpt-6-astra"] = {"openai": "gpt-6-astra"}  # what OpenAI's own tests ask for
+    return config
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with started(tmp_path_factory.mktemp("cluster"), config_for_clients) as made:
+        yield made
+
+
+@pytest.fixture
+def llm(serving: Cluster) -> Iterator[Cluster]:
+    words = {name: fake.words for name, fake in serving.fakes.items()}
+    yield healthy(serving)
+    for name, fake in serving.fakes.items():
+        fake.words = words[name]
+
+
+@pytest.fixture(scope="session", params=CLIENTS)
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    try:
+        made = started_client(request.param, tmp_path_factory.mktemp(request.param))
+    except Missing as missing:
+        pytest.fail(f"{request.param} can't run: {missing}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Far from our `pyproject.toml`, which uv would read."""
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tables() -> list[list[str]]:
+    return TABLES
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    values = getattr(item, "callspec", None)
+    if values is not None and "client" in values.params and (call.when == "call" or not report.passed):
+        words = {"passed": "pass", "failed": "FAIL", "skipped": "xfail" if hasattr(report, "wasxfail") else "skip"}
+        capability = item.name.partition("[")[0].removeprefix("test_").replace("_", " ")
+        tiers = [str(values.params[name]) for name in ("tier", "then") if name in values.params]
+        row = CELLS.setdefault((capability, ", then ".join(tiers) or "-"), {})
+        row[str(values.params["client"])] = words[report.outcome]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    tables = [*TABLES, list(client_table())] if CELLS else TABLES
+    for table in tables:
+        for line in ("", *table):
+            terminalreporter.write_line(line)
+
+
+def client_table() -> Iterator[str]:
+    yield "| capability | tier | " + " | ".join(CLIENTS) + " |"
+    yield "|---|---|" + "---|" * len(CLIENTS)
+    for (capability, tier), cells in CELLS.items():
+        yield f"| {capability} | {tier} | " + " | ".join(cells.get(name, "-") for name in CLIENTS) + " |"
