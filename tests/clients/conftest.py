@@ -3,7 +3,6 @@
 The tables are of what ran, and are printed at the end of `-m clients`.
 """
 
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.fakes.server import FakeServer
 TIERS = (*CLOUDS, "local")
 PAIRS = [(first, then) for first in CLOUDS for then in TIERS if first != then]
 CELLS: dict[tuple[str, str], dict[str, str]] = {}  # capability and tier: client to what came of it
-TABLES: list[list[str]] = []  # of the conformance suites
+TABLES: dict[str, list[str]] = {}  # of the suites, by name
 
 
 def config_for_clients(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
@@ -55,14 +54,8 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     made.close()
 
 
-@pytest.fixture
-def folder(tmp_path: pathlib.Path) -> pathlib.Path:
-    """Far from our `pyproject.toml`, which uv would read."""
-    return tmp_path
-
-
 @pytest.fixture(scope="session")
-def tables() -> list[list[str]]:
+def tables() -> dict[str, list[str]]:
     return TABLES
 
 
@@ -80,7 +73,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    tables = [*TABLES, list(client_table())] if CELLS else TABLES
+    tables = [*TABLES.values(), *([list(client_table())] if CELLS else [])]
     for table in tables:
         for line in ("", *table):
             terminalreporter.write_line(line)
