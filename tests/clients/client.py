@@ -7,15 +7,11 @@ import queue
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 HERE = pathlib.Path(__file__).parent
 PATIENCE = 90.0  # seconds for one task; the first of a process pays for its imports
-
-PYDANTIC_AI = ("pydantic-ai-slim==2.62.0", "openai==3.54.0")
-OPENAI_NODE = ("openai@6.49.0", "zod@4.6.7")  # the next major wants Node 22
-AI_SDK = ("ai@6.0.324", "@ai-sdk/openai-compatible@2.0.91", "zod@4.6.7")
 
 
 class Missing(Exception):
@@ -25,7 +21,8 @@ class Missing(Exception):
 class Client:
     """One process. `ask` gives what its script said of a task."""
 
-    def __init__(self, command: Sequence[str], folder: pathlib.Path):
+    def __init__(self, name: str, command: Sequence[str], folder: pathlib.Path):
+        self.name = name
         self._log = folder / "stderr.log"
         with self._log.open("w") as errors:
             self._process = subprocess.Popen(
@@ -88,27 +85,28 @@ def with_packages(*packages: str) -> list[str]:
     return [program("uv"), "run", "--no-project", *wanted]
 
 
-def python_client(script: str, packages: Sequence[str], folder: pathlib.Path) -> Client:
-    return Client([*with_packages(*packages), "python", str(HERE / script)], folder)
+def python(script: str, packages: Sequence[str], folder: pathlib.Path) -> list[str]:
+    return [*with_packages(*packages), "python", str(HERE / script)]
 
 
-def node_client(script: str, packages: Sequence[str], folder: pathlib.Path) -> Client:
+def node(script: str, packages: Sequence[str], folder: pathlib.Path) -> list[str]:
     install = [program("npm"), "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(folder), *packages]
     done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    # Node looks for packages beside the script.
-    shutil.copy(HERE / script, folder)
-    return Client([program("node"), script], folder)
+    shutil.copy(HERE / script, folder)  # Node looks for packages beside the script
+    return [program("node"), script]
 
 
-CLIENTS: Mapping[str, tuple[Any, str, Sequence[str]]] = {
-    "openai-node": (node_client, "with_openai_node.mjs", OPENAI_NODE),
-    "ai-sdk": (node_client, "with_ai_sdk.mjs", AI_SDK),
-    "pydantic-ai": (python_client, "with_pydantic_ai.py", PYDANTIC_AI),
+Language = Callable[[str, Sequence[str], pathlib.Path], list[str]]
+CLIENTS: Mapping[str, tuple[Language, str, Sequence[str]]] = {
+    # Both had a next major version that wants Node 22.
+    "openai-node": (node, "with_openai_node.mjs", ("openai@6.49.0", "zod@4.6.7")),
+    "ai-sdk": (node, "with_ai_sdk.mjs", ("ai@6.0.324", "@ai-sdk/openai-compatible@2.0.91", "zod@4.6.7")),
+    "pydantic-ai": (python, "with_pydantic_ai.py", ("pydantic-ai-slim==2.62.0", "openai==3.54.0")),
 }
 
 
 def started_client(name: str, folder: pathlib.Path) -> Client:
-    start, script, packages = CLIENTS[name]
-    client: Client = start(script, packages, folder)
-    return client
+    """Installs what the client needs into the folder. Raises Missing."""
+    language, script, packages = CLIENTS[name]
+    return Client(name, language(script, packages, folder), folder)

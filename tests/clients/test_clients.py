@@ -71,7 +71,12 @@ def _looped(llm: Cluster, tier: str, said: dict[str, Any]) -> None:
 
 
 @each_tier
-def test_an_object_that_keeps_to_a_schema(llm: Cluster, client: Client, tier: str) -> None:
+def test_an_object_that_keeps_to_a_schema(
+    llm: Cluster, client: Client, tier: str, request: pytest.FixtureRequest
+) -> None:
+    if (client.name, tier) == ("pydantic-ai", "local"):
+        # Its integers have no bounds in their schema, and the small model does not stop at a digit.
+        request.applymarker(pytest.mark.xfail(strict=True, reason="an unbounded integer never ends"))
     if tier != "local":
         llm.fakes[tier].words = WORDS
     said = client.ask("structured", llm.url, f"only-{tier}")
@@ -104,7 +109,7 @@ def test_a_streamed_tool_conversation_changes_its_provider_and_nobody_notices(
 def _broken_after_one_turn(llm: Cluster, tier: str, then: str) -> str:
     """The row whose first provider calls the tool, and answers nothing after that."""
     llm.fakes[tier].script, llm.fakes[tier].behave = [ANSWER], status(500)
-    return f"{tier}-then-{then}"
+    return f"{tier}-{then}"
 
 
 def _moved(llm: Cluster, tier: str, then: str, said: dict[str, Any]) -> None:
