@@ -204,7 +204,8 @@ def started(folder: pathlib.Path, config_of: ConfigOf) -> Iterator[Cluster]:
         made = Cluster(
             f"http://127.0.0.1:{port}", log, folder / "config.yaml", f"http://127.0.0.1:{dashboard}", fakes, env
         )
-        threading.Thread(target=made.loop.run_forever, daemon=True).start()
+        thread = threading.Thread(target=made.loop.run_forever, daemon=True)
+        thread.start()
         try:
             eventually(lambda: run.poll() is not None or _ready(made.url), 90)
             assert run.poll() is None, log.read_text()
@@ -218,6 +219,8 @@ def started(folder: pathlib.Path, config_of: ConfigOf) -> Iterator[Cluster]:
                 run.kill()  # started in the background of a shell it can't be interrupted
                 run.wait(10)
             ray.shutdown()
+            thread.join(10)
+            made.loop.close()
             for fake in fakes.values():
                 fake.stop()
 
