@@ -102,7 +102,29 @@ def _left_open(tools: list[Tool], body: Mapping[str, Any]) -> Choice:
 def grammar_of(schema: Mapping[str, Any], start: str = "") -> str:
     """A grammar of the engine that admits the JSON values of a schema, after the word `start`."""
     rule = f"{json.dumps(start)} value" if start else "value"
-    return "%llguidance {}\nstart: " + rule + "\nvalue: %json " + json.dumps({**schema, "x-guidance": _WRITTEN})
+    return (
+        "%llguidance {}\nstart: " + rule + "\nvalue: %json " + json.dumps({**_bounded(schema), "x-guidance": _WRITTEN})
+    )
+
+
+_LARGEST = 2**53 - 1  # that every JSON reader keeps exactly
+_LITERAL = frozenset({"const", "enum", "default", "examples"})
+
+
+def _bounded(schema: Any) -> Any:
+    """The schema with an end to its integers: a small model that may go on writing digits does."""
+    if isinstance(schema, list):
+        return [_bounded(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made = {name: part if name in _LITERAL else _bounded(part) for name, part in schema.items()}
+    kinds = made.get("type")
+    if kinds == "integer" or (isinstance(kinds, list) and "integer" in kinds):
+        if not {"minimum", "exclusiveMinimum"} & made.keys():
+            made["minimum"] = -_LARGEST
+        if not {"maximum", "exclusiveMaximum"} & made.keys():
+            made["maximum"] = _LARGEST
+    return made
 
 
 def _tools_of(body: Mapping[str, Any]) -> list[Tool]:

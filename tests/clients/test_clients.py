@@ -71,12 +71,7 @@ def _looped(llm: Cluster, tier: str, said: dict[str, Any]) -> None:
 
 
 @each_tier
-def test_an_object_that_keeps_to_a_schema(
-    llm: Cluster, client: Client, tier: str, request: pytest.FixtureRequest
-) -> None:
-    if (client.name, tier) == ("pydantic-ai", "local"):
-        # Its integers have no bounds in their schema, and the small model does not stop at a digit.
-        request.applymarker(pytest.mark.xfail(strict=True, reason="an unbounded integer never ends"))
+def test_an_object_that_keeps_to_a_schema(llm: Cluster, client: Client, tier: str) -> None:
     if tier != "local":
         llm.fakes[tier].words = WORDS
     said = client.ask("structured", llm.url, f"only-{tier}")

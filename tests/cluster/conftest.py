@@ -127,6 +127,8 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
             args["models"][f"{first}-{second}"] = {name: args["models"]["default"][name] for name in (first, second)}
     args["embeddings"] = {"vectors": {"dimensions": 512, "targets": VECTORS}}
     args["images"] = {"hosts": ["127.0.0.1"]}
+    args["prices"] = {"gpt-5.4-mini": {"input": 2, "output": 8}, "local/smollm2-135m": {"input": 0, "output": 0}}
+    args["limits"] = {"tenants": {"small": {"requests_per_minute": 3}, "poor": {"monthly_cost": 0.00001}}}
     for provider, window in WINDOWS.items():
         args["providers"][provider] |= {"context_windows": {args["models"]["default"][provider]: window}}
     for provider in CLOUDS:
@@ -172,7 +174,9 @@ def started(folder: pathlib.Path, config_of: ConfigOf) -> Iterator[Cluster]:
         "google_genai": FakeServer(GeminiWire()),
     }
     port = free_port()
-    (folder / "config.yaml").write_text(yaml.safe_dump(config_of(fakes, port), sort_keys=False))
+    config = config_of(fakes, port)
+    config["applications"][0]["args"]["ledger"] = {"folder": str(folder / "ledger")}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     env = joined_environment(
         {
             "AWS_REGION": "us-east-1",

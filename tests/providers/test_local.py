@@ -297,3 +297,14 @@ def test_what_others_asked_before_changes_no_answer(local_bench: Bench) -> None:
     for other in ("Hi there, what is the weather in Paris?", "Tell me a story.", "Hi, who are you?"):
         said(other)
         assert said("Hi") == first
+
+
+def test_an_integer_without_bounds_comes_to_an_end(local_bench: Bench) -> None:
+    city = {"type": "object", "properties": {"city": {"type": "string"}, "population": {"type": "integer"}}}
+    wanted = {
+        "type": "json_schema",
+        "json_schema": {"name": "c", "schema": {**city, "required": ["city", "population"]}},
+    }
+    made = json.loads(local_bench.complete(response_format=wanted).body)["choices"][0]
+    assert made["finish_reason"] == "stop"
+    assert isinstance(json.loads(made["message"]["content"])["population"], int)
