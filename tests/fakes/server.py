@@ -91,6 +91,7 @@ class Received:
     gone: threading.Event = field(default_factory=threading.Event)  # the client closed the connection
     gone_at: float = 0.0  # on time.monotonic
     finished: threading.Event = field(default_factory=threading.Event)  # we said all there was to say
+    sent: int = 0  # frames of a stream that went out
 
     def leave(self) -> None:
         self.gone_at = time.monotonic()
@@ -267,6 +268,7 @@ class FakeServer:
         for frame in frames:
             writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
             await writer.drain()
+            request.sent += 1
             if await _left(watch, b.pace):
                 request.leave()
                 return False

@@ -256,3 +256,24 @@ def test_the_command_exits_with_one_and_its_sentence(tmp_path: pathlib.Path) -> 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip().endswith("No such file or directory")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "example.com"])
+def test_beyond_this_machine_it_is_not_served_without_keys(host: str) -> None:
+    why = parse(shipped()).guarded(host)
+    assert why is not None
+    assert why.startswith(f"auth: {host} can be reached from other machines")
+    assert parse(changed("auth", "none")).guarded(host) is None
+    assert parse(changed("auth", {"api_keys_env": "KEYS"})).guarded(host) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_on_this_machine_it_needs_none(host: str) -> None:
+    assert parse(shipped()).guarded(host) is None
+
+
+def test_the_check_reads_the_host_from_the_file(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = SHIPPED.read_text().replace("host: 127.0.0.1", "host: 0.0.0.0")
+    (tmp_path / "open.yaml").write_text(text)
+    assert main([str(tmp_path / "open.yaml")]) == 1
+    assert "set auth.api_keys_env, or auth: none" in capsys.readouterr().err

@@ -303,6 +303,30 @@ class TestKeys:
 
         run_virtually(main())
 
+    def test_a_bound_key_names_no_other_tenant(self) -> None:
+        async def main() -> None:
+            async with client(GUARDED) as (http, w):
+                headers = {"authorization": "Bearer alpha", "x-tenant-id": "tenant_2"}
+                response = await http.post("/v1/chat/completions", json=REQUEST, headers=headers)
+                assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden")
+                assert w.provider("aws").calls == 0
+                for tenant in ("tenant_1", ""):
+                    headers["x-tenant-id"] = tenant
+                    assert (await http.post("/v1/chat/completions", json=REQUEST, headers=headers)).status_code == 200
+                headers = {"authorization": "Bearer beta", "x-tenant-id": "anybody"}
+                assert (await http.post("/v1/chat/completions", json=REQUEST, headers=headers)).status_code == 200
+
+        run_virtually(main())
+
+    def test_a_key_has_a_name_that_does_not_tell_it(self) -> None:
+        async def main() -> None:
+            async with client(GUARDED) as (_, w):
+                key = w.door.gate.key("Bearer beta")
+                assert key.name.startswith("key-")
+                assert "beta" not in key.name
+
+        run_virtually(main())
+
     def test_operators_routes_need_the_admin_key(self) -> None:
         async def main() -> None:
             async with client(GUARDED) as (http, w):
