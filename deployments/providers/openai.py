@@ -231,6 +231,7 @@ def _http_error(error: openai.APIStatusError) -> AttemptFailed:
             status=error.status_code,
             message=str(body.get("message") or f"HTTP {error.status_code}"),
             code=code,
+            type=body["type"] if isinstance(body.get("type"), str) else None,
             param=error.param if isinstance(error.param, str) else None,
             retry_after=retry_after,
         )
