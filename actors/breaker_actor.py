@@ -125,6 +125,11 @@ class BreakerActor:
             self._patrol = asyncio.create_task(self._watch_over())
         return await self.whoami()
 
+    async def expect(self, targets: list[str]) -> None:
+        """Know these targets too: functions of other apps run under circuits of their own."""
+        self._board.expect(targets, time.monotonic())
+        self._publish()
+
     async def whoami(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "incarnation": self._incarnation, "code": self._code}
 

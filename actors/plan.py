@@ -20,6 +20,13 @@ def provider_of(target: str) -> str:
     return target.partition("/")[0]
 
 
+FUNCTIONS = "functions"  # in the place of a model: functions of others that run under our circuits
+
+
+def of_functions(target: str) -> bool:
+    return target.split("/")[1:2] == [FUNCTIONS]
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One target as an ingress last saw it; `open_until` is on the ingress's own clock."""

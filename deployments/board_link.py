@@ -103,6 +103,9 @@ class BoardLink:
         """What can be said of each target without the actor."""
         return last_seen(self._seen, self._clock())
 
+    def knows(self, target: str) -> bool:
+        return target in self._seen
+
     def plan(self, row: Sequence[str], *, taking: bool = True) -> Plan:
         """The row's candidates now. `taking`: they will be called, so a trial on our own word is taken."""
         now = self._clock()

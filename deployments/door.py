@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from actors.board import COMMANDS
 from actors.ledger import QUESTIONS, unknown_in
+from actors.plan import of_functions
 from deployments.account import Account
 from deployments.attempt import Deadline, StreamAnswer
 from deployments.auth import Gate
@@ -24,10 +25,10 @@ from deployments.board_link import BoardLink
 from deployments.caller import Caller, limit_reached
 from deployments.config import INGRESS, Layout, Tier, tuned
 from deployments.embeddings import check_embedding_request
-from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable
+from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, error_dict
 from deployments.failover import Answer, Failover, Hop
 from deployments.fitting import embedding_fit
-from deployments.health import health_summary, provider_health
+from deployments.health import guests, health_summary, provider_health, system_health
 from deployments.images import Images
 from deployments.ledger_link import LedgerLink
 from deployments.rows import Rows
@@ -125,7 +126,7 @@ class Door:
             deadline = self.deadline(timeout_seconds)
             answer = await self.failover.complete(checked, deadline, self.begin(caller, checked))
         except BreakwaterError as error:
-            return _error_dict(error)
+            return error_dict(error)
         return {**json.loads(answer.body), "breakwater": self.served_by(answer)}
 
     async def embed(
@@ -135,7 +136,7 @@ class Door:
         try:
             answer = await self.embeddings(check_embedding_request(request), self.deadline(timeout_seconds), caller)
         except BreakwaterError as error:
-            return _error_dict(error)
+            return error_dict(error)
         return {**json.loads(answer.body), "breakwater": self.served_by(answer)}
 
     async def embeddings(self, request: Request, deadline: Deadline, caller: Caller) -> Answer:
@@ -161,7 +162,7 @@ class Door:
             checked = replace(check_request(_with_stream(request, True)), drop=drop_of(drop_unsupported))
             answer = await self.failover.stream(checked, self.deadline(timeout_seconds), self.begin(caller, checked))
         except BreakwaterError as error:
-            yield _error_dict(error)
+            yield error_dict(error)
             return
         extra = {"breakwater": self.served_by(answer)}
         try:
@@ -194,15 +195,17 @@ class Door:
         return name
 
     def tier(self, name: str) -> Tier:
-        for tier in self.layout.tiers:
+        every = [*self.layout.tiers, *guests(self.layout.tiers, self.link.last_seen())]
+        for tier in every:
             if tier.name == name:
                 return tier
-        known = ", ".join(t.name for t in self.layout.tiers)
+        known = ", ".join(t.name for t in every)
         raise NotFound(f"The provider '{name}' does not exist. Known providers: {known}.")
 
     async def health_summary(self) -> dict[str, Any]:
         targets, away = await self._targets()
-        summary = health_summary(self.layout.tiers, targets, actor_away=away)
+        tiers = [*self.layout.tiers, *guests(self.layout.tiers, targets)]
+        summary = health_summary(tiers, targets, actor_away=away)
         return summary if self.ledger is None else {**summary, "ledger": self.ledger.health()}
 
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -224,8 +227,12 @@ class Door:
             total, *_ = await self.usage(filters) or [{}]
             models = await self.usage(filters, ["provider", "model"])
         except BreakwaterError as error:
-            return _error_dict(error)
+            return error_dict(error)
         return {"tenant_id": tenant_id, "agent_id": agent_id, **total, "by_model": models}
+
+    async def system_health(self) -> dict[str, Any]:
+        targets, _ = await self._targets()
+        return system_health(self.layout.config.mode, self.layout.tiers, targets)
 
     async def provider_health(self, name: str) -> dict[str, Any]:
         tier = self.tier(name)
@@ -274,7 +281,7 @@ class Door:
             log.warning("no health from the breaker actor: %s", type(error).__name__)
             known, away = self.link.last_seen(), True
         mine = self.targets
-        return {name: t for name, t in known.items() if name in mine}, away
+        return {name: t for name, t in known.items() if name in mine or of_functions(name)}, away
 
     async def _actor(self, method: str, *arguments: Any) -> Any:
         async with asyncio.timeout(ACTOR_SECONDS):
@@ -322,7 +329,3 @@ def _positive(value: Any, name: str, most: float = math.inf) -> float:
 
 def _with_stream(request: Any, stream: bool) -> Any:
     return {**request, "stream": stream} if isinstance(request, dict) else request
-
-
-def _error_dict(error: BreakwaterError) -> dict[str, Any]:
-    return {"error": error.body(), "status": error.status}

@@ -169,3 +169,9 @@ _CALLER_CODES = {
     "content_filter": "content_filter",
     "unsupported": "unsupported_parameter",
 }
+
+
+def error_dict(error: BreakwaterError) -> dict[str, Any]:
+    """An error as the Python door gives it; `retry_after` is seconds, where there is one."""
+    told: dict[str, Any] = {"error": error.body(), "status": error.status}
+    return told if error.retry_after is None else {**told, "retry_after": error.retry_after}

@@ -140,7 +140,7 @@ class Failover:
     ) -> T:
         trail = Trail()
         bodies = self.rows.fitting(request, trail)
-        plan, permit = await self._planned(list(bodies), trail)
+        plan, permit = await self.planned(list(bodies), trail)
         clock = asyncio.get_running_loop().time
         least = 0.0  # a window must be larger than this
         for number, candidate in enumerate(plan.candidates):
@@ -191,7 +191,7 @@ class Failover:
             return body
         return await self._images.inlined(body)
 
-    async def _planned(self, row: list[str], trail: Trail) -> tuple[Plan, Mapping[str, Any]]:
+    async def planned(self, row: list[str], trail: Trail) -> tuple[Plan, Mapping[str, Any]]:
         """A plan that can be walked: its probe, if it has one, has its permit."""
         while True:
             plan = self._link.plan(row)

@@ -1,10 +1,10 @@
 """What people and programs read of the providers' health, in the shapes that the user named. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from actors.breaker import Mode, State
-from actors.plan import Seen, provider_of
+from actors.plan import Seen, of_functions, provider_of
 from deployments.config import Tier
 
 SERVICE = "llm_service"
@@ -18,20 +18,22 @@ def provider_health(tier: Tier, targets: Mapping[str, Mapping[str, Any]]) -> dic
     as long as one of them lets calls through.
     """
     mine = {name: t for name, t in targets.items() if provider_of(name) == tier.name}
-    ok = sum(t["ok"] for t in mine.values())
-    requests = sum(t["requests"] for t in mine.values())
-    isolated = bool(mine) and all(t["isolated"] for t in mine.values())
-    state = min((t["state"] for t in mine.values()), key=_WORST.index, default="closed")
-    shut = bool(mine) and all(t["isolated"] or t["state"] == "open" for t in mine.values())
-    errors = [t["last_error"] for t in mine.values() if t["last_error"]]
+    # What the functions of others meet says nothing of our own calls, unless there are none.
+    counted = [t for name, t in mine.items() if not of_functions(name)] or list(mine.values())
+    ok = sum(t["ok"] for t in counted)
+    requests = sum(t["requests"] for t in counted)
+    isolated = bool(counted) and all(t["isolated"] for t in counted)
+    state = min((t["state"] for t in counted), key=_WORST.index, default="closed")
+    shut = bool(counted) and all(t["isolated"] or t["state"] == "open" for t in counted)
+    errors = [t["last_error"] for t in counted if t["last_error"]]
     return {
         "available": tier.left_out is None and not shut,
         "state": state,
         "isolated": isolated,
         "left_out": tier.left_out,
         "success_rate": round(100 * ok / requests, 1) if requests else None,
-        "avg_latency_ms": round(sum(t["ms"] for t in mine.values()) / ok, 1) if ok else None,
-        "consecutive_failures": max((t["consecutive_failures"] for t in mine.values()), default=0),
+        "avg_latency_ms": round(sum(t["ms"] for t in counted) / ok, 1) if ok else None,
+        "consecutive_failures": max((t["consecutive_failures"] for t in counted), default=0),
         "total_requests": requests,
         "last_error": max(errors, key=lambda e: e.get("at", 0.0), default=None),
         "targets": {name: _public(t) for name, t in mine.items()},
@@ -55,6 +57,34 @@ def health_summary(
         "provider_states": {name: h["state"] for name, h in every.items()},
         "provider_health": every,
     }
+
+
+def system_health(mode: str, tiers: Sequence[Tier], targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The service as a whole. Its circuit is that of the provider that is asked first.
+
+    `healthy`: that one lets calls through, and is no stand-in; `degraded`: only others do; else `unhealthy`.
+    """
+    called = [tier for tier in tiers if tier.left_out is None]
+    health = {tier.name: provider_health(tier, targets) for tier in called}
+    available = [tier for tier in called if health[tier.name]["available"]]
+    first = health[called[0].name]
+    stands_in = called[0].kind == "local" and mode != "local_only"
+    well = bool(available) and available[0] is called[0] and not stands_in
+    service = {
+        "health": "healthy" if well else "degraded" if available else "unhealthy",
+        "circuit_breaker_state": "open" if first["isolated"] else first["state"],
+        "failure_count": first["consecutive_failures"],
+        "aws_available": any(tier.kind == "bedrock" for tier in available),
+        "local_available": any(tier.kind == "local" for tier in available),
+    }
+    return {"mode": mode, "services": {"llm": service}}
+
+
+def guests(tiers: Sequence[Tier], targets: Iterable[str]) -> list[Tier]:
+    """Providers that we do not call ourselves, but whose functions run under our circuits."""
+    ours = {tier.name for tier in tiers}
+    names = dict.fromkeys(provider_of(target) for target in targets if of_functions(target))
+    return [Tier(name, "functions", None) for name in names if name not in ours]
 
 
 def last_seen(sight: Mapping[str, Seen], now: float) -> dict[str, dict[str, Any]]:

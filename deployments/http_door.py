@@ -37,6 +37,7 @@ def build_http_door(door: Door) -> Starlette:
         ("POST", "/v1/embeddings", routes.embeddings),
         ("GET", "/v1/models", routes.models),
         ("GET", "/v1/models/{name:path}", routes.model),
+        ("GET", "/v1/health", routes.health),
         ("GET", "/v1/providers", routes.providers),
         ("GET", "/v1/providers/{name}", routes.provider),
         ("POST", "/v1/providers/{name}/{verb}", routes.command),
@@ -131,6 +132,10 @@ class _Routes:
     async def model(self, request: Request) -> Response:
         self._door.gate.key(request.headers.get("authorization"))
         return JSONResponse(_model(self._door.model(request.path_params["name"])))
+
+    async def health(self, request: Request) -> Response:
+        self._door.gate.key(request.headers.get("authorization"))
+        return JSONResponse(await self._door.system_health())
 
     async def providers(self, request: Request) -> Response:
         self._door.gate.key(request.headers.get("authorization"))

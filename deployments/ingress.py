@@ -15,6 +15,8 @@ from deployments.board_link import ActorCall, BoardLink
 from deployments.caller import Caller
 from deployments.config import parse, resolve
 from deployments.door import Door
+from deployments.facade import Facade, told
+from deployments.functions import Functions
 from deployments.hop import HandleHop
 from deployments.http_door import build_http_door
 from deployments.ledger_link import LedgerLink
@@ -42,6 +44,8 @@ class Ingress:
         self._ledger_config = config.ledger.for_actor(self._app)
         self._ledger_starting = True
         self._door = Door(layout, self._link, HandleHop(handles), self._ledger)
+        self._facade = Facade(self._door)
+        self._functions = Functions(self._door)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return build_http_door(self._door)
@@ -91,7 +95,7 @@ class Ingress:
         return await self._door.embed(request, timeout_seconds, _by(tenant_id, agent_id))
 
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
-        return await self._door.usage_stats(tenant_id, agent_id)
+        return await self._facade.get_usage_stats(tenant_id, agent_id)
 
     async def stream_chat(
         self,
@@ -106,26 +110,52 @@ class Ingress:
             async for chunk in chunks:
                 yield chunk
 
+    # The facade; `Facade` says what each takes and gives.
+
+    async def generate_completion(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        return await self._facade.generate_completion(*arguments, **named)
+
+    async def generate_streaming_completion(
+        self, *arguments: Any, **named: Any
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        async with contextlib.aclosing(self._facade.generate_streaming_completion(*arguments, **named)) as items:
+            async for item in items:
+                yield item
+
+    async def get_system_health(self) -> dict[str, Any]:
+        return await self._facade.get_system_health()
+
     async def get_health_summary(self) -> dict[str, Any]:
-        return await self._door.health_summary()
+        return await self._facade.get_health_summary()
+
+    async def get_all_provider_health(self) -> dict[str, Any]:
+        return await self._facade.get_all_provider_health()
 
     async def get_provider_health(self, name: str) -> dict[str, Any]:
-        return await self._door.provider_health(name)
+        return await self._facade.get_provider_health(name)
+
+    async def force_provider_recovery(self, name: str) -> dict[str, Any]:
+        return await self._facade.force_provider_recovery(name)
+
+    async def reset_provider_stats(self, name: str) -> dict[str, Any]:
+        return await self._facade.reset_provider_stats(name)
 
     async def isolate(self, name: str, seconds: float | None = None) -> dict[str, Any]:
-        return await self._door.command("isolate", name, seconds)
+        return await self._facade.isolate(name, seconds)
 
     async def restore(self, name: str) -> dict[str, Any]:
-        return await self._door.command("restore", name)
-
-    async def recover(self, name: str) -> dict[str, Any]:
-        return await self._door.command("recover", name)
-
-    async def reset(self, name: str) -> dict[str, Any]:
-        return await self._door.command("reset", name)
+        return await self._facade.restore(name)
 
     async def thresholds(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
-        return await self._door.thresholds(changes)
+        return await self._facade.thresholds(changes)
+
+    # Functions of other apps under our circuits: `call_with_failover` in client.py.
+
+    async def begin_call(self, names: list[str], primary: str | None = None, model: str | None = None) -> Any:
+        return await told(self._functions.begin(names, primary, model))
+
+    async def report_call(self, ended: list[dict[str, Any]]) -> Any:
+        return await told(self._functions.report(ended))
 
 
 def _calling(actor: Any) -> ActorCall:

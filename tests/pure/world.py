@@ -109,6 +109,9 @@ class ActorInProcess:
     async def hello(self, config: Mapping[str, Any]) -> None:
         self.board.policy = Policy(**config["policy"])
 
+    async def expect(self, targets: list[str]) -> None:
+        self.board.expect(targets, self.now)
+
     async def watch(self, seen: tuple[int, int] | None) -> dict[str, Any]:
         while seen == (self.incarnation, self.board.version):
             await self.changed.wait()

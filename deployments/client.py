@@ -1,0 +1,692 @@
+"""The Python door to Breakwater for any app on the cluster. This one file needs only Ray: import it, or copy it.
+
+    llm = connect()                                    # the application's name, "llm" by default
+    answer = await llm.chat({"model": "default", "messages": [...]})
+    async for chunk in llm.stream_chat({...}): ...     # closing it cancels the call upstream
+    llm.sync.chat({...})                               # the same, without a running event loop
+
+`timeout` is the caller's deadline in seconds. It is kept over there, where it ends in a DeadlineExceeded that
+lists the attempts; should no word come, it is kept here too, a second later. Errors come as exceptions:
+
+BreakwaterError               `status`, `code`, `param`, `attempts`, `retry_after`; all of them survive pickling
+├── CallerError               4xx: the request is at fault; the same again gives the same
+│   ├── BadRequest            400, 413, ...: `param` names the field
+│   ├── NotAllowed            401, 403
+│   └── NotFound              404: no such model or provider
+├── Limited                   402, 429: everybody throttles, or a budget is spent; `retry_after` says when
+├── NoAnswer                  503: every provider failed, or the stream broke off
+│   └── DeadlineExceeded      504
+├── Unavailable               503: Breakwater itself is not there, or is restarting; try again
+└── InternalError             500: a bug there
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import socket
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import ray
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+log = logging.getLogger(__name__)
+
+MARGIN = 1.0  # how long after a deadline its typed error may still come from over there
+PATIENCE = 120.0  # without a deadline: how long a first word may take
+PLAN_SECONDS = 2.0  # how long functions wait for their plan; then they run without one
+REPORT_SECONDS = 0.1  # how long what went well waits for company before it is reported
+SETTLE_SECONDS = 0.25  # how long what went wrong may take to be known to all, before the caller goes on
+RESERVED_SHARE = 0.25  # of a deadline, kept for the functions still to come
+RENEWALS = 50  # of a probe's lease: one function must not hold a circuit for ever
+
+Json = dict[str, Any]
+Function = Callable[[], Awaitable[Any]]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class BreakwaterError(Exception):
+    """The base of all. Built from what the application said, or here if it said nothing."""
+
+    def __init__(
+        self,
+        message: str,
+        status: int = 500,
+        code: str | None = None,
+        param: str | None = None,
+        attempts: Sequence[Json] = (),
+        retry_after: float | None = None,
+    ):
+        super().__init__(message, status, code, param, attempts, retry_after)
+        self.status, self.code, self.param = status, code, param
+        self.attempts, self.retry_after = list(attempts), retry_after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CallerError(BreakwaterError):
+    pass
+
+
+class BadRequest(CallerError):
+    pass
+
+
+class NotAllowed(CallerError):
+    pass
+
+
+class NotFound(CallerError):
+    pass
+
+
+class Limited(BreakwaterError):
+    pass
+
+
+class NoAnswer(BreakwaterError):
+    pass
+
+
+class DeadlineExceeded(NoAnswer):
+    pass
+
+
+class Unavailable(BreakwaterError):
+    pass
+
+
+class InternalError(BreakwaterError):
+    pass
+
+
+_CLASSES: Mapping[int, type[BreakwaterError]] = {
+    **dict.fromkeys((401, 403), NotAllowed),
+    **dict.fromkeys((402, 429), Limited),
+    404: NotFound,
+    500: InternalError,
+    504: DeadlineExceeded,
+}
+
+
+def error_from(data: Mapping[str, Any]) -> BreakwaterError:
+    """The exception that an error dict stands for: `{"error": {...}, "status": ..., "retry_after": ...}`."""
+    error = data["error"]
+    code = error.get("code")
+    # What ends a stream has no status of its own.
+    status = int(data.get("status") or (504 if code == "deadline_exceeded" else 503))
+    kind = _CLASSES.get(status, BadRequest if status < 500 else Unavailable if code == "unavailable" else NoAnswer)
+    attempts, retry_after = error.get("attempts") or (), data.get("retry_after")
+    return kind(error.get("message") or "no message", status, code, error.get("param"), attempts, retry_after)
+
+
+def connect(app: str = "llm", *, patience: float = PATIENCE) -> "Client":
+    """A client of the application `app`. It connects when it is first used, and may be pickled.
+
+    Where Ray is not initialised yet, it joins the cluster of RAY_ADDRESS or of this machine.
+    """
+    return Client(app, patience)
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverResult:
+    """What a function returned, whose it was, and how it came to that."""
+
+    value: Any
+    provider_used: str
+    attempts: list[Json]
+
+
+class Client:
+    def __init__(self, app: str = "llm", patience: float = PATIENCE):
+        self.app = app
+        self.patience = patience
+        self.sync = SyncClient(self)
+        # A handle lives on the event loop that used it first.
+        self._links: dict[asyncio.AbstractEventLoop, _Link] = {}
+
+    def __reduce__(self) -> Any:
+        return Client, (self.app, self.patience)
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def chat(self, request: Json, timeout: float | None = None, drop_unsupported: str | None = None) -> Json:
+        """OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`."""
+        return await self._call("chat", request, timeout, drop_unsupported, wait=timeout)
+
+    def stream_chat(
+        self, request: Json, timeout: float | None = None, drop_unsupported: str | None = None
+    ) -> AsyncGenerator[Json, None]:
+        """OpenAI's chunks, the first with `breakwater`. Ends whole, or raises."""
+        return self._stream("stream_chat", request, timeout, drop_unsupported, wait=timeout)
+
+    async def embed(self, request: Json, timeout: float | None = None) -> Json:
+        """OpenAI's embeddings, with `breakwater`."""
+        return await self._call("embed", request, timeout, wait=timeout)
+
+    async def generate_completion(
+        self,
+        /,
+        prompt: str | list[Json],
+        agent_id: str | None = None,
+        tenant_id: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Json:
+        """`response`, `provider_used`, `model`, `usage`, `attempts`, `latency_ms`. `options` as OpenAI has them."""
+        arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
+        return await self._call("generate_completion", *arguments, wait=timeout, **options)
+
+    def generate_streaming_completion(
+        self,
+        /,
+        prompt: str | list[Json],
+        agent_id: str | None = None,
+        tenant_id: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[Json, None]:
+        """`{"delta": text}` as it comes, then what `generate_completion` gives. Ends whole, or raises."""
+        arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
+        return self._stream("generate_streaming_completion", *arguments, wait=timeout, **options)
+
+    async def get_system_health(self) -> Json:
+        return await self._call("get_system_health")
+
+    async def get_health_summary(self) -> Json:
+        return await self._call("get_health_summary")
+
+    async def get_all_provider_health(self) -> Json:
+        return await self._call("get_all_provider_health")
+
+    async def get_provider_health(self, name: str) -> Json:
+        return await self._call("get_provider_health", name)
+
+    async def force_provider_recovery(self, name: str) -> Json:
+        """Let the next request try it, whatever its circuit says."""
+        return await self._call("force_provider_recovery", name)
+
+    async def reset_provider_stats(self, name: str) -> Json:
+        """Forget its figures and close its circuits."""
+        return await self._call("reset_provider_stats", name)
+
+    async def isolate(self, name: str, seconds: float | None = None) -> Json:
+        """Let nobody call it, for an hour by default."""
+        return await self._call("isolate", name, seconds)
+
+    async def restore(self, name: str) -> Json:
+        return await self._call("restore", name)
+
+    async def call_with_failover(
+        self,
+        primary_provider: str,
+        provider_functions: Mapping[str, Function],
+        *,
+        model: str | None = None,
+        timeout: float = 60.0,
+        attempt_timeout: float | None = None,
+        outcomes: Mapping[type[Exception], str] | None = None,
+    ) -> FailoverResult:
+        """Call your own async functions, the primary's first, under the circuits that everybody shares.
+
+        A function runs under the circuit of its provider's model in the row `model`; with a name like
+        `openai/my-agent` under one of its own beside it. `outcome_of` names what a function raises;
+        `outcomes` names other classes of exceptions otherwise. What is no fault of a provider is raised as
+        it is, and nobody else is called. `attempt_timeout` is the application's `timeout_seconds`, if it
+        is not given. Raises NoAnswer when all have failed, and DeadlineExceeded after `timeout`.
+        """
+        if unknown := set((outcomes or {}).values()) - OUTCOMES.keys():
+            message = f"No such outcomes: {', '.join(sorted(unknown))}. Known ones: {', '.join(OUTCOMES)}."
+            raise BadRequest(message, 400, "invalid_value", "outcomes")
+        link = self._link()
+        under_way = _Failover(link, provider_functions, outcomes or {}, timeout, attempt_timeout)
+        return await under_way.run(primary_provider, model)
+
+    async def aclose(self) -> None:
+        """Send what is still to be reported of functions."""
+        if (link := self._links.get(asyncio.get_running_loop())) is not None:
+            link.send()
+            await link.settle()
+
+    def _link(self) -> "_Link":
+        loop = asyncio.get_running_loop()
+        if (link := self._links.get(loop)) is None:
+            self._links = {known: kept for known, kept in self._links.items() if not known.is_closed()}
+            link = self._links[loop] = _Link(self)
+        return link
+
+    async def _handle(self) -> Any:
+        link = self._link()
+        if link.handle is None:
+            link.handle = await asyncio.to_thread(_handle_of, self.app)
+        return link.handle
+
+    async def _call(self, method: str, *arguments: Any, wait: float | None = None, **named: Any) -> Json:
+        async with _over_there(*self._limit(wait)):
+            response = getattr(await self._handle(), method).remote(*arguments, **named)
+            try:
+                answer: Json = await response
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+        if "error" in answer:
+            raise error_from(answer)
+        return answer
+
+    async def _stream(
+        self, method: str, *arguments: Any, wait: float | None = None, **named: Any
+    ) -> AsyncGenerator[Json, None]:
+        seconds, late = self._limit(wait)
+        until = asyncio.get_running_loop().time() + seconds
+        response, ended = None, False
+        try:
+            while True:
+                # Without a deadline only the first word is waited for so long.
+                left = None if response and wait is None else until - asyncio.get_running_loop().time()
+                async with _over_there(left, late):
+                    if response is None:
+                        handle = (await self._handle()).options(stream=True)
+                        response = getattr(handle, method).remote(*arguments, **named)
+                    item = await anext(response, None)
+                if item is None:
+                    ended = True
+                    return
+                if "error" in item:
+                    raise error_from(item)
+                yield item
+        finally:
+            if response is not None and not ended:
+                response.cancel()
+
+    def _limit(self, wait: Any) -> tuple[float, BreakwaterError]:
+        """How long to wait, and the error then. A deadline that is none is refused over there."""
+        if isinstance(wait, int | float) and wait > 0:
+            message = "The deadline passed, and Breakwater said nothing."
+            return wait + MARGIN, DeadlineExceeded(message, 504, "deadline_exceeded")
+        message = f"No word from the application '{self.app}' in {self.patience:g} s."
+        return self.patience, Unavailable(message, 503, "unavailable")
+
+
+_joining = threading.Lock()
+
+
+def _handle_of(app: str) -> Any:
+    with _joining:
+        if not ray.is_initialized():
+            ray.init(address="auto", log_to_driver=False)
+    return serve.get_app_handle(app)
+
+
+@contextlib.asynccontextmanager
+async def _over_there(seconds: float | None, late: BreakwaterError) -> AsyncGenerator[None, None]:
+    """Give what goes wrong on the way one typed error, and an end."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except BreakwaterError:
+        raise
+    except TimeoutError as error:
+        raise late from error
+    except Exception as error:
+        away = isinstance(error, RayError | RayServeException | ConnectionError) and not isinstance(error, RayTaskError)
+        if away or type(error).__module__.startswith("grpc"):
+            message = f"Breakwater is not there: {type(error).__name__}: {error}"
+            raise Unavailable(message.split("\n")[0], 503, "unavailable", retry_after=1.0) from error
+        raise InternalError(f"{type(error).__name__}: {error}".split("\n")[0]) from error
+
+
+# Functions of the caller's own, under the circuits that everybody shares.
+
+# How a function can end, and whether the next is called then. The application knows what it says of a provider.
+OUTCOMES: Mapping[str, bool] = {
+    "connect": True,  # no connection
+    "timeout": True,
+    "broken": True,  # the connection broke
+    "server_error": True,
+    "overloaded": True,
+    "malformed": True,  # the answer is none
+    "unclassified": True,  # counts as a failure of the provider
+    "throttled": True,  # cools the provider, for `retry_after` seconds where the exception names them
+    "credential": True,  # the caller's own key, quota or model: of no consequence for the circuits of others
+    "quota": True,
+    "model_missing": True,
+    "conflict": True,
+    "bad_request": False,  # the caller's own fault
+    "content_filter": False,
+}
+_OF_STATUS: Mapping[int, str] = {
+    401: "credential",
+    402: "quota",
+    403: "credential",
+    404: "model_missing",
+    408: "timeout",
+    409: "conflict",
+    429: "throttled",
+    503: "overloaded",
+    529: "overloaded",
+}
+_OF_CLASS: Sequence[tuple[type[Exception], str]] = (  # the first that fits
+    (json.JSONDecodeError, "malformed"),
+    (UnicodeDecodeError, "malformed"),
+    (TimeoutError, "timeout"),
+    (ConnectionRefusedError, "connect"),
+    (socket.gaierror, "connect"),
+    (ConnectionError, "broken"),
+    *((bug, "bad_request") for bug in (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)),
+    (OSError, "broken"),
+    *((bug, "bad_request") for bug in (TypeError, ValueError, LookupError, AttributeError, NameError)),
+    *((bug, "bad_request") for bug in (AssertionError, ArithmeticError, ImportError, NotImplementedError)),
+)
+
+
+def outcome_of(error: Exception) -> str:
+    """What an exception of a function says: by its HTTP status if it has one, else by its class."""
+    if (status := _status_of(error)) is not None:
+        return _OF_STATUS.get(status, "server_error" if status >= 500 else "bad_request")
+    return next((kind for known, kind in _OF_CLASS if isinstance(error, known)), "unclassified")
+
+
+def _status_of(error: Exception) -> int | None:
+    response = getattr(error, "response", None)
+    meta = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}  # as boto3 has it
+    found = [getattr(error, name, None) for name in ("status_code", "status", "code")]
+    found += [getattr(response, "status_code", None), meta.get("HTTPStatusCode")]
+    return next((x for x in found if isinstance(x, int) and 400 <= x < 600), None)
+
+
+def _retry_after(error: Exception) -> float | None:
+    headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None) or {}
+    with contextlib.suppress(TypeError, ValueError, LookupError):
+        seconds = float(getattr(error, "retry_after", None) or headers["retry-after"])
+        return seconds if 0 <= seconds < 1e6 else None
+    return None
+
+
+class _Link:
+    """What a client keeps on one event loop: its handle, plans that are fresh, and reports on their way."""
+
+    def __init__(self, client: Client):
+        self._client = client
+        self.handle: Any = None
+        self._plans: dict[Any, tuple[float, Json]] = {}
+        self._ended: list[Json] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending: set[asyncio.Future[Any]] = set()
+
+    async def plan(self, names: Sequence[str], primary: str, model: str | None) -> Json:
+        """Which functions to call; without Breakwater all of them, and nothing is reported."""
+        key, now = (tuple(names), primary, model), asyncio.get_running_loop().time()
+        until, kept = self._plans.get(key, (0.0, None))
+        if kept is not None and now < until:
+            return kept
+        if kept is not None:
+            self._plans[key] = (now + PLAN_SECONDS, kept)  # one asks, the others go on
+        asked = asyncio.ensure_future(self._client._call("begin_call", list(names), primary, model))
+        try:
+            async with asyncio.timeout(PLAN_SECONDS):
+                plan: Json = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            asked.add_done_callback(self._give_back)
+            raise
+        except CallerError:
+            raise
+        except (BreakwaterError, TimeoutError) as error:
+            asked.add_done_callback(self._give_back)
+            log.warning("functions run without their circuits: %s", type(error).__name__)
+            plan = kept or _unguarded(names, primary)
+            self._plans[key] = (now + PLAN_SECONDS + 1.0, plan)
+            return plan
+        self._plans.pop(key, None)
+        if plan["fresh_seconds"]:
+            self._plans[key] = (asyncio.get_running_loop().time() + plan["fresh_seconds"], plan)
+        return plan
+
+    def _give_back(self, asked: "asyncio.Future[Json]") -> None:
+        """A plan that nobody waits for any more may hold a permit."""
+        if asked.cancelled() or asked.exception():
+            return
+        for candidate in asked.result()["candidates"]:
+            if candidate["permit"].get("lease"):
+                self.report(candidate, "cancelled")
+
+    def report(self, candidate: Json, kind: str, **details: Any) -> None:
+        permit = candidate["permit"]
+        if permit is None:
+            return
+        self._ended.append({"target": candidate["target"], "kind": kind, **permit, **details})
+        if kind != "ok" or permit.get("lease"):
+            if kind != "started":
+                self._plans.clear()  # what it knew is no longer so
+            self.send()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(REPORT_SECONDS, self.send)
+
+    def send(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._ended:
+            ended, self._ended = self._ended, []
+            sending = asyncio.ensure_future(self._client._call("report_call", ended, wait=PLAN_SECONDS))
+            self._sending.add(sending)
+            sending.add_done_callback(self._sent)
+
+    def _sent(self, sending: "asyncio.Future[Any]") -> None:
+        # Not sent again: it may have arrived, and a failure must not count twice. A lease ends by itself.
+        self._sending.discard(sending)
+        if not sending.cancelled() and (error := sending.exception()) is not None:
+            log.warning("a report of functions is lost: %s", error)
+
+    async def settle(self) -> None:
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=SETTLE_SECONDS)
+
+
+def _unguarded(names: Sequence[str], primary: str) -> Json:
+    ordered = sorted(names, key=lambda name: name != primary)
+    candidates = [{"name": name, "target": name, "permit": None} for name in ordered]
+    return {"candidates": candidates, "skipped": [], "retry_in_seconds": None, "timeout_seconds": 30.0}
+
+
+@dataclass(slots=True)
+class _Failover:
+    """One `call_with_failover` under way."""
+
+    link: _Link
+    functions: Mapping[str, Function]
+    outcomes: Mapping[type[Exception], str]
+    timeout: float
+    attempt_timeout: float | None
+    attempts: list[Json] = field(default_factory=list)
+    made: int = 0
+
+    async def run(self, primary: str, model: str | None) -> FailoverResult:
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        plan = await self.link.plan(list(self.functions), primary, model)
+        self.attempts += plan["skipped"]
+        cause: Exception | None = None
+        for number, candidate in enumerate(plan["candidates"], 1):
+            more = number < len(plan["candidates"])
+            until = deadline - RESERVED_SHARE * self.timeout * more
+            try:
+                value = await self._attempt(candidate, plan, until)
+            except _Failed as failed:
+                cause = failed.cause
+                continue
+            if self.made > 1:
+                await self.link.settle()
+            return FailoverResult(value, candidate["name"], self.attempts)
+        await self.link.settle()
+        raise self._no_answer(plan, late=asyncio.get_running_loop().time() >= deadline) from cause
+
+    async def _attempt(self, candidate: Json, plan: Json, until: float) -> Any:
+        """What its function returns. Raises _Failed if the next is to be called, else what the function raised."""
+        loop = asyncio.get_running_loop()
+        began, kind, error = loop.time(), "cancelled", None
+        gone_at = began + (self.attempt_timeout or plan["timeout_seconds"])
+        self.made += 1
+        renewal = asyncio.ensure_future(self._renew(candidate, plan))
+        try:
+            async with asyncio.timeout_at(min(until, gone_at)) as limit:
+                value = await self.functions[candidate["name"]]()
+            kind = "ok"
+        except Exception as raised:
+            error = raised
+            kind = self._outcome_of(raised)
+            if limit.expired():
+                kind = "timeout" if gone_at <= until else "deadline"
+            elif not OUTCOMES[kind]:
+                raise
+            raise _Failed(raised) from raised
+        else:
+            return value
+        finally:
+            renewal.cancel()
+            self._note(candidate, kind, error, loop.time() - began)
+
+    async def _renew(self, candidate: Json, plan: Json) -> None:
+        """A probe that is slow says so from time to time."""
+        if candidate["permit"] and candidate["permit"].get("lease"):
+            for _ in range(RENEWALS):
+                await asyncio.sleep(plan["lease_seconds"] / 3)
+                self.link.report(candidate, "started")
+
+    def _outcome_of(self, error: Exception) -> str:
+        named = next((self.outcomes[known] for known in type(error).__mro__ if known in self.outcomes), None)
+        return named or outcome_of(error)
+
+    def _note(self, candidate: Json, kind: str, error: Exception | None, seconds: float) -> None:
+        provider, _, model = candidate["target"].partition("/")
+        status, ms = error and _status_of(error), seconds * 1000
+        entry = {"provider": provider, "model": model, "outcome": kind, "status": status, "ms": round(ms, 1)}
+        if error is not None:
+            entry["message"] = f"{type(error).__name__}: {error}"[:200]
+        self.attempts.append(entry)
+        # Everybody reads what is reported: the text of an exception stays here.
+        told = {} if error is None else {"message": type(error).__name__, "status": status}
+        named = error and _retry_after(error)
+        self.link.report(candidate, kind, ms=ms, first=self.made == 1, retry_after=named, **told)
+
+    def _no_answer(self, plan: Json, *, late: bool) -> BreakwaterError:
+        if late:
+            message = "The deadline passed before any function answered."
+            return DeadlineExceeded(message, 504, "deadline_exceeded", None, self.attempts)
+        message = "Every function failed." if self.made else "No function can be called now."
+        return NoAnswer(message, 503, "no_provider_available", None, self.attempts, plan["retry_in_seconds"] or 1.0)
+
+
+class _Failed(Exception):
+    """A function failed, and the next may help."""
+
+    def __init__(self, cause: Exception):
+        super().__init__(cause)
+        self.cause = cause
+
+
+# The same without a running event loop.
+
+
+def _waiting(
+    method: Callable[Concatenate[Client, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate["SyncClient", P], R]:
+    @functools.wraps(method)
+    def call(self: "SyncClient", /, *arguments: P.args, **named: P.kwargs) -> R:
+        return self._wait(method(self._client, *arguments, **named))
+
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[Client, P], AsyncGenerator[Json, None]],
+) -> Callable[Concatenate["SyncClient", P], Iterator[Json]]:
+    @functools.wraps(method)
+    def call(self: "SyncClient", /, *arguments: P.args, **named: P.kwargs) -> Iterator[Json]:
+        stream = method(self._client, *arguments, **named)
+        try:
+            while (item := self._wait(_next(stream))) is not None:
+                yield item
+        finally:
+            self._wait(_closed(stream))
+
+    return call
+
+
+async def _next(stream: AsyncGenerator[Json, None]) -> Json | None:
+    return await anext(stream, None)
+
+
+async def _closed(stream: AsyncGenerator[Json, None]) -> None:
+    for _ in range(100):
+        try:
+            return await stream.aclose()
+        except RuntimeError:  # its last step is still being cancelled
+            await asyncio.sleep(0.01)
+
+
+class SyncClient:
+    """A client's methods for code that has no event loop: they wait on a loop of their own, in a thread.
+
+    Not for code that runs on an event loop: it would stand still meanwhile.
+    """
+
+    def __init__(self, client: Client):
+        self._client = client
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    chat = _waiting(Client.chat)
+    stream_chat = _iterating(Client.stream_chat)
+    embed = _waiting(Client.embed)
+    generate_completion = _waiting(Client.generate_completion)
+    generate_streaming_completion = _iterating(Client.generate_streaming_completion)
+    call_with_failover = _waiting(Client.call_with_failover)
+    get_system_health = _waiting(Client.get_system_health)
+    get_health_summary = _waiting(Client.get_health_summary)
+    get_all_provider_health = _waiting(Client.get_all_provider_health)
+    get_provider_health = _waiting(Client.get_provider_health)
+    force_provider_recovery = _waiting(Client.force_provider_recovery)
+    reset_provider_stats = _waiting(Client.reset_provider_stats)
+    isolate = _waiting(Client.isolate)
+    restore = _waiting(Client.restore)
+
+    def close(self) -> None:
+        """Send what is still to be reported, and end the thread."""
+        if self._loop is not None:
+            self._wait(self._client.aclose())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            if self._thread is not None:
+                self._thread.join()
+            self._loop.close()
+            self._loop = None
+
+    def _wait(self, work: Coroutine[Any, Any, R]) -> R:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="breakwater", daemon=True)
+                self._thread.start()
+        waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return waiting.result()
+        except BaseException:
+            waiting.cancel()
+            raise

@@ -1,0 +1,218 @@
+"""The facade that agents call: a prompt in, an answer with who gave it out, and what is known of the providers.
+
+Pure over a Door: dicts in and out, errors included, so a caller on the cluster needs none of our code.
+Rates are percentages, times milliseconds, states lower case.
+"""
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.caller import Caller
+from deployments.door import Door
+from deployments.errors import BadRequest, BreakwaterError, error_dict
+
+_OURS = frozenset({"messages", "stream", "stream_options"})  # fields that the facade itself sets
+DEFAULT_ROW = "default"
+
+
+class Facade:
+    def __init__(self, door: Door):
+        self._door = door
+
+    async def generate_completion(
+        self,
+        prompt: Any,
+        agent_id: str | None = None,
+        tenant_id: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Answer `prompt`, a text or a list of messages: `response`, `provider_used`, `model`, `usage`, ...
+
+        `options` are any other fields of OpenAI's request. On failure `{"error": ..., "status": ...}`.
+        """
+        gathered = Gathered()
+        try:
+            _check_caller(agent_id, tenant_id)
+            request = self._request(prompt, model, temperature, max_tokens, options)
+        except BreakwaterError as error:
+            return error_dict(error)
+        caller = Caller("handle", tenant_id, agent_id)
+        answer = await self._door.chat(request, timeout_seconds, drop_unsupported, caller)
+        if "error" in answer:
+            return _of_prompt(answer)
+        gathered.take(answer)
+        return gathered.result()
+
+    async def generate_streaming_completion(
+        self,
+        prompt: Any,
+        agent_id: str | None = None,
+        tenant_id: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """`{"delta": text}` as it comes, then what `generate_completion` would have given, or its error."""
+        gathered = Gathered()
+        try:
+            _check_caller(agent_id, tenant_id)
+            request = self._request(prompt, model, temperature, max_tokens, options)
+        except BreakwaterError as error:
+            yield error_dict(error)
+            return
+        request["stream_options"] = {"include_usage": True}
+        caller = Caller("handle", tenant_id, agent_id)
+        stream = self._door.stream_chat(request, timeout_seconds, drop_unsupported, caller)
+        async with contextlib.aclosing(stream) as chunks:
+            async for chunk in chunks:
+                if "error" in chunk:
+                    yield {**_of_prompt(chunk), **gathered.provider()}
+                    return
+                if text := gathered.take(chunk):
+                    yield {"delta": text}
+        yield gathered.result()
+
+    def _request(
+        self, prompt: Any, model: Any, temperature: Any, max_tokens: Any, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        if taken := _OURS & options.keys():
+            name = min(taken)
+            raise BadRequest(f"Invalid '{name}': give the conversation as 'prompt'.", name, "invalid_value")
+        named = {"temperature": temperature, "max_tokens": max_tokens}
+        return {
+            **options,
+            **{key: value for key, value in named.items() if value is not None},
+            "model": self._default_model() if model is None else model,
+            "messages": _messages(prompt),
+        }
+
+    def _default_model(self) -> str:
+        rows = self._door.failover.rows.names
+        return DEFAULT_ROW if DEFAULT_ROW in rows else rows[0]
+
+    async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
+        return await self._door.usage_stats(tenant_id, agent_id)
+
+    async def get_system_health(self) -> dict[str, Any]:
+        return await self._door.system_health()
+
+    async def get_health_summary(self) -> dict[str, Any]:
+        return await self._door.health_summary()
+
+    async def get_all_provider_health(self) -> dict[str, Any]:
+        """Provider's name to its health, in order of preference."""
+        return dict((await self._door.health_summary())["provider_health"])
+
+    async def get_provider_health(self, name: str) -> dict[str, Any]:
+        return await told(self._door.provider_health(name))
+
+    async def force_provider_recovery(self, name: str) -> dict[str, Any]:
+        """Let the next request try it, whatever its circuit says; its health afterwards."""
+        return await told(self._door.command("recover", name))
+
+    async def reset_provider_stats(self, name: str) -> dict[str, Any]:
+        """Forget its figures and close its circuits; its health afterwards."""
+        return await told(self._door.command("reset", name))
+
+    async def isolate(self, name: str, seconds: float | None = None) -> dict[str, Any]:
+        return await told(self._door.command("isolate", name, seconds))
+
+    async def restore(self, name: str) -> dict[str, Any]:
+        return await told(self._door.command("restore", name))
+
+    async def thresholds(self, changes: Any = None) -> dict[str, Any]:
+        return await told(self._door.thresholds(changes))
+
+
+@dataclass(slots=True)
+class Gathered:
+    """An answer as it is put together, from one completion or from chunks."""
+
+    began: float = field(default_factory=time.perf_counter)
+    parts: list[str] = field(default_factory=list)
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    by: Mapping[str, Any] = field(default_factory=dict)
+    usage: Any = None
+    finish: str | None = None
+
+    def take(self, data: Mapping[str, Any]) -> str:
+        """One completion or chunk; the text that it brought. Of several choices the first is taken."""
+        self.by = data.get("breakwater") or self.by
+        self.usage = data.get("usage") or self.usage
+        text = ""
+        for choice in data["choices"]:
+            if choice.get("index", 0) == 0:
+                said = choice.get("message") or choice.get("delta") or {}
+                text += said.get("content") or ""
+                self._take_calls(said.get("tool_calls") or ())
+                self.finish = choice.get("finish_reason") or self.finish
+        self.parts.append(text)
+        return text
+
+    def _take_calls(self, parts: Any) -> None:
+        for at, part in enumerate(parts):
+            given = part.get("function") or {}
+            call = self.calls.setdefault(part.get("index", at), {"function": {"name": "", "arguments": ""}})
+            call |= {key: value for key, value in part.items() if key not in ("index", "function")}
+            for key in ("name", "arguments"):
+                call["function"][key] += given.get(key) or ""
+
+    def provider(self) -> dict[str, Any]:
+        return {"provider_used": self.by["provider"]} if self.by else {}
+
+    def result(self) -> dict[str, Any]:
+        """`attempts` counts the providers that were asked; `model` is the one that answered."""
+        made: dict[str, Any] = {
+            "response": "".join(self.parts),
+            "provider_used": self.by["provider"],
+            "model": self.by["model"],
+            "usage": self.usage,
+            "attempts": self.by["attempts"],
+            "latency_ms": round((time.perf_counter() - self.began) * 1000, 1),
+            "degraded": self.by["degraded"],
+            "dropped": self.by["dropped"],
+            "finish_reason": self.finish,
+        }
+        return made | ({"tool_calls": [self.calls[at] for at in sorted(self.calls)]} if self.calls else {})
+
+
+def _messages(prompt: Any) -> list[Any]:
+    if isinstance(prompt, str) and prompt.strip():
+        return [{"role": "user", "content": prompt}]
+    if isinstance(prompt, list) and prompt:
+        return prompt
+    raise BadRequest("Invalid 'prompt': a text or a list of messages is needed.", "prompt", "invalid_value")
+
+
+def _check_caller(agent_id: Any, tenant_id: Any) -> None:
+    for name, value in (("agent_id", agent_id), ("tenant_id", tenant_id)):
+        if value is not None and not (isinstance(value, str) and value.strip()):
+            raise BadRequest(f"Invalid '{name}': a name is needed, not {value!r}.", name, "invalid_value")
+
+
+def _of_prompt(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An error names the argument that the caller wrote, which is no `messages`."""
+    error = dict(answer["error"])
+    if (error.get("param") or "").partition(".")[0] == "messages":
+        error["param"] = "prompt" + error["param"].removeprefix("messages")
+        error["message"] = error["message"].replace("'messages", "'prompt", 1)
+    return {"status": 504 if error.get("code") == "deadline_exceeded" else 503, **answer, "error": error}
+
+
+async def told(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or the error as a dict: no class of ours is on the caller's path."""
+    try:
+        return await answer
+    except BreakwaterError as error:
+        return error_dict(error)
