@@ -78,12 +78,19 @@ def test_embeddings_and_handles_are_accounted_too(llm: Cluster, tenant: str) -> 
         handle = serve.get_app_handle("llm")
         request = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
         await handle.chat.remote(request, tenant_id=tenant, agent_id="a")
-        return await handle.get_usage_stats.remote(tenant)
+        await handle.generate_completion.remote("Hi", "meetmind.coordinator", tenant, "default", 0.3, 500)
+        stream = handle.options(stream=True).generate_streaming_completion.remote("Hi", "a", tenant)
+        assert [item async for item in stream][-1]["provider_used"] == "aws_bedrock"
+
+    async def asked() -> Any:
+        from ray import serve
+
+        return await serve.get_app_handle("llm").get_usage_stats.remote(tenant)
 
     llm.run(main())
-    settled(llm, 2, tenant=tenant)
-    stats = llm.run(main())
-    assert stats["tenant_id"] == tenant
+    settled(llm, 4, tenant=tenant)
+    stats = llm.run(asked())
+    assert (stats["tenant_id"], stats["requests"]) == (tenant, 4)
     assert {row["provider"] for row in stats["by_model"]} == {"aws_bedrock"}
 
 
