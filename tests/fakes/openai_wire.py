@@ -43,7 +43,7 @@ class OpenAIWire:
     def frames(self, words: Sequence[str]) -> list[bytes]:
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "", "refusal": None}]
         deltas += [{"content": word} for word in words]
-        return self._frames(deltas, "stop")
+        return self._frames(deltas, "stop", {**USAGE, "completion_tokens": len(words), "total_tokens": 7 + len(words)})
 
     def frames_calls(self, calls: Sequence[Called]) -> list[bytes]:
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None, "refusal": None}]
@@ -54,10 +54,10 @@ class OpenAIWire:
             deltas += [{"tool_calls": [{"index": at, "function": {"arguments": piece}}]} for piece in pieces(text)]
         return self._frames(deltas, "tool_calls")
 
-    def _frames(self, deltas: list[dict[str, Any]], finish: str) -> list[bytes]:
+    def _frames(self, deltas: list[dict[str, Any]], finish: str, usage: Any = USAGE) -> list[bytes]:
         frames = [self._frame([{"index": 0, "delta": d, "logprobs": None, "finish_reason": None}]) for d in deltas]
         frames.append(self._frame([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": finish}]))
-        frames.append(self._frame([], usage=USAGE))
+        frames.append(self._frame([], usage=usage))
         return [*frames, b"data: [DONE]\n\n"]
 
     def closing(self) -> int:
