@@ -22,6 +22,7 @@ BreakwaterError               `status`, `code`, `param`, `attempts`, `retry_afte
 
 import asyncio
 import contextlib
+import copy
 import functools
 import json
 import logging
@@ -332,7 +333,8 @@ def _handle_of(app: str) -> Any:
     with _joining:
         if not ray.is_initialized():
             ray.init(address="auto", log_to_driver=False)
-    return serve.get_app_handle(app)
+    # Serve hands out one handle again and again, whose router stays on the loop that used it first.
+    return copy.copy(serve.get_app_handle(app))
 
 
 @contextlib.asynccontextmanager

@@ -246,7 +246,7 @@ def healthy(cluster: Cluster) -> Cluster:
     for name in (*CLOUDS, "local"):
         cluster.command("reset", name)
     states = {name: "closed" for name in (*CLOUDS, "local")}
-    eventually(lambda: cluster.get("/v1/providers")["provider_states"] == states)
+    eventually(lambda: cluster.get("/v1/providers")["provider_states"].items() >= states.items())
     return cluster
 
 

@@ -1,31 +1,56 @@
 """What the README shows, run as it stands."""
 
+import asyncio
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import ray
+from ray import serve
 
 from tests.cluster.conftest import ROOT, Cluster
 from tests.readme import blocks, command, curl
 
 
-def test_the_python_example_prints_an_answer_and_a_stream(llm: Cluster) -> None:
-    [example] = blocks("python")
-    address = ray.get_runtime_context().gcs_address
+def run_example(number: int, folder: pathlib.Path) -> str:
+    """What a Python block prints, in a folder with a copy of client.py and none of our code."""
+    shutil.copy(ROOT / "deployments" / "client.py", folder / "breakwater.py")
+    (folder / "example.py").write_text(blocks("python")[number])
     done = subprocess.run(
-        [sys.executable, "-c", example],
-        cwd="/",  # none of our code on its path
-        env={**os.environ, "RAY_ADDRESS": address},
+        [sys.executable, "example.py"],
+        cwd=folder,
+        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "Paris is the capital. {'provider': 'aws_bedrock'" in done.stdout
-    assert done.stdout.strip().endswith("Paris is the capital.")
+    return done.stdout
+
+
+def test_the_python_example_prints_answers_and_a_stream(llm: Cluster, tmp_path: pathlib.Path) -> None:
+    lines = run_example(0, tmp_path).splitlines()
+    assert lines[0].startswith("Paris is the capital. {'provider': 'aws_bedrock'")
+    assert lines[1].startswith("Paris is the capital. aws_bedrock ")
+    assert lines[2:] == ["Paris openai", "Paris is the capital."]
+
+
+def test_the_agent_app_of_the_example_answers(llm: Cluster, tmp_path: pathlib.Path) -> None:
+    run_example(1, tmp_path)
+
+    async def main() -> None:
+        answer: Any = serve.get_app_handle("agents").answer.remote("What is the capital of France?")
+        assert await answer == "Paris is the capital."
+
+    try:
+        asyncio.run(main())
+    finally:
+        serve.delete("agents")
 
 
 @pytest.mark.parametrize(
