@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from actors.outcome import ENDINGS, Guilt, Outcome
-from actors.plan import FUNCTIONS, provider_of, target_of
+from actors.plan import FUNCTIONS, of_functions, provider_of, target_of
 from deployments.attempt import Trail
 from deployments.door import ACTOR_SECONDS, Door
 from deployments.errors import BadRequest
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 FRESH_SECONDS = 1.0
 MOST = 64  # functions of one call
+MOST_CIRCUITS = 256  # a name that is new at each call must not fill the board
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -143,11 +144,15 @@ class Functions:
 
     async def _expect(self, targets: list[str]) -> None:
         """A target that nobody has seen gets its circuit; without the actor it runs without one."""
-        if all(self._door.link.knows(target) for target in targets):
+        link = self._door.link
+        if all(link.knows(target) for target in targets):
+            return
+        if sum(map(of_functions, link.last_seen())) >= MOST_CIRCUITS:
+            log.warning("%d circuits of functions: no more are kept", MOST_CIRCUITS)
             return
         try:
             async with asyncio.timeout(ACTOR_SECONDS):
-                await self._door.link.call("expect", targets)
+                await link.call("expect", targets)
         except Exception as error:
             log.info("functions without a circuit: %s", type(error).__name__)
 

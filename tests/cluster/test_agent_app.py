@@ -96,7 +96,7 @@ def test_when_an_agent_leaves_a_stream_the_call_upstream_is_closed(llm: Cluster,
     llm.fakes["aws_bedrock"].behave = Behaviour("stall", after=3)
     assert on_loop(ask("first_word", "Hi")) == "Paris"
     [request] = llm.fakes["aws_bedrock"].received
-    assert request.gone.wait(3), "the upstream call went on without its reader"
+    assert request.gone.wait(1.5), "the upstream call went on without its reader"
 
 
 def test_when_an_agents_own_caller_leaves_the_call_upstream_is_closed(llm: Cluster, agents: str) -> None:
@@ -109,6 +109,6 @@ def test_when_an_agents_own_caller_leaves_the_call_upstream_is_closed(llm: Clust
 
     on_loop(main())
     [request] = llm.fakes["aws_bedrock"].received
-    assert request.gone.wait(3)
+    assert request.gone.wait(1.5)
     eventually(lambda: on_loop(ask("what_became_of_it")) == "cancelled", 3)
     assert llm.state("aws_bedrock") == "closed"
