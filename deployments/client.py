@@ -163,19 +163,37 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def chat(self, request: Json, timeout: float | None = None, drop_unsupported: str | None = None) -> Json:
-        """OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`."""
-        return await self._call("chat", request, timeout, drop_unsupported, wait=timeout)
+    async def chat(
+        self,
+        request: Json,
+        timeout: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+    ) -> Json:
+        """OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`. Tenant and agent pay."""
+        return await self._call("chat", request, timeout, drop_unsupported, tenant_id, agent_id, wait=timeout)
 
     def stream_chat(
-        self, request: Json, timeout: float | None = None, drop_unsupported: str | None = None
+        self,
+        request: Json,
+        timeout: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
     ) -> AsyncGenerator[Json, None]:
         """OpenAI's chunks, the first with `breakwater`. Ends whole, or raises."""
-        return self._stream("stream_chat", request, timeout, drop_unsupported, wait=timeout)
+        return self._stream("stream_chat", request, timeout, drop_unsupported, tenant_id, agent_id, wait=timeout)
 
-    async def embed(self, request: Json, timeout: float | None = None) -> Json:
+    async def embed(
+        self,
+        request: Json,
+        timeout: float | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+    ) -> Json:
         """OpenAI's embeddings, with `breakwater`."""
-        return await self._call("embed", request, timeout, wait=timeout)
+        return await self._call("embed", request, timeout, tenant_id, agent_id, wait=timeout)
 
     async def generate_completion(
         self,
@@ -208,6 +226,10 @@ class Client:
         """`{"delta": text}` as it comes, then what `generate_completion` gives. Ends whole, or raises."""
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
         return self._stream("generate_streaming_completion", *arguments, wait=timeout, **options)
+
+    async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> Json:
+        """What they, or all, have used: in total and `by_model`."""
+        return await self._call("get_usage_stats", tenant_id, agent_id)
 
     async def get_system_health(self) -> Json:
         return await self._call("get_system_health")
@@ -661,6 +683,7 @@ class SyncClient:
     generate_completion = _waiting(Client.generate_completion)
     generate_streaming_completion = _iterating(Client.generate_streaming_completion)
     call_with_failover = _waiting(Client.call_with_failover)
+    get_usage_stats = _waiting(Client.get_usage_stats)
     get_system_health = _waiting(Client.get_system_health)
     get_health_summary = _waiting(Client.get_health_summary)
     get_all_provider_health = _waiting(Client.get_all_provider_health)
