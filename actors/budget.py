@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from actors.ledger import AttemptRow, RequestRow, month_of
+from actors.ledger import LONGEST_TEXT, AttemptRow, RequestRow, month_of
 
 MINUTE = 60_000
 FRESH_MS = 5_000  # an acknowledgement older than this is no knowledge of what the others use
@@ -81,8 +81,9 @@ Change = tuple[str, Spend]
 
 
 def subjects_of(tenant: str | None, key_name: str | None) -> list[str]:
-    found = [] if tenant is None else [f"tenant:{tenant}"]
-    return found if key_name is None else [*found, f"key:{key_name}"]
+    """As the ledger's rows have them: a name that is longer there would have no totals."""
+    found = [] if tenant is None else [f"tenant:{tenant[:LONGEST_TEXT]}"]
+    return found if key_name is None else [*found, f"key:{key_name[:LONGEST_TEXT]}"]
 
 
 def spend_of(row: RequestRow | AttemptRow) -> Spend | None:

@@ -157,7 +157,8 @@ _ABILITIES: Mapping[str, _Abilities | None] = {
 
 # Messages.
 
-IMAGE = re.compile(r"data:image/([a-z.+-]+)(?:;[^;,]*)*;base64,", re.IGNORECASE)
+# The parameters are few and short: what the engine must remember of each is a hundred bytes and more.
+IMAGE = re.compile(r"data:image/([a-z.+-]{1,32})(?:;[^;,]{0,128}){0,8};base64,", re.IGNORECASE)
 
 _KNOWN = {
     "system": frozenset({"role", "content"}),

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from actors.budget import Spend, subjects_of
 from actors.ledger import LONGEST_TEXT, SETTLED, encode_json, line
 from actors.outcome import Outcome
-from deployments.delivered import Delivered, Gauge, length_of, text_in
+from deployments.delivered import Delivered, Gauge, length_of, length_of_input, text_in
 from deployments.prices import PriceList
 
 # How an attempt ends that no provider bills for, if no content had come. Of the others nobody can tell.
@@ -160,6 +160,8 @@ class Entry:
 
     def delivered(self, data: bytes) -> None:
         """These frames go to the client."""
+        if self.settled:
+            return
         if self.first_ms is None:
             self.first_ms = self._ms()
         self.passed.add(data)
@@ -174,10 +176,23 @@ class Entry:
     def write(self, **more: Any) -> None:
         self._account.write(self._known | more)
 
-    def settle(self, outcome: Outcome, usage: Mapping[str, Any] | None = None, body: bytes = b"") -> None:
-        """How it ended; `usage` is OpenAI's, `body` a whole answer. Only the first ending counts."""
+    def settle(
+        self,
+        outcome: Outcome,
+        usage: Mapping[str, Any] | None = None,
+        body: bytes = b"",
+        *,
+        first: bytes = b"",
+        over: bool = True,
+    ) -> None:
+        """How it ended; `usage` is OpenAI's, `body` a whole answer, `first` frames that are still to be delivered.
+
+        Only the first ending counts. It is its request's end too if no other can be asked, or will be (`over`).
+        """
         if self.settled:
             return
+        if first:
+            self.delivered(first)
         self.settled = True
         self._book.closed(self)
         account, content = self._account, outcome.content or self.passed.size > 0
@@ -185,10 +200,9 @@ class Entry:
         if used["counted"] == "none" and outcome.kind in _FREE and not content:
             used["cost"] = 0
         now = self._book.now()
+        last = over and (outcome.kind == "ok" or content or not outcome.ending.failover)
         if outcome.kind == "ok":
             account.served = self._served
-        # After these nobody else is asked.
-        last = outcome.kind == "ok" or content or not outcome.ending.failover
         attempt = {
             **self._known,
             **used,
@@ -213,7 +227,7 @@ class Entry:
         gauge = self._book.gauge(self.target)
         tokens_in = tokens_out = cached = reasoning = 0
         counted = "none"
-        if usage is not None:
+        if isinstance(usage, Mapping):  # a foreign server may say anything
             counted = "provider"
             tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
             cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
@@ -238,7 +252,8 @@ class Entry:
         }
 
     def _prompt(self) -> int:
-        return length_of(self._account.body.get("messages") or ())
+        body = self._account.body
+        return length_of(body.get("messages") or ()) or length_of_input(body.get("input"))
 
 
 def _short(text: str | None) -> str | None:

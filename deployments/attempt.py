@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from actors.outcome import Guilt, Outcome
 from actors.plan import Plan, target_of
@@ -124,12 +124,15 @@ class Attempt:
         whole: bool = False,
         usage: Mapping[str, Any] | None = None,
         body: bytes = b"",
+        first: bytes = b"",
+        over: bool = True,
     ) -> None:
+        """`first`, `over`: see account.Entry.settle."""
         if self.ended:
             return
         self.ended = True
         if self.entry is not None:
-            self.entry.settle(outcome, usage, body)
+            self.entry.settle(outcome, usage, body, first=first, over=over)
         if self.renewal is not None:
             self.renewal.cancel()
         ms = (time.perf_counter() - self.began) * 1000
@@ -139,7 +142,14 @@ class Attempt:
         self.link.report(self.target, self.permit, outcome, ms, whole=whole, neutral=neutral)
 
 
-Items = AsyncGenerator[bytes | dict[str, Any], None]
+class Items(Protocol):
+    """A provider's stream, and the way to let go of it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes | dict[str, Any]]: ...
+
+    def __anext__(self) -> Awaitable[bytes | dict[str, Any]]: ...
+
+    def aclose(self) -> Awaitable[None]: ...
 
 
 async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, Items, dict[str, Any] | None]:
@@ -160,7 +170,7 @@ async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, I
                 await asyncio.wait([coming])
                 raise
             if not coming.done():
-                return b"".join(frames), _resumed(coming, source), None
+                return b"".join(frames), _Resumed(coming, source), None
             item = coming.result()
             if not isinstance(item, bytes):
                 ended = item or {"outcome": asdict(Outcome("lost", message="the replica's stream stopped"))}
@@ -178,20 +188,37 @@ async def _following(source: Items) -> bytes | dict[str, Any] | None:
     return await anext(source, None)
 
 
-async def _resumed(coming: "asyncio.Future[bytes | dict[str, Any] | None]", source: Items) -> Items:
-    """The source again, from an item on that is awaited already."""
-    try:
-        if (item := await coming) is not None:
-            yield item
-            async for item in source:
-                yield item
-    finally:
-        coming.cancel()
-        await asyncio.wait([coming])
-        await source.aclose()
+class _Resumed:
+    """The source again, from an item on that is awaited already. No generator: one that nobody began can't clean up."""
+
+    def __init__(self, coming: "asyncio.Future[bytes | dict[str, Any] | None]", source: "Items"):
+        self._coming: asyncio.Future[bytes | dict[str, Any] | None] | None = coming
+        self._source = source
+
+    def __aiter__(self) -> "_Resumed":
+        return self
+
+    async def __anext__(self) -> bytes | dict[str, Any]:
+        coming, self._coming = self._coming, None
+        if coming is None:
+            return await anext(self._source)
+        try:
+            item = await coming
+        except BaseException:
+            self._coming = coming  # whoever closes must still wait for it
+            raise
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        if self._coming is not None:
+            self._coming.cancel()
+            await asyncio.wait([self._coming])
+        await self._source.aclose()
 
 
-async def _just(item: dict[str, Any]) -> Items:
+async def _just(item: dict[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
     yield item
 
 

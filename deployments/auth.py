@@ -64,8 +64,9 @@ class Gate:
 
 
 def _entry(text: str) -> tuple[bytes, Key]:
-    key, _, rest = text.strip().partition(":")
-    tenant, _, name = rest.partition(":")
+    key, tenant, name = [part.strip() for part in f"{text}::".split(":")][:3]
+    if not key:
+        raise ConfigError("auth: an API key is empty")
     # A name for accounts and limits, where none is given: it must not tell the key.
     return _digest(key), Key(name or f"key-{_digest(key).hex()[:8]}", tenant or None)
 

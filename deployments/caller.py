@@ -11,6 +11,7 @@ from actors.budget import Refusal
 from actors.ledger import NANOS
 from deployments.errors import BadRequest, LimitReached
 
+LAST_SECOND = 253_402_300_800.0  # of the year 9999: more no store can hold
 _UNITS = {"requests_per_minute": "requests a minute", "tokens_per_minute": "tokens a minute"}
 
 
@@ -50,9 +51,12 @@ def question_of(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 def _instant(text: str, name: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         pass
+    else:
+        if abs(seconds) <= LAST_SECOND:  # NaN is not
+            return seconds
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

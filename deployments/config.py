@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker import Policy
 from actors.plan import target_of
-from deployments.embeddings import BUNDLED, lengths_instead
+from deployments.embeddings import BUNDLED, MOST_LOCAL_TOKENS, lengths_instead
 from deployments.errors import ConfigError
 from deployments.ledger_config import Accounting
 from deployments.providers.base import Limits
@@ -93,6 +93,9 @@ class Config(Strict, Accounting):
         for row, targets in self.models.items():
             if not any(name in self.tier_names() for name in targets):
                 raise ValueError(f"models.{row}: mode {self.mode} leaves it no provider")
+        for row, embedding in self.embeddings.items():
+            if not any(name in self.tier_names() for name in embedding.targets):
+                raise ValueError(f"embeddings.{row}.targets: mode {self.mode} leaves it no provider")
         return self
 
     def _length_refused(self, provider: str, model: str, dimensions: int) -> str | None:
@@ -174,6 +177,15 @@ class Layout:
         """Providers that have one model each."""
         return frozenset(name for name, kind in self.kinds().items() if kind == "local")
 
+    def embedding_windows(self) -> dict[str, int]:
+        """As `windows`, for embeddings: the local model's alone is known."""
+        return {
+            target_of(name, model): min(settings.context, MOST_LOCAL_TOKENS)
+            for row in self.config.embeddings.values()
+            for name, model in row.targets.items()
+            if isinstance(settings := self.config.providers[name], Local)
+        }
+
     def windows(self) -> dict[str, int]:
         """Target to context window in tokens, where it is known."""
         known = {
@@ -227,7 +239,7 @@ def resolve(config: Config) -> Layout:
         if unset(variable):
             raise ConfigError(f"auth.{key}: {variable} is not set")
     if (missing := config.ledger.missing()) is not None:
-        raise ConfigError(f"ledger.url_env: {missing}")
+        raise ConfigError(f"ledger.{missing}")
     if not layout.usable:
         reasons = "; ".join(f"{t.name}: {t.left_out}" for t in tiers)
         raise ConfigError(f"mode: {config.mode} has no tier that can be called ({reasons})")
@@ -235,6 +247,7 @@ def resolve(config: Config) -> Layout:
 
 
 LOOPBACK = "127.0.0.1"  # where Serve listens unless it is told otherwise
+EVERYWHERE = "0.0.0.0"  # where it listens by a config file that does not say
 
 
 def is_loopback(host: str) -> bool:
@@ -278,7 +291,7 @@ def read_applications(path: str) -> list[tuple[dict[str, Any], str]]:
     if not ours:
         raise ConfigError(f"{path}: no application with import_path deployments.app:build_app")
     options = data.get("http_options")
-    host = options.get("host", LOOPBACK) if isinstance(options, dict) else LOOPBACK
+    host = options.get("host", EVERYWHERE) if isinstance(options, dict) else EVERYWHERE
     return [(application, str(host)) for application in ours]
 
 

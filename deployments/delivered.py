@@ -16,7 +16,8 @@ from typing import Any
 
 from deployments.wire import text_of
 
-_TEXT = re.compile(rb'"(?:content|refusal|reasoning_content|arguments)"\s*:\s*"((?:[^"\\]|\\.)*)"')
+# Two runs a step and not one character: what the engine must remember of a step is a hundred bytes.
+_TEXT = re.compile(rb'"(?:content|refusal|reasoning_content|arguments)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _KEPT = 0.9  # of what was known, with each whole answer
 
 
@@ -48,6 +49,15 @@ def text_in(data: bytes) -> int:
 
 def length_of(messages: Sequence[Mapping[str, Any]]) -> int:
     return sum(len(text_of(message.get("content"))) for message in messages)
+
+
+def length_of_input(given: Any) -> int:
+    """Of texts to embed, in characters; a token that came as such is as long as four."""
+    if isinstance(given, str):
+        return len(given)
+    if isinstance(given, int):
+        return 4
+    return sum(length_of_input(one) for one in given) if isinstance(given, list) else 0
 
 
 @dataclass(slots=True)

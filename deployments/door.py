@@ -33,7 +33,7 @@ from deployments.images import Images
 from deployments.ledger_link import LedgerLink
 from deployments.rows import Rows
 from deployments.settings import Overrides
-from deployments.wire import Drop, Request, check_request, frames_to_chunks
+from deployments.wire import Drop, Request, check_request, frames_to_chunks, writable
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,10 @@ class Door:
         return Deadline.after(_positive(seconds, "timeout"), explicit=True)
 
     def begin(self, caller: Caller, request: Request) -> Account | None:
-        """The request's account. Raises LimitReached if its tenant or key has none left."""
+        """The request's account. Raises LimitReached if its tenant or key has none left, BadRequest for no name."""
+        for name, who in (("tenant_id", caller.tenant), ("agent_id", caller.agent)):
+            if who is not None and not isinstance(who, str):
+                raise BadRequest(f"Invalid '{name}': must be a text.", name, "invalid_value")
         if self.ledger is None:
             return None
         if (refusal := self.ledger.admit(caller.tenant, caller.key_name)) is not None:
@@ -134,21 +137,29 @@ class Door:
     ) -> dict[str, Any]:
         """OpenAI's embeddings, with `breakwater` as in `chat`: its `model` says whose vectors they are."""
         try:
-            answer = await self.embeddings(check_embedding_request(request), self.deadline(timeout_seconds), caller)
+            answer = await self.embeddings(
+                check_embedding_request(writable(request)), self.deadline(timeout_seconds), caller
+            )
         except BreakwaterError as error:
             return error_dict(error)
         return {**json.loads(answer.body), "breakwater": self.served_by(answer)}
 
     async def embeddings(self, request: Request, deadline: Deadline, caller: Caller) -> Answer:
         """Raises as `Failover.complete` does, and BadRequest for a length that the row does not have."""
-        row = self.layout.config.embeddings.get(request.model)
-        asked = request.body.get("dimensions")
-        if row is not None and asked is not None and asked != row.dimensions:
-            message = f"Invalid 'dimensions': the vectors of '{request.model}' have {row.dimensions}."
+        lengths, asked = self._lengths(request.model), request.body.get("dimensions")
+        if lengths and asked is not None and asked not in lengths:
+            message = f"Invalid 'dimensions': the vectors of '{request.model}' have {' or '.join(map(str, lengths))}."
             raise BadRequest(message, "dimensions", "invalid_value")
-        if row is not None:
-            request = Request({**request.body, "dimensions": row.dimensions}, request.drop)
+        if lengths and asked is None:
+            request = Request({**request.body, "dimensions": lengths[0]}, request.drop)
         return await self.embedder.complete(request, deadline, self.begin(caller, request), "embed")
+
+    def _lengths(self, model: str) -> list[int]:
+        """How long the vectors of a row are, or those of a pinned target in the rows that have it."""
+        rows = self.layout.config.embeddings
+        if model in rows:
+            return [rows[model].dimensions]
+        return [row.dimensions for name, row in rows.items() if model in self.embedder.rows.of(name)]
 
     async def stream_chat(
         self,
@@ -302,6 +313,7 @@ def embedding_rows_of(layout: Layout) -> Rows:
     return Rows(
         layout.embedding_rows(),
         layout.kinds(),
+        windows=layout.embedding_windows(),
         fixed=frozenset(layout.kinds()),  # a length belongs to a row, so nothing else can be pinned
         fitting=embedding_fit,
         drop=layout.config.drop_unsupported,

@@ -17,6 +17,7 @@ from deployments.providers.base import Call, Completed, failed
 from deployments.wire import Request, dump, parse_object, refusal
 
 MOST_TEXTS = 2048
+MOST_LOCAL_TOKENS = 512  # of one text: what the local model takes for a mean in one batch
 BUNDLED = "the bundled weights"  # whatever name a row gives them
 
 # Which lengths a model's vectors may have: (native, others). A range is one that can be cut at any length.
@@ -92,6 +93,12 @@ def all_texts(body: Mapping[str, Any]) -> bool:
 def _all_tokens(given: Any) -> bool:
     lists = given if isinstance(given[0], list) else [given]
     return all(isinstance(one, list) and one and all(type(t) is int and t >= 0 for t in one) for one in lists)
+
+
+def inputs_in(body: Mapping[str, Any]) -> int:
+    """How many vectors are asked for. A list of numbers is one input, of tokens."""
+    given = body["input"]
+    return 1 if isinstance(given, str) or isinstance(given[0], int) else len(given)
 
 
 def texts_of(body: Mapping[str, Any]) -> list[str]:

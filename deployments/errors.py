@@ -47,7 +47,7 @@ class CallerError(BreakwaterError):
 
 
 class BadRequest(CallerError):
-    def __init__(self, message: str, param: str | None = None, code: str | None = None):
+    def __init__(self, message: str, param: str | None = None, code: str = "invalid_value"):
         super().__init__(message, param, code)
         self.param, self.code = param, code
 
@@ -138,7 +138,7 @@ class NoAnswer(BreakwaterError):
             code = None if last.kind == "too_long" else last.code
             self.code = code or _CALLER_CODES.get(last.kind)
             self.param = last.param
-        elif attempts and all(a["outcome"] == "throttled" for a in attempts):
+        elif _all_throttle(attempts):
             self.status, self.type, self.code = 429, "rate_limit_error", "rate_limit_exceeded"
 
     def __str__(self) -> str:
@@ -164,6 +164,13 @@ class InternalError(BreakwaterError):
     code = "internal_error"
 
 
+def _all_throttle(attempts: Sequence[dict[str, Any]]) -> bool:
+    """Did all throttle that were asked, with nobody left out who could have answered?"""
+    asked = [a["outcome"] for a in attempts if not a["outcome"].startswith(_UNFIT)]
+    return bool(asked) and all(outcome == "throttled" for outcome in asked)
+
+
+_UNFIT = ("skipped: unsupported ", "skipped: no larger context window")
 _CALLER_CODES = {
     "too_long": "context_length_exceeded",
     "content_filter": "content_filter",

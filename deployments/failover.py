@@ -21,6 +21,7 @@ from deployments.attempt import (
     TOO_SMALL,
     Attempt,
     Deadline,
+    Items,
     StreamAnswer,
     Trail,
     held_back,
@@ -93,7 +94,7 @@ class Failover:
 
         async def once(attempt: Attempt, call: dict[str, Any], limits: Limits, limit: asyncio.Timeout) -> StreamAnswer:
             held_until = asyncio.get_running_loop().time() + limits.first_token
-            source = self._hop.stream(provider_of(attempt.target), call)
+            source: Items = self._hop.stream(provider_of(attempt.target), call)
             try:
                 first = await anext(source, None)
                 if not isinstance(first, bytes):
@@ -106,7 +107,7 @@ class Failover:
                     limit.reschedule(None)
                     first, source, ended = await held_back(first, source, held_until)
                     if ended is not None:  # it proved its health, whether its reader stays or not
-                        attempt.end(Outcome("ok", content=True), usage=ended["usage"])
+                        attempt.end(Outcome("ok", content=True), usage=ended["usage"], first=first)
             except BaseException:
                 await source.aclose()
                 raise
@@ -174,9 +175,9 @@ class Failover:
             except AttemptFailed as error:
                 outcome = error.outcome
             except BaseException:
-                attempt.end(Outcome("cancelled"))
+                attempt.end(Outcome("cancelled"), over=False)
                 raise
-            attempt.end(outcome)
+            attempt.end(outcome, over=False)
             if outcome.kind == "too_long" and candidate.target in self.rows.windows:
                 least = self.rows.window(candidate.target)
             elif not outcome.ending.failover or clock() >= deadline.at:

@@ -20,6 +20,7 @@ from deployments.errors import AttemptFailed
 from deployments.providers.base import failed
 
 REDIRECTS = 3
+MOST = 32  # of one request: each is a connection of ours to wherever a client says
 _PICTURE = "data:image/png;base64,"
 
 
@@ -30,6 +31,13 @@ class ImageLimits:
     max_bytes: int = 20 * 1024 * 1024
     seconds: float = 5.0
     hosts: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Left:
+    """What all images of one request together may still have."""
+
+    bytes: int
 
 
 class Refused(Exception):
@@ -49,17 +57,27 @@ class Images:
         if not places:
             return body
         urls = list(dict.fromkeys(url for _, _, url in places))
-        got = dict(zip(urls, await asyncio.gather(*(self._data_url(url, places) for url in urls)), strict=True))
-        return _inlined(body, places, got)
+        if len(urls) > MOST:
+            raise _unfetched(
+                f"a request has {MOST} images by URL at most", next(p for p in places if p[2] == urls[MOST])
+            )
+        left = _Left(self._limits.max_bytes)
+        # The first that fails ends the others too.
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {url: group.create_task(self._data_url(url, places, left)) for url in urls}
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return _inlined(body, places, {url: task.result() for url, task in tasks.items()})
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _data_url(self, url: str, places: list[tuple[int, int, str]]) -> str:
+    async def _data_url(self, url: str, places: list[tuple[int, int, str]], left: "_Left") -> str:
         try:
             async with asyncio.timeout(self._limits.seconds):
-                data = await self._fetched(url)
+                data = await self._fetched(url, left)
             return f"data:{kind_of(data)};base64,{base64.b64encode(data).decode()}"
         except TimeoutError:
             why = f"it took more than {self._limits.seconds:g} s"
@@ -69,27 +87,29 @@ class Images:
             why = type(error).__name__
         raise _unfetched(why, next(p for p in places if p[2] == url))
 
-    async def _fetched(self, url: str) -> bytes:
+    async def _fetched(self, url: str, left: "_Left") -> bytes:
         if self._client is None:
             self._client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=self._limits.seconds)
         for _ in range(REDIRECTS + 1):
             parts = urlsplit(url)
             address = await self._public_address(parts)
             async with self._client.stream("GET", **_request(parts, address)) as response:
-                if response.is_redirect:
+                if response.has_redirect_location:
                     url = urljoin(url, response.headers["location"])
                     continue
                 if response.status_code != 200:
                     raise Refused(f"its server answered {response.status_code}")
-                return await self._bounded(response)
+                return await self._bounded(response, left)
         raise Refused("it redirects too often")
 
-    async def _bounded(self, response: httpx2.Response) -> bytes:
+    async def _bounded(self, response: httpx2.Response, left: "_Left") -> bytes:
         data = bytearray()
         async for part in response.aiter_bytes():
             data += part
-            if len(data) > self._limits.max_bytes:
-                raise Refused(f"it is larger than {self._limits.max_bytes} bytes")
+            left.bytes -= len(part)
+            if left.bytes < 0:
+                whose = "it is" if len(data) > self._limits.max_bytes else "all of its request are"
+                raise Refused(f"{whose} larger than {self._limits.max_bytes} bytes")
         return bytes(data)
 
     async def _public_address(self, url: SplitResult) -> str:
@@ -143,12 +163,19 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         inner += [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
         if ip in _NAT64:
+            inner.remove(ip)
             inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
         if ip.ipv4_mapped:
             inner.remove(ip)
-    return all(i.is_global and not i.is_multicast for i in inner if i is not None)
+    return all(i.is_global and not i.is_multicast and _is_assigned(i) for i in inner if i is not None)
 
 
+def _is_assigned(ip: Any) -> bool:
+    """All of the internet's addresses of version 6 are here; what else looks global is for private use, or for none."""
+    return ip.version == 4 or ip in _UNICAST
+
+
+_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -173,10 +200,13 @@ _MAGIC = (
 def _request(url: SplitResult, address: str) -> dict[str, Any]:
     """A request to the address that was looked at, under the name that was asked for."""
     port = f":{url.port}" if url.port else ""
-    host = f"[{address}]" if ":" in address else address
+
+    def written(host: str) -> str:
+        return f"[{host}]{port}" if ":" in host else f"{host}{port}"
+
     return {
-        "url": url._replace(netloc=f"{host}{port}", fragment="").geturl(),
-        "headers": {"host": f"{url.hostname}{port}"},
+        "url": url._replace(netloc=written(address), fragment="").geturl(),
+        "headers": {"host": written(str(url.hostname))},
         "extensions": {"sni_hostname": url.hostname} if url.scheme == "https" else {},
     }
 

@@ -34,7 +34,11 @@ class LedgerSettings(_Strict):
     journal_megabytes: Annotated[int, Field(ge=4, le=4096)] = 64
 
     def missing(self) -> str | None:
-        return f"{self.url_env} is not set" if self.url_env and not os.environ.get(self.url_env) else None
+        try:
+            pathlib.Path(self.folder).expanduser()
+        except RuntimeError:
+            return f"folder: {self.folder} can't be found, the user has no home: name a folder"
+        return f"url_env: {self.url_env} is not set" if self.url_env and not os.environ.get(self.url_env) else None
 
     def journals(self, app: str) -> pathlib.Path:
         return self._home(app) / "journal"

@@ -161,7 +161,7 @@ class ImageSettings(Strict):
     hosts: list[str] = []  # may be private: an image store of one's own
 
     def limits(self) -> ImageLimits:
-        return ImageLimits(self.max_bytes, self.seconds, frozenset(self.hosts))
+        return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
 
 
 class EmbeddingRow(Strict):

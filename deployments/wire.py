@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from deployments.errors import BadRequest
 
 DONE = b"data: [DONE]\n\n"
+DEEPEST = 128  # levels of a request's JSON; pickle on the way to a replica ends below 500
 
 
 class _Part(BaseModel):
@@ -88,9 +89,26 @@ def parse_object(data: bytes) -> dict[str, Any]:
         body = json.loads(data, parse_constant=_no_constant)
         if _SURROGATE.search(data):
             json.dumps(body, ensure_ascii=False).encode()
+        if data.count(b"{") + data.count(b"[") > DEEPEST:
+            _judge_depth(body)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     return _object(body)
+
+
+def _judge_depth(body: Any) -> None:
+    """Raises ValueError for what is nested so deeply that not every reader and writer on its way can follow."""
+    level = [body]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
 # Half of a pair is JSON, and no text: only an escape can bring it in.
@@ -109,11 +127,18 @@ def _object(body: Any) -> dict[str, Any]:
 
 def check_request(body: Any) -> Request:
     """Check a request that came as a dict. Raises BadRequest that names the field."""
+    return _checked(writable(body))
+
+
+def writable(body: Any) -> dict[str, Any]:
+    """A dict that can be written as JSON. Raises BadRequest."""
     try:
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        if isinstance(body, dict):
+            _judge_depth(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequest(f"The request can't be written as JSON: {error}.", code="invalid_json") from None
-    return _checked(_object(body))
+    return _object(body)
 
 
 def _checked(body: dict[str, Any]) -> Request:

@@ -33,6 +33,8 @@ from deployments.providers.conversation import call_limit
 from deployments.providers.google_codec import StreamCodec, from_generate, to_generate
 from deployments.wire import Head
 
+MOST_TEXTS = 100  # of one call: Gemini refuses more
+
 
 class GoogleProvider:
     def __init__(
@@ -101,19 +103,27 @@ class GoogleProvider:
             inbox.end()
 
     async def embed(self, call: Call) -> Completed:
-        length = call.body.get("dimensions")
+        texts = texts_of(call.body)
+        batches = [texts[at : at + MOST_TEXTS] for at in range(0, len(texts), MOST_TEXTS)]
         try:
-            response = await self._models.embed_content(
-                model=call.model,
-                contents=[types.Content(parts=[types.Part(text=text)]) for text in texts_of(call.body)],
-                config=types.EmbedContentConfig(output_dimensionality=length),
-            )
-        except Exception as error:
-            raise classified(error) from error
-        vectors = [e.values or [] for e in response.embeddings or []]
-        told = response.usage_metadata.prompt_token_count if response.usage_metadata else None
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._embedded(call, batch)) for batch in batches]
+        except ExceptionGroup as failures:
+            raise classified(failures.exceptions[0]) from failures
+        vectors = [vector for task in tasks for vector in task.result()[0]]
+        counts = [task.result()[1] for task in tasks]
+        told = None if None in counts else sum(n for n in counts if n is not None)
         # Gemini scales only its longest vectors to length one.
         return completed(call, [normalised(v) for v in vectors], told)
+
+    async def _embedded(self, call: Call, texts: list[str]) -> tuple[list[list[float]], int | None]:
+        response = await self._models.embed_content(
+            model=call.model,
+            contents=[types.Content(parts=[types.Part(text=text)]) for text in texts],
+            config=types.EmbedContentConfig(output_dimensionality=call.body.get("dimensions")),
+        )
+        told = response.usage_metadata.prompt_token_count if response.usage_metadata else None
+        return [e.values or [] for e in response.embeddings or []], told
 
     async def close(self) -> None:
         await self._client.aio.aclose()

@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.embeddings import MOST_LOCAL_TOKENS
 from deployments.providers.base import failed
 from deployments.providers.local_engine import engine_error, load, settings
-
-CONTEXT = 512  # tokens of one text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Embedded:
 
 class Embedder:
     def __init__(self, path: str, *, context: int, threads: int) -> None:
-        self._path, self._context, self._cores = path, min(context, CONTEXT), threads
+        self._path, self._context, self._cores = path, min(context, MOST_LOCAL_TOKENS), threads
         self._server: Any = None
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-embed")

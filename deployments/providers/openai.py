@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from actors.outcome import Outcome
-from deployments.embeddings import is_cut, lengths_in
+from deployments.embeddings import inputs_in, is_cut, lengths_in
 from deployments.errors import AttemptFailed
 from deployments.providers.base import (
     Call,
@@ -99,6 +99,8 @@ class OpenAIProvider:
             raise failed("malformed", "the answer has no embeddings", status=200) from None
         if (wanted := call.body.get("dimensions")) is not None and lengths != {wanted}:
             raise failed("malformed", f"the vectors have {sorted(lengths)} dimensions, the row {wanted}", status=200)
+        if (asked := inputs_in(call.body)) != (came := len(answer["data"])):
+            raise failed("malformed", f"{came} vectors came for {asked} inputs", status=200)
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
     async def close(self) -> None:
@@ -148,6 +150,7 @@ _NOT_OPENAIS = frozenset({"reasoning_content", "extra_content"})
 def _of_openai(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """A message without what another provider's answer added to it and to its calls."""
     calls = message.get("tool_calls")
+    calls = calls if isinstance(calls, list) else None  # what is none OpenAI refuses by itself
     if not calls and _NOT_OPENAIS.isdisjoint(message):
         return message
     kept = _without(message)

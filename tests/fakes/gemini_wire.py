@@ -12,6 +12,8 @@ SIGNATURE = b"\xfb\xff\xfe signed by gemini"  # in base64 its two alphabets diff
 UNSIGNED = b"skip_thought_signature_validator"
 USAGE = {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12}
 
+MOST_IN_A_BATCH = 100
+
 
 class GeminiWire:
     stream_type = "text/event-stream"
@@ -74,6 +76,8 @@ class GeminiWire:
         if "mbedContent" not in path:
             return None
         asked = body.get("requests") or [body]
+        if len(asked) > MOST_IN_A_BATCH:
+            return None
         made = [
             # Not of length one: only Gemini's longest vectors are.
             [2 * x for x in vector(r["content"]["parts"][0]["text"], r.get("outputDimensionality") or 3072)]
@@ -89,7 +93,9 @@ class GeminiWire:
         return calls_to([(f["name"], _schema(f)) for f in declared], len(body["contents"]))
 
     def objection(self, body: Mapping[str, Any]) -> str | None:
-        return objection(body["contents"])
+        if len(body.get("requests") or ()) > MOST_IN_A_BATCH:
+            return "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch"
+        return objection(body["contents"]) if "contents" in body else None
 
 
 def _schema(declaration: Mapping[str, Any]) -> Mapping[str, Any]:

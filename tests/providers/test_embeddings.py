@@ -110,3 +110,20 @@ def test_its_failures_are_those_of_any_call(cloud_bench: Bench, code: int, kind:
 
 def test_a_text_that_is_too_long_for_the_local_model_is_said_to_be(local_bench: Bench) -> None:
     assert failure(local_bench, "word " * 3000).kind == "too_long"
+
+
+@pytest.mark.parametrize("cloud_bench", ["google"], indirect=True)
+def test_gemini_takes_a_hundred_texts_a_call(cloud_bench: Bench) -> None:
+    texts = [f"text {n}" for n in range(101)]
+    answer = embed(cloud_bench, texts)
+    assert [d["embedding"][0] for d in answer["data"]] == pytest.approx([vector(t, 512)[0] for t in texts])
+    assert cloud_bench.fake is not None
+    assert sorted(len(r.body["requests"]) for r in cloud_bench.fake.received) == [1, 100]
+
+
+@pytest.mark.parametrize("cloud_bench", ["openai"], indirect=True)
+def test_a_vector_too_few_is_no_answer(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    data = [{"object": "embedding", "index": 0, "embedding": [0.5] * 512}]
+    cloud_bench.fake.behave = Behaviour("raw", raw=json.dumps({"object": "list", "data": data}).encode())
+    assert failure(cloud_bench, TEXTS).kind == "malformed"

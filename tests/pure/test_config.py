@@ -277,3 +277,39 @@ def test_the_check_reads_the_host_from_the_file(tmp_path: pathlib.Path, capsys: 
     (tmp_path / "open.yaml").write_text(text)
     assert main([str(tmp_path / "open.yaml")]) == 1
     assert "set auth.api_keys_env, or auth: none" in capsys.readouterr().err
+
+
+def test_a_file_that_does_not_say_where_it_listens_listens_everywhere(tmp_path: pathlib.Path) -> None:
+    data = yaml.safe_load(SHIPPED.read_text())
+    del data["http_options"]
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=r"^auth: 0\.0\.0\.0 can be reached from other machines"):
+        check(str(file))
+
+
+def test_a_ledger_without_a_home_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", homeless)
+    with pytest.raises(ConfigError, match=r"^ledger\.folder: .* name a folder$"):
+        resolve(parse(changed("ledger", {"folder": "~/x"})))
+
+
+def test_a_ledger_without_a_home_is_named_when_nobody_named_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", homeless)
+    with pytest.raises(ConfigError, match=r"^ledger\.folder: .* name a folder$"):
+        resolve(parse(shipped()))
+
+
+@pytest.mark.parametrize("targets", [{}, {"openai": "text-embedding-3-small"}])
+def test_an_embedding_row_that_a_mode_leaves_nobody_is_named(targets: dict[str, str]) -> None:
+    args = {**changed("mode", "local_only"), "embeddings": {"e": {"dimensions": 512, "targets": targets}}}
+    with pytest.raises(ConfigError, match=r"^embeddings\.e\.targets: mode local_only leaves it no provider$"):
+        parse(args)

@@ -10,7 +10,10 @@ import httpx2
 import pytest
 
 from actors.outcome import Outcome
+from deployments.auth import Gate, Key
+from deployments.errors import ConfigError
 from deployments.http_door import MAX_BODY, build_http_door
+from deployments.settings import Auth
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR
 from tests.pure.world import ARGS, REQUEST, World, world
@@ -317,6 +320,12 @@ class TestKeys:
                 assert (await http.post("/v1/chat/completions", json=REQUEST, headers=headers)).status_code == 200
 
         run_virtually(main())
+
+    def test_an_empty_key_is_none(self) -> None:
+        with pytest.raises(ConfigError, match="an API key is empty"):
+            Gate(Auth(api_keys_env="KEYS"), {"KEYS": "alpha, :tenant"})
+        key = Gate(Auth(api_keys_env="KEYS"), {"KEYS": " alpha : acme : ops "}).key("Bearer alpha")
+        assert key == Key("ops", "acme")
 
     def test_a_key_has_a_name_that_does_not_tell_it(self) -> None:
         async def main() -> None:

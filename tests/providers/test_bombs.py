@@ -1,0 +1,123 @@
+"""What a client may send to make us ill: each is refused, and no provider is blamed for it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from actors.outcome import Outcome
+from deployments.errors import AttemptFailed, BadRequest
+from deployments.images import ImageLimits, _request, is_public
+from deployments.providers.base import Call, Limits
+from deployments.settings import ImageSettings
+from deployments.wire import parse_request
+from tests.fakes.server import Behaviour, FakeServer
+from tests.providers.test_images import HERE, PNG, host, inlined, message, why
+
+__all__ = ["host"]
+
+
+def test_a_redirect_to_nowhere_is_a_typed_error(host: FakeServer) -> None:
+    host.behave = Behaviour("raw", status=302)
+    assert "answered 302" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=HERE))
+
+
+def test_so_many_images_are_fetched_and_no_more(host: FakeServer) -> None:
+    urls = [f"{host.url}/{n}.png" for n in range(200)]
+    with pytest.raises(AttemptFailed) as caught:
+        inlined(message(*urls), ImageLimits(hosts=HERE))
+    assert caught.value.outcome.code == "invalid_image_url"
+    assert host.connections == 0
+
+
+def test_all_images_of_a_request_together_keep_to_the_bytes(host: FakeServer) -> None:
+    host.behave = Behaviour("raw", raw=PNG + bytes(600))
+    urls = [f"{host.url}/{n}.png" for n in range(10)]
+    with pytest.raises(AttemptFailed) as caught:
+        inlined(message(*urls), ImageLimits(max_bytes=1000, hosts=HERE))
+    assert "larger than" in caught.value.outcome.message
+
+
+@pytest.mark.parametrize("address", ["fec0::1", "::7f00:1", "64:ff9b:1::7f00:1", "5f00::1"])
+def test_an_address_outside_of_the_internet_is_none(address: str) -> None:
+    assert not is_public(address)
+
+
+def test_a_long_data_url_is_judged_in_little_memory() -> None:
+    code = (
+        "import resource\n"
+        "from deployments.abilities import fit\n"
+        "url = 'data:image/png' + ';' * 3_000_000\n"
+        "part = {'type': 'image_url', 'image_url': {'url': url}}\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(fit('bedrock', {'model': 'm', 'messages': [{'role': 'user', 'content': [part]}]}).missing)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
+    assert said[0] == "('messages.0.content',)"
+    assert int(said[1]) < 50, "megabytes"
+
+
+def test_the_text_of_a_long_answer_is_counted_in_little_memory() -> None:
+    code = (
+        "import resource\n"
+        "from deployments.delivered import text_in\n"
+        "body = b'{\"content\":\"' + b'a' * 3_000_000 + b'\"}'\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(text_in(body))\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
+    assert said[0] == "3000000"
+    assert int(said[1]) < 50, "megabytes"
+
+
+def outcome_of(body: dict[str, Any]) -> Outcome:
+    from deployments.providers.openai import OpenAIProvider
+
+    async def main() -> Outcome:
+        provider = OpenAIProvider(api_key="k", base_url="https://x.openai.com:1/v1")  # never reached
+        try:
+            await provider.complete(Call(body, "gpt", "row", Limits()))
+        except AttemptFailed as error:
+            return error.outcome
+        finally:
+            await provider.close()
+        raise AssertionError
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("calls", [5, True, 1.5])
+def test_calls_that_are_no_list_are_no_failure_of_openai(calls: Any) -> None:
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": calls}]
+    try:
+        checked = parse_request(json.dumps({"model": "row", "messages": messages}).encode())
+    except BadRequest:
+        return
+    assert outcome_of(checked.body).kind != "unclassified"
+
+
+def test_a_request_that_is_nested_too_deeply_is_refused_before_anybody_is_asked() -> None:
+    schema = b'{"a":' * 150 + b"{}" + b"}" * 150
+    with pytest.raises(BadRequest) as caught:
+        parse_request(b'{"model":"row","messages":[{"role":"user","content":"x"}],"response_format":' + schema + b"}")
+    assert caught.value.code == "invalid_json"
+
+
+def test_many_brackets_are_no_depth() -> None:
+    body = {"model": "row", "messages": [{"role": "user", "content": [{"type": "text", "text": "[{"}] * 100}] * 3}
+    assert parse_request(json.dumps(body).encode()).body == body
+
+
+def test_a_host_is_named_as_a_url_names_it() -> None:
+    asked = _request(urlsplit("http://[2606:2800:220:1::1]:8080/a.png"), "2606:2800:220:1::1")
+    assert asked["headers"]["host"] == "[2606:2800:220:1::1]:8080"
+
+
+def test_the_hosts_of_the_config_may_be_written_in_any_case() -> None:
+    assert ImageSettings(hosts=["Images.Corp"]).limits().hosts == {"images.corp"}
