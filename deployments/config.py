@@ -59,6 +59,7 @@ class Config(Strict, Accounting):
     embeddings: dict[Annotated[str, Field(min_length=1)], EmbeddingRow] = Field(default_factory=dict)
     images: ImageSettings = ImageSettings()
     drop_unsupported: Drop = "hints"
+    tenants: list[Annotated[str, Field(min_length=1)]] | None = None
 
     @model_validator(mode="after")
     def _rows_and_modes(self) -> "Config":

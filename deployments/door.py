@@ -22,7 +22,7 @@ from deployments.account import Account
 from deployments.attempt import Deadline, StreamAnswer
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
-from deployments.caller import Caller, limit_reached
+from deployments.caller import Caller, check_caller, limit_reached
 from deployments.config import INGRESS, Layout, Tier, tuned
 from deployments.embeddings import check_embedding_request
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, error_dict
@@ -95,9 +95,7 @@ class Door:
 
     def begin(self, caller: Caller, request: Request) -> Account | None:
         """The request's account. Raises LimitReached if its tenant or key has none left, BadRequest for no name."""
-        for name, who in (("tenant_id", caller.tenant), ("agent_id", caller.agent)):
-            if who is not None and not isinstance(who, str):
-                raise BadRequest(f"Invalid '{name}': must be a text.", name, "invalid_value")
+        check_caller(caller, self.layout.config.tenants)
         if self.ledger is None:
             return None
         if (refusal := self.ledger.admit(caller.tenant, caller.key_name)) is not None:

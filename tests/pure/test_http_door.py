@@ -11,6 +11,7 @@ import pytest
 
 from actors.outcome import Outcome
 from deployments.auth import Gate, Key
+from deployments.caller import Caller
 from deployments.errors import ConfigError
 from deployments.http_door import MAX_BODY, build_http_door
 from deployments.settings import Auth
@@ -318,6 +319,19 @@ class TestKeys:
                     assert (await http.post("/v1/chat/completions", json=REQUEST, headers=headers)).status_code == 200
                 headers = {"authorization": "Bearer beta", "x-tenant-id": "anybody"}
                 assert (await http.post("/v1/chat/completions", json=REQUEST, headers=headers)).status_code == 200
+
+        run_virtually(main())
+
+    def test_where_tenants_are_declared_there_are_no_others(self) -> None:
+        async def main() -> None:
+            async with client({**ARGS, "tenants": ["acme"]}) as (http, w):
+                for tenant, status in (("acme", 200), ("", 200), ("acne", 400)):
+                    headers = {"x-tenant-id": tenant}
+                    response = await http.post("/v1/chat/completions", json=REQUEST, headers=headers)
+                    assert response.status_code == status
+                assert response.json()["error"]["param"] == "x-tenant-id"
+                refused = await w.door.chat(REQUEST, caller=Caller("handle", "acne"))
+                assert (refused["status"], refused["error"]["param"]) == (400, "tenant_id")
 
         run_virtually(main())
 
