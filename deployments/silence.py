@@ -10,10 +10,11 @@ from collections.abc import Hashable
 from itertools import islice
 
 FACTOR = 5.0  # times the longest usual pause
-LEAST, UNKNOWN = 0.15, 1.0  # seconds: the shortest silence that says something; before any pause was seen
+LEAST, UNKNOWN = 0.1, 1.0  # seconds: the shortest silence that says something; before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
 TARGETS = 1000  # whose pauses are remembered
 LAG = 0.25  # seconds without a beat, after which what we did not hear says nothing
+HOLD = 2.0  # seconds that a target stays quiet when its silent streams have ended, if nobody speaks
 TOGETHER = 2  # one silent stream is its own affair
 
 
@@ -23,6 +24,7 @@ class Silence:
     def __init__(self) -> None:
         self._waiting: dict[str, dict[Hashable, float]] = {}  # target: stream: since when, the longest first
         self._usual: dict[str, float] = {}
+        self._quiet: dict[str, float] = {}  # target: when it was last found so
         self._beat: float | None = None
 
     def beat(self, now: float) -> None:
@@ -38,6 +40,7 @@ class Silence:
 
     def heard(self, target: str, stream: Hashable, now: float) -> None:
         """Frames came: the pause was one that its streams make."""
+        self._quiet.pop(target, None)
         since = self._waiting[target].pop(stream)
         pause = max(now - since, FADING * self._usual.pop(target, 0.0))
         self._usual[target] = pause  # the newest last
@@ -52,7 +55,17 @@ class Silence:
             self._waiting.pop(target, None)
 
     def quiet(self, target: str, now: float) -> bool:
-        """Have most of the target's streams, two at least, been silent for far too long?"""
+        """Have most of the target's streams, two at least, been silent for far too long?
+
+        It stays so for a while when they have ended: each that comes to its limit is one fewer to be silent.
+        """
+        if self._silent(target, now):
+            self._quiet[target] = now
+        elif now - self._quiet.get(target, -HOLD) >= HOLD:
+            self._quiet.pop(target, None)
+        return target in self._quiet
+
+    def _silent(self, target: str, now: float) -> bool:
         waiting = self._waiting.get(target)
         if not waiting or len(waiting) < TOGETHER:
             return False

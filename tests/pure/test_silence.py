@@ -26,7 +26,7 @@ def test_two_streams_that_are_silent_for_far_longer_than_usual_make_a_target_qui
     silence = listening()
     silence.wait("t", 1, 0.0)
     silence.wait("t", 2, 0.1)
-    assert not silence.quiet("t", 0.2)
+    assert not silence.quiet("t", 0.15)
     assert silence.quiet("t", 0.3)
 
 
@@ -44,7 +44,7 @@ def test_few_silent_ones_among_many_that_flow_say_nothing() -> None:
     for stream in (1, 2, 3):
         silence.wait("t", stream, 0.0)
     for stream in range(4, 10):
-        silence.wait("t", stream, 9.9)
+        silence.wait("t", stream, 9.95)
     assert not silence.quiet("t", 10.0)
 
 
@@ -94,3 +94,25 @@ def test_what_we_did_not_listen_to_says_nothing() -> None:
     silence.beat(1.0)
     assert not silence.quiet("t", 1.05), "the silences begin anew"
     assert silence.quiet("t", 1.2)
+
+
+def test_it_stays_quiet_while_its_silent_streams_end_one_by_one() -> None:
+    silence = listening()
+    for stream in (1, 2, 3):
+        silence.wait("t", stream, 0.0)
+    assert silence.quiet("t", 1.0)
+    for stream in (1, 2, 3):
+        silence.gone("t", stream)
+        assert silence.quiet("t", 1.0 + stream / 10)
+    assert silence.quiet("t", 2.9)
+    assert not silence.quiet("t", 3.1)
+
+
+def test_whoever_speaks_ends_it_at_once() -> None:
+    silence = listening()
+    for stream in (1, 2):
+        silence.wait("t", stream, 0.0)
+    assert silence.quiet("t", 1.0)
+    silence.heard("t", 1, 1.1)
+    silence.gone("t", 2)
+    assert not silence.quiet("t", 1.2)
