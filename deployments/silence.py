@@ -9,7 +9,7 @@ ask the others first. It is neither failed nor left out, and is itself again onc
 from collections.abc import Hashable
 from itertools import islice
 
-FACTOR = 5.0  # times the longest usual pause
+FACTOR = 3.0  # times the longest usual pause
 LEAST, UNKNOWN = 0.1, 1.0  # seconds: the shortest silence that says something; before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
 TARGETS = 1000  # whose pauses are remembered

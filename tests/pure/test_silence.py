@@ -54,8 +54,8 @@ def test_streams_that_pause_by_habit_are_given_the_time() -> None:
     silence.heard("t", 0, 2.0)
     silence.wait("t", 1, 10.0)
     silence.wait("t", 2, 10.0)
-    assert not silence.quiet("t", 19.9)
-    assert silence.quiet("t", 20.1)
+    assert not silence.quiet("t", 15.9)
+    assert silence.quiet("t", 16.1)
 
 
 def test_before_any_pause_was_seen_a_second_is_given() -> None:
