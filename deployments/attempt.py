@@ -101,6 +101,8 @@ class Attempt:
     first: bool = True  # of its request
     dropped: tuple[str, ...] = ()  # fields that this target's provider has no use for
     more: bool = False  # is another left to ask?
+    until: float = 0.0  # on the loop's clock: then the time that is kept for the others begins
+    heard: bool = False  # has its content begun?
     entry: Entry | None = None  # its row in the ledger
 
     @property
@@ -152,26 +154,30 @@ class Items(Protocol):
     def aclose(self) -> Awaitable[None]: ...
 
 
-async def held_back(first: bytes, source: Items, until: float) -> tuple[bytes, Items, dict[str, Any] | None]:
+async def held_back(
+    first: bytes, source: Items, until: float, silent: float
+) -> tuple[bytes, Items, dict[str, Any] | None]:
     """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
 
-    The frames so far, whatever is still to come, and the answer's end if it has come.
-
+    The frames so far, whatever is still to come, and the answer's end if it has come. One that has been
+    silent for `silent` seconds then is not handed over before it speaks again: who gets it would gain nothing.
     Raises AttemptFailed as long as nothing has been sent, so that the next candidate can be asked.
     """
     clock, frames = asyncio.get_running_loop().time, [first]
+    spoke = clock()
     try:
-        while clock() < until:
+        while (now := clock()) < until:
             coming = asyncio.ensure_future(_following(source))
             try:
-                await asyncio.wait([coming], timeout=until - clock())
+                await asyncio.wait([coming], timeout=until - now)
+                if not coming.done() and clock() - spoke < silent:
+                    return b"".join(frames), _Resumed(coming, source), None
+                await asyncio.wait([coming])
             except asyncio.CancelledError:
                 coming.cancel()
                 await asyncio.wait([coming])
                 raise
-            if not coming.done():
-                return b"".join(frames), _Resumed(coming, source), None
-            item = coming.result()
+            item, spoke = coming.result(), clock()
             if not isinstance(item, bytes):
                 ended = item or {"outcome": asdict(Outcome("lost", message="the replica's stream stopped"))}
                 if (outcome := outcome_in(ended)) is not None:

@@ -39,6 +39,7 @@ T = TypeVar("T")
 Verb = Literal["chat", "embed"]
 Once = Callable[["Attempt", dict[str, Any], Limits, asyncio.Timeout], Awaitable[T]]
 
+HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
 RESERVED_SHARE = 0.25  # of the whole deadline, kept for the candidates still to come
 # What one tier can't do another may: it is the client's fault only if nobody in the row can.
 _OF_ONE_TIER = frozenset({"unsupported", "too_long"})
@@ -102,10 +103,12 @@ class Failover:
                 self._link.report_started(attempt.target, attempt.permit)
                 attempt.keep_lease()
                 if attempt.probe and attempt.more:
-                    # It flows: the reserve is no reason to end it, only to hold it back no longer.
-                    held_until = min(held_until, limit.when() or held_until)
+                    attempt.heard = True
+                    # While it is silent the reserve is the others'; while it flows it is no reason to end it.
+                    limit.reschedule(attempt.until)
+                    held_until = min(held_until, attempt.until - HAND_OVER_SECONDS)
+                    first, source, ended = await held_back(first, source, held_until, limits.idle / 2)
                     limit.reschedule(None)
-                    first, source, ended = await held_back(first, source, held_until)
                     if ended is not None:  # it proved its health, whether its reader stays or not
                         attempt.end(Outcome("ok", content=True), usage=ended["usage"], first=first)
             except BaseException:
@@ -157,7 +160,7 @@ class Failover:
                 permit = {"epoch": candidate.epoch, "incarnation": self._link.incarnation}
             fitted = bodies[candidate.target]
             attempt = Attempt(self._link, trail, candidate.target, permit, first=trail.made == 0, more=not last)
-            attempt.dropped = fitted.dropped
+            attempt.dropped, attempt.until = fitted.dropped, until
             if account is not None:
                 attempt.entry = account.open(candidate.target)
             trail.made += 1
@@ -171,7 +174,7 @@ class Failover:
                 async with asyncio.timeout_at(min(until, gone_at)) as limit:
                     return await once(attempt, call_dict(body, model, request.model, limits), limits, limit)
             except TimeoutError:
-                outcome = Outcome("unreachable" if gone_at < until else "deadline")
+                outcome = Outcome("unreachable" if gone_at < until and not attempt.heard else "deadline")
             except AttemptFailed as error:
                 outcome = error.outcome
             except BaseException:

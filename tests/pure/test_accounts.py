@@ -193,7 +193,7 @@ def test_a_bug_of_ours_is_not_accounted_as_a_client_who_went_away() -> None:
 def test_a_held_stream_that_nobody_reads_lets_go_of_its_provider() -> None:
     async def test(x: Ledgered) -> None:
         await x.opened()
-        x.w.provider("aws").words, x.w.provider("aws").pace = ["word"] * 3, 300.0  # longer than it is held back
+        x.w.provider("aws").words, x.w.provider("aws").pace = ["word"] * 30, 6.0  # longer than it is held back
         answer = await x.stream()
         assert answer.target == "aws/haiku"
         await answer.close()

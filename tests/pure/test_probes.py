@@ -276,3 +276,23 @@ def test_a_due_probe_goes_before_a_quiet_target() -> None:
     seen = {"a/x": Seen(State.CLOSED, Mode.AUTO, 0, 0.0), "b/y": Seen(State.OPEN, Mode.AUTO, 1, 10.0)}
     p = plan(["a/x", "b/y"], seen, 20.0, quiet=["a/x"])
     assert [c.target for c in p.candidates] == ["b/y", "a/x"], p
+
+
+@in_world
+async def test_a_probe_that_falls_silent_while_it_is_held_back_costs_no_client_its_answer(w: World) -> None:
+    await opened_by_cut_streams(w)
+    w.provider("aws").ends, w.provider("aws").after = [BROKEN], 1
+    w.provider("aws").pace = 12.0  # silent when its time is over, and broken when it comes to its own limit
+    answer = await stream(w)
+    assert answer.target == "openai/gpt"
+    assert (await read(answer)).endswith(DONE)
+
+
+@in_world
+async def test_a_probe_that_is_silent_leaves_the_others_the_time_that_is_kept_for_them(w: World) -> None:
+    await opened_by_cut_streams(w)
+    w.provider("aws").ends, w.provider("aws").after, w.provider("aws").pace = [None], None, 1000.0
+    began = asyncio.get_running_loop().time()
+    answer = await stream(w, seconds=20)
+    assert answer.target == "openai/gpt"
+    assert asyncio.get_running_loop().time() - began < 16
