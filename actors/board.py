@@ -180,6 +180,7 @@ class Board:
                 "probing": b.probing(now),
                 "panicky": b.state is State.OPEN and b.reason in PANICKY,
                 "ramped": None if b.ramp_from is None else now - b.ramp_from,
+                "since": now - b.since,
             }
             for target, b in self.breakers.items()
         }

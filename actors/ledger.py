@@ -23,6 +23,7 @@ from typing import Any, TypeVar, get_type_hints
 LOST, SETTLED = 1_000_000_000, 2_000_000_000  # versions; progress counts up from 1
 NANOS = 1_000_000_000  # in a dollar
 LONGEST_TEXT = 256
+LONGEST_TRAIL = 64 * 1024  # what is longer is left out: half a JSON is none
 LARGEST = 2**53  # a number from outside must fit every store's integer
 
 
@@ -45,6 +46,7 @@ class RequestRow:
     provider: str | None = None  # who served it
     model: str | None = None
     attempts: int = 0
+    trail: str | None = None  # who was skipped and why, and each attempt, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +144,24 @@ def _checked(data: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any
 
     A field that a newer version has written is left out.
     """
-    return {name: _value(value, types[name]) for name, value in data.items() if name in types}
+    fit = {name: value for name, value in data.items() if name in types and name != "trail"}
+    told = {name: _value(value, types[name]) for name, value in fit.items()}
+    trail = data.get("trail") if "trail" in types else None
+    return {**told, "trail": _clean(trail)} if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL else told
 
 
 def _value(value: Any, wanted: Any) -> Any:
     if isinstance(value, str):
-        value = value[:LONGEST_TEXT].replace("\x00", "").encode(errors="replace").decode()
+        value = _clean(value[:LONGEST_TEXT])
     elif isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
         raise ValueError("a number that no store can hold")
     if isinstance(value, bool) is not (wanted is bool) or not isinstance(value, wanted):
         raise TypeError("a field of the wrong type")
     return value
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "").encode(errors="replace").decode()
 
 
 def merged(rows: Iterable[Row]) -> list[Row]:

@@ -50,6 +50,9 @@ class LedgerActor:
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[dict[str, Any]]:
         return await self._desk.usage(filters, group_by)
 
+    async def request(self, name: str) -> dict[str, Any] | None:
+        return await self._desk.request(name)
+
     async def health(self) -> dict[str, Any]:
         return await self._desk.health()
 

@@ -22,7 +22,7 @@ from actors.budget import MINUTE, Change, Counters
 from actors.journal import Orphan, orphans
 from actors.ledger import parse
 from actors.ledger_store import LedgerStore
-from actors.ledger_usage import usage
+from actors.ledger_usage import found, usage
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +117,19 @@ class LedgerDesk:
 
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[dict[str, Any]]:
         """See ledger_usage. Raises UnknownQuestion, and ConnectionError while the store is away."""
-        if self._store is None and not await self._attempted(self._commit, b""):
+        return list(await self._reading(usage, await self._here(), filters, group_by))
+
+    async def request(self, name: str) -> dict[str, Any] | None:
+        """One request: see ledger_usage.found. Raises ConnectionError while the store is away."""
+        rows: dict[str, Any] | None = await self._reading(found, await self._here(), name)
+        return rows
+
+    async def _here(self) -> LedgerStore:
+        if self._store is None:
+            await self._attempted(self._commit, b"")
+        if self._store is None:
             raise ConnectionError(f"the ledger's store is away: {self._trouble}")
-        return list(await self._reading(usage, self._store, filters, group_by))
+        return self._store
 
     async def health(self) -> dict[str, Any]:
         return {

@@ -43,6 +43,7 @@ REQUESTS = Table(
     Column("provider", Text),
     Column("model", Text),
     Column("attempts", BigInteger, nullable=False),
+    Column("trail", Text),
 )
 
 ATTEMPTS = Table(
@@ -119,7 +120,12 @@ INSERT INTO ledger_months (subject, month, requests, tokens, cost, unknown)
     FROM ledger_attempts WHERE tenant IS NOT NULL AND state <> 'open' GROUP BY 1, 2
 """
 
-MIGRATIONS = (_FIRST, _BUDGETS)
+_TRAILS = """
+ALTER TABLE ledger_requests ADD COLUMN trail TEXT;
+CREATE INDEX ledger_requests_caller ON ledger_requests (caller_id, began_at)
+"""
+
+MIGRATIONS = (_FIRST, _BUDGETS, _TRAILS)
 
 
 class NewerSchema(Exception):

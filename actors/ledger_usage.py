@@ -36,6 +36,18 @@ def usage(store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str
     return [_shown(dict(zip(group_by, name, strict=True)), found.get(name, {}), requests.get(name)) for name in names]
 
 
+def found(store: LedgerStore, name: str) -> dict[str, Any] | None:
+    """A request's row and those of its attempts, by our id, or the newest by the caller's; None if there is none."""
+    ours, theirs = REQUESTS.c.request_id == name, REQUESTS.c.caller_id == name
+    with store.reading() as connection:
+        for which in (ours, theirs):
+            asked = select(REQUESTS).where(which).order_by(REQUESTS.c.began_at.desc()).limit(1)
+            if (row := connection.execute(asked).mappings().first()) is not None:
+                made = select(ATTEMPTS).where(ATTEMPTS.c.request_id == row["request_id"]).order_by(ATTEMPTS.c.number)
+                return {"request": dict(row), "attempts": [dict(a) for a in connection.execute(made).mappings()]}
+    return None
+
+
 def _check(filters: Mapping[str, Any], group_by: Sequence[str]) -> None:
     if (name := unknown_in(filters, group_by)) is not None:
         raise UnknownQuestion(f"no such filter or group: {name} (known: {', '.join(QUESTIONS)})")

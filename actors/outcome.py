@@ -95,5 +95,10 @@ class Outcome:
         return ENDINGS.get(self.kind, ENDINGS["unclassified"])
 
     @property
+    def last(self) -> bool:
+        """Is nobody else asked after it?"""
+        return self.kind == "ok" or self.content or not self.ending.failover
+
+    @property
     def verdict(self) -> Verdict:
         return self.ending.after if self.content else self.ending.before

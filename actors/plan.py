@@ -38,6 +38,7 @@ class Seen:
     probing: bool = False
     panicky: bool = False  # may be probed before its time when nothing else can be asked
     ramp_from: float | None = None
+    since: float | None = None  # when its state or mode last changed, on the ingress's clock
 
 
 _POLICY = Policy()
@@ -54,9 +55,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
+    """`state`, `epoch` and `since`, seconds in that state: of its circuit, as far as the ingress has seen it."""
+
     target: str
     why: str
     retry_in: float | None
+    state: str | None = None
+    epoch: int | None = None
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Se
             data["probing"],
             data["panicky"],
             None if data["ramped"] is None else now - data["ramped"],
+            now - data["since"],
         )
         for target, data in sight.items()
     }
@@ -108,14 +115,14 @@ def plan(
     for target in row:
         s = seen.get(target) or _like_its_siblings(target, seen)
         if s.mode is Mode.ISOLATED:
-            skipped.append(Skipped(target, "isolated", None))
+            skipped.append(skip(target, s, now, "isolated"))
         elif s.state is State.CLOSED:
             ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
             (silent if target in quiet else later if ramping else candidates).append(Candidate(target, s.epoch))
         elif s.state is State.OPEN and now < s.open_until:
-            skipped.append(Skipped(target, "open", s.open_until - now))
+            skipped.append(skip(target, s, now, "open", s.open_until - now))
         elif s.probing or candidates or later:
-            skipped.append(Skipped(target, "probing" if s.probing else "probe not due here", 1.0))
+            skipped.append(skip(target, s, now, "probing" if s.probing else "probe not due here", 1.0))
         else:
             candidates.append(Candidate(target, s.epoch, probe=True))
     candidates += later + silent
@@ -123,6 +130,11 @@ def plan(
         candidates.append(Candidate(early, seen[early].epoch, probe=True, panic=True))
         skipped = [s for s in skipped if s.target != early]
     return Plan(tuple(candidates), tuple(skipped))
+
+
+def skip(target: str, seen: Seen, now: float, why: str, retry_in: float | None = None) -> Skipped:
+    state = "isolated" if seen.mode is Mode.ISOLATED else seen.state.value
+    return Skipped(target, why, retry_in, state, seen.epoch, None if seen.since is None else now - seen.since)
 
 
 def _like_its_siblings(target: str, seen: Mapping[str, Seen]) -> Seen:

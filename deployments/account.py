@@ -9,7 +9,8 @@
 Nothing here waits, and nothing here fails a request. It must not know where lines go.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from actors.budget import Spend, subjects_of
@@ -48,7 +49,7 @@ class Book(Protocol):
 
 
 class Account:
-    __slots__ = ("_book", "_identity", "_written", "body", "ended", "made", "request_id", "served", "subjects")
+    __slots__ = ("_book", "_identity", "_written", "body", "ended", "made", "request_id", "served", "subjects", "trail")
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Account:
         self.made = 0
         self.ended = False
         self.served: tuple[str, str] | None = None
+        self.trail: Callable[[], str] | None = None  # what the request went through, as JSON
         self._identity = encode_json(
             {
                 "request_id": request_id,
@@ -112,6 +114,7 @@ class Account:
             "provider": provider,
             "model": model,
             "attempts": self.made,
+            "trail": self.trail() if self.trail is not None else None,
         }
 
     def write(self, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> None:
@@ -184,23 +187,25 @@ class Entry:
         *,
         first: bytes = b"",
         over: bool = True,
-    ) -> None:
+    ) -> dict[str, Any]:
         """How it ended; `usage` is OpenAI's, `body` a whole answer, `first` frames that are still to be delivered.
 
         Only the first ending counts. It is its request's end too if no other can be asked, or will be (`over`).
+        What it has used: tokens, how they were counted, and the cost.
         """
         if self.settled:
-            return
+            return {}
         if first:
             self.delivered(first)
         self.settled = True
         self._book.closed(self)
-        account, content = self._account, outcome.content or self.passed.size > 0
+        account = self._account
+        if self.passed.size > 0 and not outcome.content:
+            outcome = replace(outcome, content=True)
         used = self._used(usage, body)
-        if used["counted"] == "none" and outcome.kind in _FREE and not content:
+        if used["counted"] == "none" and outcome.kind in _FREE and not outcome.content:
             used["cost"] = 0
         now = self._book.now()
-        last = over and (outcome.kind == "ok" or content or not outcome.ending.failover)
         if outcome.kind == "ok":
             account.served = self._served
         attempt = {
@@ -209,15 +214,16 @@ class Entry:
             "version": SETTLED,
             "state": "settled",
             "kind": outcome.kind,
-            "content": content,
+            "content": outcome.content,
             "ms": self._ms(),
             "first_ms": self.first_ms,
             "ended_at": now,
         }
-        account.write(attempt, account.ending(outcome.kind) if last and not account.ended else None)
+        account.write(attempt, account.ending(outcome.kind) if over and outcome.last and not account.ended else None)
         if account.subjects:
             tokens = used["tokens_in"] + used["tokens_out"]
             self._book.spent(account.subjects, Spend(now, 0, tokens, used["cost"] or 0))
+        return used
 
     def _ms(self) -> float:
         return round((self._book.seconds() - self._began) * 1000, 1)

@@ -20,11 +20,11 @@ from typing import Any
 
 from actors.breaker import Breaker, Policy, Report, State, step
 from actors.outcome import Outcome, Verdict
-from actors.plan import UNSEEN, Plan, Seen, plan, received
+from actors.plan import UNSEEN, Plan, Seen, Skipped, plan, received, skip
 from deployments.health import last_seen
 from deployments.silence import Silence
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"ray.serve.{__name__}")
 
 ActorCall = Callable[..., Awaitable[Any]]
 
@@ -112,6 +112,10 @@ class BoardLink:
         seen = self._limited(now, row if taking else ()) if self._local else self._seen
         quiet = [target for target in row if self.silence.quiet(target, now)]
         return plan(row, seen, now, self._policy, self._draw(), quiet)
+
+    def skipped(self, target: str, why: str) -> Skipped:
+        """That target, left out for a reason of our own."""
+        return skip(target, self._seen.get(target, UNSEEN), self._clock(), why)
 
     def _limited(self, now: float, taken: Sequence[str]) -> dict[str, Seen]:
         """The sight, without what we hold open ourselves; after its time one caller tries it."""

@@ -17,13 +17,17 @@ _UNITS = {"requests_per_minute": "requests a minute", "tokens_per_minute": "toke
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`request_id` is the caller's own word for the request, which may repeat."""
+    """`request_id` is the caller's own word for the request, which may repeat.
+
+    `explain`: the answer is to say what the request went through.
+    """
 
     door: str
     tenant: str | None = None
     agent: str | None = None
     key_name: str | None = None
     request_id: str | None = None
+    explain: bool = False
 
 
 def check_caller(caller: Caller, declared: Collection[str] | None) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import math
+import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,13 +20,14 @@ from actors.board import COMMANDS
 from actors.ledger import QUESTIONS, unknown_in
 from actors.plan import of_functions
 from deployments.account import Account
-from deployments.attempt import Deadline, StreamAnswer
+from deployments.attempt import Deadline
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
 from deployments.caller import Caller, check_caller, limit_reached
 from deployments.config import INGRESS, Layout, Tier, tuned
 from deployments.embeddings import check_embedding_request
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, error_dict
+from deployments.explain import Recent, explained
 from deployments.failover import Answer, Failover, Hop
 from deployments.fitting import embedding_fit
 from deployments.health import guests, health_summary, provider_health, system_health
@@ -33,9 +35,11 @@ from deployments.images import Images
 from deployments.ledger_link import LedgerLink
 from deployments.rows import Rows
 from deployments.settings import Overrides
+from deployments.stream import StreamAnswer
+from deployments.trail import Ended, Trail, Watch
 from deployments.wire import Drop, Request, check_request, frames_to_chunks, writable
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"ray.serve.{__name__}")
 
 MAX_ISOLATION = 30 * 86_400.0
 USAGE_SECONDS = 10.0  # how long a question of usage may take the ledger
@@ -44,12 +48,23 @@ ACTOR_SECONDS = 0.5  # how long a question of health, or a command, waits for th
 
 
 class Door:
-    def __init__(self, layout: Layout, link: BoardLink, hop: Hop, ledger: LedgerLink | None = None):
+    """`watches` are told of each request that is over."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        link: BoardLink,
+        hop: Hop,
+        ledger: LedgerLink | None = None,
+        watches: Sequence[Watch] = (),
+    ):
         self.layout = layout
         self._configured = layout.config  # as the application's args have it
         self.link = link
         self.ledger = ledger
         self.gate = Gate(layout.config.auth)
+        self._recent = Recent()
+        self._watches: tuple[Watch, ...] = (self._recent.add, *watches)
         images = Images(layout.config.images.limits())
         self.failover = Failover(rows_of(layout), {}, link, hop, images)
         self.embedder = Failover(embedding_rows_of(layout), {}, link, hop, images)
@@ -93,9 +108,17 @@ class Door:
             return Deadline.after(float(self.layout.config.timeouts.deadline), explicit=False)
         return Deadline.after(_positive(seconds, "timeout"), explicit=True)
 
-    def begin(self, caller: Caller, request: Request) -> Account | None:
-        """The request's account. Raises LimitReached if its tenant or key has none left, BadRequest for no name."""
+    def begin(self, caller: Caller, request: Request) -> Trail:
+        """The request's trail, with its account.
+
+        Raises LimitReached if its tenant or key has none left, BadRequest for no name.
+        """
         check_caller(caller, self.layout.config.tenants)
+        account = self._account(caller, request)
+        request_id = secrets.token_hex(8) if account is None else account.request_id
+        return Trail(request.model, caller, request.stream, account, request_id, self._over)
+
+    def _account(self, caller: Caller, request: Request) -> Account | None:
         if self.ledger is None:
             return None
         if (refusal := self.ledger.admit(caller.tenant, caller.key_name)) is not None:
@@ -110,6 +133,23 @@ class Door:
             stream=request.stream,
             body=request.body,
         )
+
+    def _over(self, ended: Ended) -> None:
+        for watch in self._watches:
+            watch(ended)
+
+    async def request(self, name: str) -> dict[str, Any]:
+        """What a request went through, by our id or its `x-request-id`. Raises NotFound and Unavailable."""
+        found = self._recent.find(name)
+        if found is None and self.ledger is not None:
+            try:
+                async with asyncio.timeout(USAGE_SECONDS):
+                    found = await self.ledger.request(name)
+            except Exception as error:
+                raise Unavailable(f"The ledger did not answer: {type(error).__name__}.") from error
+        if found is None:
+            raise NotFound(f"The request '{name}' is not known.")
+        return found
 
     async def chat(
         self,
@@ -192,7 +232,13 @@ class Door:
             "attempts": answer.trail.made,
             "degraded": self.layout.config.providers[provider].kind == "local",
             "dropped": list(answer.dropped),
+            "request_id": answer.trail.request_id,
+            **self._explained(answer.trail),
         }
+
+    def _explained(self, trail: Trail) -> dict[str, Any]:
+        """A stream that has just begun explains itself at its end."""
+        return {"explained": explained(trail)} if trail.explain and trail.ended is not None else {}
 
     def models(self) -> list[str]:
         return list(dict.fromkeys([*self.failover.rows.names, *self.embedder.rows.names]))

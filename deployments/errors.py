@@ -35,6 +35,7 @@ class BreakwaterError(Exception):
     code: str | None = None
     param: str | None = None
     retry_after: float | None = None
+    explained: dict[str, Any] | None = None  # what the request went through, if its caller wants to read it
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object, without the envelope."""
@@ -166,11 +167,12 @@ class InternalError(BreakwaterError):
 
 def _all_throttle(attempts: Sequence[dict[str, Any]]) -> bool:
     """Did all throttle that were asked, with nobody left out who could have answered?"""
-    asked = [a["outcome"] for a in attempts if not a["outcome"].startswith(_UNFIT)]
+    asked = [a["outcome"] for a in attempts if not a["outcome"].startswith(UNFIT)]
     return bool(asked) and all(outcome == "throttled" for outcome in asked)
 
 
-_UNFIT = ("skipped: unsupported ", "skipped: no larger context window")
+TOO_SMALL = "no larger context window"
+UNFIT = ("skipped: unsupported ", f"skipped: {TOO_SMALL}")  # whoever can't take the request at all
 _CALLER_CODES = {
     "too_long": "context_length_exceeded",
     "content_filter": "content_filter",
@@ -178,7 +180,13 @@ _CALLER_CODES = {
 }
 
 
+def error_object(error: BreakwaterError) -> dict[str, Any]:
+    """OpenAI's envelope."""
+    told = {} if error.explained is None else {"breakwater": {"explained": error.explained}}
+    return {"error": error.body(), **told}
+
+
 def error_dict(error: BreakwaterError) -> dict[str, Any]:
     """An error as the Python door gives it; `retry_after` is seconds, where there is one."""
-    told: dict[str, Any] = {"error": error.body(), "status": error.status}
+    told: dict[str, Any] = {**error_object(error), "status": error.status}
     return told if error.retry_after is None else {**told, "retry_after": error.retry_after}

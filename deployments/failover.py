@@ -7,38 +7,31 @@
 """
 
 import asyncio
+import contextlib
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 from actors.outcome import Guilt, Outcome
-from actors.plan import Plan, Skipped, provider_of
-from deployments.account import Account
-from deployments.attempt import (
-    COVER_SECONDS,
-    OUT_OF_TIME,
-    TOO_SMALL,
-    Attempt,
-    Deadline,
-    Items,
-    StreamAnswer,
-    Trail,
-    held_back,
-    outcome_in,
-)
+from actors.plan import Plan, provider_of
+from deployments.attempt import Attempt, Deadline, failure_in
 from deployments.board_link import BoardLink
-from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
+from deployments.errors import TOO_SMALL, AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
+from deployments.explain import explained
 from deployments.images import ImageLimits, Images
 from deployments.providers.base import Limits
 from deployments.replica import call_dict
 from deployments.rows import Rows
+from deployments.stream import COVER_SECONDS, Items, StreamAnswer, held_back
+from deployments.trail import Trail
 from deployments.wire import Request
 
 T = TypeVar("T")
 Verb = Literal["chat", "embed"]
 Once = Callable[["Attempt", dict[str, Any], Limits, asyncio.Timeout], Awaitable[T]]
 
+OUT_OF_TIME = "the time left is kept for the last tier"
 HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
 RESERVED_SHARE = 0.25  # of the whole deadline, kept for the candidates still to come
 # What one tier can't do another may: it is the client's fault only if nobody in the row can.
@@ -77,20 +70,21 @@ class Failover:
         self._images = images or Images(ImageLimits())
 
     async def complete(
-        self, request: Request, deadline: Deadline, account: Account | None = None, verb: Verb = "chat"
+        self, request: Request, deadline: Deadline, trail: Trail | None = None, verb: Verb = "chat"
     ) -> Answer:
         """A whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
 
         async def once(attempt: Attempt, call: dict[str, Any], _: Limits, __: asyncio.Timeout) -> Answer:
             reply = await self._hop.complete(provider_of(attempt.target), {**call, "verb": verb})
-            if (outcome := outcome_in(reply)) is not None:
+            if (outcome := failure_in(attempt, reply)) is not None:
                 raise AttemptFailed(outcome)
             attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])
             return Answer(attempt.target, reply["body"], reply["usage"], attempt.trail, attempt.dropped)
 
-        return await self._accounted(request, deadline, once, lambda limits: limits.total, account)
+        with _ending(trail := trail or Trail()):
+            return await self._failing_over(request, deadline, once, lambda limits: limits.total, trail)
 
-    async def stream(self, request: Request, deadline: Deadline, account: Account | None = None) -> StreamAnswer:
+    async def stream(self, request: Request, deadline: Deadline, trail: Trail | None = None) -> StreamAnswer:
         """A stream whose first content has come. Raises as `complete` does, before that."""
 
         async def once(attempt: Attempt, call: dict[str, Any], limits: Limits, limit: asyncio.Timeout) -> StreamAnswer:
@@ -99,40 +93,26 @@ class Failover:
             try:
                 first = await anext(source, None)
                 if not isinstance(first, bytes):
-                    raise AttemptFailed(outcome_in(first or {}) or Outcome("empty"))
+                    raise AttemptFailed(failure_in(attempt, first or {}) or Outcome("empty"))
+                attempt.hear()
                 self._link.report_started(attempt.target, attempt.permit)
                 attempt.keep_lease()
                 if attempt.probe and attempt.more:
-                    attempt.heard = True
                     # While it is silent the reserve is the others'; while it flows it is no reason to end it.
                     limit.reschedule(attempt.until)
                     held_until = min(held_until, attempt.until - HAND_OVER_SECONDS)
                     first, source, ended = await held_back(first, source, held_until, limits.idle / 2)
                     limit.reschedule(None)
                     if ended is not None:  # it proved its health, whether its reader stays or not
+                        attempt.upstream = ended.get("upstream")
                         attempt.end(Outcome("ok", content=True), usage=ended["usage"], first=first)
             except BaseException:
                 await source.aclose()
                 raise
             return StreamAnswer(attempt, first, source, limits.idle, deadline)
 
-        return await self._accounted(request, deadline, once, lambda limits: limits.first_token, account)
-
-    async def _accounted(
-        self,
-        request: Request,
-        deadline: Deadline,
-        once: Once[T],
-        limit_of: Callable[[Limits], float],
-        account: Account | None,
-    ) -> T:
-        """Whatever becomes of it, the request's account has an end."""
-        try:
-            return await self._failing_over(request, deadline, once, limit_of, account)
-        except BaseException as error:
-            if account is not None:
-                account.finish(_ending_of(error))
-            raise
+        with _ending(trail := trail or Trail()):
+            return await self._failing_over(request, deadline, once, lambda limits: limits.first_token, trail)
 
     async def _failing_over(
         self,
@@ -140,9 +120,8 @@ class Failover:
         deadline: Deadline,
         once: Once[T],
         limit_of: Callable[[Limits], float],
-        account: Account | None,
+        trail: Trail,
     ) -> T:
-        trail = Trail()
         bodies = self.rows.fitting(request, trail)
         plan, permit = await self.planned(list(bodies), trail)
         clock = asyncio.get_running_loop().time
@@ -161,8 +140,8 @@ class Failover:
             fitted = bodies[candidate.target]
             attempt = Attempt(self._link, trail, candidate.target, permit, first=trail.made == 0, more=not last)
             attempt.dropped, attempt.until = fitted.dropped, until
-            if account is not None:
-                attempt.entry = account.open(candidate.target)
+            if trail.account is not None:
+                attempt.entry = trail.account.open(candidate.target)
             trail.made += 1
             provider, _, model = candidate.target.partition("/")
             limits = self.limits[provider]
@@ -174,7 +153,7 @@ class Failover:
                 async with asyncio.timeout_at(min(until, gone_at)) as limit:
                     return await once(attempt, call_dict(body, model, request.model, limits), limits, limit)
             except TimeoutError:
-                outcome = Outcome("unreachable" if gone_at < until and not attempt.heard else "deadline")
+                outcome = Outcome("unreachable" if gone_at < until and attempt.heard is None else "deadline")
             except AttemptFailed as error:
                 outcome = error.outcome
             except BaseException:
@@ -200,19 +179,19 @@ class Failover:
         while True:
             plan = self._link.plan(row)
             if not plan.candidates or not plan.candidates[0].probe:
-                trail.skip(plan)
+                trail.planned(plan)
                 return plan, {}
             first = plan.candidates[0]
             if (permit := await self._link.ask(first.target, panic=first.panic)) is not None:
-                trail.skip(plan)
+                trail.planned(plan)
                 return plan, permit
             # Somebody else probes it, or a panic is not due: for this request it is not there.
-            refused = Skipped(first.target, "open" if first.panic else "probing", 1.0)
+            refused = replace(self._link.skipped(first.target, "open" if first.panic else "probing"), retry_in=1.0)
             if first.panic:
                 plan = Plan((), (*plan.skipped, refused))
-                trail.skip(plan)
+                trail.planned(plan)
                 return plan, {}
-            trail.skip(Plan((), (refused,)))
+            trail.skip((refused,))
             row = [t for t in row if t != first.target]
 
     def _configured(self, trail: Trail) -> bool:
@@ -247,6 +226,18 @@ class Failover:
             return trail.only(_OF_ONE_TIER)
         # Where an earlier one broke, a 400 of the next must not hide that: with the first it may be fine.
         return last.kind != "bad_request" or trail.first is None
+
+
+@contextlib.contextmanager
+def _ending(trail: Trail) -> Iterator[None]:
+    """Whatever becomes of a request, its trail has an end."""
+    try:
+        yield
+    except BaseException as error:
+        trail.finish(_ending_of(error))
+        if trail.explain and isinstance(error, BreakwaterError):
+            error.explained = explained(trail)
+        raise
 
 
 def _ending_of(error: BaseException) -> str:

@@ -16,13 +16,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from actors.outcome import ENDINGS, Guilt, Outcome
 from actors.plan import FUNCTIONS, of_functions, provider_of, target_of
-from deployments.attempt import Trail
 from deployments.door import ACTOR_SECONDS, Door
 from deployments.errors import BadRequest
 from deployments.facade import DEFAULT_ROW
 from deployments.settings import Strict
+from deployments.trail import Trail
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"ray.serve.{__name__}")
 T = TypeVar("T")
 
 FRESH_SECONDS = 1.0

@@ -3,6 +3,7 @@
 Nothing is sent before the first content has come, so status and headers are true.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,18 +15,21 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deployments.attempt import Deadline, StreamAnswer
+from deployments.attempt import Deadline
 from deployments.caller import Caller, as_csv, question_of
 from deployments.door import Door, drop_of
 from deployments.embeddings import parse_embedding_request
-from deployments.errors import BreakwaterError, InternalError, TooLarge, WrongRoute
+from deployments.errors import BreakwaterError, InternalError, NotFound, TooLarge, WrongRoute, error_object
 from deployments.failover import Answer
 from deployments.fitting import spoken
-from deployments.wire import parse_object, parse_request
+from deployments.stream import StreamAnswer
+from deployments.wire import Request as Checked
+from deployments.wire import dump, parse_object, parse_request
 
 MAX_BODY = 32 * 1024 * 1024
 TIMEOUT_HEADER = "x-request-timeout-seconds"
 DROP_HEADER = "x-breakwater-drop-unsupported"
+EXPLAIN_HEADER = "x-breakwater-explain"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -41,6 +45,7 @@ def build_http_door(door: Door) -> Starlette:
         ("GET", "/v1/providers", routes.providers),
         ("GET", "/v1/providers/{name}", routes.provider),
         ("POST", "/v1/providers/{name}/{verb}", routes.command),
+        ("GET", "/v1/requests/{name}", routes.request),
         ("GET", "/v1/usage", routes.usage),
         ("GET", "/v1/breaker", routes.thresholds),
         ("PATCH", "/v1/breaker", routes.thresholds),
@@ -64,22 +69,23 @@ class _Routes:
 
     async def chat(self, request: Request) -> Response:
         deadline, caller = self._deadline(request), self._caller(request)
-        checked = parse_request(await _body(request))
-        if (word := request.headers.get(DROP_HEADER)) is not None:
-            checked = replace(checked, drop=drop_of(word))
+        checked = _wished(parse_request(await _body(request)), request)
         if checked.stream:
             answer = await self._door.failover.stream(checked, deadline, self._door.begin(caller, checked))
             return _EventStream(answer, self._headers(answer))
         done = await self._door.failover.complete(checked, deadline, self._door.begin(caller, checked))
-        return Response(done.body, media_type="application/json", headers=self._headers(done))
+        return self._whole(done)
 
     async def embeddings(self, request: Request) -> Response:
         deadline, caller = self._deadline(request), self._caller(request)
-        checked = parse_embedding_request(await _body(request))
-        if (word := request.headers.get(DROP_HEADER)) is not None:
-            checked = replace(checked, drop=drop_of(word))
-        done = await self._door.embeddings(checked, deadline, caller)
-        return Response(done.body, media_type="application/json", headers=self._headers(done))
+        checked = _wished(parse_embedding_request(await _body(request)), request)
+        return self._whole(await self._door.embeddings(checked, deadline, caller))
+
+    def _whole(self, done: Answer) -> Response:
+        body = done.body
+        if done.trail.explain:
+            body = dump({**json.loads(body), "breakwater": self._door.served_by(done)})
+        return Response(body, media_type="application/json", headers=self._headers(done))
 
     def _caller(self, request: Request) -> Caller:
         """Raises Unauthorized without a key where one is needed, Forbidden for a tenant that is not the key's."""
@@ -91,6 +97,7 @@ class _Routes:
             headers.get("x-agent-id") or None,
             key.name if key else None,
             headers.get("x-request-id"),
+            explain=headers.get(EXPLAIN_HEADER, "").lower() == "true",
         )
 
     async def usage(self, request: Request) -> Response:
@@ -103,6 +110,17 @@ class _Routes:
         if request.query_params.get("format") == "csv" or "text/csv" in request.headers.get("accept", ""):
             return Response(as_csv(rows), media_type="text/csv")
         return JSONResponse({"object": "list", "data": rows})
+
+    async def request(self, request: Request) -> Response:
+        """The admin key sees all, a key its tenant's or its own; where no keys are needed, everybody sees all."""
+        authorization = request.headers.get("authorization")
+        admin = self._door.gate.is_admin(authorization)
+        key = None if admin else self._door.gate.key(authorization)
+        name = request.path_params["name"]
+        found = await self._door.request(name)
+        if key is not None and (found["tenant"] != key.tenant if key.tenant else found["key"] != key.name):
+            raise NotFound(f"The request '{name}' is not known.")  # nor is it told that somebody else's is
+        return JSONResponse(found)
 
     def _deadline(self, request: Request) -> Deadline:
         text = request.headers.get(TIMEOUT_HEADER)
@@ -118,6 +136,7 @@ class _Routes:
             "x-breakwater-provider": by["provider"],
             "x-breakwater-model": by["model"],
             "x-breakwater-attempts": str(by["attempts"]),
+            "x-breakwater-request-id": by["request_id"],
         }
         if by["degraded"]:
             headers["x-breakwater-degraded"] = "true"
@@ -178,6 +197,12 @@ class _EventStream(StreamingResponse):
             await self._answer.close()
 
 
+def _wished(checked: Checked, request: Request) -> Checked:
+    """With what the headers say of the fields that a tier can't heed."""
+    word = request.headers.get(DROP_HEADER)
+    return checked if word is None else replace(checked, drop=drop_of(word))
+
+
 async def _body(request: Request) -> bytes:
     """The request's body; no more of it is read than may be."""
     parts, size = [], 0
@@ -202,7 +227,7 @@ def _error_response(error: BreakwaterError) -> Response:
         headers["x-breakwater-attempts"] = str(len(made))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse({"error": error.body()}, status_code=error.status, headers=headers)
+    return JSONResponse(error_object(error), status_code=error.status, headers=headers)
 
 
 async def _on_error(_: Request, error: Exception) -> Response:

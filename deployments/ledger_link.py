@@ -22,9 +22,10 @@ from actors.journal import MOST, Journal, Orphan, orphans
 from actors.ledger import written_at
 from deployments.account import Account, Entry
 from deployments.delivered import Gauge
+from deployments.explain import from_ledger
 from deployments.prices import PriceList
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"ray.serve.{__name__}")
 
 ActorCall = Callable[..., Awaitable[Any]]
 
@@ -112,6 +113,13 @@ class LedgerLink:
         if self._actor is None:
             raise ConnectionError("the ledger is away")
         return list(await self._actor("usage", dict(filters), list(group_by)))
+
+    async def request(self, name: str) -> dict[str, Any] | None:
+        """What a request went through, by our id or the newest by the caller's; as deployments/explain.py has it."""
+        if self._actor is None:
+            raise ConnectionError("the ledger is away")
+        found = await self._actor("request", name)
+        return None if found is None else from_ledger(found["request"], found["attempts"])
 
     def health(self) -> dict[str, Any]:
         return {

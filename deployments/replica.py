@@ -24,9 +24,10 @@ from deployments.providers.base import (
     stream_within,
     within_total,
 )
+from deployments.providers.timing import timed
 from deployments.settings import Bedrock, Google, Local, OpenAI
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"ray.serve.{__name__}")
 
 
 class ProviderReplica:
@@ -41,25 +42,31 @@ class ProviderReplica:
         self._provider = build_provider(parse(args), name) if left_out is None else LeftOut(left_out)
 
     async def complete(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        """`{body, usage}`, or `{outcome}` of an attempt that failed. The call's `verb` is `chat` or `embed`."""
+        """`{body, usage}`, or `{outcome}` of an attempt that failed. The call's `verb` is `chat` or `embed`.
+
+        With either, and at a stream's end, `upstream`: what was measured here, see timing.Timing.told.
+        """
+        timing = timed()
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
             done = await within_total(work, _call_of(call))
         except Exception as error:
-            return {"outcome": asdict(self._outcome_of(error))}
-        return {"body": done.body, "usage": done.usage}
+            return {"outcome": asdict(self._outcome_of(error)), "upstream": timing.told()}
+        return {"body": done.body, "usage": done.usage, "upstream": timing.told()}
 
     async def stream(self, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
         """Frames as bytes, the first with content; then `{usage, tail}`, or `{outcome}`."""
+        timing = timed()
         items = stream_within(self._provider, _call_of(call))
         try:
             async for item in items:
                 if isinstance(item, Frames):
+                    timing.begins()
                     yield item.data
                 else:
-                    yield {"usage": item.usage, "tail": item.tail}
+                    yield {"usage": item.usage, "tail": item.tail, "upstream": timing.told()}
         except Exception as error:
-            yield {"outcome": asdict(self._outcome_of(error))}
+            yield {"outcome": asdict(self._outcome_of(error)), "upstream": timing.told()}
         finally:
             await items.aclose()
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from actors.outcome import Outcome
 from actors.plan import provider_of
-from deployments.attempt import Trail
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.fitting import Fitted, Fitting, chat_fit, fitted
+from deployments.trail import Trail
 from deployments.wire import Drop, Request
 
 _PINNABLE = re.compile(r"[\x21-\x7e]+")

@@ -264,7 +264,12 @@ def chunk(
 
 
 def usage_chunk(head: Head, usage: Mapping[str, Any]) -> bytes:
-    return frame({**_chunk_head(head), "choices": [], "usage": usage})
+    return bare_chunk(head, usage=usage)
+
+
+def bare_chunk(head: Head, **more: Any) -> bytes:
+    """A chunk without a choice."""
+    return frame({**_chunk_head(head), "choices": [], **more})
 
 
 def _chunk_head(head: Head) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from botocore.awsrequest import (
     AWSHTTPSConnectionPool,
 )
 
+from deployments.providers.timing import current
+
 _serving = threading.local()
 
 
@@ -30,6 +32,7 @@ class AbortableCall:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
+        self._timing = current()
         self.aborted = False
 
     def __enter__(self) -> "AbortableCall":
@@ -40,6 +43,10 @@ class AbortableCall:
         _serving.call = None
         with self._lock:
             self._sock = None
+
+    def connected(self) -> None:
+        if self._timing is not None:
+            self._timing.connects()
 
     def use(self, connection: Any) -> None:
         with self._lock:
@@ -59,6 +66,8 @@ class AbortableCall:
 class _Noting:
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
+        if (call := _call()) is not None:
+            call.connected()
         _note(self)  # it may have been ended while it connected
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
@@ -66,9 +75,12 @@ class _Noting:
         return super().request(*args, **kwargs)  # type: ignore[misc]
 
 
+def _call() -> AbortableCall | None:
+    return getattr(_serving, "call", None)
+
+
 def _note(connection: Any) -> None:
-    call = getattr(_serving, "call", None)
-    if call is not None:
+    if (call := _call()) is not None:
         call.use(connection)
 
 

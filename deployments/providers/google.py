@@ -31,6 +31,7 @@ from deployments.providers.base import (
 )
 from deployments.providers.conversation import call_limit
 from deployments.providers.google_codec import StreamCodec, from_generate, to_generate
+from deployments.providers.timing import note_connections
 from deployments.wire import Head
 
 MOST_TEXTS = 100  # of one call: Gemini refuses more
@@ -47,7 +48,9 @@ class GoogleProvider:
         connections: int = 1024,
     ):
         pool = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx2.AsyncClient(transport=_Transport(connect, pool))
+        self._http = httpx2.AsyncClient(
+            transport=_Transport(connect, pool), event_hooks={"request": [note_connections]}
+        )
         client = genai.Client(
             vertexai=False,
             api_key=api_key,

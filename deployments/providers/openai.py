@@ -26,6 +26,7 @@ from deployments.providers.base import (
     retry_after_of,
 )
 from deployments.providers.sse import SseScan
+from deployments.providers.timing import note_connections
 from deployments.wire import dump
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes; what is longer is no chat completion
@@ -41,7 +42,9 @@ class OpenAIProvider:
             base_url=base_url,
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAsyncHttpx2Client(limits=limits, timeout=timeout),
+            http_client=openai.DefaultAsyncHttpx2Client(
+                limits=limits, timeout=timeout, event_hooks={"request": [note_connections]}
+            ),
         )
         self._chat = self._client.chat.completions.with_streaming_response
         self._embeddings = self._client.embeddings.with_streaming_response

@@ -1,7 +1,10 @@
 """One contract for all four kinds: what a call is given, and what it gives back."""
 
+import contextlib
 import json
 
+from deployments.providers.base import Provider, stream_within
+from deployments.providers.timing import Timing, timed
 from tests.providers.conftest import Bench
 
 
@@ -155,3 +158,20 @@ def test_a_lone_system_prompt_goes_where_it_can_be_answered(cloud_bench: Bench) 
     else:
         outcome = cloud_bench.failure(messages=messages)
         assert (outcome.kind, outcome.param) == ("unsupported", "messages")
+
+
+def test_a_call_tells_when_its_connection_and_its_first_content_came(bench: Bench) -> None:
+    async def two_streams(provider: Provider) -> list[Timing]:
+        timings = []
+        for _ in range(2):
+            timings.append(timed())
+            async with contextlib.aclosing(stream_within(provider, bench.call())) as items:
+                async for _ in items:
+                    timings[-1].begins()
+        return timings
+
+    new, again = bench.run(two_streams)
+    assert set(again.told()) == {"ms", "first_ms"}
+    assert 0 < again.told()["first_ms"] <= again.told()["ms"]
+    if bench.fake is not None:
+        assert 0 < new.told()["connect_ms"] <= new.told()["first_ms"]

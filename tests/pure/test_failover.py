@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from actors.outcome import ENDINGS, Outcome
-from deployments.attempt import StreamAnswer
 from deployments.errors import BadRequest, DeadlineExceeded, NoAnswer, UnknownModel
+from deployments.stream import StreamAnswer
 from deployments.wire import DONE, check_request
 from tests.clock import run_virtually
 from tests.pure.world import REQUEST, Script, World, world

@@ -57,9 +57,11 @@ class ScriptedHop:
         except asyncio.CancelledError:
             script.cancelled += 1
             raise
+        upstream = {"ms": script.seconds * 1000, "connect_ms": 1.0}
         if end is not None:
-            return {"outcome": asdict(end)}
-        return {"body": dump(completion(HEAD, f"{provider} says hello", "stop", {"total_tokens": 3})), "usage": None}
+            return {"outcome": asdict(end), "upstream": upstream}
+        body = dump(completion(HEAD, f"{provider} says hello", "stop", {"total_tokens": 3}))
+        return {"body": body, "usage": None, "upstream": upstream}
 
     async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
         script = self.providers[provider]
@@ -74,7 +76,9 @@ class ScriptedHop:
         except (asyncio.CancelledError, GeneratorExit):
             script.cancelled += 1
             raise
-        yield {"outcome": asdict(end)} if end is not None else {"usage": {"total_tokens": 3}, "tail": b""}
+        last = {"outcome": asdict(end)} if end is not None else {"usage": {"total_tokens": 3}, "tail": b""}
+        took = script.seconds * 1000
+        yield {**last, "upstream": {"first_ms": took, "ms": took + len(words) * script.pace * 1000}}
 
 
 class ActorInProcess:

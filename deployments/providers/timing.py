@@ -1,0 +1,71 @@
+"""When one call had its connection and its first content, as the replica beside the provider sees it.
+
+The transports note the connection themselves, wherever a call's work goes on: a call is what its context
+says, in tasks and, handed over by hand, in threads.
+"""
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds since the call began. `connected` stays None where a connection was used again."""
+
+    began: float = field(default_factory=time.perf_counter)
+    connected: float | None = None
+    first: float | None = None
+
+    def connects(self) -> None:
+        """A new connection is there, TLS and all; of several the last counts."""
+        self.connected = time.perf_counter() - self.began
+
+    def begins(self) -> None:
+        """Its first content is there."""
+        if self.first is None:
+            self.first = time.perf_counter() - self.began
+
+    def told(self) -> dict[str, float]:
+        """Milliseconds: `connect_ms` and `first_ms` where there is one, and `ms` until now."""
+        told = {"ms": time.perf_counter() - self.began}
+        if self.connected is not None:
+            told["connect_ms"] = self.connected
+        if self.first is not None:
+            told["first_ms"] = self.first
+        return {name: round(seconds * 1000, 2) for name, seconds in told.items()}
+
+
+_CURRENT: ContextVar[Timing | None] = ContextVar("timing", default=None)
+
+
+def timed() -> Timing:
+    """Begin to time a call, for all that happens in this context."""
+    timing = Timing()
+    _CURRENT.set(timing)
+    return timing
+
+
+def current() -> Timing | None:
+    return _CURRENT.get()
+
+
+_CONNECTED = frozenset({"connection.connect_tcp.complete", "connection.start_tls.complete"})
+
+
+async def note_connections(request: httpx2.Request) -> None:
+    """An event hook of an httpx2 client: new connections are noted in the call's timing."""
+    if (timing := _CURRENT.get()) is not None:
+        request.extensions["trace"] = _tracer(timing)
+
+
+def _tracer(timing: Timing) -> Callable[[str, Any], Any]:
+    async def trace(event: str, info: Any) -> None:
+        if event in _CONNECTED:
+            timing.connects()
+
+    return trace

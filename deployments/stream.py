@@ -1,0 +1,184 @@
+"""A stream that has begun: its frames, its limits, and a probe's frames that are held back. No Ray."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+from actors.outcome import Outcome
+from deployments.attempt import Attempt, Deadline, failure_in, outcome_in
+from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
+from deployments.explain import explained
+from deployments.wire import DONE, Head, bare_chunk, frame
+
+COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
+
+
+class Items(Protocol):
+    """A provider's stream, and the way to let go of it."""
+
+    def __anext__(self) -> Awaitable[bytes | dict[str, Any]]: ...
+
+    def aclose(self) -> Awaitable[None]: ...
+
+
+async def held_back(
+    first: bytes, source: Items, until: float, silent: float
+) -> tuple[bytes, Items, dict[str, Any] | None]:
+    """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
+
+    The frames so far, whatever is still to come, and the answer's end if it has come. One that has been
+    silent for `silent` seconds then is not handed over before it speaks again: who gets it would gain nothing.
+    Raises AttemptFailed as long as nothing has been sent, so that the next candidate can be asked.
+    """
+    clock, frames = asyncio.get_running_loop().time, [first]
+    spoke = clock()
+    try:
+        while (now := clock()) < until:
+            coming = asyncio.ensure_future(_following(source))
+            try:
+                await asyncio.wait([coming], timeout=until - now)
+                if not coming.done() and clock() - spoke < silent:
+                    return b"".join(frames), _Resumed(coming, source), None
+                await asyncio.wait([coming])
+            except asyncio.CancelledError:
+                coming.cancel()
+                await asyncio.wait([coming])
+                raise
+            item, spoke = coming.result(), clock()
+            if not isinstance(item, bytes):
+                ended = item or {"outcome": asdict(Outcome("lost", message="the replica's stream stopped"))}
+                if (outcome := outcome_in(ended)) is not None:
+                    raise AttemptFailed(outcome)
+                await source.aclose()
+                return b"".join(frames), _just(ended), ended
+            frames.append(item)
+    except AttemptFailed as error:
+        raise AttemptFailed(replace(error.outcome, content=True)) from error
+    return b"".join(frames), source, None
+
+
+async def _following(source: Items) -> bytes | dict[str, Any] | None:
+    return await anext(source, None)
+
+
+class _Resumed:
+    """The source again, from an item on that is awaited already. No generator: one that nobody began can't clean up."""
+
+    def __init__(self, coming: "asyncio.Future[bytes | dict[str, Any] | None]", source: "Items"):
+        self._coming: asyncio.Future[bytes | dict[str, Any] | None] | None = coming
+        self._source = source
+
+    async def __anext__(self) -> bytes | dict[str, Any]:
+        coming, self._coming = self._coming, None
+        if coming is None:
+            return await anext(self._source)
+        try:
+            item = await coming
+        except BaseException:
+            self._coming = coming  # whoever closes must still wait for it
+            raise
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        if self._coming is not None:
+            self._coming.cancel()
+            await asyncio.wait([self._coming])
+        await self._source.aclose()
+
+
+async def _just(item: dict[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
+    yield item
+
+
+class StreamAnswer:
+    """A stream whose first content has come. Iterate `frames` once, then always `close`."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        first: bytes,
+        source: Items,
+        idle: float,
+        deadline: Deadline,
+    ):
+        self.target = attempt.target
+        self.trail = attempt.trail
+        self.dropped = attempt.dropped
+        self.usage: Mapping[str, Any] | None = None
+        self._attempt = attempt
+        self._first = first
+        self._source = source
+        self._idle = idle
+        self._deadline = deadline
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
+        entry = self._attempt.entry
+        if entry is not None:
+            entry.delivered(self._first)
+        self.trail.sent()
+        yield self._first
+        try:
+            while isinstance(item := await self._next(), bytes):
+                if entry is not None:
+                    entry.delivered(item)
+                yield item
+        except AttemptFailed as error:
+            self._attempt.end(error.outcome)
+            yield self._error_frame(error.outcome)
+            return
+        if (outcome := failure_in(self._attempt, item)) is not None:
+            self._attempt.end(outcome)
+            yield self._error_frame(outcome)
+            return
+        self.usage = item["usage"]
+        self._attempt.end(Outcome("ok", content=True), usage=self.usage)
+        yield item["tail"] + self._explained() + DONE
+
+    async def _next(self) -> bytes | dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        silent_at = loop.time() + self._idle + COVER_SECONDS
+        until = min(silent_at, self._deadline.at) if self._deadline.explicit else silent_at
+        link = self._attempt.link
+        link.silence.wait(self.target, self, link.now())
+        try:
+            async with asyncio.timeout_at(until):
+                item = await anext(self._source, None)
+            if isinstance(item, bytes) or (item and "usage" in item):
+                link.silence.heard(self.target, self, link.now())
+        except TimeoutError:
+            kind = "unreachable" if until == silent_at else "deadline"
+            raise AttemptFailed(Outcome(kind, content=True)) from None
+        except AttemptFailed as error:
+            raise AttemptFailed(replace(error.outcome, content=True)) from error
+        finally:
+            link.silence.gone(self.target, self)
+        if item is None:
+            raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
+        return item
+
+    def _error_frame(self, outcome: Outcome) -> bytes:
+        error: BreakwaterError
+        if outcome.kind == "deadline":
+            error = DeadlineExceeded("The request's deadline passed in mid-stream.", self.trail.entries)
+        else:
+            text = outcome.message or outcome.ending.why
+            error = NoAnswer(f"The stream from {self.target} broke off: {text}.", self.trail.entries)
+            error.code = "stream_interrupted"
+        told = {"breakwater": {"explained": explained(self.trail)}} if self.trail.explain else {}
+        return frame({"error": error.body(), **told})
+
+    def _explained(self) -> bytes:
+        """A chunk without a choice, as the one with the usage is."""
+        if not self.trail.explain:
+            return b""
+        head = Head(self.trail.request_id, self.trail.began_at // 1000, self.trail.row)
+        return bare_chunk(head, breakwater={"explained": explained(self.trail)})
+
+    async def close(self) -> None:
+        """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""
+        self._attempt.end(Outcome("cancelled", content=True))
+        await self._source.aclose()
