@@ -28,8 +28,9 @@ from actors.breaker import (
     Tick,
     step,
 )
+from actors.figures import Meter, NoMeter
 from actors.outcome import Verdict
-from actors.plan import provider_of
+from actors.plan import FUNCTIONS, of_functions, provider_of
 
 COMMANDS: Mapping[str, Callable[[], Message]] = {
     "isolate": Isolate,
@@ -68,6 +69,7 @@ class Board:
     version: int = 0
     incarnation: int = 0
     acked: dict[str, int] = field(default_factory=dict)  # ingress replica -> highest batch number taken
+    meter: Meter = field(default_factory=NoMeter)
 
     def expect(self, targets: Iterable[str], now: float = 0.0) -> None:
         """Know these targets. Targets that are known already keep their state."""
@@ -92,12 +94,14 @@ class Board:
         taken = self._take(now, target, Ask(name, panic))
         if taken.granted is None:
             return None
+        self.meter.add("breakwater_probes_total", (*labels_of(target), "granted"))
         return {"target": target, "epoch": taken.breaker.epoch, "lease": taken.granted.name}
 
     def release(self, now: float, target: str, lease: str, jitter: float = 0.0) -> None:
         """Give back a permit that was not used."""
         if target in self.breakers:
             self._take(now, target, Release(lease), jitter)
+            self.meter.add("breakwater_probes_total", (*labels_of(target), "released"))
 
     def batch(
         self, now: float, replica: str, number: int, items: Iterable[Mapping[str, Any]], jitter: float = 0.0
@@ -133,9 +137,10 @@ class Board:
         tally = self.tallies[target]
         if self._take(now, target, message, jitter).late:
             tally.late += message.count
-        self._count(tally, message.verdict, item)
+            self.meter.add("breakwater_late_reports_total", labels_of(target), message.count)
+        self._count(target, tally, message.verdict, item)
 
-    def _count(self, tally: Tally, verdict: Verdict, item: Mapping[str, Any]) -> None:
+    def _count(self, target: str, tally: Tally, verdict: Verdict, item: Mapping[str, Any]) -> None:
         count = item.get("count", 1)
         if verdict is Verdict.OK:
             tally.ok += count
@@ -149,6 +154,7 @@ class Board:
             tally.last_error = {key: item[key] for key in keep if item.get(key) is not None}
         if item.get("lease") and verdict is not Verdict.STARTED:
             tally.probes += 1
+            self.meter.add("breakwater_probes_total", (*labels_of(target), _PROBED[verdict]))
 
     def command(self, now: float, verb: str, provider: str, seconds: float | None = None) -> int:
         """Isolate, restore, recover or reset every target of a provider; how many it has.
@@ -238,7 +244,58 @@ class Board:
         self.breakers[target] = taken.breaker
         if _seen(before) != _seen(taken.breaker):
             self.version += 1
+        self._meter_change(target, before, taken.breaker)
         return taken
+
+    def _meter_change(self, target: str, before: Breaker, after: Breaker) -> None:
+        if (state := state_of(after)) != state_of(before):
+            self.meter.add("breakwater_transitions_total", (*labels_of(target), state, _why(before, after)))
+            if after.reason == "lost" and before.leases:
+                self.meter.add("breakwater_probes_total", (*labels_of(target), "lost"))
+
+    def sample(self) -> None:
+        """Tell the meter what state each circuit is in; those of other apps' functions are theirs."""
+        self.meter.set("breakwater_incarnation", (), self.incarnation)
+        for target, breaker in self.breakers.items():
+            if not of_functions(target):
+                for state in STATES:
+                    here = float(state_of(breaker) == state)
+                    self.meter.set("breakwater_state", (*labels_of(target), state), here)
+
+
+ISOLATED = "isolated"
+STATES = (*(state.value for state in State), ISOLATED)
+_PROBED: Mapping[Verdict, str] = {
+    Verdict.OK: "passed",
+    Verdict.FAILED_START: "failed",
+    Verdict.FAILED_STREAM: "failed",
+    Verdict.THROTTLED: "throttled",
+    Verdict.MISCONFIGURED: "misconfigured",
+    Verdict.NEUTRAL: "released",
+}
+
+
+def state_of(b: Breaker) -> str:
+    """One word for an operator."""
+    return ISOLATED if b.mode is Mode.ISOLATED else b.state.value
+
+
+def _why(before: Breaker, after: Breaker) -> str:
+    if Mode.ISOLATED in (before.mode, after.mode):
+        return "manual"
+    if after.state is State.OPEN:
+        return after.reason
+    if after.state is State.HALF_OPEN:
+        return "manual" if after.reason == "manual" else "due"
+    return "recovered" if before.state is State.HALF_OPEN else "manual"
+
+
+def labels_of(target: str) -> tuple[str, str]:
+    """Provider and model for the meter; functions of other apps may have any name."""
+    if of_functions(target):
+        return FUNCTIONS, FUNCTIONS
+    provider, _, model = target.partition("/")
+    return provider, model
 
 
 def _seen(b: Breaker) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""BreakerActor: one board with a clock, an incarnation and a checkpoint. The only Ray code here.
+"""BreakerActor: one board with a clock, an incarnation and a checkpoint.
 
 - One actor per application, named and detached: it outlives a redeploy with what it knows.
 - It runs on one event loop and never awaits between reading and writing the board: one writer.
@@ -20,63 +20,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ray.experimental import internal_kv
-
-from actors.board import COMMANDS, Board
+from actors.board import COMMANDS, Board, state_of
 from actors.breaker import Policy
-from actors.singleton import NAMESPACE, code_fingerprint, summon_actor
+from actors.meter import RayMeter
+from actors.singleton import LOOP_SECONDS, LOOP_STARTS, SCHEMA, Vault, code_fingerprint, summon_actor
 
 log = logging.getLogger(__name__)
 
 PATROL_SECONDS = 1.0  # how often leases are ended and a successor is looked for
-SCHEMA = 2  # of the checkpoint
-LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint may be what kills us
 POLL_SECONDS = (30.0, 60.0)  # a parked poll's time limit, drawn at random against a herd
-
-
-class Vault:
-    """The actor's keys in the cluster's key-value store: claims of incarnations and checkpoints."""
-
-    def __init__(self, app: str):
-        self._prefix = f"{NAMESPACE}/{app}"
-
-    def claim(self) -> int:
-        """Take the next incarnation number. Put-if-absent: of many claimants one gets it."""
-        n = 1 + max(self._numbers("inc"), default=0)
-        while internal_kv._internal_kv_put(self._key("inc", n), str(time.time()).encode(), overwrite=False):
-            n += 1
-        for old in self._numbers("inc"):
-            if old <= n - 2 * LOOP_STARTS:
-                internal_kv._internal_kv_del(self._key("inc", old))
-                internal_kv._internal_kv_del(self._key("checkpoint", old))
-        return n
-
-    def succeeded(self, n: int) -> bool:
-        """Has a later incarnation been claimed?"""
-        return bool(internal_kv._internal_kv_exists(self._key("inc", n + 1)))
-
-    def crash_loop(self, n: int) -> bool:
-        """Were the last `LOOP_STARTS` incarnations claimed within `LOOP_SECONDS`? Ray restarts for ever."""
-        first = internal_kv._internal_kv_get(self._key("inc", n - LOOP_STARTS + 1)) if n >= LOOP_STARTS else None
-        return first is not None and time.time() - float(first) < LOOP_SECONDS
-
-    def save(self, n: int, state: Mapping[str, Any]) -> None:
-        data = {"schema": SCHEMA, "wall": time.time(), **state}
-        internal_kv._internal_kv_put(self._key("checkpoint", n), json.dumps(data).encode())
-
-    def load(self, n: int) -> dict[str, Any] | None:
-        """The newest checkpoint of an earlier incarnation; None if there is none."""
-        for earlier in sorted((x for x in self._numbers("checkpoint") if x < n), reverse=True):
-            data: dict[str, Any] = json.loads(internal_kv._internal_kv_get(self._key("checkpoint", earlier)))
-            return data
-        return None
-
-    def _key(self, kind: str, n: int) -> bytes:
-        return f"{self._prefix}/{kind}/{n:08d}".encode()
-
-    def _numbers(self, kind: str) -> list[int]:
-        keys = internal_kv._internal_kv_list(f"{self._prefix}/{kind}/".encode())
-        return [int(key.rsplit(b"/", 1)[1]) for key in keys]
 
 
 class BreakerActor:
@@ -86,15 +38,17 @@ class BreakerActor:
         self._vault = Vault(app)
         self._incarnation = self._vault.claim()
         self._code = code_fingerprint()
-        self._board = Board(Policy(), incarnation=self._incarnation)
+        self._meter = RayMeter()
+        self._board = Board(Policy(), incarnation=self._incarnation, meter=self._meter)
         self._configured: dict[str, Any] = {}  # the policy as the application's config has it
         self._overrides: dict[str, Any] = {}  # what an operator has set since; it wins, and it is kept
         self._changed = asyncio.Event()
+        self._said: dict[str, str] = {}  # target: the state that the log has
         self._published = self._saved = -1
         self._configure(config)
         self._restore()
         self._publish()
-        self._patrol: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def _configure(self, config: Mapping[str, Any]) -> None:
         self._configured = dict(config["policy"])
@@ -121,8 +75,9 @@ class BreakerActor:
         """Take the application's policy and targets; who I am."""
         self._configure(config)
         self._publish()
-        if self._patrol is None:
-            self._patrol = asyncio.create_task(self._watch_over())
+        if not self._tasks:
+            self._tasks.append(asyncio.create_task(self._watch_over()))
+            self._tasks.append(asyncio.create_task(self._meter.run(self._board.sample)))
         return await self.whoami()
 
     async def expect(self, targets: list[str]) -> None:
@@ -201,10 +156,20 @@ class BreakerActor:
         if self._published != self._board.version:
             self._published = self._board.version
             self._save()
+            self._say()
             self._changed.set()
             self._changed = asyncio.Event()
         elif self._saved != self._board.version:
             self._save()  # the store was away
+
+    def _say(self) -> None:
+        """A line in the log for each circuit whose state has changed."""
+        for target, breaker in self._board.breakers.items():
+            state = state_of(breaker)
+            if self._said.setdefault(target, state) != state:
+                self._said[target] = state
+                told = {"event": "transition", "target": target, "state": state, "reason": breaker.reason}
+                log.warning("%s", json.dumps({**told, "epoch": breaker.epoch}))
 
     def _save(self) -> None:
         state = {"board": self._board.snapshot(time.monotonic()), "overrides": self._overrides}

@@ -59,6 +59,7 @@ FIGURES: Mapping[str, Figure] = {
     ),
     "breakwater_cost_usd_total": _counter("what attempts have cost, in US dollars, where it is known", *_TARGET),
     "breakwater_unpriced_total": _counter("attempts whose cost is not known", *_TARGET),
+    "breakwater_provider_info": _gauge("1 for each provider that can be called", "provider", "kind"),
     "breakwater_in_flight": _gauge("attempts under way, by this ingress replica", "provider"),
     # of an ingress: its two actors
     "breakwater_actor_calls_total": _counter("calls of the breaker actor", "method", "result"),
@@ -67,9 +68,6 @@ FIGURES: Mapping[str, Figure] = {
     "breakwater_ledger_lag_seconds": _gauge("age of the oldest row that is not in the store yet"),
     "breakwater_ledger_lag_rows": _gauge("lines that are not in the store yet"),
     "breakwater_ledger_dropped_total": _counter("lines lost because the journal was full"),
-    # of a provider's replica
-    "breakwater_running": _gauge("calls that this replica runs", "provider"),
-    "breakwater_queued": _gauge("calls that wait in this replica for a slot", "provider"),
     # of the breaker actor
     "breakwater_state": _gauge(
         "1 for the state that a circuit is in: closed, half_open, open, isolated", *_TARGET, "state"

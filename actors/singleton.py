@@ -1,21 +1,27 @@
 """One actor of one name, found by all who ask for it, and replaced when it runs other code. Ray.
 
 It must not know what the actor does: it has a method `hello(config)` that takes the application's word
-and answers with `code`, the fingerprint of the source it runs.
+and answers with `code`, the fingerprint of the source it runs. What must be known over its deaths, and
+which of two is the newer, lies in the cluster's key-value store: its vault.
 """
 
 import asyncio
 import hashlib
+import json
 import logging
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import ray
+from ray.experimental import internal_kv
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "breakwater"
+SCHEMA = 2  # of the checkpoint
+LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint may be what kills us
 
 
 def code_fingerprint() -> str:
@@ -53,3 +59,48 @@ async def summon_actor(
         log.info("the %s actor runs other code: replacing it", role)
         ray.kill(actor, no_restart=True)
         await asyncio.sleep(0.05)  # the name is freed a moment after the kill
+
+
+class Vault:
+    """The actor's keys in the cluster's key-value store: claims of incarnations and checkpoints."""
+
+    def __init__(self, app: str):
+        self._prefix = f"{NAMESPACE}/{app}"
+
+    def claim(self) -> int:
+        """Take the next incarnation number. Put-if-absent: of many claimants one gets it."""
+        n = 1 + max(self._numbers("inc"), default=0)
+        while internal_kv._internal_kv_put(self._key("inc", n), str(time.time()).encode(), overwrite=False):
+            n += 1
+        for old in self._numbers("inc"):
+            if old <= n - 2 * LOOP_STARTS:
+                internal_kv._internal_kv_del(self._key("inc", old))
+                internal_kv._internal_kv_del(self._key("checkpoint", old))
+        return n
+
+    def succeeded(self, n: int) -> bool:
+        """Has a later incarnation been claimed?"""
+        return bool(internal_kv._internal_kv_exists(self._key("inc", n + 1)))
+
+    def crash_loop(self, n: int) -> bool:
+        """Were the last `LOOP_STARTS` incarnations claimed within `LOOP_SECONDS`? Ray restarts for ever."""
+        first = internal_kv._internal_kv_get(self._key("inc", n - LOOP_STARTS + 1)) if n >= LOOP_STARTS else None
+        return first is not None and time.time() - float(first) < LOOP_SECONDS
+
+    def save(self, n: int, state: Mapping[str, Any]) -> None:
+        data = {"schema": SCHEMA, "wall": time.time(), **state}
+        internal_kv._internal_kv_put(self._key("checkpoint", n), json.dumps(data).encode())
+
+    def load(self, n: int) -> dict[str, Any] | None:
+        """The newest checkpoint of an earlier incarnation; None if there is none."""
+        for earlier in sorted((x for x in self._numbers("checkpoint") if x < n), reverse=True):
+            data: dict[str, Any] = json.loads(internal_kv._internal_kv_get(self._key("checkpoint", earlier)))
+            return data
+        return None
+
+    def _key(self, kind: str, n: int) -> bytes:
+        return f"{self._prefix}/{kind}/{n:08d}".encode()
+
+    def _numbers(self, kind: str) -> list[int]:
+        keys = internal_kv._internal_kv_list(f"{self._prefix}/{kind}/".encode())
+        return [int(key.rsplit(b"/", 1)[1]) for key in keys]

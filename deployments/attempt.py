@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.outcome import Outcome
+from actors.plan import provider_of
 from deployments.account import Entry
 from deployments.board_link import BoardLink
 from deployments.trail import Step, Trail
@@ -48,6 +49,7 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self.began = self.trail.clock()
+        self.link.under_way[provider_of(self.target)] += 1
 
     @property
     def probe(self) -> bool:
@@ -84,21 +86,24 @@ class Attempt:
         if self.ended:
             return
         self.ended = True
+        self.link.under_way[provider_of(self.target)] -= 1
         if self.renewal is not None:
             self.renewal.cancel()
         if outcome.kind == "ok":
             self.trail.sent()
         ms = self._ms()
-        self.trail.attempted(self._step(outcome, ms), outcome)
+        used: dict[str, Any] = {}
+        self.trail.attempted(self._step(outcome, ms, used), outcome)
         if self.entry is not None:
-            self.trail.spend(self.entry.settle(outcome, usage, body, first=first, over=over))
+            # If it ends the request too, the line that says so tells of this step already.
+            used |= self.entry.settle(outcome, usage, body, first=first, over=over)
         # A request that makes every model fail must not open every circuit.
         neutral = outcome.ending.poison and not self.first and not self.probe
         self.link.report(self.target, self.permit, outcome, ms, whole=whole, neutral=neutral)
         if over and outcome.last:
             self.trail.finish(outcome.kind, self.target if outcome.content else None)
 
-    def _step(self, outcome: Outcome, ms: float) -> Step:
+    def _step(self, outcome: Outcome, ms: float, used: Mapping[str, Any]) -> Step:
         return Step(
             self.target,
             outcome.kind,
@@ -111,6 +116,7 @@ class Attempt:
             outcome.verdict.value,
             self.probe,
             epoch=self.permit["epoch"],
+            used=used,
         )
 
 

@@ -13,12 +13,13 @@ import logging
 import random
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from actors.breaker import Breaker, Policy, Report, State, step
+from actors.figures import Meter, NoMeter
 from actors.outcome import Outcome, Verdict
 from actors.plan import UNSEEN, Plan, Seen, Skipped, plan, received, skip
 from deployments.health import last_seen
@@ -45,8 +46,12 @@ class BoardLink:
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
         most: int = BUFFER,
+        meter: Meter | None = None,
     ):
         self._connect = connect
+        self._meter = meter or NoMeter()
+        self._heard_at = clock()
+        self.under_way: Counter[str] = Counter()  # provider: attempts
         self._clock = clock
         self._draw = draw
         self._most = most
@@ -83,7 +88,25 @@ class BoardLink:
         """Call the actor. Raises ConnectionError while it is away, and what the method raises."""
         if self._actor is None:
             raise ConnectionError("the breaker actor is away")
-        return await self._actor(method, *arguments)
+        return await self._call(method, *arguments)
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        assert self._actor is not None
+        try:
+            answer = await self._actor(method, *arguments)
+        except BaseException:
+            self._meter.add("breakwater_actor_calls_total", (method, "failed"))
+            raise
+        self._meter.add("breakwater_actor_calls_total", (method, "ok"))
+        self._heard_at = self._clock()
+        return answer
+
+    def sample(self) -> None:
+        """Tell the meter what is under way, and how fresh the order is."""
+        for provider, number in self.under_way.items():
+            self._meter.set("breakwater_in_flight", (provider,), number)
+        self._meter.set("breakwater_order_age_seconds", (), self._clock() - self._heard_at)
+        self._meter.set("breakwater_reports_waiting", (), len(self._buffer))
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -139,7 +162,7 @@ class BoardLink:
             return None
         self._asking = True
         name = secrets.token_hex(8)
-        asked = asyncio.ensure_future(self._actor("ask", target, name, panic))
+        asked = asyncio.ensure_future(self._call("ask", target, name, panic))
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 permit: dict[str, Any] | None = await asyncio.shield(asked)
@@ -263,7 +286,7 @@ class BoardLink:
             try:
                 if self._actor is None:
                     self._actor = await self._connect()
-                self._take(await self._actor("watch", self._version))
+                self._take(await self._call("watch", self._version))
                 self.connected.set()
                 pause = FIRST_PAUSE
             except Exception as error:
@@ -308,7 +331,7 @@ class BoardLink:
                 continue
             try:
                 async with asyncio.timeout(5):
-                    await self._actor("report", self._replica, self._number, batch)
+                    await self._call("report", self._replica, self._number, batch)
                 batch = []
             except Exception as error:
                 # The same number again: the actor takes it once.

@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.board import COMMANDS
-from actors.ledger import QUESTIONS, unknown_in
+from actors.figures import Meter, NoMeter
+from actors.ledger import LONGEST_TEXT, QUESTIONS, unknown_in
 from actors.plan import of_functions
 from deployments.account import Account
 from deployments.attempt import Deadline
@@ -33,6 +34,7 @@ from deployments.fitting import embedding_fit
 from deployments.health import guests, health_summary, provider_health, system_health
 from deployments.images import Images
 from deployments.ledger_link import LedgerLink
+from deployments.metrics import Metrics
 from deployments.rows import Rows
 from deployments.settings import Overrides
 from deployments.stream import StreamAnswer
@@ -57,17 +59,20 @@ class Door:
         hop: Hop,
         ledger: LedgerLink | None = None,
         watches: Sequence[Watch] = (),
+        meter: Meter | None = None,
     ):
         self.layout = layout
         self._configured = layout.config  # as the application's args have it
         self.link = link
         self.ledger = ledger
         self.gate = Gate(layout.config.auth)
+        self.meter = meter or NoMeter()
         self._recent = Recent()
-        self._watches: tuple[Watch, ...] = (self._recent.add, *watches)
         images = Images(layout.config.images.limits())
         self.failover = Failover(rows_of(layout), {}, link, hop, images)
         self.embedder = Failover(embedding_rows_of(layout), {}, link, hop, images)
+        counted = Metrics(self.meter, self.models(), self.targets)
+        self._watches: tuple[Watch, ...] = (self._recent.add, counted, *watches)
         self._set_limits()
 
     def _set_limits(self) -> None:
@@ -116,13 +121,16 @@ class Door:
         check_caller(caller, self.layout.config.tenants)
         account = self._account(caller, request)
         request_id = secrets.token_hex(8) if account is None else account.request_id
-        return Trail(request.model, caller, request.stream, account, request_id, self._over)
+        row = request.model[:LONGEST_TEXT]
+        return Trail(row, caller, request.stream, account, request_id, self._over, self.link.now)
 
     def _account(self, caller: Caller, request: Request) -> Account | None:
         if self.ledger is None:
             return None
         if (refusal := self.ledger.admit(caller.tenant, caller.key_name)) is not None:
-            raise limit_reached(refusal)
+            error = limit_reached(refusal)
+            self.meter.add("breakwater_refused_total", (str(error.code),))
+            raise error
         return self.ledger.begin(
             tenant=caller.tenant,
             agent=caller.agent,
@@ -137,6 +145,15 @@ class Door:
     def _over(self, ended: Ended) -> None:
         for watch in self._watches:
             watch(ended)
+
+    def sample(self) -> None:
+        """Tell the meter what is so now; to be called once a second."""
+        for tier in self.layout.tiers:
+            if tier.left_out is None:
+                self.meter.set("breakwater_provider_info", (tier.name, tier.kind), 1.0)
+        self.link.sample()
+        if self.ledger is not None:
+            self.ledger.sample(self.meter)
 
     async def request(self, name: str) -> dict[str, Any]:
         """What a request went through, by our id or its `x-request-id`. Raises NotFound and Unavailable."""

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.ledger import NANOS, encode_json
-from deployments.trail import Ended, Trail
+from deployments.trail import TOKENS, Ended, Trail
 
 MOST = 10_000
-_TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
 
 
 def explained(trail: Trail) -> dict[str, Any] | None:
@@ -41,8 +40,8 @@ def _head(ended: Ended) -> dict[str, Any]:
         "ms": ended.ms,
         "first_token_ms": ended.first,
         "added_ms": ended.added,
-        **{name: ended.used.get(name, 0) for name in _TOKENS},
-        "cost_usd": _dollars(ended.used.get("cost")),
+        **{name: ended.used[name] for name in TOKENS},
+        "cost_usd": _dollars(ended.used["cost"]),
     }
 
 
@@ -68,7 +67,7 @@ def from_ledger(row: Mapping[str, Any], attempts: list[Mapping[str, Any]]) -> di
         "ms": None if ended is None else float(ended - row["began_at"]),
         "first_token_ms": first[-1] if first else None,
         "added_ms": None,
-        **{name: sum(a[name] for a in attempts) for name in _TOKENS},
+        **{name: sum(a[name] for a in attempts) for name in TOKENS},
         "cost_usd": _dollars(None if None in costs else sum(costs)),
         "candidates": json.loads(row["trail"]) if row["trail"] else [_candidate(a) for a in attempts],
     }

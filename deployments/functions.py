@@ -99,6 +99,8 @@ class Functions:
             outcome = Outcome(item.kind, status=item.status, message=item.message[:200], retry_after=item.retry_after)
             neutral = self._not_held_against(item, outcome)
             self._door.link.report(item.target, item.permit, outcome, item.ms, whole=True, neutral=neutral)
+            labels = FUNCTIONS, FUNCTIONS, outcome.kind, outcome.verdict.value
+            self._door.meter.add("breakwater_attempts_total", labels)
         return {}
 
     def _not_held_against(self, item: Ended, outcome: Outcome) -> bool:

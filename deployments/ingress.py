@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from actors.breaker_actor import summon
 from actors.ledger_actor import summon_ledger
+from actors.meter import RayMeter
 from deployments.board_link import ActorCall, BoardLink
 from deployments.caller import Caller
 from deployments.config import parse, resolve
@@ -20,6 +21,7 @@ from deployments.functions import Functions
 from deployments.hop import HandleHop
 from deployments.http_door import build_http_door
 from deployments.ledger_link import LedgerLink
+from deployments.log import flush_log, told_to_log
 from deployments.prices import PriceList
 
 CONNECT_SECONDS = 3.0  # how long a starting replica waits for the actor's first word; then it serves without
@@ -32,7 +34,8 @@ class Ingress:
         layout = resolve(parse(args))
         self._app = serve.get_replica_context().app_name
         self._starting = True
-        self._link = BoardLink(self._connect, layout.config.policy())
+        self._meter = RayMeter()
+        self._link = BoardLink(self._connect, layout.config.policy(), meter=self._meter)
         config = layout.config
         self._ledger = LedgerLink(
             self._connect_ledger,
@@ -43,7 +46,8 @@ class Ingress:
         )
         self._ledger_config = config.ledger.for_actor(self._app)
         self._ledger_starting = True
-        self._door = Door(layout, self._link, HandleHop(handles), self._ledger)
+        self._door = Door(layout, self._link, HandleHop(handles), self._ledger, [told_to_log], self._meter)
+        self._metering: asyncio.Task[None] | None = None
         self._facade = Facade(self._door)
         self._functions = Functions(self._door)
 
@@ -54,6 +58,8 @@ class Ingress:
         """Serve calls this with `user_config`: once before the first request, and when it changes."""
         await self._door.reconfigure(user_config)
         self._ledger.start()
+        if self._metering is None:
+            self._metering = asyncio.create_task(self._meter.run(self._sample))
         if self._link.start():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -68,6 +74,10 @@ class Ingress:
         actor = await summon_ledger(self._app, self._ledger_config, newest=self._ledger_starting)
         self._ledger_starting = False
         return _calling(actor)
+
+    def _sample(self) -> None:
+        self._door.sample()
+        flush_log()
 
     async def __del__(self) -> None:
         """Serve awaits this when the replica is stopped: its last rows go before it."""

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from actors.budget import Budget, Limits, Refusal, Spend, subjects_of
+from actors.figures import Meter
 from actors.journal import MOST, Journal, Orphan, orphans
 from actors.ledger import written_at
 from deployments.account import Account, Entry
@@ -72,7 +73,7 @@ class LedgerLink:
         self._rewriting = False
         self._sent_at = clock()
         self._up = False
-        self._adopted = self._refused = 0
+        self._adopted = self._refused = self._dropped = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> bool:
@@ -131,6 +132,14 @@ class LedgerLink:
             "adopted": self._adopted,
             "refused": self._refused,
         }
+
+    def sample(self, meter: Meter) -> None:
+        """Tell the meter how far the store is behind."""
+        meter.set("breakwater_ledger_lag_seconds", (), self._lag())
+        meter.set("breakwater_ledger_lag_rows", (), self._journal.lines)
+        dropped = self._journal.dropped
+        meter.add("breakwater_ledger_dropped_total", (), dropped - self._dropped)
+        self._dropped = dropped
 
     def _lag(self) -> float:
         """How old the oldest line is that is not acknowledged."""

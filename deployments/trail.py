@@ -5,7 +5,6 @@ over, it is told once to its account and to whoever watches: metrics, log, trace
 them gets the same frozen `Ended`, and none of them is known here.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from deployments.errors import UNFIT
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 LONGEST_MESSAGE = 200
+TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
 _SKIPPED = "skipped: "
 
 
@@ -47,6 +47,7 @@ class Step:
     epoch: int | None = None
     since: float | None = None  # seconds in that state
     retry_in: float | None = None  # seconds
+    used: Mapping[str, Any] = field(default_factory=dict)  # tokens and cost, filled when they are counted
 
     @property
     def skipped(self) -> str | None:
@@ -117,7 +118,7 @@ class Trail:
     account: Account | None = None
     request_id: str = ""
     watch: Watch | None = None
-    clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
+    clock: Callable[[], float] = time.monotonic  # a loop's own may know whole milliseconds only
     began: float = 0.0
     began_at: int = field(default_factory=lambda: int(time.time() * 1000))
     steps: list[Step] = field(default_factory=list)
@@ -125,7 +126,6 @@ class Trail:
     made: int = 0
     first: Outcome | None = None  # the first that was not the caller's own fault
     last: Outcome | None = None
-    used: dict[str, Any] = field(default_factory=dict)
     sent_at: float | None = None  # milliseconds until its content went to the client
     ended: Ended | None = None
 
@@ -180,14 +180,6 @@ class Trail:
         if self.sent_at is None:
             self.sent_at = self._now()
 
-    def spend(self, used: Mapping[str, Any]) -> None:
-        """What one attempt has used; the cost is unknown as soon as that of one is."""
-        for name, value in used.items():
-            if name == "counted":
-                continue
-            before = self.used.get(name, 0)
-            self.used[name] = None if value is None or before is None else before + value
-
     def finish(self, outcome: str, target: str | None = None) -> None:
         """The request is over. Only the first ending counts."""
         if self.ended is not None:
@@ -228,7 +220,7 @@ class Trail:
             target,
             tuple(self.steps),
             self.text(),
-            dict(self.used),
+            _summed(self.steps),
         )
 
     def _added(self) -> float | None:
@@ -241,6 +233,13 @@ class Trail:
         if theirs is None:
             return None
         return max(0.0, round(self.sent_at - sum(s.ms or 0.0 for s in before) - float(theirs), 2))
+
+
+def _summed(steps: list[Step]) -> dict[str, Any]:
+    """What all attempts have used; the cost is unknown as soon as that of one is."""
+    used = [step.used for step in steps if step.used]
+    costs = [u["cost"] for u in used]
+    return {name: sum(u[name] for u in used) for name in TOKENS} | {"cost": None if None in costs else sum(costs)}
 
 
 def _not_reached(target: str) -> dict[str, Any]:

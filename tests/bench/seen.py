@@ -1,0 +1,94 @@
+"""What a request costs in its ingress for being seen: trail, metrics in Ray, log line, and memory of it. CPU time.
+
+uv run python -m tests.bench.seen
+"""
+
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0", RAY_ADDRESS="local")
+
+import ray
+
+from actors.figures import NoMeter
+from actors.meter import RayMeter
+from actors.outcome import Outcome
+from actors.plan import Candidate, Plan, Skipped
+from deployments.caller import Caller
+from deployments.explain import Recent
+from deployments.log import flush_log, told_to_log
+from deployments.metrics import Metrics
+from deployments.trail import Ended, Step, Trail
+
+REQUESTS, ROUNDS = 4000, 5
+TARGETS = ["aws_bedrock/haiku", "openai/gpt", "local/smol"]
+USED = {"tokens_in": 812, "tokens_out": 233, "tokens_cached": 512, "tokens_reasoning": 0, "cost": 3_000_000}
+SERVED = Step(
+    "openai/gpt", "ok", 0.4, 250.0, 90.0, {"first_ms": 88.0, "ms": 240.0}, None, None, "ok", epoch=3, used=USED
+)
+OPEN = Skipped(TARGETS[0], "open", 12.5, "open", 7, 47.5)
+PLAN = Plan((Candidate(TARGETS[1], 3), Candidate(TARGETS[2], 1)), (OPEN,))
+
+
+def ended(watch: Callable[[Ended], None] | None) -> None:
+    trail = Trail("default", Caller("http", "acme", None, None, "an-id"), True, None, "replica-1", watch)
+    trail.planned(PLAN)
+    trail.attempted(SERVED, Outcome("ok", content=True))
+    trail.sent()
+    trail.finish("ok", SERVED.target)
+
+
+def _log_to(folder: str) -> None:
+    """As Ray Serve does it: a buffer of a thousand lines before a file."""
+    from logging.handlers import MemoryHandler, RotatingFileHandler
+
+    logger = logging.getLogger("ray.serve")
+    logger.propagate, logger.handlers = False, [MemoryHandler(1000, target=RotatingFileHandler(f"{folder}/log"))]
+    logger.setLevel(logging.INFO)
+
+
+@ray.remote
+class Bench:
+    """Inside a worker, where Ray's metrics are real."""
+
+    def measured(self) -> dict[str, list[float]]:
+        meter, recent = RayMeter(), Recent()
+        counted = Metrics(meter, ["default"], TARGETS)
+        watches: dict[str, Callable[[Ended], None] | None] = {
+            "trail alone": None,
+            "+ metrics, no Ray": Metrics(NoMeter(), ["default"], TARGETS),
+            "+ metrics": counted,
+            "+ log line": told_to_log,
+            "+ memory": recent.add,
+        }
+        found: dict[str, list[float]] = {name: [] for name in watches}
+        with tempfile.TemporaryDirectory() as folder:
+            _log_to(folder)
+            for _ in range(ROUNDS):
+                for name, watch in watches.items():
+                    began = time.process_time()
+                    for number in range(REQUESTS):
+                        ended(watch)
+                        if number % 400 == 0:
+                            meter.flush()
+                            flush_log()
+                    found[name].append((time.process_time() - began) / REQUESTS * 1e6)
+        return found
+
+
+def main() -> None:
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    found: Any = ray.get(Bench.remote().measured.remote())
+    alone = statistics.median(found["trail alone"])
+    for name, values in found.items():
+        median = statistics.median(values)
+        print(f"{name:18} {median:7.1f} us a request ({median - alone:+.1f})")
+
+
+if __name__ == "__main__":
+    main()
