@@ -28,7 +28,8 @@ from deployments.trail import Ended, Step, Trail
 REQUESTS, ROUNDS = 4000, 5
 TARGETS = ["aws_bedrock/haiku", "openai/gpt", "local/smol"]
 USED = {"tokens_in": 812, "tokens_out": 233, "tokens_cached": 512, "tokens_reasoning": 0, "cost": 3_000_000}
-SERVED = Step(
+TIMES = {"first_ms": 88.0, "ms": 240.0}
+SERVED = Step("openai/gpt", "ok", 0.4, 250.0, 90.0, TIMES, None, None, "ok", epoch=3, used=USED)
     "openai/gpt", "ok", 0.4, 250.0, 90.0, {"first_ms": 88.0, "ms": 240.0}, None, None, "ok", epoch=3, used=USED
 )
 OPEN = Skipped(TARGETS[0], "open", 12.5, "open", 7, 47.5)
