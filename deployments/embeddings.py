@@ -120,6 +120,16 @@ def usage_of_embedding(tokens: int | None) -> dict[str, Any] | None:
     return None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
+Vectors = tuple[list[list[float]], int | None]  # and their tokens; None where the provider does not tell
+
+
+def joined(parts: Sequence[Vectors]) -> Vectors:
+    """The vectors of several calls in order, and their tokens: None if one of them did not tell."""
+    counts = [tokens for _, tokens in parts]
+    told = None if None in counts else sum(n for n in counts if n is not None)
+    return [vector for vectors, _ in parts for vector in vectors], told
+
+
 def completed(call: Call, vectors: Sequence[Sequence[float]], tokens: int | None) -> Completed:
     """What a provider gives back. Raises `malformed` for vectors of another length than the row's."""
     wanted, texts = call.body.get("dimensions"), len(texts_of(call.body))

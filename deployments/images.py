@@ -18,6 +18,7 @@ import httpx2
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import failed
+from deployments.together import together
 
 REDIRECTS = 3
 MOST = 32  # of one request: each is a connection of ours to wherever a client says
@@ -62,13 +63,8 @@ class Images:
                 f"a request has {MOST} images by URL at most", next(p for p in places if p[2] == urls[MOST])
             )
         left = _Left(self._limits.max_bytes)
-        # The first that fails ends the others too.
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {url: group.create_task(self._data_url(url, places, left)) for url in urls}
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return _inlined(body, places, {url: task.result() for url, task in tasks.items()})
+        data = await together(self._data_url(url, places, left) for url in urls)
+        return _inlined(body, places, dict(zip(urls, data, strict=True)))
 
     async def close(self) -> None:
         if self._client is not None:

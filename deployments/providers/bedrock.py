@@ -112,8 +112,6 @@ class BedrockProvider:
 
         try:
             return await embed(call, invoke)
-        except ExceptionGroup as group:
-            raise classified(group.exceptions[0]) from group
         except Exception as error:
             raise classified(error) from error
 

@@ -5,15 +5,15 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from deployments.embeddings import completed, is_cut, texts_of
+from deployments.embeddings import Vectors, completed, is_cut, joined, texts_of
 from deployments.providers.base import Call, Completed, failed
+from deployments.together import together
 
 AT_ONCE = 8  # calls of one request
 MOST_COHERE = 96
 TOKENS_HEADER = "x-amzn-bedrock-input-token-count"
 
 Invoke = Callable[[Mapping[str, Any]], Awaitable[tuple[Mapping[str, Any], Mapping[str, str]]]]
-Vectors = tuple[list[list[float]], int | None]
 
 
 async def embed(call: Call, invoke: Invoke) -> Completed:
@@ -27,12 +27,7 @@ async def embed(call: Call, invoke: Invoke) -> Completed:
             answer, headers = await invoke(body)
         return (_cohere_vectors if cohere else _titan_vectors)(answer, headers)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(body)) for body in bodies]
-    results = [task.result() for task in tasks]
-    counts = [tokens for _, tokens in results]
-    total = None if None in counts else sum(n for n in counts if n is not None)
-    return completed(call, [vector for vectors, _ in results for vector in vectors], total)
+    return completed(call, *joined(await together(one(body) for body in bodies)))
 
 
 def _titan_bodies(call: Call) -> list[dict[str, Any]]:

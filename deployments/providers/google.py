@@ -16,7 +16,7 @@ from google.genai import errors, types
 from pydantic import ValidationError
 
 from actors.outcome import Outcome
-from deployments.embeddings import completed, normalised, texts_of
+from deployments.embeddings import Vectors, completed, joined, normalised, texts_of
 from deployments.errors import AttemptFailed
 from deployments.providers.base import (
     Call,
@@ -32,6 +32,7 @@ from deployments.providers.base import (
 from deployments.providers.conversation import call_limit
 from deployments.providers.google_codec import StreamCodec, from_generate, to_generate
 from deployments.providers.timing import note_connections
+from deployments.together import together
 from deployments.wire import Head
 
 MOST_TEXTS = 100  # of one call: Gemini refuses more
@@ -109,17 +110,14 @@ class GoogleProvider:
         texts = texts_of(call.body)
         batches = [texts[at : at + MOST_TEXTS] for at in range(0, len(texts), MOST_TEXTS)]
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._embedded(call, batch)) for batch in batches]
-        except ExceptionGroup as failures:
-            raise classified(failures.exceptions[0]) from failures
-        vectors = [vector for task in tasks for vector in task.result()[0]]
-        counts = [task.result()[1] for task in tasks]
-        told = None if None in counts else sum(n for n in counts if n is not None)
+            parts = await together(self._embedded(call, batch) for batch in batches)
+        except Exception as error:
+            raise classified(error) from error
+        vectors, told = joined(parts)
         # Gemini scales only its longest vectors to length one.
         return completed(call, [normalised(v) for v in vectors], told)
 
-    async def _embedded(self, call: Call, texts: list[str]) -> tuple[list[list[float]], int | None]:
+    async def _embedded(self, call: Call, texts: list[str]) -> Vectors:
         response = await self._models.embed_content(
             model=call.model,
             contents=[types.Content(parts=[types.Part(text=text)]) for text in texts],
