@@ -48,7 +48,7 @@ _KINDS_OF_MODE: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Config(Strict, Accounting):
+class Config(Accounting):
     mode: Mode = "hybrid"
     modes: Modes = Modes()
     providers: dict[Name, ProviderSettings]

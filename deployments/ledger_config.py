@@ -8,21 +8,18 @@ import pathlib
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from actors.budget import Limit, Limits
 from actors.ledger import NANOS
 from deployments.prices import Price
+from deployments.settings import Strict
 
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Dollars = Annotated[Decimal, Field(gt=0, le=10**9, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LedgerSettings(_Strict):
+class LedgerSettings(Strict):
     """`folder` holds the journals of this machine's replicas and, without `url_env`, the SQLite file.
 
     It must outlive the process, and a container if that may be killed. `url_env` names the variable with
@@ -55,7 +52,7 @@ class LedgerSettings(_Strict):
         }
 
 
-class LimitSettings(_Strict):
+class LimitSettings(Strict):
     """US dollars for `monthly_cost`."""
 
     requests_per_minute: Count | None = None
@@ -67,11 +64,11 @@ class LimitSettings(_Strict):
         return Limit(self.requests_per_minute, self.tokens_per_minute, cost)
 
 
-class LimitsSettings(_Strict):
+class LimitsSettings(Strict):
     """`each_*` holds for every one that is not named. `without_ledger`: what to do while it is away."""
 
-    tenants: dict[str, LimitSettings] = {}
-    keys: dict[str, LimitSettings] = {}
+    tenants: dict[str, LimitSettings] = Field(default_factory=dict)
+    keys: dict[str, LimitSettings] = Field(default_factory=dict)
     each_tenant: LimitSettings | None = None
     each_key: LimitSettings | None = None
     without_ledger: Literal["allow", "refuse"] = "allow"
@@ -85,11 +82,11 @@ class LimitsSettings(_Strict):
         )
 
 
-class Accounting(_Strict):
+class Accounting(Strict):
     """The keys `ledger`, `prices` and `limits` of the application's args."""
 
     ledger: LedgerSettings = LedgerSettings()
-    prices: dict[Annotated[str, Field(min_length=1)], Price] = {}
+    prices: dict[Annotated[str, Field(min_length=1)], Price] = Field(default_factory=dict)
     limits: LimitsSettings = LimitsSettings()
 
     @model_validator(mode="after")

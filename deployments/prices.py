@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from deployments.settings import Strict
 
 PerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 _PICOS = 1_000_000  # a dollar for a million tokens is a micro-dollar, or so many pico-dollars, for one
 
 
-class Price(BaseModel):
+class Price(Strict):
     """`cached` is for tokens that the provider took from its cache; it costs as `input` if it is not set."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: PerMillion
     output: PerMillion
