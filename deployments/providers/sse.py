@@ -73,7 +73,7 @@ class SseScan:
             return Batch(malformed=True)
         if _USAGE.search(events):
             events = self._take_usage(events)
-        if _FINISH.search(events):
+        if finished := len(_FINISH.findall(events)):
             for event in events.split(b"\n\n"):
                 if _FINISH.search(event):
                     ends = [c for c in _data_of(event).get("choices") or [] if isinstance(c, dict)]
@@ -81,7 +81,7 @@ class SseScan:
         return Batch(
             frames=self._renamed(events),
             content=_CONTENT.search(events) is not None,
-            finished=len(_FINISH.findall(events)),
+            finished=finished,
             done=done is not None,
         )
 
