@@ -34,8 +34,8 @@ def check_caller(caller: Caller, declared: Collection[str] | None) -> None:
     """Raises BadRequest for what is no name, and for a tenant that is not among the `declared`, if there are any."""
     tenant, agent = ("tenant_id", "agent_id") if caller.door == "handle" else ("x-tenant-id", "x-agent-id")
     for name, who in ((tenant, caller.tenant), (agent, caller.agent)):
-        if who is not None and not isinstance(who, str):
-            raise BadRequest(f"Invalid '{name}': must be a text.", name, "invalid_value")
+        if who is not None and not (isinstance(who, str) and who.strip()):
+            raise BadRequest(f"Invalid '{name}': a name is needed, not {who!r}.", name, "invalid_value")
     if declared is not None and caller.tenant is not None and caller.tenant not in declared:
         raise BadRequest(f"Invalid '{tenant}': there is no tenant of this name.", tenant, "invalid_value")
 

@@ -40,7 +40,6 @@ class Facade:
         """
         gathered = Gathered()
         try:
-            _check_caller(agent_id, tenant_id)
             request = self._request(prompt, model, temperature, max_tokens, options)
         except BreakwaterError as error:
             return error_dict(error)
@@ -66,7 +65,6 @@ class Facade:
         """`{"delta": text}` as it comes, then what `generate_completion` would have given, or its error."""
         gathered = Gathered()
         try:
-            _check_caller(agent_id, tenant_id)
             request = self._request(prompt, model, temperature, max_tokens, options)
         except BreakwaterError as error:
             yield error_dict(error)
@@ -193,12 +191,6 @@ def _messages(prompt: Any) -> list[Any]:
     if isinstance(prompt, list) and prompt:
         return prompt
     raise BadRequest("Invalid 'prompt': a text or a list of messages is needed.", "prompt", "invalid_value")
-
-
-def _check_caller(agent_id: Any, tenant_id: Any) -> None:
-    for name, value in (("agent_id", agent_id), ("tenant_id", tenant_id)):
-        if value is not None and not (isinstance(value, str) and value.strip()):
-            raise BadRequest(f"Invalid '{name}': a name is needed, not {value!r}.", name, "invalid_value")
 
 
 def _of_prompt(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -268,9 +268,10 @@ def test_an_instant_that_is_none_is_a_400_and_no_ledger_that_is_away(instant: st
     assert caught.value.param == "since"
 
 
-def test_a_tenant_that_is_no_text_is_a_typed_error_by_handle() -> None:
+@pytest.mark.parametrize("tenant", [5, "", " "])
+def test_a_tenant_that_is_no_name_is_a_typed_error_by_handle(tenant: Any) -> None:
     async def test(x: Ledgered) -> None:
-        answer = await x.w.door.chat(REQUEST, caller=Caller("handle", 5))  # type: ignore[arg-type]
+        answer = await x.w.door.chat(REQUEST, caller=Caller("handle", tenant))
         assert (answer["status"], answer["error"]["param"]) == (400, "tenant_id")
 
     with_ledger(test)
