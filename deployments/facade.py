@@ -15,7 +15,6 @@ from deployments.door import Door
 from deployments.errors import BadRequest, BreakwaterError, error_dict
 
 _OURS = frozenset({"messages", "stream", "stream_options"})  # fields that the facade itself sets
-DEFAULT_ROW = "default"
 
 
 class Facade:
@@ -91,13 +90,9 @@ class Facade:
         return {
             **options,
             **{key: value for key, value in named.items() if value is not None},
-            "model": self._default_model() if model is None else model,
+            "model": self._door.failover.rows.default if model is None else model,
             "messages": _messages(prompt),
         }
-
-    def _default_model(self) -> str:
-        rows = self._door.failover.rows.names
-        return DEFAULT_ROW if DEFAULT_ROW in rows else rows[0]
 
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
         return await self._door.usage_stats(tenant_id, agent_id)

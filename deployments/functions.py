@@ -18,7 +18,6 @@ from actors.outcome import ENDINGS, Guilt, Outcome
 from actors.plan import FUNCTIONS, of_functions, provider_of, target_of
 from deployments.door import ACTOR_SECONDS, Door
 from deployments.errors import BadRequest
-from deployments.facade import DEFAULT_ROW
 from deployments.settings import Strict
 from deployments.trail import Trail
 
@@ -112,7 +111,7 @@ class Functions:
     def _row(self, model: Any) -> Mapping[str, str]:
         """Provider to its own id, of a row. Raises UnknownModel."""
         rows = self._door.failover.rows
-        name = model or (DEFAULT_ROW if DEFAULT_ROW in rows.names else rows.names[0])
+        name = model or rows.default
         if name not in rows.names:
             raise rows.unknown(str(name))
         return {provider_of(target): target for target in rows.of(name)}

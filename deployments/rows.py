@@ -42,6 +42,11 @@ class Rows:
         return list(self._rows)
 
     @property
+    def default(self) -> str:
+        """The row of a call that names none: the one of this name, or the first."""
+        return "default" if "default" in self._rows else self.names[0]
+
+    @property
     def targets(self) -> set[str]:
         """Every target of every row."""
         return {target for row in self._rows.values() for target in row}
