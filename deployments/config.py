@@ -8,7 +8,7 @@ one sentence, and then exits with 1. Secrets are named by environment variable, 
 
 import ipaddress
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -39,6 +39,7 @@ from deployments.settings import (
 from deployments.wire import Drop
 
 INGRESS = "Ingress"
+Models = Mapping[str, Mapping[str, str]]  # a row's name to its providers, each with its own id of the model
 
 
 _KINDS_OF_MODE: Mapping[str, tuple[str, ...]] = {
@@ -126,6 +127,10 @@ class Config(Accounting):
         # Bedrock, then OpenAI: the mode's own order, whatever the order of the providers.
         return sorted(names, key=lambda n: kinds.index(self.providers[n].kind)) if self.mode == "aws_only" else names
 
+    def embedding_models(self) -> Models:
+        """As `models`, for embeddings."""
+        return {name: row.targets for name, row in self.embeddings.items()}
+
     def limits_of(self, provider: str) -> Limits:
         return self.timeouts.limits(self.providers[provider].timeouts)
 
@@ -156,18 +161,17 @@ class Layout:
 
     def rows(self) -> dict[str, list[str]]:
         """Row name to targets, in the row's own order; only providers that can be called."""
-        usable = set(self.usable)
-        return {
-            row: [target_of(provider, model) for provider, model in targets.items() if provider in usable]
-            for row, targets in self.config.models.items()
-        }
+        return self._callable(self.config.models)
 
     def embedding_rows(self) -> dict[str, list[str]]:
         """As `rows`, for embeddings."""
+        return self._callable(self.config.embedding_models())
+
+    def _callable(self, rows: Models) -> dict[str, list[str]]:
         usable = set(self.usable)
         return {
-            name: [target_of(provider, model) for provider, model in row.targets.items() if provider in usable]
-            for name, row in self.config.embeddings.items()
+            row: [target_of(provider, model) for provider, model in models.items() if provider in usable]
+            for row, models in rows.items()
         }
 
     def kinds(self) -> dict[str, str]:
@@ -178,23 +182,25 @@ class Layout:
         """Providers that have one model each."""
         return frozenset(name for name, kind in self.kinds().items() if kind == "local")
 
-    def embedding_windows(self) -> dict[str, int]:
-        """As `windows`, for embeddings: the local model's alone is known."""
-        return {
-            target_of(name, model): min(settings.context, MOST_LOCAL_TOKENS)
-            for row in self.config.embeddings.values()
-            for name, model in row.targets.items()
-            if isinstance(settings := self.config.providers[name], Local)
-        }
-
     def windows(self) -> dict[str, int]:
         """Target to context window in tokens, where it is known."""
+        return self._windows(self.config.models, lambda settings, model: settings.window(model))
+
+    def embedding_windows(self) -> dict[str, int]:
+        """As `windows`, for embeddings: the local model's alone is known."""
+
+        def window(settings: ProviderSettings, _: str) -> int | None:
+            return min(settings.context, MOST_LOCAL_TOKENS) if isinstance(settings, Local) else None
+
+        return self._windows(self.config.embedding_models(), window)
+
+    def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
         known = {
-            target_of(name, model): self.config.providers[name].window(model)
-            for targets in self.config.models.values()
-            for name, model in targets.items()
+            target_of(name, model): window(self.config.providers[name], model)
+            for models in rows.values()
+            for name, model in models.items()
         }
-        return {target: window for target, window in known.items() if window is not None}
+        return {target: tokens for target, tokens in known.items() if tokens is not None}
 
 
 def parse(args: Any) -> Config:

@@ -30,12 +30,11 @@ from deployments.embeddings import check_embedding_request
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, error_dict
 from deployments.explain import Recent, explained
 from deployments.failover import Answer, Failover, Hop
-from deployments.fitting import embedding_fit
 from deployments.health import guests, health_summary, provider_health, system_health
 from deployments.images import Images
 from deployments.ledger_link import LedgerLink
 from deployments.metrics import Metrics
-from deployments.rows import Rows
+from deployments.rows import embedding_rows_of, rows_of
 from deployments.settings import Overrides
 from deployments.stream import StreamAnswer
 from deployments.trail import Ended, Trail, Watch
@@ -358,27 +357,6 @@ class Door:
     async def _actor(self, method: str, *arguments: Any) -> Any:
         async with asyncio.timeout(ACTOR_SECONDS):
             return await self.link.call(method, *arguments)
-
-
-def rows_of(layout: Layout) -> Rows:
-    return Rows(
-        layout.rows(),
-        layout.kinds(),
-        fixed=layout.fixed(),
-        windows=layout.windows(),
-        drop=layout.config.drop_unsupported,
-    )
-
-
-def embedding_rows_of(layout: Layout) -> Rows:
-    return Rows(
-        layout.embedding_rows(),
-        layout.kinds(),
-        windows=layout.embedding_windows(),
-        fixed=frozenset(layout.kinds()),  # a length belongs to a row, so nothing else can be pinned
-        fitting=embedding_fit,
-        drop=layout.config.drop_unsupported,
-    )
 
 
 def drop_of(word: Any) -> Drop | None:

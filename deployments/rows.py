@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from actors.outcome import Outcome
 from actors.plan import provider_of
+from deployments.config import Layout
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
-from deployments.fitting import Fitted, Fitting, chat_fit, fitted
+from deployments.fitting import Fitted, Fitting, chat_fit, embedding_fit, fitted
 from deployments.trail import Trail
 from deployments.wire import Drop, Request
 
@@ -89,3 +90,24 @@ class Rows:
             message = f"No provider of '{request.model}' can take '{lacking}'."
             raise NoAnswer(message, trail.entries, Outcome("unsupported", status=400, param=lacking))
         return found
+
+
+def rows_of(layout: Layout) -> Rows:
+    return Rows(
+        layout.rows(),
+        layout.kinds(),
+        fixed=layout.fixed(),
+        windows=layout.windows(),
+        drop=layout.config.drop_unsupported,
+    )
+
+
+def embedding_rows_of(layout: Layout) -> Rows:
+    return Rows(
+        layout.embedding_rows(),
+        layout.kinds(),
+        windows=layout.embedding_windows(),
+        fixed=frozenset(layout.kinds()),  # a length belongs to a row, so nothing else can be pinned
+        fitting=embedding_fit,
+        drop=layout.config.drop_unsupported,
+    )
