@@ -2,19 +2,16 @@
 
 import asyncio
 import copy
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
-import ray
 from ray import serve
 
 from tests.cluster.conftest import CLOUDS, ROOT, Cluster, eventually
+from tests.cluster.scripts import printed_by
 from tests.fakes.server import Behaviour, status
 
 SOURCE = pathlib.Path(__file__).parent / "agent_app"
@@ -26,16 +23,7 @@ def agents(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("agents") / "app"
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "deployments" / "client.py", folder / "deployments" / "breakwater.py")
-    done = subprocess.run(
-        [sys.executable, "start.py"],
-        cwd=folder,
-        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    printed_by(folder, "start.py")
     yield "agents"
     serve.delete("agents")
 

@@ -8,18 +8,16 @@ import pathlib
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-import ray
 
 from deployments import client as c
 from deployments.client import Client, connect
 from tests.cluster.conftest import CLOUDS, ROOT, Cluster, eventually
+from tests.cluster.scripts import printed_by
 from tests.cluster.test_conversations import WEATHER
 from tests.fakes.server import Behaviour, status
 
@@ -87,16 +85,7 @@ def test_the_sync_side_needs_no_event_loop(llm: Cluster, sync: c.SyncClient) -> 
 def test_a_script_that_has_nothing_but_a_copy_of_the_file_can_call(llm: Cluster, tmp_path: pathlib.Path) -> None:
     shutil.copy(ROOT / "deployments" / "client.py", tmp_path / "breakwater.py")
     script = "import breakwater; print(breakwater.connect().sync.generate_completion('Hi')['provider_used'])"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout.strip() == "aws_bedrock", done.stderr
+    assert printed_by(tmp_path, "-c", script).strip() == "aws_bedrock"
 
 
 def test_what_goes_wrong_is_raised_by_guilt(llm: Cluster) -> None:

@@ -1,7 +1,6 @@
 """What the README shows, run as it stands."""
 
 import asyncio
-import os
 import pathlib
 import shutil
 import subprocess
@@ -9,10 +8,10 @@ import sys
 from typing import Any
 
 import pytest
-import ray
 from ray import serve
 
 from tests.cluster.conftest import ROOT, Cluster
+from tests.cluster.scripts import printed_by
 from tests.readme import blocks, command, curl
 
 
@@ -20,17 +19,7 @@ def run_example(number: int, folder: pathlib.Path) -> str:
     """What a Python block prints, in a folder with a copy of client.py and none of our code."""
     shutil.copy(ROOT / "deployments" / "client.py", folder / "breakwater.py")
     (folder / "example.py").write_text(blocks("python")[number])
-    done = subprocess.run(
-        [sys.executable, "example.py"],
-        cwd=folder,
-        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return printed_by(folder, "example.py")
 
 
 def test_the_python_example_prints_answers_and_a_stream(llm: Cluster, tmp_path: pathlib.Path) -> None:
