@@ -253,18 +253,20 @@ class Board:
             if after.reason == "lost" and before.leases:
                 self.meter.add("breakwater_probes_total", (*labels_of(target), "lost"))
 
-    def sample(self) -> None:
+    def sample(self, now: float) -> None:
         """Tell the meter what state each circuit is in; those of other apps' functions are theirs."""
         self.meter.set("breakwater_incarnation", (), self.incarnation)
         for target, breaker in self.breakers.items():
             if not of_functions(target):
+                mine = DUE if breaker.due(now) else state_of(breaker)
                 for state in STATES:
-                    here = float(state_of(breaker) == state)
+                    here = float(mine == state)
                     self.meter.set("breakwater_state", (*labels_of(target), state), here)
 
 
 ISOLATED = "isolated"
-STATES = (*(state.value for state in State), ISOLATED)
+DUE = "due"  # open, but only because nobody has needed it since its time was over
+STATES = (*(state.value for state in State), ISOLATED, DUE)
 _PROBED: Mapping[Verdict, str] = {
     Verdict.OK: "passed",
     Verdict.FAILED_START: "failed",

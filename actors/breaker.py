@@ -139,6 +139,10 @@ class Breaker:
         """The share of the traffic that it should have, in (0, 1]."""
         return share(self.ramp_from, now, policy.slow_start, policy.slow_start_from)
 
+    def due(self, now: float) -> bool:
+        """Is it open still, though its time is over?"""
+        return self.mode is Mode.AUTO and self.state is State.OPEN and now >= self.open_until
+
     def probing(self, now: float) -> bool:
         return any(lease.until > now for lease in (*self.leases, *self.ghosts))
 

@@ -38,7 +38,7 @@ class BreakerActor:
         self._vault = Vault(app)
         self._incarnation = self._vault.claim()
         self._code = code_fingerprint()
-        self._meter = RayMeter()
+        self._meter = RayMeter(app)
         self._board = Board(Policy(), incarnation=self._incarnation, meter=self._meter)
         self._configured: dict[str, Any] = {}  # the policy as the application's config has it
         self._overrides: dict[str, Any] = {}  # what an operator has set since; it wins, and it is kept
@@ -77,7 +77,7 @@ class BreakerActor:
         self._publish()
         if not self._tasks:
             self._tasks.append(asyncio.create_task(self._watch_over()))
-            self._tasks.append(asyncio.create_task(self._meter.run(self._board.sample)))
+            self._tasks.append(asyncio.create_task(self._meter.run(lambda: self._board.sample(time.monotonic()))))
         return await self.whoami()
 
     async def expect(self, targets: list[str]) -> None:

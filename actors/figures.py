@@ -1,8 +1,8 @@
 """What is counted, the names in one place. Pure.
 
-Ray exports each under `ray_` and its name. Labels are names of the configuration and words of ours: no
-tenant, no agent, nothing that a client or a provider chose. `model` is a model of the configuration, or
-`other`; `provider` is a provider of it, `functions` (of other apps), or `none`.
+Ray exports each under `ray_` and its name, with a label `application`. Labels are names of the configuration
+and words of ours: no tenant, no agent, nothing that a client or a provider chose. `model` is a model of the
+configuration, or `other`; `provider` is a provider of it, `functions` (of other apps), or `none`.
 """
 
 from collections.abc import Mapping
@@ -59,7 +59,9 @@ FIGURES: Mapping[str, Figure] = {
     ),
     "breakwater_cost_usd_total": _counter("what attempts have cost, in US dollars, where it is known", *_TARGET),
     "breakwater_unpriced_total": _counter("attempts whose cost is not known", *_TARGET),
-    "breakwater_provider_info": _gauge("1 for each provider that can be called", "provider", "kind"),
+    "breakwater_provider_info": _gauge(
+        "1 for a provider that can be called, 0 for one that is left out", "provider", "kind"
+    ),
     "breakwater_in_flight": _gauge("attempts under way, by this ingress replica", "provider"),
     # of an ingress: its two actors
     "breakwater_actor_calls_total": _counter("calls of the breaker actor", "method", "result"),
@@ -70,7 +72,7 @@ FIGURES: Mapping[str, Figure] = {
     "breakwater_ledger_dropped_total": _counter("lines lost because the journal was full"),
     # of the breaker actor
     "breakwater_state": _gauge(
-        "1 for the state that a circuit is in: closed, half_open, open, isolated", *_TARGET, "state"
+        "1 for the state that a circuit is in: closed, half_open, open, due (to be probed), isolated", *_TARGET, "state"
     ),
     "breakwater_transitions_total": _counter("changes of a circuit's state", *_TARGET, "to", "reason"),
     "breakwater_probes_total": _counter(

@@ -15,12 +15,16 @@ from actors.figures import FIGURES, Labels
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 1.0  # Ray forgets a gauge that is not set again within two of its reports, 20 s
+APPLICATION = "application"
 _KINDS: dict[str, Any] = {"counter": metrics.Counter, "gauge": metrics.Gauge}
 
 
 class RayMeter:
-    def __init__(self) -> None:
+    """Each figure has one label more, `application`: two on one cluster must not be added up."""
+
+    def __init__(self, app: str) -> None:
+        self._app = {APPLICATION: app}
         self._counts: dict[tuple[str, Labels], float] = {}
         self._gauges: dict[tuple[str, Labels], float] = {}
         self._tags: dict[tuple[str, Labels], dict[str, str]] = {}
@@ -59,12 +63,13 @@ class RayMeter:
         made = self._made.get(name)
         if made is None:
             figure = FIGURES[name]
+            labels = (*figure.labels, APPLICATION)
             if figure.kind == "histogram":
-                made = metrics.Histogram(name, figure.what, list(figure.boundaries), figure.labels)
+                made = metrics.Histogram(name, figure.what, list(figure.boundaries), labels)
             else:
-                made = _KINDS[figure.kind](name, figure.what, figure.labels)
-            self._made[name] = made
-        return made
+                made = _KINDS[figure.kind](name, figure.what, labels)
+            self._made[name] = made.set_default_tags(self._app)
+        return self._made[name]
 
     def _tagged(self, key: tuple[str, Labels]) -> dict[str, str]:
         known = self._tags.get(key)

@@ -64,10 +64,11 @@ class BreakwaterError(Exception):
         param: str | None = None,
         attempts: Sequence[Json] = (),
         retry_after: float | None = None,
+        explained: Json | None = None,
     ):
-        super().__init__(message, status, code, param, attempts, retry_after)
+        super().__init__(message, status, code, param, attempts, retry_after, explained)
         self.status, self.code, self.param = status, code, param
-        self.attempts, self.retry_after = list(attempts), retry_after
+        self.attempts, self.retry_after, self.explained = list(attempts), retry_after, explained
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -126,7 +127,8 @@ def error_from(data: Mapping[str, Any]) -> BreakwaterError:
     status = int(data.get("status") or (504 if code == "deadline_exceeded" else 503))
     kind = _CLASSES.get(status, BadRequest if status < 500 else Unavailable if code == "unavailable" else NoAnswer)
     attempts, retry_after = error.get("attempts") or (), data.get("retry_after")
-    return kind(error.get("message") or "no message", status, code, error.get("param"), attempts, retry_after)
+    message, explained = error.get("message") or "no message", (data.get("breakwater") or {}).get("explained")
+    return kind(message, status, code, error.get("param"), attempts, retry_after, explained)
 
 
 def connect(app: str = "llm", *, patience: float = PATIENCE) -> "Client":
@@ -170,9 +172,14 @@ class Client:
         drop_unsupported: str | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
+        explain: bool = False,
     ) -> Json:
-        """OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`. Tenant and agent pay."""
-        return await self._call("chat", request, timeout, drop_unsupported, tenant_id, agent_id, wait=timeout)
+        """OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`. Tenant and agent pay.
+
+        `explain`: what the request went through is in the answer, as `breakwater["explained"]`.
+        """
+        arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
+        return await self._call("chat", *arguments, wait=timeout)
 
     def stream_chat(
         self,
@@ -181,9 +188,11 @@ class Client:
         drop_unsupported: str | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
+        explain: bool = False,
     ) -> AsyncGenerator[Json, None]:
-        """OpenAI's chunks, the first with `breakwater`. Ends whole, or raises."""
-        return self._stream("stream_chat", request, timeout, drop_unsupported, tenant_id, agent_id, wait=timeout)
+        """OpenAI's chunks, the first with `breakwater`, and the last if it is to explain. Ends whole, or raises."""
+        arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
+        return self._stream("stream_chat", *arguments, wait=timeout)
 
     async def embed(
         self,
@@ -191,9 +200,10 @@ class Client:
         timeout: float | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
+        explain: bool = False,
     ) -> Json:
         """OpenAI's embeddings, with `breakwater`."""
-        return await self._call("embed", request, timeout, tenant_id, agent_id, wait=timeout)
+        return await self._call("embed", request, timeout, tenant_id, agent_id, explain, wait=timeout)
 
     async def generate_completion(
         self,
@@ -226,6 +236,10 @@ class Client:
         """`{"delta": text}` as it comes, then what `generate_completion` gives. Ends whole, or raises."""
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
         return self._stream("generate_streaming_completion", *arguments, wait=timeout, **options)
+
+    async def get_request(self, request_id: str) -> Json:
+        """What a request went through: who was skipped and why, and each attempt. Raises NotFound."""
+        return await self._call("get_request", request_id)
 
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> Json:
         """What they, or all, have used: in total and `by_model`."""
@@ -683,6 +697,7 @@ class SyncClient:
     generate_completion = _waiting(Client.generate_completion)
     generate_streaming_completion = _iterating(Client.generate_streaming_completion)
     call_with_failover = _waiting(Client.call_with_failover)
+    get_request = _waiting(Client.get_request)
     get_usage_stats = _waiting(Client.get_usage_stats)
     get_system_health = _waiting(Client.get_system_health)
     get_health_summary = _waiting(Client.get_health_summary)

@@ -148,8 +148,7 @@ class Door:
     def sample(self) -> None:
         """Tell the meter what is so now; to be called once a second."""
         for tier in self.layout.tiers:
-            if tier.left_out is None:
-                self.meter.set("breakwater_provider_info", (tier.name, tier.kind), 1.0)
+            self.meter.set("breakwater_provider_info", (tier.name, tier.kind), float(tier.left_out is None))
         self.link.sample()
         if self.ledger is not None:
             self.ledger.sample(self.meter)

@@ -34,7 +34,7 @@ class Ingress:
         layout = resolve(parse(args))
         self._app = serve.get_replica_context().app_name
         self._starting = True
-        self._meter = RayMeter()
+        self._meter = RayMeter(self._app)
         self._link = BoardLink(self._connect, layout.config.policy(), meter=self._meter)
         config = layout.config
         self._ledger = LedgerLink(
@@ -92,8 +92,9 @@ class Ingress:
         drop_unsupported: str | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
+        explain: bool = False,
     ) -> dict[str, Any]:
-        return await self._door.chat(request, timeout_seconds, drop_unsupported, _by(tenant_id, agent_id))
+        return await self._door.chat(request, timeout_seconds, drop_unsupported, _by(tenant_id, agent_id, explain))
 
     async def embed(
         self,
@@ -101,8 +102,13 @@ class Ingress:
         timeout_seconds: float | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
+        explain: bool = False,
     ) -> dict[str, Any]:
-        return await self._door.embed(request, timeout_seconds, _by(tenant_id, agent_id))
+        return await self._door.embed(request, timeout_seconds, _by(tenant_id, agent_id, explain))
+
+    async def get_request(self, request_id: str) -> dict[str, Any]:
+        """What a request went through; see deployments/explain.py."""
+        return await told(self._door.request(request_id))
 
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
         return await self._facade.get_usage_stats(tenant_id, agent_id)
@@ -114,8 +120,10 @@ class Ingress:
         drop_unsupported: str | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
+        explain: bool = False,
     ) -> AsyncGenerator[dict[str, Any], None]:
-        chunks = self._door.stream_chat(request, timeout_seconds, drop_unsupported, _by(tenant_id, agent_id))
+        caller = _by(tenant_id, agent_id, explain)
+        chunks = self._door.stream_chat(request, timeout_seconds, drop_unsupported, caller)
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -176,5 +184,5 @@ def _calling(actor: Any) -> ActorCall:
     return call
 
 
-def _by(tenant_id: str | None, agent_id: str | None) -> Caller:
-    return Caller("handle", tenant_id, agent_id)
+def _by(tenant_id: str | None, agent_id: str | None, explain: bool) -> Caller:
+    return Caller("handle", tenant_id, agent_id, explain=explain is True)

@@ -30,8 +30,6 @@ TARGETS = ["aws_bedrock/haiku", "openai/gpt", "local/smol"]
 USED = {"tokens_in": 812, "tokens_out": 233, "tokens_cached": 512, "tokens_reasoning": 0, "cost": 3_000_000}
 TIMES = {"first_ms": 88.0, "ms": 240.0}
 SERVED = Step("openai/gpt", "ok", 0.4, 250.0, 90.0, TIMES, None, None, "ok", epoch=3, used=USED)
-    "openai/gpt", "ok", 0.4, 250.0, 90.0, {"first_ms": 88.0, "ms": 240.0}, None, None, "ok", epoch=3, used=USED
-)
 OPEN = Skipped(TARGETS[0], "open", 12.5, "open", 7, 47.5)
 PLAN = Plan((Candidate(TARGETS[1], 3), Candidate(TARGETS[2], 1)), (OPEN,))
 
@@ -58,7 +56,7 @@ class Bench:
     """Inside a worker, where Ray's metrics are real."""
 
     def measured(self) -> dict[str, list[float]]:
-        meter, recent = RayMeter(), Recent()
+        meter, recent = RayMeter("bench"), Recent()
         counted = Metrics(meter, ["default"], TARGETS)
         watches: dict[str, Callable[[Ended], None] | None] = {
             "trail alone": None,

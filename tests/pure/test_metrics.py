@@ -188,9 +188,19 @@ def test_a_circuits_life_is_counted() -> None:
         ("aws", "haiku", "passed"): 1,
     }
     assert meter.of("late_reports_total") == {("aws", "haiku"): 1}
-    board.sample()
+    board.sample(90)
     assert meter.gauges["state", "aws", "haiku", "closed"] == 1
     assert sum(value for key, value in meter.gauges.items() if key[0] == "state") == 1
+
+
+def test_an_open_circuit_whose_time_is_over_is_due_and_no_alarm() -> None:
+    meter = Counting()
+    board = Board(Policy(failure_threshold=1, recovery_timeout=10), meter=meter)
+    board.expect(["aws/haiku"])
+    board.report(0, {"target": "aws/haiku", "epoch": 0, "verdict": "failed_start", "kind": "connect"})
+    for now, state in ((9, "open"), (13, "due")):
+        board.sample(now)
+        assert {key[3] for key, value in meter.gauges.items() if key[0] == "state" and value} == {state}
 
 
 @in_world
