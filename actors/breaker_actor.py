@@ -50,6 +50,10 @@ class BreakerActor:
         self._publish()
         self._tasks: list[asyncio.Task[None]] = []
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard shows beside its name, and its log lines begin with."""
+        return f"incarnation {self._incarnation}"
+
     def _configure(self, config: Mapping[str, Any]) -> None:
         self._configured = dict(config["policy"])
         self._board.policy = Policy(**{**self._configured, **self._overrides})
