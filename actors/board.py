@@ -31,6 +31,7 @@ from actors.breaker import (
 from actors.figures import Meter, NoMeter
 from actors.outcome import Verdict
 from actors.plan import FUNCTIONS, of_functions, provider_of
+from actors.trend import Trend
 
 COMMANDS: Mapping[str, Callable[[], Message]] = {
     "isolate": Isolate,
@@ -53,6 +54,7 @@ class Tally:
     probes: int = 0
     unclassified: int = 0  # errors that no row of the table knows: each wants a row
     last_error: dict[str, Any] | None = None
+    trend: Trend = field(default_factory=Trend)
 
     @property
     def requests(self) -> int:
@@ -138,17 +140,20 @@ class Board:
         if self._take(now, target, message, jitter).late:
             tally.late += message.count
             self.meter.add("breakwater_late_reports_total", labels_of(target), message.count)
-        self._count(target, tally, message.verdict, item)
+        self._count(now, target, message.verdict, item)
 
-    def _count(self, target: str, tally: Tally, verdict: Verdict, item: Mapping[str, Any]) -> None:
+    def _count(self, now: float, target: str, verdict: Verdict, item: Mapping[str, Any]) -> None:
+        tally = self.tallies[target]
         count = item.get("count", 1)
         if verdict is Verdict.OK:
             tally.ok += count
             tally.ms += item.get("ms", 0.0)
+            tally.trend.note(now, ok=count, ms=item.get("ms", 0.0))
         elif verdict is Verdict.NEUTRAL:
             tally.neutral += count
         elif verdict is not Verdict.STARTED:
             tally.failed += count
+            tally.trend.note(now, failed=count)
             tally.unclassified += item.get("kind") == "unclassified"
             keep = ("kind", "status", "code", "message", "at")
             tally.last_error = {key: item[key] for key in keep if item.get(key) is not None}
@@ -206,6 +211,7 @@ class Board:
             "epoch": b.epoch,
             "since_seconds": round(now - b.since, 3),
             "retry_in_seconds": round(max(0.0, b.open_until - now), 3) if b.state is State.OPEN else 0.0,
+            "probing": b.probing(now),
             "consecutive_failures": max(b.start_run, b.stream_run),
             "requests": t.requests,
             "ok": t.ok,
@@ -217,6 +223,10 @@ class Board:
             "ms": t.ms,
             "last_error": t.last_error,
         }
+
+    def trends(self, now: float) -> dict[str, dict[str, list[float]]]:
+        """What each target has done lately, slot by slot: see trend.py."""
+        return {target: tally.trend.series(now) for target, tally in self.tallies.items()}
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """State that must outlive the process: JSON, instants as remaining seconds.

@@ -153,6 +153,10 @@ class BreakerActor:
             "targets": self._board.health(time.monotonic()),
         }
 
+    async def status(self) -> dict[str, Any]:
+        """Health, and what each target has done lately."""
+        return {**await self.health(), "trends": self._board.trends(time.monotonic())}
+
     def _version(self) -> tuple[int, int]:
         return (self._incarnation, self._board.version)
 

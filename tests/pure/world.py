@@ -149,6 +149,9 @@ class ActorInProcess:
         policy = asdict(self.board.policy)
         return {"incarnation": self.incarnation, "policy": policy, "targets": self.board.health(self.now)}
 
+    async def status(self) -> dict[str, Any]:
+        return {**await self.health(), "trends": self.board.trends(self.now)}
+
     def kill(self) -> None:
         self.away = True
         self.changed.set()
