@@ -224,7 +224,7 @@ class Board:
             "last_error": t.last_error,
         }
 
-    def trends(self, now: float) -> dict[str, dict[str, list[float]]]:
+    def trends(self, now: float) -> dict[str, dict[str, list[int]]]:
         """What each target has done lately, slot by slot: see trend.py."""
         return {target: tally.trend.series(now) for target, tally in self.tallies.items()}
 

@@ -32,7 +32,7 @@ class Trend:
         slot.failed += failed
         slot.ms += ms
 
-    def series(self, now: float) -> dict[str, list[float]]:
+    def series(self, now: float) -> dict[str, list[int]]:
         """`ok`, `failed` and `ms` of each slot up to this one, which has only begun; empty ones before are left out."""
         newest = int(now // SLOT_SECONDS)
         seen = {slot.number: slot for slot in self.slots if newest - SLOTS < slot.number <= newest}
@@ -40,7 +40,7 @@ class Trend:
         return {
             "ok": [slot.ok for slot in span],
             "failed": [slot.failed for slot in span],
-            "ms": [round(slot.ms, 1) for slot in span],
+            "ms": [int(slot.ms) for slot in span],
         }
 
 

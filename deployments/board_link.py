@@ -68,6 +68,7 @@ class BoardLink:
         self._asking = False
         self._tasks: list[asyncio.Task[None]] = []
         self.connected = asyncio.Event()
+        self.moved = asyncio.Event()  # set, and replaced by another, when the actor has said something new
         self.silence = Silence()
         self.set_policy(policy)
 
@@ -129,12 +130,15 @@ class BoardLink:
     def knows(self, target: str) -> bool:
         return target in self._seen
 
-    def plan(self, row: Sequence[str], *, taking: bool = True) -> Plan:
-        """The row's candidates now. `taking`: they will be called, so a trial on our own word is taken."""
+    def plan(self, row: Sequence[str], *, taking: bool = True, draw: float | None = None) -> Plan:
+        """The row's candidates now. `taking`: they will be called, so a trial on our own word is taken.
+
+        `draw` decides where those stand whose share still grows; it is drawn if it is not given.
+        """
         now = self._clock()
         seen = self._limited(now, row if taking else ()) if self._local else self._seen
         quiet = [target for target in row if self.silence.quiet(target, now)]
-        return plan(row, seen, now, self._policy, self._draw(), quiet)
+        return plan(row, seen, now, self._policy, self._draw() if draw is None else draw, quiet)
 
     def skipped(self, target: str, why: str) -> Skipped:
         """That target, left out for a reason of our own."""
@@ -309,6 +313,8 @@ class BoardLink:
                 self._local.pop(target, None)
                 self._trials.pop(target, None)
         self._seen, self._version = fresh, version
+        self.moved.set()
+        self.moved = asyncio.Event()
 
     async def _listen(self) -> None:
         while True:

@@ -95,6 +95,7 @@ def last_seen(sight: Mapping[str, Seen], now: float) -> dict[str, dict[str, Any]
             **unknown,
             "state": seen.state.value,
             "isolated": seen.mode is Mode.ISOLATED,
+            "probing": seen.probing,
             "epoch": seen.epoch,
             "retry_in_seconds": round(max(0.0, seen.open_until - now), 3) if seen.state is State.OPEN else 0.0,
         }
