@@ -22,6 +22,7 @@ from deployments.embeddings import parse_embedding_request
 from deployments.errors import BreakwaterError, InternalError, NotFound, TooLarge, WrongRoute, error_object
 from deployments.failover import Answer
 from deployments.fitting import spoken
+from deployments.status_routes import StatusRoutes
 from deployments.stream import StreamAnswer
 from deployments.wire import Request as Checked
 from deployments.wire import dump, parse_object, parse_request
@@ -35,7 +36,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def build_http_door(door: Door) -> Starlette:
     """The ASGI application of one ingress replica."""
-    routes = _Routes(door)
+    routes, status = _Routes(door), StatusRoutes(door)
     table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/v1/chat/completions", routes.chat),
         ("POST", "/v1/embeddings", routes.embeddings),
@@ -49,6 +50,9 @@ def build_http_door(door: Door) -> Starlette:
         ("GET", "/v1/usage", routes.usage),
         ("GET", "/v1/breaker", routes.thresholds),
         ("PATCH", "/v1/breaker", routes.thresholds),
+        ("GET", "/", status.page),
+        ("GET", "/v1/status", status.status),
+        ("GET", "/v1/events", status.events),
         ("GET", "/livez", routes.livez),
         ("GET", "/readyz", routes.readyz),
     ]

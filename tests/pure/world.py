@@ -88,6 +88,7 @@ class ActorInProcess:
         self.away = False
         self.slow = 0.0
         self.asks = 0
+        self.polls = 0
         self.incarnation = 1
         self.start(config)
 
@@ -150,11 +151,13 @@ class ActorInProcess:
         return {"incarnation": self.incarnation, "policy": policy, "targets": self.board.health(self.now)}
 
     async def status(self) -> dict[str, Any]:
+        self.polls += 1
         return {**await self.health(), "trends": self.board.trends(self.now)}
 
     def kill(self) -> None:
         self.away = True
         self.changed.set()
+        self.changed = asyncio.Event()
 
 
 @dataclass
