@@ -234,6 +234,11 @@ def _ready(url: str) -> bool:
         return bool(json.load(response)["status"] == "ready")
 
 
+@pytest.fixture(autouse=True)
+def quick_clients(monkeypatch: pytest.MonkeyPatch, authority: pathlib.Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+
+
 @pytest.fixture
 def llm(cluster: Cluster) -> Cluster:
     return healthy(cluster)
