@@ -159,8 +159,8 @@ def test_silence_after_some_tokens_ends_at_the_idle_limit(hasty_bench: Bench) ->
 
 def test_a_flowing_stream_outlives_the_total_limit(cloud_bench: Bench) -> None:
     assert cloud_bench.fake is not None
-    cloud_bench.limits = replace(LIMITS, total=0.3)
-    cloud_bench.fake.behave = Behaviour("answer", pace=0.12)
+    cloud_bench.limits = replace(LIMITS, total=0.2)
+    cloud_bench.fake.behave = Behaviour("answer", pace=0.06)
     began = time.monotonic()
     cloud_bench.stream()
     assert time.monotonic() - began > cloud_bench.limits.total

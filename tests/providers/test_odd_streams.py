@@ -14,6 +14,8 @@ from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour
 from tests.providers.conftest import CLOUDS, LIMITS, QUICK, cloud
 
+SEALED_AFTER_ONE = replace(LIMITS, idle=1.0)  # second after its finish reason, if nothing more comes
+
 
 class StopInEveryChunk(OpenAIWire):
     def frames(self, words: Any) -> list[bytes]:
@@ -26,10 +28,11 @@ class StopInEveryChunk(OpenAIWire):
 
 def test_openai_stop_in_every_chunk_is_not_sealed_in_mid_answer() -> None:
     bench = cloud("openai")
+    bench.limits = SEALED_AFTER_ONE
     assert bench.fake is not None
     bench.fake.words = [f"w{i} " for i in range(8)]
     bench.fake.vendor = StopInEveryChunk()
-    bench.fake.behave = Behaviour("answer", pace=0.4)
+    bench.fake.behave = Behaviour("answer", pace=0.2)
     try:
         bench.stream()
     finally:
@@ -54,10 +57,11 @@ class GeminiStop(GeminiWire):
 
 def test_gemini_stop_in_every_chunk_is_not_sealed_in_mid_answer() -> None:
     bench = cloud("google")
+    bench.limits = SEALED_AFTER_ONE
     assert bench.fake is not None
     bench.fake.words = [f"w{i} " for i in range(8)]
     bench.fake.vendor = GeminiStop()
-    bench.fake.behave = Behaviour("answer", pace=0.4)
+    bench.fake.behave = Behaviour("answer", pace=0.2)
     try:
         bench.stream()
     finally:
@@ -78,7 +82,7 @@ class TwoChoices(OpenAIWire):
 
 def test_one_choice_that_says_stop_twice_does_not_end_the_other() -> None:
     bench = cloud("openai")
-    bench.limits = replace(LIMITS, idle=3.0)
+    bench.limits = replace(LIMITS, idle=0.5)
     assert bench.fake is not None
     bench.fake.vendor = TwoChoices()
     bench.fake.behave = Behaviour("stall", after=4)
