@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -157,14 +158,18 @@ def test_a_client_that_goes_away_closes_the_upstream_and_moves_no_breaker(llm: C
     eventually(lambda: llm.get("/v1/providers/aws_bedrock")["isolated"])
     fake.behave = Behaviour("stall", after=3)
     body = {"model": "default", "stream": stream, "messages": [{"role": "user", "content": "Hi"}]}
-    for _ in range(30):
+
+    def ask_and_leave(_: int) -> None:
         with httpx2.Client() as client:
             client.get(f"{llm.url}/livez")
             with (
                 contextlib.suppress(httpx2.ReadTimeout),
-                client.stream("POST", f"{llm.url}/v1/chat/completions", json=body, timeout=0.1) as response,
+                client.stream("POST", f"{llm.url}/v1/chat/completions", json=body, timeout=0.2) as response,
             ):
                 next(response.iter_bytes())
+
+    with ThreadPoolExecutor(1 if stream else 5) as clients:  # streams that stall together would be gone round
+        list(clients.map(ask_and_leave, range(30)))
     assert len(fake.received) >= 25
     for request in fake.received:
         assert request.gone.wait(3), "the upstream call went on without its client"
