@@ -3,11 +3,9 @@
 import copy
 import itertools
 import os
-import pathlib
 import random
 import signal
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -155,8 +153,7 @@ def with_replicas(llm: Cluster, count: int) -> None:
     config = copy.deepcopy(yaml.safe_load(llm.config.read_text()))
     override = {"name": "Ingress", "autoscaling_config": {"min_replicas": count, "max_replicas": count}}
     config["applications"][0]["deployments"].append(override)
-    with tempfile.TemporaryDirectory() as folder:
-        deploy(llm, config, pathlib.Path(folder))
+    deploy(llm, config)
     eventually(lambda: len(ingress_replicas()) == count, 60)
     eventually(lambda: llm.get("/readyz") == {"status": "ready"}, 30)
 
