@@ -1,4 +1,4 @@
-"""One Ray cluster per session, started as a user starts it: `serve run` with a config file.
+"""One Ray cluster for all of these tests, started as a user starts it: `serve run` with a config file.
 
 The three clouds are fakes on their real wires; the local tier is the real model. The test process
 joins the cluster as a second driver, so that handles and actors are seen as another app sees them.
@@ -159,7 +159,7 @@ def joined_environment(extra: dict[str, str]) -> dict[str, str]:
 ConfigOf = Callable[[dict[str, FakeServer], int], dict[str, Any]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with started(tmp_path_factory.mktemp("cluster"), config_of) as made:
         yield made

@@ -34,7 +34,7 @@ def name_of(cell: Cell) -> str:
     return f"{f.code} {f.what}-{wire}-{'stream' if stream else 'whole'}-{door}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def doors(cluster: Cluster) -> Iterator[Doors]:
     made = Doors(cluster)
     for stream in (False, True):  # a handle's first call sets up its router, which takes a second
