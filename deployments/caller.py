@@ -19,7 +19,8 @@ _UNITS = {"requests_per_minute": "requests a minute", "tokens_per_minute": "toke
 class Caller:
     """`request_id` is the caller's own word for the request, which may repeat.
 
-    `explain`: the answer is to say what the request went through.
+    `explain`: the answer is to say what the request went through. `trace` are W3C's headers of the trace that
+    the request is a part of, kept only where traces are on.
     """
 
     door: str
@@ -28,6 +29,7 @@ class Caller:
     key_name: str | None = None
     request_id: str | None = None
     explain: bool = False
+    trace: Any = None
 
 
 def check_caller(caller: Caller, declared: Collection[str] | None) -> None:

@@ -29,7 +29,7 @@ from deployments.config import INGRESS, Layout, Tier, tuned
 from deployments.embeddings import check_embedding_request
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, error_dict
 from deployments.explain import Recent, explained
-from deployments.failover import Answer, Failover, Hop
+from deployments.failover import Answer, Failover, Hop, Verb
 from deployments.health import guests, health_summary, provider_health, system_health
 from deployments.images import Images
 from deployments.ledger_link import LedgerLink
@@ -37,6 +37,7 @@ from deployments.metrics import Metrics
 from deployments.rows import embedding_rows_of, rows_of
 from deployments.settings import Overrides
 from deployments.stream import StreamAnswer
+from deployments.traces.hook import Traces
 from deployments.trail import Ended, Trail, Watch
 from deployments.wire import Drop, Request, check_request, frames_to_chunks, writable
 
@@ -59,6 +60,7 @@ class Door:
         ledger: LedgerLink | None = None,
         watches: Sequence[Watch] = (),
         meter: Meter | None = None,
+        traces: Traces | None = None,
     ):
         self.layout = layout
         self._configured = layout.config  # as the application's args have it
@@ -70,8 +72,9 @@ class Door:
         images = Images(layout.config.images.limits())
         self.failover = Failover(rows_of(layout), {}, link, hop, images)
         self.embedder = Failover(embedding_rows_of(layout), {}, link, hop, images)
+        self.traces = traces
         counted = Metrics(self.meter, self.models(), self.targets)
-        self._watches: tuple[Watch, ...] = (self._recent.add, counted, *watches)
+        self._watches: tuple[Watch, ...] = (self._recent.add, counted, *watches, *([traces] if traces else []))
         self._set_limits()
 
     def _set_limits(self) -> None:
@@ -112,7 +115,7 @@ class Door:
             return Deadline.after(float(self.layout.config.timeouts.deadline), explicit=False)
         return Deadline.after(_positive(seconds, "timeout"), explicit=True)
 
-    def begin(self, caller: Caller, request: Request) -> Trail:
+    def begin(self, caller: Caller, request: Request, verb: Verb = "chat") -> Trail:
         """The request's trail, with its account.
 
         Raises LimitReached if its tenant or key has none left, BadRequest for no name.
@@ -121,7 +124,8 @@ class Door:
         account = self._account(caller, request)
         request_id = secrets.token_hex(8) if account is None else account.request_id
         row = request.model[:LONGEST_TEXT]
-        return Trail(row, caller, request.stream, account, request_id, self._over, self.link.now)
+        trace = None if self.traces is None else self.traces.begin(caller.trace, verb)
+        return Trail(row, caller, request.stream, account, request_id, self._over, self.link.now, trace)
 
     def _account(self, caller: Caller, request: Request) -> Account | None:
         if self.ledger is None:
@@ -205,7 +209,7 @@ class Door:
             raise BadRequest(message, "dimensions", "invalid_value")
         if lengths and asked is None:
             request = Request({**request.body, "dimensions": lengths[0]}, request.drop)
-        return await self.embedder.complete(request, deadline, self.begin(caller, request), "embed")
+        return await self.embedder.complete(request, deadline, self.begin(caller, request, "embed"), "embed")
 
     def _lengths(self, model: str) -> list[int]:
         """How long the vectors of a row are, or those of a pinned target in the rows that have it."""

@@ -31,6 +31,7 @@ class Facade:
         max_tokens: int | None = None,
         timeout_seconds: float | None = None,
         drop_unsupported: str | None = None,
+        trace: Any = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Answer `prompt`, a text or a list of messages: `response`, `provider_used`, `model`, `usage`, ...
@@ -42,7 +43,7 @@ class Facade:
             request = self._request(prompt, model, temperature, max_tokens, options)
         except BreakwaterError as error:
             return error_dict(error)
-        caller = Caller("handle", tenant_id, agent_id)
+        caller = Caller("handle", tenant_id, agent_id, trace=trace)
         answer = await self._door.chat(request, timeout_seconds, drop_unsupported, caller)
         if "error" in answer:
             return _of_prompt(answer)
@@ -59,6 +60,7 @@ class Facade:
         max_tokens: int | None = None,
         timeout_seconds: float | None = None,
         drop_unsupported: str | None = None,
+        trace: Any = None,
         **options: Any,
     ) -> AsyncGenerator[dict[str, Any], None]:
         """`{"delta": text}` as it comes, then what `generate_completion` would have given, or its error."""
@@ -69,7 +71,7 @@ class Facade:
             yield error_dict(error)
             return
         request["stream_options"] = {"include_usage": True}
-        caller = Caller("handle", tenant_id, agent_id)
+        caller = Caller("handle", tenant_id, agent_id, trace=trace)
         stream = self._door.stream_chat(request, timeout_seconds, drop_unsupported, caller)
         async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:

@@ -151,7 +151,10 @@ class Failover:
                     body = await self._with_images(candidate.target, fitted.body)
                 gone_at = clock() + limits.connect + limit_of(limits) + COVER_SECONDS
                 async with asyncio.timeout_at(min(until, gone_at)) as limit:
-                    return await once(attempt, call_dict(body, model, request.model, limits), limits, limit)
+                    call = call_dict(body, model, request.model, limits)
+                    if trail.trace is not None:
+                        call["trace"] = trail.trace.place.below(trail.made).headers()
+                    return await once(attempt, call, limits, limit)
             except TimeoutError:
                 outcome = Outcome("unreachable" if gone_at < until and attempt.heard is None else "deadline")
             except AttemptFailed as error:
@@ -234,7 +237,7 @@ def _ending(trail: Trail) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        trail.finish(_ending_of(error))
+        trail.finish(_ending_of(error), status=getattr(error, "status", None))
         if trail.explain and isinstance(error, BreakwaterError):
             error.explained = explained(trail)
         raise

@@ -24,6 +24,7 @@ from deployments.failover import Answer
 from deployments.fitting import spoken
 from deployments.status_routes import StatusRoutes
 from deployments.stream import StreamAnswer
+from deployments.traces.context import told_in
 from deployments.wire import Request as Checked
 from deployments.wire import dump, parse_object, parse_request
 
@@ -102,6 +103,7 @@ class _Routes:
             key.name if key else None,
             headers.get("x-request-id"),
             explain=headers.get(EXPLAIN_HEADER, "").lower() == "true",
+            trace=None if self._door.traces is None else told_in(headers),
         )
 
     async def usage(self, request: Request) -> Response:

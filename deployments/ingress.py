@@ -14,7 +14,7 @@ from actors.ledger_actor import summon_ledger
 from actors.meter import RayMeter
 from deployments.board_link import ActorCall, BoardLink
 from deployments.caller import Caller
-from deployments.config import parse, resolve
+from deployments.config import INGRESS, parse, resolve
 from deployments.door import Door
 from deployments.facade import Facade, told
 from deployments.functions import Functions
@@ -23,6 +23,7 @@ from deployments.http_door import build_http_door
 from deployments.ledger_link import LedgerLink
 from deployments.log import flush_log, told_to_log
 from deployments.prices import PriceList
+from deployments.traces.otlp import here
 
 CONNECT_SECONDS = 3.0  # how long a starting replica waits for the actor's first word; then it serves without
 
@@ -46,7 +47,10 @@ class Ingress:
         )
         self._ledger_config = config.ledger.for_actor(self._app)
         self._ledger_starting = True
-        self._door = Door(layout, self._link, HandleHop(handles), self._ledger, [told_to_log], self._meter)
+        self._traces = here(INGRESS)
+        self._door = Door(
+            layout, self._link, HandleHop(handles), self._ledger, [told_to_log], self._meter, self._traces
+        )
         self._metering: asyncio.Task[None] | None = None
         self._facade = Facade(self._door)
         self._functions = Functions(self._door)
@@ -80,8 +84,10 @@ class Ingress:
         flush_log()
 
     async def __del__(self) -> None:
-        """Serve awaits this when the replica is stopped: its last rows go before it."""
+        """Serve awaits this when the replica is stopped: its last rows and spans go before it."""
         await self._ledger.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
 
     # The Python door; `Door` says what each takes and gives.
 
@@ -93,8 +99,10 @@ class Ingress:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        trace: Any = None,
     ) -> dict[str, Any]:
-        return await self._door.chat(request, timeout_seconds, drop_unsupported, _by(tenant_id, agent_id, explain))
+        caller = _by(tenant_id, agent_id, explain, trace)
+        return await self._door.chat(request, timeout_seconds, drop_unsupported, caller)
 
     async def embed(
         self,
@@ -103,8 +111,9 @@ class Ingress:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        trace: Any = None,
     ) -> dict[str, Any]:
-        return await self._door.embed(request, timeout_seconds, _by(tenant_id, agent_id, explain))
+        return await self._door.embed(request, timeout_seconds, _by(tenant_id, agent_id, explain, trace))
 
     async def get_request(self, request_id: str) -> dict[str, Any]:
         """What a request went through; see deployments/explain.py."""
@@ -121,8 +130,9 @@ class Ingress:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        trace: Any = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
-        caller = _by(tenant_id, agent_id, explain)
+        caller = _by(tenant_id, agent_id, explain, trace)
         chunks = self._door.stream_chat(request, timeout_seconds, drop_unsupported, caller)
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
@@ -184,5 +194,5 @@ def _calling(actor: Any) -> ActorCall:
     return call
 
 
-def _by(tenant_id: str | None, agent_id: str | None, explain: bool) -> Caller:
-    return Caller("handle", tenant_id, agent_id, explain=explain is True)
+def _by(tenant_id: str | None, agent_id: str | None, explain: bool, trace: Any) -> Caller:
+    return Caller("handle", tenant_id, agent_id, explain=explain is True, trace=trace)

@@ -26,6 +26,8 @@ from deployments.providers.base import (
 )
 from deployments.providers.timing import timed
 from deployments.settings import Bedrock, Google, Local, OpenAI
+from deployments.traces.hook import Traces
+from deployments.traces.otlp import here
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -39,7 +41,12 @@ class ProviderReplica:
 
     def __init__(self, name: str, args: Mapping[str, Any], left_out: str | None = None):
         self._name = name
-        self._provider = build_provider(parse(args), name) if left_out is None else LeftOut(left_out)
+        self._provider: Provider = LeftOut(left_out or "")
+        self._traces: Traces | None = None
+        if left_out is None:
+            config = parse(args)
+            self._provider = build_provider(config, name)
+            self._traces = here(name, config.providers[name].kind)
 
     async def complete(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """`{body, usage}`, or `{outcome}` of an attempt that failed. The call's `verb` is `chat` or `embed`.
@@ -47,28 +54,52 @@ class ProviderReplica:
         With either, and at a stream's end, `upstream`: what was measured here, see timing.Timing.told.
         """
         timing = timed()
+        asked = None if self._traces is None else self._traces.asked(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
             done = await within_total(work, _call_of(call))
+            if asked is not None:
+                asked.answered(done.usage, done.body)
         except Exception as error:
-            return {"outcome": asdict(self._outcome_of(error)), "upstream": timing.told()}
+            outcome = self._outcome_of(error)
+            if asked is not None:
+                asked.failed(outcome)
+            return {"outcome": asdict(outcome), "upstream": timing.told()}
+        finally:
+            if asked is not None:
+                asked.tell()
         return {"body": done.body, "usage": done.usage, "upstream": timing.told()}
 
     async def stream(self, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
         """Frames as bytes, the first with content; then `{usage, tail}`, or `{outcome}`."""
         timing = timed()
+        asked = None if self._traces is None else self._traces.asked(call, timing, stream=True)
         items = stream_within(self._provider, _call_of(call))
         try:
             async for item in items:
                 if isinstance(item, Frames):
                     timing.begins()
+                    if asked is not None:
+                        asked.flows(item.data)
                     yield item.data
                 else:
+                    if asked is not None:
+                        asked.answered(item.usage)
                     yield {"usage": item.usage, "tail": item.tail, "upstream": timing.told()}
         except Exception as error:
-            yield {"outcome": asdict(self._outcome_of(error)), "upstream": timing.told()}
+            outcome = self._outcome_of(error)
+            if asked is not None:
+                asked.failed(outcome)
+            yield {"outcome": asdict(outcome), "upstream": timing.told()}
         finally:
             await items.aclose()
+            if asked is not None:
+                asked.tell()
+
+    def __del__(self) -> None:
+        """Serve calls this when the replica is stopped: its last spans go before it."""
+        if (traces := getattr(self, "_traces", None)) is not None:
+            traces.close()
 
     def _outcome_of(self, error: Exception) -> Outcome:
         if isinstance(error, AttemptFailed):
@@ -127,7 +158,10 @@ def build_provider(config: Config, name: str) -> Provider:
             from deployments.providers.openai import OpenAIProvider
 
             return OpenAIProvider(
-                api_key=_secret(settings.key_env()) or "none", base_url=settings.base_url, connect=limits.connect
+                api_key=_secret(settings.key_env()) or "none",
+                base_url=settings.base_url,
+                connect=limits.connect,
+                traceparent=settings.traceparent,
             )
         case Google():
             from deployments.providers.google import GoogleProvider

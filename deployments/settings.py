@@ -103,6 +103,7 @@ class OpenAI(Cloud):
     kind: Literal["openai"]
     api_key_env: str | None = None
     base_url: str | None = None
+    traceparent: bool = False  # is it a server of one's own, that goes on with our traces?
 
     def key_env(self) -> str | None:
         """OpenAI itself needs a key; a server named by `base_url` only if it says which."""

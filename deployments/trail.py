@@ -17,6 +17,7 @@ from actors.plan import Plan, Skipped
 from deployments.account import Account
 from deployments.caller import Caller
 from deployments.errors import UNFIT
+from deployments.traces.context import Trace
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -99,6 +100,8 @@ class Ended:
     steps: tuple[Step, ...]
     text: str  # the steps and what was not reached, as JSON
     used: Mapping[str, Any]  # tokens_in, tokens_out, tokens_cached, tokens_reasoning, cost in nano-dollars or None
+    status: int | None = None  # of the error that its caller got instead of content
+    trace: Trace | None = None  # only where traces are on
 
     @property
     def attempts(self) -> list[Step]:
@@ -119,6 +122,7 @@ class Trail:
     request_id: str = ""
     watch: Watch | None = None
     clock: Callable[[], float] = time.monotonic  # a loop's own may know whole milliseconds only
+    trace: Trace | None = None
     began: float = 0.0
     began_at: int = field(default_factory=lambda: int(time.time() * 1000))
     steps: list[Step] = field(default_factory=list)
@@ -180,13 +184,13 @@ class Trail:
         if self.sent_at is None:
             self.sent_at = self._now()
 
-    def finish(self, outcome: str, target: str | None = None) -> None:
+    def finish(self, outcome: str, target: str | None = None, status: int | None = None) -> None:
         """The request is over. Only the first ending counts."""
         if self.ended is not None:
             return
         if self.account is not None:
             self.account.finish(outcome)
-        self.ended = self._ended(outcome, target)
+        self.ended = self._ended(outcome, target, status)
         if self.watch is not None:
             try:
                 self.watch(self.ended)
@@ -206,7 +210,7 @@ class Trail:
     def _now(self) -> float:
         return self.since(self.began)
 
-    def _ended(self, outcome: str, target: str | None) -> Ended:
+    def _ended(self, outcome: str, target: str | None, status: int | None) -> Ended:
         return Ended(
             self.request_id,
             self.row,
@@ -221,6 +225,8 @@ class Trail:
             tuple(self.steps),
             self.text(),
             _summed(self.steps),
+            status,
+            self.trace,
         )
 
     def _added(self) -> float | None:

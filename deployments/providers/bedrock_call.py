@@ -49,6 +49,8 @@ class AbortableCall:
             self._timing.connects()
 
     def use(self, connection: Any) -> None:
+        if self._timing is not None and self._timing.trace is not None:
+            self._timing.peer = connection.host, connection.port
         with self._lock:
             if self.aborted:
                 raise Aborted("the call was ended")
@@ -65,6 +67,7 @@ class AbortableCall:
 
 class _Noting:
     def connect(self) -> None:
+        _note(self)
         super().connect()  # type: ignore[misc]
         if (call := _call()) is not None:
             call.connected()

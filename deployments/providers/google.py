@@ -31,7 +31,7 @@ from deployments.providers.base import (
 )
 from deployments.providers.conversation import call_limit
 from deployments.providers.google_codec import StreamCodec, from_generate, to_generate
-from deployments.providers.timing import note_connections
+from deployments.providers.timing import answered_by, note_connections
 from deployments.together import together
 from deployments.wire import Head
 
@@ -69,7 +69,9 @@ class GoogleProvider:
         try:
             response = await self._models.generate_content(**_arguments(call, raw=True))
             raw = response.sdk_http_response
-            return Completed(*from_generate(_object(raw.body if raw else None), call))
+            answer = _object(raw.body if raw else None)
+            answered_by(answer.get("modelVersion"))
+            return Completed(*from_generate(answer, call))
         except Exception as error:
             raise classified(error) from error
 
@@ -100,6 +102,7 @@ class GoogleProvider:
     async def _pump(self, arguments: dict[str, Any], inbox: Inbox) -> None:
         try:
             async for chunk in await self._models.generate_content_stream(**arguments):
+                answered_by(chunk.model_version)
                 inbox.put(chunk.model_dump(mode="json", by_alias=True, exclude_none=True))
         except Exception as error:
             inbox.end(error)

@@ -26,14 +26,22 @@ from deployments.providers.base import (
     retry_after_of,
 )
 from deployments.providers.sse import SseScan
-from deployments.providers.timing import note_connections
+from deployments.providers.timing import answered_by, note_connections, pass_trace
 from deployments.wire import dump
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes; what is longer is no chat completion
 
 
 class OpenAIProvider:
-    def __init__(self, *, api_key: str, base_url: str | None = None, connect: float = 3.0, connections: int = 1024):
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str | None = None,
+        connect: float = 3.0,
+        connections: int = 1024,
+        traceparent: bool = False,
+    ):
         # Reads have no limit here: first token, idle and total are kept by whoever calls.
         timeout = httpx2.Timeout(None, connect=connect, pool=connect)
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -43,7 +51,9 @@ class OpenAIProvider:
             max_retries=0,
             timeout=timeout,
             http_client=openai.DefaultAsyncHttpx2Client(
-                limits=limits, timeout=timeout, event_hooks={"request": [note_connections]}
+                limits=limits,
+                timeout=timeout,
+                event_hooks={"request": [note_connections, *([pass_trace] if traceparent else [])]},
             ),
         )
         self._chat = self._client.chat.completions.with_streaming_response
@@ -57,6 +67,7 @@ class OpenAIProvider:
         except Exception as error:
             raise classified(error) from error
         answer = _answer_of(data)
+        answered_by(answer.get("model"))
         answer["model"] = call.name
         return Completed(dump(answer), answer.get("usage"))
 
@@ -83,6 +94,8 @@ class OpenAIProvider:
                         break
         except Exception as error:
             raise classified(error) from error
+        finally:
+            answered_by(scan.model)
         # Without `[DONE]` every choice must have come to its own end.
         if finished < (1 if done else choices):
             raise failed("broken", "the stream ended without a finish reason")
@@ -96,6 +109,7 @@ class OpenAIProvider:
         except Exception as error:
             raise classified(error) from error
         answer = _object_of(data)
+        answered_by(answer.get("model"))
         try:
             lengths = lengths_in(answer)
         except (KeyError, TypeError, ValueError):

@@ -46,6 +46,11 @@ class SseScan:
         self.ended: set[Any] = set()  # the choices that came to their end
         self.usage: dict[str, Any] | None = None
 
+    @property
+    def model(self) -> str | None:
+        """Who answers, in the provider's own words."""
+        return None if self._model is None else self._model.partition(b":")[2].strip(b' \t"').decode(errors="replace")
+
     def feed(self, data: bytes) -> Batch:
         if self._half:
             data, self._half = b"\r" + data, False

@@ -5,7 +5,7 @@ says, in tasks and, handed over by hand, in threads.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +15,18 @@ import httpx2
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds since the call began. `connected` stays None where a connection was used again."""
+    """Seconds since the call began. `connected` stays None where a connection was used again.
+
+    Where traces are on, `trace` are the headers for a server of one's own that takes part in the call's trace,
+    `peer` is whom the transport turned to, and `model` who answered, as the provider itself says.
+    """
 
     began: float = field(default_factory=time.perf_counter)
     connected: float | None = None
     first: float | None = None
+    peer: tuple[str, int] | None = None
+    model: str | None = None
+    trace: Mapping[str, str] | None = None
 
     def connects(self) -> None:
         """A new connection is there, TLS and all; of several the last counts."""
@@ -54,13 +61,27 @@ def current() -> Timing | None:
     return _CURRENT.get()
 
 
+def answered_by(model: Any) -> None:
+    if (timing := _CURRENT.get()) is not None and timing.trace is not None and isinstance(model, str):
+        timing.model = model
+
+
 _CONNECTED = frozenset({"connection.connect_tcp.complete", "connection.start_tls.complete"})
 
 
 async def note_connections(request: httpx2.Request) -> None:
-    """An event hook of an httpx2 client: new connections are noted in the call's timing."""
+    """An event hook of an httpx2 client: new connections are noted in the call's timing, and to whom."""
     if (timing := _CURRENT.get()) is not None:
         request.extensions["trace"] = _tracer(timing)
+        if timing.trace is not None:
+            url = request.url
+            timing.peer = url.host, url.port or (443 if url.scheme == "https" else 80)
+
+
+async def pass_trace(request: httpx2.Request) -> None:
+    """An event hook of an httpx2 client: a server of one's own may go on with the trace."""
+    if (timing := _CURRENT.get()) is not None and timing.trace is not None:
+        request.headers.update(timing.trace)
 
 
 def _tracer(timing: Timing) -> Callable[[str, Any], Any]:

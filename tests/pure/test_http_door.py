@@ -15,14 +15,17 @@ from deployments.caller import Caller
 from deployments.errors import ConfigError
 from deployments.http_door import MAX_BODY, build_http_door
 from deployments.settings import Auth
+from deployments.traces.hook import Traces
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR
 from tests.pure.world import ARGS, REQUEST, World, world
 
 
 @contextlib.asynccontextmanager
-async def client(args: dict[str, Any] = ARGS) -> AsyncIterator[tuple[httpx2.AsyncClient, World]]:
-    async with world(args) as w:
+async def client(
+    args: dict[str, Any] = ARGS, traces: Traces | None = None
+) -> AsyncIterator[tuple[httpx2.AsyncClient, World]]:
+    async with world(args, traces) as w:
         transport = httpx2.ASGITransport(build_http_door(w.door), raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://door") as http:
             yield http, w

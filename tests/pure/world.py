@@ -12,6 +12,7 @@ from actors.outcome import Outcome
 from deployments.board_link import BoardLink
 from deployments.config import Config, Layout, Tier, parse
 from deployments.door import Door
+from deployments.traces.hook import Traces
 from deployments.wire import Head, chunk, completion, dump
 
 ARGS: dict[str, Any] = {
@@ -47,9 +48,11 @@ class Script:
 class ScriptedHop:
     providers: dict[str, Script]
     last: dict[str, Any] = field(default_factory=dict)  # what was asked for
+    traces: list[Any] = field(default_factory=list)  # what each call was told of its trace
 
     async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
         script = self.providers[provider]
+        self.traces.append(call.get("trace"))
         self.last = {"verb": call["verb"], "dimensions": call["body"].get("dimensions")}
         end = script.next_end()
         try:
@@ -65,6 +68,7 @@ class ScriptedHop:
 
     async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
         script = self.providers[provider]
+        self.traces.append(call.get("trace"))
         end = script.next_end()
         words = script.words if script.after is None else script.words[: script.after]
         try:
@@ -185,7 +189,9 @@ def layout_of(args: Mapping[str, Any], left_out: Mapping[str, str] | None = None
 
 
 @contextlib.asynccontextmanager
-async def world(args: Mapping[str, Any] = ARGS, **scripts: Script) -> AsyncIterator[World]:
+async def world(
+    args: Mapping[str, Any] = ARGS, traces: Traces | None = None, **scripts: Script
+) -> AsyncIterator[World]:
     layout = layout_of(args)
     hop = ScriptedHop({name: scripts.get(name, Script()) for name in layout.config.providers})
     made: list[ActorInProcess] = []
@@ -198,7 +204,7 @@ async def world(args: Mapping[str, Any] = ARGS, **scripts: Script) -> AsyncItera
         return made[0]
 
     link = BoardLink(connect, layout.config.policy(), clock=asyncio.get_running_loop().time, draw=lambda: 0.0)
-    door = Door(layout, link, hop)
+    door = Door(layout, link, hop, traces=traces)
     link.start()
     await link.connected.wait()
     try:

@@ -1,0 +1,1 @@
+"""Traces: what requests and calls say as OpenTelemetry spans. Off unless an OTLP endpoint is configured."""
