@@ -27,6 +27,7 @@ import functools
 import json
 import logging
 import socket
+import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -179,7 +180,7 @@ class Client:
         `explain`: what the request went through is in the answer, as `breakwater["explained"]`.
         """
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return await self._call("chat", *arguments, wait=timeout)
+        return await self._call("chat", *arguments, wait=timeout, **_trace())
 
     def stream_chat(
         self,
@@ -192,7 +193,7 @@ class Client:
     ) -> AsyncGenerator[Json, None]:
         """OpenAI's chunks, the first with `breakwater`, and the last if it is to explain. Ends whole, or raises."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return self._stream("stream_chat", *arguments, wait=timeout)
+        return self._stream("stream_chat", *arguments, wait=timeout, **_trace())
 
     async def embed(
         self,
@@ -203,7 +204,8 @@ class Client:
         explain: bool = False,
     ) -> Json:
         """OpenAI's embeddings, with `breakwater`."""
-        return await self._call("embed", request, timeout, tenant_id, agent_id, explain, wait=timeout)
+        arguments = (request, timeout, tenant_id, agent_id, explain)
+        return await self._call("embed", *arguments, wait=timeout, **_trace())
 
     async def generate_completion(
         self,
@@ -219,7 +221,7 @@ class Client:
     ) -> Json:
         """`response`, `provider_used`, `model`, `usage`, `attempts`, `latency_ms`. `options` as OpenAI has them."""
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
-        return await self._call("generate_completion", *arguments, wait=timeout, **options)
+        return await self._call("generate_completion", *arguments, wait=timeout, **(_trace() | options))
 
     def generate_streaming_completion(
         self,
@@ -235,7 +237,7 @@ class Client:
     ) -> AsyncGenerator[Json, None]:
         """`{"delta": text}` as it comes, then what `generate_completion` gives. Ends whole, or raises."""
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
-        return self._stream("generate_streaming_completion", *arguments, wait=timeout, **options)
+        return self._stream("generate_streaming_completion", *arguments, wait=timeout, **(_trace() | options))
 
     async def get_request(self, request_id: str) -> Json:
         """What a request went through: who was skipped and why, and each attempt. Raises NotFound."""
@@ -363,6 +365,16 @@ class Client:
 
 
 _joining = threading.Lock()
+
+
+def _trace() -> Json:
+    """The OpenTelemetry span that the caller is in, if it is in one: its trace goes on over there."""
+    known = sys.modules.get("opentelemetry.trace")  # who has not imported it is in none
+    here = known.get_current_span().get_span_context() if known else None
+    if here is None or not here.is_valid:
+        return {}
+    parent = f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags & 1:02x}"
+    return {"trace": {"traceparent": parent, "tracestate": here.trace_state.to_header()}}
 
 
 def _handle_of(app: str) -> Any:
