@@ -1,0 +1,135 @@
+"""What a trace costs: CPU time of a request in its ingress and of a call in its replica, and of the thread that writes.
+
+uv run python -m tests.bench.traces
+"""
+
+import os
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from actors.outcome import Outcome
+from actors.plan import Candidate, Plan
+from deployments.caller import Caller
+from deployments.providers.timing import timed
+from deployments.traces.context import Sampler
+from deployments.traces.hook import Telling, Traces
+from deployments.traces.otlp import Exporter, Outbox
+from deployments.trail import Step, Trail
+from deployments.wire import Head, completion, dump, usage_of
+from tests.fakes.otlp import Receiver
+
+REQUESTS, ROUNDS = 4000, 5
+USED = {"tokens_in": 812, "tokens_out": 233, "tokens_cached": 512, "tokens_reasoning": 0, "cost": 3_000_000}
+SERVED = Step(
+    "openai/gpt", "ok", 0.4, 250.0, 90.0, {"first_ms": 88.0, "ms": 240.0}, None, None, "ok", epoch=3, used=USED
+)
+PLAN = Plan((Candidate("openai/gpt", 3), Candidate("local/smol", 1)), ())
+USAGE = usage_of(812, 233, cached=512)
+BODY = dump(completion(Head("chatcmpl-1", 1, "default"), "word " * 233, "stop", USAGE))
+HEADERS = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+CALL: dict[str, Any] = {
+    "body": {"temperature": 0.3, "max_tokens": 500, "messages": []},
+    "model": "gpt",
+    "trace": HEADERS,
+}
+UNRECORDED = CALL | {"trace": {"traceparent": HEADERS["traceparent"][:-2] + "00"}}
+
+
+def request(traces: Traces | None) -> None:
+    """As the door and the failover do it."""
+    trace = None if traces is None else traces.begin(None, "chat")
+    trail = Trail("default", Caller("http", "acme"), True, None, "an-id", traces, trace=trace)
+    trail.planned(PLAN)
+    trail.made += 1
+    call: dict[str, Any] = {"body": {}}
+    if trail.trace is not None:
+        call["trace"] = trail.trace.place.below(trail.made).headers()
+    trail.attempted(SERVED, Outcome("ok", content=True))
+    trail.sent()
+    trail.finish("ok", SERVED.target)
+
+
+def call(traces: Traces | None, told: dict[str, Any] = CALL) -> None:
+    """As the provider's replica does it."""
+    timing = timed()
+    asked = None if traces is None else traces.asked(told, timing)
+    timing.peer, timing.model = ("api.openai.com", 443), "gpt-2026"
+    if asked is not None:
+        asked.answered(USAGE, BODY)
+        asked.tell()
+    timing.told()
+
+
+def unrecorded(traces: Traces | None) -> None:
+    call(traces, UNRECORDED)
+
+
+def microseconds(work: Callable[[Traces | None], None], traces: Traces | None) -> float:
+    rounds = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        for _ in range(REQUESTS):
+            work(traces)
+        rounds.append((time.process_time() - began) / REQUESTS * 1e6)
+    return statistics.median(rounds)
+
+
+def written(exporter: Exporter, work: Callable[[Traces | None], None]) -> float:
+    """CPU time of the writing thread for one request or call, sending included."""
+    heap: list[Telling] = []
+    traces = Traces(Sampler(), heap.append, name="openai", kind="openai")
+    for _ in range(1024):
+        work(traces)
+    began = time.thread_time()
+    for at in range(0, len(heap), 128):
+        assert exporter.send([span for telling in heap[at : at + 128] for span in telling()]) is None
+    return (time.thread_time() - began) / len(heap) * 1e6
+
+
+def latest(outbox: Outbox | None) -> tuple[float, float]:
+    """How late, in milliseconds, a thread that wants the interpreter each millisecond gets it: p99 and worst."""
+    late, until = [], time.perf_counter() + 5
+    stop = threading.Event()
+
+    def busy() -> None:
+        traces = None if outbox is None else Traces(Sampler(), outbox.put)
+        while not stop.wait(0.002):
+            request(traces)
+
+    worker = threading.Thread(target=busy)
+    worker.start()
+    while (now := time.perf_counter()) < until:
+        time.sleep(0.001)
+        late.append((time.perf_counter() - now - 0.001) * 1000)
+    stop.set()
+    worker.join()
+    return statistics.quantiles(late, n=100)[98], max(late)
+
+
+def main() -> None:
+    heap: deque[Telling] = deque(maxlen=16)
+    on = Traces(Sampler(), heap.append, name="openai", kind="openai")
+    unsampled = Traces(Sampler(0.0), heap.append)
+    print("us of CPU           off  unsampled    sampled   written beside")
+    receiver = Receiver()
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
+    exporter = Exporter("openai")
+    for name, work, other in (("request, ingress", request, request), ("call, replica", call, unrecorded)):
+        costs = [microseconds(work, None), microseconds(other, unsampled), microseconds(work, on)]
+        print(f"{name:<16} {costs[0]:7.2f} {costs[1]:10.2f} {costs[2]:10.2f} {written(exporter, work):16.1f}")
+    for name, outbox in (("off", None), ("on", Outbox(exporter, "here"))):
+        p99, worst = latest(outbox)
+        print(
+            f"with traces {name}, another thread waits for the interpreter: p99 {p99:.2f} ms, at worst {worst:.2f} ms"
+        )
+        if outbox is not None:
+            outbox.close()
+    receiver.stop()
+
+
+if __name__ == "__main__":
+    main()
