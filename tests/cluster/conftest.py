@@ -166,8 +166,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def started(folder: pathlib.Path, config_of: ConfigOf) -> Iterator[Cluster]:
-    """A cluster that serves; `config_of` makes its config of the fakes and a port."""
+def started(folder: pathlib.Path, config_of: ConfigOf, **extra: str) -> Iterator[Cluster]:
+    """A cluster that serves; `config_of` makes its config of the fakes and a port, `extra` is of its environment."""
     fakes = {
         "aws_bedrock": FakeServer(BedrockWire()),
         "openai": FakeServer(OpenAIWire()),
@@ -186,6 +186,7 @@ def started(folder: pathlib.Path, config_of: ConfigOf) -> Iterator[Cluster]:
             "OPENAI_API_KEY": "sk-fake",
             "GOOGLE_API_KEY": "fake",
             "BREAKWATER_ADMIN_KEY": "admin",
+            **extra,
         }
     )
     with pytest.MonkeyPatch.context() as patch:
