@@ -169,7 +169,9 @@ class Outbox:
         if why is not None:
             log.warning("not all traces arrive at %s, and what does not fit is dropped: %s", self._receiver, why)
         else:
-            log.info("traces arrive at %s again; those of %d requests or calls are lost", self._receiver, self._lost)
+            log.info(
+                "all traces arrive at %s again; those of %d requests or calls are lost", self._receiver, self._lost
+            )
             self._lost = 0
         flush_log()
 

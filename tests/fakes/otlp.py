@@ -76,7 +76,7 @@ class Receiver:
         wanted = {name.replace("__", "."): value for name, value in attributes.items()}
         return [span for span in list(self.spans) if span.attributes.items() >= wanted.items()]
 
-    def until(self, found: Callable[[], Any], seconds: float = 15.0) -> Any:
+    def until(self, found: Callable[[], Any], seconds: float = 30.0) -> Any:
         """The first true value of `found`, within a deadline."""
         deadline = time.monotonic() + seconds
         while not (value := found()):

@@ -164,7 +164,7 @@ def test_a_receiver_that_is_away_is_said_once_and_so_is_its_return(
     outbox.close(10)
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
         ("WARNING", "not all traces arrive at http://receiver, and what does not fit is dropped: connection refused"),
-        ("INFO", "traces arrive at http://receiver again; those of 3 requests or calls are lost"),
+        ("INFO", "all traces arrive at http://receiver again; those of 3 requests or calls are lost"),
     ]
 
 
