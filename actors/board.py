@@ -263,15 +263,18 @@ class Board:
             if after.reason == "lost" and before.leases:
                 self.meter.add("breakwater_probes_total", (*labels_of(target), "lost"))
 
-    def sample(self, now: float) -> None:
-        """Tell the meter what state each circuit is in; those of other apps' functions are theirs."""
+    def sample(self, now: float, targets: Iterable[str]) -> None:
+        """Tell the meter what state the circuits of these are in.
+
+        Not of all: functions are other apps', and what has left the configuration while it was open is no alarm.
+        """
         self.meter.set("breakwater_incarnation", (), self.incarnation)
-        for target, breaker in self.breakers.items():
-            if not of_functions(target):
-                mine = DUE if breaker.due(now) else state_of(breaker)
-                for state in STATES:
-                    here = float(mine == state)
-                    self.meter.set("breakwater_state", (*labels_of(target), state), here)
+        for target in targets:
+            breaker = self.breakers[target]
+            mine = DUE if breaker.due(now) else state_of(breaker)
+            for state in STATES:
+                here = float(mine == state)
+                self.meter.set("breakwater_state", (*labels_of(target), state), here)
 
 
 ISOLATED = "isolated"

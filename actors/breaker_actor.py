@@ -42,6 +42,7 @@ class BreakerActor:
         self._board = Board(Policy(), incarnation=self._incarnation, meter=self._meter)
         self._configured: dict[str, Any] = {}  # the policy as the application's config has it
         self._overrides: dict[str, Any] = {}  # what an operator has set since; it wins, and it is kept
+        self._targets: tuple[str, ...] = ()  # of the application's config
         self._changed = asyncio.Event()
         self._said: dict[str, str] = {}  # target: the state that the log has
         self._published = self._saved = -1
@@ -57,7 +58,11 @@ class BreakerActor:
     def _configure(self, config: Mapping[str, Any]) -> None:
         self._configured = dict(config["policy"])
         self._board.policy = Policy(**{**self._configured, **self._overrides})
-        self._board.expect(config["targets"], time.monotonic())
+        self._targets = tuple(config["targets"])
+        self._board.expect(self._targets, time.monotonic())
+
+    def _sample(self) -> None:
+        self._board.sample(time.monotonic(), self._targets)
 
     def _restore(self) -> None:
         if self._vault.crash_loop(self._incarnation):
@@ -81,7 +86,7 @@ class BreakerActor:
         self._publish()
         if not self._tasks:
             self._tasks.append(asyncio.create_task(self._watch_over()))
-            self._tasks.append(asyncio.create_task(self._meter.run(lambda: self._board.sample(time.monotonic()))))
+            self._tasks.append(asyncio.create_task(self._meter.run(self._sample)))
         return await self.whoami()
 
     async def expect(self, targets: list[str]) -> None:

@@ -188,7 +188,7 @@ def test_a_circuits_life_is_counted() -> None:
         ("aws", "haiku", "passed"): 1,
     }
     assert meter.of("late_reports_total") == {("aws", "haiku"): 1}
-    board.sample(90)
+    board.sample(90, ["aws/haiku"])
     assert meter.gauges["state", "aws", "haiku", "closed"] == 1
     assert sum(value for key, value in meter.gauges.items() if key[0] == "state") == 1
 
@@ -199,8 +199,17 @@ def test_an_open_circuit_whose_time_is_over_is_due_and_no_alarm() -> None:
     board.expect(["aws/haiku"])
     board.report(0, {"target": "aws/haiku", "epoch": 0, "verdict": "failed_start", "kind": "connect"})
     for now, state in ((9, "open"), (13, "due")):
-        board.sample(now)
+        board.sample(now, ["aws/haiku"])
         assert {key[3] for key, value in meter.gauges.items() if key[0] == "state" and value} == {state}
+
+
+def test_a_circuit_that_has_left_the_configuration_is_no_alarm() -> None:
+    meter = Counting()
+    board = Board(Policy(failure_threshold=1), meter=meter)
+    board.expect(["aws/gone", "aws/haiku", "aws/functions/mine"])
+    board.report(0, {"target": "aws/gone", "epoch": 0, "verdict": "failed_start", "kind": "connect"})
+    board.sample(1, ["aws/haiku"])
+    assert {key[2] for key in meter.gauges if key[0] == "state"} == {"haiku"}
 
 
 @in_world
