@@ -183,6 +183,7 @@ def _row(kind: str, name: str, own: Sequence[str], layout: Layout, known: Known)
         "kind": kind,
         "health": "unhealthy" if not steady else "healthy" if as_meant else "degraded",
         "first": steady[0] if steady else None,
+        "alone": len(steady) == 1 < len(named),
         "order": [{"target": c.target, "note": _note(c, known)} for c in plan.candidates],
         "skipped": [*map(_skipped, plan.skipped), *_left_out(named, layout)],
     }
@@ -218,15 +219,19 @@ def _note(candidate: Candidate, known: Known) -> str | None:
 
 def _in_one_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     """Who answers instead of the first choice, and for which rows."""
-    instead: dict[str | None, list[str]] = {}
+    instead: dict[str, list[str]] = {}
     for row in rows:
         if row["health"] != "healthy":
-            instead.setdefault(row["first"] and provider_of(row["first"]), []).append(row["name"])
-    said = [
-        ("nobody can be asked" if who is None else f"{who} answers first") + _of_how_many(names, len(rows))
-        for who, names in instead.items()
-    ]
+            instead.setdefault(_who_answers(row), []).append(row["name"])
+    said = [who + _of_how_many(names, len(rows)) for who, names in instead.items()]
     return "; ".join(said) or "every row asks its first choice"
+
+
+def _who_answers(row: Mapping[str, Any]) -> str:
+    if row["first"] is None:
+        return "nobody can be asked"
+    who = provider_of(row["first"])
+    return f"only {who} answers" if row["alone"] else f"{who} answers first"
 
 
 def _of_how_many(names: Sequence[str], rows: int) -> str:

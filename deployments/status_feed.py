@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from actors.plan import of_functions
-from deployments.door import ACTOR_SECONDS, Door
+from deployments.door import Door
 from deployments.errors import Unavailable
 from deployments.status import Known, status
 from deployments.wire import dump
 
 STREAM_SECONDS = 30.0
 BEAT_SECONDS = 0.9  # how long nothing need have changed until the next frame
+POLL_SECONDS = 1.5  # no request waits for it; with the beat less than the page takes for a lost line
 CALM_SECONDS = 0.05  # changes come in twos and threes
 MOST = 64  # pages of one replica; a stream takes the place of a request there
 _AS_MOST_SEE_IT = 0.5  # where one stands whose share still grows
@@ -33,7 +34,7 @@ class Feed:
     async def snapshot(self) -> dict[str, Any]:
         door, away = self._door, False
         try:
-            async with asyncio.timeout(ACTOR_SECONDS):
+            async with asyncio.timeout(POLL_SECONDS):
                 answer = await door.link.call("status")
         except Exception:
             answer, away = {"targets": door.link.last_seen(), "trends": {}}, True

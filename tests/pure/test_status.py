@@ -139,7 +139,7 @@ def test_a_provider_whose_circuits_differ_is_partly_open() -> None:
     aws = scene.tier("aws", 1.0)
     assert said(aws) == ("partly open", "1 of 2 circuits: its calls failed (3 in a row)")
     assert {c["model"]: c["word"] for c in aws["targets"]} == {"haiku": "healthy", "sonnet": "open"}
-    assert scene.at(1.0)["why"] == "openai answers first for smart"
+    assert scene.at(1.0)["why"] == "only openai answers for smart"
 
 
 def test_who_is_left_out_is_shown_with_the_reason_in_every_row_that_names_it() -> None:
@@ -162,7 +162,7 @@ def test_the_local_model_stands_in_where_a_cloud_was_meant() -> None:
     args = {**ARGS, "models": {"default": ARGS["models"]["default"]}}
     gone = {"aws": "no key", "openai": "no key"}
     alone = Scene(layout_of(args, gone)).at(0.0)
-    assert (alone["health"], alone["why"]) == ("degraded", "local answers first")
+    assert (alone["health"], alone["why"]) == ("degraded", "only local answers")
     meant = Scene(layout_of({**args, "mode": "local_only"})).at(0.0)
     assert meant["health"] == "healthy"
 
@@ -211,8 +211,15 @@ def test_without_the_actor_states_are_the_last_seen_and_there_are_no_figures() -
     assert (aws["retry_in_seconds"], aws["calls"], aws["success_rate"]) == (59.0, 0, None)
 
 
+def test_whoever_is_left_alone_is_named_as_the_only_one() -> None:
+    scene = Scene()
+    for target in ("aws/haiku", "openai/gpt"):
+        scene.fail(0.0, target)
+    assert scene.at(0.0)["why"] == "only local answers for default; nobody can be asked for solo"
+
+
 def test_many_rows_are_counted_not_listed() -> None:
     names = {f"row-{n}": {"aws": "haiku", "openai": "gpt"} for n in range(5)}
     scene = Scene(layout_of({**ARGS, "models": {**names, "solo": {"openai": "gpt"}}}))
     scene.fail(0.0, "aws/haiku")
-    assert scene.at(0.0)["why"] == "openai answers first for 5 of 6 rows"
+    assert scene.at(0.0)["why"] == "only openai answers for 5 of 6 rows"
