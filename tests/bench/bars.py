@@ -1,0 +1,63 @@
+"""The bars that the application shall meet, and what a run says of each. Pure. Nothing here is asserted."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.bench.outage import Outage
+from tests.bench.scenarios import BURST_64, BUSY, MANY, ONE, PACED_16, PACED_64, Cell
+
+Medians = Mapping[str, Mapping[str, Mapping[str, float]]]  # cell, system, figure
+OURS = "breakwater"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    what: str
+    limit: float
+    value: float  # NaN: this run did not measure it
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        if math.isnan(self.value):
+            return None
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def bars(found: Medians, outages: Sequence[Outage], grown: Mapping[str, float]) -> list[Bar]:
+    """`grown`: each process's growth of memory as a part of what it held."""
+
+    def of(cell: Cell, figure: str, system: str = OURS) -> float:
+        return found.get(cell.name, {}).get(system, {}).get(figure, math.nan)
+
+    def ratio(cell: Cell, figure: str, other: str) -> float:
+        return of(cell, figure) / (of(cell, figure, other) or math.nan)
+
+    actor = of(BUSY, "cpu_ms breaker actor") / of(BUSY, "cpu_ms")
+    least, rate = "requests per CPU second at 64 connections", "per_cpu_second"
+    return [
+        Bar("added p50 at one connection, of LiteLLM's", 0.5, ratio(ONE, "added_p50", "litellm")),
+        Bar(f"{least}, of LiteLLM's", 4, ratio(MANY, rate, "litellm"), at_least=True),
+        Bar(f"{least}, of Portkey's", 1, ratio(MANY, rate, "portkey"), at_least=True),
+        Bar("CPU ms of a request at 64 connections", 2.5, of(MANY, "cpu_ms")),
+        Bar("CPU ms of a stream of 50 frames at 5 ms, 64 at once", 6, of(PACED_64, "cpu_ms")),
+        Bar("CPU ms of a stream of 50 frames at once, 64 at once", 3, of(BURST_64, "cpu_ms")),
+        Bar("first token added at 16 streams, p50 ms", 5, of(PACED_16, "added_first_p50")),
+        Bar("first token added at 16 streams, p99 ms", 20, of(PACED_16, "added_first_p99")),
+        *(Bar(f"p99 in an outage ({kind}), of the healthy p99", 1.1, ratio) for kind, ratio in _by_kind(outages)),
+        Bar("the breaker actor's part of all CPU at 400 requests/s", 0.01, actor),
+        Bar("memory of a process after 20,000 requests and 2,000 streams, grown by", 0.05, _most(grown)),
+    ]
+
+
+def _by_kind(outages: Sequence[Outage]) -> list[tuple[str, float]]:
+    """The median of each kind's ratios; NaN where none was measured."""
+    kinds: dict[str, list[float]] = {"refused": [], "500": []}
+    for outage in outages:
+        kinds.setdefault(outage.kind, []).append(outage.ratio)
+    return [(kind, sorted(ratios)[len(ratios) // 2] if ratios else math.nan) for kind, ratios in kinds.items()]
+
+
+def _most(grown: Mapping[str, float]) -> float:
+    return max(grown.values(), default=math.nan)
