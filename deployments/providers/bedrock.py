@@ -47,7 +47,7 @@ class BedrockProvider:
         region: str,
         endpoint_url: str | None = None,
         connect: float = 3.0,
-        threads: int = 128,
+        threads: int = 256,
     ):
         self._client: Any = boto3.client(
             "bedrock-runtime",

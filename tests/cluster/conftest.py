@@ -6,6 +6,7 @@ joins the cluster as a second driver, so that handles and actors are seen as ano
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -224,10 +226,18 @@ def started(folder: pathlib.Path, config_of: ConfigOf, **extra: str) -> Iterator
                 run.kill()  # started in the background of a shell it can't be interrupted
                 run.wait(10)
             ray.shutdown()
+            _forget_processes()
             thread.join(10)
             made.loop.close()
             for fake in fakes.values():
                 fake.stop()
+
+
+def _forget_processes() -> None:
+    """Ray ends its own processes without waiting for them, which Python finds worth a warning when it forgets them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _ready(url: str) -> bool:
@@ -258,6 +268,7 @@ def healthy(cluster: Cluster) -> Cluster:
 
 MATRIX: list[tuple[str, str, bool, str, bool, float | None]] = []  # what, wire, stream, door, passed, seconds
 OUTAGES: list[tuple[str, str, str, int, int, int, float, float]] = []  # ... lost, calls, requests, ms late p50, p95
+SCALING: list[tuple[float, int, dict[str, dict[str, int]]]] = []  # seconds, requests under way, replicas by state
 
 
 @pytest.fixture(scope="session")
@@ -270,9 +281,14 @@ def outages() -> list[tuple[str, str, str, int, int, int, float, float]]:
     return OUTAGES
 
 
+@pytest.fixture(scope="session")
+def scaling() -> list[tuple[float, int, dict[str, dict[str, int]]]]:
+    return SCALING
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The tables of `-m matrix`."""
-    for line in [*matrix_table(), *outage_table()]:
+    """The tables of `-m matrix` and `-m scaling`."""
+    for line in [*matrix_table(), *outage_table(), *scaling_table()]:
         terminalreporter.write_line(line)
 
 
@@ -298,3 +314,19 @@ def outage_table() -> Iterator[str]:
         yield "|---|---|---|--:|--:|--:|--:|--:|"
     for what, wire, form, lost, calls, requests, p50, p95 in OUTAGES:
         yield f"| {what} | {wire} | {form} | {lost} | {calls} | {requests} | {p50:+.0f} | {p95:+.0f} |"
+
+
+def scaling_table() -> Iterator[str]:
+    """Replicas that run, `+` those that start, `-` those that end their last requests."""
+    names = sorted(SCALING[0][2]) if SCALING else []
+    if SCALING:
+        yield "\n| seconds | requests under way | " + " | ".join(names) + " |"
+        yield "|--:|--:|" + "---|" * len(names)
+    for seconds, under_way, states in SCALING:
+        cells = " | ".join(_replicas(states.get(name, {})) for name in names)
+        yield f"| {seconds:.0f} | {under_way} | {cells} |"
+
+
+def _replicas(states: dict[str, int]) -> str:
+    more = [f"{sign}{n}" for sign, state in (("+", "STARTING"), ("-", "STOPPING")) if (n := states.get(state, 0))]
+    return " ".join([str(states.get("RUNNING", 0)), *more])
