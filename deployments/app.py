@@ -18,14 +18,20 @@ from deployments.errors import ConfigError
 from deployments.ingress import Ingress
 from deployments.replica import ProviderReplica
 
-# Calls last for seconds: a mean over ten tells load from a spike, and Serve's 30 s on top of 30 come too late.
+# Calls last for seconds: a mean over 15 s tells load from a spike (Serve wants it over more than 10). So the next
+# replicas are asked for 8 to 14 s after a burst; with Serve's own 30 s of mean and 30 s of delay it was 38 s.
 _SOON: Mapping[str, Any] = {"min_replicas": 1, "look_back_period_s": 15, "upscale_delay_s": 5}
 # Waiting for a network takes a tenth of a core; five tiers must fit beside each other on one core.
 _REMOTE: Mapping[str, Any] = {
     "ray_actor_options": {"num_cpus": 0.1},
-    "max_ongoing_requests": 256,
+    "max_ongoing_requests": 256,  # as many as one process can begin within about two seconds
+    # Serve hands a burst on only when all of it has come, so a line must hold one; what finds no room is `busy`, and
+    # the next provider is asked. It must not hold more: who waits there longer than connect and first token may take
+    # is `unreachable`, and three of those open the circuit of a provider that is well.
     "max_queued_requests": 128,
+    # 32 streams of 25 to 50 frames a second are a third to over half of a core: room until the next replica is there.
     "autoscaling_config": {**_SOON, "max_replicas": 8, "target_ongoing_requests": 32},
+    # As long as an answer may take. Whoever streams from a replica that goes is cut then; see serve.env for HAProxy.
     "graceful_shutdown_timeout_s": 900,
 }
 # Two sequences at a time on one thread: what does not fit waits in the replica, and soon in the queue.
@@ -33,13 +39,14 @@ _LOCAL: Mapping[str, Any] = {
     **_REMOTE,
     "ray_actor_options": {"num_cpus": 0.5, "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "passive"}}},
     "max_ongoing_requests": 16,
-    "max_queued_requests": 8,
+    "max_queued_requests": 8,  # the wait in line and that for a slot together are shorter than a first token may take
     "autoscaling_config": {**_SOON, "max_replicas": 2, "target_ongoing_requests": 2},
 }
 _INGRESS: Mapping[str, Any] = {
     **_REMOTE,
     "max_ongoing_requests": 1024,
-    "max_queued_requests": 4096,
+    "max_queued_requests": 4096,  # beyond it Serve would answer, not we; HAProxy takes 4096 connections in all
+    # It carries every provider's streams, and a frame costs it nearly as much as a provider's replica.
     "autoscaling_config": {**_SOON, "max_replicas": 8, "target_ongoing_requests": 64},
 }
 
