@@ -109,6 +109,7 @@ class FakeServer:
     ):
         self._tls = tls
         self.vendor = vendor
+        self._words = words
         self.words = list(words)
         self.behave = ANSWER
         self.script: list[Behaviour] = []
@@ -131,6 +132,7 @@ class FakeServer:
     def reset(self) -> None:
         """Back to answering, with nothing remembered."""
         self.behave, self.script, self.received, self.objections = ANSWER, [], [], []
+        self.words = list(self._words)
         self.arrived.clear()
         if self._server is None:
             self.listen()
