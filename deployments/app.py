@@ -15,6 +15,7 @@ from ray.serve.exceptions import RayServeException
 
 from deployments.config import INGRESS, LOOPBACK, Tier, parse, resolve
 from deployments.errors import ConfigError
+from deployments.hop import room
 from deployments.ingress import Ingress
 from deployments.replica import ProviderReplica
 
@@ -87,7 +88,7 @@ def _provider(tier: Tier, args: Mapping[str, Any]) -> Application:
     options = {**(_LOCAL if tier.kind == "local" else _REMOTE)}
     if tier.left_out is not None:
         options["autoscaling_config"] = {**options["autoscaling_config"], "min_replicas": 0, "initial_replicas": 0}
-    return _deployment(ProviderReplica, name=tier.name, **options).bind(tier.name, args, tier.left_out)
+    return _deployment(ProviderReplica, name=tier.name, **options).bind(tier.name, args, tier.left_out, room)
 
 
 def _deployment(cls: Any, **options: Any) -> Deployment:

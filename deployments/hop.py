@@ -1,16 +1,23 @@
-"""How a call reaches a provider replica: one handle call each."""
+"""How a call reaches a provider replica: one handle call each, or many in one (boarding.py, lanes.py)."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+import os
+import pickle
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from typing import Any
 
 import grpc
+from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.boarding import Boarding
 from deployments.errors import AttemptFailed
+from deployments.lanes import PIECE, Message, Room
 from deployments.providers.base import failed
 
 
@@ -31,19 +38,127 @@ class HandleHop:
         return answer
 
     async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
-        response: Any = self._stream[provider].remote(call)
-        ended = False
-        try:
-            async for item in response:
+        async with contextlib.aclosing(_items(self._stream[provider].remote(call))) as items:
+            async for item in items:
                 yield item
-            ended = True
-        except Exception as error:
-            ended = True
-            raise _lost(error) from error
+
+
+async def _items(response: Any) -> AsyncGenerator[Any, None]:
+    """What a streaming handle call gives; to close it is to cancel the call."""
+    ended = False
+    try:
+        async for item in response:
+            yield item
+        ended = True
+    except Exception as error:
+        ended = True
+        raise _lost(error) from error
+    finally:
+        if not ended:
+            with contextlib.suppress(Exception):
+                response.cancel()
+
+
+SHARED_FROM = 4  # calls under way to one provider: fewer would gain nothing from each other
+SHARED_BYTES = 256 * 1024  # a larger call has a message of its own
+ASK_SECONDS, TELL_SECONDS = 10.0, 5.0
+LEAST_ROOM = 16  # handle calls at a time: lanes and words take some of them
+
+
+class SharedHop:
+    """Many calls in one handle call where there are many; a handle call each where there are few.
+
+    `shared` are the providers whose calls are worth it: with a slow model on our own processor they are not.
+    """
+
+    def __init__(self, handles: Mapping[str, DeploymentHandle[Any]], shared: Collection[str]):
+        self._alone = HandleHop(handles)
+        self._ways = {name: _Way(handle) for name, handle in handles.items() if name in shared}
+        self._under_way: Counter[str] = Counter()
+
+    async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+        with self._counted(provider) as way:
+            if way is None or (packed := _packed(call)) is None:
+                return await self._alone.complete(provider, call)
+            return await way.boarding.complete(call.get("verb", "chat"), packed)
+
+    async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
+        with self._counted(provider) as way:
+            if way is None or (packed := _packed(call)) is None:
+                items = self._alone.stream(provider, call)
+            else:
+                items = way.boarding.stream(packed)
+            async with contextlib.aclosing(items):
+                async for item in items:
+                    yield item
+
+    @contextlib.contextmanager
+    def _counted(self, provider: str) -> "Iterator[_Way | None]":
+        """How to go, and that this call is under way."""
+        self._under_way[provider] += 1
+        try:
+            way = self._ways.get(provider)
+            few = self._under_way[provider] < SHARED_FROM
+            yield way if way is not None and not few and way.wide() else None
         finally:
-            if not ended:
-                with contextlib.suppress(Exception):
-                    response.cancel()
+            self._under_way[provider] -= 1
+
+
+class _Way:
+    """The shared way to one provider's replicas, if they have room for it."""
+
+    def __init__(self, handle: DeploymentHandle[Any]):
+        self.boarding = Boarding(self._send, self._tell, self._learn)
+        self._ingress = uuid.uuid4().hex
+        self._handle = handle
+        self._board = handle.options(method_name="board", stream=True)
+        self._room: int | None = None
+        self._asked: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
+
+    def wide(self) -> bool:
+        """Not before it is known; and of a narrow one it is asked again from time to time."""
+        if self._room is None or self._room < LEAST_ROOM:
+            now = asyncio.get_running_loop().time()
+            if now - self._asked_at > ASK_SECONDS:
+                self._asked_at = now
+                self._asked = asyncio.create_task(self._ask())
+            return False
+        return True
+
+    async def _ask(self) -> None:
+        with contextlib.suppress(Exception):
+            answer: Any = self._handle.options(method_name="room").remote()
+            self._room = await answer
+
+    def _learn(self, calls: int) -> None:
+        self._room = calls
+
+    async def _send(self, batch: int, calls: list[Any]) -> AsyncGenerator[Message, None]:
+        async with contextlib.aclosing(_items(self._board.remote(self._ingress, batch, calls))) as messages:
+            async for message in messages:
+                yield message
+
+    async def _tell(self, drop: list[int], hold: Mapping[int, float]) -> None:
+        """To all replicas: which of them has the call is Serve's choice, and it keeps that to itself."""
+        await self._handle.broadcast("tell", self._ingress, drop, hold).results_async(timeout_s=TELL_SECONDS)
+
+
+def _packed(call: Mapping[str, Any]) -> bytes | None:
+    packed = pickle.dumps(call, pickle.HIGHEST_PROTOCOL)
+    return packed if len(packed) <= SHARED_BYTES else None
+
+
+def room() -> Room:
+    """What this replica may take, as Serve knows it with every override.
+
+    Serve shows a replica its limits in a private field only; without it nothing is limited here.
+    """
+    config = getattr(serve.get_replica_context(), "_deployment_config", None)
+    message = int(os.environ.get("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", 4 * 1024 * 1024))
+    if config is None:
+        return Room(message=message - PIECE)
+    return Room(config.max_ongoing_requests, config.max_queued_requests, message - PIECE)
 
 
 def _lost(error: Exception) -> AttemptFailed:

@@ -18,7 +18,7 @@ from deployments.config import INGRESS, parse, resolve
 from deployments.door import Door
 from deployments.facade import Facade, told
 from deployments.functions import Functions
-from deployments.hop import HandleHop
+from deployments.hop import SharedHop
 from deployments.http_door import build_http_door
 from deployments.ledger_link import LedgerLink
 from deployments.log import flush_log, told_to_log
@@ -48,9 +48,8 @@ class Ingress:
         self._ledger_config = config.ledger.for_actor(self._app)
         self._ledger_starting = True
         self._traces = here(INGRESS)
-        self._door = Door(
-            layout, self._link, HandleHop(handles), self._ledger, [told_to_log], self._meter, self._traces
-        )
+        hop = SharedHop(handles, layout.kinds().keys() - layout.fixed())
+        self._door = Door(layout, self._link, hop, self._ledger, [told_to_log], self._meter, self._traces)
         self._metering: asyncio.Task[None] | None = None
         self._facade = Facade(self._door)
         self._functions = Functions(self._door)

@@ -4,15 +4,17 @@ A plain class: only app.py makes a deployment of it. An exception that crosses t
 pickled, wrapped and logged with its stack; an outcome as a dict is cheaper and says more.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from actors.outcome import Guilt, Outcome
 from deployments.config import Config, parse
 from deployments.errors import AttemptFailed
+from deployments.lanes import Boarded, Item, Lanes, Message, Room
 from deployments.providers.base import (
     Call,
     Completed,
@@ -39,7 +41,13 @@ class ProviderReplica:
     they idle.
     """
 
-    def __init__(self, name: str, args: Mapping[str, Any], left_out: str | None = None):
+    def __init__(
+        self,
+        name: str,
+        args: Mapping[str, Any],
+        left_out: str | None = None,
+        room: Callable[[], Room] = Room,
+    ):
         self._name = name
         self._provider: Provider = LeftOut(left_out or "")
         self._traces: Traces | None = None
@@ -47,12 +55,62 @@ class ProviderReplica:
             config = parse(args)
             self._provider = build_provider(config, name)
             self._traces = here(name, config.providers[name].kind)
+        self._room = room
+        self._lanes = Lanes(self._run, room)
+        self._alone = 0  # calls that have a handle call of their own
 
     async def complete(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """`{body, usage}`, or `{outcome}` of an attempt that failed. The call's `verb` is `chat` or `embed`.
 
         With either, and at a stream's end, `upstream`: what was measured here, see timing.Timing.told.
         """
+        self._alone += 1
+        try:
+            return await self._completed(call)
+        finally:
+            self._alone -= 1
+
+    async def stream(self, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
+        """Frames as bytes, the first with content; then `{usage, tail}`, or `{outcome}`."""
+        self._alone += 1
+        try:
+            async with contextlib.aclosing(self._streamed(call)) as items:
+                async for item in items:
+                    yield item
+        finally:
+            self._alone -= 1
+
+    # Many calls in one handle call; see lanes.py.
+
+    async def board(self, ingress: str, batch: int, calls: list[Boarded]) -> AsyncGenerator[Message, None]:
+        async with contextlib.aclosing(self._lanes.board(ingress, batch, calls)) as messages:
+            async for message in messages:
+                yield message
+
+    async def tell(self, ingress: str, drop: list[int], hold: Mapping[int, float]) -> None:
+        self._lanes.tell(ingress, drop, hold)
+
+    async def room(self) -> int:
+        """How many calls at a time."""
+        return self._room().calls
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Calls under way, under the name that Serve's own policy takes for a replica's requests.
+
+        Without it Serve would scale on handle calls, of which each may carry many.
+        """
+        admission = self._lanes.admission
+        return {"running_requests": float(self._alone + admission.running + admission.waiting)}
+
+    async def _run(self, verb: str, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        if verb != "stream":
+            yield await self._completed(call)
+            return
+        async with contextlib.aclosing(self._streamed(call)) as items:
+            async for item in items:
+                yield item
+
+    async def _completed(self, call: Mapping[str, Any]) -> dict[str, Any]:
         timing = timed()
         asked = None if self._traces is None else self._traces.asked(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
@@ -70,8 +128,7 @@ class ProviderReplica:
                 asked.tell()
         return {"body": done.body, "usage": done.usage, "upstream": timing.told()}
 
-    async def stream(self, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
-        """Frames as bytes, the first with content; then `{usage, tail}`, or `{outcome}`."""
+    async def _streamed(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
         timing = timed()
         asked = None if self._traces is None else self._traces.asked(call, timing, stream=True)
         items = stream_within(self._provider, _call_of(call))

@@ -1,0 +1,295 @@
+"""Many calls to one provider in one handle call: the ingress's side; see lanes.py for the other. No Ray.
+
+The calls that arrive within one turn of the loop go as one batch. The first never waits; while batches
+follow each other closely they keep a millisecond's distance.
+
+- A call that is given up is told to the replica. As long as its batch has not arrived the word is kept back;
+  whatever still comes of it later says that the word was lost, and it is told again.
+- A reader that is behind has its call held. What comes all the same has a bound; beyond it the call ends.
+- What ends a lane ends each call on it, each by itself, as `lost`.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import itertools
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any
+
+from deployments.errors import AttemptFailed
+from deployments.lanes import SPACING_SECONDS, Boarded, Item, Message
+from deployments.providers.base import failed
+
+Send = Callable[[int, list[Boarded]], AsyncGenerator[Message, None]]  # raises AttemptFailed; aclose cancels it
+Tell = Callable[[list[int], Mapping[int, float]], Awaitable[None]]
+
+BATCH = 1024 * 1024  # bytes
+BEHIND = 256 * 1024  # bytes that a reader has not taken: its call is held
+TOO_FAR_BEHIND = 16 * 1024 * 1024  # its call ends
+HOLD_SECONDS = 5.0
+TELL_SPACING_SECONDS = 0.02
+TELL_TRIES, TELL_AGAIN_SECONDS = 5, 0.2
+AGAIN_SECONDS = 0.5  # after so long a word that seems lost is said again
+
+
+class Ride:
+    """One call as its reader sees it."""
+
+    def __init__(self, number: int, boarding: "Boarding"):
+        self.number = number
+        self.lane: int | None = None  # not known before its batch has arrived
+        self.batch: int | None = None  # not known before it has left
+        self.held = False
+        self.ended = False
+        self.size = 0  # bytes that wait for the reader
+        self._boarding = boarding
+        self._items: deque[Item] = deque()
+        self._error: AttemptFailed | None = None
+        self._ready: asyncio.Future[None] | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    def put(self, item: Item) -> None:
+        self._items.append(item)
+        if isinstance(item, bytes):
+            self.size += len(item)
+        else:
+            self.ended = True
+        self._wake()
+
+    def fail(self, error: AttemptFailed) -> None:
+        """After what has come already."""
+        self._error = self._error or error
+        self._wake()
+
+    async def next(self) -> Item:
+        """All bytes that have come, or the last word."""
+        while not self._items:
+            if self._error is not None:
+                raise self._error
+            self._ready = asyncio.get_running_loop().create_future()
+            await self._ready
+        if not isinstance(self._items[0], bytes):
+            return self._items.popleft()
+        parts = []
+        while self._items and isinstance(part := self._items[0], bytes):
+            parts.append(part)
+            self._items.popleft()
+        self.size = 0
+        if self.held:
+            self._boarding.let_go(self)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _wake(self) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+
+class Boarding:
+    """All calls of this ingress to one provider that share a way."""
+
+    def __init__(self, send: Send, tell: Tell, learn: Callable[[int], None]):
+        """`learn` is told how many calls at a time a replica takes."""
+        self._send = send
+        self._learn = learn
+        self._numbers = itertools.count(1)
+        self._rides: dict[int, Ride] = {}
+        self._waiting: list[Boarded] = []
+        self._left_at = 0.0
+        self._batches: dict[int, asyncio.Task[None]] = {}
+        self._under_way: dict[int, set[int]] = {}  # batches that have left and not arrived: their calls
+        self._lanes: set[int] = set()
+        self._words = Words(tell)
+
+    async def complete(self, verb: str, call: bytes) -> dict[str, Any]:
+        parts: list[bytes] = []
+        async with contextlib.aclosing(self.stream(call, verb)) as items:
+            async for item in items:
+                if isinstance(item, dict):
+                    return {**item, "body": b"".join([*parts, item["body"]])} if parts else item
+                parts.append(item)
+        raise failed("lost", "the replica's answer stopped")
+
+    async def stream(self, call: bytes, verb: str = "stream") -> AsyncGenerator[Item, None]:
+        ride = self._enlist(verb, call)
+        try:
+            while True:
+                item = await ride.next()
+                if isinstance(item, dict):
+                    self._rides.pop(ride.number, None)
+                yield item
+                if isinstance(item, dict):
+                    return
+        finally:
+            if self._rides.pop(ride.number, None) is not None:
+                self._give_up(ride)
+
+    def let_go(self, ride: Ride) -> None:
+        ride.held = False
+        self._words.hold(ride.number, 0.0)
+
+    def _enlist(self, verb: str, call: bytes) -> Ride:
+        ride = Ride(next(self._numbers), self)
+        self._rides[ride.number] = ride
+        if not self._waiting:
+            loop = asyncio.get_running_loop()
+            soon = self._left_at + SPACING_SECONDS
+            loop.call_soon(self._depart) if soon <= loop.time() else loop.call_at(soon, self._depart)
+        self._waiting.append((ride.number, verb, call))
+        return ride
+
+    def _depart(self) -> None:
+        """In a context of its own: else Serve would end the lane with the request that happened to open it."""
+        loop = asyncio.get_running_loop()
+        self._left_at = loop.time()
+        waiting, self._waiting = [b for b in self._waiting if b[0] in self._rides], []
+        while waiting:
+            size, count = 0, 0
+            while count < len(waiting) and (count == 0 or size + len(waiting[count][2]) <= BATCH):
+                size += len(waiting[count][2])
+                count += 1
+            self._dispatch(loop, waiting[:count])
+            waiting = waiting[count:]
+
+    def _dispatch(self, loop: asyncio.AbstractEventLoop, calls: list[Boarded]) -> None:
+        batch = calls[0][0]
+        self._under_way[batch] = {number for number, _, _ in calls}
+        for number in self._under_way[batch]:
+            self._rides[number].batch = batch
+        task = loop.create_task(self._travel(batch, calls), context=contextvars.Context())
+        self._batches[batch] = task
+        task.add_done_callback(lambda _: self._batches.pop(batch, None))
+
+    async def _travel(self, batch: int, calls: list[Boarded]) -> None:
+        error = failed("lost", "the replica's stream stopped")
+        try:
+            async with contextlib.aclosing(self._send(batch, calls)) as messages:
+                async for message in messages:
+                    if isinstance(message, dict):
+                        self._arrive(batch, message)
+                    else:
+                        self._deal(batch, message)
+        except AttemptFailed as failure:
+            error = failure
+        finally:
+            self._lanes.discard(batch)
+            missing = self._under_way.pop(batch, set())
+            for ride in list(self._rides.values()):
+                if ride.lane == batch or ride.number in missing:
+                    ride.fail(error)
+
+    def _arrive(self, batch: int, hello: Mapping[str, Any]) -> None:
+        lane = hello["lane"]
+        self._learn(hello["calls"])
+        if lane == batch:
+            self._lanes.add(lane)
+        for number in self._under_way.pop(batch, set()):
+            if (ride := self._rides.get(number)) is None:
+                self._words.drop(number)  # the word may have come before the call
+                continue
+            ride.lane = lane
+            if lane not in self._lanes:
+                ride.fail(failed("lost", "the replica's stream stopped"))
+
+    def _deal(self, lane: int, items: list[tuple[int, Item]]) -> None:
+        for number, item in items:
+            ride = self._rides.get(number)
+            if ride is not None and not ride.failed:
+                ride.put(item)
+                if ride.size > BEHIND:
+                    self._behind(ride)
+            elif isinstance(item, bytes):
+                self._not_heard(lane, number)
+            else:
+                self._words.forget(number)
+
+    def _not_heard(self, lane: int, number: int) -> None:
+        """Something came of a call that was given up. Where words do not arrive, what helps is to end the lane."""
+        if self._words.again(number) and not any(ride.lane == lane for ride in self._rides.values()):
+            self._cancel(lane)
+
+    def _behind(self, ride: Ride) -> None:
+        if ride.size > TOO_FAR_BEHIND:
+            ride.fail(failed("lost", "its reader was too far behind"))
+            self._words.drop(ride.number)
+        elif not ride.held:
+            ride.held = True
+            self._hold(ride)
+
+    def _hold(self, ride: Ride) -> None:
+        if ride.held and ride.number in self._rides:
+            self._words.hold(ride.number, HOLD_SECONDS)
+            asyncio.get_running_loop().call_later(HOLD_SECONDS / 2, self._hold, ride)
+
+    def _give_up(self, ride: Ride) -> None:
+        """Its reader has left before its end."""
+        if ride.ended or ride.batch is None:
+            return
+        if not any(number in self._rides for number in self._under_way.get(ride.batch, (ride.number,))):
+            self._cancel(ride.batch if ride.lane is None else None)
+        self._words.drop(ride.number)
+
+    def _cancel(self, batch: int | None) -> None:
+        if batch is not None and (task := self._batches.get(batch)) is not None:
+            task.cancel()
+
+
+class Words:
+    """What is told to the replicas beside the calls: gathered, and said again if it was lost."""
+
+    def __init__(self, tell: Tell):
+        self._tell = tell
+        self._drop: set[int] = set()
+        self._hold: dict[int, float] = {}
+        self._told: dict[int, float] = {}  # calls that were given up: when it was last said
+        self._task: asyncio.Task[None] | None = None
+        self._failed = 0
+
+    def drop(self, number: int) -> None:
+        self._told[number] = asyncio.get_running_loop().time()
+        self._drop.add(number)
+        self._soon()
+
+    def again(self, number: int) -> bool:
+        """Say it again if it is a while since. True if it was said long ago, and more than once."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told.get(number, now) < AGAIN_SECONDS and number in self._told:
+            return False
+        said = number in self._told
+        self.drop(number)
+        return said
+
+    def hold(self, number: int, seconds: float) -> None:
+        self._hold[number] = seconds
+        self._soon()
+
+    def forget(self, number: int) -> None:
+        self._told.pop(number, None)
+
+    def _soon(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._say(), context=contextvars.Context())
+
+    async def _say(self) -> None:
+        while self._drop or self._hold:
+            drop, self._drop = list(self._drop), set()
+            hold, self._hold = self._hold, {}
+            try:
+                await self._tell(drop, hold)
+            except Exception:  # what is lost for good shows by what still comes
+                self._failed += 1
+                if self._failed <= TELL_TRIES:
+                    self._drop.update(drop)
+                    self._hold = hold | self._hold
+                await asyncio.sleep(TELL_AGAIN_SECONDS)
+            else:
+                self._failed = 0
+            self._forget_old()
+            await asyncio.sleep(TELL_SPACING_SECONDS)
+
+    def _forget_old(self) -> None:
+        if len(self._told) > 10_000:
+            self._told = {}

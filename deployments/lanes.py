@@ -1,0 +1,253 @@
+"""Many calls of one ingress in one stream of messages: the side beside the provider. No Ray.
+
+An ingress sends its calls in batches. The first batch opens a *lane*: its handle call stays open, and what
+comes of its calls goes out over it. A batch of the same ingress that comes while a lane is open boards that
+one: its own handle call says which, and ends. So what goes back is gathered over all calls of an ingress,
+whenever they began. A lane ends when it has been empty for a while; with it end all calls that it carries.
+
+What Serve would count in handle calls is counted here in calls: how many run, wait in line, are refused.
+"""
+
+import asyncio
+import contextlib
+import functools
+import pickle
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from deployments.errors import AttemptFailed
+from deployments.providers.base import failed
+
+Item = bytes | dict[str, Any]  # frames or a piece of a body; the last of each call is a dict
+Boarded = tuple[int, str, bytes]  # a call's number, its verb (chat, embed or stream), and itself, pickled
+Message = dict[str, Any] | list[tuple[int, Item]]  # first which lane it is, then what has come
+Run = Callable[[str, Mapping[str, Any]], AsyncGenerator[Item, None]]
+
+SPACING_SECONDS = 0.001  # between two messages of a lane, while several calls share it
+LINGER_SECONDS = 0.2  # an empty lane waits so long for the next batch
+PIECE = 1024 * 1024  # bytes of one message, if no single item is larger
+BACKLOG = 8 * 1024 * 1024  # bytes that wait for an ingress that does not read
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Calls at a time, calls in line (-1: any number), and bytes of one message."""
+
+    calls: int = 2**31
+    line: int = -1
+    message: int = 2**31
+
+
+class Admission:
+    """So many calls run, so many wait in line, the rest is refused."""
+
+    def __init__(self, room: Callable[[], Room]):
+        self._room = room
+        self._line: deque[asyncio.Future[None]] = deque()
+        self.running = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    async def enter(self) -> None:
+        """Raises AttemptFailed `busy`."""
+        room = self._room()
+        if self.running < room.calls and not self._line:
+            self.running += 1
+            return
+        if 0 <= room.line <= len(self._line):
+            raise failed("busy", "the queue of this provider's deployment is full")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._line:
+                self._line.remove(turn)
+            else:  # its turn had come
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        self.running -= 1
+        while self._line and self.running < self._room().calls:
+            turn = self._line.popleft()
+            if not turn.done():
+                self.running += 1
+                turn.set_result(None)
+
+
+@dataclass(slots=True)
+class Passage:
+    """One call on a lane. While its reader is behind it is held."""
+
+    task: asyncio.Task[None] | None = None
+    held_until: float = 0.0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hold(self, seconds: float) -> None:
+        self.held_until = asyncio.get_running_loop().time() + seconds
+        self.changed.set()
+
+    async def free(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while (left := self.held_until - clock()) > 0:
+            self.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self.changed.wait()
+
+
+class Lane:
+    """What goes back to one ingress. `key` is the number of the batch that opened it."""
+
+    def __init__(self, key: int):
+        self.key = key
+        self.passages: dict[int, Passage] = {}
+        self._items: deque[tuple[int, Item]] = deque()
+        self._size = 0
+        self._come = asyncio.Event()
+        self._urgent = False
+        self._left_at = 0.0
+        self._drained = asyncio.Event()
+
+    async def put(self, number: int, item: Item, *, first: bool) -> None:
+        """`first` of a stream: it waits for nobody."""
+        while self._size > BACKLOG:
+            self._drained.clear()
+            await self._drained.wait()
+        self._items.append((number, item))
+        if isinstance(item, bytes):
+            self._size += len(item)
+        self._urgent = self._urgent or first
+        self._come.set()
+
+    def leave(self, number: int, _: object = None) -> None:
+        del self.passages[number]
+        self._come.set()
+
+    async def next(self) -> list[tuple[int, Item]]:
+        """All that has come, up to a piece; nothing when the lane is over."""
+        loop = asyncio.get_running_loop()
+        while not self._items:
+            self._come.clear()
+            try:
+                async with asyncio.timeout(None if self.passages else LINGER_SECONDS):
+                    await self._come.wait()
+            except TimeoutError:
+                if not self._items and not self.passages:
+                    return []
+        wait = self._left_at + SPACING_SECONDS - loop.time()
+        if wait > 0 and len(self.passages) > 1 and not self._urgent:
+            await asyncio.sleep(wait)
+        self._left_at, self._urgent = loop.time(), False
+        return self._take()
+
+    def _take(self) -> list[tuple[int, Item]]:
+        taken: list[tuple[int, Item]] = []
+        size = 0
+        while self._items:
+            item = self._items[0][1]
+            more = len(item) if isinstance(item, bytes) else 0
+            if taken and size + more > PIECE:
+                break
+            size += more
+            taken.append(self._items.popleft())
+        self._size -= size
+        self._drained.set()
+        return taken
+
+    async def close(self) -> None:
+        """End every call that is still under way, and wait for it: its connection upstream is closed then."""
+        tasks = [p.task for p in self.passages.values() if p.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+class Lanes:
+    """All lanes of one replica, by the ingress that reads them."""
+
+    def __init__(self, run: Run, room: Callable[[], Room]):
+        self._run = run
+        self._room = room
+        self._open: dict[str, Lane] = {}
+        self.admission = Admission(room)
+
+    async def board(self, ingress: str, batch: int, calls: list[Boarded]) -> AsyncGenerator[Message, None]:
+        """Run the calls. First `{lane, calls}`; the lane's own batch goes on with what comes of them."""
+        lane = self._open.get(ingress)
+        if lane is not None:
+            self._start(lane, calls)
+            yield self._hello(lane)
+            return
+        lane = self._open[ingress] = Lane(batch)
+        try:
+            self._start(lane, calls)
+            yield self._hello(lane)
+            while items := await lane.next():
+                yield items
+        finally:
+            del self._open[ingress]
+            await lane.close()
+
+    def tell(self, ingress: str, drop: list[int], hold: Mapping[int, float]) -> None:
+        """End these calls; send nothing of those for so many seconds. An unknown number is one that has ended."""
+        lane = self._open.get(ingress)
+        if lane is None:
+            return
+        for number in drop:
+            if (passage := lane.passages.get(number)) is not None and passage.task is not None:
+                passage.task.cancel()
+        for number, seconds in hold.items():
+            if (passage := lane.passages.get(number)) is not None:
+                passage.hold(seconds)
+
+    def _hello(self, lane: Lane) -> dict[str, Any]:
+        return {"lane": lane.key, "calls": self._room().calls}
+
+    def _start(self, lane: Lane, calls: list[Boarded]) -> None:
+        for number, verb, call in calls:
+            passage = lane.passages[number] = Passage()
+            passage.task = asyncio.create_task(self._travel(lane, number, passage, verb, call))
+            # Not in a `finally` of its own: a task that is cancelled before it begins has none.
+            passage.task.add_done_callback(functools.partial(lane.leave, number))
+
+    async def _travel(self, lane: Lane, number: int, passage: Passage, verb: str, call: bytes) -> None:
+        try:
+            await self.admission.enter()
+            try:
+                await self._carry(lane, number, passage, self._run(verb, pickle.loads(call)))
+            finally:
+                self.admission.leave()
+        except AttemptFailed as error:
+            await lane.put(number, {"outcome": asdict(error.outcome)}, first=True)
+        except Exception as error:
+            outcome = failed("unclassified", f"{type(error).__name__}: {error}").outcome
+            await lane.put(number, {"outcome": asdict(outcome)}, first=True)
+
+    async def _carry(self, lane: Lane, number: int, passage: Passage, items: AsyncGenerator[Item, None]) -> None:
+        first, most = True, self._room().message
+        async with contextlib.aclosing(items):
+            async for item in items:
+                if passage.held_until:
+                    await passage.free()
+                if isinstance(item, bytes) and len(item) > most:
+                    raise failed("lost", "too large for one message between our replicas (see serve.env)")
+                for piece in _pieces(item):
+                    await lane.put(number, piece, first=first and isinstance(piece, bytes))
+                    first = False
+
+
+def _pieces(item: Item) -> Iterator[Item]:
+    """A long body goes as pieces, and then the answer without it."""
+    if isinstance(item, bytes) or len(body := item.get("body", b"")) <= PIECE:
+        yield item
+        return
+    for start in range(0, len(body), PIECE):
+        yield body[start : start + PIECE]
+    yield {**item, "body": b""}
