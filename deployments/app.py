@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application, Deployment
+from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
 from deployments.config import INGRESS, LOOPBACK, Tier, parse, resolve
@@ -18,6 +19,7 @@ from deployments.errors import ConfigError
 from deployments.hop import room
 from deployments.ingress import Ingress
 from deployments.replica import ProviderReplica
+from deployments.routing import FewestCalls
 
 # Calls last for seconds: a mean over 15 s tells load from a spike (Serve wants it over more than 10). So the next
 # replicas are asked for 8 to 14 s after a burst; with Serve's own 30 s of mean and 30 s of delay it was 38 s.
@@ -34,6 +36,12 @@ _REMOTE: Mapping[str, Any] = {
     "autoscaling_config": {**_SOON, "max_replicas": 8, "target_ongoing_requests": 32},
     # As long as an answer may take. Whoever streams from a replica that goes is cut then; see serve.env for HAProxy.
     "graceful_shutdown_timeout_s": 900,
+}
+_ROUTER: Any = FewestCalls
+# Many calls go in one handle call: it is calls that must be balanced.
+_SHARED: Mapping[str, Any] = {
+    **_REMOTE,
+    "request_router_config": RequestRouterConfig(request_router_class=_ROUTER),
 }
 # Two sequences at a time on one thread: what does not fit waits in the replica, and soon in the queue.
 _LOCAL: Mapping[str, Any] = {
@@ -85,7 +93,7 @@ def _host() -> str:
 
 
 def _provider(tier: Tier, args: Mapping[str, Any]) -> Application:
-    options = {**(_LOCAL if tier.kind == "local" else _REMOTE)}
+    options = {**(_LOCAL if tier.kind == "local" else _SHARED)}
     if tier.left_out is not None:
         options["autoscaling_config"] = {**options["autoscaling_config"], "min_replicas": 0, "initial_replicas": 0}
     return _deployment(ProviderReplica, name=tier.name, **options).bind(tier.name, args, tier.left_out, room)

@@ -13,12 +13,14 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 from deployments.errors import AttemptFailed
 from deployments.lanes import SPACING_SECONDS, Boarded, Item, Message
+from deployments.loads import Loads
 from deployments.providers.base import failed
 
 Send = Callable[[int, list[Boarded]], AsyncGenerator[Message, None]]  # raises AttemptFailed; aclose cancels it
@@ -39,6 +41,7 @@ class Ride:
     def __init__(self, number: int, boarding: "Boarding"):
         self.number = number
         self.lane: int | None = None  # not known before its batch has arrived
+        self.replica = ""
         self.batch: int | None = None  # not known before it has left
         self.held = False
         self.ended = False
@@ -91,10 +94,11 @@ class Ride:
 class Boarding:
     """All calls of this ingress to one provider that share a way."""
 
-    def __init__(self, send: Send, tell: Tell, learn: Callable[[int], None]):
-        """`learn` is told how many calls at a time a replica takes."""
+    def __init__(self, send: Send, tell: Tell, learn: Callable[[Mapping[str, Any]], None], loads: Loads):
+        """`learn` is told what a replica says of itself; see lanes.py."""
         self._send = send
         self._learn = learn
+        self._loads = loads
         self._numbers = itertools.count(1)
         self._rides: dict[int, Ride] = {}
         self._waiting: list[Boarded] = []
@@ -124,6 +128,7 @@ class Boarding:
                 if isinstance(item, dict):
                     return
         finally:
+            self._loads.end(ride.replica)
             if self._rides.pop(ride.number, None) is not None:
                 self._give_up(ride)
 
@@ -183,14 +188,15 @@ class Boarding:
 
     def _arrive(self, batch: int, hello: Mapping[str, Any]) -> None:
         lane = hello["lane"]
-        self._learn(hello["calls"])
+        self._learn(hello)
+        self._loads.learn(hello["replica"], hello["under_way"], time.monotonic())
         if lane == batch:
             self._lanes.add(lane)
         for number in self._under_way.pop(batch, set()):
             if (ride := self._rides.get(number)) is None:
                 self._words.drop(number)  # the word may have come before the call
                 continue
-            ride.lane = lane
+            ride.lane, ride.replica = lane, hello["replica"]
             if lane not in self._lanes:
                 ride.fail(failed("lost", "the replica's stream stopped"))
 

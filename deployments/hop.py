@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.boarding import Boarding
 from deployments.errors import AttemptFailed
 from deployments.lanes import PIECE, Message, Room
+from deployments.loads import LOADS
 from deployments.providers.base import failed
 
 
@@ -108,7 +109,7 @@ class _Way:
     """The shared way to one provider's replicas, if they have room for it."""
 
     def __init__(self, handle: DeploymentHandle[Any]):
-        self.boarding = Boarding(self._send, self._tell, self._learn)
+        self.boarding = Boarding(self._send, self._tell, self._learn, LOADS)
         self._ingress = uuid.uuid4().hex
         self._handle = handle
         self._board = handle.options(method_name="board", stream=True)
@@ -131,8 +132,8 @@ class _Way:
             answer: Any = self._handle.options(method_name="room").remote()
             self._room = await answer
 
-    def _learn(self, calls: int) -> None:
-        self._room = calls
+    def _learn(self, hello: Mapping[str, Any]) -> None:
+        self._room = hello["room"]
 
     async def _send(self, batch: int, calls: list[Any]) -> AsyncGenerator[Message, None]:
         async with contextlib.aclosing(_items(self._board.remote(self._ingress, batch, calls))) as messages:
@@ -154,11 +155,12 @@ def room() -> Room:
 
     Serve shows a replica its limits in a private field only; without it nothing is limited here.
     """
-    config = getattr(serve.get_replica_context(), "_deployment_config", None)
+    context = serve.get_replica_context()
+    config = getattr(context, "_deployment_config", None)
     message = int(os.environ.get("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", 4 * 1024 * 1024))
     if config is None:
-        return Room(message=message - PIECE)
-    return Room(config.max_ongoing_requests, config.max_queued_requests, message - PIECE)
+        return Room(context.replica_tag, message=message - PIECE)
+    return Room(context.replica_tag, config.max_ongoing_requests, config.max_queued_requests, message - PIECE)
 
 
 def _lost(error: Exception) -> AttemptFailed:

@@ -33,8 +33,9 @@ BACKLOG = 8 * 1024 * 1024  # bytes that wait for an ingress that does not read
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Calls at a time, calls in line (-1: any number), and bytes of one message."""
+    """A replica's name, calls at a time, calls in line (-1: any number), and bytes of one message."""
 
+    replica: str = ""
     calls: int = 2**31
     line: int = -1
     message: int = 2**31
@@ -179,7 +180,7 @@ class Lanes:
         self.admission = Admission(room)
 
     async def board(self, ingress: str, batch: int, calls: list[Boarded]) -> AsyncGenerator[Message, None]:
-        """Run the calls. First `{lane, calls}`; the lane's own batch goes on with what comes of them."""
+        """Run the calls. First what `_hello` says; the lane's own batch goes on with what comes."""
         lane = self._open.get(ingress)
         if lane is not None:
             self._start(lane, calls)
@@ -208,7 +209,9 @@ class Lanes:
                 passage.hold(seconds)
 
     def _hello(self, lane: Lane) -> dict[str, Any]:
-        return {"lane": lane.key, "calls": self._room().calls}
+        room = self._room()
+        under_way = sum(len(open_.passages) for open_ in self._open.values())
+        return {"lane": lane.key, "replica": room.replica, "room": room.calls, "under_way": under_way}
 
     def _start(self, lane: Lane, calls: list[Boarded]) -> None:
         for number, verb, call in calls:

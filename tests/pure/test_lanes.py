@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from deployments.boarding import BATCH, BEHIND, HOLD_SECONDS, TOO_FAR_BEHIND, Boarding
 from deployments.errors import AttemptFailed
 from deployments.lanes import LINGER_SECONDS, PIECE, Boarded, Item, Lanes, Message, Room
+from deployments.loads import FRESH_SECONDS, Loads
 from deployments.providers.base import failed
 from tests.clock import run_virtually
 
@@ -62,9 +64,10 @@ class Way:
 
     def __init__(self, room: Room | None = None):
         self.upstream = Upstream()
-        self.room = room or Room()
+        self.room = room or Room("replica")
+        self.loads = Loads()
         self.lanes = Lanes(self.upstream.run, lambda: self.room)
-        self.boarding = Boarding(self.send, self.tell, lambda _: None)
+        self.boarding = Boarding(self.send, self.tell, lambda _: None, self.loads)
         self.batches: list[list[Boarded]] = []
         self.messages: list[Message] = []
         self.told: list[tuple[list[int], Mapping[int, float]]] = []
@@ -369,10 +372,27 @@ def test_an_ingress_that_dies_ends_all_its_calls() -> None:
     async def main(way: Way) -> None:
         calls = [(n, "stream", pickle.dumps({"name": str(n), "does": "waits"})) for n in range(5)]
         messages = way.lanes.board("other", 1, calls)
-        assert await anext(messages) == {"lane": 1, "calls": Room().calls}
+        assert await anext(messages) == {"lane": 1, "replica": "replica", "room": way.room.calls, "under_way": 5}
         await asyncio.sleep(0.1)
         assert len(way.upstream.open) == 5
         await messages.aclose()
         assert not way.upstream.open
 
     on(main)
+
+
+def test_a_replicas_calls_are_known_for_a_while_and_go_down_as_they_end() -> None:
+    async def main(way: Way) -> None:
+        streams = [asyncio.create_task(way.read(str(n), frames=10)) for n in range(5)]
+        await asyncio.sleep(0.01)
+        now = time.monotonic()
+        assert way.loads.of("replica", now) == 5
+        assert way.loads.of("another", now) == 0
+        await asyncio.gather(*streams)
+        assert way.loads.of("replica", now) == 0
+
+    on(main)
+    loads = Loads()
+    loads.learn("full", 70, 100.0)
+    assert loads.of("full", 100.0 + FRESH_SECONDS / 2) == 70
+    assert loads.of("full", 100.0 + FRESH_SECONDS) == 0

@@ -11,6 +11,7 @@ MAY_IMPORT_RAY = {
     "deployments/app.py",
     "deployments/ingress.py",
     "deployments/hop.py",
+    "deployments/routing.py",
     "deployments/client.py",
 }
 
