@@ -38,8 +38,9 @@ AGAIN_SECONDS = 0.5  # after so long a word that seems lost is said again
 class Ride:
     """One call as its reader sees it."""
 
-    def __init__(self, number: int, boarding: "Boarding"):
+    def __init__(self, number: int, streams: bool, boarding: "Boarding"):
         self.number = number
+        self.streams = streams  # a whole answer has a reader that never waits
         self.lane: int | None = None  # not known before its batch has arrived
         self.replica = ""
         self.batch: int | None = None  # not known before it has left
@@ -137,7 +138,7 @@ class Boarding:
         self._words.hold(ride.number, 0.0)
 
     def _enlist(self, verb: str, call: bytes) -> Ride:
-        ride = Ride(next(self._numbers), self)
+        ride = Ride(next(self._numbers), verb == "stream", self)
         self._rides[ride.number] = ride
         if not self._waiting:
             loop = asyncio.get_running_loop()
@@ -205,7 +206,7 @@ class Boarding:
             ride = self._rides.get(number)
             if ride is not None and not ride.failed:
                 ride.put(item)
-                if ride.size > BEHIND:
+                if ride.size > BEHIND and ride.streams:
                     self._behind(ride)
             elif isinstance(item, bytes):
                 self._not_heard(lane, number)

@@ -121,8 +121,7 @@ class Lane:
             self._drained.clear()
             await self._drained.wait()
         self._items.append((number, item))
-        if isinstance(item, bytes):
-            self._size += len(item)
+        self._size += _size_of(item)
         self._urgent = self._urgent or first
         self._come.set()
 
@@ -151,8 +150,7 @@ class Lane:
         taken: list[tuple[int, Item]] = []
         size = 0
         while self._items:
-            item = self._items[0][1]
-            more = len(item) if isinstance(item, bytes) else 0
+            more = _size_of(self._items[0][1])
             if taken and size + more > PIECE:
                 break
             size += more
@@ -244,6 +242,10 @@ class Lanes:
                 for piece in _pieces(item):
                     await lane.put(number, piece, first=first and isinstance(piece, bytes))
                     first = False
+
+
+def _size_of(item: Item) -> int:
+    return len(item if isinstance(item, bytes) else item.get("body", b""))
 
 
 def _pieces(item: Item) -> Iterator[Item]:

@@ -314,12 +314,26 @@ def test_a_slow_reader_whose_hold_is_lost_ends_at_the_bound_and_alone() -> None:
     on(main)
 
 
+def largest(way: Way) -> int:
+    """Bytes of the largest message."""
+    sizes = [[len(i if isinstance(i, bytes) else i["body"]) for _, i in m] for m in way.messages if isinstance(m, list)]
+    return max(sum(message) for message in sizes)
+
+
 def test_a_long_answer_goes_in_pieces_and_comes_whole() -> None:
     async def main(way: Way) -> None:
         answer, _ = await asyncio.gather(way.complete("long", size=PIECE * 5 + 7), way.complete("short"))
         assert len(answer["body"]) == PIECE * 5 + 7
-        sizes = [sum(len(i) for _, i in m if isinstance(i, bytes)) for m in way.messages if isinstance(m, list)]
-        assert max(sizes) <= PIECE
+        assert largest(way) <= PIECE
+        assert not way.told
+
+    on(main)
+
+
+def test_many_answers_that_come_at_once_go_in_messages_of_bounded_size() -> None:
+    async def main(way: Way) -> None:
+        await asyncio.gather(*(way.complete(str(n), size=PIECE // 3) for n in range(50)))
+        assert largest(way) <= PIECE
 
     on(main)
 
