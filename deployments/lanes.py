@@ -42,21 +42,41 @@ class Room:
 
 
 class Admission:
-    """So many calls run, so many wait in line, the rest is refused."""
+    """So many calls run, so many wait in line, the rest is refused.
+
+    `alone` are calls with a handle call of their own: Serve admits them, and they take room all the same.
+    """
 
     def __init__(self, room: Callable[[], Room]):
         self._room = room
         self._line: deque[asyncio.Future[None]] = deque()
         self.running = 0
+        self.alone = 0
 
     @property
     def waiting(self) -> int:
         return len(self._line)
 
+    @property
+    def all(self) -> int:
+        return self.running + self.alone + self.waiting
+
+    @contextlib.contextmanager
+    def by_itself(self) -> Iterator[None]:
+        self.alone += 1
+        try:
+            yield
+        finally:
+            self.alone -= 1
+            self._next()
+
+    def _free(self, room: Room) -> bool:
+        return self.running + self.alone < room.calls
+
     async def enter(self) -> None:
         """Raises AttemptFailed `busy`."""
         room = self._room()
-        if self.running < room.calls and not self._line:
+        if self._free(room) and not self._line:
             self.running += 1
             return
         if 0 <= room.line <= len(self._line):
@@ -74,7 +94,10 @@ class Admission:
 
     def leave(self) -> None:
         self.running -= 1
-        while self._line and self.running < self._room().calls:
+        self._next()
+
+    def _next(self) -> None:
+        while self._line and self._free(self._room()):
             turn = self._line.popleft()
             if not turn.done():
                 self.running += 1
@@ -208,7 +231,7 @@ class Lanes:
 
     def _hello(self, lane: Lane) -> dict[str, Any]:
         room = self._room()
-        under_way = sum(len(open_.passages) for open_ in self._open.values())
+        under_way = self.admission.alone + sum(len(open_.passages) for open_ in self._open.values())
         return {"lane": lane.key, "replica": room.replica, "room": room.calls, "under_way": under_way}
 
     def _start(self, lane: Lane, calls: list[Boarded]) -> None:

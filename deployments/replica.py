@@ -57,28 +57,21 @@ class ProviderReplica:
             self._traces = here(name, config.providers[name].kind)
         self._room = room
         self._lanes = Lanes(self._run, room)
-        self._alone = 0  # calls that have a handle call of their own
 
     async def complete(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """`{body, usage}`, or `{outcome}` of an attempt that failed. The call's `verb` is `chat` or `embed`.
 
         With either, and at a stream's end, `upstream`: what was measured here, see timing.Timing.told.
         """
-        self._alone += 1
-        try:
+        with self._lanes.admission.by_itself():
             return await self._completed(call)
-        finally:
-            self._alone -= 1
 
     async def stream(self, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
         """Frames as bytes, the first with content; then `{usage, tail}`, or `{outcome}`."""
-        self._alone += 1
-        try:
+        with self._lanes.admission.by_itself():
             async with contextlib.aclosing(self._streamed(call)) as items:
                 async for item in items:
                     yield item
-        finally:
-            self._alone -= 1
 
     # Many calls in one handle call; see lanes.py.
 
@@ -99,8 +92,7 @@ class ProviderReplica:
 
         Without it Serve would scale on handle calls, of which each may carry many.
         """
-        admission = self._lanes.admission
-        return {"running_requests": float(self._alone + admission.running + admission.waiting)}
+        return {"running_requests": float(self._lanes.admission.all)}
 
     async def _run(self, verb: str, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
         if verb != "stream":

@@ -367,6 +367,19 @@ def test_calls_run_wait_and_are_refused_by_their_number() -> None:
     on(main, Room(calls=3, line=2))
 
 
+def test_calls_with_a_handle_call_of_their_own_take_room_too() -> None:
+    async def main(way: Way) -> None:
+        with way.lanes.admission.by_itself():
+            waiting = asyncio.create_task(way.complete("waiting"))
+            await asyncio.sleep(0.1)
+            assert way.upstream.began == []
+            assert way.lanes.admission.all == 2
+            assert way.loads.of("replica", time.monotonic()) == 2
+        assert (await waiting)["name"] == "waiting"
+
+    on(main, Room("replica", calls=1))
+
+
 def test_a_call_that_is_given_up_in_line_takes_nobodys_turn() -> None:
     async def main(way: Way) -> None:
         first = asyncio.create_task(way.complete("first", after=1))
