@@ -285,8 +285,12 @@ def frame(data: Mapping[str, Any]) -> bytes:
     return b"data: " + dump(data) + b"\n\n"
 
 
-def dump(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+# Made once: json.dumps would make one a call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def dump(data: Any) -> bytes:
+    return _ENCODER.encode(data).encode(errors="replace")
 
 
 def frames_to_chunks(data: bytes) -> list[dict[str, Any]]:

@@ -1,17 +1,18 @@
 """OpenAI and every server that speaks its chat completions, through the openai SDK.
 
-The SDK does keys, endpoints, transport and errors. Its typed models are left out: a body passes
+The SDK does keys, endpoints and errors. Its client and its typed models are left out: a body passes
 through as the bytes it was, which is most of the SDK's cost per call.
 """
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import httpx2
 import openai
+from yarl import URL
 
 from actors.outcome import Outcome
 from deployments.embeddings import inputs_in, is_cut, lengths_in
@@ -26,10 +27,9 @@ from deployments.providers.base import (
     retry_after_of,
 )
 from deployments.providers.sse import SseScan
-from deployments.providers.timing import answered_by, note_connections, pass_trace
+from deployments.providers.timing import answered_by, trace_headers
+from deployments.providers.transport import Answer, Transport
 from deployments.wire import dump
-
-MAX_ANSWER = 64 * 1024 * 1024  # bytes; what is longer is no chat completion
 
 
 class OpenAIProvider:
@@ -42,55 +42,47 @@ class OpenAIProvider:
         connections: int = 1024,
         traceparent: bool = False,
     ):
-        # Reads have no limit here: first token, idle and total are kept by whoever calls.
-        timeout = httpx2.Timeout(None, connect=connect, pool=connect)
-        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key,
-            base_url=base_url,
-            max_retries=0,
-            timeout=timeout,
-            http_client=openai.DefaultAsyncHttpx2Client(
-                limits=limits,
-                timeout=timeout,
-                event_hooks={"request": [note_connections, *([pass_trace] if traceparent else [])]},
-            ),
+        self._transport = Transport(connect=connect, connections=connections)
+        self._sdk = openai.AsyncOpenAI(
+            api_key=api_key, base_url=base_url, http_client=httpx2.AsyncClient(transport=self._transport)
         )
-        self._chat = self._client.chat.completions.with_streaming_response
-        self._embeddings = self._client.embeddings.with_streaming_response
-        self._strict = _is_openai(self._client.base_url.host)
+        base = URL(str(self._sdk.base_url), encoded=True)
+        self._chat = base.joinpath("chat/completions", encoded=True)
+        self._embeddings = base.joinpath("embeddings", encoded=True)
+        said = {**self._sdk.auth_headers, **self._sdk.default_headers}
+        self._headers = {k: v for k, v in said.items() if isinstance(v, str)}
+        if base.user is not None:
+            self._headers.pop("Authorization", None)  # the URL says who we are
+        self._strict, self._traceparent = _is_openai(self._sdk.base_url.host), traceparent
 
     async def complete(self, call: Call) -> Completed:
-        try:
-            async with self._chat.create(**_arguments(call, stream=False, strict=self._strict)) as response:
-                data = await _whole(response)
-        except Exception as error:
-            raise classified(error) from error
+        data = await self._whole(self._chat, chat_body(call, stream=False, strict=self._strict))
         answer = _answer_of(data)
         answered_by(answer.get("model"))
-        answer["model"] = call.name
-        return Completed(dump(answer), answer.get("usage"))
+        # Searching the bytes for the one place to edit costs what writing them anew does.
+        return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
         finished, done, choices, goes_on = 0, False, call.body.get("n") or 1, False
         try:
-            async with self._chat.create(**_arguments(call, stream=True, strict=self._strict)) as response:
-                source = response.iter_bytes()
-                async for data in source:
+            with contextlib.closing(
+                await self._asked(self._chat, chat_body(call, stream=True, strict=self._strict))
+            ) as answer:
+                while data := await answer.read():
                     batch = scan.feed(data)
-                    if batch.error is not None:
-                        raise _in_band(batch.error)
-                    if batch.malformed:
-                        raise failed("malformed", "a frame of the stream is not JSON")
                     goes_on = goes_on or (batch.content and finished >= choices)
                     finished = len(scan.ended)
                     end = End(scan.usage) if finished >= choices and not goes_on else None
                     if batch.frames or end:
                         yield Frames(batch.frames, content=batch.content or batch.finished > 0, end=end)
+                    if batch.error is not None:
+                        raise _in_band(batch.error)
+                    if batch.malformed:
+                        raise failed("malformed", "a frame of the stream is not JSON")
                     if batch.done:
                         done = True
-                        await _drain(source)
+                        await _drain(answer)
                         break
         except Exception as error:
             raise classified(error) from error
@@ -103,12 +95,7 @@ class OpenAIProvider:
 
     async def embed(self, call: Call) -> Completed:
         """OpenAI's embeddings as they come, but for the model's name."""
-        try:
-            async with self._embeddings.create(**_embedding_arguments(call)) as response:
-                data = await _whole(response)
-        except Exception as error:
-            raise classified(error) from error
-        answer = _object_of(data)
+        answer = _object_of(await self._whole(self._embeddings, embedding_body(call)))
         answered_by(answer.get("model"))
         try:
             lengths = lengths_in(answer)
@@ -120,40 +107,45 @@ class OpenAIProvider:
             raise failed("malformed", f"{came} vectors came for {asked} inputs", status=200)
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
+    async def _whole(self, url: URL, body: Mapping[str, Any]) -> bytes:
+        try:
+            with contextlib.closing(await self._asked(url, body)) as answer:
+                return await answer.whole()
+        except Exception as error:
+            raise classified(error) from error
+
+    async def _asked(self, url: URL, body: Mapping[str, Any]) -> Answer:
+        """The answer, its head at least. Raises the SDK's own error for any status but success."""
+        trace = trace_headers() if self._traceparent else None
+        headers = {**self._headers, **trace} if trace else self._headers
+        answer = await self._transport.post(url, headers, dump(body), follow=True)
+        if 200 <= answer.status < 300:
+            return answer
+        with contextlib.closing(answer):
+            raise self._sdk._make_status_error_from_response(await answer.for_sdk())
+
     async def close(self) -> None:
-        await self._client.close()
+        await self._sdk.close()
 
 
-async def _whole(response: Any) -> bytes:
-    parts, size = [], 0
-    async for part in response.iter_bytes():
-        size += len(part)
-        if size > MAX_ANSWER:
-            raise failed("malformed", f"the answer is larger than {MAX_ANSWER} bytes", status=200)
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def _drain(source: AsyncIterator[bytes]) -> None:
+async def _drain(answer: Answer) -> None:
     """Read the body's end after `[DONE]`, so that the connection can be used again."""
     with contextlib.suppress(TimeoutError, httpx2.TransportError):
         async with asyncio.timeout(0.1):
-            async for _ in source:
+            while await answer.read():
                 pass
 
 
-def _arguments(call: Call, *, stream: bool, strict: bool) -> dict[str, Any]:
-    rest = {k: v for k, v in call.body.items() if k not in ("model", "messages", "stream", "stream_options")}
+def chat_body(call: Call, *, stream: bool, strict: bool) -> dict[str, Any]:
+    body = {**call.body, "model": call.model, "stream": stream}
     if stream:
         # Usage is always asked for: what a stream cost must be known. The client sees it if it asked.
-        rest["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
-    messages = call.body["messages"]
-    return {
-        "model": call.model,
-        "messages": [_of_openai(message) for message in messages] if strict else messages,
-        "stream": stream,
-        "extra_body": rest,
-    }
+        body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+    else:
+        body.pop("stream_options", None)
+    if strict:
+        body["messages"] = [_of_openai(message) for message in body["messages"]]
+    return body
 
 
 def _is_openai(host: str) -> bool:
@@ -178,16 +170,11 @@ def _without(value: Any) -> Any:
     return {k: v for k, v in value.items() if k not in _NOT_OPENAIS} if isinstance(value, dict) else value
 
 
-def _embedding_arguments(call: Call) -> dict[str, Any]:
-    rest = {k: v for k, v in call.body.items() if k not in ("model", "input", "encoding_format", "dimensions")}
-    if call.body.get("dimensions") is not None and is_cut(call.model):
-        rest["dimensions"] = call.body["dimensions"]  # the others refuse to be told what they can't change
-    return {
-        "model": call.model,
-        "input": call.body["input"],
-        "encoding_format": call.body.get("encoding_format") or "float",
-        "extra_body": rest,
-    }
+def embedding_body(call: Call) -> dict[str, Any]:
+    body = {**call.body, "model": call.model, "encoding_format": call.body.get("encoding_format") or "float"}
+    if body.get("dimensions") is None or not is_cut(call.model):
+        body.pop("dimensions", None)  # the others refuse to be told what they can't change
+    return body
 
 
 def _object_of(data: bytes) -> dict[str, Any]:

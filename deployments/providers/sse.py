@@ -30,8 +30,8 @@ class Batch:
     content: bool = False
     finished: int = 0  # so many finish reasons were among them
     done: bool = False  # the terminal marker came; it is not among the frames
-    error: dict[str, Any] | None = None  # an in-band error; it is not among the frames
-    malformed: bool = False
+    error: dict[str, Any] | None = None  # an in-band error; it is not among the frames, which came before it
+    malformed: bool = False  # what comes after the frames is no JSON
 
 
 class SseScan:
@@ -71,11 +71,13 @@ class SseScan:
         done = _DONE.search(events)
         if done:
             events = events[: done.start()]
-        if error := _ERROR.search(events):
-            start = events.rfind(b"\n\n", 0, error.start())
-            return Batch(error=_error_of(events[start + 2 if start >= 0 else 0 :]))
-        if _BROKEN.search(events):
-            return Batch(malformed=True)
+        error, malformed = None, False
+        if found := _ERROR.search(events):
+            events, spoiled = _cut(events, found.start())
+            error = _error_of(spoiled)
+        if found := _BROKEN.search(events):
+            events, _ = _cut(events, found.start())
+            error, malformed = None, True
         if _USAGE.search(events):
             events = self._take_usage(events)
         if finished := len(_FINISH.findall(events)):
@@ -88,6 +90,8 @@ class SseScan:
             content=_CONTENT.search(events) is not None,
             finished=finished,
             done=done is not None,
+            error=error,
+            malformed=malformed,
         )
 
     def _take_usage(self, events: bytes) -> bytes:
@@ -109,6 +113,13 @@ class SseScan:
                 return events
             self._model = found.group()
         return events.replace(self._model, self._name)
+
+
+def _cut(events: bytes, at: int) -> tuple[bytes, bytes]:
+    """What comes before the event that holds a place, and the rest."""
+    start = events.rfind(b"\n\n", 0, at)
+    start = start + 2 if start >= 0 else 0
+    return events[:start], events[start:]
 
 
 def _data_of(event: bytes) -> dict[str, Any]:

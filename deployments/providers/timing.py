@@ -66,6 +66,16 @@ def answered_by(model: Any) -> None:
         timing.model = model
 
 
+def turned_to(host: str | None, port: int | None) -> None:
+    if (timing := _CURRENT.get()) is not None and timing.trace is not None and host and port:
+        timing.peer = host, port
+
+
+def trace_headers() -> Mapping[str, str] | None:
+    """What a server of one's own needs to go on with the call's trace."""
+    return None if (timing := _CURRENT.get()) is None else timing.trace
+
+
 _CONNECTED = frozenset({"connection.connect_tcp.complete", "connection.start_tls.complete"})
 
 
@@ -76,12 +86,6 @@ async def note_connections(request: httpx2.Request) -> None:
         if timing.trace is not None:
             url = request.url
             timing.peer = url.host, url.port or (443 if url.scheme == "https" else 80)
-
-
-async def pass_trace(request: httpx2.Request) -> None:
-    """An event hook of an httpx2 client: a server of one's own may go on with the trace."""
-    if (timing := _CURRENT.get()) is not None and timing.trace is not None:
-        request.headers.update(timing.trace)
 
 
 def _tracer(timing: Timing) -> Callable[[str, Any], Any]:

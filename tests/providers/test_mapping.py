@@ -13,7 +13,7 @@ from deployments.providers.base import Call, Limits
 from deployments.providers.bedrock_codec import from_converse, to_converse
 from deployments.providers.conversation import OPENING, arguments_of
 from deployments.providers.google_codec import from_generate, to_generate
-from deployments.providers.openai import _arguments, _is_openai
+from deployments.providers.openai import _is_openai, chat_body
 from deployments.wire import Head, frames_to_chunks
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -252,9 +252,9 @@ def test_a_signature_is_read_in_either_alphabet(signature: str) -> None:
 def test_openai_itself_gets_no_field_that_another_provider_added() -> None:
     said = {**assistant(made("a", extra_content={"google": {}})), "reasoning_content": "hmm", "extra_content": {}}
     asked = call(HI, said, result("a"))
-    strict = _arguments(asked, stream=False, strict=True)["messages"]
+    strict = chat_body(asked, stream=False, strict=True)["messages"]
     assert strict == [HI, assistant(made("a")), result("a")]
-    assert _arguments(asked, stream=False, strict=False)["messages"] is asked.body["messages"]
+    assert chat_body(asked, stream=False, strict=False)["messages"] is asked.body["messages"]
     assert [_is_openai(h) for h in ("api.openai.com", "eu.api.openai.com", "x.openai.azure.com")] == [True] * 3
     assert [_is_openai(h) for h in ("localhost", "api.deepseek.com", "notopenai.com")] == [False] * 3
 

@@ -1,0 +1,305 @@
+"""Connections as providers have them: limits, reuse, compression, proxies, and bytes that are no HTTP. Real sockets."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from deployments.errors import AttemptFailed
+from deployments.providers.base import End, Provider, complete_within, stream_within
+from deployments.providers.transport import Transport, proxy_of
+from tests.fakes.server import Behaviour
+from tests.providers.conftest import LIMITS, WIRES, Bench, cloud, provider_at
+
+WORDS = ["Paris", " is", " it"]
+CLOUDS = ("openai",)
+
+
+@contextlib.asynccontextmanager
+async def saying(*answers: bytes, then_close: bool = False, later: bytes = b"") -> AsyncIterator[str]:
+    """The URL of a server that answers each request, on whatever connection, with the next bytes.
+
+    `later` comes after each answer by itself, when the answer was read.
+    """
+    left = iter(answers)
+    open_ones: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones[asyncio.current_task()] = writer
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+                writer.write(next(left))
+                await writer.drain()
+                if later:
+                    await asyncio.sleep(0.02)
+                    writer.write(later)
+                if then_close:
+                    break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in open_ones.values():
+            writer.transport.abort()
+        await asyncio.gather(*(task for task in open_ones if task is not None))
+
+
+def http(body: bytes, kind: str = "application/json", *headers: str, length: int | None = None) -> bytes:
+    lines = ["HTTP/1.1 200 OK", f"content-type: {kind}", f"content-length: {len(body) if length is None else length}"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode() + body
+
+
+def whole(kind: str) -> bytes:
+    return WIRES[kind]().whole(WORDS)
+
+
+def frames(kind: str) -> bytes:
+    return b"".join(WIRES[kind]().frames(WORDS))
+
+
+async def ask(provider: Provider, kind: str, *, stream: bool = False) -> bytes:
+    call = Bench(kind, lambda: provider, limits=LIMITS).call(stream=stream)
+    if not stream:
+        return (await complete_within(provider, call)).body
+    data = b""
+    async with contextlib.aclosing(stream_within(provider, call)) as items:
+        async for item in items:
+            data += b"" if isinstance(item, End) else item.data
+    return data
+
+
+def asked(kind: str, *answers: bytes, stream: bool = False, then_close: bool = False) -> bytes:
+    """What the provider makes of the last of the answers."""
+
+    async def main() -> bytes:
+        data = b""
+        async with saying(*answers, then_close=then_close) as url:
+            provider = provider_at(kind, url, 1.0)
+            try:
+                for _ in answers:
+                    data = await ask(provider, kind, stream=stream)
+            finally:
+                await provider.close()
+        return data
+
+    return asyncio.run(main())
+
+
+def kind_of(kind: str, *answers: bytes, stream: bool = False, then_close: bool = False) -> str:
+    with pytest.raises(AttemptFailed) as caught:
+        asked(kind, *answers, stream=stream, then_close=then_close)
+    return caught.value.outcome.kind
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_a_compressed_answer_is_read(kind: str) -> None:
+    packed = http(gzip.compress(whole(kind)), "application/json", "content-encoding: gzip")
+    assert b"Paris is it" in asked(kind, packed)
+
+
+@pytest.mark.parametrize("kind", [k for k in CLOUDS if k != "bedrock"])
+def test_a_compressed_stream_is_read(kind: str) -> None:
+    packed = http(gzip.compress(frames(kind)), "text/event-stream", "content-encoding: gzip")
+    assert b"Paris" in asked(kind, packed, stream=True)
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_is_not_compressed_as_it_says_is_malformed(kind: str, stream: bool) -> None:
+    answer = http(b"this is no gzip at all", "text/event-stream", "content-encoding: gzip")
+    assert kind_of(kind, answer, stream=stream) == "malformed"
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nthis is no length\r\n",
+        http(b"{", length=99),
+        b"",
+    ],
+    ids=["no-http", "negative", "no-chunks", "too-short", "nothing"],
+)
+def test_what_is_no_http_is_a_broken_connection(kind: str, stream: bool, raw: bytes) -> None:
+    assert kind_of(kind, raw, stream=stream, then_close=True) == "broken"
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_bytes_after_an_answer_are_not_the_next_answer(kind: str) -> None:
+    poisoned = http(whole(kind)) + http(whole(kind).replace(b"Paris", b"Berlin"))
+    assert b"Paris" in asked(kind, poisoned, http(whole(kind)))
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_what_comes_while_nobody_asked_is_nobodys_answer(kind: str) -> None:
+    async def main() -> None:
+        unasked = http(whole(kind).replace(b"Paris", b"Berlin"))
+        async with saying(*[http(whole(kind))] * 3, later=unasked) as url:
+            provider = provider_at(kind, url, 1.0)
+            for _ in range(3):
+                assert b"Paris" in await ask(provider, kind)
+                await asyncio.sleep(0.05)  # it must have arrived
+            await provider.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_a_connection_that_the_server_closed_after_its_answer_is_not_used_again(kind: str) -> None:
+    async def main() -> None:
+        async with saying(*[http(whole(kind))] * 3, then_close=True) as url:
+            provider = provider_at(kind, url, 1.0)
+            for _ in range(3):
+                assert b"Paris" in await ask(provider, kind)
+                await asyncio.sleep(0.02)  # its end must have arrived
+            await provider.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_headers_may_be_long(kind: str) -> None:
+    assert b"Paris" in asked(kind, http(whole(kind), "application/json", "content-security-policy: " + "x" * 30_000))
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_a_long_request_arrives_whole(kind: str) -> None:
+    bench = cloud(kind)
+    assert bench.fake is not None
+    text = "x" * 3_000_000
+    try:
+        bench.complete(messages=[{"role": "user", "content": text}])
+        assert text in json.dumps(bench.fake.received[0].body)
+    finally:
+        bench.fake.stop()
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_a_request_goes_by_the_proxy_that_the_environment_names(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = cloud(kind)
+    assert bench.fake is not None
+    monkeypatch.setenv("http_proxy", bench.fake.url)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    proxy_of.cache_clear()
+    try:
+        bench.build = lambda: provider_at(kind, "http://elsewhere.invalid:81", 1.0)
+        bench.complete()
+        bench.stream()
+        assert [r.path.split("/")[:3] for r in bench.fake.received] == [["http:", "", "elsewhere.invalid:81"]] * 2
+        bench.build = lambda: provider_at(kind, bench.fake.url, 1.0)
+        bench.complete()
+        assert bench.fake.received[-1].path.startswith("/")
+    finally:
+        proxy_of.cache_clear()
+        bench.fake.stop()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_openai_is_followed_to_where_it_moved(stream: bool) -> None:
+    bench = cloud("openai")
+    assert bench.fake is not None
+    bench.fake.script = [Behaviour("raw", status=307, headers={"location": f"{bench.fake.url}/v2/chat/completions"})]
+    try:
+        bench.stream() if stream else bench.complete()
+        assert [r.path for r in bench.fake.received] == ["/v1/chat/completions", "/v2/chat/completions"]
+        assert bench.fake.received[0].body == bench.fake.received[1].body
+    finally:
+        bench.fake.stop()
+
+
+@pytest.mark.parametrize("kind", [k for k in CLOUDS if k != "openai"])
+def test_nobody_else_is_followed(kind: str) -> None:
+    bench = cloud(kind)
+    assert bench.fake is not None
+    bench.fake.behave = Behaviour("raw", status=307, headers={"location": f"{bench.fake.url}/elsewhere"})
+    try:
+        assert bench.failure().status == 307
+        assert len(bench.fake.received) == 1
+    finally:
+        bench.fake.stop()
+
+
+def test_who_stands_in_the_url_is_who_asks() -> None:
+    bench = cloud("openai")
+    assert bench.fake is not None
+    url = bench.fake.url.replace("//", "//me:secret@")
+    bench.build = lambda: provider_at("openai", url, 1.0)
+    try:
+        bench.complete()
+        assert bench.fake.received[0].headers["authorization"] == "Basic bWU6c2VjcmV0"
+    finally:
+        bench.fake.stop()
+
+
+# Limits.
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and never says a word, not even TLS's."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"https://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_handshake_that_never_ends_is_over_with_the_connect_limit(kind: str, stream: bool, silent: str) -> None:
+    bench = Bench(kind, lambda: provider_at(kind, silent, 0.2))
+    assert bench.failure(stream=stream).kind == "connect"
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("ends", ["cancelled", "closed"])
+def test_who_finds_no_connection_free_is_busy_until_one_is(kind: str, ends: str) -> None:
+    bench = cloud(kind)
+    assert bench.fake is not None
+    fake = bench.fake
+    fake.behave = Behaviour("stall", after=2)
+
+    async def work(provider: Provider) -> None:
+        transport: Any = provider._transport  # type: ignore[attr-defined]
+        first = stream_within(provider, bench.call(stream=True))
+        waiting = asyncio.ensure_future(anext(first))
+        await (asyncio.sleep(0.1) if ends == "cancelled" else waiting)
+        assert transport._places.locked()
+        with pytest.raises(AttemptFailed) as caught:
+            await complete_within(provider, bench.call())
+        assert caught.value.outcome.kind == "busy"
+        began = time.monotonic()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await first.aclose()
+        fake.behave = Behaviour()
+        await complete_within(provider, bench.call())
+        assert not transport._places.locked()
+        assert await asyncio.to_thread(fake.received[0].gone.wait, 2)
+        assert fake.received[0].gone_at - began < 0.2, "the upstream was not freed at once"
+
+    def build() -> Provider:
+        provider: Any = provider_at(kind, fake.url, 0.2)
+        provider._transport._places = asyncio.Semaphore(1)
+        return provider
+
+    bench.build = build  # type: ignore[assignment]
+    try:
+        bench.run(work)
+    finally:
+        fake.stop()
+
+
+def test_a_transport_that_nothing_went_by_closes() -> None:
+    asyncio.run(Transport(connect=1, connections=1).aclose())
