@@ -1,17 +1,17 @@
-"""Google Gemini through google-genai: generate_content and generate_content_stream.
+"""Google Gemini through google-genai: generateContent and streamGenerateContent.
 
-The SDK has helpers that would act behind our back: retries, automatic function calling, automatic
-continuation (which sends, and bills, again), and a switch to aiohttp when that can be imported. All
-are off, and the transport is ours, because the SDK has one number for every kind of timeout.
+The SDK says where a call goes, as whom, and what an error means. Its typed models are left out: bodies
+are the API's own JSON (see google_request and google_codec), and go over connections of ours. With them
+goes what it would do behind our back: retries, automatic function calling, automatic continuation (which
+sends, and bills, again), and a parser that a comment in a stream breaks.
 """
 
-import asyncio
+import contextlib
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-from google import genai
 from google.genai import errors, types
 from pydantic import ValidationError
 
@@ -23,7 +23,6 @@ from deployments.providers.base import (
     Completed,
     End,
     Frames,
-    Inbox,
     end_of,
     failed,
     kind_of_status,
@@ -31,9 +30,12 @@ from deployments.providers.base import (
 )
 from deployments.providers.conversation import call_limit
 from deployments.providers.google_codec import StreamCodec, from_generate, to_generate
-from deployments.providers.timing import answered_by, note_connections
+from deployments.providers.google_place import Places, sdk_over
+from deployments.providers.sse import SseEvents, payloads
+from deployments.providers.timing import answered_by
+from deployments.providers.transport import Answer, Transport, unreached
 from deployments.together import together
-from deployments.wire import Head
+from deployments.wire import Head, dump
 
 MOST_TEXTS = 100  # of one call: Gemini refuses more
 
@@ -48,66 +50,53 @@ class GoogleProvider:
         connect: float = 3.0,
         connections: int = 1024,
     ):
-        pool = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx2.AsyncClient(
-            transport=_Transport(connect, pool), event_hooks={"request": [note_connections]}
-        )
-        client = genai.Client(
-            vertexai=False,
-            api_key=api_key,
-            http_options=types.HttpOptions(
-                base_url=base_url,
-                api_version=api_version,
-                retry_options=types.HttpRetryOptions(attempts=1),
-                httpx_async_client=self._http,
-            ),
-        )
-        self._models = client.aio.models
-        self._client = client
+        self._transport = Transport(connect=connect, connections=connections)
+
+        where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version}
+        self._sdk, self._places = sdk_over(self._transport, **where), Places(**where)
 
     async def complete(self, call: Call) -> Completed:
         try:
-            response = await self._models.generate_content(**_arguments(call, raw=True))
-            raw = response.sdk_http_response
-            answer = _object(raw.body if raw else None)
-            answered_by(answer.get("modelVersion"))
-            return Completed(*from_generate(answer, call))
+            with contextlib.closing(await self._asked(call, stream=False)) as answer:
+                data = await answer.whole()
+            return Completed(*_answer_of(data, call))
         except Exception as error:
             raise classified(error) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        codec = StreamCodec(Head.new(call.name), call_limit(call.body))
-        inbox, goes_on = Inbox(), False
-        # The SDK lets a connection go at once only if it is cancelled while it waits for the next
-        # chunk; closing its generator does not. So a task waits there, and is what we cancel.
-        pump = asyncio.create_task(self._pump(_arguments(call), inbox))
+        codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), SseEvents()
+        goes_on, ended = False, False
         try:
-            while chunks := await inbox.drain():
-                before = codec.finished
-                made = [codec.frames(chunk) for chunk in chunks]
-                goes_on = goes_on or (before and any(content for _, content in made))
-                data = b"".join(frames for frames, _ in made)
-                if data or codec.finished:
-                    end = end_of(codec.head, codec.usage, call) if codec.finished and not goes_on else None
-                    yield Frames(data, content=any(content for _, content in made), end=end)
+            with contextlib.closing(await self._asked(call, stream=True)) as answer:
+                while not ended:
+                    data = await answer.read()
+                    ended = not data
+                    before = codec.finished
+                    made = _made(codec, payloads(events.end() if ended else events.feed(data)))
+                    goes_on = goes_on or (before and made.content)
+                    if made.data or codec.finished:
+                        end = end_of(codec.head, codec.usage, call) if codec.finished and not goes_on else None
+                        yield Frames(made.data, content=made.content, end=end)
+                    if made.error is not None:
+                        raise made.error
+                    if events.overlong:
+                        raise failed("malformed", "a frame of the stream has no end")
         except Exception as error:
             raise classified(error) from error
-        finally:
-            pump.cancel()
-            await asyncio.wait([pump])
         if not codec.finished:
             raise failed("broken", "the stream ended without a finish reason")
         yield end_of(codec.head, codec.usage, call)
 
-    async def _pump(self, arguments: dict[str, Any], inbox: Inbox) -> None:
-        try:
-            async for chunk in await self._models.generate_content_stream(**arguments):
-                answered_by(chunk.model_version)
-                inbox.put(chunk.model_dump(mode="json", by_alias=True, exclude_none=True))
-        except Exception as error:
-            inbox.end(error)
-        else:
-            inbox.end()
+    async def _asked(self, call: Call, *, stream: bool) -> Answer:
+        """The answer, its head at least. Raises the SDK's own error for any status but 200."""
+        body = dump(to_generate(call))
+        url, headers = await self._places.of(call.model, stream=stream)
+        answer = await self._transport.post(url, headers, body)
+        if answer.status == 200:
+            return answer
+        with contextlib.closing(answer):
+            await errors.APIError.raise_for_async_response(await answer.for_sdk())
+        raise failed("unclassified", f"HTTP {answer.status}")
 
     async def embed(self, call: Call) -> Completed:
         texts = texts_of(call.body)
@@ -121,7 +110,7 @@ class GoogleProvider:
         return completed(call, [normalised(v) for v in vectors], told)
 
     async def _embedded(self, call: Call, texts: list[str]) -> Vectors:
-        response = await self._models.embed_content(
+        response = await self._sdk.aio.models.embed_content(
             model=call.model,
             contents=[types.Content(parts=[types.Part(text=text)]) for text in texts],
             config=types.EmbedContentConfig(output_dimensionality=call.body.get("dimensions")),
@@ -130,39 +119,63 @@ class GoogleProvider:
         return [e.values or [] for e in response.embeddings or []], told
 
     async def close(self) -> None:
-        await self._client.aio.aclose()
-        await self._http.aclose()
+        await self._sdk.aio.aclose()
+        await self._places.close()
+        await self._transport.aclose()
 
 
-class _Transport(httpx2.AsyncHTTPTransport):
-    """A connect limit and no read limit: first token, idle and total are kept by whoever calls."""
-
-    def __init__(self, connect: float, limits: httpx2.Limits):
-        super().__init__(limits=limits)
-        self._timeout = {"connect": connect, "pool": connect, "read": None, "write": None}
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        request.extensions["timeout"] = self._timeout
-        return await super().handle_async_request(request)
+@dataclass(slots=True)
+class _Made:
+    data: bytes = b""
+    content: bool = False
+    error: Exception | None = None  # after the data
 
 
-def _arguments(call: Call, *, raw: bool = False) -> dict[str, Any]:
-    contents, options = to_generate(call)
+def _made(codec: StreamCodec, payloads: Iterable[bytes]) -> _Made:
+    """The frames of some chunks, up to the first that is none."""
+    made = _Made()
     try:
-        config = types.GenerateContentConfig(
-            **options,
-            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-            automatic_continuation=False,
-            should_return_http_response=raw or None,
-        )
-    except ValueError as error:
-        raise failed("bad_request", f"Google can't take this: {error}", status=400) from None
-    return {"model": call.model, "contents": contents, "config": config}
+        for payload in payloads:
+            frames, content = codec.frames(_chunk(payload))
+            made.data += frames
+            made.content = made.content or content
+    except _NO_SHAPE:
+        made.error = _shapeless()
+    except Exception as error:
+        made.error = error
+    return made
 
 
-def _object(body: str | None) -> dict[str, Any]:
+def _chunk(payload: bytes) -> dict[str, Any]:
+    chunk = _object(payload)
+    answered_by(chunk.get("modelVersion"))
+    if error := chunk.get("error"):
+        code = error.get("code") if isinstance(error, dict) else None
+        errors.APIError.raise_error(code if isinstance(code, int) else 500, chunk, None)
+    return chunk
+
+
+def _answer_of(data: bytes, call: Call) -> tuple[bytes, dict[str, Any]]:
     try:
-        data = json.loads(body or "")
+        answer = _object(data)
+        answered_by(answer.get("modelVersion"))
+        return from_generate(answer, call)
+    except _NO_SHAPE:
+        raise _shapeless() from None
+
+
+# What a codec stumbles over where JSON is not what the API documents.
+_NO_SHAPE = (LookupError, TypeError, AttributeError, ValueError)
+
+
+def _shapeless() -> AttemptFailed:
+    return failed("malformed", "the answer is of a shape that Gemini's API does not have", status=200)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(body)
+        data = data[0] if isinstance(data, list) and len(data) == 1 else data  # as some errors come
     except ValueError:
         raise failed("malformed", "the answer is not JSON", status=200) from None
     if not isinstance(data, dict):
@@ -192,14 +205,7 @@ def classified(error: Exception) -> AttemptFailed:
             return failed("malformed", "the answer is of a shape that the SDK does not know", status=200)
         case errors.UnknownApiResponseError() | json.JSONDecodeError() | UnicodeDecodeError():
             return failed("malformed", str(error), status=200)
-        case httpx2.PoolTimeout():
-            return failed("busy", "our own connections to this provider are all in use")
-        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
-            return failed("connect", str(error) or type(error).__name__)
-        case httpx2.TransportError():
-            return failed("broken", str(error) or type(error).__name__)
-        case _:
-            return failed("unclassified", f"{type(error).__name__}: {error}")
+    return unreached(error) or failed("unclassified", f"{type(error).__name__}: {error}")
 
 
 def _api_error(error: errors.APIError) -> AttemptFailed:

@@ -28,7 +28,7 @@ from deployments.providers.base import (
 )
 from deployments.providers.sse import SseScan
 from deployments.providers.timing import answered_by, trace_headers
-from deployments.providers.transport import Answer, Transport
+from deployments.providers.transport import Answer, Transport, unreached
 from deployments.wire import dump
 
 
@@ -217,14 +217,8 @@ def classified(error: Exception) -> AttemptFailed:
     if isinstance(error, openai.APIStatusError):
         return _http_error(error)
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-    if isinstance(cause, httpx2.PoolTimeout):
-        return failed("busy", "our own connections to this provider are all in use")
-    if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
-        return failed("connect", str(cause) or type(cause).__name__)
-    if isinstance(cause, httpx2.TransportError):
-        return failed("broken", str(cause) or type(cause).__name__)
-    if isinstance(cause, (httpx2.InvalidURL, httpx2.DecodingError)):
-        return failed("malformed", str(cause))
+    if (found := unreached(cause)) is not None:
+        return found
     return failed("unclassified", f"{type(error).__name__}: {error}")
 
 

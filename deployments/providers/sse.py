@@ -1,4 +1,4 @@
-"""An OpenAI-compatible SSE stream as it passes through: what can be known without parsing it.
+"""An SSE stream: its events, and of an OpenAI-compatible one that passes through what can be known without parsing it.
 
 Pure, and per batch rather than per frame. The frames go to the client as the bytes they were, but
 for the model's name. What must be known (has content come, the finish reason, an in-band error, the
@@ -34,12 +34,46 @@ class Batch:
     malformed: bool = False  # what comes after the frames is no JSON
 
 
-class SseScan:
+class SseEvents:
     """Feed it the body as it comes; it keeps what is not yet a whole event."""
 
-    def __init__(self, name: str, *, keep_usage: bool):
+    def __init__(self) -> None:
         self._rest = bytearray()
         self._half = False  # was the last byte a CR, maybe half of a CRLF?
+
+    @property
+    def overlong(self) -> bool:
+        return len(self._rest) > MAX_EVENT
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that are whole now, if any. Their lines end with LF."""
+        if self._half:
+            data, self._half = b"\r" + data, False
+        if b"\r" in data:
+            self._half = data.endswith(b"\r")
+            data = (data[:-1] if self._half else data).replace(b"\r\n", b"\n")
+        if not self._rest and data.endswith(b"\n\n"):
+            return data
+        # Only what is new is searched: a frame of many megabytes comes in thousands of pieces.
+        known = len(self._rest)
+        self._rest += data
+        cut = self._rest.rfind(b"\n\n", max(0, known - 1))
+        if cut < 0:
+            return b""
+        events = bytes(self._rest[: cut + 2])
+        del self._rest[: cut + 2]
+        return events
+
+    def end(self) -> bytes:
+        """What came after the last whole event."""
+        return bytes(self._rest)
+
+
+class SseScan:
+    """What can be known of a stream's events that pass through."""
+
+    def __init__(self, name: str, *, keep_usage: bool):
+        self._whole = SseEvents()
         self._name = b'"model":' + json.dumps(name).encode()
         self._model: bytes | None = None
         self._keep_usage = keep_usage
@@ -52,20 +86,8 @@ class SseScan:
         return None if self._model is None else self._model.partition(b":")[2].strip(b' \t"').decode(errors="replace")
 
     def feed(self, data: bytes) -> Batch:
-        if self._half:
-            data, self._half = b"\r" + data, False
-        if b"\r" in data:
-            self._half = data.endswith(b"\r")
-            data = (data[:-1] if self._half else data).replace(b"\r\n", b"\n")
-        # Only what is new is searched: a frame of many megabytes comes in thousands of pieces.
-        known = len(self._rest)
-        self._rest += data
-        cut = self._rest.rfind(b"\n\n", max(0, known - 1))
-        if cut < 0:
-            return Batch(malformed=len(self._rest) > MAX_EVENT)
-        events = bytes(self._rest[: cut + 2])
-        del self._rest[: cut + 2]
-        return self._events(events)
+        events = self._whole.feed(data)
+        return self._events(events) if events else Batch(malformed=self._whole.overlong)
 
     def _events(self, events: bytes) -> Batch:
         done = _DONE.search(events)
@@ -113,6 +135,21 @@ class SseScan:
                 return events
             self._model = found.group()
         return events.replace(self._model, self._name)
+
+
+_NO_DATA = (b":", b"event:", b"id:", b"retry:")
+
+
+def payloads(events: bytes) -> list[bytes]:
+    """The data of each event. A block that is no event at all is given as it is: some errors are bare JSON."""
+    found = []
+    for event in events.split(b"\n\n"):
+        if event.startswith(b"data:") and b"\n" not in event:
+            found.append(event[5:])
+        elif lines := [line for line in event.split(b"\n") if line and not line.startswith(_NO_DATA)]:
+            data = [line[5:] for line in lines if line.startswith(b"data:")]
+            found.append(b"\n".join(data or lines))
+    return found
 
 
 def _cut(events: bytes, at: int) -> tuple[bytes, bytes]:

@@ -5,12 +5,10 @@ says, in tasks and, handed over by hand, in threads.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
-
-import httpx2
 
 
 @dataclass(slots=True)
@@ -74,23 +72,3 @@ def turned_to(host: str | None, port: int | None) -> None:
 def trace_headers() -> Mapping[str, str] | None:
     """What a server of one's own needs to go on with the call's trace."""
     return None if (timing := _CURRENT.get()) is None else timing.trace
-
-
-_CONNECTED = frozenset({"connection.connect_tcp.complete", "connection.start_tls.complete"})
-
-
-async def note_connections(request: httpx2.Request) -> None:
-    """An event hook of an httpx2 client: new connections are noted in the call's timing, and to whom."""
-    if (timing := _CURRENT.get()) is not None:
-        request.extensions["trace"] = _tracer(timing)
-        if timing.trace is not None:
-            url = request.url
-            timing.peer = url.host, url.port or (443 if url.scheme == "https" else 80)
-
-
-def _tracer(timing: Timing) -> Callable[[str, Any], Any]:
-    async def trace(event: str, info: Any) -> None:
-        if event in _CONNECTED:
-            timing.connects()
-
-    return trace

@@ -19,6 +19,7 @@ import aiohttp
 import httpx2
 from yarl import URL
 
+from deployments.errors import AttemptFailed
 from deployments.providers.base import failed
 from deployments.providers.timing import current, turned_to
 
@@ -195,8 +196,23 @@ def proxy_of(scheme: str, host: str) -> str | None:
     return named.get(scheme) or named.get("all")
 
 
+def unreached(error: BaseException | None) -> AttemptFailed | None:
+    """What became of a call by the error of its transport; None if that is of another sort."""
+    message = str(error) or type(error).__name__
+    match error:
+        case httpx2.PoolTimeout():
+            return failed("busy", "our own connections to this provider are all in use")
+        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
+            return failed("connect", message)
+        case httpx2.TransportError():
+            return failed("broken", message)
+        case httpx2.InvalidURL() | httpx2.DecodingError():
+            return failed("malformed", message)
+    return None
+
+
 def _in_httpx2(error: Exception) -> httpx2.TransportError | httpx2.DecodingError | httpx2.InvalidURL:
-    """aiohttp's error as the SDKs know it, and as `classified` of each provider does."""
+    """aiohttp's error as the SDKs know it."""
     message = str(error) or type(error).__name__
     match error:
         case aiohttp.InvalidURL():

@@ -1,13 +1,16 @@
 """Any valid OpenAI request: the provider's own SDK accepts what we make of it, or it is refused by name."""
 
+import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import boto3
+import httpx2
 import pytest
 from botocore.validate import ParamValidator
+from google import genai
 from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,8 +47,7 @@ def arguments_for(kind: str, body: Mapping[str, Any]) -> Arguments | None:
     if not suits.missing:
         if kind == "bedrock":
             return to_converse(call(body))
-        contents, config = to_generate(call(body))
-        return {"contents": contents, **config}
+        return to_generate(call(body))
     with pytest.raises(AttemptFailed) as caught:
         (to_converse if kind == "bedrock" else to_generate)(call(body))
     outcome = caught.value.outcome
@@ -68,17 +70,60 @@ def test_bedrock_gets_what_boto3_and_converse_accept(converse_report: Any, body:
         assert bedrock_wire.objection(arguments) is None
 
 
+def in_the_sdks_types(body: Arguments) -> tuple[Any, ...]:
+    """A body of generateContent, read as the SDK reads JSON. Whatever it does not know is an error."""
+
+    def read(model: Any, value: Any) -> Any:
+        return model.model_validate_json(json.dumps(value))
+
+    return (
+        [read(types.Content, content) for content in body["contents"]],
+        read(types.GenerationConfig, body.get("generationConfig", {})),
+        read(types.Content, body.get("systemInstruction", {})),
+        [read(types.Tool, tool) for tool in body.get("tools", ())],
+        read(types.ToolConfig, body.get("toolConfig", {})),
+        {*body} - {"contents", "generationConfig", "systemInstruction", "tools", "toolConfig"},
+    )
+
+
+@pytest.fixture(scope="module")
+def written_by_the_sdk() -> Iterator[Callable[[tuple[Any, ...]], Arguments]]:
+    """What the SDK itself writes when it is asked for the same."""
+
+    class Unsent(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            self.body = json.loads(request.content)
+            return httpx2.Response(200, json={})
+
+    unsent, runner = Unsent(), asyncio.Runner()
+    http = httpx2.AsyncClient(transport=unsent)
+    client = genai.Client(vertexai=False, api_key="x", http_options=types.HttpOptions(httpx_async_client=http))
+
+    def written(asked: tuple[Any, ...]) -> Arguments:
+        contents, config, system, tools, tool_config, _ = asked
+        whole = types.GenerateContentConfig(
+            **{name: getattr(config, name) for name in config.model_fields_set},
+            system_instruction=system if system.parts else None,
+            tools=tools or None,
+            tool_config=tool_config if tool_config.function_calling_config else None,
+        )
+        runner.run(client.aio.models.generate_content(model="m", contents=contents, config=whole))
+        return unsent.body
+
+    yield written
+    runner.run(client.aio.aclose())
+    runner.close()
+
+
 @MANY
 @given(requests)
-def test_google_gets_what_its_sdk_and_gemini_accept(body: dict[str, Any]) -> None:
-    arguments = arguments_for("google", body)
-    if arguments is None:
+def test_google_gets_what_its_sdk_would_write_and_gemini_accepts(written_by_the_sdk: Any, body: dict[str, Any]) -> None:
+    made = arguments_for("google", body)
+    if made is None:
         return
-    contents = arguments.pop("contents")
-    types.GenerateContentConfig(**arguments)
-    made = [types.Content.model_validate(content) for content in contents]
-    on_the_wire = [content.model_dump(mode="json", by_alias=True, exclude_none=True) for content in made]
-    assert gemini_wire.objection(on_the_wire) is None
+    asked = in_the_sdks_types(made)
+    assert in_the_sdks_types(written_by_the_sdk(asked)) == asked
+    assert gemini_wire.objection(made["contents"]) is None
 
 
 @pytest.mark.parametrize("kind", ["bedrock", "google"])
@@ -114,19 +159,19 @@ CARRIED: dict[str, dict[str, Callable[[Arguments], Any]]] = {
         "tools": lambda a: len(a["toolConfig"]["tools"]),
     },
     "google": {
-        "temperature": lambda a: a["temperature"],
-        "top_p": lambda a: a["top_p"],
-        "reasoning_effort": lambda a: a["thinking_config"]["thinking_level"].lower(),
-        "response_format": lambda a: (
-            a["response_json_schema"] if "response_json_schema" in a else a["response_mime_type"]
+        "temperature": lambda a: a["generationConfig"]["temperature"],
+        "top_p": lambda a: a["generationConfig"]["topP"],
+        "reasoning_effort": lambda a: a["generationConfig"]["thinkingConfig"]["thinkingLevel"].lower(),
+        "response_format": lambda a: a["generationConfig"].get(
+            "responseJsonSchema", a["generationConfig"]["responseMimeType"]
         ),
-        "stop": lambda a: a["stop_sequences"],
-        "tools": lambda a: len(a["tools"][0]["function_declarations"]),
-        "seed": lambda a: a["seed"],
-        "presence_penalty": lambda a: a["presence_penalty"],
-        "frequency_penalty": lambda a: a["frequency_penalty"],
-        "logprobs": lambda a: a["response_logprobs"],
-        "n": lambda a: a["candidate_count"],
+        "stop": lambda a: a["generationConfig"]["stopSequences"],
+        "tools": lambda a: len(a["tools"][0]["functionDeclarations"]),
+        "seed": lambda a: a["generationConfig"]["seed"],
+        "presence_penalty": lambda a: a["generationConfig"]["presencePenalty"],
+        "frequency_penalty": lambda a: a["generationConfig"]["frequencyPenalty"],
+        "logprobs": lambda a: a["generationConfig"]["responseLogprobs"],
+        "n": lambda a: a["generationConfig"]["candidateCount"],
     },
 }
 
@@ -163,7 +208,7 @@ def test_what_fit_does_not_name_is_carried_and_what_it_drops_is_not(kind: str, b
         if value == HINT or (HINT in str(value) and name != "messages"):
             assert name in dropped
         if name in dropped:
-            assert name not in arguments
+            assert name not in {**arguments, **arguments.get("generationConfig", {})}
         elif name in CARRIED[kind] and not asks_nothing(body, name):
             assert CARRIED[kind][name](arguments) == expected(kind, body, name)
 

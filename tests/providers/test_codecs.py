@@ -71,9 +71,9 @@ def test_every_text_request_is_one_that_boto3_accepts(converse_shape: Any, body:
 @settings(max_examples=60, deadline=None)
 @given(requests)
 def test_every_text_request_is_one_that_google_genai_accepts(body: dict[str, Any]) -> None:
-    contents_, config = to_generate(call(body))
-    types.GenerateContentConfig(**config)
-    for content in contents_:
+    made = to_generate(call(body))
+    types.GenerationConfig.model_validate(made["generationConfig"])
+    for content in made["contents"]:
         types.Content.model_validate(content)
 
 

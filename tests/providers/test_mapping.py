@@ -57,7 +57,7 @@ def param_of(codec: Any, asked: Call) -> tuple[str, str | None]:
         (
             {"type": "function", "function": {"name": "time"}},
             {"tool": {"name": "time"}},
-            {"mode": "ANY", "allowed_function_names": ["time"]},
+            {"mode": "ANY", "allowedFunctionNames": ["time"]},
         ),
     ],
 )
@@ -69,10 +69,10 @@ def test_tools_and_how_freely_they_are_offered(choice: Any, converse: Any, gemin
         {"toolSpec": {"name": "weather", "description": "Looks it up.", "inputSchema": {"json": SCHEMA}}},
         {"toolSpec": {"name": "time", "inputSchema": {"json": {"type": "object", "properties": {}}}}},
     ]
-    config = to_generate(asked)[1]
-    assert config["tool_config"]["function_calling_config"] == gemini
-    assert config["tools"][0]["function_declarations"] == [
-        {"name": "weather", "description": "Looks it up.", "parameters_json_schema": SCHEMA},
+    body = to_generate(asked)
+    assert body["toolConfig"]["functionCallingConfig"] == gemini
+    assert body["tools"][0]["functionDeclarations"] == [
+        {"name": "weather", "description": "Looks it up.", "parametersJsonSchema": SCHEMA},
         {"name": "time"},
     ]
 
@@ -81,13 +81,13 @@ def test_a_choice_among_some_tools_offers_only_those() -> None:
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "time"}}]}
     asked = call(tools=TOOLS, tool_choice={"type": "allowed_tools", "allowed_tools": allowed})
     assert [t["toolSpec"]["name"] for t in to_converse(asked)["toolConfig"]["tools"]] == ["time"]
-    assert [f["name"] for f in to_generate(asked)[1]["tools"][0]["function_declarations"]] == ["time"]
+    assert [f["name"] for f in to_generate(asked)["tools"][0]["functionDeclarations"]] == ["time"]
 
 
 def test_a_strict_tool_is_one_on_either_wire() -> None:
     asked = call(tools=[{"type": "function", "function": {**WEATHER, "strict": True}}])
     assert to_converse(asked)["toolConfig"]["tools"][0]["toolSpec"]["strict"] is True
-    assert to_generate(asked)[1]["tool_config"]["function_calling_config"] == {"mode": "VALIDATED"}
+    assert to_generate(asked)["toolConfig"]["functionCallingConfig"] == {"mode": "VALIDATED"}
 
 
 def test_none_may_be_called_though_the_history_did() -> None:
@@ -99,8 +99,8 @@ def test_none_may_be_called_though_the_history_did() -> None:
         assert tool["toolSpec"]["name"] == "time"
         assert "not call" in tool["toolSpec"]["description"]
     asked = call(*history, tools=TOOLS, tool_choice="none")
-    assert to_generate(asked)[1]["tool_config"]["function_calling_config"] == {"mode": "NONE"}
-    assert "tools" not in to_generate(call(*history))[1]
+    assert to_generate(asked)["toolConfig"]["functionCallingConfig"] == {"mode": "NONE"}
+    assert "tools" not in to_generate(call(*history))
 
 
 @pytest.mark.parametrize("codec", [to_converse, to_generate])
@@ -136,10 +136,10 @@ def test_results_are_one_turn_of_the_user_and_know_their_functions() -> None:
         {"toolResult": {"toolUseId": "a", "content": []}},
         {"text": "Hi"},
     ]
-    [_, _, given] = to_generate(call(*history, tools=TOOLS))[0]
+    [_, _, given] = to_generate(call(*history, tools=TOOLS))["contents"]
     assert given["parts"] == [
-        {"function_response": {"id": "b", "name": "time", "response": {"result": "21"}}},
-        {"function_response": {"id": "a", "name": "weather", "response": {"result": ""}}},
+        {"functionResponse": {"id": "b", "name": "time", "response": {"result": "21"}}},
+        {"functionResponse": {"id": "a", "name": "weather", "response": {"result": ""}}},
         {"text": "Hi"},
     ]
 
@@ -157,8 +157,8 @@ def test_an_id_of_another_alphabet_is_one_of_bedrocks_in_call_and_result_alike(k
 
 def test_an_id_that_comes_twice_means_the_call_before_it() -> None:
     history = [HI, assistant(made("0")), result("0"), assistant(made("0", "time")), result("0")]
-    contents, _ = to_generate(call(*history))
-    given = [c["parts"][0]["function_response"] for c in contents[2::2]]
+    contents = to_generate(call(*history))["contents"]
+    given = [c["parts"][0]["functionResponse"] for c in contents[2::2]]
     assert [g["name"] for g in given] == ["weather", "time"]
     used = [m["content"][0]["toolUse"]["toolUseId"] for m in to_converse(call(*history))["messages"][1::2]]
     assert len({*used}) == 2
@@ -186,8 +186,8 @@ def test_an_image_goes_as_its_bytes() -> None:
     asked = call({"role": "user", "content": parts})
     [message] = to_converse(asked)["messages"]
     assert message["content"][1] == {"image": {"format": "jpeg", "source": {"bytes": b"pixels"}}}
-    [content] = to_generate(asked)[0]
-    assert content["parts"][1] == {"inline_data": {"mime_type": "image/jpeg", "data": b"pixels"}}
+    [content] = to_generate(asked)["contents"]
+    assert content["parts"][1] == {"inlineData": {"mimeType": "image/jpeg", "data": "cGl4ZWxz"}}
 
 
 def test_a_schema_for_the_answer() -> None:
@@ -197,17 +197,18 @@ def test_a_schema_for_the_answer() -> None:
     schema = text["structure"]["jsonSchema"]
     assert (text["type"], schema["name"], schema["description"]) == ("json_schema", "place", "A place.")
     assert json.loads(schema["schema"]) == SCHEMA
-    config = to_generate(asked)[1]
-    assert (config["response_mime_type"], config["response_json_schema"]) == ("application/json", SCHEMA)
-    config = to_generate(call(response_format={"type": "json_object"}))[1]
-    assert config == {"response_mime_type": "application/json"}
+    config = to_generate(asked)["generationConfig"]
+    assert (config["responseMimeType"], config["responseJsonSchema"]) == ("application/json", SCHEMA)
+    config = to_generate(call(response_format={"type": "json_object"}))["generationConfig"]
+    assert config == {"responseMimeType": "application/json"}
 
 
 def test_effort_is_a_level_or_in_older_geminis_a_budget() -> None:
     assert to_converse(call(reasoning_effort="minimal"))["outputConfig"] == {"effort": "low"}
-    assert to_generate(call(reasoning_effort="max"))[1]["thinking_config"] == {"thinking_level": "XHIGH"}
-    older = to_generate(call(model="gemini-2.5-flash", reasoning_effort="none"))[1]
-    assert older["thinking_config"] == {"thinking_budget": 0}
+    config = to_generate(call(reasoning_effort="max"))["generationConfig"]
+    assert config["thinkingConfig"] == {"thinkingLevel": "XHIGH"}
+    older = to_generate(call(model="gemini-2.5-flash", reasoning_effort="none"))["generationConfig"]
+    assert older["thinkingConfig"] == {"thinkingBudget": 0}
 
 
 def test_blank_text_is_left_out_and_who_speaks_first_is_the_user() -> None:
@@ -227,16 +228,16 @@ def test_blank_text_is_left_out_and_who_speaks_first_is_the_user() -> None:
         ("user", [{"text": "Hi"}]),
         ("assistant", [{"text": "I won't."}]),
     ]
-    assert [c["role"] for c in to_generate(call(*history))[0]] == ["user", "model", "user", "model"]
+    assert [c["role"] for c in to_generate(call(*history))["contents"]] == ["user", "model", "user", "model"]
 
 
 def test_a_foreign_history_has_a_signature_only_where_gemini_3_looks_for_one() -> None:
     history = [HI, assistant(made("a"), made("b")), result("a"), result("b"), assistant(made("c")), result("c")]
-    unsigned = b"skip_thought_signature_validator"
+    unsigned = base64.b64encode(b"skip_thought_signature_validator").decode()
 
     def signatures(model: str) -> list[Any]:
-        contents, _ = to_generate(call(*history, model=model))
-        return [p.get("thought_signature") for c in contents for p in c["parts"] if "function_call" in p]
+        contents = to_generate(call(*history, model=model))["contents"]
+        return [p.get("thoughtSignature") for c in contents for p in c["parts"] if "functionCall" in p]
 
     assert signatures("gemini-3-pro") == [unsigned, None, unsigned]
     assert signatures("gemini-2.5-flash") == [None, None, None]
@@ -245,8 +246,8 @@ def test_a_foreign_history_has_a_signature_only_where_gemini_3_looks_for_one() -
 @pytest.mark.parametrize("signature", ["+//+", "-__-"])
 def test_a_signature_is_read_in_either_alphabet(signature: str) -> None:
     kept = {"google": {"thought_signature": signature}}
-    contents, _ = to_generate(call(HI, assistant(made("a", extra_content=kept)), result("a")))
-    assert contents[1]["parts"][0]["thought_signature"] == b"\xfb\xff\xfe"
+    contents = to_generate(call(HI, assistant(made("a", extra_content=kept)), result("a")))["contents"]
+    assert base64.urlsafe_b64decode(contents[1]["parts"][0]["thoughtSignature"]) == b"\xfb\xff\xfe"
 
 
 def test_openai_itself_gets_no_field_that_another_provider_added() -> None:

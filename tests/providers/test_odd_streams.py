@@ -70,6 +70,58 @@ def test_gemini_stop_in_every_chunk_is_not_sealed_in_mid_answer() -> None:
     assert b"w7 " in text, f"sealed as whole after {text.count(b'w')} of 8 words"
 
 
+def gemini(*events: bytes) -> bytes | str:
+    """What comes of a stream of these bytes: its frames, or how it failed."""
+    bench = cloud("google")
+    assert bench.fake is not None
+    bench.fake.vendor = type("Odd", (GeminiWire,), {"frames": lambda *_: list(events)})()
+    try:
+        bench.stream()
+    except AttemptFailed as error:
+        return error.outcome.kind
+    finally:
+        bench.fake.stop()
+    return b"".join(bench.frames)
+
+
+def said_by_gemini(text: str, finish: str | None = None) -> bytes:
+    candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
+    return json.dumps({"candidates": [candidate | ({"finishReason": finish} if finish else {})]}).encode()
+
+
+def test_gemini_may_send_comments_other_fields_and_data_of_many_lines() -> None:
+    lines = json.dumps(json.loads(said_by_gemini("b")), indent=1).encode().replace(b"\n", b"\ndata: ")
+    got = gemini(
+        b": keep-alive\n\n",
+        b"event: message\nid: 7\ndata: " + said_by_gemini("a") + b"\n\n",
+        b"retry: 5\n\n\n\n",
+        b"data:" + lines + b"\r\n\r\n",
+        b"data: " + said_by_gemini("c", "STOP"),  # and no blank line after the last
+    )
+    assert isinstance(got, bytes)
+    assert [json.loads(f[6:])["choices"][0]["delta"].get("content") for f in got.split(b"\n\n") if f] == [
+        *("", "a", "b", "c"),
+        None,
+    ]
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, lambda error: [error]])
+def test_an_error_of_gemini_may_come_as_bare_json(wrap: Any) -> None:
+    error = wrap({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "no"}})
+    assert gemini(json.dumps(error, indent=2).encode()) == "throttled"
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        *(b"[]", b"7", b'{"candidates": 5}', b'{"candidates": [5]}', b'{"candidates": [{"content": {"parts": [1]}}]}'),
+        b'{"usageMetadata": "much"}',
+    ],
+)
+def test_a_chunk_that_gemini_never_sends_is_malformed(chunk: bytes) -> None:
+    assert gemini(b"data: " + chunk + b"\n\n") == "malformed"
+
+
 class TwoChoices(OpenAIWire):
     """Choice 0 says `stop` twice (again beside its usage, as OpenRouter does), choice 1 is still under way."""
 

@@ -18,7 +18,7 @@ from tests.fakes.server import Behaviour
 from tests.providers.conftest import LIMITS, WIRES, Bench, cloud, provider_at
 
 WORDS = ["Paris", " is", " it"]
-CLOUDS = ("openai",)
+CLOUDS = ("openai", "google")
 
 
 @contextlib.asynccontextmanager

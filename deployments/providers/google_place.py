@@ -1,0 +1,77 @@
+"""Where google-genai sends a call, and with which headers: read off what it would send, once for each model.
+
+The SDK has no public word for it. It is given a transport that sends nothing, and asked to generate.
+"""
+
+import httpx2
+from google import genai
+from google.genai import types
+from yarl import URL
+
+MOST_KEPT = 1000  # a client may name any model
+
+Place = tuple[URL, dict[str, str]]
+
+
+def sdk_over(
+    transport: httpx2.AsyncBaseTransport, *, api_key: str, base_url: str | None, api_version: str | None
+) -> genai.Client:
+    options = types.HttpOptions(
+        base_url=base_url,
+        api_version=api_version,
+        retry_options=types.HttpRetryOptions(attempts=1),
+        # Without a client of ours it would take aiohttp where that can be imported.
+        httpx_async_client=httpx2.AsyncClient(transport=transport),
+    )
+    return genai.Client(vertexai=False, api_key=api_key, http_options=options)
+
+
+class Places:
+    def __init__(self, *, api_key: str, base_url: str | None, api_version: str | None):
+        self._sdk = sdk_over(_Unsent(), api_key=api_key, base_url=base_url, api_version=api_version)
+        self._known: dict[tuple[str, bool], Place] = {}
+
+    async def of(self, model: str, *, stream: bool) -> Place:
+        if (known := self._known.get((model, stream))) is not None:
+            return known
+        request = await self._request(model, stream)
+        headers = {k: v for k, v in request.headers.items() if k not in _OF_THE_TRANSPORT}
+        if len(self._known) >= MOST_KEPT:
+            self._known.clear()
+        place = self._known[model, stream] = URL(str(request.url), encoded=True), headers
+        return place
+
+    async def _request(self, model: str, stream: bool) -> httpx2.Request:
+        models = self._sdk.aio.models
+        config = types.GenerateContentConfig(
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+            automatic_continuation=False,
+        )
+        try:
+            if stream:
+                await anext(aiter(await models.generate_content_stream(model=model, contents=".", config=config)))
+            else:
+                await models.generate_content(model=model, contents=".", config=config)
+        except _Ready as ready:
+            return ready.request
+        raise RuntimeError("google-genai answered without having asked")
+
+    async def close(self) -> None:
+        await self._sdk.aio.aclose()
+
+
+# What the transport writes itself.
+_OF_THE_TRANSPORT = frozenset({"host", "connection", "content-length", "accept-encoding"})
+
+
+class _Ready(Exception):
+    """A request as the SDK would have sent it."""
+
+    def __init__(self, request: httpx2.Request):
+        super().__init__(request)
+        self.request = request
+
+
+class _Unsent(httpx2.AsyncBaseTransport):
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        raise _Ready(request)
