@@ -154,7 +154,10 @@ class FakeServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**24, ssl=self._tls)
+        # A vendor takes a burst; with asyncio's own backlog of 100 it may be met with resets.
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, limit=2**24, ssl=self._tls, backlog=1024
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _refuse(self) -> None:
