@@ -80,12 +80,16 @@ def open_the_primary(llm: Cluster) -> None:
 @pytest.fixture
 def slow_recovery(llm: Cluster) -> Iterator[Cluster]:
     """A minute until a probe, so that whatever reaches the dead provider before is a storm."""
-    headers = {"authorization": "Bearer admin"}
     change = {"recovery_timeout": 60, "recovery_cap": 60}
-    assert httpx2.patch(f"{llm.url}/v1/breaker", json=change, headers=headers).status_code == 200
+    set_thresholds(llm, change)
     yield llm
-    back = dict.fromkeys(change)
-    assert httpx2.patch(f"{llm.url}/v1/breaker", json=back, headers=headers).status_code == 200
+    set_thresholds(llm, dict.fromkeys(change))
+
+
+def set_thresholds(llm: Cluster, change: dict[str, Any]) -> None:
+    """An ingress may take a moment to find an actor that has just come back."""
+    headers = {"authorization": "Bearer admin"}
+    eventually(lambda: httpx2.patch(f"{llm.url}/v1/breaker", json=change, headers=headers).status_code == 200)
 
 
 def outage_with_kills(llm: Cluster, kills: int) -> tuple[Load, list[float]]:
