@@ -49,7 +49,19 @@ class Book(Protocol):
 
 
 class Account:
-    __slots__ = ("_book", "_identity", "_written", "body", "ended", "made", "request_id", "served", "subjects", "trail")
+    __slots__ = (
+        "_book",
+        "_identity",
+        "_written",
+        "began_at",
+        "body",
+        "ended",
+        "made",
+        "request_id",
+        "served",
+        "subjects",
+        "trail",
+    )
 
     def __init__(
         self,
@@ -69,6 +81,7 @@ class Account:
         self._book = book
         self._written = False
         self.request_id = request_id
+        self.began_at = book.now()
         self.body = body or {}
         self.subjects = subjects_of(tenant, key_name)
         self.made = 0
@@ -79,7 +92,7 @@ class Account:
             {
                 "request_id": request_id,
                 "owner": owner,
-                "began_at": book.now(),
+                "began_at": self.began_at,
                 "tenant": _short(tenant),
                 "agent": _short(agent),
                 "key_name": _short(key_name),

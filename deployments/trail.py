@@ -136,7 +136,7 @@ class Trail:
     def __post_init__(self) -> None:
         self.began = self.clock()
         if self.account is not None:
-            self.account.trail = self.text
+            self.account.trail, self.began_at = self.text, self.account.began_at
 
     @property
     def explain(self) -> bool:
