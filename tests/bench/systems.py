@@ -70,8 +70,9 @@ def breakwater(place: Place) -> Iterator[System]:
     port = free_port()
     config = place.folder / "config.yaml"
     config.write_text(yaml.safe_dump(config_of(place, port), sort_keys=False))
-    env = joined_environment({"BREAKWATER_ADMIN_KEY": "admin", **place.env})
-    # As `serve run` does; by the interpreter that runs us, which need not be on the path.
+    # Our environment first: Serve starts HAProxy by a script that asks for `python`.
+    path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = joined_environment({"BREAKWATER_ADMIN_KEY": "admin", "PATH": path, **place.env})
     command = [sys.executable, "-m", "ray.serve.scripts", "run", str(config)]
     with started("breakwater", port, command, place.folder, place.cores, {**os.environ, **env}, ROOT) as made:
         yield made
