@@ -30,7 +30,7 @@ from tests.bench.processes import CannotRun, memory_of
 from tests.bench.report import Result, markdown
 from tests.bench.scenarios import FULL, QUICK
 from tests.bench.systems import SYSTEMS, VERSIONS, Place, System, upstream
-from tests.cluster.conftest import free_port
+from tests.cluster.conftest import ROOT, free_port
 
 
 def arguments() -> argparse.Namespace:
@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--memory", action="store_true", help="then 20,000 requests and 2,000 streams")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all figures of all rounds")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="an SVG")
+    parser.add_argument("--beside", type=pathlib.Path, metavar="FOLDER", help="another checkout of ours, in turns too")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for ours, beside serve.env")
     parser.add_argument("--ingresses", type=int, default=1, help="replicas of our Ingress (1)")
     parser.add_argument("--replicas", type=int, default=1, help="replicas of our first provider (1)")
@@ -52,6 +53,8 @@ def arguments() -> argparse.Namespace:
     chosen.rounds = chosen.rounds or (2 if chosen.quick else 5)
     chosen.seconds = chosen.seconds or (1.0 if chosen.quick else 1.5)
     chosen.without = set(filter(None, chosen.without.split(",")))
+    if chosen.beside is None:
+        chosen.without.add("beside")
     if unknown := chosen.without - SYSTEMS.keys():
         parser.error(f"no such system: {', '.join(sorted(unknown))} (known: {', '.join(SYSTEMS)})")
     return chosen
@@ -76,7 +79,8 @@ def all_started(chosen: argparse.Namespace, folder: pathlib.Path) -> Iterator[li
             if name not in chosen.without:
                 say(f"starting {name}")
                 (folder / name).mkdir()
-                place = Place(folder / name, tested, ports, env, chosen.ingresses, chosen.replicas)
+                root = chosen.beside.resolve() if name == "beside" else ROOT
+                place = Place(folder / name, tested, ports, root, env, chosen.ingresses, chosen.replicas)
                 made.append(stack.enter_context(start(place)))
         if bench:
             os.sched_setaffinity(0, bench)

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 from tests.bench.scenarios import BURST_64, MANY, ONE, PACED_16, PACED_64, Cell
 
-COLOURS = {"breakwater": "#1f6f8b", "litellm": "#c97b3d", "portkey": "#8a8a8a"}
+COLOURS = {"breakwater": "#1f6f8b", "beside": "#7fb3c4", "litellm": "#c97b3d", "portkey": "#8a8a8a"}
 CHARTS: tuple[tuple[str, Cell, str], ...] = (
     ("added p50, one connection, ms", ONE, "added_p50"),
     ("CPU of a request, 64 connections, ms", MANY, "cpu_ms"),

@@ -30,11 +30,11 @@ ROLES = (
     ("/gcs/gcs_server", "gcs"),
     ("ray::DashboardAgent", "agents"),
     ("ray::RuntimeEnvAgent", "agents"),
+    ("litellm", "litellm"),
+    ("@portkey-ai/gateway", "portkey"),
     ("dashboard", "dashboard"),
     ("serve.scripts run", "serve run"),
     ("ray", "ray, the rest"),
-    ("litellm", "litellm"),
-    ("gateway", "portkey"),
     ("tests.bench.upstream", "upstream"),
 )
 

@@ -5,6 +5,7 @@ as lean as they can: one worker, no key, no database, no log of requests, no tel
 """
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -53,6 +54,7 @@ class Place:
     folder: pathlib.Path
     cores: set[int] | None
     upstreams: tuple[int, int]
+    root: pathlib.Path = ROOT  # of the checkout, for our own
     env: dict[str, str] = field(default_factory=dict)  # more for our own
     ingresses: int = 1
     replicas: int = 1
@@ -66,21 +68,27 @@ def upstream(port: int, folder: pathlib.Path, cores: set[int] | None) -> Iterato
 
 
 @contextlib.contextmanager
-def breakwater(place: Place) -> Iterator[System]:
+def breakwater(place: Place, name: str = "breakwater") -> Iterator[System]:
     port = free_port()
     config = place.folder / "config.yaml"
     config.write_text(yaml.safe_dump(config_of(place, port), sort_keys=False))
     # Our environment first: Serve starts HAProxy by a script that asks for `python`.
     path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = joined_environment({"BREAKWATER_ADMIN_KEY": "admin", "PATH": path, **place.env})
+    its_own = {"BREAKWATER_ADMIN_KEY": "admin", "PATH": path, **serve_env(place.root), **place.env}
+    env = {**os.environ, **joined_environment(its_own)}
     command = [sys.executable, "-m", "ray.serve.scripts", "run", str(config)]
-    with started("breakwater", port, command, place.folder, place.cores, {**os.environ, **env}, ROOT) as made:
+    with started(name, port, command, place.folder, place.cores, env, place.root) as made:
         yield made
+
+
+def serve_env(root: pathlib.Path) -> dict[str, str]:
+    lines = (root / "serve.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def config_of(place: Place, port: int) -> dict[str, Any]:
     """The shipped config with two OpenAI-compatible servers for the clouds, and a fixed number of replicas."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load((place.root / "serve_config.yaml").read_text())
     config["http_options"]["port"] = port
     [app] = config["applications"]
     first, second = (f"http://127.0.0.1:{upstream}/v1" for upstream in place.upstreams)
@@ -142,6 +150,7 @@ def _url(port: int) -> str:
 
 SYSTEMS: Mapping[str, Callable[[Place], contextlib.AbstractContextManager[System]]] = {
     "breakwater": breakwater,
+    "beside": functools.partial(breakwater, name="beside"),
     "litellm": litellm,
     "portkey": portkey,
 }
