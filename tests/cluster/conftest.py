@@ -154,7 +154,7 @@ def joined_environment(extra: dict[str, str]) -> dict[str, str]:
         )
     }
     # Shutting down waits this long for others to notice; nobody else is here.
-    quick = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
+    quick = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1"}
     return {**serve_env(), **ports, **quick, **extra}
 
 

@@ -67,7 +67,7 @@ def test_the_actor_killed_while_rows_come_in_loses_and_doubles_none(settings: tu
             if n % 100 == 50:
                 pid = (await until(lambda: first("whoami")))["pid"]
                 os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
 
         async def all_there() -> bool:
             return all(link.health()["lag_rows"] == 0 and link.health()["store"] == "up" for link in links)

@@ -141,7 +141,8 @@ async def _read(reply: Reply, response: httpx2.Response, begun: asyncio.Event | 
 def llm(tmp_path: pathlib.Path) -> Iterator[Cluster]:
     with started(tmp_path, scaling_config) as cluster:
         eventually(lambda: replicas() == AT_REST, 120)
-        cluster.fakes[BUSY].behave = Behaviour("answer", pace=PACE)
+        # A paced fake closes each connection; one who does not know may send the next request into that.
+        cluster.fakes[BUSY].behave = Behaviour("answer", pace=PACE, headers={"connection": "close"})
         yield cluster
 
 

@@ -75,4 +75,4 @@ class Agent:
 
 
 # Not as a decorator: a plain class is imported by a replica, with what is above; a decorated one is pickled without.
-app = serve.deployment(ray_actor_options={"num_cpus": 0.1})(Agent).bind()
+app = serve.deployment(ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_wait_loop_s=0.1)(Agent).bind()
