@@ -1,20 +1,17 @@
-"""AWS Bedrock through boto3: Converse and ConverseStream.
+"""AWS Bedrock through boto3: Converse, ConverseStream and InvokeModel.
 
-boto3 blocks, so each call has a thread of a bounded pool: a whole call comes back over a future, a
-stream's events over an `Inbox`. A call that is cancelled frees its thread and its socket at once.
+boto3 says where a call goes and what an error means, and signs it with the credentials that it finds. Its
+client blocks, checks what was checked before and parses what is only translated; so bodies are the API's
+own JSON (see bedrock_request and bedrock_codec), and go over connections of ours.
 """
 
-import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Any
 
-import boto3
 import botocore.exceptions as aws
-import urllib3.exceptions
-from botocore.config import Config
 from botocore.eventstream import ParserError
 from botocore.parsers import ResponseParserError
 
@@ -25,125 +22,111 @@ from deployments.providers.base import (
     Completed,
     End,
     Frames,
-    Inbox,
     end_of,
     failed,
     kind_of_status,
     retry_after_of,
 )
-from deployments.providers.bedrock_call import AbortableCall, make_abortable
 from deployments.providers.bedrock_codec import StreamCodec, from_converse, to_converse
 from deployments.providers.bedrock_embed import embed, parsed
+from deployments.providers.bedrock_place import Requests
 from deployments.providers.conversation import call_limit
+from deployments.providers.event_stream import EventStream, Message
+from deployments.providers.translated import translated, translating
+from deployments.providers.transport import Answer, Transport, unreached
 from deployments.wire import Head
-
-T = TypeVar("T")
 
 
 class BedrockProvider:
-    def __init__(
-        self,
-        *,
-        region: str,
-        endpoint_url: str | None = None,
-        connect: float = 3.0,
-        threads: int = 256,
-    ):
-        self._client: Any = boto3.client(
-            "bedrock-runtime",
-            region_name=region,
-            endpoint_url=endpoint_url,
-            config=Config(
-                connect_timeout=connect,
-                # The limits are kept by whoever calls, who aborts the call; this is a net far below.
-                read_timeout=3601,
-                retries={"total_max_attempts": 1, "mode": "standard"},
-                max_pool_connections=threads,
-                tcp_keepalive=True,
-            ),
-        )
-        make_abortable(self._client)
-        self._free = threads
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bedrock")
+    def __init__(self, *, region: str, endpoint_url: str | None = None, connect: float = 3.0, connections: int = 1024):
+        self._requests = Requests(region=region, endpoint_url=endpoint_url)
+        self._transport = Transport(connect=connect, connections=connections, tls=self._requests.tls)
 
     async def complete(self, call: Call) -> Completed:
-        arguments, running = to_converse(call), AbortableCall()
-
-        def converse() -> Mapping[str, Any]:
-            with running:
-                response: Mapping[str, Any] = self._client.converse(**arguments)
-                return response
-
         try:
-            return Completed(*from_converse(await self._in_thread(converse, running), call))
+            with contextlib.closing(await self._asked("converse", call.model, written(call))) as answer:
+                data = await answer.whole()
+            with translating():
+                return Completed(*from_converse(json.loads(data), call))
         except Exception as error:
             raise classified(error) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        codec = StreamCodec(Head.new(call.name), call_limit(call.body))
-        arguments, inbox, running = to_converse(call), Inbox(), AbortableCall()
-        self._take_thread()
-        self._threads.submit(_pump, self._client, arguments, inbox, running)
+        codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), EventStream()
         try:
-            while events := await inbox.drain():
-                made = [codec.frames(event) for event in events]
-                data = b"".join(frames for frames, _ in made)
-                if data or codec.finished:
-                    end = end_of(codec.head, codec.usage, call) if codec.finished else None
-                    yield Frames(data, content=any(content for _, content in made), end=end)
+            with contextlib.closing(await self._asked("converse_stream", call.model, written(call))) as answer:
+                while data := await answer.read():
+                    made = translated(_frames(codec, events.feed(data)))
+                    if made.data or codec.finished:
+                        end = end_of(codec.head, codec.usage, call) if codec.finished else None
+                        yield Frames(made.data, content=made.content, end=end)
+                    if made.error is not None:
+                        raise made.error
         except Exception as error:
             raise classified(error) from error
-        finally:
-            running.abort()
-            self._free += 1
         if not codec.finished:
             raise failed("broken", "the stream ended without messageStop")
         yield end_of(codec.head, codec.usage, call)
 
     async def embed(self, call: Call) -> Completed:
         async def invoke(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-            def work() -> tuple[Mapping[str, Any], Mapping[str, str]]:
-                with running:
-                    response = self._client.invoke_model(modelId=call.model, body=json.dumps(body).encode())
-                    return parsed(response["body"].read()), response["ResponseMetadata"]["HTTPHeaders"]
-
-            running = AbortableCall()
-            return await self._in_thread(work, running)
+            data = json.dumps(body).encode()
+            with contextlib.closing(await self._asked("invoke_model", call.model, data)) as answer:
+                return parsed(await answer.whole()), answer.headers
 
         try:
             return await embed(call, invoke)
         except Exception as error:
             raise classified(error) from error
 
-    async def _in_thread(self, work: Callable[[], T], running: AbortableCall) -> T:
-        """Blocking work in a thread of ours, which is freed at once when we are cancelled."""
-        self._take_thread()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            running.abort()
-            self._free += 1
-
-    def _take_thread(self) -> None:
-        if self._free <= 0:
-            raise failed("busy", "all threads for this provider are in use")
-        self._free -= 1
+    async def _asked(self, operation: str, model: str, body: bytes) -> Answer:
+        """The answer, its head at least. Raises boto3's own error for any status but 200."""
+        url, headers = await self._requests.signed(operation, model, body)
+        answer = await self._transport.post(url, headers, body)
+        if answer.status == 200:
+            return answer
+        with contextlib.closing(answer):
+            raise self._requests.error(operation, answer.status, answer.headers, await answer.whole())
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
+        self._requests.close()
+        await self._transport.aclose()
 
 
-def _pump(client: Any, arguments: Mapping[str, Any], inbox: Inbox, call: AbortableCall) -> None:
-    """In a thread: the stream's events to the inbox until it ends or is aborted."""
-    try:
-        with call, contextlib.closing(client.converse_stream(**arguments)["stream"]) as stream:
-            for event in stream:
-                inbox.put(event)
-    except BaseException as error:
-        inbox.end(error)
-    else:
-        inbox.end()
+def written(call: Call) -> bytes:
+    """The body of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
+    arguments = to_converse(call)
+    del arguments["modelId"]  # it is in the path
+    return _ENCODER.encode(arguments).encode(errors="replace")
+
+
+# Bytes (of images, of reasoning) go as base64.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=lambda data: b64encode(data).decode())
+
+
+def _frames(codec: StreamCodec, messages: Iterator[Message]) -> Iterator[tuple[bytes, bool]]:
+    for headers, payload in messages:
+        if (kind := headers.get(":message-type")) != "event":
+            raise _in_band(kind, headers, payload)
+        if (name := headers[":event-type"]) in _EVENTS:
+            yield codec.frames({name: json.loads(payload)})
+
+
+_EVENTS = frozenset(
+    {
+        *("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop"),
+        *("messageStop", "metadata"),
+    }
+)
+
+
+def _in_band(kind: Any, headers: Mapping[str, Any], payload: bytes) -> aws.EventStreamError:
+    """An error inside the stream, as boto3 would have raised it."""
+    code, message = headers.get(":error-code"), headers.get(":error-message")
+    if kind == "exception":
+        said = parsed(payload)
+        code, message = headers.get(":exception-type"), said.get("message", said.get("Message"))
+    return aws.EventStreamError({"Error": {"Code": code or "", "Message": message or ""}}, "ConverseStream")
 
 
 _KINDS = {
@@ -177,14 +160,13 @@ def classified(error: Exception) -> AttemptFailed:
             return failed("credential", str(error))
         case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ProxyConnectionError() | aws.SSLError():
             return failed("connect", str(error))
-        case aws.ReadTimeoutError() | urllib3.exceptions.ReadTimeoutError():
+        case aws.ReadTimeoutError():
             return failed("timeout", str(error))
-        case aws.HTTPClientError() | urllib3.exceptions.HTTPError():
+        case aws.HTTPClientError():
             return failed("broken", str(error))
         case ResponseParserError() | ParserError() | UnicodeDecodeError():
             return failed("malformed", str(error))
-        case _:
-            return failed("unclassified", f"{type(error).__name__}: {error}")
+    return unreached(error) or failed("unclassified", f"{type(error).__name__}: {error}")
 
 
 def _client_error(error: aws.ClientError) -> AttemptFailed:

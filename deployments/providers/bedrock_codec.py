@@ -1,6 +1,6 @@
 """Bedrock's Converse to OpenAI chat completions: the answer, whole and streamed. Pure."""
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,10 +35,7 @@ def finish_of(reason: str, *, calls: int = 0) -> str:
 
 
 def from_converse(response: Mapping[str, Any], call: Call) -> tuple[bytes, dict[str, Any]]:
-    """The completion's JSON body and its usage.
-
-    boto3 gives a dict without `output` for a body that is no JSON at all: that is no answer.
-    """
+    """The completion's JSON body and its usage."""
     message = (response.get("output") or {}).get("message")
     if not message or not response.get("stopReason"):
         raise failed("malformed", "the answer has no output or no stop reason", status=200)
@@ -84,7 +81,8 @@ class Reasoning:
 
     def take_delta(self, delta: Mapping[str, Any]) -> str:
         """What of it can be shown."""
-        self._redacted += delta.get("redactedContent") or b""
+        redacted = delta.get("redactedContent") or b""  # on the wire it is in base64
+        self._redacted += b64decode(redacted) if isinstance(redacted, str) else redacted
         if signature := delta.get("signature"):
             self._open["signature"] = self._open.get("signature", "") + signature
         text = delta.get("text") or ""

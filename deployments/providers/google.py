@@ -8,8 +8,7 @@ sends, and bills, again), and a parser that a comment in a stream breaks.
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from google.genai import errors, types
@@ -33,6 +32,7 @@ from deployments.providers.google_codec import StreamCodec, from_generate, to_ge
 from deployments.providers.google_place import Places, sdk_over
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import answered_by
+from deployments.providers.translated import translated, translating
 from deployments.providers.transport import Answer, Transport, unreached
 from deployments.together import together
 from deployments.wire import Head, dump
@@ -59,7 +59,10 @@ class GoogleProvider:
         try:
             with contextlib.closing(await self._asked(call, stream=False)) as answer:
                 data = await answer.whole()
-            return Completed(*_answer_of(data, call))
+            with translating():
+                answered = _object(data)
+                answered_by(answered.get("modelVersion"))
+                return Completed(*from_generate(answered, call))
         except Exception as error:
             raise classified(error) from error
 
@@ -72,7 +75,8 @@ class GoogleProvider:
                     data = await answer.read()
                     ended = not data
                     before = codec.finished
-                    made = _made(codec, payloads(events.end() if ended else events.feed(data)))
+                    whole = events.end() if ended else events.feed(data)
+                    made = translated(codec.frames(_chunk(payload)) for payload in payloads(whole))
                     goes_on = goes_on or (before and made.content)
                     if made.data or codec.finished:
                         end = end_of(codec.head, codec.usage, call) if codec.finished and not goes_on else None
@@ -124,28 +128,6 @@ class GoogleProvider:
         await self._transport.aclose()
 
 
-@dataclass(slots=True)
-class _Made:
-    data: bytes = b""
-    content: bool = False
-    error: Exception | None = None  # after the data
-
-
-def _made(codec: StreamCodec, payloads: Iterable[bytes]) -> _Made:
-    """The frames of some chunks, up to the first that is none."""
-    made = _Made()
-    try:
-        for payload in payloads:
-            frames, content = codec.frames(_chunk(payload))
-            made.data += frames
-            made.content = made.content or content
-    except _NO_SHAPE:
-        made.error = _shapeless()
-    except Exception as error:
-        made.error = error
-    return made
-
-
 def _chunk(payload: bytes) -> dict[str, Any]:
     chunk = _object(payload)
     answered_by(chunk.get("modelVersion"))
@@ -153,23 +135,6 @@ def _chunk(payload: bytes) -> dict[str, Any]:
         code = error.get("code") if isinstance(error, dict) else None
         errors.APIError.raise_error(code if isinstance(code, int) else 500, chunk, None)
     return chunk
-
-
-def _answer_of(data: bytes, call: Call) -> tuple[bytes, dict[str, Any]]:
-    try:
-        answer = _object(data)
-        answered_by(answer.get("modelVersion"))
-        return from_generate(answer, call)
-    except _NO_SHAPE:
-        raise _shapeless() from None
-
-
-# What a codec stumbles over where JSON is not what the API documents.
-_NO_SHAPE = (LookupError, TypeError, AttributeError, ValueError)
-
-
-def _shapeless() -> AttemptFailed:
-    return failed("malformed", "the answer is of a shape that Gemini's API does not have", status=200)
 
 
 def _object(body: bytes) -> dict[str, Any]:

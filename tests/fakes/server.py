@@ -88,6 +88,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    raw: bytes = b""
     gone: threading.Event = field(default_factory=threading.Event)  # the client closed the connection
     gone_at: float = 0.0  # on time.monotonic
     finished: threading.Event = field(default_factory=threading.Event)  # we said all there was to say
@@ -309,7 +310,7 @@ async def _read(reader: asyncio.StreamReader) -> Received | None:
     method, path, _ = first.split(" ", 2)
     headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Received(method, path, headers, json.loads(body) if body else {})
+    return Received(method, path, headers, json.loads(body) if body else {}, body)
 
 
 def _head(status_code: int, headers: Mapping[str, str]) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import httpx2
 import pytest
+from botocore.serialize import create_serializer
 from botocore.validate import ParamValidator
 from google import genai
 from google.genai import types
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from deployments.abilities import fit
 from deployments.errors import AttemptFailed, BadRequest
 from deployments.providers.base import Call, Limits
+from deployments.providers.bedrock import written
 from deployments.providers.bedrock_request import to_converse, tool_use_id
 from deployments.providers.conversation import arguments_of
 from deployments.providers.google_request import to_generate
@@ -59,6 +61,22 @@ def arguments_for(kind: str, body: Mapping[str, Any]) -> Arguments | None:
 @given(requests)
 def test_our_own_check_takes_every_request(body: dict[str, Any]) -> None:
     assert check_request(body).body is body
+
+
+@pytest.fixture(scope="module")
+def written_by_boto3() -> Callable[[Arguments], Any]:
+    client = boto3.client("bedrock-runtime", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
+    operation = client.meta.service_model.operation_model("Converse")
+    client.close()
+    return lambda arguments: create_serializer("rest-json").serialize_to_request(arguments, operation)["body"]
+
+
+@MANY
+@given(requests)
+def test_bedrock_gets_what_boto3_would_write(written_by_boto3: Any, body: dict[str, Any]) -> None:
+    arguments = arguments_for("bedrock", body)
+    if arguments is not None:
+        assert json.loads(written(call(body))) == json.loads(written_by_boto3(arguments))
 
 
 @MANY

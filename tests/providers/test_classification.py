@@ -7,7 +7,6 @@ import botocore.exceptions as aws
 import httpx2
 import openai
 import pytest
-import urllib3.exceptions
 from botocore.eventstream import ChecksumMismatch
 from botocore.parsers import ResponseParserError
 from google.genai import errors as google
@@ -104,7 +103,9 @@ BEDROCK: list[tuple[Exception, str]] = [
     (aws.ConnectionClosedError(endpoint_url="x"), "broken"),
     (aws.NoCredentialsError(), "credential"),
     (aws.ParamValidationError(report="x"), "bad_request"),
-    (urllib3.exceptions.ProtocolError("cut"), "broken"),
+    (httpx2.ConnectError("refused"), "connect"),
+    (httpx2.PoolTimeout("full"), "busy"),
+    (httpx2.RemoteProtocolError("cut"), "broken"),
     (ChecksumMismatch(1, 2), "malformed"),
     (ResponseParserError("x"), "malformed"),
     (RuntimeError("who knows"), "unclassified"),
