@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
@@ -290,7 +291,10 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def dump(data: Any) -> bytes:
-    return _ENCODER.encode(data).encode(errors="replace")
+    try:
+        return orjson.dumps(data)
+    except TypeError:  # half a surrogate pair, or a number of more than 64 bits
+        return _ENCODER.encode(data).encode(errors="replace")
 
 
 def frames_to_chunks(data: bytes) -> list[dict[str, Any]]:
