@@ -1,9 +1,12 @@
 """The HTTP door: OpenAI's routes and the operators', over one Door. No Ray.
 
-Nothing is sent before the first content has come, so status and headers are true.
+Nothing is sent before the first content has come, so status and headers are true. Chat completions are
+answered without a framework between: it would cost as much as all that we do for a whole answer.
 """
 
+import contextlib
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,9 +14,9 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.attempt import Deadline
 from deployments.caller import Caller, as_csv, question_of
@@ -28,6 +31,9 @@ from deployments.traces.context import told_in
 from deployments.wire import Request as Checked
 from deployments.wire import dump, parse_object, parse_request
 
+log = logging.getLogger(f"ray.serve.{__name__}")
+
+CHAT = "/v1/chat/completions"
 MAX_BODY = 32 * 1024 * 1024
 TIMEOUT_HEADER = "x-request-timeout-seconds"
 DROP_HEADER = "x-breakwater-drop-unsupported"
@@ -35,11 +41,43 @@ EXPLAIN_HEADER = "x-breakwater-explain"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_http_door(door: Door) -> Starlette:
+def build_http_door(door: Door) -> ASGIApp:
     """The ASGI application of one ingress replica."""
-    routes, status = _Routes(door), StatusRoutes(door)
+    routes = _Routes(door)
+    return HttpDoor(routes.chat, _framework(door, routes))
+
+
+class HttpDoor:
+    """Chat completions here, everything else by the framework."""
+
+    def __init__(self, chat: Endpoint, others: ASGIApp):
+        self._chat, self._others = chat, others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not _is_chat(scope):
+            return await self._others(scope, receive, send)
+        try:
+            response = await self._chat(Request(scope, receive))
+        except BreakwaterError as error:
+            response = _error_response(error)
+        except ClientDisconnect:
+            response = Response(status_code=499)
+        except Exception:
+            log.exception("a chat completion met a bug")
+            response = _bug()
+        await response(scope, receive, send)
+
+
+def _is_chat(scope: Scope) -> bool:
+    """Behind a prefix too."""
+    path: str = scope["path"]
+    return path == CHAT or (path.endswith(CHAT) and path.removesuffix(CHAT) == scope.get("root_path", ""))
+
+
+def _framework(door: Door, routes: "_Routes") -> Starlette:
+    status = StatusRoutes(door)
     table: list[tuple[str, str, Endpoint]] = [
-        ("POST", "/v1/chat/completions", routes.chat),
+        ("POST", CHAT, routes.chat),
         ("POST", "/v1/embeddings", routes.embeddings),
         ("GET", "/v1/models", routes.models),
         ("GET", "/v1/models/{name:path}", routes.model),
@@ -188,17 +226,26 @@ class _Routes:
         return JSONResponse({"status": "ready" if ready else "no provider can be asked"}, 200 if ready else 503)
 
 
-class _EventStream(StreamingResponse):
-    """Closes the answer however the response ends, even if its first byte could not be sent."""
+class _EventStream(Response):
+    """A stream as it comes; who serves us cancels it when its client goes away.
+
+    Closes the answer however the response ends, even if its first byte could not be sent.
+    """
+
+    media_type = "text/event-stream"
 
     def __init__(self, answer: StreamAnswer, headers: Mapping[str, str]):
-        super().__init__(answer.frames(), media_type="text/event-stream", headers=headers)
-        self.headers["cache-control"] = "no-cache"
+        self.status_code, self.background = 200, None
+        self.init_headers({**headers, "cache-control": "no-cache"})
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with contextlib.aclosing(self._answer.frames()) as frames:
+                async for data in frames:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await self._answer.close()
 
@@ -252,4 +299,8 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 
 async def _on_bug(_: Request, __: Exception) -> Response:
     # Starlette raises the error again after this, and Serve logs it with its stack.
+    return _bug()
+
+
+def _bug() -> Response:
     return _error_response(InternalError("Something went wrong here, not in your request."))

@@ -9,6 +9,7 @@ from actors.outcome import Outcome
 from deployments.attempt import Attempt, Deadline, failure_in, outcome_in
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.explain import explained
+from deployments.patience import Patience
 from deployments.wire import DONE, Head, bare_chunk, frame
 
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
@@ -113,6 +114,7 @@ class StreamAnswer:
         self._source = source
         self._idle = idle
         self._deadline = deadline
+        self._patience = Patience()
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
@@ -139,13 +141,12 @@ class StreamAnswer:
         yield item["tail"] + self._explained() + DONE
 
     async def _next(self) -> bytes | dict[str, Any]:
-        loop = asyncio.get_running_loop()
-        silent_at = loop.time() + self._idle + COVER_SECONDS
+        silent_at = asyncio.get_running_loop().time() + self._idle + COVER_SECONDS
         until = min(silent_at, self._deadline.at) if self._deadline.explicit else silent_at
         link = self._attempt.link
         link.silence.wait(self.target, self, link.now())
         try:
-            async with asyncio.timeout_at(until):
+            with self._patience.until(until):
                 item = await anext(self._source, None)
             if isinstance(item, bytes) or (item and "usage" in item):
                 link.silence.heard(self.target, self, link.now())
@@ -180,5 +181,6 @@ class StreamAnswer:
 
     async def close(self) -> None:
         """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""
+        self._patience.close()
         self._attempt.end(Outcome("cancelled", content=True))
         await self._source.aclose()
