@@ -1,7 +1,7 @@
 """Many calls to one provider in one handle call: the ingress's side; see lanes.py for the other. No Ray.
 
 The calls that arrive within one turn of the loop go as one batch. The first never waits; while batches
-follow each other closely they keep a millisecond's distance.
+follow each other closely they keep a distance (spacing.py).
 
 - A call that is given up is told to the replica. As long as its batch has not arrived the word is kept back;
   whatever still comes of it later says that the word was lost, and it is told again.
@@ -19,9 +19,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 from deployments.errors import AttemptFailed
-from deployments.lanes import SPACING_SECONDS, Boarded, Item, Message
+from deployments.lanes import Boarded, Item, Message
 from deployments.loads import Loads
 from deployments.providers.base import failed
+from deployments.spacing import Spacing
 
 Send = Callable[[int, list[Boarded]], AsyncGenerator[Message, None]]  # raises AttemptFailed; aclose cancels it
 Tell = Callable[[list[int], Mapping[int, float]], Awaitable[None]]
@@ -103,7 +104,8 @@ class Boarding:
         self._numbers = itertools.count(1)
         self._rides: dict[int, Ride] = {}
         self._waiting: list[Boarded] = []
-        self._left_at = 0.0
+        self._left_at = self._due = 0.0
+        self._spacing = Spacing()
         self._batches: dict[int, asyncio.Task[None]] = {}
         self._under_way: dict[int, set[int]] = {}  # batches that have left and not arrived: their calls
         self._lanes: set[int] = set()
@@ -142,8 +144,9 @@ class Boarding:
         self._rides[ride.number] = ride
         if not self._waiting:
             loop = asyncio.get_running_loop()
-            soon = self._left_at + SPACING_SECONDS
-            loop.call_soon(self._depart) if soon <= loop.time() else loop.call_at(soon, self._depart)
+            now, soon = loop.time(), self._left_at + self._spacing.seconds
+            self._due = max(now, soon)
+            loop.call_soon(self._depart) if soon <= now else loop.call_at(soon, self._depart)
         self._waiting.append((ride.number, verb, call))
         return ride
 
@@ -151,6 +154,7 @@ class Boarding:
         """In a context of its own: else Serve would end the lane with the request that happened to open it."""
         loop = asyncio.get_running_loop()
         self._left_at = loop.time()
+        self._spacing.was_late(self._left_at - self._due)
         waiting, self._waiting = [b for b in self._waiting if b[0] in self._rides], []
         while waiting:
             size, count = 0, 0

@@ -19,13 +19,13 @@ from typing import Any
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import failed
+from deployments.spacing import Spacing
 
 Item = bytes | dict[str, Any]  # frames or a piece of a body; the last of each call is a dict
 Boarded = tuple[int, str, bytes]  # a call's number, its verb (chat, embed or stream), and itself, pickled
 Message = dict[str, Any] | list[tuple[int, Item]]  # first which lane it is, then what has come
 Run = Callable[[str, Mapping[str, Any]], AsyncGenerator[Item, None]]
 
-SPACING_SECONDS = 0.001  # between two messages of a lane, while several calls share it
 LINGER_SECONDS = 0.2  # an empty lane waits so long for the next batch
 PIECE = 1024 * 1024  # bytes of one message, if no single item is larger
 BACKLOG = 8 * 1024 * 1024  # bytes that wait for an ingress that does not read
@@ -126,27 +126,39 @@ class Passage:
 
 
 class Lane:
-    """What goes back to one ingress. `key` is the number of the batch that opened it."""
+    """What goes back to one ingress. `key` is the number of the batch that opened it.
 
-    def __init__(self, key: int):
+    `spacing` is between two messages while several calls share it.
+    """
+
+    def __init__(self, key: int, spacing: Spacing | None = None):
         self.key = key
+        self._spacing = spacing or Spacing()
         self.passages: dict[int, Passage] = {}
         self._items: deque[tuple[int, Item]] = deque()
         self._size = 0
         self._come = asyncio.Event()
+        self._come_at = self._left_at = 0.0
         self._urgent = False
-        self._left_at = 0.0
+        self._pause: asyncio.Future[None] | None = None
         self._drained = asyncio.Event()
+        self._left = asyncio.Event()
 
     async def put(self, number: int, item: Item, *, first: bool) -> None:
         """`first` of a stream: it waits for nobody."""
         while self._size > BACKLOG:
             self._drained.clear()
             await self._drained.wait()
+        if not self._items:
+            self._come_at = asyncio.get_running_loop().time()
         self._items.append((number, item))
         self._size += _size_of(item)
-        self._urgent = self._urgent or first
         self._come.set()
+        if first:
+            self._urgent = True
+            self._go_on()
+        elif self._spacing.wide and isinstance(item, bytes):
+            await self._left.wait()  # what comes until then is read at once
 
     def leave(self, number: int, _: object = None) -> None:
         del self.passages[number]
@@ -163,11 +175,33 @@ class Lane:
             except TimeoutError:
                 if not self._items and not self.passages:
                     return []
-        wait = self._left_at + SPACING_SECONDS - loop.time()
-        if wait > 0 and len(self.passages) > 1 and not self._urgent:
-            await asyncio.sleep(wait)
-        self._left_at, self._urgent = loop.time(), False
+        due = max(self._come_at, self._left_at + self._spacing.seconds)
+        if len(self.passages) > 1 and not self._urgent:
+            await self._until(due)
+        self._left_at = loop.time()
+        if not self._urgent:
+            self._spacing.was_late(self._left_at - due)
+        self._urgent = False
+        left, self._left = self._left, asyncio.Event()
+        left.set()
         return self._take()
+
+    async def _until(self, due: float) -> None:
+        """Or until a first frame comes."""
+        loop = asyncio.get_running_loop()
+        if due <= loop.time():
+            return
+        self._pause = loop.create_future()
+        timer = loop.call_at(due, self._go_on)
+        try:
+            await self._pause
+        finally:
+            timer.cancel()
+            self._pause = None
+
+    def _go_on(self) -> None:
+        if self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)
 
     def _take(self) -> list[tuple[int, Item]]:
         taken: list[tuple[int, Item]] = []
@@ -198,6 +232,7 @@ class Lanes:
         self._run = run
         self._room = room
         self._open: dict[str, Lane] = {}
+        self._spacing = Spacing()
         self.admission = Admission(room)
 
     async def board(self, ingress: str, batch: int, calls: list[Boarded]) -> AsyncGenerator[Message, None]:
@@ -207,7 +242,7 @@ class Lanes:
             self._start(lane, calls)
             yield self._hello(lane)
             return
-        lane = self._open[ingress] = Lane(batch)
+        lane = self._open[ingress] = Lane(batch, self._spacing)
         try:
             self._start(lane, calls)
             yield self._hello(lane)
