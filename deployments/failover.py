@@ -147,8 +147,11 @@ class Failover:
             limits = self.limits[provider]
             gone_at = math.inf
             try:
-                async with asyncio.timeout_at(until):
-                    body = await self._with_images(candidate.target, fitted.body)
+                body = fitted.body
+                if self.rows.kind(candidate.target) != "openai" and body.get("messages"):
+                    # What an image costs to fetch is the request's own time, and no fault of the provider.
+                    async with asyncio.timeout_at(until):
+                        body = await self._images.inlined(body)
                 gone_at = clock() + limits.connect + limit_of(limits) + COVER_SECONDS
                 async with asyncio.timeout_at(min(until, gone_at)) as limit:
                     call = call_dict(body, model, request.model, limits)
@@ -170,12 +173,6 @@ class Failover:
         # A timer may fire a fraction of a millisecond before its time.
         late = clock() >= deadline.at or (trail.last is not None and trail.last.kind == "deadline")
         raise self._no_answer(plan, trail, late=late)
-
-    async def _with_images(self, target: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What an image costs to fetch is the request's own time, and no fault of the provider."""
-        if self.rows.kind(target) == "openai" or not body.get("messages"):
-            return body
-        return await self._images.inlined(body)
 
     async def planned(self, row: list[str], trail: Trail) -> tuple[Plan, Mapping[str, Any]]:
         """A plan that can be walked: its probe, if it has one, has its permit."""

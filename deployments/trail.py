@@ -132,6 +132,7 @@ class Trail:
     last: Outcome | None = None
     sent_at: float | None = None  # milliseconds until its content went to the client
     ended: Ended | None = None
+    _text: tuple[int, str] = (-1, "")  # of so many steps
 
     def __post_init__(self) -> None:
         self.began = self.clock()
@@ -198,10 +199,12 @@ class Trail:
                 log.exception("who watches must not fail a request")
 
     def text(self) -> str:
-        """Steps, and whoever was not reached, as JSON."""
-        made = {step.target for step in self.steps}
-        later = [t for t in self.order if t not in made]
-        return encode_json([s.explained() for s in self.steps] + [_not_reached(target) for target in later])
+        """Steps, and whoever was not reached, as JSON. Ledger and log ask for the same, one after the other."""
+        if self._text[0] != len(self.steps):
+            made = {step.target for step in self.steps}
+            later = [_not_reached(t) for t in self.order if t not in made]
+            self._text = len(self.steps), encode_json([s.explained() for s in self.steps] + later)
+        return self._text[1]
 
     def since(self, then: float) -> float:
         """Milliseconds."""

@@ -90,8 +90,8 @@ def all_started(chosen: argparse.Namespace, folder: pathlib.Path) -> Iterator[li
 
 def run(chosen: argparse.Namespace, folder: pathlib.Path) -> Result:
     cells = [cell for cell in (QUICK if chosen.quick else FULL) if chosen.only in cell.name]
+    result = Result(about(chosen), cells)  # before we are pinned ourselves
     with all_started(chosen, folder) as (direct, _second, *systems):
-        result = Result(about(chosen), cells)
         asks = list(dict.fromkeys(cell.ask for cell in cells))
         for system in systems:
             say(f"warming {system.name}")
@@ -146,6 +146,7 @@ def load_average() -> str:
 def main() -> int:
     chosen = arguments()
     signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)  # a shell's background job is told to ignore it, and whom it starts too
     try:
         with tempfile.TemporaryDirectory(prefix="breakwater-bench-") as folder:
             result = run(chosen, pathlib.Path(folder))
