@@ -1,6 +1,9 @@
-"""What a request costs in its ingress for being in the ledger: CPU and wall time, journal on a real disk.
+"""What a request costs for being in the ledger: in its ingress, journal on a real disk, and in the ledger actor.
 
-uv run python -m tests.bench.ledger [folder]
+    uv run python -m tests.bench.ledger [folder]
+
+The actor's part is a real link and a real desk with a real SQLite file, on a virtual clock: requests come at a
+steady rate, so many at once, and batches leave when they would. Without Ray between them.
 """
 
 import asyncio
@@ -9,15 +12,27 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 from actors.budget import Limit, Limits
+from actors.ledger import encode_json
+from actors.ledger_desk import LedgerDesk
 from actors.outcome import Outcome
 from deployments.ledger_link import LedgerLink
 from deployments.prices import Price, PriceList
+from tests.clock import run_virtually
 
 USAGE = {"prompt_tokens": 812, "completion_tokens": 233, "prompt_tokens_details": {"cached_tokens": 512}}
 BODY = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
+STEP = {"provider": "openai", "model": "gpt-4.1", "outcome": "ok", "status": None, "ms": 181.3, "at_ms": 1.2}
+STEP |= {"verdict": "ok", "probe": False, "epoch": 1, "first_token_ms": 180.9, "upstream_first_ms": 179.8}
+TRAIL = encode_json([STEP])
+PRICES = PriceList({"gpt-4.1": Price(input=2, output=8, cached="0.5")})
+LIMITS = Limits(each={"tenant": Limit(10**9, 10**9, 10**18)})
+RATE, AT_ONCE = 250, 64  # requests a second, and under way
+START = 1_790_000_000.0
+ROUNDS = 5
 OK = Outcome("ok", content=True)
 FRAME = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
 
@@ -26,8 +41,7 @@ def link_in(folder: pathlib.Path) -> LedgerLink:
     async def away() -> Any:
         raise ConnectionError
 
-    prices = PriceList({"gpt-4.1": Price(input=2, output=8, cached="0.5")})
-    return LedgerLink(away, folder, prices=prices, limits=Limits(each={"tenant": Limit(10**9, 10**9, 10**18)}))
+    return LedgerLink(away, folder, prices=PRICES, limits=LIMITS)
 
 
 def one_request(link: LedgerLink, frames: int = 0) -> None:
@@ -59,11 +73,78 @@ def measured(folder: pathlib.Path, requests: int = 20_000) -> dict[str, float]:
     return {"cpu": cpu * 1e6, "p99": cuts[989] * 1e6, "p999": cuts[998] * 1e6, "frame": of_frames * 1e6}
 
 
+class Carried:
+    """A desk, and the CPU seconds that it takes; its thread's work is done at once, so that all of it is seen."""
+
+    def __init__(self, folder: pathlib.Path):
+        clock = asyncio.get_running_loop().time
+        self.wall: Callable[[], float] = lambda: START + clock()
+        config = {"url": f"sqlite:///{folder / 'usage.sqlite3'}", "journals": None}
+        self.desk = LedgerDesk(config, wall=self.wall, clock=clock, writing=_at_once, reading=_at_once)
+        self.cpu = 0.0
+        self.batches = 0
+
+    async def connect(self) -> Any:
+        return self
+
+    async def __call__(self, method: str, *arguments: Any) -> Any:
+        began = time.process_time()
+        answer = await getattr(self.desk, method)(*arguments)
+        self.cpu += time.process_time() - began
+        self.batches += method == "write"
+        return answer
+
+
+async def _at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
+
+
+async def carried(folder: pathlib.Path, *, limits: bool, requests: int = 2500) -> tuple[float, float]:
+    """Microseconds of the desk's CPU a request, and batches a second."""
+    actor = Carried(folder)
+    clock = asyncio.get_running_loop().time
+    given = {"prices": PRICES, "wall": actor.wall, "clock": clock}
+    link = LedgerLink(actor.connect, folder, limits=LIMITS if limits else None, **given)
+    link.start()
+
+    async def ask() -> None:
+        assert link.admit("acme") is None
+        account = link.begin(tenant="acme", agent="meetmind.coordinator", model_row="gpt-4", door="http", body=BODY)
+        account.trail = lambda: TRAIL
+        entry = account.open("openai/gpt-4.1")
+        await asyncio.sleep(AT_ONCE / RATE)
+        entry.settle(OK, USAGE)
+        account.finish("ok")
+
+    await asyncio.sleep(1)  # the store is made
+    actor.cpu, actor.batches = 0.0, 0
+    async with asyncio.TaskGroup() as group:
+        for _ in range(requests):
+            group.create_task(ask())
+            await asyncio.sleep(1 / RATE)
+    batches = actor.batches / (requests / RATE)
+    await link.close()
+    (total,) = await actor.desk.usage({})
+    assert (total["answers"], total["open"]) == (requests, 0)
+    await actor.desk.configure({})
+    return actor.cpu / requests * 1e6, batches
+
+
 def main() -> None:
     where = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory(dir=where) as folder:
-        for name, value in measured(pathlib.Path(folder)).items():
-            print(f"{name:>6} {value:8.2f} us")
+        rounds = [measured(pathlib.Path(folder)) for _ in range(ROUNDS)]
+    print("its ingress, a request")
+    for name in rounds[0]:
+        print(f"  {name:>6} {statistics.median(r[name] for r in rounds):8.2f} us")
+    print(f"the ledger actor, at {RATE} requests a second, {AT_ONCE} at once")
+    for limits in (False, True):
+        figures = []
+        for _ in range(ROUNDS):
+            with tempfile.TemporaryDirectory(dir=where) as folder:
+                figures.append(run_virtually(carried(pathlib.Path(folder), limits=limits)))
+        cpu, batches = (statistics.median(of) for of in zip(*figures, strict=True))
+        print(f"  {cpu:8.2f} us of CPU a request, {batches:4.1f} batches a second, {'with' if limits else 'no'} limits")
 
 
 if __name__ == "__main__":
