@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar, get_type_hints
+from operator import attrgetter
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import orjson
 
@@ -88,9 +89,20 @@ class Record:
 
 Row = TypeVar("Row", RequestRow, AttemptRow)
 
-_REQUEST = {**get_type_hints(RequestRow)}
-_ATTEMPT = {**get_type_hints(AttemptRow), "ms": float | int | None, "first_ms": float | int | None}
 _SHARED = ("request_id", "owner", "tenant", "agent", "key_name")
+_shared = attrgetter(*_SHARED)
+
+
+def _fields(kind: type[Any], *others: str) -> dict[str, frozenset[type]]:
+    """What JSON may say of each field, but for the others."""
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in others}
+    sorts = {name: frozenset(get_args(hint) or (hint,)) for name, hint in hints.items()}
+    return {name: of | {int} if float in of else of for name, of in sorts.items()}
+
+
+_NUMBERS = (int, float)
+_REQUEST = _fields(RequestRow, "trail")
+_ATTEMPT = _fields(AttemptRow, *_SHARED, "day")
 
 _encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -134,43 +146,58 @@ def parse(data: bytes) -> tuple[list[Record], int]:
     wrong = 0
     for text in data.splitlines():
         try:
-            records.append(_record(json.loads(text)))
-        except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
+            records.append(_record(_decoded(text)))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
             wrong += 1
     return records, wrong
 
 
+def _decoded(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:  # half a surrogate pair, which `encode_json` can write
+        return json.loads(text)
+
+
 def _record(data: Mapping[str, Any]) -> Record:
-    request = RequestRow(**_checked(data["request"], _REQUEST))
+    known = _checked(data["request"], _REQUEST)
+    trail = data["request"].get("trail")
+    if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL:
+        known["trail"] = _clean(trail)
+    request = RequestRow(**known)
+    day_of(request.began_at)  # raises if no calendar has it
     if data["attempt"] is None:
         return Record(request)
-    shared = {name: getattr(request, name) for name in _SHARED}
-    own = {**data["attempt"], **shared, "day": day_of(data["attempt"]["began_at"])}
-    return Record(request, AttemptRow(**_checked(own, _ATTEMPT)))
+    own = _checked(data["attempt"], _ATTEMPT)
+    day_of(own.get("ended_at") or 0)
+    own.update(zip(_SHARED, _shared(request), strict=True), day=day_of(own["began_at"]))
+    return Record(request, AttemptRow(**own))
 
 
-def _checked(data: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(data: Mapping[str, Any], fields: Mapping[str, frozenset[type]]) -> dict[str, Any]:
     """What any store can hold, so that a store that refuses is away, and never over one row.
 
-    A field that a newer version has written is left out.
+    A field that a newer version has written is left out. Every field of every line is seen here.
     """
-    fit = {name: value for name, value in data.items() if name in types and name != "trail"}
-    told = {name: _value(value, types[name]) for name, value in fit.items()}
-    trail = data.get("trail") if "trail" in types else None
-    return {**told, "trail": _clean(trail)} if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL else told
-
-
-def _value(value: Any, wanted: Any) -> Any:
-    if isinstance(value, str):
-        value = _clean(value[:LONGEST_TEXT])
-    elif isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
-        raise ValueError("a number that no store can hold")
-    if isinstance(value, bool) is not (wanted is bool) or not isinstance(value, wanted):
-        raise TypeError("a field of the wrong type")
-    return value
+    told: dict[str, Any] = {}
+    for name, value in data.items():
+        wanted = fields.get(name)
+        if wanted is None:
+            continue
+        sort = type(value)
+        if sort not in wanted:
+            raise TypeError("a field of the wrong type")
+        if sort is str:
+            value = _clean(value[:LONGEST_TEXT])
+        elif sort in _NUMBERS and not -LARGEST <= value <= LARGEST:
+            raise ValueError("a number that no store can hold")
+        told[name] = value
+    return told
 
 
 def _clean(text: str) -> str:
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "").encode(errors="replace").decode()
 
 

@@ -1,0 +1,98 @@
+"""Lines of a journal: each whole one becomes a record, and each that is none is counted."""
+
+import json
+from typing import Any
+
+import pytest
+
+from actors.ledger import LARGEST, LONGEST_TEXT, SETTLED, AttemptRow, RequestRow, merged, parse
+
+NOON = 1_790_000_000_000
+REQUEST = {"request_id": "r1", "owner": "o", "began_at": NOON, "tenant": "acme"}
+ATTEMPT = {"number": 1, "provider": "openai", "model": "gpt", "began_at": NOON}
+
+
+def written(request: Any = None, attempt: Any = None, **more: Any) -> bytes:
+    """A line; `more` is said of the attempt."""
+    whole = {"at": NOON, "request": REQUEST | (request or {}), "attempt": ATTEMPT | (attempt or {}) | more}
+    return json.dumps(whole).encode() + b"\n"
+
+
+def test_an_attempt_has_its_requests_names_and_the_day_on_which_it_began() -> None:
+    ((record,), wrong) = parse(written({"agent": "a"}, tenant="another", day="1970-01-01", ms=7, first_ms=None))
+    assert not wrong
+    assert record.request == RequestRow(**REQUEST, agent="a")
+    shared = {"request_id": "r1", "owner": "o", "tenant": "acme", "agent": "a", "day": "2026-09-21"}
+    assert record.attempt == AttemptRow(**ATTEMPT, **shared, ms=7)
+
+
+WRONG = {
+    "no JSON": b"{}x",
+    "nothing": b"",
+    "no object": b"[]",
+    "no request": b'{"attempt":null}',
+    "a request that is a list": b'{"request":[1],"attempt":null}',
+    "an attempt that is a list": written()[: written().index(b'"attempt"')] + b'"attempt":[1]}',
+    "a text for a number": written(tokens_in="1"),
+    "a number for a text": written({"tenant": 1}),
+    "true for a number": written(tokens_in=True),
+    "a number for true": written(content=1),
+    "a fraction for a whole number": written(tokens_in=1.0),
+    "nothing for a number": written(tokens_in=None),
+    "a list for a text": written({"tenant": ["acme"]}),
+    "a number that no store holds": written(tokens_in=LARGEST + 1),
+    "a number of hundreds of bits": written(tokens_in=10**100),
+    "infinity": written(ms=float("inf")),
+    "no number": written(ms=float("nan")),
+    "a beginning that no calendar has": written(began_at=LARGEST),
+    "a request's beginning that no calendar has": written({"began_at": LARGEST}),
+    "an end that no calendar has": written(ended_at=LARGEST),
+    "no beginning": written()[:-2].replace(b'"began_at"', b'"begun_at"') + b"}",
+}
+
+
+@pytest.mark.parametrize("of", WRONG)
+def test_a_wrong_line_is_counted_and_its_neighbours_are_read(of: str) -> None:
+    good = written()
+    records, wrong = parse(good + WRONG[of].rstrip(b"\n") + b"\n" + good)
+    assert (len(records), wrong) == (2, 1)
+
+
+def test_a_newer_line_that_is_wrong_hides_no_older_one() -> None:
+    newer = written({"version": SETTLED, "state": "settled"}, version=SETTLED, state="settled", cost="much")
+    records, wrong = parse(written() + written(version=1, tokens_out=3) + newer + written())
+    assert wrong == 1
+    (attempt,) = merged(r.attempt for r in records if r.attempt is not None)
+    assert (attempt.version, attempt.state, attempt.tokens_out) == (1, "open", 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("plain", "plain"),
+        ("", ""),
+        ("n\x00ul", "nul"),
+        ("half \ud800 a pair", "half ? a pair"),
+        ("größer 😀", "größer 😀"),
+        ("x" * 1000, "x" * LONGEST_TEXT),
+        ("ü\x00" * 1000, "ü" * (LONGEST_TEXT // 2)),
+    ],
+)
+def test_a_text_is_what_every_store_can_hold(said: str, kept: str) -> None:
+    ((record,), wrong) = parse(written({"tenant": said, "trail": json.dumps([said])}, model=said))
+    assert not wrong
+    assert record.attempt is not None
+    assert (record.request.tenant, record.attempt.tenant, record.attempt.model) == (kept, kept, kept)
+
+
+def test_what_a_newer_version_writes_is_left_out() -> None:
+    ((record,), wrong) = parse(written({"planet": {"name": "mars"}}, moons=[1, 2**70]))
+    assert not wrong
+    assert record.request == RequestRow(**REQUEST)
+
+
+@pytest.mark.parametrize("trail", [None, 1, ["x"], "x" * 100_000])
+def test_a_trail_that_is_none_costs_no_row(trail: Any) -> None:
+    ((record,), wrong) = parse(written({"trail": trail}))
+    assert not wrong
+    assert record.request.trail is None
