@@ -11,14 +11,11 @@ It must not decide when to write, nor what a row says.
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
-    Select,
     Table,
     create_engine,
     event,
@@ -27,11 +24,11 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 from actors.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
 from actors.ledger import LOST, AttemptRow, Record, RequestRow, Row, after, as_lost, merged, month_of
+from actors.ledger_rows import FIGURES, TableRows, adding
 from actors.ledger_schema import ATTEMPTS, MIGRATIONS, MONTHS, REQUESTS, migrate
 
 CHUNK = 500  # names in one question
@@ -43,7 +40,6 @@ _POSTGRES: Mapping[str, Any] = {
     "tcp_user_timeout": 10_000,
     "options": "-c statement_timeout=20000 -c lock_timeout=10000",
 }
-_INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class LedgerStore:
@@ -52,6 +48,8 @@ class LedgerStore:
     def __init__(self, url: str):
         self._url = make_url(url)
         self.dialect = self._url.get_backend_name()
+        self._rows = {table: TableRows(self._url, table, kind) for table, kind in _KINDS.items()}
+        self._added_up = adding(self.dialect)
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._reader = self._engine("BEGIN")
 
@@ -97,8 +95,8 @@ class LedgerStore:
     def bury(self, owner: str, at: int) -> tuple[int, list[Change]]:
         """Settle as lost what a writer that died has left open; how many rows, and what they add."""
         with self._writing() as connection:
-            attempts = self._give_up(connection, ATTEMPTS, AttemptRow, owner, at)
-            requests = self._give_up(connection, REQUESTS, RequestRow, owner, at)
+            attempts = self._give_up(connection, ATTEMPTS, owner, at)
+            requests = self._give_up(connection, REQUESTS, owner, at)
             moved = attempts[1] + requests[1]
             made = select(func.count()).where(ATTEMPTS.c.request_id == REQUESTS.c.request_id).scalar_subquery()
             ours = (REQUESTS.c.owner == owner) & (REQUESTS.c.version == LOST)
@@ -106,10 +104,9 @@ class LedgerStore:
             self._add_up(connection, moved)
         return attempts[0] + requests[0], moved
 
-    def _give_up(
-        self, connection: Connection, table: Table, kind: type[Row], owner: str, at: int
-    ) -> tuple[int, list[Change]]:
-        rows = _rows(connection, table, kind, (table.c.owner == owner) & (table.c.state == "open"))
+    def _give_up(self, connection: Connection, table: Table, owner: str, at: int) -> tuple[int, list[Change]]:
+        open_rows = (table.c.owner == owner) & (table.c.state == "open")
+        rows = self._rows[table].found(connection, self._rows[table].all.where(open_rows))
         return len(rows), self._merge(connection, table, [as_lost(row, at) for row in rows])
 
     def owners_of_open_rows(self) -> set[str]:
@@ -139,23 +136,16 @@ class LedgerStore:
 
     def _merge(self, connection: Connection, table: Table, rows: Sequence[Row]) -> list[Change]:
         moved: list[Change] = []
+        known = self._rows[table]
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
-            names = table.c.request_id.in_([row.request_id for row in some])
-            before = {_name(row): row for row in _rows(connection, table, type(some[0]), names)}
+            names = {"names": [row.request_id for row in some]}
+            before = {_name(row): row for row in known.found(connection, known.named, names)}
             newer = [row for new in some if (row := after(before.get(_name(new)), new)) is not None]
-            if newer:
-                connection.execute(self._upsert(table), [asdict(row) for row in newer])
+            known.put(connection, newer)
             for row in newer:
                 moved += changes(before.get(_name(row)), row)
         return moved
-
-    def _upsert(self, table: Table) -> Any:
-        insert = _INSERT[self.dialect](table)
-        taken = {c.name: insert.excluded[c.name] for c in table.columns if not c.primary_key}
-        # Nobody else writes in this transaction; the condition says it again where a row is made.
-        higher = insert.excluded.version > table.c.version
-        return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=taken, where=higher)
 
     def _add_up(self, connection: Connection, moved: Iterable[Change]) -> None:
         sums: dict[tuple[str, str], list[int]] = {}
@@ -163,26 +153,17 @@ class LedgerStore:
             total = sums.setdefault((subject, month_of(spend.at)), [0, 0, 0, 0])
             for i, value in enumerate((spend.requests, spend.tokens, spend.cost, spend.unknown)):
                 total[i] += value
-        if not sums:
-            return
-        insert = _INSERT[self.dialect](MONTHS)
-        figures = ("requests", "tokens", "cost", "unknown")
-        added = {name: MONTHS.c[name] + insert.excluded[name] for name in figures}
-        connection.execute(
-            insert.on_conflict_do_update(index_elements=list(MONTHS.primary_key), set_=added),
-            [{"subject": s, "month": m, **dict(zip(figures, total, strict=True))} for (s, m), total in sums.items()],
-        )
+        if sums:
+            named = [(subject, month, *total) for (subject, month), total in sums.items()]
+            connection.execute(self._added_up, [dict(zip(_MONTHS, total, strict=True)) for total in named])
 
 
+_KINDS = {REQUESTS: RequestRow, ATTEMPTS: AttemptRow}
+_MONTHS = ("subject", "month", *FIGURES)
 _USED_LATELY = (
     (REQUESTS, REQUESTS.c.began_at, literal(0)),
     (ATTEMPTS, ATTEMPTS.c.ended_at, func.sum(ATTEMPTS.c.tokens_in + ATTEMPTS.c.tokens_out)),
 )
-
-
-def _rows(connection: Connection, table: Table, kind: type[Row], where: ColumnElement[bool]) -> list[Row]:
-    asked: Select[Any] = select(table).where(where)
-    return [kind(**row) for row in connection.execute(asked).mappings()]
 
 
 def _name(row: RequestRow | AttemptRow) -> tuple[str, int]:
