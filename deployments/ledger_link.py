@@ -1,9 +1,10 @@
 """The ingress's end of the ledger: rows go to a journal at once, and to the actor in batches. No Ray.
 
 A row is in the journal when `open` or `settle` returns: it survives a kill -9 of this process. Batches
-are cut from the journal ten times a second, numbered, and sent again until they are acknowledged. While
-the actor or its store is away, rows wait on disk and requests go on. What a dead replica on this machine
-has left is sent by whoever finds it.
+are cut from the journal twice a second, so that most attempts have ended when they are sent, and ten times
+a second where there are limits, which are as true as the last batch. Batches are numbered, and sent again
+until they are acknowledged. While the actor or its store is away, rows wait on disk and requests go on.
+What a dead replica on this machine has left is sent by whoever finds it.
 
 No request waits for any of it. The actor is a function `call(method, *arguments)`.
 """
@@ -30,7 +31,8 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 
 ActorCall = Callable[..., Awaitable[Any]]
 
-FLUSH_SECONDS = 0.1
+FLUSH_SECONDS = 0.5
+LIMITED_FLUSH_SECONDS = 0.1
 LONGEST_PAUSE = 2.0  # between two tries while the ledger is away
 WRITE_SECONDS = 15.0
 HEARTBEAT_SECONDS = 2.0  # between signs of life when there is nothing to write
@@ -181,13 +183,13 @@ class LedgerLink:
     # The two loops.
 
     async def _deliver(self) -> None:
-        pause = FLUSH_SECONDS
+        pause = usual = LIMITED_FLUSH_SECONDS if self.budget.limits else FLUSH_SECONDS
         while True:
             await asyncio.sleep(pause)
             try:
                 while await self._send():
                     pass
-                self._up, pause = True, FLUSH_SECONDS
+                self._up, pause = True, usual
             except Exception as error:
                 if self._up:  # once an absence, not once a try
                     log.warning("the ledger is away, rows wait in the journal: %s", error or type(error).__name__)

@@ -13,10 +13,22 @@ FRAME = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":" word"}}]}\n
 @in_world
 async def test_a_request_is_in_the_store_within_moments(w: World) -> None:
     answered(w.replica())
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.6)
     total = await w.total()
     assert (total["requests"], total["answered"], total["answers"]) == (1, 1, 1)
     assert (total["tokens_in"], total["tokens_out"], total["cost_nanos"]) == (100, 20, 360_000)
+
+
+@in_world
+async def test_where_there_are_limits_a_request_is_in_the_totals_sooner(w: World) -> None:
+    limits = Limits({"tenant:acme": Limit(requests_per_minute=2)})
+    one, other = w.replica(limits=limits), w.replica(limits=limits)
+    assert one.admit("acme") is None
+    assert other.admit("acme") is None
+    answered(one)
+    answered(one)
+    await asyncio.sleep(0.25)
+    assert other.admit("acme") is not None
 
 
 @in_world
