@@ -30,7 +30,8 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 ActorCall = Callable[..., Awaitable[Any]]
 
 ASK_SECONDS = 0.05
-FLUSH_SECONDS = 0.1
+REPORT_SECONDS = 0.5  # how long a success may wait to be told; whatever moves a circuit never waits
+BEAT_SECONDS = 0.1
 FIRST_PAUSE = 0.05  # before the actor is tried again; doubles to a second
 LOCAL_HOLD_SECONDS, LOCAL_CAP_SECONDS = 10.0, 60.0  # how long a target is left out on our own word alone
 BUFFER = 10_000  # reports kept while the actor is away
@@ -319,13 +320,13 @@ class BoardLink:
     async def _listen(self) -> None:
         while True:
             self.silence.beat(self._clock())
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS)
 
     async def _deliver(self) -> None:
         batch: list[dict[str, Any]] = []
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_SECONDS):
+                async with asyncio.timeout(REPORT_SECONDS):
                     await self._urgent.wait()
             self._urgent.clear()
             if not batch and self._buffer:

@@ -176,7 +176,7 @@ class World:
 
     async def settle(self) -> None:
         """Until every report is at the actor and every change is back."""
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.6)
 
     def targets(self) -> dict[str, Any]:
         return self.actor.board.health(self.actor.now)
