@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.providers import sse
 from deployments.providers.sse import SseScan
 
 
@@ -23,6 +24,31 @@ STREAM = (
     + b'data: {"id":"1","model":"up","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
     + b"data: [DONE]\n\n"
 )
+
+
+ODD = st.sampled_from(
+    [
+        *(b"data: {", b"data:{", b"data: ", b"data: [DONE]", b": comment", b"event: error", b"id: 1", b"}", b"{", b" "),
+        *(
+            b'"error":{',
+            b'"error": "',
+            b'"finish_reason":"stop"',
+            b'"content":"x"',
+            b'"content":""',
+            b'"usage":{',
+            b"x",
+        ),
+    ]
+)
+ODDS = st.lists(ODD, max_size=4).map(b"".join)
+FRAMES = st.sampled_from(
+    [
+        *(frame({"content": "x"}), frame({"content": '"error"'}), frame({}, "stop"), frame({}, "error")),
+        *(frame({}, usage={"total_tokens": 1}), frame({}, error={"message": "no"})),
+    ]
+)
+PLAIN = st.lists(FRAMES | ODDS.map(lambda odd: b"data: {" + odd + b"}\n\n"), min_size=1, max_size=6).map(b"".join)
+ANY = st.lists(FRAMES | ODD | st.sampled_from([b"\n", b"\n\n", b"}\n\n"]), max_size=12).map(b"".join)
 
 
 def feed(data: bytes, cuts: list[int], *, keep_usage: bool = False) -> tuple[bytes, dict[str, bool], SseScan]:
@@ -107,3 +133,25 @@ def test_every_choice_has_an_end_of_its_own() -> None:
     choices = [{"index": i, "delta": {}, "finish_reason": "stop"} for i in range(2)]
     event = b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n"
     assert SseScan("row", keep_usage=False).feed(event).finished == 2
+
+
+@given(ANY | PLAIN)
+def test_events_that_are_plain_hold_neither_an_end_nor_what_is_no_json(events: bytes) -> None:
+    if sse._plain(events):
+        assert sse._DONE.search(events) is None
+        assert sse._BROKEN.search(events) is None
+
+
+@given(st.from_regex(sse._ERROR))
+def test_every_error_says_the_word(found: bytes) -> None:
+    assert sse._MAY_FAIL in found
+
+
+@given(PLAIN, st.booleans())
+def test_plain_events_are_known_as_well_as_others(events: bytes, keep_usage: bool) -> None:
+    assert sse._plain(events)
+    comment = b": with it they are not plain\n\n"
+    plain, other = (SseScan("row", keep_usage=keep_usage) for _ in range(2))
+    found, same = plain.feed(events), other.feed(comment + events)
+    assert same._replace(frames=same.frames.removeprefix(comment)) == found
+    assert (plain.ended, plain.usage, plain.model) == (other.ended, other.usage, other.model)
