@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from actors.outcome import Outcome
 from deployments.errors import AttemptFailed
+from deployments.patience import Patience
 from deployments.wire import Head, usage_chunk
 
 
@@ -216,25 +217,36 @@ async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames
     take the first item as the proof that an answer has begun. Once its finish reason has come an
     answer is whole, even if its stream never says so.
     """
-    watch = _Watch(call.limits)
+    watch, patience = _Watch(call.limits), Patience()
     source = provider.stream(call)
     try:
         while True:
-            item = await _next(source, watch)
+            with patience.until(watch.until):
+                item = await anext(source, None)
             if isinstance(item, Frames):
                 if (ready := watch.take(item)) is not None:
                     given = watch.now()
                     yield ready
                     watch.until += watch.now() - given  # what the reader took is not the provider's silence
                 continue
+            if item is None:
+                raise failed("broken", "the stream ended without a finish reason")
             if not watch.started:
                 raise failed("empty", "the stream ended without any content")
             yield item
             return
+    except TimeoutError:
+        if watch.whole is None:
+            raise watch.silent() from None
     except AttemptFailed as error:
-        raise AttemptFailed(replace(error.outcome, content=watch.started)) from error.__cause__
+        # A connection lost after the last finish reason takes nothing from the answer.
+        if watch.whole is None or error.outcome.kind != "broken":
+            raise AttemptFailed(replace(error.outcome, content=watch.started)) from error.__cause__
     finally:
+        patience.close()
         await source.aclose()
+    assert watch.whole is not None
+    yield watch.whole
 
 
 class _Watch:
@@ -243,10 +255,10 @@ class _Watch:
     def __init__(self, limits: Limits):
         self._limits = limits
         self.now = asyncio.get_running_loop().time
+        self.until = self.now() + limits.first_token
         self._held = b""
         self.started = False
         self.whole: End | None = None
-        self.until = self.now() + limits.first_token
 
     def take(self, frames: Frames) -> Frames | None:
         """What may go out now."""
@@ -258,6 +270,8 @@ class _Watch:
         elif frames.content:  # a comment that keeps a connection open is no sign of life of the model
             self.until = self.now() + self._limits.idle
             self.whole = None  # it goes on after a finish reason: that one ended nothing
+        if self.started and not self._held:
+            return frames if frames.data else None
         self._held += frames.data
         if not (self.started and self._held):
             return None
@@ -266,23 +280,5 @@ class _Watch:
 
     def silent(self) -> AttemptFailed:
         if self.started:
-            return failed("idle", f"nothing came for {self._limits.idle:g} s")
+            return failed("idle", f"nothing came for {self._limits.idle:g} s", content=True)
         return failed("first_token", f"nothing came for {self._limits.first_token:g} s")
-
-
-async def _next(source: AsyncGenerator[Frames | End, None], watch: _Watch) -> Frames | End:
-    try:
-        # A timeout around each step, not around the loop: its scope must not span a yield.
-        async with asyncio.timeout_at(watch.until):
-            item = await anext(source, None)
-    except TimeoutError:
-        if watch.whole is not None:
-            return watch.whole
-        raise watch.silent() from None
-    except AttemptFailed as error:
-        if watch.whole is not None and error.outcome.kind == "broken":
-            return watch.whole  # a connection lost after the last finish reason takes nothing from the answer
-        raise
-    if item is None:
-        raise failed("broken", "the stream ended without a finish reason")
-    return item
