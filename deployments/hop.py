@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import pickle
 import uuid
@@ -157,10 +158,15 @@ def room() -> Room:
     """
     context = serve.get_replica_context()
     config = getattr(context, "_deployment_config", None)
+    calls, line = (2**31, -1) if config is None else (config.max_ongoing_requests, config.max_queued_requests)
+    return _room(context.replica_tag, calls, line)
+
+
+@functools.lru_cache(maxsize=4)
+def _room(replica: str, calls: int, line: int) -> Room:
+    """Asked for several times a call; what the environment says stays as it is."""
     message = int(os.environ.get("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", 4 * 1024 * 1024))
-    if config is None:
-        return Room(context.replica_tag, message=message - PIECE)
-    return Room(context.replica_tag, config.max_ongoing_requests, config.max_queued_requests, message - PIECE)
+    return Room(replica, calls, line, message - PIECE)
 
 
 def _lost(error: Exception) -> AttemptFailed:
