@@ -94,13 +94,11 @@ class ProviderReplica:
         """
         return {"running_requests": float(self._lanes.admission.all)}
 
-    async def _run(self, verb: str, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
-        if verb != "stream":
-            yield await self._completed(call)
-            return
-        async with contextlib.aclosing(self._streamed(call)) as items:
-            async for item in items:
-                yield item
+    def _run(self, verb: str, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        return self._streamed(call) if verb == "stream" else self._answered(call)
+
+    async def _answered(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        yield await self._completed(call)
 
     async def _completed(self, call: Mapping[str, Any]) -> dict[str, Any]:
         timing = timed()
