@@ -169,12 +169,10 @@ class Lane:
         loop = asyncio.get_running_loop()
         while not self._items:
             self._come.clear()
-            try:
-                async with asyncio.timeout(None if self.passages else LINGER_SECONDS):
-                    await self._come.wait()
-            except TimeoutError:
-                if not self._items and not self.passages:
-                    return []
+            if self.passages:
+                await self._come.wait()  # the last to leave wakes it too
+            elif not await self._lingers():
+                return []
         due = max(self._come_at, self._left_at + self._spacing.seconds)
         if len(self.passages) > 1 and not self._urgent:
             await self._until(due)
@@ -185,6 +183,13 @@ class Lane:
         left, self._left = self._left, asyncio.Event()
         left.set()
         return self._take()
+
+    async def _lingers(self) -> bool:
+        """Is there a reason to stay?"""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self._come.wait()
+        return bool(self._items or self.passages)
 
     async def _until(self, due: float) -> None:
         """Or until a first frame comes."""
@@ -204,8 +209,11 @@ class Lane:
             self._pause.set_result(None)
 
     def _take(self) -> list[tuple[int, Item]]:
-        taken: list[tuple[int, Item]] = []
-        size = 0
+        if self._size <= PIECE:
+            taken, self._items, self._size = list(self._items), deque(), 0
+            self._drained.set()
+            return taken
+        taken, size = [], 0
         while self._items:
             more = _size_of(self._items[0][1])
             if taken and size + more > PIECE:
@@ -295,8 +303,12 @@ class Lanes:
             async for item in items:
                 if passage.held_until:
                     await passage.free()
-                if isinstance(item, bytes) and len(item) > most:
-                    raise failed("lost", "too large for one message between our replicas (see serve.env)")
+                if isinstance(item, bytes):
+                    if len(item) > most:
+                        raise failed("lost", "too large for one message between our replicas (see serve.env)")
+                    await lane.put(number, item, first=first)
+                    first = False
+                    continue
                 for piece in _pieces(item):
                     await lane.put(number, piece, first=first and isinstance(piece, bytes))
                     first = False
@@ -306,9 +318,9 @@ def _size_of(item: Item) -> int:
     return len(item if isinstance(item, bytes) else item.get("body", b""))
 
 
-def _pieces(item: Item) -> Iterator[Item]:
+def _pieces(item: dict[str, Any]) -> Iterator[Item]:
     """A long body goes as pieces, and then the answer without it."""
-    if isinstance(item, bytes) or len(body := item.get("body", b"")) <= PIECE:
+    if len(body := item.get("body", b"")) <= PIECE:
         yield item
         return
     for start in range(0, len(body), PIECE):

@@ -423,3 +423,14 @@ def test_a_replicas_calls_are_known_for_a_while_and_go_down_as_they_end() -> Non
     loads.learn("full", 70, 100.0)
     assert loads.of("full", 100.0 + FRESH_SECONDS / 2) == 70
     assert loads.of("full", 100.0 + FRESH_SECONDS) == 0
+
+
+def test_a_lane_that_stays_empty_ends_without_an_error() -> None:
+    async def main(way: Way) -> list[Message]:
+        call = (1, "stream", pickle.dumps({"name": "only", "does": "streams"}))
+        began = asyncio.get_running_loop().time()
+        messages = [message async for message in way.lanes.board("ingress", 1, [call])]
+        assert asyncio.get_running_loop().time() - began >= LINGER_SECONDS
+        return messages
+
+    assert on(main)[-1] == [(1, END)]
