@@ -14,6 +14,7 @@ from actors.ledger_actor import summon_ledger
 from actors.meter import RayMeter
 from deployments.board_link import ActorCall, BoardLink
 from deployments.caller import Caller
+from deployments.collector import collect_seldom
 from deployments.config import INGRESS, parse, resolve
 from deployments.door import Door
 from deployments.facade import Facade, told
@@ -32,6 +33,7 @@ class Ingress:
     """`args` are the application's, as the YAML has them; `handles` the provider deployments by name."""
 
     def __init__(self, args: Mapping[str, Any], handles: Mapping[str, DeploymentHandle[Any]]):
+        collect_seldom()
         layout = resolve(parse(args))
         self._app = serve.get_replica_context().app_name
         self._starting = True

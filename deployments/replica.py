@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from actors.outcome import Guilt, Outcome
+from deployments.collector import collect_seldom
 from deployments.config import Config, parse
 from deployments.errors import AttemptFailed
 from deployments.lanes import Boarded, Item, Lanes, Message, Room
@@ -48,6 +49,7 @@ class ProviderReplica:
         left_out: str | None = None,
         room: Callable[[], Room] = Room,
     ):
+        collect_seldom()
         self._name = name
         self._provider: Provider = LeftOut(left_out or "")
         self._traces: Traces | None = None
