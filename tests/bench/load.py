@@ -104,16 +104,23 @@ class Pool:
             connection.close()
 
 
-async def closed_loop(send: Send, connections: int, seconds: float, clock: Clock = time.perf_counter) -> list[Sample]:
-    """Ask until the time is over, then wait for what is under way: nobody's answers are cut off."""
+async def closed_loop(
+    send: Send, connections: int, seconds: float, spread: float = 0.0, clock: Clock = time.perf_counter
+) -> list[Sample]:
+    """Ask until the time is over, then wait for what is under way: nobody's answers are cut off.
+
+    They begin one after another over the first `spread` seconds. All at once, streams of one length would begin
+    and end together for ever, and each would wait for all others to begin.
+    """
     samples: list[Sample] = []
     until = clock() + seconds
 
-    async def one() -> None:
+    async def one(number: int) -> None:
+        await asyncio.sleep(number / connections * spread)
         while (now := clock()) < until:
             samples.append(await send(now))
 
-    await asyncio.gather(*(one() for _ in range(connections)))
+    await asyncio.gather(*(one(number) for number in range(connections)))
     return samples
 
 

@@ -31,6 +31,11 @@ class Ask:
         return json.dumps({"model": MODEL, "messages": messages, "stream": bool(self.frames)}).encode()
 
     @property
+    def lasts(self) -> float:
+        """Seconds that the upstream takes for it."""
+        return (self.delay + self.frames * self.pace) / 1000
+
+    @property
     def words(self) -> int:
         """How many words a whole answer has."""
         return self.frames or WORDS
