@@ -144,7 +144,8 @@ class Boarding:
         self._rides[ride.number] = ride
         if not self._waiting:
             loop = asyncio.get_running_loop()
-            now, soon = loop.time(), self._left_at + self._spacing.seconds
+            now = loop.time()
+            soon = self._left_at + self._spacing.seconds(now)
             self._due = max(now, soon)
             loop.call_soon(self._depart) if soon <= now else loop.call_at(soon, self._depart)
         self._waiting.append((ride.number, verb, call))
@@ -154,7 +155,7 @@ class Boarding:
         """In a context of its own: else Serve would end the lane with the request that happened to open it."""
         loop = asyncio.get_running_loop()
         self._left_at = loop.time()
-        self._spacing.was_late(self._left_at - self._due)
+        self._spacing.left(self._left_at, len(self._waiting), self._due)
         waiting, self._waiting = [b for b in self._waiting if b[0] in self._rides], []
         while waiting:
             size, count = 0, 0

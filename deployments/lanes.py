@@ -157,7 +157,7 @@ class Lane:
         if first:
             self._urgent = True
             self._go_on()
-        elif self._spacing.wide and isinstance(item, bytes):
+        elif isinstance(item, bytes) and self._spacing.wide(asyncio.get_running_loop().time()):
             await self._left.wait()  # what comes until then is read at once
 
     def leave(self, number: int, _: object = None) -> None:
@@ -173,16 +173,16 @@ class Lane:
                 await self._come.wait()  # the last to leave wakes it too
             elif not await self._lingers():
                 return []
-        due = max(self._come_at, self._left_at + self._spacing.seconds)
+        due = max(self._come_at, self._left_at + self._spacing.seconds(loop.time()))
         if len(self.passages) > 1 and not self._urgent:
             await self._until(due)
-        self._left_at = loop.time()
-        if not self._urgent:
-            self._spacing.was_late(self._left_at - due)
-        self._urgent = False
+        self._left_at = now = loop.time()
         left, self._left = self._left, asyncio.Event()
         left.set()
-        return self._take()
+        taken = self._take()
+        self._spacing.left(now, len(taken), None if self._urgent else due)
+        self._urgent = False
+        return taken
 
     async def _lingers(self) -> bool:
         """Is there a reason to stay?"""

@@ -1,29 +1,41 @@
-"""How far apart messages leave that gather what has come: a millisecond, and more while we are late anyway. Pure.
+"""How far apart messages leave that gather what has come: a millisecond, and more where much comes. Pure.
 
-A message between two replicas costs the same with one frame as with thirty. On a core that has room a frame is held
-for a millisecond at most. When there is none left, everything waits for its turn, and what leaves early only makes
-the others wait for longer: so the distance follows how late we are, up to a bound.
+A message between two replicas costs the same with one frame as with thirty, and a write to a client the same with one
+frame as with two. Where little comes, a frame is held for a millisecond at most. Where hundreds come each second, the
+distance grows with their number; and while we are late anyway, because the core has no time left, with how late we are:
+what leaves early then only makes the others wait for longer. Never beyond a bound that no reader would notice.
 """
 
+import math
+
 LEAST, MOST = 0.001, 0.01  # seconds
+MANY = 200.0  # a second: above it the distance grows, by a millisecond for as many again
+FADING = 0.1  # seconds: how far back their number is looked at
 USUAL = 0.001  # a timer's own inaccuracy is no sign of load
-FACTOR = 2.0
+FACTOR = 2.0  # of the lateness
 WEIGHT = 0.125  # of the newest lateness in the mean
 
 
 class Spacing:
+    """All instants on one clock, in seconds."""
+
     def __init__(self) -> None:
-        self._late = 0.0
+        self._late = self._rate = self._left_at = 0.0
 
-    def was_late(self, seconds: float) -> None:
-        """So long after it could have left, something left."""
-        self._late += WEIGHT * (max(0.0, seconds - USUAL) - self._late)
+    def left(self, now: float, number: int, due: float | None = None) -> None:
+        """So many left in one message, which could have left at `due`."""
+        if due is not None:
+            self._late += WEIGHT * (max(0.0, now - due - USUAL) - self._late)
+        self._rate = self._faded(now) + number / FADING
+        self._left_at = now
 
-    @property
-    def seconds(self) -> float:
-        return min(MOST, max(LEAST, FACTOR * self._late))
+    def seconds(self, now: float) -> float:
+        """From the last message to the next."""
+        return min(MOST, max(LEAST, FACTOR * self._late, self._faded(now) / MANY * LEAST))
 
-    @property
-    def wide(self) -> bool:
-        """Is the core so short of time that whoever reads should read less often?"""
-        return FACTOR * self._late > 2 * LEAST
+    def wide(self, now: float) -> bool:
+        """Should whoever reads what is to leave read less often too?"""
+        return self.seconds(now) > 2 * LEAST
+
+    def _faded(self, now: float) -> float:
+        return self._rate * math.exp((self._left_at - now) / FADING)

@@ -5,37 +5,61 @@ import asyncio
 import pytest
 
 from deployments.lanes import Lane, Passage
-from deployments.spacing import LEAST, MOST, USUAL, Spacing
+from deployments.spacing import FADING, LEAST, MANY, MOST, USUAL, Spacing
 from tests.clock import run_virtually
 
 FRAME = b"data: {}\n\n"
 
 
 def late(seconds: float, times: int = 100) -> Spacing:
+    """One message every tenth of a second, each so late."""
     spacing = Spacing()
-    for _ in range(times):
-        spacing.was_late(seconds)
+    for number in range(times):
+        spacing.left(number / 10, 1, number / 10 - seconds)
     return spacing
 
 
-def test_on_a_core_with_room_it_is_the_least() -> None:
+def rated(rate: float, apart: float = 0.005, seconds: float = 1.0) -> float:
+    """The distance after so much, so many a second."""
+    spacing, now = Spacing(), 0.0
+    while now < seconds:
+        now += apart
+        spacing.left(now, round(rate * apart))
+    return spacing.seconds(now)
+
+
+def test_where_little_comes_and_there_is_room_it_is_the_least() -> None:
     for spacing in (Spacing(), late(0.0), late(USUAL)):
-        assert spacing.seconds == LEAST
-        assert not spacing.wide
+        assert spacing.seconds(10.0) == LEAST
+        assert not spacing.wide(10.0)
+    assert rated(MANY / 2, apart=0.02) == LEAST
+
+
+def test_it_grows_with_what_comes_up_to_a_bound() -> None:
+    assert rated(3 * MANY) == pytest.approx(3 * LEAST, rel=0.1)
+    assert rated(6 * MANY) == pytest.approx(6 * LEAST, rel=0.1)
+    assert rated(1000 * MANY) == MOST
+
+
+def test_after_a_rush_it_is_the_least_again() -> None:
+    spacing = Spacing()
+    spacing.left(1.0, 10_000)
+    assert spacing.wide(1.0)
+    assert spacing.seconds(1.0 + 10 * FADING) == LEAST
 
 
 def test_it_follows_lateness_up_to_a_bound_and_back() -> None:
-    assert late(0.004).seconds == pytest.approx(0.006, rel=0.01)
+    assert late(0.004).seconds(10.0) == pytest.approx(0.006, rel=0.01)
     spacing = late(5.0)
-    assert spacing.seconds == MOST
-    assert spacing.wide
-    for _ in range(100):
-        spacing.was_late(0.0)
-    assert spacing.seconds == LEAST
+    assert spacing.seconds(10.0) == MOST
+    assert spacing.wide(10.0)
+    for number in range(100):
+        spacing.left(10 + number / 10, 1, 10 + number / 10)
+    assert spacing.seconds(20.0) == LEAST
 
 
 def test_once_late_is_not_late() -> None:
-    assert late(0.005, times=1).seconds == LEAST
+    assert late(0.005, times=1).seconds(0.0) == LEAST
 
 
 def lane_of(spacing: Spacing) -> Lane:
