@@ -109,8 +109,7 @@ async def closed_loop(
 ) -> list[Sample]:
     """Ask until the time is over, then wait for what is under way: nobody's answers are cut off.
 
-    They begin one after another over the first `spread` seconds. All at once, streams of one length would begin
-    and end together for ever, and each would wait for all others to begin.
+    They begin one after another over the first `spread` seconds.
     """
     samples: list[Sample] = []
     until = clock() + seconds

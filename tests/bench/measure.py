@@ -33,7 +33,7 @@ async def _measured(system: System, upstream: System, cell: Cell, seconds: float
             if cell.rate:
                 samples = await open_loop(pool.send, cell.rate, seconds)
             else:
-                samples = await closed_loop(pool.send, cell.connections, seconds, cell.ask.lasts)
+                samples = await closed_loop(pool.send, cell.connections, seconds, cell.spread)
     except TimeoutError:
         raise CannotRun(f"{system.name} did not come to an end of {cell.name}") from None
     took, load = time.perf_counter() - began, time.process_time() - load

@@ -52,16 +52,26 @@ def wanted(body: bytes) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One kind of request at one load: connections that ask again when they are answered, or a rate a second."""
+    """One kind of request at one load: connections that ask again when they are answered, or a rate a second.
+
+    Connections begin at once, or `apart`: one after another while one of their answers takes. At once, streams of one
+    length go on in step, their frames come together, and each waits for all others to begin.
+    """
 
     ask: Ask
     connections: int = 0
     rate: int = 0
+    apart: bool = False
     without: frozenset[str] = frozenset()  # systems that can't carry it
 
     @property
     def load(self) -> str:
-        return f"{self.rate}/s" if self.rate else f"c{self.connections}"
+        return f"{self.rate}/s" if self.rate else f"c{self.connections}{' apart' if self.apart else ''}"
+
+    @property
+    def spread(self) -> float:
+        """Seconds over which the connections begin."""
+        return self.ask.lasts if self.apart else 0.0
 
     @property
     def name(self) -> str:
@@ -76,14 +86,14 @@ LONG = Ask("500 frames, 5 ms", frames=500, pace=5)
 LONG_BURST = Ask("500 frames, at once", frames=500)
 
 ONE, MANY = Cell(WHOLE, 1), Cell(WHOLE, 64)
-PACED_16, PACED_64, BURST_64 = Cell(PACED, 16), Cell(PACED, 64), Cell(BURST, 64)
+PACED_16, PACED_64, BURST_64 = Cell(PACED, 16, apart=True), Cell(PACED, 64), Cell(BURST, 64)
 BUSY = Cell(WHOLE, rate=400, without=frozenset({"litellm"}))
 
 QUICK = (ONE, MANY, PACED_16, BURST_64)
 FULL = (
     *(ONE, Cell(WHOLE, 16), MANY, Cell(WHOLE, rate=50), BUSY),
     *(Cell(WHOLE_50, 1), Cell(WHOLE_50, 16), Cell(WHOLE_50, 64), Cell(WHOLE_50, rate=50)),
-    *(Cell(PACED, 1), PACED_16, PACED_64, Cell(PACED, rate=10)),
+    *(Cell(PACED, 1), PACED_16, PACED_64, Cell(PACED, 64, apart=True), Cell(PACED, rate=10)),
     *(Cell(BURST, 1), Cell(BURST, 16), BURST_64),
     *(Cell(LONG, 16), Cell(LONG_BURST, 16)),
 )
