@@ -24,7 +24,7 @@ from tests.bench.bars import OURS
 from tests.bench.figures import figures
 from tests.bench.measure import at_rest, measured, two_cores, warmed
 from tests.bench.memory import measured_growth
-from tests.bench.outage import measured_outage
+from tests.bench.outage import NONE, measured_outage
 from tests.bench.plot import svg
 from tests.bench.processes import CannotRun, memory_of
 from tests.bench.report import Result, markdown
@@ -105,7 +105,7 @@ def run(chosen: argparse.Namespace, folder: pathlib.Path) -> Result:
         for ours in (system for system in systems if system.name == OURS):
             if not chosen.no_outage:
                 say("outages")
-                kinds = ("refused", "500") * (1 if chosen.quick else 3)
+                kinds = (NONE, "refused", "500") * (1 if chosen.quick else 3)
                 result.outages = [measured_outage(kind, ours, direct) for kind in kinds]
             if chosen.memory:
                 say("memory")
@@ -120,6 +120,8 @@ def in_turn(result: Result, direct: System, systems: list[System], seconds: floa
     for cell in result.cells:
         for system in (direct, *systems[first:], *systems[:first]):
             if system.name not in cell.without:
+                if system is not direct:  # it has stood still while the others were asked
+                    warmed(system, direct, [cell.ask], 0.25)
                 result.add(cell, system.name, figures(measured(system, direct, cell, seconds)))
 
 

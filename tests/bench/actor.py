@@ -3,7 +3,7 @@
     uv run python -m tests.bench.actor
 
 `replicas` ingress replicas live in two processes. Each reports how its requests ended, as an ingress does:
-successes merged, in batches, ten times a second. A 400 can't be merged with anything: with one in twenty
+successes merged, in batches, twice a second. A 400 can't be merged with anything: with one in twenty
 of them the batches are as long as they get without an outage.
 """
 

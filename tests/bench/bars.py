@@ -55,7 +55,8 @@ def _by_kind(outages: Sequence[Outage]) -> list[tuple[str, float]]:
     """The median of each kind's ratios; NaN where none was measured."""
     kinds: dict[str, list[float]] = {"refused": [], "500": []}
     for outage in outages:
-        kinds.setdefault(outage.kind, []).append(outage.ratio)
+        if outage.kind in kinds:
+            kinds[outage.kind].append(outage.ratio)
     return [(kind, sorted(ratios)[len(ratios) // 2] if ratios else math.nan) for kind, ratios in kinds.items()]
 
 

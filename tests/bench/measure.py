@@ -45,7 +45,7 @@ async def _measured(system: System, upstream: System, cell: Cell, seconds: float
 
 def warmed(system: System, upstream: System, asks: list[Ask], seconds: float) -> None:
     for ask in asks:
-        measured(system, upstream, Cell(ask, connections=16), seconds)
+        measured(system, upstream, Cell(ask, connections=8), seconds)
 
 
 def at_rest(system: System, seconds: float) -> dict[str, float]:

@@ -11,8 +11,11 @@ REQUESTS, STREAMS = 20_000, 2_000
 REST_SECONDS = 3.0  # what was under way is written and let go
 
 
-def measured_growth(system: System, upstream: System, part: float = 0.1) -> dict[str, float]:
-    """By process, as a part of what it held after a tenth as many: by then all is loaded and pools are full."""
+def measured_growth(system: System, upstream: System, part: float = 0.5) -> dict[str, float]:
+    """By process, as a part of what it held after half as many.
+
+    By then all is loaded, and what has a bound is full: an ingress remembers its last ten thousand requests.
+    """
     _ask(system, upstream, part)
     before = _held(system)
     _ask(system, upstream, 1.0)
