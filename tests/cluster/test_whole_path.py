@@ -219,7 +219,7 @@ def test_each_provider_is_a_deployment_of_its_own_and_overrides_hold_by_name(llm
     openai = details["openai"]["deployment_config"]
     assert openai["max_ongoing_requests"] == 77
     assert openai["autoscaling_config"]["max_replicas"] == 3
-    assert details["local"]["deployment_config"]["autoscaling_config"]["max_replicas"] == 2
+    assert details["google_genai"]["deployment_config"]["autoscaling_config"]["max_replicas"] == 8
 
 
 def breaker_pid(llm: Cluster) -> int:
