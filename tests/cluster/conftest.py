@@ -155,8 +155,8 @@ def joined_environment(extra: dict[str, str]) -> dict[str, str]:
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
         )
     }
-    # Shutting down waits this long for others to notice; nobody else is here.
-    quick = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1"}
+    # Shutting down waits this long for others to notice, and nobody else is here; and each change waits for a look.
+    quick = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1", "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.1"}
     return {**serve_env(), **ports, **quick, **extra}
 
 
