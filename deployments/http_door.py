@@ -58,13 +58,10 @@ class HttpDoor:
             return await self._others(scope, receive, send)
         try:
             response = await self._chat(Request(scope, receive))
-        except BreakwaterError as error:
-            response = _error_response(error)
-        except ClientDisconnect:
-            response = Response(status_code=499)
-        except Exception:
-            log.exception("a chat completion met a bug")
-            response = _bug()
+        except Exception as error:
+            if not isinstance(error, (BreakwaterError, ClientDisconnect)):
+                log.exception("a chat completion met a bug")
+            response = _response_to(error)
         await response(scope, receive, send)
 
 
@@ -100,8 +97,8 @@ def _framework(door: Door, routes: "_Routes") -> Starlette:
         exception_handlers={
             BreakwaterError: _on_error,
             HTTPException: _on_http_error,
-            ClientDisconnect: _on_disconnect,
-            Exception: _on_bug,
+            ClientDisconnect: _on_error,
+            Exception: _on_error,  # raised again after this: Serve logs it with its stack
         },
     )
 
@@ -284,23 +281,18 @@ def _error_response(error: BreakwaterError) -> Response:
 
 
 async def _on_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, BreakwaterError)
-    return _error_response(error)
+    return _response_to(error)
+
+
+def _response_to(error: Exception) -> Response:
+    match error:
+        case BreakwaterError():
+            return _error_response(error)
+        case ClientDisconnect():
+            return Response(status_code=499)
+    return _error_response(InternalError("Something went wrong here, not in your request."))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _error_response(WrongRoute(request.method, request.url.path, error.status_code))
-
-
-async def _on_disconnect(_: Request, __: Exception) -> Response:
-    return Response(status_code=499)
-
-
-async def _on_bug(_: Request, __: Exception) -> Response:
-    # Starlette raises the error again after this, and Serve logs it with its stack.
-    return _bug()
-
-
-def _bug() -> Response:
-    return _error_response(InternalError("Something went wrong here, not in your request."))

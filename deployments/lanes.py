@@ -131,9 +131,9 @@ class Lane:
     `spacing` is between two messages while several calls share it.
     """
 
-    def __init__(self, key: int, spacing: Spacing | None = None):
+    def __init__(self, key: int, spacing: Spacing):
         self.key = key
-        self._spacing = spacing or Spacing()
+        self._spacing = spacing
         self.passages: dict[int, Passage] = {}
         self._items: deque[tuple[int, Item]] = deque()
         self._size = 0

@@ -61,7 +61,7 @@ class Requests:
 
     def error(self, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         """What boto3 would have raised."""
-        model = self._client.meta.service_model.operation_model(_NAMES[operation])
+        model = self._client.meta.service_model.operation_model(self._name(operation))
         response = {"status_code": status, "headers": HeadersDict(headers), "body": body}
         parsed: Any = self._parser.parse(response, model.output_shape)
         made: Exception = self._client.exceptions.from_code(parsed["Error"]["Code"])(parsed, model.name)
@@ -76,15 +76,16 @@ class Requests:
         headers = {**dict(request.headers.items()), "Accept-Encoding": "identity"}
         if len(self._known) >= MOST_KEPT:
             self._known.clear()
-        place = _Place(_NAMES[operation], request.url, headers, {**request.context, _OURS: True}, signer)
+        place = _Place(self._name(operation), request.url, headers, {**request.context, _OURS: True}, signer)
         self._known[operation, model] = place
         return place
 
+    def _name(self, operation: str) -> str:
+        name: str = self._client.meta.method_to_api_mapping[operation]
+        return name
+
     def close(self) -> None:
         self._client.close()
-
-
-_NAMES = {"converse": "Converse", "converse_stream": "ConverseStream", "invoke_model": "InvokeModel"}
 
 
 _OURS = "made of what was read off boto3"

@@ -1,7 +1,6 @@
 """When one call had its connection and its first content, as the replica beside the provider sees it.
 
-The transports note the connection themselves, wherever a call's work goes on: a call is what its context
-says, in tasks and, handed over by hand, in threads.
+The transports note the connection themselves, wherever a call's work goes on: a call is what its context says.
 """
 
 import time

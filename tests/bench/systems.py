@@ -23,7 +23,7 @@ import yaml
 from tests.bench.processes import CannotRun, is_free, pin, running
 from tests.bench.scenarios import MODEL, WHOLE
 from tests.clients.client import clean_environment
-from tests.cluster.conftest import ROOT, free_port, joined_environment
+from tests.cluster.conftest import ROOT, free_port, joined_environment, serve_env
 
 LITELLM, PORTKEY = "1.109.1", "1.15.2"
 # Portkey is built with this server below it; with later ones it fails all streams (Portkey-AI/gateway#1389).
@@ -79,11 +79,6 @@ def breakwater(place: Place, name: str = "breakwater") -> Iterator[System]:
     command = [sys.executable, "-m", "ray.serve.scripts", "run", str(config)]
     with started(name, port, command, place.folder, place.cores, env, place.root) as made:
         yield made
-
-
-def serve_env(root: pathlib.Path) -> dict[str, str]:
-    lines = (root / "serve.env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def config_of(place: Place, port: int) -> dict[str, Any]:

@@ -52,9 +52,9 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def serve_env() -> dict[str, str]:
-    """serve.env, as `uv run --env-file` reads it."""
-    lines = (ROOT / "serve.env").read_text().splitlines()
+def serve_env(root: pathlib.Path = ROOT) -> dict[str, str]:
+    """A checkout's serve.env, as `uv run --env-file` reads it."""
+    lines = (root / "serve.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
