@@ -92,6 +92,10 @@ class BoardLink:
             raise ConnectionError("the breaker actor is away")
         return await self._call(method, *arguments)
 
+    async def look(self) -> None:
+        """Take what the actor says now. Its parked answer may hang on an incarnation that has just died."""
+        self._take(await self.call("watch", None))
+
     async def _call(self, method: str, *arguments: Any) -> Any:
         assert self._actor is not None
         try:

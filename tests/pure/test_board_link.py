@@ -108,6 +108,15 @@ async def test_a_sight_of_an_older_incarnation_is_not_taken(w: World) -> None:
 
 
 @in_world
+async def test_an_operators_word_holds_at_once_though_the_parked_answer_hangs(w: World) -> None:
+    assert (await complete(w)).target == "aws/haiku"
+    w.actor.incarnation += 1
+    w.actor.start(w.door.board_config())  # nobody tells who is parked at the one before
+    await w.door.command("isolate", "aws")
+    assert (await complete(w)).target == "openai/gpt"
+
+
+@in_world
 async def test_a_permit_that_comes_too_late_is_given_back(w: World) -> None:
     w.provider("aws").ends = [SERVER_ERROR] * 3 + [None]
     for _ in range(3):
