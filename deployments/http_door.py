@@ -28,8 +28,8 @@ from deployments.fitting import spoken
 from deployments.status_routes import StatusRoutes
 from deployments.stream import StreamAnswer
 from deployments.traces.context import told_in
+from deployments.wire import DONE, dump, parse_object, parse_request
 from deployments.wire import Request as Checked
-from deployments.wire import dump, parse_object, parse_request
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -240,9 +240,12 @@ class _EventStream(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with contextlib.aclosing(self._answer.frames()) as frames:
+                more = True
                 async for data in frames:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    more = not data.endswith(DONE)  # the last bytes and the body's end leave in one write
+                    await send({"type": "http.response.body", "body": data, "more_body": more})
+            if more:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await self._answer.close()
 

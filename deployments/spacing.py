@@ -1,9 +1,10 @@
 """How far apart messages leave that gather what has come: a millisecond, and more where much comes. Pure.
 
 A message between two replicas costs the same with one frame as with thirty, and a write to a client the same with one
-frame as with two. Where little comes, a frame is held for a millisecond at most. Where hundreds come each second, the
-distance grows with their number; and while we are late anyway, because the core has no time left, with how late we are:
-what leaves early then only makes the others wait for longer. Never beyond a bound that no reader would notice.
+frame as with two. Where little comes, a frame is held for a millisecond at most, however late we are: longer would
+gather nothing. Where hundreds come each second, the distance grows with their number; and while we are late anyway,
+because the core has no time left, with how late we are: what leaves early then only makes the others wait for longer.
+Never beyond a bound that no reader would notice.
 """
 
 import math
@@ -31,7 +32,10 @@ class Spacing:
 
     def seconds(self, now: float) -> float:
         """From the last message to the next."""
-        return min(MOST, max(LEAST, FACTOR * self._late, self._faded(now) / MANY * LEAST))
+        rate = self._faded(now)
+        if rate * MOST < 1:
+            return LEAST
+        return min(MOST, max(LEAST, FACTOR * self._late, rate / MANY * LEAST))
 
     def wide(self, now: float) -> bool:
         """Should whoever reads what is to leave read less often too?"""

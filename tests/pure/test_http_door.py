@@ -73,6 +73,29 @@ def test_a_stream_is_server_sent_events() -> None:
     run_virtually(main())
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "broken"])
+def test_a_streams_body_ends_once_and_with_its_last_bytes_if_it_is_whole(whole: bool) -> None:
+    async def main() -> None:
+        async with world() as w:
+            if not whole:
+                w.provider("aws").ends, w.provider("aws").after = [SERVER_ERROR], 1
+            sent: list[Any] = []
+
+            async def receive() -> dict[str, Any]:
+                return {"type": "http.request", "body": json.dumps({**REQUEST, "stream": True}).encode()}
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+            await build_http_door(w.door)(scope, receive, send)
+            _, *bodies = sent
+            assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
+            assert bodies[-1]["body"].endswith(b"data: [DONE]\n\n") is whole
+
+    run_virtually(main())
+
+
 BAD = [
     (b"{", None, "invalid_json"),
     (b"[]", None, "invalid_json"),

@@ -11,11 +11,12 @@ from tests.clock import run_virtually
 FRAME = b"data: {}\n\n"
 
 
-def late(seconds: float, times: int = 100) -> Spacing:
-    """One message every tenth of a second, each so late."""
+def late(seconds: float, times: int = 100, rate: float = MANY, end: float = 0.0) -> Spacing:
+    """So many messages a second, each so late and with one thing in it, the last of them at `end`."""
     spacing = Spacing()
-    for number in range(times):
-        spacing.left(number / 10, 1, number / 10 - seconds)
+    for number in range(1 - times, 1):
+        left_at = end + number / rate
+        spacing.left(left_at, 1, left_at - seconds)
     return spacing
 
 
@@ -30,8 +31,8 @@ def rated(rate: float, apart: float = 0.005, seconds: float = 1.0) -> float:
 
 def test_where_little_comes_and_there_is_room_it_is_the_least() -> None:
     for spacing in (Spacing(), late(0.0), late(USUAL)):
-        assert spacing.seconds(10.0) == LEAST
-        assert not spacing.wide(10.0)
+        assert spacing.seconds(0.0) == pytest.approx(LEAST, rel=0.1)
+        assert not spacing.wide(0.0)
     assert rated(MANY / 2, apart=0.02) == LEAST
 
 
@@ -49,13 +50,20 @@ def test_after_a_rush_it_is_the_least_again() -> None:
 
 
 def test_it_follows_lateness_up_to_a_bound_and_back() -> None:
-    assert late(0.004).seconds(10.0) == pytest.approx(0.006, rel=0.01)
+    assert late(0.004).seconds(0.0) == pytest.approx(0.006, rel=0.01)
     spacing = late(5.0)
-    assert spacing.seconds(10.0) == MOST
-    assert spacing.wide(10.0)
-    for number in range(100):
-        spacing.left(10 + number / 10, 1, 10 + number / 10)
-    assert spacing.seconds(20.0) == LEAST
+    assert spacing.seconds(0.0) == MOST
+    assert spacing.wide(0.0)
+    for number in range(1, 100):
+        spacing.left(number / MANY, 1, number / MANY)
+    assert spacing.seconds(99 / MANY) == pytest.approx(LEAST, rel=0.1)
+
+
+def test_however_late_nobody_waits_for_what_will_not_come() -> None:
+    seldom = late(5.0, rate=0.9 / MOST)
+    assert seldom.seconds(0.0) == LEAST
+    assert not seldom.wide(0.0)
+    assert late(5.0, rate=1.5 / MOST).seconds(0.0) == MOST
 
 
 def test_once_late_is_not_late() -> None:
@@ -70,7 +78,8 @@ def lane_of(spacing: Spacing) -> Lane:
 
 def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
     async def main() -> None:
-        lane, clock = lane_of(late(5.0)), asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
+        lane = lane_of(late(5.0, end=clock()))
         await lane.put(1, FRAME, first=True)
         assert await lane.next() == [(1, FRAME)]
         left = clock()
@@ -91,7 +100,8 @@ def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
 
 def test_a_first_frame_ends_the_wait_of_all() -> None:
     async def main() -> None:
-        lane, clock = lane_of(late(5.0)), asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
+        lane = lane_of(late(5.0, end=clock()))
         await lane.put(1, FRAME, first=True)
         await lane.next()
         left = clock()
