@@ -27,6 +27,7 @@ from tests.bench.memory import measured_growth
 from tests.bench.outage import NONE, measured_outage
 from tests.bench.plot import svg
 from tests.bench.processes import CannotRun, memory_of
+from tests.bench.profile import CELLS, profiled
 from tests.bench.report import Result, markdown
 from tests.bench.scenarios import FULL, QUICK
 from tests.bench.systems import SYSTEMS, VERSIONS, Place, System, upstream
@@ -43,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-pin", action="store_true", help="let everybody run on every core")
     parser.add_argument("--no-outage", action="store_true", help="leave out the provider's outage")
     parser.add_argument("--memory", action="store_true", help="then 20,000 requests and 2,000 streams")
+    parser.add_argument("--profile", type=pathlib.Path, metavar="FOLDER", help="then where our time goes, by py-spy")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all figures of all rounds")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="an SVG")
     parser.add_argument("--beside", type=pathlib.Path, metavar="FOLDER", help="another checkout of ours, in turns too")
@@ -107,6 +109,10 @@ def run(chosen: argparse.Namespace, folder: pathlib.Path) -> Result:
                 say("outages")
                 kinds = (NONE, "refused", "500") * (1 if chosen.quick else 3)
                 result.outages = [measured_outage(kind, ours, direct) for kind in kinds]
+            if chosen.profile:
+                say("profiles")
+                chosen.profile.mkdir(parents=True, exist_ok=True)
+                result.profiles = [profiled(ours, direct, cell, chosen.profile) for cell in CELLS]
             if chosen.memory:
                 say("memory")
                 result.grown = measured_growth(ours, direct)

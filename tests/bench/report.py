@@ -8,6 +8,7 @@ from typing import Any
 from tests.bench.bars import OURS, Bar, bars
 from tests.bench.figures import added, medians
 from tests.bench.outage import Outage
+from tests.bench.profile import Profile
 from tests.bench.scenarios import Cell
 
 DIRECT = "direct"
@@ -21,6 +22,7 @@ class Result:
     resting: dict[str, dict[str, float]] = field(default_factory=dict)  # system, process: part of a core
     memory: dict[str, tuple[dict[str, float], dict[str, float]]] = field(default_factory=dict)  # system: before, after
     outages: list[Outage] = field(default_factory=list)
+    profiles: list[Profile] = field(default_factory=list)
     grown: dict[str, float] = field(default_factory=dict)
 
     def add(self, cell: Cell, system: str, found: Mapping[str, float]) -> None:
@@ -52,6 +54,7 @@ class Result:
             "resting": self.resting,
             "memory": {system: {"before": b, "after": a} for system, (b, a) in self.memory.items()},
             "outages": [asdict(outage) | {"ratio": outage.ratio} for outage in self.outages],
+            "profiles": [asdict(profile) for profile in self.profiles],
             "grown": self.grown,
         }
 
@@ -75,6 +78,8 @@ def markdown(result: Result) -> Iterator[str]:
     yield from _bench_table(found)
     yield from _memory_tables(result)
     yield from _outage_table(result.outages)
+    for profile in result.profiles:
+        yield from _profile_table(profile)
     yield from _bar_table(result.bars())
 
 
@@ -184,6 +189,15 @@ def _outage_table(outages: Sequence[Outage]) -> Iterator[str]:
         after = f"{_number(o.after_p50)} / {_number(o.after_p99)}"
         counts = (str(o.requests), str(o.lost), str(o.tried))
         yield _row(o.kind, *counts, healthy, _number(o.learning), after, f"{o.ratio:.2f}")
+
+
+def _profile_table(profile: Profile) -> Iterator[str]:
+    roles = list(profile.samples)
+    yield from _table(f"CPU ms of a request by whose code it is: {profile.cell}", *roles)
+    for owner in profile.owners:
+        yield _row(owner, *(_number(profile.ms(role, owner)) for role in roles))
+    yield _row("all", *(_number(profile.cpu_ms[role]) for role in roles))
+    yield _row("samples", *(str(sum(profile.samples[role].values())) for role in roles))
 
 
 def _bar_table(found: Sequence[Bar]) -> Iterator[str]:
