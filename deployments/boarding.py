@@ -31,6 +31,7 @@ BATCH = 1024 * 1024  # bytes
 BEHIND = 256 * 1024  # bytes that a reader has not taken: its call is held
 TOO_FAR_BEHIND = 16 * 1024 * 1024  # its call ends
 HOLD_SECONDS = 5.0
+CALLS_MOST, CALLS_MANY = 0.01, 200.0  # seconds and calls a second, see spacing.py: a call's reader has nothing yet
 TELL_SPACING_SECONDS = 0.02
 TELL_TRIES, TELL_AGAIN_SECONDS = 5, 0.2
 AGAIN_SECONDS = 0.5  # after so long a word that seems lost is said again
@@ -105,7 +106,7 @@ class Boarding:
         self._rides: dict[int, Ride] = {}
         self._waiting: list[Boarded] = []
         self._left_at = self._due = 0.0
-        self._spacing = Spacing()
+        self._spacing = Spacing(CALLS_MOST, CALLS_MANY)
         self._batches: dict[int, asyncio.Task[None]] = {}
         self._under_way: dict[int, set[int]] = {}  # batches that have left and not arrived: their calls
         self._lanes: set[int] = set()

@@ -180,7 +180,7 @@ class Lane:
         left, self._left = self._left, asyncio.Event()
         left.set()
         taken = self._take()
-        self._spacing.left(now, len(taken), None if self._urgent else due)
+        self._spacing.left(now, sum(map(_frames_of, taken)), None if self._urgent else due)
         self._urgent = False
         return taken
 
@@ -312,6 +312,10 @@ class Lanes:
                 for piece in _pieces(item):
                     await lane.put(number, piece, first=first and isinstance(piece, bytes))
                     first = False
+
+
+def _frames_of(one: tuple[int, Item]) -> int:
+    return one[1].count(b"\n\n") if isinstance(one[1], bytes) else 1
 
 
 def _size_of(item: Item) -> int:

@@ -9,8 +9,8 @@ Never beyond a bound that no reader would notice.
 
 import math
 
-LEAST, MOST = 0.001, 0.01  # seconds
-MANY = 200.0  # a second: above it the distance grows, by a millisecond for as many again
+LEAST, MOST = 0.001, 0.025  # seconds
+MANY = 100.0  # a second: above it the distance grows, by a millisecond for as many again
 FADING = 0.1  # seconds: how far back their number is looked at
 USUAL = 0.001  # a timer's own inaccuracy is no sign of load
 FACTOR = 2.0  # of the lateness
@@ -18,9 +18,10 @@ WEIGHT = 0.125  # of the newest lateness in the mean
 
 
 class Spacing:
-    """All instants on one clock, in seconds."""
+    """All instants on one clock, in seconds. What somebody has not begun to get yet should have a smaller `most`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = MOST, many: float = MANY) -> None:
+        self._most, self._many = most, many
         self._late = self._rate = self._left_at = 0.0
 
     def left(self, now: float, number: int, due: float | None = None) -> None:
@@ -33,9 +34,9 @@ class Spacing:
     def seconds(self, now: float) -> float:
         """From the last message to the next."""
         rate = self._faded(now)
-        if rate * MOST < 1:
+        if rate * self._most < 1:
             return LEAST
-        return min(MOST, max(LEAST, FACTOR * self._late, rate / MANY * LEAST))
+        return min(self._most, max(LEAST, FACTOR * self._late, rate / self._many * LEAST))
 
     def wide(self, now: float) -> bool:
         """Should whoever reads what is to leave read less often too?"""

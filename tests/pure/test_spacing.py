@@ -1,6 +1,7 @@
 """How far apart messages leave, and what a lane does with it. A clock that jumps."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -20,7 +21,7 @@ def late(seconds: float, times: int = 100, rate: float = MANY, end: float = 0.0)
     return spacing
 
 
-def rated(rate: float, apart: float = 0.005, seconds: float = 1.0) -> float:
+def rated(rate: float, apart: float = 0.01, seconds: float = 1.0) -> float:
     """The distance after so much, so many a second."""
     spacing, now = Spacing(), 0.0
     while now < seconds:
@@ -60,7 +61,7 @@ def test_it_follows_lateness_up_to_a_bound_and_back() -> None:
 
 
 def test_however_late_nobody_waits_for_what_will_not_come() -> None:
-    seldom = late(5.0, rate=0.9 / MOST)
+    seldom = late(5.0, rate=0.8 / MOST)
     assert seldom.seconds(0.0) == LEAST
     assert not seldom.wide(0.0)
     assert late(5.0, rate=1.5 / MOST).seconds(0.0) == MOST
@@ -124,3 +125,17 @@ def test_on_a_core_with_room_nobody_waits_for_what_they_wrote() -> None:
         assert len(await lane.next()) == 3
 
     run_virtually(main())
+
+
+def test_frames_count_however_few_reads_they_came_in() -> None:
+    async def main() -> float:
+        lane, clock = lane_of(Spacing()), asyncio.get_running_loop().time
+        for _ in range(100):
+            writer = asyncio.create_task(lane.put(1, FRAME * 20, first=False))
+            left = clock()
+            await lane.next()
+            await writer
+        return clock() - left
+
+    # Twenty frames each T seconds, and T a millisecond for each hundred of them a second.
+    assert run_virtually(main()) == pytest.approx(math.sqrt(20 / MANY * LEAST), rel=0.1)
