@@ -1,7 +1,8 @@
 """Many calls to one provider in one handle call: the ingress's side; see lanes.py for the other. No Ray.
 
-The calls that arrive within one turn of the loop go as one batch. The first never waits; while batches
-follow each other closely they keep a distance (spacing.py).
+The calls that arrive within one turn of the loop go as one batch. The first never waits. Where many come, those
+that come while a batch is under way are the next one, when it has arrived: a busy replica gets few large batches
+instead of many small ones, and an idle one has taken a batch before there is another.
 
 - A call that is given up is told to the replica. As long as its batch has not arrived the word is kept back;
   whatever still comes of it later says that the word was lost, and it is told again.
@@ -22,7 +23,7 @@ from deployments.errors import AttemptFailed
 from deployments.lanes import Boarded, Item, Message
 from deployments.loads import Loads
 from deployments.providers.base import failed
-from deployments.spacing import Spacing
+from deployments.spacing import LEAST, Rate
 
 Send = Callable[[int, list[Boarded]], AsyncGenerator[Message, None]]  # raises AttemptFailed; aclose cancels it
 Tell = Callable[[list[int], Mapping[int, float]], Awaitable[None]]
@@ -31,7 +32,8 @@ BATCH = 1024 * 1024  # bytes
 BEHIND = 256 * 1024  # bytes that a reader has not taken: its call is held
 TOO_FAR_BEHIND = 16 * 1024 * 1024  # its call ends
 HOLD_SECONDS = 5.0
-CALLS_MOST, CALLS_MANY = 0.01, 200.0  # seconds and calls a second, see spacing.py: a call's reader has nothing yet
+WAIT_SECONDS = 0.02  # the longest that calls wait for the batch before them to arrive
+WORTH = 2  # calls that are to be expected meanwhile; else nobody waits
 TELL_SPACING_SECONDS = 0.02
 TELL_TRIES, TELL_AGAIN_SECONDS = 5, 0.2
 AGAIN_SECONDS = 0.5  # after so long a word that seems lost is said again
@@ -105,8 +107,9 @@ class Boarding:
         self._numbers = itertools.count(1)
         self._rides: dict[int, Ride] = {}
         self._waiting: list[Boarded] = []
-        self._left_at = self._due = 0.0
-        self._spacing = Spacing(CALLS_MOST, CALLS_MANY)
+        self._left_at = 0.0
+        self._rate = Rate()
+        self._timer: asyncio.TimerHandle | None = None  # of whoever waits
         self._batches: dict[int, asyncio.Task[None]] = {}
         self._under_way: dict[int, set[int]] = {}  # batches that have left and not arrived: their calls
         self._lanes: set[int] = set()
@@ -144,19 +147,33 @@ class Boarding:
         ride = Ride(next(self._numbers), verb == "stream", self)
         self._rides[ride.number] = ride
         if not self._waiting:
-            loop = asyncio.get_running_loop()
-            now = loop.time()
-            soon = self._left_at + self._spacing.seconds(now)
-            self._due = max(now, soon)
-            loop.call_soon(self._depart) if soon <= now else loop.call_at(soon, self._depart)
+            self._depart_after(self._gap())
         self._waiting.append((ride.number, verb, call))
         return ride
+
+    def _gap(self) -> float:
+        """Between two batches."""
+        expected = self._rate.at(asyncio.get_running_loop().time()) * WAIT_SECONDS
+        return WAIT_SECONDS if self._under_way and expected >= WORTH else LEAST
+
+    def _depart_after(self, gap: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(self._left_at + gap, self._depart)
+
+    def _taken(self, batch: int) -> set[int]:
+        """The batch is under way no more: its calls. Who has waited for that goes now."""
+        calls = self._under_way.pop(batch, set())
+        if self._timer is not None and not self._under_way:
+            self._depart_after(LEAST)
+        return calls
 
     def _depart(self) -> None:
         """In a context of its own: else Serve would end the lane with the request that happened to open it."""
         loop = asyncio.get_running_loop()
+        self._timer = None
         self._left_at = loop.time()
-        self._spacing.left(self._left_at, len(self._waiting), self._due)
+        self._rate.left(self._left_at, len(self._waiting))
         waiting, self._waiting = [b for b in self._waiting if b[0] in self._rides], []
         while waiting:
             size, count = 0, 0
@@ -188,7 +205,7 @@ class Boarding:
             error = failure
         finally:
             self._lanes.discard(batch)
-            missing = self._under_way.pop(batch, set())
+            missing = self._taken(batch)
             for ride in list(self._rides.values()):
                 if ride.lane == batch or ride.number in missing:
                     ride.fail(error)
@@ -199,7 +216,7 @@ class Boarding:
         self._loads.learn(hello["replica"], hello["under_way"], time.monotonic())
         if lane == batch:
             self._lanes.add(lane)
-        for number in self._under_way.pop(batch, set()):
+        for number in self._taken(batch):
             if (ride := self._rides.get(number)) is None:
                 self._words.drop(number)  # the word may have come before the call
                 continue

@@ -17,30 +17,40 @@ FACTOR = 2.0  # of the lateness
 WEIGHT = 0.125  # of the newest lateness in the mean
 
 
-class Spacing:
-    """All instants on one clock, in seconds. What somebody has not begun to get yet should have a smaller `most`."""
+class Rate:
+    """How many left each second, lately. Instants are on one clock, in seconds."""
 
-    def __init__(self, most: float = MOST, many: float = MANY) -> None:
-        self._most, self._many = most, many
-        self._late = self._rate = self._left_at = 0.0
+    def __init__(self) -> None:
+        self._rate = self._left_at = 0.0
+
+    def left(self, now: float, number: int) -> None:
+        self._rate = self.at(now) + number / FADING
+        self._left_at = now
+
+    def at(self, now: float) -> float:
+        return self._rate * math.exp((self._left_at - now) / FADING)
+
+
+class Spacing:
+    """All instants on one clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._late = 0.0
+        self._rate = Rate()
 
     def left(self, now: float, number: int, due: float | None = None) -> None:
         """So many left in one message, which could have left at `due`."""
         if due is not None:
             self._late += WEIGHT * (max(0.0, now - due - USUAL) - self._late)
-        self._rate = self._faded(now) + number / FADING
-        self._left_at = now
+        self._rate.left(now, number)
 
     def seconds(self, now: float) -> float:
         """From the last message to the next."""
-        rate = self._faded(now)
-        if rate * self._most < 1:
+        rate = self._rate.at(now)
+        if rate * MOST < 1:
             return LEAST
-        return min(self._most, max(LEAST, FACTOR * self._late, rate / self._many * LEAST))
+        return min(MOST, max(LEAST, FACTOR * self._late, rate / MANY * LEAST))
 
     def wide(self, now: float) -> bool:
         """Should whoever reads what is to leave read less often too?"""
         return self.seconds(now) > 2 * LEAST
-
-    def _faded(self, now: float) -> float:
-        return self._rate * math.exp((self._left_at - now) / FADING)

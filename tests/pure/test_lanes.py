@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.boarding import BATCH, BEHIND, HOLD_SECONDS, TOO_FAR_BEHIND, Boarding
+from deployments.boarding import BATCH, BEHIND, HOLD_SECONDS, TOO_FAR_BEHIND, WAIT_SECONDS, Boarding
 from deployments.errors import AttemptFailed
 from deployments.lanes import LINGER_SECONDS, PIECE, Boarded, Item, Lanes, Message, Room
 from deployments.loads import FRESH_SECONDS, Loads
@@ -72,10 +72,12 @@ class Way:
         self.messages: list[Message] = []
         self.told: list[tuple[list[int], Mapping[int, float]]] = []
         self.deaf = 0  # so many words are lost
+        self.slow = 0.0  # seconds that a batch takes to arrive
         self.cut = asyncio.Event()
 
     async def send(self, batch: int, calls: list[Boarded]) -> AsyncGenerator[Message, None]:
         self.batches.append(calls)
+        await asyncio.sleep(self.slow)
         async with aclosing(self.lanes.board("ingress", batch, calls)) as messages:
             while True:
                 coming: asyncio.Future[Message] = asyncio.ensure_future(anext(messages))  # type: ignore[arg-type]
@@ -148,6 +150,58 @@ def test_the_first_call_never_waits_and_the_next_waits_a_millisecond_at_most() -
         assert now() == began
         await way.complete("second")
         assert now() - began <= 0.0021
+
+    on(main)
+
+
+async def calls_at(way: Way, seconds: list[float]) -> list[int]:
+    """How many calls each batch had, if calls begin at these instants."""
+
+    async def one(number: int, at: float) -> None:
+        await asyncio.sleep(at)
+        await way.complete(str(number))
+
+    await asyncio.gather(*[one(number, at) for number, at in enumerate(seconds)])
+    return [len(batch) for batch in way.batches]
+
+
+def test_where_many_come_those_that_come_while_a_batch_is_under_way_are_the_next() -> None:
+    async def main(way: Way) -> None:
+        way.slow = 0.015
+        rush = [0.0] * 20  # so many are to be expected again
+        assert await calls_at(way, [*rush, 0.003, 0.006, 0.009, 0.016]) == [20, 3, 1]
+
+    on(main)
+
+
+def test_a_batch_that_does_not_arrive_keeps_nobody_for_long() -> None:
+    async def main(way: Way) -> None:
+        way.slow = 0.5
+        assert await calls_at(way, [*[0.0] * 20, 0.003, WAIT_SECONDS - 0.001, WAIT_SECONDS + 0.003]) == [20, 2, 1]
+
+    on(main)
+
+
+def test_a_batch_that_fails_keeps_nobody_either() -> None:
+    async def main(way: Way) -> None:
+        way.slow = 0.01
+        rush = [asyncio.create_task(way.complete(str(number))) for number in range(20)]
+        await asyncio.sleep(0.005)
+        way.slow = 0.0
+        late, began = asyncio.create_task(way.complete("late")), asyncio.get_running_loop().time()
+        await asyncio.sleep(0.001)
+        for call in rush:
+            call.cancel()  # with all its calls the batch is given up
+        assert (await late)["name"] == "late"
+        assert asyncio.get_running_loop().time() - began < 0.005
+
+    on(main)
+
+
+def test_where_few_come_nobody_waits_for_a_batch_to_arrive() -> None:
+    async def main(way: Way) -> None:
+        way.slow = 0.2
+        assert await calls_at(way, [n * 0.03 for n in range(6)]) == [1] * 6
 
     on(main)
 
