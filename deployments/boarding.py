@@ -16,7 +16,7 @@ import contextvars
 import itertools
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from deployments.errors import AttemptFailed
@@ -24,9 +24,9 @@ from deployments.lanes import Boarded, Item, Message
 from deployments.loads import Loads
 from deployments.providers.base import failed
 from deployments.spacing import LEAST, Rate
+from deployments.words import Tell, Words
 
 Send = Callable[[int, list[Boarded]], AsyncGenerator[Message, None]]  # raises AttemptFailed; aclose cancels it
-Tell = Callable[[list[int], Mapping[int, float]], Awaitable[None]]
 
 BATCH = 1024 * 1024  # bytes
 BEHIND = 256 * 1024  # bytes that a reader has not taken: its call is held
@@ -34,9 +34,6 @@ TOO_FAR_BEHIND = 16 * 1024 * 1024  # its call ends
 HOLD_SECONDS = 5.0
 WAIT_SECONDS = 0.02  # the longest that calls wait for the batch before them to arrive
 WORTH = 2  # calls that are to be expected meanwhile; else nobody waits
-TELL_SPACING_SECONDS = 0.02
-TELL_TRIES, TELL_AGAIN_SECONDS = 5, 0.2
-AGAIN_SECONDS = 0.5  # after so long a word that seems lost is said again
 
 
 class Ride:
@@ -265,61 +262,3 @@ class Boarding:
     def _cancel(self, batch: int | None) -> None:
         if batch is not None and (task := self._batches.get(batch)) is not None:
             task.cancel()
-
-
-class Words:
-    """What is told to the replicas beside the calls: gathered, and said again if it was lost."""
-
-    def __init__(self, tell: Tell):
-        self._tell = tell
-        self._drop: set[int] = set()
-        self._hold: dict[int, float] = {}
-        self._told: dict[int, float] = {}  # calls that were given up: when it was last said
-        self._task: asyncio.Task[None] | None = None
-        self._failed = 0
-
-    def drop(self, number: int) -> None:
-        self._told[number] = asyncio.get_running_loop().time()
-        self._drop.add(number)
-        self._soon()
-
-    def again(self, number: int) -> bool:
-        """Say it again if it is a while since. True if it was said long ago, and more than once."""
-        now = asyncio.get_running_loop().time()
-        if now - self._told.get(number, now) < AGAIN_SECONDS and number in self._told:
-            return False
-        said = number in self._told
-        self.drop(number)
-        return said
-
-    def hold(self, number: int, seconds: float) -> None:
-        self._hold[number] = seconds
-        self._soon()
-
-    def forget(self, number: int) -> None:
-        self._told.pop(number, None)
-
-    def _soon(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._say(), context=contextvars.Context())
-
-    async def _say(self) -> None:
-        while self._drop or self._hold:
-            drop, self._drop = list(self._drop), set()
-            hold, self._hold = self._hold, {}
-            try:
-                await self._tell(drop, hold)
-            except Exception:  # what is lost for good shows by what still comes
-                self._failed += 1
-                if self._failed <= TELL_TRIES:
-                    self._drop.update(drop)
-                    self._hold = hold | self._hold
-                await asyncio.sleep(TELL_AGAIN_SECONDS)
-            else:
-                self._failed = 0
-            self._forget_old()
-            await asyncio.sleep(TELL_SPACING_SECONDS)
-
-    def _forget_old(self) -> None:
-        if len(self._told) > 10_000:
-            self._told = {}

@@ -16,9 +16,10 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.admission import Room
 from deployments.boarding import Boarding
 from deployments.errors import AttemptFailed
-from deployments.lanes import PIECE, Message, Room
+from deployments.lanes import PIECE, Message
 from deployments.loads import LOADS
 from deployments.providers.base import failed
 

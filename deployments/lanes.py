@@ -4,8 +4,6 @@ An ingress sends its calls in batches. The first batch opens a *lane*: its handl
 comes of its calls goes out over it. A batch of the same ingress that comes while a lane is open boards that
 one: its own handle call says which, and ends. So what goes back is gathered over all calls of an ingress,
 whenever they began. A lane ends when it has been empty for a while; with it end all calls that it carries.
-
-What Serve would count in handle calls is counted here in calls: how many run, wait in line, are refused.
 """
 
 import asyncio
@@ -17,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from deployments.admission import Admission, Room
 from deployments.errors import AttemptFailed
 from deployments.providers.base import failed
 from deployments.spacing import Spacing
@@ -29,79 +28,6 @@ Run = Callable[[str, Mapping[str, Any]], AsyncGenerator[Item, None]]
 LINGER_SECONDS = 0.2  # an empty lane waits so long for the next batch
 PIECE = 1024 * 1024  # bytes of one message, if no single item is larger
 BACKLOG = 8 * 1024 * 1024  # bytes that wait for an ingress that does not read
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """A replica's name, calls at a time, calls in line (-1: any number), and bytes of one message."""
-
-    replica: str = ""
-    calls: int = 2**31
-    line: int = -1
-    message: int = 2**31
-
-
-class Admission:
-    """So many calls run, so many wait in line, the rest is refused.
-
-    `alone` are calls with a handle call of their own: Serve admits them, and they take room all the same.
-    """
-
-    def __init__(self, room: Callable[[], Room]):
-        self._room = room
-        self._line: deque[asyncio.Future[None]] = deque()
-        self.running = 0
-        self.alone = 0
-
-    @property
-    def waiting(self) -> int:
-        return len(self._line)
-
-    @property
-    def all(self) -> int:
-        return self.running + self.alone + self.waiting
-
-    @contextlib.contextmanager
-    def by_itself(self) -> Iterator[None]:
-        self.alone += 1
-        try:
-            yield
-        finally:
-            self.alone -= 1
-            self._next()
-
-    def _free(self, room: Room) -> bool:
-        return self.running + self.alone < room.calls
-
-    async def enter(self) -> None:
-        """Raises AttemptFailed `busy`."""
-        room = self._room()
-        if self._free(room) and not self._line:
-            self.running += 1
-            return
-        if 0 <= room.line <= len(self._line):
-            raise failed("busy", "the queue of this provider's deployment is full")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn in self._line:
-                self._line.remove(turn)
-            else:  # its turn had come
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        self.running -= 1
-        self._next()
-
-    def _next(self) -> None:
-        while self._line and self._free(self._room()):
-            turn = self._line.popleft()
-            if not turn.done():
-                self.running += 1
-                turn.set_result(None)
 
 
 @dataclass(slots=True)

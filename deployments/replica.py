@@ -12,10 +12,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from actors.outcome import Guilt, Outcome
+from deployments.admission import Room
 from deployments.collector import collect_seldom
 from deployments.config import Config, parse
 from deployments.errors import AttemptFailed
-from deployments.lanes import Boarded, Item, Lanes, Message, Room
+from deployments.lanes import Boarded, Item, Lanes, Message
 from deployments.providers.base import (
     Call,
     Completed,

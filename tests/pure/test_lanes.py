@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from deployments.admission import Room
 from deployments.boarding import BATCH, BEHIND, HOLD_SECONDS, TOO_FAR_BEHIND, WAIT_SECONDS, Boarding
 from deployments.errors import AttemptFailed
-from deployments.lanes import LINGER_SECONDS, PIECE, Boarded, Item, Lanes, Message, Room
+from deployments.lanes import LINGER_SECONDS, PIECE, Boarded, Item, Lanes, Message
 from deployments.loads import FRESH_SECONDS, Loads
 from deployments.providers.base import failed
 from tests.clock import run_virtually

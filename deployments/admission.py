@@ -1,0 +1,82 @@
+"""How many calls a provider's replica takes at a time: what Serve would count in handle calls, in calls. No Ray."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from deployments.providers.base import failed
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A replica's name, calls at a time, calls in line (-1: any number), and bytes of one message."""
+
+    replica: str = ""
+    calls: int = 2**31
+    line: int = -1
+    message: int = 2**31
+
+
+class Admission:
+    """So many calls run, so many wait in line, the rest is refused.
+
+    `alone` are calls with a handle call of their own: Serve admits them, and they take room all the same.
+    """
+
+    def __init__(self, room: Callable[[], Room]):
+        self._room = room
+        self._line: deque[asyncio.Future[None]] = deque()
+        self.running = 0
+        self.alone = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    @property
+    def all(self) -> int:
+        return self.running + self.alone + self.waiting
+
+    @contextlib.contextmanager
+    def by_itself(self) -> Iterator[None]:
+        self.alone += 1
+        try:
+            yield
+        finally:
+            self.alone -= 1
+            self._next()
+
+    def _free(self, room: Room) -> bool:
+        return self.running + self.alone < room.calls
+
+    async def enter(self) -> None:
+        """Raises AttemptFailed `busy`."""
+        room = self._room()
+        if self._free(room) and not self._line:
+            self.running += 1
+            return
+        if 0 <= room.line <= len(self._line):
+            raise failed("busy", "the queue of this provider's deployment is full")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._line:
+                self._line.remove(turn)
+            else:  # its turn had come
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        self.running -= 1
+        self._next()
+
+    def _next(self) -> None:
+        while self._line and self._free(self._room()):
+            turn = self._line.popleft()
+            if not turn.done():
+                self.running += 1
+                turn.set_result(None)
