@@ -1,7 +1,7 @@
 """The benchmark: our own beside *direct*, LiteLLM's proxy and Portkey's gateway, in turns, on the same core.
 
     uv run python -m tests.bench --quick
-    uv run python -m tests.bench --json bench.json --plot bench.svg --memory
+    uv run python -m tests.bench --json bench.json --plot bench.svg --memory --profile profiles
 
 Prints tables in Markdown, and at the end the bars with what was measured. Portkey needs Node 20 and npm.
 """

@@ -1,8 +1,8 @@
 """Where our processes spend their time under load: py-spy beside a cell, by process and by whose code it is.
 
 A sample counts for whoever is nearest to its end and has a name below, so a write to a client counts for uvicorn, which
-makes it, and a timer for the event loop. Only samples of a thread that holds the interpreter are taken. What C++ does
-beside it (gRPC's and Ray's own threads) is in a process's CPU and in no sample: shares are of the samples.
+makes it. Only samples of a thread that holds the interpreter are taken. What C++ does beside it (gRPC's and Ray's own
+threads) is in a process's CPU and in no sample: shares are of the samples.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ OWNERS = (
     ("uvicorn/", "uvicorn, with its writes"),
     ("starlette/", "Starlette"),
     ("aiohttp/", "aiohttp"),
-    ("threading.py", "event loop"),  # what uvloop does itself, without a frame of its own
+    ("threading.py", "event loop, and gRPC's server"),  # C without a frame of its own
 )
 OTHERS = "Python's library, and the rest"
 _FILE = re.compile(r"\(([^()]+?)(?::\d+)?\)$")

@@ -15,6 +15,7 @@ from tests.bench.load import Pool, closed_loop, open_loop, request_bytes
 from tests.bench.outage import outage_of
 from tests.bench.plot import svg
 from tests.bench.processes import role_of
+from tests.bench.profile import Profile, by_owner
 from tests.bench.report import Result, markdown
 from tests.bench.scenarios import FULL, MANY, ONE, PACED_16, QUICK, Ask, Cell, wanted
 from tests.bench.upstream import Upstream
@@ -239,3 +240,30 @@ def test_each_cell_has_a_name_of_its_own() -> None:
     names = [cell.name for cell in FULL]
     assert len(set(names)) == len(names)
     assert Cell(Ask("x"), rate=5).load == "5/s"
+
+
+def test_a_sample_counts_for_whoever_is_nearest_to_its_end_and_known() -> None:
+    loop = "Thread._bootstrap (threading.py:1002);Thread.run (threading.py:982)"
+    ours = f"{loop};call_asgi (ray/serve/_private/replica.py:3294);__call__ (deployments/http_door.py:58)"
+    lines = [
+        f"{loop} 5",
+        f"{ours} 7",
+        f"{ours};dumps (json/__init__.py:231) 2",
+        f"{ours};send (uvicorn/protocols/http/httptools_impl.py:544) 11",
+        f"{loop};wait (threading.py:324) 1000",
+        "Worker.main_loop (ray/_private/worker.py:1012) 1000",
+        "<module> (other.py:1) 3",
+    ]
+    found = by_owner(lines)
+    assert found == {
+        "event loop, and gRPC's server": 5,
+        "Breakwater": 9,
+        "uvicorn, with its writes": 11,
+        "Python's library, and the rest": 3,
+    }
+    profile = Profile("whole 0 ms c64", {"ingress": 2.8}, {"ingress": dict(found)})
+    assert profile.ms("ingress", "Breakwater") == pytest.approx(0.9)
+    assert sum(profile.ms("ingress", owner) for owner in profile.owners) == pytest.approx(2.8)
+    result = Result({}, [], profiles=[profile])
+    assert "| Breakwater | 0.9 |" in list(markdown(result))
+    assert json.loads(json.dumps(result.json()))["profiles"][0]["cpu_ms"] == {"ingress": 2.8}
