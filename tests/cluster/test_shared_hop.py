@@ -89,8 +89,8 @@ def test_one_of_many_streams_is_left_and_only_its_call_upstream_ends(slow: Clust
 
 
 def test_a_reader_that_stands_still_stops_nobody_else(slow: Cluster) -> None:
-    slow.fakes["openai"].words = ["x" * 20_000 for _ in range(900)] + [" 59"]
-    slow.fakes["openai"].behave = Behaviour("answer")
+    slow.fakes["openai"].words = ["x" * 20_000]
+    slow.fakes["openai"].behave = Behaviour("endless")
 
     async def main(http: httpx2.AsyncClient) -> None:
         host, port = slow.url.removeprefix("http://").split(":")
@@ -102,10 +102,12 @@ def test_a_reader_that_stands_still_stops_nobody_else(slow: Cluster) -> None:
         raw.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n".encode() + request.read())
         await asyncio.to_thread(eventually, lambda: len(slow.fakes["openai"].received) > slow_at)
         slow.fakes["openai"].words = [f" {n}" for n in range(60)]
+        slow.fakes["openai"].behave = Behaviour("answer")
         texts = await asyncio.gather(*(read(slow, http) for _ in range(MANY)))
         assert all(whole(text) for text in texts)
-        raw.close()
         held = slow.fakes["openai"].received[slow_at]
+        assert not held.gone.is_set(), "a slow reader's call was given up"
+        raw.close()
         assert await asyncio.to_thread(held.gone.wait, 10)
 
     with_clients(slow, main)

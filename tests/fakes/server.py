@@ -5,6 +5,7 @@ says what its bytes look like; a `Behaviour` says what becomes of them.
 """
 
 import asyncio
+import itertools
 import json
 import socket
 import ssl
@@ -62,7 +63,8 @@ class Vendor(Protocol):
 class Behaviour:
     """What becomes of a request. `after`: how many frames go out before it happens (streams)."""
 
-    kind: str = "answer"  # answer | status | hang | reset | cut | stall | no_end | in_band | malformed | raw
+    # answer | endless | status | hang | reset | cut | stall | no_end | in_band | malformed | raw
+    kind: str = "answer"
     status: int = 200
     code: str | None = None
     message: str | None = None  # of an error
@@ -262,16 +264,17 @@ class FakeServer:
         if b.kind in ("status", "raw", "reset") or (b.kind == "hang" and not b.after):
             return await self._whole(b, writer, request, watch)
         frames = self._frames(request)
-        if b.kind != "answer":
+        if b.kind in ("no_end", "endless"):
+            frames = frames[: -self.vendor.closing()]
+        elif b.kind != "answer":
             frames = frames[: b.after]
-        if b.kind == "no_end":
-            frames = self._frames(request)[: -self.vendor.closing()]
         if b.kind == "in_band":
             frames.append(self.vendor.in_band_error(b.code))
         if b.kind == "malformed":
             frames += [self.vendor.malformed(), *self.vendor.frames(self.words)[b.after :]]
         writer.write(_head(200, {"content-type": self.vendor.stream_type, "transfer-encoding": "chunked", **b.headers}))
-        for frame in frames:
+        # Endless: no buffer on the way holds it, however large the kernel's are.
+        for frame in itertools.chain(frames, itertools.repeat(frames[-1])) if b.kind == "endless" else frames:
             writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
             await writer.drain()
             request.sent += 1
