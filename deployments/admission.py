@@ -11,12 +11,16 @@ from deployments.providers.base import failed
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A replica's name, calls at a time, calls in line (-1: any number), and bytes of one message."""
+    """A replica's name, calls at a time, calls in line (-1: any number), its node, and the node's host.
+
+    Without a host no other node may connect.
+    """
 
     replica: str = ""
     calls: int = 2**31
     line: int = -1
-    message: int = 2**31
+    node: str = ""
+    host: str | None = None
 
 
 class Admission:

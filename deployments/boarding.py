@@ -1,264 +1,155 @@
-"""Many calls to one provider in one handle call: the ingress's side; see lanes.py for the other. No Ray.
+"""Many calls to one provider over few connections: which lane a call takes, and when there are lanes. No Ray.
 
-The calls that arrive within one turn of the loop go as one batch. The first never waits. Where many come, those
-that come while a batch is under way are the next one, when it has arrived: a busy replica gets few large batches
-instead of many small ones, and an idle one has taken a batch before there is another.
+A lane is opened by a handle call, so Serve chooses its replica. While calls come, Serve is asked again twice a second:
+that finds replicas which are new, and affirms those that it still sends to. A lane that was not affirmed for a while
+takes no new calls, for its replica may be about to stop. One that nobody uses is closed.
 
-- A call that is given up is told to the replica. As long as its batch has not arrived the word is kept back;
-  whatever still comes of it later says that the word was lost, and it is told again.
-- A reader that is behind has its call held. What comes all the same has a bound; beyond it the call ends.
-- What ends a lane ends each call on it, each by itself, as `lost`.
+Where calls are rare there is no lane, and each is a handle call. Of those that come soon after another, all wait for
+the lane that opens, for as long as a handle call takes on a busy machine.
 """
 
 import asyncio
 import contextlib
 import contextvars
-import itertools
+import logging
+import random
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from deployments.errors import AttemptFailed
-from deployments.lanes import Boarded, Item, Message
 from deployments.loads import Loads
-from deployments.providers.base import failed
-from deployments.spacing import LEAST, Rate
-from deployments.words import Tell, Words
+from deployments.pipe import connected
+from deployments.ride import Way
 
-Send = Callable[[int, list[Boarded]], AsyncGenerator[Message, None]]  # raises AttemptFailed; aclose cancels it
+log = logging.getLogger(f"ray.serve.{__name__}")
 
-BATCH = 1024 * 1024  # bytes
-BEHIND = 256 * 1024  # bytes that a reader has not taken: its call is held
-TOO_FAR_BEHIND = 16 * 1024 * 1024  # its call ends
-HOLD_SECONDS = 5.0
-WAIT_SECONDS = 0.02  # the longest that calls wait for the batch before them to arrive
-WORTH = 2  # calls that are to be expected meanwhile; else nobody waits
+Anchor = Callable[[], AsyncGenerator[Mapping[str, Any], None]]  # what Lanes.board yields, by handle
 
-
-class Ride:
-    """One call as its reader sees it."""
-
-    def __init__(self, number: int, streams: bool, boarding: "Boarding"):
-        self.number = number
-        self.streams = streams  # a whole answer has a reader that never waits
-        self.lane: int | None = None  # not known before its batch has arrived
-        self.replica = ""
-        self.batch: int | None = None  # not known before it has left
-        self.held = False
-        self.ended = False
-        self.size = 0  # bytes that wait for the reader
-        self._boarding = boarding
-        self._items: deque[Item] = deque()
-        self._error: AttemptFailed | None = None
-        self._ready: asyncio.Future[None] | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self._error is not None
-
-    def put(self, item: Item) -> None:
-        self._items.append(item)
-        if isinstance(item, bytes):
-            self.size += len(item)
-        else:
-            self.ended = True
-        self._wake()
-
-    def fail(self, error: AttemptFailed) -> None:
-        """After what has come already."""
-        self._error = self._error or error
-        self._wake()
-
-    async def next(self) -> Item:
-        """All bytes that have come, or the last word."""
-        while not self._items:
-            if self._error is not None:
-                raise self._error
-            self._ready = asyncio.get_running_loop().create_future()
-            await self._ready
-        if not isinstance(self._items[0], bytes):
-            return self._items.popleft()
-        parts = []
-        while self._items and isinstance(part := self._items[0], bytes):
-            parts.append(part)
-            self._items.popleft()
-        self.size = 0
-        if self.held:
-            self._boarding.let_go(self)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _wake(self) -> None:
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_result(None)
+SOON_SECONDS = 1.0  # calls that follow each other within it are worth a lane
+LINGER_SECONDS = 1.0  # an empty lane waits so long for the next call
+LOOK_SECONDS = 0.5
+FRESH_SECONDS = 5.0  # after so long without being affirmed a lane takes no new calls
+OPEN_SECONDS = 0.05  # the longest that a call waits for a lane
+AGAIN_SECONDS, NARROW_SECONDS = 1.0, 10.0  # until it is tried again where none could be opened, or is worth it
+GOODBYE_SECONDS = 5.0
+LEAST_ROOM = 16  # handle calls at a time: anchors take some of them
 
 
 class Boarding:
-    """All calls of this ingress to one provider that share a way."""
-
-    def __init__(self, send: Send, tell: Tell, learn: Callable[[Mapping[str, Any]], None], loads: Loads):
-        """`learn` is told what a replica says of itself; see lanes.py."""
-        self._send = send
-        self._learn = learn
+    def __init__(self, provider: str, anchor: Anchor, loads: Loads):
+        self._provider = provider
+        self._anchor = anchor
         self._loads = loads
-        self._numbers = itertools.count(1)
-        self._rides: dict[int, Ride] = {}
-        self._waiting: list[Boarded] = []
-        self._left_at = 0.0
-        self._rate = Rate()
-        self._timer: asyncio.TimerHandle | None = None  # of whoever waits
-        self._batches: dict[int, asyncio.Task[None]] = {}
-        self._under_way: dict[int, set[int]] = {}  # batches that have left and not arrived: their calls
-        self._lanes: set[int] = set()
-        self._words = Words(tell)
+        self._ways: dict[str, Way] = {}  # by replica
+        self._anchors: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Future[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._failing = False
+        self._asked_at = self._opened_at = self._not_before = float("-inf")
 
-    async def complete(self, verb: str, call: bytes) -> dict[str, Any]:
-        parts: list[bytes] = []
-        async with contextlib.aclosing(self.stream(call, verb)) as items:
-            async for item in items:
-                if isinstance(item, dict):
-                    return {**item, "body": b"".join([*parts, item["body"]])} if parts else item
-                parts.append(item)
-        raise failed("lost", "the replica's answer stopped")
+    def way(self) -> Way | None:
+        """For the next call, if there is one now."""
+        now = asyncio.get_running_loop().time()
+        last, self._asked_at = self._asked_at, now
+        ways = [way for way in self._ways.values() if way.open and now - way.affirmed_at < FRESH_SECONDS]
+        if not ways:
+            if now - last < SOON_SECONDS:
+                self._open(now)
+            return None
+        if len(ways) > 1:
+            clock = time.monotonic()
+            return min(random.sample(ways, 2), key=lambda way: self._loads.of(way.replica, clock))
+        return ways[0]
 
-    async def stream(self, call: bytes, verb: str = "stream") -> AsyncGenerator[Item, None]:
-        ride = self._enlist(verb, call)
+    @property
+    def opening(self) -> bool:
+        return self._opening is not None
+
+    async def opened(self) -> Way | None:
+        """The lane that opens now, if it does so in time."""
+        if self._opening is not None:
+            await asyncio.wait([self._opening], timeout=OPEN_SECONDS)
+        return self.way()
+
+    def _open(self, now: float) -> None:
+        """In a context of its own: else Serve would end the anchor with the request that happened to need it."""
+        if self._opening is None and now >= self._not_before:
+            loop = asyncio.get_running_loop()
+            self._opened_at, self._opening = now, loop.create_future()
+            task = loop.create_task(self._anchored(), context=contextvars.Context())
+            self._anchors.add(task)
+            task.add_done_callback(self._anchors.discard)
+
+    def _done(self) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.set_result(None)
+
+    async def _anchored(self) -> None:
+        """One handle call, and the lane that it opens if it opens one."""
+        way = None
         try:
-            while True:
-                item = await ride.next()
-                if isinstance(item, dict):
-                    self._rides.pop(ride.number, None)
-                yield item
-                if isinstance(item, dict):
-                    return
+            async with contextlib.aclosing(self._anchor()) as said:
+                way = await self._welcomed(await anext(said))
+                self._done()
+                if way is not None:
+                    await _until_over(way, said)
+        except Exception as error:  # calls go by handle meanwhile
+            if not self._failing:
+                log.warning("%s: no lane can be opened, each call is a handle call: %r", self._provider, error)
+            self._failing = True
+            self._not_before = asyncio.get_running_loop().time() + AGAIN_SECONDS
         finally:
-            self._loads.end(ride.replica)
-            if self._rides.pop(ride.number, None) is not None:
-                self._give_up(ride)
-
-    def let_go(self, ride: Ride) -> None:
-        ride.held = False
-        self._words.hold(ride.number, 0.0)
-
-    def _enlist(self, verb: str, call: bytes) -> Ride:
-        ride = Ride(next(self._numbers), verb == "stream", self)
-        self._rides[ride.number] = ride
-        if not self._waiting:
-            self._depart_after(self._gap())
-        self._waiting.append((ride.number, verb, call))
-        return ride
-
-    def _gap(self) -> float:
-        """Between two batches."""
-        expected = self._rate.at(asyncio.get_running_loop().time()) * WAIT_SECONDS
-        return WAIT_SECONDS if self._under_way and expected >= WORTH else LEAST
-
-    def _depart_after(self, gap: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(self._left_at + gap, self._depart)
-
-    def _taken(self, batch: int) -> set[int]:
-        """The batch is under way no more: its calls. Who has waited for that goes now."""
-        calls = self._under_way.pop(batch, set())
-        if self._timer is not None and not self._under_way:
-            self._depart_after(LEAST)
-        return calls
-
-    def _depart(self) -> None:
-        """In a context of its own: else Serve would end the lane with the request that happened to open it."""
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        self._left_at = loop.time()
-        self._rate.left(self._left_at, len(self._waiting))
-        waiting, self._waiting = [b for b in self._waiting if b[0] in self._rides], []
-        while waiting:
-            size, count = 0, 0
-            while count < len(waiting) and (count == 0 or size + len(waiting[count][2]) <= BATCH):
-                size += len(waiting[count][2])
-                count += 1
-            self._dispatch(loop, waiting[:count])
-            waiting = waiting[count:]
-
-    def _dispatch(self, loop: asyncio.AbstractEventLoop, calls: list[Boarded]) -> None:
-        batch = calls[0][0]
-        self._under_way[batch] = {number for number, _, _ in calls}
-        for number in self._under_way[batch]:
-            self._rides[number].batch = batch
-        task = loop.create_task(self._travel(batch, calls), context=contextvars.Context())
-        self._batches[batch] = task
-        task.add_done_callback(lambda _: self._batches.pop(batch, None))
-
-    async def _travel(self, batch: int, calls: list[Boarded]) -> None:
-        error = failed("lost", "the replica's stream stopped")
-        try:
-            async with contextlib.aclosing(self._send(batch, calls)) as messages:
-                async for message in messages:
-                    if isinstance(message, dict):
-                        self._arrive(batch, message)
-                    else:
-                        self._deal(batch, message)
-        except AttemptFailed as failure:
-            error = failure
-        finally:
-            self._lanes.discard(batch)
-            missing = self._taken(batch)
-            for ride in list(self._rides.values()):
-                if ride.lane == batch or ride.number in missing:
-                    ride.fail(error)
-
-    def _arrive(self, batch: int, hello: Mapping[str, Any]) -> None:
-        lane = hello["lane"]
-        self._learn(hello)
-        self._loads.learn(hello["replica"], hello["under_way"], time.monotonic())
-        if lane == batch:
-            self._lanes.add(lane)
-        for number in self._taken(batch):
-            if (ride := self._rides.get(number)) is None:
-                self._words.drop(number)  # the word may have come before the call
-                continue
-            ride.lane, ride.replica = lane, hello["replica"]
-            if lane not in self._lanes:
-                ride.fail(failed("lost", "the replica's stream stopped"))
-
-    def _deal(self, lane: int, items: list[tuple[int, Item]]) -> None:
-        for number, item in items:
-            ride = self._rides.get(number)
-            if ride is not None and not ride.failed:
-                ride.put(item)
-                if ride.size > BEHIND and ride.streams:
-                    self._behind(ride)
-            elif isinstance(item, bytes):
-                self._not_heard(lane, number)
+            if way is None:
+                self._done()
             else:
-                self._words.forget(number)
+                way.close()
+                if self._ways.get(way.replica) is way:
+                    del self._ways[way.replica]
 
-    def _not_heard(self, lane: int, number: int) -> None:
-        """Something came of a call that was given up. Where words do not arrive, what helps is to end the lane."""
-        if self._words.again(number) and not any(ride.lane == lane for ride in self._rides.values()):
-            self._cancel(lane)
+    async def _welcomed(self, hello: Mapping[str, Any]) -> Way | None:
+        loop = asyncio.get_running_loop()
+        self._loads.learn(hello["replica"], hello["under_way"], time.monotonic())
+        if hello["room"] < LEAST_ROOM:
+            self._not_before = loop.time() + NARROW_SECONDS
+            return None
+        if "address" not in hello:
+            if (known := self._ways.get(hello["replica"])) is not None:
+                known.affirmed_at = loop.time()
+            else:
+                self._not_before = loop.time() + AGAIN_SECONDS
+            return None
+        way = Way(hello["replica"], await connected(hello["address"], hello["secret"]), self._loads)
+        self._ways[way.replica] = way
+        self._failing = False
+        if self._keeper is None:
+            self._keeper = loop.create_task(self._keep(), context=contextvars.Context())
+        return way
 
-    def _behind(self, ride: Ride) -> None:
-        if ride.size > TOO_FAR_BEHIND:
-            ride.fail(failed("lost", "its reader was too far behind"))
-            self._words.drop(ride.number)
-        elif not ride.held:
-            ride.held = True
-            self._hold(ride)
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._ways:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = loop.time()
+            for way in self._ways.values():
+                if not way.rides and now - min(way.used_at, way.affirmed_at + FRESH_SECONDS) > LINGER_SECONDS:
+                    way.close()
+            if self._ways and self._asked_at > self._opened_at:
+                self._open(now)
+        self._keeper = None
 
-    def _hold(self, ride: Ride) -> None:
-        if ride.held and ride.number in self._rides:
-            self._words.hold(ride.number, HOLD_SECONDS)
-            asyncio.get_running_loop().call_later(HOLD_SECONDS / 2, self._hold, ride)
 
-    def _give_up(self, ride: Ride) -> None:
-        """Its reader has left before its end."""
-        if ride.ended or ride.batch is None:
-            return
-        if not any(number in self._rides for number in self._under_way.get(ride.batch, (ride.number,))):
-            self._cancel(ride.batch if ride.lane is None else None)
-        self._words.drop(ride.number)
-
-    def _cancel(self, batch: int | None) -> None:
-        if batch is not None and (task := self._batches.get(batch)) is not None:
-            task.cancel()
+async def _until_over(way: Way, said: AsyncGenerator[Mapping[str, Any], None]) -> None:
+    """Until the lane or its anchor ends; a lane that was closed here takes its anchor with it."""
+    ended: asyncio.Future[Any] = asyncio.ensure_future(anext(said, None))
+    over = asyncio.ensure_future(way.over.wait())
+    try:
+        await asyncio.wait([ended, over], return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            await asyncio.wait([ended], timeout=GOODBYE_SECONDS)
+    finally:
+        over.cancel()
+        ended.cancel()
+        await asyncio.wait([ended, over])
+        if not ended.cancelled():
+            ended.exception()

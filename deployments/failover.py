@@ -9,7 +9,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -43,7 +43,9 @@ class Hop(Protocol):
 
     async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]: ...
 
-    def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]: ...
+    def stream(self, provider: str, call: Mapping[str, Any]) -> Items:
+        """What comes: bytes, then a last dict. It is always closed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How a call reaches a provider replica: one handle call each, or many in one (boarding.py, lanes.py)."""
+"""How a call reaches a provider replica: by a handle call each, or over a lane (boarding.py, ride.py, lanes.py)."""
 
 import asyncio
 import contextlib
@@ -6,22 +6,23 @@ import functools
 import os
 import pickle
 import uuid
-from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Any
 
 import grpc
+import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.admission import Room
-from deployments.boarding import Boarding
+from deployments.boarding import Anchor, Boarding
 from deployments.errors import AttemptFailed
-from deployments.lanes import PIECE, Message
 from deployments.loads import LOADS
 from deployments.providers.base import failed
+from deployments.ride import Way
+from deployments.stream import Items
 
 
 class HandleHop:
@@ -62,89 +63,55 @@ async def _items(response: Any) -> AsyncGenerator[Any, None]:
                 response.cancel()
 
 
-SHARED_FROM = 4  # calls under way to one provider: fewer would gain nothing from each other
-SHARED_BYTES = 256 * 1024  # a larger call has a message of its own
-ASK_SECONDS, TELL_SECONDS = 10.0, 5.0
-LEAST_ROOM = 16  # handle calls at a time: lanes and words take some of them
+SHARED_BYTES = 256 * 1024  # a larger call has a handle call of its own
 
 
 class SharedHop:
-    """Many calls in one handle call where there are many; a handle call each where there are few.
+    """Many calls over few connections where they follow each other; a handle call each where they do not.
 
     `shared` are the providers whose calls are worth it: with a slow model on our own processor they are not.
     """
 
     def __init__(self, handles: Mapping[str, DeploymentHandle[Any]], shared: Collection[str]):
         self._alone = HandleHop(handles)
-        self._ways = {name: _Way(handle) for name, handle in handles.items() if name in shared}
-        self._under_way: Counter[str] = Counter()
+        self._boardings = {name: Boarding(name, _anchor(handles[name]), LOADS) for name in handles.keys() & shared}
 
     async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
-        with self._counted(provider) as way:
-            if way is None or (packed := _packed(call)) is None:
-                return await self._alone.complete(provider, call)
-            return await way.boarding.complete(call.get("verb", "chat"), packed)
+        if (boarding := self._boardings.get(provider)) is not None:
+            way = boarding.way()
+            if way is None and boarding.opening:
+                way = await boarding.opened()
+            if way is not None and (packed := _packed(call)) is not None:
+                return await way.begin(call.get("verb", "chat"), packed).whole()
+        return await self._alone.complete(provider, call)
 
-    async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
-        with self._counted(provider) as way:
-            if way is None or (packed := _packed(call)) is None:
-                items = self._alone.stream(provider, call)
-            else:
-                items = way.boarding.stream(packed)
-            async with contextlib.aclosing(items):
-                async for item in items:
-                    yield item
+    def stream(self, provider: str, call: Mapping[str, Any]) -> Items:
+        if (boarding := self._boardings.get(provider)) is not None:
+            if (way := boarding.way()) is not None:
+                return self._streamed(way, provider, call)
+            if boarding.opening:
+                return self._when_opened(boarding, provider, call)
+        return self._alone.stream(provider, call)
 
-    @contextlib.contextmanager
-    def _counted(self, provider: str) -> "Iterator[_Way | None]":
-        """How to go, and that this call is under way."""
-        self._under_way[provider] += 1
+    def _streamed(self, way: Way | None, provider: str, call: Mapping[str, Any]) -> Items:
+        if way is not None and (packed := _packed(call)) is not None:
+            return way.begin("stream", packed)
+        return self._alone.stream(provider, call)
+
+    async def _when_opened(
+        self, boarding: Boarding, provider: str, call: Mapping[str, Any]
+    ) -> AsyncGenerator[bytes | dict[str, Any], None]:
+        items = self._streamed(await boarding.opened(), provider, call)
         try:
-            way = self._ways.get(provider)
-            few = self._under_way[provider] < SHARED_FROM
-            yield way if way is not None and not few and way.wide() else None
+            while (item := await anext(items, None)) is not None:
+                yield item
         finally:
-            self._under_way[provider] -= 1
+            await items.aclose()
 
 
-class _Way:
-    """The shared way to one provider's replicas, if they have room for it."""
-
-    def __init__(self, handle: DeploymentHandle[Any]):
-        self.boarding = Boarding(self._send, self._tell, self._learn, LOADS)
-        self._ingress = uuid.uuid4().hex
-        self._handle = handle
-        self._board = handle.options(method_name="board", stream=True)
-        self._room: int | None = None
-        self._asked: asyncio.Task[None] | None = None
-        self._asked_at = 0.0
-
-    def wide(self) -> bool:
-        """Not before it is known; and of a narrow one it is asked again from time to time."""
-        if self._room is None or self._room < LEAST_ROOM:
-            now = asyncio.get_running_loop().time()
-            if now - self._asked_at > ASK_SECONDS:
-                self._asked_at = now
-                self._asked = asyncio.create_task(self._ask())
-            return False
-        return True
-
-    async def _ask(self) -> None:
-        with contextlib.suppress(Exception):
-            answer: Any = self._handle.options(method_name="room").remote()
-            self._room = await answer
-
-    def _learn(self, hello: Mapping[str, Any]) -> None:
-        self._room = hello["room"]
-
-    async def _send(self, batch: int, calls: list[Any]) -> AsyncGenerator[Message, None]:
-        async with contextlib.aclosing(_items(self._board.remote(self._ingress, batch, calls))) as messages:
-            async for message in messages:
-                yield message
-
-    async def _tell(self, drop: list[int], hold: Mapping[int, float]) -> None:
-        """To all replicas: which of them has the call is Serve's choice, and it keeps that to itself."""
-        await self._handle.broadcast("tell", self._ingress, drop, hold).results_async(timeout_s=TELL_SECONDS)
+def _anchor(handle: DeploymentHandle[Any]) -> Anchor:
+    board, ingress = handle.options(method_name="board", stream=True), uuid.uuid4().hex
+    return lambda: _items(board.remote(ingress, room().node))
 
 
 def _packed(call: Mapping[str, Any]) -> bytes | None:
@@ -153,7 +120,7 @@ def _packed(call: Mapping[str, Any]) -> bytes | None:
 
 
 def room() -> Room:
-    """What this replica may take, as Serve knows it with every override.
+    """What this replica may take, as Serve knows it with every override, and where it is.
 
     Serve shows a replica its limits in a private field only; without it nothing is limited here.
     """
@@ -165,9 +132,11 @@ def room() -> Room:
 
 @functools.lru_cache(maxsize=4)
 def _room(replica: str, calls: int, line: int) -> Room:
-    """Asked for several times a call; what the environment says stays as it is."""
-    message = int(os.environ.get("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", 4 * 1024 * 1024))
-    return Room(replica, calls, line, message - PIECE)
+    """Asked for several times a call; where it is stays as it is."""
+    # Where Ray's own connections between nodes are encrypted, none of ours goes around that.
+    open_ = os.environ.get("RAY_USE_TLS", "0") != "1"
+    host = ray.util.get_node_ip_address() if open_ else None  # type: ignore[no-untyped-call]
+    return Room(replica, calls, line, ray.get_runtime_context().get_node_id(), host)
 
 
 def _lost(error: Exception) -> AttemptFailed:

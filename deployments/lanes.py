@@ -1,9 +1,9 @@
-"""Many calls of one ingress in one stream of messages: the side beside the provider. No Ray.
+"""Many calls of one ingress over one connection: the side beside the provider. No Ray.
 
-An ingress sends its calls in batches. The first batch opens a *lane*: its handle call stays open, and what
-comes of its calls goes out over it. A batch of the same ingress that comes while a lane is open boards that
-one: its own handle call says which, and ends. So what goes back is gathered over all calls of an ingress,
-whenever they began. A lane ends when it has been empty for a while; with it end all calls that it carries.
+An ingress opens a *lane* by a handle call, so that Serve chooses the replica. The call says where to connect and
+stays open as long as the lane: it is the lane's *anchor*, by which Serve knows that this replica is in use. Calls,
+and what comes of them, go over the connection, gathered over all calls of the ingress, whenever they began.
+The ingress ends a lane, by closing it; with it end all calls that it carries.
 """
 
 import asyncio
@@ -17,15 +17,17 @@ from typing import Any
 
 from deployments.admission import Admission, Room
 from deployments.errors import AttemptFailed
+from deployments.pipe import Listener, Pipe
 from deployments.providers.base import failed
 from deployments.spacing import Spacing
 
 Item = bytes | dict[str, Any]  # frames or a piece of a body; the last of each call is a dict
 Boarded = tuple[int, str, bytes]  # a call's number, its verb (chat, embed or stream), and itself, pickled
-Message = dict[str, Any] | list[tuple[int, Item]]  # first which lane it is, then what has come
+# From the ingress: calls that begin, calls that it has given up, and whether it has room for what comes of others.
+Wish = tuple[list[Boarded], list[int], Mapping[int, bool]]
+Message = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls under way here, and what has come
 Run = Callable[[str, Mapping[str, Any]], AsyncGenerator[Item, None]]
 
-LINGER_SECONDS = 0.2  # an empty lane waits so long for the next batch
 PIECE = 1024 * 1024  # bytes of one message, if no single item is larger
 BACKLOG = 8 * 1024 * 1024  # bytes that wait for an ingress that does not read
 
@@ -35,104 +37,101 @@ class Passage:
     """One call on a lane. While its reader is behind it is held."""
 
     task: asyncio.Task[None] | None = None
-    held_until: float = 0.0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def hold(self, seconds: float) -> None:
-        self.held_until = asyncio.get_running_loop().time() + seconds
-        self.changed.set()
-
-    async def free(self) -> None:
-        clock = asyncio.get_running_loop().time
-        while (left := self.held_until - clock()) > 0:
-            self.changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self.changed.wait()
+    free: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Lane:
-    """What goes back to one ingress. `key` is the number of the batch that opened it.
+    """What one ingress has under way here. `spacing` is between two messages while several calls share it."""
 
-    `spacing` is between two messages while several calls share it.
-    """
-
-    def __init__(self, key: int, spacing: Spacing):
-        self.key = key
-        self._spacing = spacing
+    def __init__(self, carry: Callable[["Lane", Boarded], Any], under_way: Callable[[], int], spacing: Spacing):
         self.passages: dict[int, Passage] = {}
+        self.over = asyncio.Event()
+        self._carry = carry
+        self._under_way = under_way
+        self._spacing = spacing
+        self._loop = asyncio.get_running_loop()
+        self._pipe: Pipe | None = None
         self._items: deque[tuple[int, Item]] = deque()
         self._size = 0
-        self._come = asyncio.Event()
-        self._come_at = self._left_at = 0.0
+        self._come_at = self._left_at = self._due = 0.0
         self._urgent = False
-        self._pause: asyncio.Future[None] | None = None
+        self._soon = False
+        self._timer: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
         self._left = asyncio.Event()
+
+    def open(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        pipe.listen(self._wished, self.over.set, self._leave)
+
+    def _wished(self, wish: Wish) -> None:
+        """An unknown number is one that has ended."""
+        calls, drop, wait = wish
+        for call in calls:
+            passage = self.passages[call[0]] = Passage()
+            passage.free.set()
+            passage.task = self._loop.create_task(self._carry(self, call))
+            # Not in a `finally` of its own: a task that is cancelled before it begins has none.
+            passage.task.add_done_callback(functools.partial(self._ended, call[0]))
+        for number in drop:
+            if (passage_ := self.passages.get(number)) is not None and passage_.task is not None:
+                passage_.task.cancel()
+        for number, held in wait.items():
+            if (passage_ := self.passages.get(number)) is not None:
+                (passage_.free.clear if held else passage_.free.set)()
+
+    def _ended(self, number: int, _: object) -> None:
+        del self.passages[number]
 
     async def put(self, number: int, item: Item, *, first: bool) -> None:
         """`first` of a stream: it waits for nobody."""
         while self._size > BACKLOG:
             self._drained.clear()
             await self._drained.wait()
+        now = self._loop.time()
         if not self._items:
-            self._come_at = asyncio.get_running_loop().time()
+            self._come_at = now
         self._items.append((number, item))
         self._size += _size_of(item)
-        self._come.set()
-        if first:
-            self._urgent = True
-            self._go_on()
-        elif isinstance(item, bytes) and self._spacing.wide(asyncio.get_running_loop().time()):
+        if first or len(self.passages) == 1:
+            self._urgent = self._urgent or first
+            self._leave_now()
+        else:
+            self._leave_at(max(self._come_at, self._left_at + self._spacing.seconds(now)), now)
+        if not first and isinstance(item, bytes) and self._spacing.wide(now):
             await self._left.wait()  # what comes until then is read at once
 
-    def leave(self, number: int, _: object = None) -> None:
-        del self.passages[number]
-        self._come.set()
+    def _leave_now(self) -> None:
+        """With all that comes in this turn of the loop."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._soon:
+            self._soon, self._due = True, self._loop.time()
+            self._loop.call_soon(self._leave)
 
-    async def next(self) -> list[tuple[int, Item]]:
-        """All that has come, up to a piece; nothing when the lane is over."""
-        loop = asyncio.get_running_loop()
-        while not self._items:
-            self._come.clear()
-            if self.passages:
-                await self._come.wait()  # the last to leave wakes it too
-            elif not await self._lingers():
-                return []
-        due = max(self._come_at, self._left_at + self._spacing.seconds(loop.time()))
-        if len(self.passages) > 1 and not self._urgent:
-            await self._until(due)
-        self._left_at = now = loop.time()
+    def _leave_at(self, due: float, now: float) -> None:
+        if self._soon or self._timer is not None:
+            return
+        self._due = due
+        if due <= now:
+            self._soon = True
+            self._loop.call_soon(self._leave)
+        else:
+            self._timer = self._loop.call_at(due, self._leave)
+
+    def _leave(self) -> None:
+        """All that has come, in pieces. What a full pipe leaves goes when it takes more."""
+        self._soon, self._timer = False, None
+        while self._items and self._pipe is not None and not self._pipe.full:
+            now = self._loop.time()
+            taken = self._take()
+            self._pipe.send((self._under_way(), taken))
+            self._spacing.left(now, sum(map(_frames_of, taken)), None if self._urgent else self._due)
+            self._left_at = now
+        self._urgent = False
         left, self._left = self._left, asyncio.Event()
         left.set()
-        taken = self._take()
-        self._spacing.left(now, sum(map(_frames_of, taken)), None if self._urgent else due)
-        self._urgent = False
-        return taken
-
-    async def _lingers(self) -> bool:
-        """Is there a reason to stay?"""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                await self._come.wait()
-        return bool(self._items or self.passages)
-
-    async def _until(self, due: float) -> None:
-        """Or until a first frame comes."""
-        loop = asyncio.get_running_loop()
-        if due <= loop.time():
-            return
-        self._pause = loop.create_future()
-        timer = loop.call_at(due, self._go_on)
-        try:
-            await self._pause
-        finally:
-            timer.cancel()
-            self._pause = None
-
-    def _go_on(self) -> None:
-        if self._pause is not None and not self._pause.done():
-            self._pause.set_result(None)
 
     def _take(self) -> list[tuple[int, Item]]:
         if self._size <= PIECE:
@@ -152,6 +151,10 @@ class Lane:
 
     async def close(self) -> None:
         """End every call that is still under way, and wait for it: its connection upstream is closed then."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._pipe is not None:
+            self._pipe.close()
         tasks = [p.task for p in self.passages.values() if p.task is not None]
         for task in tasks:
             task.cancel()
@@ -169,52 +172,42 @@ class Lanes:
         self._spacing = Spacing()
         self.admission = Admission(room)
 
-    async def board(self, ingress: str, batch: int, calls: list[Boarded]) -> AsyncGenerator[Message, None]:
-        """Run the calls. First what `_hello` says; the lane's own batch goes on with what comes."""
-        lane = self._open.get(ingress)
-        if lane is not None:
-            self._start(lane, calls)
-            yield self._hello(lane)
+    async def board(self, ingress: str, node: str) -> AsyncGenerator[dict[str, Any], None]:
+        """An anchor: says where an ingress on that node finds its lane, and lasts as long as the lane.
+
+        `{replica, room, under_way, address, secret}`; without the last two where the ingress has a lane already, or
+        may not have one.
+        """
+        room = self._room()
+        near = node == room.node
+        if ingress in self._open or not (near or room.host):
+            yield self._hello()
             return
-        lane = self._open[ingress] = Lane(batch, self._spacing)
+        lane = self._open[ingress] = Lane(self._travel, self.under_way, self._spacing)
         try:
-            self._start(lane, calls)
-            yield self._hello(lane)
-            while items := await lane.next():
-                yield items
+            async with Listener.open(None if near else room.host) as listener:
+                yield {**self._hello(), "address": listener.address, "secret": listener.secret}
+                lane.open(await listener.accepted())
+            await lane.over.wait()
+        except TimeoutError:
+            return  # an ingress that went away, or has no way to here: its calls come by handle
         finally:
             del self._open[ingress]
             await lane.close()
 
-    def tell(self, ingress: str, drop: list[int], hold: Mapping[int, float]) -> None:
-        """End these calls; send nothing of those for so many seconds. An unknown number is one that has ended."""
-        lane = self._open.get(ingress)
-        if lane is None:
-            return
-        for number in drop:
-            if (passage := lane.passages.get(number)) is not None and passage.task is not None:
-                passage.task.cancel()
-        for number, seconds in hold.items():
-            if (passage := lane.passages.get(number)) is not None:
-                passage.hold(seconds)
+    def under_way(self) -> int:
+        return self.admission.alone + sum(len(lane.passages) for lane in self._open.values())
 
-    def _hello(self, lane: Lane) -> dict[str, Any]:
+    def _hello(self) -> dict[str, Any]:
         room = self._room()
-        under_way = self.admission.alone + sum(len(open_.passages) for open_ in self._open.values())
-        return {"lane": lane.key, "replica": room.replica, "room": room.calls, "under_way": under_way}
+        return {"replica": room.replica, "room": room.calls, "under_way": self.under_way()}
 
-    def _start(self, lane: Lane, calls: list[Boarded]) -> None:
-        for number, verb, call in calls:
-            passage = lane.passages[number] = Passage()
-            passage.task = asyncio.create_task(self._travel(lane, number, passage, verb, call))
-            # Not in a `finally` of its own: a task that is cancelled before it begins has none.
-            passage.task.add_done_callback(functools.partial(lane.leave, number))
-
-    async def _travel(self, lane: Lane, number: int, passage: Passage, verb: str, call: bytes) -> None:
+    async def _travel(self, lane: Lane, boarded: Boarded) -> None:
+        number, verb, call = boarded
         try:
             await self.admission.enter()
             try:
-                await self._carry(lane, number, passage, self._run(verb, pickle.loads(call)))
+                await self._carry(lane, number, self._run(verb, pickle.loads(call)))
             finally:
                 self.admission.leave()
         except AttemptFailed as error:
@@ -223,15 +216,13 @@ class Lanes:
             outcome = failed("unclassified", f"{type(error).__name__}: {error}").outcome
             await lane.put(number, {"outcome": asdict(outcome)}, first=True)
 
-    async def _carry(self, lane: Lane, number: int, passage: Passage, items: AsyncGenerator[Item, None]) -> None:
-        first, most = True, self._room().message
+    async def _carry(self, lane: Lane, number: int, items: AsyncGenerator[Item, None]) -> None:
+        first, free = True, lane.passages[number].free
         async with contextlib.aclosing(items):
             async for item in items:
-                if passage.held_until:
-                    await passage.free()
+                if not free.is_set():
+                    await free.wait()
                 if isinstance(item, bytes):
-                    if len(item) > most:
-                        raise failed("lost", "too large for one message between our replicas (see serve.env)")
                     await lane.put(number, item, first=first)
                     first = False
                     continue

@@ -15,10 +15,17 @@ class Loads:
         if len(self._of) > 1000:  # replicas that are gone
             self._of = {name: told for name, told in self._of.items() if now - told[1] < FRESH_SECONDS}
 
+    def begin(self, replica: str) -> None:
+        """One more call is on its way there."""
+        self._count(replica, 1)
+
     def end(self, replica: str) -> None:
         """One of its calls has ended."""
+        self._count(replica, -1)
+
+    def _count(self, replica: str, more: int) -> None:
         if (told := self._of.get(replica)) is not None:
-            self._of[replica] = (max(0, told[0] - 1), told[1])
+            self._of[replica] = (max(0, told[0] + more), told[1])
 
     def of(self, replica: str, now: float) -> int:
         """Of one that is not known none: so it is asked, and known."""

@@ -16,7 +16,7 @@ from deployments.admission import Room
 from deployments.collector import collect_seldom
 from deployments.config import Config, parse
 from deployments.errors import AttemptFailed
-from deployments.lanes import Boarded, Item, Lanes, Message
+from deployments.lanes import Item, Lanes
 from deployments.providers.base import (
     Call,
     Completed,
@@ -76,24 +76,16 @@ class ProviderReplica:
                 async for item in items:
                     yield item
 
-    # Many calls in one handle call; see lanes.py.
-
-    async def board(self, ingress: str, batch: int, calls: list[Boarded]) -> AsyncGenerator[Message, None]:
-        async with contextlib.aclosing(self._lanes.board(ingress, batch, calls)) as messages:
-            async for message in messages:
-                yield message
-
-    async def tell(self, ingress: str, drop: list[int], hold: Mapping[int, float]) -> None:
-        self._lanes.tell(ingress, drop, hold)
-
-    async def room(self) -> int:
-        """How many calls at a time."""
-        return self._room().calls
+    async def board(self, ingress: str, node: str) -> AsyncGenerator[dict[str, Any], None]:
+        """Open a lane for many calls of an ingress; see lanes.py."""
+        async with contextlib.aclosing(self._lanes.board(ingress, node)) as said:
+            async for word in said:
+                yield word
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Calls under way, under the name that Serve's own policy takes for a replica's requests.
 
-        Without it Serve would scale on handle calls, of which each may carry many.
+        Without it Serve would scale on handle calls, and most calls come over lanes.
         """
         return {"running_requests": float(self._lanes.admission.all)}
 

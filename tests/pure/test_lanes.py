@@ -1,4 +1,7 @@
-"""Many calls in one handle call: boarding.py and lanes.py against each other, with a clock that jumps."""
+"""Many calls over few connections: boarding.py, ride.py and lanes.py against each other, on real sockets.
+
+The clock jumps; what lies in a socket is there at once.
+"""
 
 import asyncio
 import pickle
@@ -8,17 +11,31 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+import uvloop
 
 from deployments.admission import Room
-from deployments.boarding import BATCH, BEHIND, HOLD_SECONDS, TOO_FAR_BEHIND, WAIT_SECONDS, Boarding
+from deployments.boarding import (
+    AGAIN_SECONDS,
+    FRESH_SECONDS,
+    LINGER_SECONDS,
+    LOOK_SECONDS,
+    NARROW_SECONDS,
+    OPEN_SECONDS,
+    SOON_SECONDS,
+    Boarding,
+)
 from deployments.errors import AttemptFailed
-from deployments.lanes import LINGER_SECONDS, PIECE, Boarded, Item, Lanes, Message
-from deployments.loads import FRESH_SECONDS, Loads
+from deployments.lanes import PIECE, Item, Lanes
+from deployments.loads import FRESH_SECONDS as KNOWN_SECONDS
+from deployments.loads import Loads
+from deployments.pipe import CONNECT_SECONDS, Listener, connected
 from deployments.providers.base import failed
+from deployments.ride import BEHIND, TOO_FAR_BEHIND, Ride, Way
 from tests.clock import run_virtually
 
 FRAME = b"data: {}\n\n"
 END = {"usage": None, "tail": b""}
+NODE, ELSEWHERE = "this node", "another"
 
 
 class Upstream:
@@ -60,432 +77,619 @@ class Upstream:
         yield END
 
 
-class Way:
-    """One ingress and one replica, and what lies between them."""
+class World:
+    """One ingress and its provider's replicas; the first is chosen unless `chosen` says another."""
 
-    def __init__(self, room: Room | None = None):
+    def __init__(self, *rooms: Room):
         self.upstream = Upstream()
-        self.room = room or Room("replica")
+        self.rooms = list(rooms) or [Room("replica", node=NODE)]
         self.loads = Loads()
-        self.lanes = Lanes(self.upstream.run, lambda: self.room)
-        self.boarding = Boarding(self.send, self.tell, lambda _: None, self.loads)
-        self.batches: list[list[Boarded]] = []
-        self.messages: list[Message] = []
-        self.told: list[tuple[list[int], Mapping[int, float]]] = []
-        self.deaf = 0  # so many words are lost
-        self.slow = 0.0  # seconds that a batch takes to arrive
+        self.replicas = [Lanes(self.upstream.run, lambda room=room: room) for room in self.rooms]  # type: ignore[misc]
+        self.boarding = Boarding("openai", self.anchor, self.loads)
+        self.chosen = 0
+        self.anchors = 0  # that were asked for
+        self.open = 0  # that last
+        self.broken = False
+        self.slow = 0.0  # seconds that an anchor takes to arrive
+        self.node = NODE
         self.cut = asyncio.Event()
 
-    async def send(self, batch: int, calls: list[Boarded]) -> AsyncGenerator[Message, None]:
-        self.batches.append(calls)
+    @property
+    def lanes(self) -> Lanes:
+        return self.replicas[0]
+
+    async def anchor(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        self.anchors += 1
         await asyncio.sleep(self.slow)
-        async with aclosing(self.lanes.board("ingress", batch, calls)) as messages:
-            while True:
-                coming: asyncio.Future[Message] = asyncio.ensure_future(anext(messages))  # type: ignore[arg-type]
-                cut = asyncio.ensure_future(self.cut.wait())
-                try:
-                    await asyncio.wait([coming, cut], return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    cut.cancel()
-                    if not coming.done():
-                        coming.cancel()
-                        await asyncio.wait([coming])
-                if self.cut.is_set():
-                    raise failed("lost", "the provider's replica went away")
-                try:
-                    message = coming.result()
-                except StopAsyncIteration:
-                    return
-                self.messages.append(pickle.loads(pickle.dumps(message)))
-                yield self.messages[-1]
+        if self.broken:
+            raise failed("unreachable", "this provider's deployment is unavailable")
+        self.open += 1
+        try:
+            async with aclosing(self.replicas[self.chosen].board("ingress", self.node)) as said:
+                async for word in _until(said, self.cut):
+                    yield pickle.loads(pickle.dumps(word))
+        finally:
+            self.open -= 1
 
-    async def tell(self, drop: list[int], hold: Mapping[int, float]) -> None:
-        self.told.append((drop, hold))
-        if self.deaf:
-            self.deaf -= 1
-            return
-        self.lanes.tell("ingress", drop, hold)
+    async def way(self) -> Way:
+        """As soon as there is a lane."""
+        way = self.boarding.way() or self.boarding.way() or await self.boarding.opened()
+        assert way is not None
+        return way
 
-    def complete(self, name: str, does: str = "answers", **more: Any) -> Awaitable[dict[str, Any]]:
-        return self.boarding.complete("chat", pickle.dumps({"name": name, "does": does, **more}))
+    async def complete(self, name: str, does: str = "answers", **more: Any) -> dict[str, Any]:
+        way = await self.way()
+        return await way.begin("chat", pickle.dumps({"name": name, "does": does, **more})).whole()
 
-    def stream(self, name: str, does: str = "streams", **more: Any) -> AsyncGenerator[Item, None]:
-        return self.boarding.stream(pickle.dumps({"name": name, "does": does, **more}))
+    async def stream(self, name: str, does: str = "streams", **more: Any) -> Ride:
+        way = await self.way()
+        return way.begin("stream", pickle.dumps({"name": name, "does": does, **more}))
 
     async def read(self, name: str, does: str = "streams", **more: Any) -> list[Item]:
-        return [item async for item in self.stream(name, does, **more)]
+        return await rest(await self.stream(name, does, **more))
 
 
-async def _into(found: list[Item], items: AsyncGenerator[Item, None]) -> None:
-    async for item in items:
-        found.append(item)
-
-
-def on(main: Callable[[Way], Awaitable[Any]], room: Room | None = None) -> Any:
-    async def run() -> Any:
-        way = Way(room)
+async def _until(said: AsyncGenerator[Any, None], cut: asyncio.Event) -> AsyncGenerator[Any, None]:
+    """As a handle call that may break."""
+    while True:
+        coming = asyncio.ensure_future(anext(said, None))
+        cutting = asyncio.ensure_future(cut.wait())
         try:
-            return await main(way)
+            await asyncio.wait([coming, cutting], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await asyncio.sleep(LINGER_SECONDS * 2 + 1)
-            assert not way.upstream.open, "a call upstream is still open"
-            assert not way.boarding._rides
+            cutting.cancel()
+            if not coming.done():
+                coming.cancel()
+                await asyncio.wait([coming])
+        if cut.is_set():
+            raise failed("lost", "the provider's replica went away")
+        if (word := coming.result()) is None:
+            return
+        yield word
+
+
+async def rest(ride: Ride) -> list[Item]:
+    """Up to the last word."""
+    found: list[Item] = []
+    try:
+        while (item := await anext(ride, None)) is not None:
+            found.append(item)
+    finally:
+        await ride.aclose()
+    return found
+
+
+def on(main: Callable[[World], Awaitable[Any]], *rooms: Room) -> Any:
+    async def run() -> Any:
+        world = World(*rooms)
+        try:
+            return await main(world)
+        finally:
+            await asyncio.sleep(LINGER_SECONDS + FRESH_SECONDS + 2 * LOOK_SECONDS)
+            assert not world.upstream.open, "a call upstream is still open"
+            assert not world.open, "an anchor is still open"
+            assert not world.boarding._ways
 
     return run_virtually(run())
 
 
-def test_calls_of_one_turn_go_as_one_batch_and_each_gets_its_own_answer() -> None:
-    async def main(way: Way) -> None:
-        answers = await asyncio.gather(*[way.complete(f"call {n}") for n in range(20)])
+def frames_in(items: list[Item]) -> int:
+    assert items[-1] == END
+    return b"".join(i for i in items if isinstance(i, bytes)).count(FRAME)
+
+
+async def flowing(world: World, items: int, **more: Any) -> Ride:
+    """A stream from which so many items were read."""
+    ride = await world.stream(**more)
+    for _ in range(items):
+        await anext(ride)
+    return ride
+
+
+def test_where_calls_are_rare_there_is_no_lane() -> None:
+    async def main(world: World) -> None:
+        for _ in range(5):
+            assert world.boarding.way() is None
+            assert not world.boarding.opening
+            await asyncio.sleep(SOON_SECONDS + 0.1)
+        assert world.anchors == 0
+
+    on(main)
+
+
+def test_the_second_call_in_a_while_waits_for_the_lane_that_opens_and_all_after_it_take_that() -> None:
+    async def main(world: World) -> None:
+        assert world.boarding.way() is None
+        world.slow = 0.01
+        answers = await asyncio.gather(*[world.complete(f"call {n}") for n in range(20)])
         assert [a["name"] for a in answers] == [f"call {n}" for n in range(20)]
-        assert [len(batch) for batch in way.batches] == [20]
+        assert world.anchors == 1
+        assert len(world.upstream.began) == 20
 
     on(main)
 
 
-def test_the_first_call_never_waits_and_the_next_waits_a_millisecond_at_most() -> None:
-    async def main(way: Way) -> None:
+def test_no_call_waits_for_long_where_no_lane_opens() -> None:
+    async def main(world: World) -> None:
+        world.slow = 10.0
+        world.boarding.way()
+        assert world.boarding.way() is None
+        began = asyncio.get_running_loop().time()
+        assert await world.boarding.opened() is None
+        assert asyncio.get_running_loop().time() - began == pytest.approx(OPEN_SECONDS)
+        world.slow = 0.0
+        await asyncio.sleep(10)
+
+    on(main)
+
+
+def test_where_a_lane_fails_to_open_it_is_not_tried_with_each_call_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(world: World) -> None:
+        world.broken = True
+        for _ in range(30):
+            assert world.boarding.way() is None
+            assert await world.boarding.opened() is None
+            await asyncio.sleep(AGAIN_SECONDS / 10)
+        assert 3 <= world.anchors <= 4
+        world.broken = False
+        await asyncio.sleep(AGAIN_SECONDS / 2)
+        assert (await world.complete("now"))["name"] == "now"
+
+    on(main)
+    assert [record.getMessage()[:31] for record in caplog.records] == ["openai: no lane can be opened, "]
+
+
+def test_a_replica_with_little_room_has_no_lane() -> None:
+    async def main(world: World) -> None:
+        for _ in range(30):
+            assert (world.boarding.way() or await world.boarding.opened()) is None
+            await asyncio.sleep(NARROW_SECONDS / 20)
+        assert world.anchors == 2
+
+    on(main, Room("replica", calls=4, node=NODE))
+
+
+def test_calls_of_one_turn_go_in_one_message() -> None:
+    async def main(world: World) -> None:
+        way = await world.way()
+        sent = []
+        way._pipe.send, send = lambda message: (sent.append(message), send(message)), way._pipe.send  # type: ignore[func-returns-value, method-assign, assignment]
+        await asyncio.gather(*[world.complete(str(number)) for number in range(20)])
+        assert [len(calls) for calls, _, _ in sent if calls] == [20]
+
+    on(main)
+
+
+def test_the_only_call_never_waits() -> None:
+    async def main(world: World) -> None:
         now = asyncio.get_running_loop().time
+        await world.way()
         began = now()
-        await way.complete("first")
+        await world.complete("first")
+        await world.complete("second")
+        assert frames_in(await world.read("stream", every=0.0)) == 3
         assert now() == began
-        await way.complete("second")
-        assert now() - began <= 0.0021
-
-    on(main)
-
-
-async def calls_at(way: Way, seconds: list[float]) -> list[int]:
-    """How many calls each batch had, if calls begin at these instants."""
-
-    async def one(number: int, at: float) -> None:
-        await asyncio.sleep(at)
-        await way.complete(str(number))
-
-    await asyncio.gather(*[one(number, at) for number, at in enumerate(seconds)])
-    return [len(batch) for batch in way.batches]
-
-
-def test_where_many_come_those_that_come_while_a_batch_is_under_way_are_the_next() -> None:
-    async def main(way: Way) -> None:
-        way.slow = 0.015
-        rush = [0.0] * 20  # so many are to be expected again
-        assert await calls_at(way, [*rush, 0.003, 0.006, 0.009, 0.016]) == [20, 3, 1]
-
-    on(main)
-
-
-def test_a_batch_that_does_not_arrive_keeps_nobody_for_long() -> None:
-    async def main(way: Way) -> None:
-        way.slow = 0.5
-        assert await calls_at(way, [*[0.0] * 20, 0.003, WAIT_SECONDS - 0.001, WAIT_SECONDS + 0.003]) == [20, 2, 1]
-
-    on(main)
-
-
-def test_a_batch_that_fails_keeps_nobody_either() -> None:
-    async def main(way: Way) -> None:
-        way.slow = 0.01
-        rush = [asyncio.create_task(way.complete(str(number))) for number in range(20)]
-        await asyncio.sleep(0.005)
-        way.slow = 0.0
-        late, began = asyncio.create_task(way.complete("late")), asyncio.get_running_loop().time()
-        await asyncio.sleep(0.001)
-        for call in rush:
-            call.cancel()  # with all its calls the batch is given up
-        assert (await late)["name"] == "late"
-        assert asyncio.get_running_loop().time() - began < 0.005
-
-    on(main)
-
-
-def test_where_few_come_nobody_waits_for_a_batch_to_arrive() -> None:
-    async def main(way: Way) -> None:
-        way.slow = 0.2
-        assert await calls_at(way, [n * 0.03 for n in range(6)]) == [1] * 6
-
-    on(main)
-
-
-def test_a_later_batch_boards_the_lane_that_is_open() -> None:
-    async def main(way: Way) -> None:
-        first = asyncio.create_task(way.read("first", frames=20))
-        await asyncio.sleep(0.02)
-        assert len(await way.read("second")) == 4
-        assert len(await first) == 21
-        hellos = [m for m in way.messages if isinstance(m, dict)]
-        assert len(way.batches) == 2
-        assert len({hello["lane"] for hello in hellos}) == 1
 
     on(main)
 
 
 def test_frames_of_many_streams_share_messages_and_the_first_of_each_waits_for_none() -> None:
-    async def main(way: Way) -> None:
+    async def main(world: World) -> None:
         loop = asyncio.get_running_loop()
+        way = await world.way()
         heard: list[float] = []
+        messages = 0
+        deal = way._heard
+
+        def counted(message: Any) -> None:
+            nonlocal messages
+            messages += 1
+            deal(message)
+
+        way._pipe._heard = counted
 
         async def one(number: int) -> None:
             await asyncio.sleep(number * 0.00037)
             began = loop.time()
-            async for item in way.stream(str(number), frames=50):
-                if item == FRAME:
-                    heard.append(loop.time() - began)
-                    break
-            else:
-                return
+            ride = await flowing(world, 1, name=str(number), frames=50)
+            heard.append(loop.time() - began)
+            await ride.aclose()
 
         async def whole(number: int) -> int:
             await asyncio.sleep(number * 0.00037)
-            return len(await way.read(f"whole {number}", frames=50))
+            return b"".join(i for i in await world.read(f"whole {number}", frames=50) if isinstance(i, bytes)).count(
+                FRAME
+            )
 
         counts, _ = await asyncio.gather(
             asyncio.gather(*[whole(n) for n in range(40)]), asyncio.gather(*[one(n) for n in range(5)])
         )
-        assert counts == [51] * 40
+        assert counts == [50] * 40
         assert max(heard) <= 0.0011
-        assert len(way.messages) < 40 * 51 / 5
+        assert messages < 40 * 51 / 5
 
     on(main)
 
 
 def test_a_call_that_is_given_up_ends_upstream_and_its_neighbours_go_on() -> None:
-    async def main(way: Way) -> None:
-        other = asyncio.create_task(way.read("other", frames=100))
-        leaving = way.stream("leaving", frames=100)
-        assert await anext(leaving) == FRAME
+    async def main(world: World) -> None:
+        other = asyncio.create_task(world.read("other", frames=100))
+        leaving = await flowing(world, 1, name="leaving", frames=100)
         await leaving.aclose()
         await asyncio.sleep(0.1)
-        assert way.upstream.open == {"other"}
-        assert len(await other) == 101
-
-    on(main)
-
-
-@pytest.mark.parametrize("lost", [1, 3])
-def test_a_word_that_is_lost_is_said_again_when_something_still_comes(lost: int) -> None:
-    async def main(way: Way) -> None:
-        other = asyncio.create_task(way.read("other", frames=2000))
-        leaving = way.stream("leaving", frames=2000)
-        await anext(leaving)
-        way.deaf = lost
-        await leaving.aclose()
-        await asyncio.sleep(0.6 * lost + 0.1)
-        assert way.upstream.open == {"other"}
-        assert len(await other) == 2001
-
-    on(main)
-
-
-def test_where_no_word_arrives_the_lane_ends_with_its_last_reader() -> None:
-    async def main(way: Way) -> None:
-        leaving = way.stream("leaving", frames=2000)
-        await anext(leaving)
-        way.deaf = 1000
-        await leaving.aclose()
-        await asyncio.sleep(2)
-        assert not way.upstream.open
+        assert world.upstream.open == {"other"}
+        assert frames_in(await other) == 100
 
     on(main)
 
 
 @pytest.mark.parametrize("turns", range(8))
 def test_a_call_that_is_given_up_at_any_moment_leaves_nothing_behind(turns: int) -> None:
-    async def main(way: Way) -> None:
-        other = asyncio.create_task(way.read("other", frames=30))
-        leaving = asyncio.create_task(way.complete("leaving", "waits"))
+    async def main(world: World) -> None:
+        other = asyncio.create_task(world.read("other", frames=30))
+        leaving = asyncio.create_task(world.complete("leaving", "waits"))
         for _ in range(turns):
             await asyncio.sleep(0)
         leaving.cancel()
         await asyncio.wait([leaving])
         assert leaving.cancelled()
         await asyncio.sleep(0.1)
-        assert way.upstream.open <= {"other"}
-        assert len(await other) == 31
+        assert world.upstream.open <= {"other"}
+        assert frames_in(await other) == 30
 
     on(main)
 
 
-def test_a_lane_that_breaks_ends_each_call_on_it_by_itself() -> None:
-    async def main(way: Way) -> None:
-        streams = [asyncio.create_task(way.read(str(n), frames=1000)) for n in range(3)]
+def test_what_has_come_before_a_reader_leaves_is_not_told_to_the_replica() -> None:
+    async def main(world: World) -> None:
+        ride = await world.stream("whole")
+        await asyncio.sleep(1)
+        assert len(await rest(ride)) == 2
+        way = await world.way()
+        assert (way._drop, way._calls) == ([], [])
+
+    on(main)
+
+
+@pytest.mark.parametrize("what", ["anchor", "connection", "replica"])
+def test_a_lane_that_breaks_ends_each_call_on_it_by_itself(what: str) -> None:
+    async def main(world: World) -> None:
+        streams = [await flowing(world, 1, name=str(n), frames=1000) for n in range(3)]
+        late = asyncio.create_task(world.complete("late", "waits"))
         await asyncio.sleep(0.02)
-        late = asyncio.create_task(way.complete("late", "waits"))
-        await asyncio.sleep(0.02)
-        way.cut.set()
-        for task in (*streams, late):
+        way = await world.way()
+        if what == "anchor":
+            world.cut.set()
+        elif what == "connection":
+            way.close()
+        else:
+            next(iter(world.lanes._open.values())).over.set()
+        for task in (*map(asyncio.create_task, map(rest, streams)), late):
             with pytest.raises(AttemptFailed) as caught:
                 await task
             assert caught.value.outcome.kind == "lost"
-        assert not way.upstream.open
-        way.cut.clear()
-        assert (await way.complete("after"))["name"] == "after"
+        await asyncio.sleep(AGAIN_SECONDS)
+        assert not world.upstream.open
+        world.cut.clear()
+        assert (await world.complete("after"))["name"] == "after"
 
     on(main)
 
 
 def test_what_one_call_raises_never_touches_another() -> None:
-    async def main(way: Way) -> None:
-        broken, whole = await asyncio.gather(way.read("broken", "breaks"), way.read("whole"))
+    async def main(world: World) -> None:
+        broken, whole = await asyncio.gather(world.read("broken", "breaks"), world.read("whole"))
         assert broken[0] == FRAME
         assert broken[1]["outcome"]["kind"] == "unclassified"  # type: ignore[index]
-        assert whole == [FRAME, FRAME, FRAME, END]
+        assert frames_in(whole) == 3
 
     on(main)
 
 
 def test_a_slow_reader_is_held_and_the_others_flow() -> None:
-    async def main(way: Way) -> None:
+    async def main(world: World) -> None:
         frame = b"x" * 8192
-        slow = way.stream("slow", frame=frame, frames=3000, every=0.0001)
-        await anext(slow)
-        assert len(await way.read("fast", frames=200)) == 201
-        await asyncio.sleep(HOLD_SECONDS * 5)
-        ride = next(iter(way.boarding._rides.values()))
-        assert ride.size < BEHIND * 2
-        assert way.upstream.given["slow"] < 100
-        size = len(frame)
-        async for item in slow:
-            size += len(item) if isinstance(item, bytes) else 0
+        slow = await flowing(world, 1, name="slow", frame=frame, frames=3000, every=0.0001)
+        assert (await world.read("fast", frames=200))[-1] == END
+        await asyncio.sleep(30)
+        assert slow.size < BEHIND * 2
+        assert world.upstream.given["slow"] < 100
+        size = len(frame) + sum(len(item) for item in await rest(slow) if isinstance(item, bytes))
         assert size == 3000 * len(frame)
 
     on(main)
 
 
-def test_a_slow_reader_whose_hold_is_lost_ends_at_the_bound_and_alone() -> None:
-    async def main(way: Way) -> None:
-        way.deaf = 10**6
-        slow = way.stream("slow", frame=b"x" * PIECE, frames=100, every=0.001)
-        await anext(slow)
-        fast = asyncio.create_task(way.read("fast", frames=20))
+def test_a_slow_reader_that_cannot_be_held_ends_at_the_bound_and_alone() -> None:
+    async def main(world: World) -> None:
+        slow = await flowing(world, 1, name="slow", frame=b"x" * PIECE, frames=100, every=0.001)
+        slow.held = True  # as if its replica had been told already
+        fast = asyncio.create_task(world.read("fast", frames=20))
         await asyncio.sleep(1)
-        assert len(await fast) == 21
-        way.deaf = 0
-        rest: list[Item] = []
+        assert (await fast)[-1] == END
+        size = slow.size
         with pytest.raises(AttemptFailed):
-            await _into(rest, slow)
-        assert sum(map(len, rest)) <= TOO_FAR_BEHIND + 2 * PIECE
+            await rest(slow)
+        assert size <= TOO_FAR_BEHIND + 2 * PIECE
 
     on(main)
 
 
-def largest(way: Way) -> int:
-    """Bytes of the largest message."""
-    sizes = [[len(i if isinstance(i, bytes) else i["body"]) for _, i in m] for m in way.messages if isinstance(m, list)]
-    return max(sum(message) for message in sizes)
+def test_an_ingress_that_does_not_read_fills_no_memory() -> None:
+    async def main(world: World) -> None:
+        way = await world.way()
+        way._pipe._transport.pause_reading()  # type: ignore[union-attr]
+        rides = [await world.stream(str(n), frame=b"x" * PIECE, frames=100, every=0.001) for n in range(3)]
+        await asyncio.sleep(5)
+        assert sum(world.upstream.given.values()) < 30
+        way._pipe._transport.resume_reading()  # type: ignore[union-attr]
+        for ride in rides:
+            assert (await rest(ride))[-1] == END
+
+    on(main)
+
+
+def test_a_replica_that_does_not_read_gets_no_more_calls() -> None:
+    async def main(world: World) -> None:
+        way = await world.way()
+        await world.complete("first")
+        lane = next(iter(world.lanes._open.values()))
+        lane._pipe._transport.pause_reading()  # type: ignore[union-attr]
+        calls = [asyncio.create_task(world.complete(str(n), more="x" * PIECE)) for n in range(3)]
+        await asyncio.sleep(0.1)
+        assert world.boarding.way() is None
+        lane._pipe._transport.resume_reading()  # type: ignore[union-attr]
+        await asyncio.gather(*calls)
+        assert world.boarding.way() is way
+
+    on(main)
 
 
 def test_a_long_answer_goes_in_pieces_and_comes_whole() -> None:
-    async def main(way: Way) -> None:
-        answer, _ = await asyncio.gather(way.complete("long", size=PIECE * 5 + 7), way.complete("short"))
+    async def main(world: World) -> None:
+        answer, _ = await asyncio.gather(world.complete("long", size=PIECE * 5 + 7), world.complete("short"))
         assert len(answer["body"]) == PIECE * 5 + 7
-        assert largest(way) <= PIECE
-        assert not way.told
 
     on(main)
 
 
 def test_many_answers_that_come_at_once_go_in_messages_of_bounded_size() -> None:
-    async def main(way: Way) -> None:
-        await asyncio.gather(*(way.complete(str(n), size=PIECE // 3) for n in range(50)))
-        assert largest(way) <= PIECE
+    async def main(world: World) -> None:
+        way = await world.way()
+        sizes = []
+        deal = way._heard
+
+        def measured(message: Any) -> None:
+            sizes.append(sum(len(item["body"]) for _, item in message[1]))
+            deal(message)
+
+        way._pipe._heard = measured
+        await asyncio.gather(*(world.complete(str(n), size=PIECE // 3) for n in range(50)))
+        assert max(sizes) <= PIECE
 
     on(main)
-
-
-def test_a_batch_has_a_bound_in_bytes() -> None:
-    async def main(way: Way) -> None:
-        await asyncio.gather(*[way.complete(str(n), more="x" * (BATCH // 3)) for n in range(7)])
-        assert [len(batch) for batch in way.batches] == [2, 2, 2, 1]
-
-    on(main)
-
-
-def test_a_frame_too_large_for_a_message_ends_its_own_call() -> None:
-    async def main(way: Way) -> None:
-        large, whole = await asyncio.gather(way.read("large", frame=b"x" * 2000), way.read("whole"))
-        assert large[-1]["outcome"]["kind"] == "lost"  # type: ignore[index]
-        assert whole[-1] == END
-
-    on(main, Room(message=1000))
 
 
 def test_calls_run_wait_and_are_refused_by_their_number() -> None:
-    async def main(way: Way) -> None:
-        answers = [asyncio.create_task(way.complete(str(n), after=1)) for n in range(7)]
+    async def main(world: World) -> None:
+        await world.way()
+        answers = [asyncio.create_task(world.complete(str(n), after=1)) for n in range(27)]
         await asyncio.sleep(0.5)
-        assert (way.lanes.admission.running, way.lanes.admission.waiting) == (3, 2)
+        assert (world.lanes.admission.running, world.lanes.admission.waiting) == (20, 5)
         replies = await asyncio.gather(*answers)
-        assert [r.get("outcome", {}).get("kind") for r in replies] == [None] * 5 + ["busy"] * 2
-        assert (way.lanes.admission.running, way.lanes.admission.waiting) == (0, 0)
+        assert [r.get("outcome", {}).get("kind") for r in replies] == [None] * 25 + ["busy"] * 2
+        assert (world.lanes.admission.running, world.lanes.admission.waiting) == (0, 0)
 
-    on(main, Room(calls=3, line=2))
+    on(main, Room("replica", calls=20, line=5, node=NODE))
 
 
 def test_calls_with_a_handle_call_of_their_own_take_room_too() -> None:
-    async def main(way: Way) -> None:
-        with way.lanes.admission.by_itself():
-            waiting = asyncio.create_task(way.complete("waiting"))
+    async def main(world: World) -> None:
+        await world.way()
+        with world.lanes.admission.by_itself():
+            others = [asyncio.create_task(world.complete(str(n), after=2)) for n in range(14)]
+            await world.complete("quick")
+            assert world.loads.of("replica", time.monotonic()) == 15
+            others.append(asyncio.create_task(world.complete("last", after=2)))
             await asyncio.sleep(0.1)
-            assert way.upstream.began == []
-            assert way.lanes.admission.all == 2
-            assert way.loads.of("replica", time.monotonic()) == 2
+            waiting = asyncio.create_task(world.complete("waiting"))
+            await asyncio.sleep(0.1)
+            assert "waiting" not in world.upstream.began
+            assert world.lanes.admission.all == 17
         assert (await waiting)["name"] == "waiting"
+        await asyncio.gather(*others)
 
-    on(main, Room("replica", calls=1))
+    on(main, Room("replica", calls=16, node=NODE))
 
 
 def test_a_call_that_is_given_up_in_line_takes_nobodys_turn() -> None:
-    async def main(way: Way) -> None:
-        first = asyncio.create_task(way.complete("first", after=1))
+    async def main(world: World) -> None:
+        first = [asyncio.create_task(world.complete(f"first {n}", after=1)) for n in range(16)]
         await asyncio.sleep(0.1)
-        leaving = asyncio.create_task(way.complete("leaving"))
-        last = asyncio.create_task(way.complete("last"))
+        leaving = asyncio.create_task(world.complete("leaving"))
+        last = asyncio.create_task(world.complete("last"))
         await asyncio.sleep(0.1)
         leaving.cancel()
-        assert (await first)["name"] == "first"
+        await asyncio.gather(*first)
         assert (await last)["name"] == "last"
-        assert way.upstream.began == ["first", "last"]
+        assert "leaving" not in world.upstream.began
 
-    on(main, Room(calls=1))
+    on(main, Room("replica", calls=16, node=NODE))
 
 
 def test_an_ingress_that_dies_ends_all_its_calls() -> None:
-    async def main(way: Way) -> None:
-        calls = [(n, "stream", pickle.dumps({"name": str(n), "does": "waits"})) for n in range(5)]
-        messages = way.lanes.board("other", 1, calls)
-        assert await anext(messages) == {"lane": 1, "replica": "replica", "room": way.room.calls, "under_way": 5}
-        await asyncio.sleep(0.1)
-        assert len(way.upstream.open) == 5
-        await messages.aclose()
-        assert not way.upstream.open
+    async def main(world: World) -> None:
+        async with aclosing(world.lanes.board("other", NODE)) as said:
+            hello = await anext(said)
+            ended = asyncio.ensure_future(anext(said, None))
+            pipe = await connected(hello["address"], hello["secret"])
+            calls = [(n, "stream", pickle.dumps({"name": str(n), "does": "waits"})) for n in range(5)]
+            pipe.send((calls, [], {}))
+            await asyncio.sleep(0.1)
+            assert len(world.upstream.open) == 5
+            pipe.close()
+            assert await ended is None
+        assert not world.upstream.open
+
+    on(main)
+
+
+def test_a_lane_that_stays_empty_ends_with_its_anchor() -> None:
+    async def main(world: World) -> None:
+        await world.complete("only")
+        await asyncio.sleep(LINGER_SECONDS - 0.01)
+        assert world.open == 1
+        await asyncio.sleep(2 * LOOK_SECONDS)
+        assert world.open == 0
+        assert world.lanes.under_way() == 0
+
+    on(main)
+
+
+def test_serve_is_asked_again_while_calls_come_and_not_after() -> None:
+    async def main(world: World) -> None:
+        for number in range(100):
+            await world.complete(str(number), after=0.1)
+        came = world.anchors
+        assert 10 <= came <= 10 / LOOK_SECONDS + 2
+        waiting = await world.stream("long", frames=2, every=60)
+        await asyncio.sleep(60)
+        assert world.anchors <= came + 2
+        await rest(waiting)
+
+    on(main)
+
+
+def test_a_replica_that_serve_sends_to_no_more_gets_no_new_calls_and_ends_those_it_has() -> None:
+    async def main(world: World) -> None:
+        long = await flowing(world, 1, name="long", frames=3, every=FRESH_SECONDS * 3)
+        world.chosen = 1
+        for _ in range(int(FRESH_SECONDS * 3)):
+            await world.complete("short")
+            await asyncio.sleep(0.5)
+        old, new = world.replicas
+        assert old.under_way() == 1
+        assert {(await world.way()).replica for _ in range(20)} == {"new"}
+        assert (await rest(long))[-1] == END
+        await world.complete("short")
+        await asyncio.sleep(LOOK_SECONDS + 0.01)
+        assert (world.open, old._open) == (1, {})
+        assert new._open
+
+    on(main, Room("old", node=NODE), Room("new", node=NODE))
+
+
+def test_of_two_replicas_the_one_with_fewer_calls_takes_the_next() -> None:
+    async def main(world: World) -> None:
+        async def busy(replica: int, calls: int) -> list[Ride]:
+            world.chosen = replica
+            world.boarding._open(asyncio.get_running_loop().time())
+            await world.boarding.opened()
+            way = world.boarding._ways[world.rooms[replica].replica]
+            return [way.begin("stream", pickle.dumps({"name": "x", "does": "waits"})) for _ in range(calls)]
+
+        rides = [*await busy(0, 5), *await busy(1, 1)]
+        for _ in range(4):
+            way = await world.way()
+            assert way.replica == "second"
+            rides.append(way.begin("stream", pickle.dumps({"name": "x", "does": "waits"})))
+        assert [world.loads.of(name, time.monotonic()) for name in ("first", "second")] == [5, 5]
+        for ride in rides:
+            await ride.aclose()
+
+    on(main, Room("first", node=NODE), Room("second", node=NODE))
+
+
+def test_an_ingress_on_another_node_comes_by_port_and_only_where_it_may() -> None:
+    async def main(world: World) -> None:
+        world.node = ELSEWHERE
+        assert (await world.complete("far"))["name"] == "far"
+
+    on(main, Room("replica", node=NODE, host="127.0.0.1"))
+
+    async def alone(world: World) -> None:
+        world.node = ELSEWHERE
+        for _ in range(10):
+            assert (world.boarding.way() or await world.boarding.opened()) is None
+        assert world.anchors == 1
+
+    on(alone, Room("replica", node=NODE))
+
+
+async def over(reader: asyncio.StreamReader) -> bool:
+    """Nothing came, and the connection has ended, one way or another."""
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True
+
+
+def test_who_does_not_know_the_secret_is_not_listened_to() -> None:
+    async def main() -> None:
+        async with Listener.open("127.0.0.1") as listener:
+            assert isinstance(listener.address, tuple)
+            reader, writer = await asyncio.open_connection(*listener.address)
+            writer.write(b"?" * 32 + b"\0\0\0\x05what?")
+            assert await over(reader)
+            writer.close()
+            silent, silence = await asyncio.open_connection(*listener.address)
+            pipe = await connected(listener.address, listener.secret)
+            assert not (await listener.accepted()).closed
+            late = await connected(listener.address, listener.secret)
+            await asyncio.sleep(0.1)
+            assert late.closed, "it was taken twice"
+            await asyncio.sleep(CONNECT_SECONDS)
+            assert await over(silent)
+            silence.close()
+            pipe.close()
+        with pytest.raises(OSError, match="111"):
+            await connected(listener.address, listener.secret)
+
+    run_virtually(main())
+
+
+def test_a_lane_opens_on_the_loop_that_ray_uses() -> None:
+    async def main() -> None:
+        world = World(Room("replica", node=NODE, host="127.0.0.1"))
+        world.boarding.way()
+        for node in (NODE, ELSEWHERE):
+            world.node = node
+            async with asyncio.timeout(20):
+                while (way := world.boarding.way() or await world.boarding.opened()) is None:
+                    pass
+                answer = way.begin("chat", pickle.dumps({"name": node, "does": "answers", "size": PIECE * 2}))
+                assert len((await answer.whole())["body"]) == PIECE * 2
+                way.close()
+                while world.boarding._anchors:
+                    await asyncio.wait(world.boarding._anchors)
+
+    uvloop.run(main())
+
+
+def test_a_lane_to_which_nobody_comes_ends() -> None:
+    async def main(world: World) -> None:
+        said = world.lanes.board("ingress", NODE)
+        assert "secret" in await anext(said)
+        assert await anext(said, None) is None
+        assert (await world.complete("after"))["name"] == "after"
 
     on(main)
 
 
 def test_a_replicas_calls_are_known_for_a_while_and_go_down_as_they_end() -> None:
-    async def main(way: Way) -> None:
-        streams = [asyncio.create_task(way.read(str(n), frames=10)) for n in range(5)]
+    async def main(world: World) -> None:
+        streams = [asyncio.create_task(world.read(str(n), frames=10)) for n in range(5)]
         await asyncio.sleep(0.01)
         now = time.monotonic()
-        assert way.loads.of("replica", now) == 5
-        assert way.loads.of("another", now) == 0
+        assert world.loads.of("replica", now) == 5
+        assert world.loads.of("another", now) == 0
         await asyncio.gather(*streams)
-        assert way.loads.of("replica", now) == 0
+        assert world.loads.of("replica", now) == 0
 
     on(main)
     loads = Loads()
     loads.learn("full", 70, 100.0)
-    assert loads.of("full", 100.0 + FRESH_SECONDS / 2) == 70
-    assert loads.of("full", 100.0 + FRESH_SECONDS) == 0
-
-
-def test_a_lane_that_stays_empty_ends_without_an_error() -> None:
-    async def main(way: Way) -> list[Message]:
-        call = (1, "stream", pickle.dumps({"name": "only", "does": "streams"}))
-        began = asyncio.get_running_loop().time()
-        messages = [message async for message in way.lanes.board("ingress", 1, [call])]
-        assert asyncio.get_running_loop().time() - began >= LINGER_SECONDS
-        return messages
-
-    assert on(main)[-1] == [(1, END)]
+    assert loads.of("full", 100.0 + KNOWN_SECONDS / 2) == 70
+    assert loads.of("full", 100.0 + KNOWN_SECONDS) == 0

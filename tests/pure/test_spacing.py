@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from deployments.lanes import Lane, Passage
+from deployments.lanes import Item, Lane, Message, Passage
+from deployments.pipe import Pipe
 from deployments.spacing import FADING, LEAST, MANY, MOST, USUAL, Spacing
 from tests.clock import run_virtually
 
@@ -74,18 +75,35 @@ def test_once_late_is_not_late() -> None:
     assert spacing.seconds(0.0) == LEAST
 
 
-def lane_of(spacing: Spacing) -> Lane:
-    lane = Lane(1, spacing)
+class Sent(Pipe):
+    """What would go over a connection, and when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[tuple[float, list[tuple[int, Item]]]] = []
+
+    def send(self, message: Message) -> None:
+        self.messages.append((asyncio.get_running_loop().time(), message[1]))
+
+
+def lane_of(spacing: Spacing) -> tuple[Lane, list[tuple[float, list[tuple[int, Item]]]]]:
+    lane, sent = Lane(lambda *_: None, lambda: 2, spacing), Sent()
+    lane.open(sent)
     lane.passages = {1: Passage(), 2: Passage()}
-    return lane
+    return lane, sent.messages
+
+
+async def a_turn() -> None:
+    await asyncio.sleep(0)
 
 
 def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
     async def main() -> None:
         clock = asyncio.get_running_loop().time
-        lane = lane_of(late(5.0, end=clock()))
+        lane, sent = lane_of(late(5.0, end=clock()))
         await lane.put(1, FRAME, first=True)
-        assert await lane.next() == [(1, FRAME)]
+        await a_turn()
+        assert sent == [(clock(), [(1, FRAME)])]
         left = clock()
 
         async def writes(number: int, after: float) -> float:
@@ -93,11 +111,10 @@ def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
             await lane.put(number, FRAME, first=False)
             return clock()
 
-        writers = [asyncio.create_task(writes(1, 0.001)), asyncio.create_task(writes(2, 0.006))]
-        assert await lane.next() == [(1, FRAME), (2, FRAME)]
-        assert clock() - left == pytest.approx(MOST)
+        writers = await asyncio.gather(writes(1, 0.001), writes(2, 0.006))
+        assert sent[1:] == [(pytest.approx(left + MOST), [(1, FRAME), (2, FRAME)])]
         # Whoever has written is told to go on when it has left, not before.
-        assert [at - left for at in await asyncio.gather(*writers)] == pytest.approx([MOST, MOST])
+        assert [at - left for at in writers] == pytest.approx([MOST, MOST])
 
     run_virtually(main())
 
@@ -105,40 +122,56 @@ def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
 def test_a_first_frame_ends_the_wait_of_all() -> None:
     async def main() -> None:
         clock = asyncio.get_running_loop().time
-        lane = lane_of(late(5.0, end=clock()))
+        lane, sent = lane_of(late(5.0, end=clock()))
         await lane.put(1, FRAME, first=True)
-        await lane.next()
+        await a_turn()
         left = clock()
         writer = asyncio.create_task(lane.put(1, FRAME, first=False))
-        asyncio.get_running_loop().call_later(0.004, lambda: asyncio.ensure_future(lane.put(2, FRAME, first=True)))
-        assert await lane.next() == [(1, FRAME), (2, FRAME)]
-        assert clock() - left == pytest.approx(0.004)
+        await asyncio.sleep(0.004)
+        await lane.put(2, FRAME, first=True)
         await writer
+        assert sent[1:] == [(pytest.approx(left + 0.004), [(1, FRAME), (2, FRAME)])]
 
     run_virtually(main())
 
 
-def test_on_a_core_with_room_nobody_waits_for_what_they_wrote() -> None:
+def test_what_comes_after_a_while_leaves_at_once_and_the_next_a_millisecond_later() -> None:
     async def main() -> None:
-        lane, clock = lane_of(Spacing()), asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
+        lane, sent = lane_of(Spacing())
         began = clock()
         for number in (1, 2, 1):
             await lane.put(number, FRAME, first=False)
-        assert clock() == began
-        assert len(await lane.next()) == 3
+        assert clock() == began, "on a core with room nobody waits for what they wrote"
+        await a_turn()
+        await lane.put(2, FRAME, first=False)
+        await asyncio.sleep(1)
+        assert [(at - began, len(items)) for at, items in sent] == [(0, 3), (pytest.approx(LEAST), 1)]
+
+    run_virtually(main())
+
+
+def test_the_only_call_of_a_lane_never_waits() -> None:
+    async def main() -> None:
+        lane, sent = lane_of(late(5.0, end=asyncio.get_running_loop().time()))
+        lane.passages = {1: Passage()}
+        began = asyncio.get_running_loop().time()
+        for _ in range(5):
+            await lane.put(1, FRAME, first=False)
+            await a_turn()
+        assert [at - began for at, _ in sent] == [0] * 5
 
     run_virtually(main())
 
 
 def test_frames_count_however_few_reads_they_came_in() -> None:
     async def main() -> float:
-        lane, clock = lane_of(Spacing()), asyncio.get_running_loop().time
+        lane, sent = lane_of(Spacing())
         for _ in range(100):
-            writer = asyncio.create_task(lane.put(1, FRAME * 20, first=False))
-            left = clock()
-            await lane.next()
-            await writer
-        return clock() - left
+            left = lane._left
+            await lane.put(1, FRAME * 20, first=False)
+            await left.wait()
+        return sent[-1][0] - sent[-2][0]
 
     # Twenty frames each T seconds, and T a millisecond for each hundred of them a second.
     assert run_virtually(main()) == pytest.approx(math.sqrt(20 / MANY * LEAST), rel=0.1)
