@@ -10,7 +10,7 @@ Never beyond a bound that no reader would notice.
 import math
 
 LEAST, MOST = 0.001, 0.025  # seconds
-MANY = 100.0  # a second: above it the distance grows, by a millisecond for as many again
+MANY = 500.0  # a second: above it the distance grows, by a millisecond for as many again
 FADING = 0.1  # seconds: how far back their number is looked at
 USUAL = 0.001  # a timer's own inaccuracy is no sign of load
 FACTOR = 2.0  # of the lateness
