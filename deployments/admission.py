@@ -68,10 +68,10 @@ class Admission:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn in self._line:
-                self._line.remove(turn)
-            else:  # its turn had come
+            if not turn.cancelled():  # its turn had come
                 self.leave()
+            elif turn in self._line:
+                self._line.remove(turn)
             raise
 
     def leave(self) -> None:

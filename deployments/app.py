@@ -38,7 +38,7 @@ _REMOTE: Mapping[str, Any] = {
     "graceful_shutdown_timeout_s": 900,
 }
 _ROUTER: Any = FewestCalls
-# Many calls go in one handle call: it is calls that must be balanced.
+# Most calls come over lanes, not as handle calls: it is calls that must be balanced.
 _SHARED: Mapping[str, Any] = {
     **_REMOTE,
     "request_router_config": RequestRouterConfig(request_router_class=_ROUTER),

@@ -1,8 +1,8 @@
 """Many calls to one provider over few connections: which lane a call takes, and when there are lanes. No Ray.
 
-A lane is opened by a handle call, so Serve chooses its replica. While calls come, Serve is asked again twice a second:
-that finds replicas which are new, and affirms those that it still sends to. A lane that was not affirmed for a while
-takes no new calls, for its replica may be about to stop. One that nobody uses is closed.
+A lane is opened by a handle call, so Serve chooses its replica. While calls come, Serve is asked again, each replica
+about once a second: that finds those that are new, and affirms those that it still sends to. A lane that was not
+affirmed for a while, though others were, takes no new calls: its replica is about to stop. An unused one is closed.
 
 Where calls are rare there is no lane, and each is a handle call. Of those that come soon after another, all wait for
 the lane that opens, for as long as a handle call takes on a busy machine.
@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
+from deployments.lanes import LEAST_ROOM
 from deployments.loads import Loads
 from deployments.pipe import connected
 from deployments.ride import Way
@@ -28,11 +29,12 @@ Anchor = Callable[[], AsyncGenerator[Mapping[str, Any], None]]  # what Lanes.boa
 SOON_SECONDS = 1.0  # calls that follow each other within it are worth a lane
 LINGER_SECONDS = 1.0  # an empty lane waits so long for the next call
 LOOK_SECONDS = 0.5
-FRESH_SECONDS = 5.0  # after so long without being affirmed a lane takes no new calls
+FRESH_SECONDS = 5.0  # if it was not affirmed for so long, a lane takes no new calls
 OPEN_SECONDS = 0.05  # the longest that a call waits for a lane
+ANSWER_SECONDS = 3.0  # the longest that Serve, a replica and a connection to it may take
 AGAIN_SECONDS, NARROW_SECONDS = 1.0, 10.0  # until it is tried again where none could be opened, or is worth it
+SHUN_SECONDS = 60.0  # until a connection is tried again to a replica to which none could be made
 GOODBYE_SECONDS = 5.0
-LEAST_ROOM = 16  # handle calls at a time: anchors take some of them
 
 
 class Boarding:
@@ -42,100 +44,129 @@ class Boarding:
         self._loads = loads
         self._ways: dict[str, Way] = {}  # by replica
         self._anchors: set[asyncio.Task[None]] = set()
-        self._opening: asyncio.Future[None] | None = None
+        self._asking: asyncio.Future[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._shunned: dict[str, float] = {}  # replicas to which no connection could be made, and until when
         self._failing = False
-        self._asked_at = self._opened_at = self._not_before = float("-inf")
+        self._needed_at = self._asked_at = self._answered_at = self._not_before = float("-inf")
 
     def way(self) -> Way | None:
-        """For the next call, if there is one now."""
+        """For the next call, if there is one now: of any two the one with fewer calls, and none that is full."""
         now = asyncio.get_running_loop().time()
-        last, self._asked_at = self._asked_at, now
-        ways = [way for way in self._ways.values() if way.open and now - way.affirmed_at < FRESH_SECONDS]
+        last, self._needed_at = self._needed_at, now
+        ways = [way for way in self._ways.values() if way.open and self._affirmed(way)]
         if not ways:
             if now - last < SOON_SECONDS:
-                self._open(now)
+                self._ask(now)
             return None
-        if len(ways) > 1:
-            clock = time.monotonic()
-            return min(random.sample(ways, 2), key=lambda way: self._loads.of(way.replica, clock))
-        return ways[0]
+        if len(ways) == 1:
+            return ways[0]
+        clock = time.monotonic()
+        roomy = [way for way in ways if self._loads.of(way.replica, clock) < way.room] or ways
+        return min(random.sample(roomy, min(2, len(roomy))), key=lambda way: self._loads.of(way.replica, clock))
 
     @property
     def opening(self) -> bool:
-        return self._opening is not None
+        """Is a lane to be expected soon?"""
+        return self._asking is not None and self._left_to_wait() > 0
 
     async def opened(self) -> Way | None:
         """The lane that opens now, if it does so in time."""
-        if self._opening is not None:
-            await asyncio.wait([self._opening], timeout=OPEN_SECONDS)
+        if self._asking is not None:
+            await asyncio.wait([self._asking], timeout=self._left_to_wait())
         return self.way()
 
-    def _open(self, now: float) -> None:
+    def _left_to_wait(self) -> float:
+        return self._asked_at + OPEN_SECONDS - asyncio.get_running_loop().time()
+
+    def _affirmed(self, way: Way) -> bool:
+        """While Serve does not answer, or only for others to which we cannot connect, the lanes that work are kept."""
+        return self._answered_at - way.affirmed_at < FRESH_SECONDS
+
+    def _ask(self, now: float) -> None:
         """In a context of its own: else Serve would end the anchor with the request that happened to need it."""
-        if self._opening is None and now >= self._not_before:
+        if self._asking is None and now >= self._not_before:
             loop = asyncio.get_running_loop()
-            self._opened_at, self._opening = now, loop.create_future()
+            self._asked_at, self._asking = now, loop.create_future()
             task = loop.create_task(self._anchored(), context=contextvars.Context())
             self._anchors.add(task)
             task.add_done_callback(self._anchors.discard)
 
-    def _done(self) -> None:
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            opening.set_result(None)
+    def _answered(self) -> None:
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.set_result(None)
 
     async def _anchored(self) -> None:
         """One handle call, and the lane that it opens if it opens one."""
         way = None
         try:
             async with contextlib.aclosing(self._anchor()) as said:
-                way = await self._welcomed(await anext(said))
-                self._done()
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    hello = await anext(said)
+                    way = await self._welcomed(hello)
                 if way is not None:
+                    self._answered()
+                    self._ask(asyncio.get_running_loop().time())  # until all are found that Serve sends to
                     await _until_over(way, said)
-        except Exception as error:  # calls go by handle meanwhile
-            if not self._failing:
-                log.warning("%s: no lane can be opened, each call is a handle call: %r", self._provider, error)
-            self._failing = True
-            self._not_before = asyncio.get_running_loop().time() + AGAIN_SECONDS
+                elif "address" not in hello:
+                    await anext(said, None)  # it ends by itself; to close it would be to cancel it
+        except Exception as error:  # calls go over other lanes meanwhile, or by handle
+            self._failed(error)
         finally:
             if way is None:
-                self._done()
+                self._answered()
             else:
                 way.close()
                 if self._ways.get(way.replica) is way:
                     del self._ways[way.replica]
 
     async def _welcomed(self, hello: Mapping[str, Any]) -> Way | None:
+        now = asyncio.get_running_loop().time()
+        replica, room = hello["replica"], hello["room"]
+        self._loads.learn(replica, hello["under_way"], time.monotonic())
+        if (known := self._ways.get(replica)) is not None and "address" not in hello:
+            self._answered_at = known.affirmed_at = now
+        elif "address" in hello and now >= self._shunned.get(replica, now):
+            return await self._joined(replica, room, hello)
+        elif not self._ways:
+            self._not_before = now + (NARROW_SECONDS if room < LEAST_ROOM else AGAIN_SECONDS)
+        return None
+
+    async def _joined(self, replica: str, room: int, hello: Mapping[str, Any]) -> Way:
         loop = asyncio.get_running_loop()
-        self._loads.learn(hello["replica"], hello["under_way"], time.monotonic())
-        if hello["room"] < LEAST_ROOM:
-            self._not_before = loop.time() + NARROW_SECONDS
-            return None
-        if "address" not in hello:
-            if (known := self._ways.get(hello["replica"])) is not None:
-                known.affirmed_at = loop.time()
-            else:
-                self._not_before = loop.time() + AGAIN_SECONDS
-            return None
-        way = Way(hello["replica"], await connected(hello["address"], hello["secret"]), self._loads)
-        self._ways[way.replica] = way
+        try:
+            pipe = await connected(hello["address"], hello["secret"])
+        except Exception:
+            now = loop.time()
+            self._shunned = {name: until for name, until in self._shunned.items() if until > now}
+            self._shunned[replica] = now + SHUN_SECONDS
+            raise
+        way = self._ways[replica] = Way(replica, room, pipe, self._loads)
+        self._answered_at = way.affirmed_at
         self._failing = False
         if self._keeper is None:
             self._keeper = loop.create_task(self._keep(), context=contextvars.Context())
         return way
 
+    def _failed(self, error: Exception) -> None:
+        if not self._failing:
+            log.warning("%s: a lane could not be opened: %r", self._provider, error)
+        self._failing = True
+        self._not_before = asyncio.get_running_loop().time() + AGAIN_SECONDS
+
     async def _keep(self) -> None:
+        """The more replicas, the more often Serve is asked: each is to be named long before its lane is forgotten."""
         loop = asyncio.get_running_loop()
         while self._ways:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(2 * LOOK_SECONDS / max(2, len(self._ways)))
             now = loop.time()
             for way in self._ways.values():
-                if not way.rides and now - min(way.used_at, way.affirmed_at + FRESH_SECONDS) > LINGER_SECONDS:
+                unused = now - way.used_at > LINGER_SECONDS
+                if not way.rides and (unused or not self._affirmed(way)):
                     way.close()
-            if self._ways and self._asked_at > self._opened_at:
-                self._open(now)
+            if self._needed_at > self._asked_at:
+                self._ask(now)
         self._keeper = None
 
 

@@ -20,6 +20,7 @@ from deployments.admission import Room
 from deployments.boarding import Anchor, Boarding
 from deployments.errors import AttemptFailed
 from deployments.loads import LOADS
+from deployments.pipe import encrypted
 from deployments.providers.base import failed
 from deployments.ride import Way
 from deployments.stream import Items
@@ -134,8 +135,7 @@ def room() -> Room:
 def _room(replica: str, calls: int, line: int) -> Room:
     """Asked for several times a call; where it is stays as it is."""
     # Where Ray's own connections between nodes are encrypted, none of ours goes around that.
-    open_ = os.environ.get("RAY_USE_TLS", "0") != "1"
-    host = ray.util.get_node_ip_address() if open_ else None  # type: ignore[no-untyped-call]
+    host = None if encrypted(os.environ) else ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     return Room(replica, calls, line, ray.get_runtime_context().get_node_id(), host)
 
 

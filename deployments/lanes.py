@@ -19,7 +19,7 @@ from deployments.admission import Admission, Room
 from deployments.errors import AttemptFailed
 from deployments.pipe import Listener, Pipe
 from deployments.providers.base import failed
-from deployments.spacing import Spacing
+from deployments.spacing import WIDE, Spacing
 
 Item = bytes | dict[str, Any]  # frames or a piece of a body; the last of each call is a dict
 Boarded = tuple[int, str, bytes]  # a call's number, its verb (chat, embed or stream), and itself, pickled
@@ -30,14 +30,16 @@ Run = Callable[[str, Mapping[str, Any]], AsyncGenerator[Item, None]]
 
 PIECE = 1024 * 1024  # bytes of one message, if no single item is larger
 BACKLOG = 8 * 1024 * 1024  # bytes that wait for an ingress that does not read
+LEAST_ROOM = 16  # calls at a time: anchors take some of them
 
 
 @dataclass(slots=True)
 class Passage:
-    """One call on a lane. While its reader is behind it is held."""
+    """One call on a lane. While its reader is behind it is not `free`."""
 
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None]
     free: asyncio.Event = field(default_factory=asyncio.Event)
+    dropped: bool = False  # its reader is gone
 
 
 class Lane:
@@ -54,7 +56,6 @@ class Lane:
         self._items: deque[tuple[int, Item]] = deque()
         self._size = 0
         self._come_at = self._left_at = self._due = 0.0
-        self._urgent = False
         self._soon = False
         self._timer: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
@@ -62,26 +63,31 @@ class Lane:
 
     def open(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        pipe.listen(self._wished, self.over.set, self._leave)
+        pipe.listen(self._wished, self.over.set, self._leave_now)
 
     def _wished(self, wish: Wish) -> None:
         """An unknown number is one that has ended."""
         calls, drop, wait = wish
         for call in calls:
-            passage = self.passages[call[0]] = Passage()
+            passage = Passage(self._loop.create_task(self._carry(self, call)))
             passage.free.set()
-            passage.task = self._loop.create_task(self._carry(self, call))
+            self.passages[call[0]] = passage
             # Not in a `finally` of its own: a task that is cancelled before it begins has none.
             passage.task.add_done_callback(functools.partial(self._ended, call[0]))
         for number in drop:
-            if (passage_ := self.passages.get(number)) is not None and passage_.task is not None:
-                passage_.task.cancel()
+            if (given_up := self.passages.get(number)) is not None:
+                given_up.dropped = True
+                given_up.task.cancel()
         for number, held in wait.items():
             if (passage_ := self.passages.get(number)) is not None:
                 (passage_.free.clear if held else passage_.free.set)()
 
-    def _ended(self, number: int, _: object) -> None:
-        del self.passages[number]
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        passage = self.passages.pop(number)
+        if task.cancelled() and not passage.dropped and not self.over.is_set():
+            # Somebody below has cancelled it, and its reader still waits.
+            self._items.append((number, {"outcome": asdict(failed("lost", "the call was cancelled").outcome)}))
+            self._leave_now()
 
     async def put(self, number: int, item: Item, *, first: bool) -> None:
         """`first` of a stream: it waits for nobody."""
@@ -89,16 +95,16 @@ class Lane:
             self._drained.clear()
             await self._drained.wait()
         now = self._loop.time()
+        gap = self._spacing.seconds(now)
         if not self._items:
             self._come_at = now
         self._items.append((number, item))
         self._size += _size_of(item)
         if first or len(self.passages) == 1:
-            self._urgent = self._urgent or first
             self._leave_now()
         else:
-            self._leave_at(max(self._come_at, self._left_at + self._spacing.seconds(now)), now)
-        if not first and isinstance(item, bytes) and self._spacing.wide(now):
+            self._leave_at(max(self._come_at, self._left_at + gap), now)
+        if not first and isinstance(item, bytes) and gap > WIDE:
             await self._left.wait()  # what comes until then is read at once
 
     def _leave_now(self) -> None:
@@ -123,15 +129,20 @@ class Lane:
     def _leave(self) -> None:
         """All that has come, in pieces. What a full pipe leaves goes when it takes more."""
         self._soon, self._timer = False, None
-        while self._items and self._pipe is not None and not self._pipe.full:
-            now = self._loop.time()
-            taken = self._take()
-            self._pipe.send((self._under_way(), taken))
-            self._spacing.left(now, sum(map(_frames_of, taken)), None if self._urgent else self._due)
-            self._left_at = now
-        self._urgent = False
-        left, self._left = self._left, asyncio.Event()
-        left.set()
+        try:
+            while self._items and self._pipe is not None and not self._pipe.full:
+                now = self._loop.time()
+                taken = self._take()
+                self._pipe.send((self._under_way(), taken))
+                self._spacing.left(now, sum(map(_frames_of, taken)), self._due)
+                self._left_at = now
+        except Exception:
+            if self._pipe is not None:
+                self._pipe.close()  # else what was taken would be missing, and nobody would know
+            raise
+        finally:
+            left, self._left = self._left, asyncio.Event()
+            left.set()
 
     def _take(self) -> list[tuple[int, Item]]:
         if self._size <= PIECE:
@@ -151,11 +162,12 @@ class Lane:
 
     async def close(self) -> None:
         """End every call that is still under way, and wait for it: its connection upstream is closed then."""
+        self.over.set()
         if self._timer is not None:
             self._timer.cancel()
         if self._pipe is not None:
             self._pipe.close()
-        tasks = [p.task for p in self.passages.values() if p.task is not None]
+        tasks = [passage.task for passage in self.passages.values()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -176,11 +188,11 @@ class Lanes:
         """An anchor: says where an ingress on that node finds its lane, and lasts as long as the lane.
 
         `{replica, room, under_way, address, secret}`; without the last two where the ingress has a lane already, or
-        may not have one.
+        may not or need not have one.
         """
         room = self._room()
         near = node == room.node
-        if ingress in self._open or not (near or room.host):
+        if ingress in self._open or room.calls < LEAST_ROOM or not (near or room.host):
             yield self._hello()
             return
         lane = self._open[ingress] = Lane(self._travel, self.under_way, self._spacing)

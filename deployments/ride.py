@@ -94,8 +94,9 @@ class Ride:
 class Way:
     """The ingress's end of one lane: the calls that it carries to one replica."""
 
-    def __init__(self, replica: str, pipe: Pipe, loads: Loads):
+    def __init__(self, replica: str, room: int, pipe: Pipe, loads: Loads):
         self.replica = replica
+        self.room = room  # calls at a time
         self.rides: dict[int, Ride] = {}
         self.used_at = self.affirmed_at = asyncio.get_running_loop().time()
         self.over = asyncio.Event()
@@ -107,7 +108,7 @@ class Way:
         self._drop: list[int] = []
         self._wait: dict[int, bool] = {}
         self._soon = False
-        pipe.listen(self._heard, self._lost, _nothing)
+        pipe.listen(self._heard, self._lost)
 
     @property
     def open(self) -> bool:
@@ -170,7 +171,3 @@ class Way:
         for ride in list(self.rides.values()):
             ride.fail(failed("lost", "the provider's replica went away"))
         self.over.set()
-
-
-def _nothing() -> None:
-    pass

@@ -1,7 +1,7 @@
-"""Which replica of a provider takes a batch of calls: of any two, the one with fewer calls under way.
+"""Which replica of a provider takes a handle call: of any two the one with fewer calls under way, and for a lane any.
 
-Serve's own router would count handle calls, of which each may carry many. Serve sends this class by value:
-what it shares with the rest of the process must be imported where it is used.
+Serve's own router would count handle calls, of which one may have opened a lane for many. Serve sends this class by
+value: what it shares with the rest of the process must be imported where it is used.
 """
 
 import random
@@ -20,6 +20,8 @@ class FewestCalls(FIFOMixin, RequestRouter):
 
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # else Serve asks again without a pause
+            if pending_request.metadata.call_method == "board":  # every replica's turn comes, however busy it is
+                return [[r] for r in random.sample(candidate_replicas, len(candidate_replicas))]
         now = time.monotonic()
         two = random.sample(candidate_replicas, min(2, len(candidate_replicas)))
         return [[r] for r in sorted(two, key=lambda r: LOADS.of(r.replica_id.unique_id, now))]

@@ -1,4 +1,4 @@
-"""Many calls in one handle call, on a real cluster: what becomes of one of them is its own."""
+"""Many calls over one connection, on a real cluster: what becomes of one of them is its own."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from tests.cluster.conftest import Cluster, eventually
 from tests.cluster.faults import replica_pids
 from tests.fakes.server import Behaviour
 
-MANY = 24  # several times what it takes to share a way
+MANY = 24
 PACE = 0.05
 ROW = "openai-google_genai"
 ROOM = 77  # calls at a time, in conftest.py's override

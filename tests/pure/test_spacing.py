@@ -35,7 +35,6 @@ def rated(rate: float, apart: float = 0.01, seconds: float = 1.0) -> float:
 def test_where_little_comes_and_there_is_room_it_is_the_least() -> None:
     for spacing in (Spacing(), late(0.0), late(USUAL)):
         assert spacing.seconds(0.0) == LEAST
-        assert not spacing.wide(0.0)
     assert rated(MANY / 2, apart=0.02) == LEAST
 
 
@@ -48,7 +47,7 @@ def test_it_grows_with_what_comes_up_to_a_bound() -> None:
 def test_after_a_rush_it_is_the_least_again() -> None:
     spacing = Spacing()
     spacing.left(1.0, 10_000)
-    assert spacing.wide(1.0)
+    assert spacing.seconds(1.0) == MOST
     assert spacing.seconds(1.0 + 10 * FADING) == LEAST
 
 
@@ -56,7 +55,6 @@ def test_it_follows_lateness_up_to_a_bound_and_back() -> None:
     assert late(0.004).seconds(0.0) == pytest.approx(0.006, rel=0.01)
     spacing = late(5.0)
     assert spacing.seconds(0.0) == MOST
-    assert spacing.wide(0.0)
     for number in range(1, 100):
         spacing.left(number / SOME, 1, number / SOME)
     assert spacing.seconds(99 / SOME) == LEAST
@@ -65,7 +63,6 @@ def test_it_follows_lateness_up_to_a_bound_and_back() -> None:
 def test_however_late_nobody_waits_for_what_will_not_come() -> None:
     seldom = late(5.0, rate=0.8 / MOST)
     assert seldom.seconds(0.0) == LEAST
-    assert not seldom.wide(0.0)
     assert late(5.0, rate=1.5 / MOST).seconds(0.0) == MOST
 
 
@@ -89,7 +86,7 @@ class Sent(Pipe):
 def lane_of(spacing: Spacing) -> tuple[Lane, list[tuple[float, list[tuple[int, Item]]]]]:
     lane, sent = Lane(lambda *_: None, lambda: 2, spacing), Sent()
     lane.open(sent)
-    lane.passages = {1: Passage(), 2: Passage()}
+    lane.passages = dict.fromkeys((1, 2), Passage(asyncio.current_task()))  # type: ignore[arg-type]
     return lane, sent.messages
 
 
@@ -154,7 +151,7 @@ def test_what_comes_after_a_while_leaves_at_once_and_the_next_a_millisecond_late
 def test_the_only_call_of_a_lane_never_waits() -> None:
     async def main() -> None:
         lane, sent = lane_of(late(5.0, end=asyncio.get_running_loop().time()))
-        lane.passages = {1: Passage()}
+        del lane.passages[2]
         began = asyncio.get_running_loop().time()
         for _ in range(5):
             await lane.put(1, FRAME, first=False)
