@@ -117,13 +117,10 @@ class Lane:
             self._loop.call_soon(self._leave)
 
     def _leave_at(self, due: float, now: float) -> None:
-        if self._soon or self._timer is not None:
-            return
-        self._due = due
         if due <= now:
-            self._soon = True
-            self._loop.call_soon(self._leave)
-        else:
+            self._leave_now()
+        elif not self._soon and self._timer is None:
+            self._due = due
             self._timer = self._loop.call_at(due, self._leave)
 
     def _leave(self) -> None:
