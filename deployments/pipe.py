@@ -22,6 +22,8 @@ CONNECT_SECONDS, ACCEPT_SECONDS = 1.0, 5.0
 HIGH_WATER = 1024 * 1024  # bytes that wait here before it is said that the other end does not keep up
 MOST = 256 * 1024 * 1024  # bytes of one message
 _LENGTH = struct.Struct("!I")
+# After so long without a sign of the other end a connection between nodes is over, idle or not.
+_SILENT = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 25_000}
 
 
 def _nothing() -> None:
@@ -126,6 +128,7 @@ async def connected(address: Address, secret: bytes) -> Pipe:
             return await taken
         except BaseException:
             transport.abort()
+            taken.cancel()
             raise
 
 
@@ -241,6 +244,6 @@ def _far(host: str) -> socket.socket:
     far = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     far.setblocking(False)
     far.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
+    for option, value in _SILENT.items():
         far.setsockopt(socket.IPPROTO_TCP, option, value)
     return far

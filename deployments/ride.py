@@ -99,6 +99,7 @@ class Way:
         self.room = room  # calls at a time
         self.rides: dict[int, Ride] = {}
         self.used_at = self.affirmed_at = asyncio.get_running_loop().time()
+        self.affirmed_in = 0  # of the answers that Serve has given
         self.over = asyncio.Event()
         self._loads = loads
         self._loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ The clock jumps; what lies in a socket is there at once.
 
 import asyncio
 import contextlib
+import itertools
 import pickle
 import socket
 import time
@@ -23,6 +24,7 @@ from deployments.boarding import (
     LOOK_SECONDS,
     NARROW_SECONDS,
     OPEN_SECONDS,
+    SHUN_SECONDS,
     SOON_SECONDS,
     Boarding,
 )
@@ -30,7 +32,7 @@ from deployments.errors import AttemptFailed
 from deployments.lanes import PIECE, Item, Lanes
 from deployments.loads import FRESH_SECONDS as KNOWN_SECONDS
 from deployments.loads import Loads
-from deployments.pipe import ACCEPT_SECONDS, HALF, Listener, connected, encrypted
+from deployments.pipe import ACCEPT_SECONDS, CONNECT_SECONDS, HALF, Address, Listener, connected, encrypted
 from deployments.providers.base import failed
 from deployments.ride import BEHIND, TOO_FAR_BEHIND, Ride, Way
 from tests.clock import run_virtually
@@ -99,14 +101,18 @@ class World:
         self.slow = 0.0  # seconds that an anchor takes to arrive
         self.node = NODE
         self.cut = asyncio.Event()
-        self.swallowed: tuple[str, int] | None = None  # where connections that are made lead to nobody
+        self.swallowed: Address | None = None  # where connections that are made lead to nobody
+        self.swallows = {0}  # to these replicas
 
     @contextlib.asynccontextmanager
-    async def swallowing(self) -> AsyncGenerator[socket.socket, None]:
-        """As between nodes whose packets are dropped."""
-        with socket.create_server(("127.0.0.1", 0)) as nobody:
+    async def swallowing(self, near: bool = False) -> AsyncGenerator[socket.socket, None]:
+        """As between nodes whose packets are dropped, or where nobody has the time to answer."""
+        with socket.socket(socket.AF_UNIX) if near else socket.create_server(("127.0.0.1", 0)) as nobody:
+            if near:
+                nobody.bind("\0breakwater-test")
+                nobody.listen()
             nobody.setblocking(False)
-            self.swallowed = nobody.getsockname()
+            self.swallowed = "breakwater-test" if near else nobody.getsockname()
             yield nobody
             self.swallowed = None
 
@@ -123,7 +129,7 @@ class World:
         try:
             async with aclosing(self.replicas[self.chosen].board("ingress", self.node)) as said:
                 async for word in _until(said, self.cut):
-                    if self.swallowed is not None and "address" in word:
+                    if self.swallowed and self.chosen in self.swallows and "address" in word:
                         word["address"] = self.swallowed
                     yield pickle.loads(pickle.dumps(word))
         finally:
@@ -617,23 +623,144 @@ def test_serve_is_asked_until_it_names_a_replica_that_is_known() -> None:
     on(main, *(Room(str(n), node=NODE) for n in range(4)))
 
 
-def test_a_node_that_cannot_be_reached_takes_no_lane_from_the_others_and_no_time_from_calls() -> None:
-    async def main(world: World) -> None:
-        near = await world.way()
-        await asyncio.sleep(LOOK_SECONDS)
-        world.chosen = 1
-        async with world.swallowing() as nobody:
-            for _ in range(200):
-                await world.complete("call")
-                assert world.boarding.way() is near
-                await asyncio.sleep(0.1)
-            nobody.accept()[0].close()
-            with pytest.raises(BlockingIOError):  # it was tried once
-                nobody.accept()
-        world.chosen = 0
-        await world.complete("after")
+async def by_handle(world: World, calls: int) -> int:
+    """How many of so many short calls, one after another, had no lane."""
+    handled = 0
+    for number in range(calls):
+        if (way := world.boarding.way()) is None:
+            handled += 1
+        else:
+            await way.begin("chat", pickle.dumps({"name": str(number), "does": "answers"})).whole()
+        await asyncio.sleep(0.02)
+    return handled
 
-    on(main, Room("near", node=NODE), Room("far", node=NODE))
+
+def connections_of(listening: socket.socket) -> int:
+    made = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listening.accept()[0].close()
+            made += 1
+    return made
+
+
+def naming(world: World, *replicas: int) -> None:
+    """Serve names these in turns from now on."""
+    turns, plain = itertools.cycle(replicas), world.anchor
+
+    def anchor() -> AsyncGenerator[Mapping[str, Any], None]:
+        world.chosen = next(turns)
+        return plain()
+
+    world.boarding._anchor = anchor
+
+
+def test_a_node_that_cannot_be_reached_takes_no_lane_from_the_others_and_gets_its_part_by_handle() -> None:
+    async def main(world: World) -> None:
+        await world.way()
+        await asyncio.sleep(LOOK_SECONDS)
+        naming(world, 0, 1)
+        world.swallows = {1}
+        async with world.swallowing() as nobody:
+            assert 300 < await by_handle(world, 1000) < 700
+            assert 1 <= connections_of(nobody) <= 1000 * 0.02 / SHUN_SECONDS + 1
+        naming(world, 0)
+        await by_handle(world, 500)
+        assert await by_handle(world, 100) == 0
+
+    on(main, Room("near", node=NODE), Room("far", node=NODE, host="127.0.0.1"))
+
+
+def test_a_replica_that_may_have_no_lane_takes_what_the_others_have_no_room_for() -> None:
+    async def main(world: World) -> None:
+        await world.way()
+        naming(world, 1, 0)
+        await by_handle(world, 60)
+        waiting = [way for way in (world.boarding.way() for _ in range(200)) if way is not None][:16]
+        rides = [way.begin("stream", pickle.dumps({"name": "x", "does": "waits"})) for way in waiting]
+        assert len(rides) == 16
+        assert await by_handle(world, 50) == 50
+        for ride in rides:
+            await ride.aclose()
+
+    on(main, Room("near", calls=16, node=NODE), Room("far", node=ELSEWHERE))
+
+
+def test_a_replica_that_stops_gets_no_calls_though_no_lane_leads_to_the_others() -> None:
+    async def main(world: World) -> None:
+        await world.way()
+        naming(world, 1)
+        await by_handle(world, int((FRESH_SECONDS + 2) / 0.02))
+        assert await by_handle(world, 50) == 50
+
+    on(main, Room("near", node=NODE), Room("far", node=ELSEWHERE))
+
+
+def test_while_serve_answers_seldom_nobody_counts_as_forgotten() -> None:
+    async def main(world: World) -> None:
+        naming(world, 0, 1, 2)
+        await world.way()
+        await asyncio.sleep(LOOK_SECONDS)
+        world.slow = FRESH_SECONDS / 2  # and each is named by every third answer
+        for _ in range(120):
+            assert await by_handle(world, 10) == 0
+            assert all(map(world.boarding._affirmed, world.boarding._ways.values()))
+        world.slow = 0.0
+
+    on(main, *(Room(str(n), node=NODE) for n in range(3)))
+
+
+def test_one_slow_connection_on_a_node_costs_its_lane_a_second_and_no_more() -> None:
+    async def main(world: World) -> None:
+        async with world.swallowing(near=True):
+            world.boarding.way()
+            world.boarding.way()
+            await asyncio.sleep(CONNECT_SECONDS + 0.01)
+        await asyncio.sleep(AGAIN_SECONDS)
+        assert (await world.complete("now"))["name"] == "now"
+
+    on(main)
+
+
+def test_serve_is_not_asked_with_each_call_while_a_pipe_is_full() -> None:
+    async def main(world: World) -> None:
+        way = await world.way()
+        await world.complete("first")
+        lane = next(iter(world.lanes._open.values()))
+        lane._pipe._transport.pause_reading()  # type: ignore[union-attr]
+        calls = [asyncio.create_task(world.complete(str(n), more="x" * PIECE)) for n in range(3)]
+        await asyncio.sleep(0)
+        came = world.anchors
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            assert world.boarding.way() is None
+            await world.boarding.opened()
+        assert world.anchors <= came + 4
+        lane._pipe._transport.resume_reading()  # type: ignore[union-attr]
+        await asyncio.gather(*calls)
+        assert world.boarding.way() is way
+
+    on(main)
+
+
+def test_a_replica_that_stands_still_after_its_word_keeps_nobody_from_asking() -> None:
+    async def main(world: World) -> None:
+        await world.way()
+
+        async def still() -> AsyncGenerator[Mapping[str, Any], None]:
+            world.anchors += 1
+            yield {"replica": "replica", "room": 100, "under_way": 0}
+            await asyncio.sleep(10**6)
+
+        plain, world.boarding._anchor = world.boarding._anchor, still
+        came = world.anchors
+        for _ in range(40):
+            await world.complete("call")
+            await asyncio.sleep(LOOK_SECONDS / 2)
+        assert world.anchors > came + 10
+        world.boarding._anchor = plain
+
+    on(main)
 
 
 def test_where_no_node_can_be_reached_few_calls_wait() -> None:
