@@ -1,0 +1,201 @@
+"""An ingress and its provider's replicas: boarding.py, ride.py and lanes.py against each other, on real sockets.
+
+The clock jumps; what lies in a socket is there at once.
+"""
+
+import asyncio
+import contextlib
+import pickle
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from deployments.admission import Room
+from deployments.boarding import (
+    FRESH_SECONDS,
+    LINGER_SECONDS,
+    LOOK_SECONDS,
+    Boarding,
+)
+from deployments.lanes import Item, Lanes
+from deployments.loads import Loads
+from deployments.pipe import Address
+from deployments.providers.base import failed
+from deployments.ride import Ride, Way
+from tests.clock import run_virtually
+
+FRAME = b"data: {}\n\n"
+END = {"usage": None, "tail": b""}
+NODE, ELSEWHERE = "this node", "another"
+
+
+class Upstream:
+    """What a provider does: `call` names one of its methods. It knows which calls are open."""
+
+    def __init__(self) -> None:
+        self.open: set[str] = set()
+        self.began: list[str] = []
+        self.gates: dict[str, asyncio.Event] = {}
+        self.given: dict[str, int] = {}
+
+    async def run(self, verb: str, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        name = call["name"]
+        self.began.append(name)
+        self.open.add(name)
+        try:
+            async for item in getattr(self, call["does"])(call):
+                self.given[name] = self.given.get(name, 0) + 1
+                yield item
+        finally:
+            self.open.discard(name)
+
+    async def answers(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        await asyncio.sleep(call.get("after", 0))
+        yield {"body": b"x" * call.get("size", 3), "name": call["name"]}
+
+    async def streams(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        for _ in range(call.get("frames", 3)):
+            yield call.get("frame", FRAME)
+            await asyncio.sleep(call.get("every", 0.005))
+        yield END
+
+    async def breaks(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        yield FRAME
+        raise ZeroDivisionError("a bug")
+
+    async def cancels(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        yield FRAME
+        raise asyncio.CancelledError
+
+    async def waits(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        await asyncio.Event().wait()
+        yield END
+
+
+class World:
+    """One ingress and its provider's replicas; the first is chosen unless `chosen` says another."""
+
+    def __init__(self, *rooms: Room):
+        self.upstream = Upstream()
+        self.rooms = list(rooms) or [Room("replica", node=NODE)]
+        self.loads = Loads()
+        self.replicas = [Lanes(self.upstream.run, lambda room=room: room) for room in self.rooms]  # type: ignore[misc]
+        self.boarding = Boarding("openai", self.anchor, self.loads)
+        self.chosen = 0
+        self.anchors = 0  # that were asked for
+        self.open = 0  # that last
+        self.broken = False
+        self.slow = 0.0  # seconds that an anchor takes to arrive
+        self.node = NODE
+        self.cut = asyncio.Event()
+        self.swallowed: Address | None = None  # where connections that are made lead to nobody
+        self.swallows = {0}  # to these replicas
+
+    @contextlib.asynccontextmanager
+    async def swallowing(self, near: bool = False) -> AsyncGenerator[socket.socket, None]:
+        """As between nodes whose packets are dropped, or where nobody has the time to answer."""
+        with socket.socket(socket.AF_UNIX) if near else socket.create_server(("127.0.0.1", 0)) as nobody:
+            if near:
+                nobody.bind("\0breakwater-test")
+                nobody.listen()
+            nobody.setblocking(False)
+            self.swallowed = "breakwater-test" if near else nobody.getsockname()
+            yield nobody
+            self.swallowed = None
+
+    @property
+    def lanes(self) -> Lanes:
+        return self.replicas[0]
+
+    async def anchor(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        self.anchors += 1
+        await asyncio.sleep(self.slow)
+        if self.broken:
+            raise failed("unreachable", "this provider's deployment is unavailable")
+        self.open += 1
+        try:
+            async with aclosing(self.replicas[self.chosen].board("ingress", self.node)) as said:
+                async for word in _until(said, self.cut):
+                    if self.swallowed and self.chosen in self.swallows and "address" in word:
+                        word["address"] = self.swallowed
+                    yield pickle.loads(pickle.dumps(word))
+        finally:
+            self.open -= 1
+
+    async def way(self) -> Way:
+        """As soon as there is a lane."""
+        way = self.boarding.way() or self.boarding.way() or await self.boarding.opened()
+        assert way is not None
+        return way
+
+    async def complete(self, name: str, does: str = "answers", **more: Any) -> dict[str, Any]:
+        way = await self.way()
+        return await way.begin("chat", pickle.dumps({"name": name, "does": does, **more})).whole()
+
+    async def stream(self, name: str, does: str = "streams", **more: Any) -> Ride:
+        way = await self.way()
+        return way.begin("stream", pickle.dumps({"name": name, "does": does, **more}))
+
+    async def read(self, name: str, does: str = "streams", **more: Any) -> list[Item]:
+        return await rest(await self.stream(name, does, **more))
+
+
+async def _until(said: AsyncGenerator[Any, None], cut: asyncio.Event) -> AsyncGenerator[Any, None]:
+    """As a handle call that may break."""
+    while True:
+        coming = asyncio.ensure_future(anext(said, None))
+        cutting = asyncio.ensure_future(cut.wait())
+        try:
+            await asyncio.wait([coming, cutting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            cutting.cancel()
+            if not coming.done():
+                coming.cancel()
+                await asyncio.wait([coming])
+        if cut.is_set():
+            raise failed("lost", "the provider's replica went away")
+        if (word := coming.result()) is None:
+            return
+        yield word
+
+
+async def rest(ride: Ride) -> list[Item]:
+    """Up to the last word."""
+    found: list[Item] = []
+    try:
+        while (item := await anext(ride, None)) is not None:
+            found.append(item)
+    finally:
+        await ride.aclose()
+    return found
+
+
+def on(main: Callable[[World], Awaitable[Any]], *rooms: Room) -> Any:
+    async def run() -> Any:
+        world = World(*rooms)
+        try:
+            async with asyncio.timeout(1000):
+                return await main(world)
+        finally:
+            await asyncio.sleep(LINGER_SECONDS + FRESH_SECONDS + 2 * LOOK_SECONDS)
+            assert not world.upstream.open, "a call upstream is still open"
+            assert not world.open, "an anchor is still open"
+            assert not world.boarding._ways
+            for lanes in world.replicas:
+                assert (lanes.admission.running, lanes.admission.waiting, lanes.admission.all) == (0, 0, 0)
+
+    return run_virtually(run())
+
+
+def frames_in(items: list[Item]) -> int:
+    assert items[-1] == END
+    return b"".join(i for i in items if isinstance(i, bytes)).count(FRAME)
+
+
+async def flowing(world: World, items: int, **more: Any) -> Ride:
+    """A stream from which so many items were read."""
+    ride = await world.stream(**more)
+    for _ in range(items):
+        await anext(ride)
+    return ride
