@@ -246,7 +246,7 @@ def test_one_slow_connection_on_a_node_costs_its_lane_a_second_and_no_more() -> 
     on(main)
 
 
-def test_serve_is_not_asked_with_each_call_while_a_pipe_is_full() -> None:
+def test_a_replica_that_does_not_read_gets_no_more_calls_and_serve_is_not_asked_with_each() -> None:
     async def main(world: World) -> None:
         way = await world.way()
         await world.complete("first")

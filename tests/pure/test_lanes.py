@@ -200,22 +200,6 @@ def test_an_ingress_that_does_not_read_fills_no_memory() -> None:
     on(main)
 
 
-def test_a_replica_that_does_not_read_gets_no_more_calls() -> None:
-    async def main(world: World) -> None:
-        way = await world.way()
-        await world.complete("first")
-        lane = next(iter(world.lanes._open.values()))
-        lane._pipe._transport.pause_reading()  # type: ignore[union-attr]
-        calls = [asyncio.create_task(world.complete(str(n), more="x" * PIECE)) for n in range(3)]
-        await asyncio.sleep(0.1)
-        assert world.boarding.way() is None
-        lane._pipe._transport.resume_reading()  # type: ignore[union-attr]
-        await asyncio.gather(*calls)
-        assert world.boarding.way() is way
-
-    on(main)
-
-
 def test_a_long_answer_goes_in_pieces_and_comes_whole() -> None:
     async def main(world: World) -> None:
         answer, _ = await asyncio.gather(world.complete("long", size=PIECE * 5 + 7), world.complete("short"))
