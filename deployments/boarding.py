@@ -30,10 +30,8 @@ Anchor = Callable[[], AsyncGenerator[Mapping[str, Any], None]]  # what Lanes.boa
 SOON_SECONDS = 1.0  # calls that follow each other within it are worth a lane
 LINGER_SECONDS = 1.0  # an empty lane waits so long for the next call
 LOOK_SECONDS = 0.5
-FRESH_SECONDS, PASSED = (
-    5.0,
-    4,
-)  # a lane that others were named before for so long, and so often each, takes no new calls
+# A lane takes no new calls once others were named instead of it for so long, and so often each.
+FRESH_SECONDS, PASSED = 5.0, 4
 OPEN_SECONDS = 0.05  # the longest that a call waits for a lane
 ANSWER_SECONDS = 3.0  # the longest that Serve, a replica and a connection to it may take
 AGAIN_SECONDS, NARROW_SECONDS = 1.0, 10.0  # until it is tried again where none could be opened, or is worth it

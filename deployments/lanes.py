@@ -75,12 +75,12 @@ class Lane:
             # Not in a `finally` of its own: a task that is cancelled before it begins has none.
             passage.task.add_done_callback(functools.partial(self._ended, call[0]))
         for number in drop:
-            if (given_up := self.passages.get(number)) is not None:
-                given_up.dropped = True
-                given_up.task.cancel()
+            if (known := self.passages.get(number)) is not None:
+                known.dropped = True
+                known.task.cancel()
         for number, held in wait.items():
-            if (passage_ := self.passages.get(number)) is not None:
-                (passage_.free.clear if held else passage_.free.set)()
+            if (known := self.passages.get(number)) is not None:
+                (known.free.clear if held else known.free.set)()
 
     def _ended(self, number: int, task: asyncio.Task[None]) -> None:
         passage = self.passages.pop(number)

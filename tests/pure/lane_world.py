@@ -36,7 +36,6 @@ class Upstream:
     def __init__(self) -> None:
         self.open: set[str] = set()
         self.began: list[str] = []
-        self.gates: dict[str, asyncio.Event] = {}
         self.given: dict[str, int] = {}
 
     async def run(self, verb: str, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
