@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from deployments.providers.base import failed
@@ -24,9 +24,9 @@ class Room:
 
 
 class Admission:
-    """So many calls run, so many wait in line, the rest is refused.
+    """So many calls run, so many wait in line, the rest is refused, whichever way they came.
 
-    `alone` are calls with a handle call of their own: Serve admits them, and they take room all the same.
+    `alone` are those with a handle call of their own. Serve has admitted them without knowing of the others.
     """
 
     def __init__(self, room: Callable[[], Room]):
@@ -41,19 +41,23 @@ class Admission:
 
     @property
     def all(self) -> int:
-        return self.running + self.alone + self.waiting
+        return self.running + self.waiting
 
-    @contextlib.contextmanager
-    def by_itself(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def by_itself(self) -> AsyncGenerator[None, None]:
+        """For a call with a handle call of its own. Raises AttemptFailed `busy`."""
         self.alone += 1
         try:
-            yield
+            await self.enter()
+            try:
+                yield
+            finally:
+                self.leave()
         finally:
             self.alone -= 1
-            self._next()
 
     def _free(self, room: Room) -> bool:
-        return self.running + self.alone < room.calls
+        return self.running < room.calls
 
     async def enter(self) -> None:
         """Raises AttemptFailed `busy`."""

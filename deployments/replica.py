@@ -66,15 +66,20 @@ class ProviderReplica:
 
         With either, and at a stream's end, `upstream`: what was measured here, see timing.Timing.told.
         """
-        with self._lanes.admission.by_itself():
-            return await self._completed(call)
+        try:
+            async with self._lanes.admission.by_itself():
+                return await self._completed(call)
+        except AttemptFailed as error:
+            return {"outcome": asdict(error.outcome)}
 
     async def stream(self, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
         """Frames as bytes, the first with content; then `{usage, tail}`, or `{outcome}`."""
-        with self._lanes.admission.by_itself():
-            async with contextlib.aclosing(self._streamed(call)) as items:
+        try:
+            async with self._lanes.admission.by_itself(), contextlib.aclosing(self._streamed(call)) as items:
                 async for item in items:
                     yield item
+        except AttemptFailed as error:
+            yield {"outcome": asdict(error.outcome)}
 
     async def board(self, ingress: str, node: str) -> AsyncGenerator[dict[str, Any], None]:
         """Open a lane for many calls of an ingress; see lanes.py."""

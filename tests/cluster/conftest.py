@@ -139,8 +139,8 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     args["timeouts"] = {"timeout_seconds": 20, "connect": 1, "first_token": 4, "idle": 15, "deadline": 30}
     args["auth"] = {"admin_key_env": "BREAKWATER_ADMIN_KEY"}
     config["applications"][0]["deployments"] = [
-        {"name": "openai", "max_ongoing_requests": 77, "autoscaling_config": {"min_replicas": 1, "max_replicas": 3}},
-        # Tests fill its slots for longer than it takes a second replica to come.
+        # Tests fill these for longer than it takes a second replica to come.
+        {"name": "openai", "max_ongoing_requests": 77, "autoscaling_config": {"min_replicas": 1, "max_replicas": 1}},
         {"name": "local", "autoscaling_config": {"min_replicas": 1, "max_replicas": 1}},
     ]
     return config

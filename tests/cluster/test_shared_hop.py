@@ -152,5 +152,5 @@ def test_more_calls_than_a_replica_takes_wait_and_are_answered(slow: Cluster) ->
 
     slow.fakes["openai"].words = [f" {n}" for n in range(20)]
     with_clients(slow, main)
-    assert most <= ROOM + 3
+    assert most <= ROOM + 3  # some have ended, and their fake does not know it yet
     assert most > ROOM / 2

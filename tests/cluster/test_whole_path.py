@@ -218,7 +218,7 @@ def test_each_provider_is_a_deployment_of_its_own_and_overrides_hold_by_name(llm
     details = _get_global_client().get_serve_details()["applications"]["llm"]["deployments"]
     openai = details["openai"]["deployment_config"]
     assert openai["max_ongoing_requests"] == 77
-    assert openai["autoscaling_config"]["max_replicas"] == 3
+    assert openai["autoscaling_config"]["max_replicas"] == 1
     assert details["google_genai"]["deployment_config"]["autoscaling_config"]["max_replicas"] == 8
 
 

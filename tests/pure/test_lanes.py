@@ -241,7 +241,7 @@ def test_calls_run_wait_and_are_refused_by_their_number() -> None:
 def test_calls_with_a_handle_call_of_their_own_take_room_too() -> None:
     async def main(world: World) -> None:
         await world.way()
-        with world.lanes.admission.by_itself():
+        async with world.lanes.admission.by_itself():
             others = [asyncio.create_task(world.complete(str(n), after=2)) for n in range(14)]
             await world.complete("quick")
             assert world.loads.of("replica", time.monotonic()) == 15

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from deployments.admission import Room
 from deployments.providers.base import Call, Completed, End, Frames, Limits, failed
 from deployments.replica import ProviderReplica, call_dict
 
@@ -47,3 +48,23 @@ def test_a_vendors_words_about_our_account_go_no_further(kind: str) -> None:
 def test_an_error_that_no_row_knows_is_unclassified_and_no_exception() -> None:
     for outcome in outcomes(ZeroDivisionError("x")):
         assert outcome["kind"] == "unclassified"
+
+
+def test_a_handle_call_waits_or_is_refused_where_calls_over_lanes_fill_the_replica() -> None:
+    replica = ProviderReplica("x", {}, left_out="test", room=lambda: Room("replica", calls=1, line=1))
+    replica._provider = Failing(ZeroDivisionError("its turn came"))
+    call = call_dict({"messages": []}, "m", "row", Limits())
+
+    async def main() -> None:
+        admission = replica._lanes.admission
+        await admission.enter()
+        waiting = asyncio.create_task(replica.complete(call))
+        await asyncio.sleep(0)
+        assert (admission.running, admission.waiting, admission.alone) == (1, 1, 1)
+        refused = [await replica.complete(call), *[item async for item in replica.stream(call)]]
+        assert [item["outcome"]["kind"] for item in refused] == ["busy", "busy"]
+        admission.leave()
+        assert "its turn came" in (await waiting)["outcome"]["message"]
+        assert (admission.running, admission.waiting, admission.alone) == (0, 0, 0)
+
+    asyncio.run(main())
