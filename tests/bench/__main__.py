@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from tests.bench.bars import OURS
+from tests.bench.bars import KINDS, OURS
 from tests.bench.figures import figures
 from tests.bench.measure import at_rest, measured, two_cores, warmed
 from tests.bench.memory import measured_growth
@@ -107,7 +107,7 @@ def run(chosen: argparse.Namespace, folder: pathlib.Path) -> Result:
         for ours in (system for system in systems if system.name == OURS):
             if not chosen.no_outage:
                 say("outages")
-                kinds = (NONE, "refused", "500") * (1 if chosen.quick else 3)
+                kinds = (NONE, *KINDS) * (1 if chosen.quick else 3)
                 result.outages = [measured_outage(kind, ours, direct) for kind in kinds]
             if chosen.profile:
                 say("profiles")

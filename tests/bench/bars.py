@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.bench.outage import Outage
+from tests.bench.outage import Outage, ratio_of
 from tests.bench.scenarios import BURST_64, BUSY, MANY, ONE, PACED_16, PACED_64, Cell
 
 Medians = Mapping[str, Mapping[str, Mapping[str, float]]]  # cell, system, figure
 OURS = "breakwater"
+KINDS = ("refused", "500")  # of outages
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +46,10 @@ def bars(found: Medians, outages: Sequence[Outage], grown: Mapping[str, float]) 
         Bar("CPU ms of a stream of 50 frames at once, 64 at once", 3, of(BURST_64, "cpu_ms")),
         Bar("first token added at 16 streams, p50 ms", 5, of(PACED_16, "added_first_p50")),
         Bar("first token added at 16 streams, p99 ms", 20, of(PACED_16, "added_first_p99")),
-        *(Bar(f"p99 in an outage ({kind}), of the healthy p99", 1.1, ratio) for kind, ratio in _by_kind(outages)),
+        *(Bar(f"p99 in an outage ({kind}), of the healthy p99", 1.1, ratio_of(kind, outages)) for kind in KINDS),
         Bar("the breaker actor's part of all CPU at 400 requests/s", 0.01, actor),
         Bar("memory of a process after 20,000 requests and 2,000 streams, grown by", 0.05, _most(grown)),
     ]
-
-
-def _by_kind(outages: Sequence[Outage]) -> list[tuple[str, float]]:
-    """The median of each kind's ratios; NaN where none was measured."""
-    kinds: dict[str, list[float]] = {"refused": [], "500": []}
-    for outage in outages:
-        if outage.kind in kinds:
-            kinds[outage.kind].append(outage.ratio)
-    return [(kind, sorted(ratios)[len(ratios) // 2] if ratios else math.nan) for kind, ratios in kinds.items()]
 
 
 def _most(grown: Mapping[str, float]) -> float:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tests.bench.bars import OURS, Bar, bars
-from tests.bench.figures import added, medians
+from tests.bench.figures import added, medians, percentile
 from tests.bench.outage import Outage
 from tests.bench.profile import Profile
 from tests.bench.scenarios import Cell
@@ -53,7 +53,7 @@ class Result:
             "rounds": self.rounds,
             "resting": self.resting,
             "memory": {system: {"before": b, "after": a} for system, (b, a) in self.memory.items()},
-            "outages": [asdict(outage) | {"ratio": outage.ratio} for outage in self.outages],
+            "outages": [outage.told() for outage in self.outages],
             "profiles": [asdict(profile) for profile in self.profiles],
             "grown": self.grown,
         }
@@ -185,10 +185,12 @@ def _outage_table(outages: Sequence[Outage]) -> Iterator[str]:
         heads = ("requests", "lost", "tried it", "healthy p50 / p99", "slowest of the first three", "after: p50 / p99")
         yield from _table("outage of the first provider", *heads, "p99 of healthy p99")
     for o in outages:
-        healthy = f"{_number(o.healthy_p50)} / {_number(o.healthy_p99)}"
-        after = f"{_number(o.after_p50)} / {_number(o.after_p99)}"
         counts = (str(o.requests), str(o.lost), str(o.tried))
-        yield _row(o.kind, *counts, healthy, _number(o.learning), after, f"{o.ratio:.2f}")
+        yield _row(o.kind, *counts, _both(o.healthy), _number(o.learning), _both(o.after), f"{o.ratio:.2f}")
+
+
+def _both(ms: Sequence[float]) -> str:
+    return f"{_number(percentile(ms, 0.5))} / {_number(percentile(ms, 0.99))}"
 
 
 def _profile_table(profile: Profile) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pytest
 from tests.bench.bars import Bar
 from tests.bench.figures import Run, Sample, added, figures, medians, percentile
 from tests.bench.load import Pool, closed_loop, open_loop, request_bytes
-from tests.bench.outage import outage_of
+from tests.bench.outage import Outage, outage_of, ratio_of
 from tests.bench.plot import svg
 from tests.bench.processes import role_of
 from tests.bench.profile import Profile, by_owner
@@ -150,14 +150,26 @@ def test_of_an_outage_three_requests_are_let_off_and_the_fourth_is_counted() -> 
     found = outage_of("refused", [*healthy, *learning, *fourth, *after], 10.0)
     assert (found.requests, found.lost, found.tried) == (13, 0, 4)
     assert found.learning == pytest.approx(5000)
-    assert found.after_p99 == pytest.approx(500)
+    assert max(found.after) == pytest.approx(500)
     assert found.ratio == pytest.approx(50)
 
 
 def test_a_request_that_was_lost_in_an_outage_is_one_that_failed() -> None:
     found = outage_of("500", [sample(0.0), *(sample(10.0 + n, whole=n > 2) for n in range(5))], 5.0)
     assert (found.lost, found.tried) == (3, 3)
-    assert found.after_p99 == pytest.approx(10)
+    assert found.after == pytest.approx([10, 10])
+
+
+def test_the_bar_of_outages_is_of_all_runs_together() -> None:
+    """No single run decides, nor that run's own healthy half."""
+
+    def run(kind: str, healthy: float, after: float) -> Outage:
+        return Outage(kind, 100, 0, 3, [healthy] * 100, 0.0, [after] * 100)
+
+    runs = [run("none", 10, 99), run("refused", 10, 10), run("refused", 10, 12), run("500", 11, 10)]
+    assert ratio_of("refused", runs) == pytest.approx(12 / 11)
+    assert ratio_of("500", runs) == pytest.approx(10 / 11)
+    assert math.isnan(ratio_of("429", runs))
 
 
 def test_a_bar_is_met_or_not_or_was_not_measured() -> None:
