@@ -42,26 +42,25 @@ class HandleHop:
             raise _lost(error) from error
         return answer
 
-    async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
-        async with contextlib.aclosing(_items(self._stream[provider].remote(call))) as items:
-            async for item in items:
-                yield item
+    def stream(self, provider: str, call: Mapping[str, Any]) -> Items:
+        return _items(self._stream[provider], call)
 
 
-async def _items(response: Any) -> AsyncGenerator[Any, None]:
-    """What a streaming handle call gives; to close it is to cancel the call."""
-    ended = False
+async def _items(method: Any, *arguments: Any) -> AsyncGenerator[Any, None]:
+    """What a streaming handle call gives, from the first item asked for; to close it is to cancel the call."""
+    under_way = None
     try:
-        async for item in response:
+        under_way = method.remote(*arguments)
+        async for item in under_way:
             yield item
-        ended = True
+        under_way = None
     except Exception as error:
-        ended = True
+        under_way = None
         raise _lost(error) from error
     finally:
-        if not ended:
+        if under_way is not None:
             with contextlib.suppress(Exception):
-                response.cancel()
+                under_way.cancel()
 
 
 SHARED_BYTES = 256 * 1024  # a larger call has a handle call of its own
@@ -112,7 +111,7 @@ class SharedHop:
 
 def _anchor(handle: DeploymentHandle[Any]) -> Anchor:
     board, ingress = handle.options(method_name="board", stream=True), uuid.uuid4().hex
-    return lambda: _items(board.remote(ingress, room().node))
+    return lambda: _items(board, ingress, room().node)
 
 
 def _packed(call: Mapping[str, Any]) -> bytes | None:

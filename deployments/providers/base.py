@@ -8,7 +8,6 @@ are off: there is one failover policy, and it is not here.
 import asyncio
 import email.utils
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -147,51 +146,6 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if 0 <= value < float("inf") else None
-
-
-class Inbox:
-    """Items from a producer on any thread; the reader takes all that have come at once.
-
-    So frames are batched only when they come faster than they leave, and the first never waits.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._items: deque[Any] = deque()
-        self._ready = asyncio.Event()
-        self._ended = False
-        self._error: BaseException | None = None
-
-    def put(self, item: Any) -> None:
-        """Callable from any thread. After the loop has closed it is a no-op."""
-        self._items.append(item)
-        self._wake()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """No more items. `error` is raised to the reader after the items that came before it."""
-        self._error, self._ended = error, True
-        self._wake()
-
-    async def drain(self) -> list[Any]:
-        """All items that have come, at least one; an empty list at the end."""
-        while not self._items:
-            if self._ended:
-                if self._error is not None:
-                    raise self._error
-                return []
-            self._ready.clear()
-            if not self._items and not self._ended:
-                await self._ready.wait()
-        items = list(self._items)
-        for _ in items:
-            self._items.popleft()
-        return items
-
-    def _wake(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._ready.set)
-        except RuntimeError:
-            return  # the loop is gone, and with it every reader
 
 
 async def complete_within(provider: Provider, call: Call) -> Completed:

@@ -12,12 +12,13 @@ import os
 import pathlib
 import secrets
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from deployments.errors import ConfigError
-from deployments.providers.base import Inbox, failed
+from deployments.providers.base import failed
 
 
 def bundled_gguf() -> str:
@@ -54,6 +55,51 @@ def load(params: Any) -> Any:
         return xllamacpp.Server(params)
     except RuntimeError as error:
         raise ConfigError(f"The local model can't be loaded from {params.model.path}: {error}") from None
+
+
+class Inbox:
+    """Items from a producer on any thread; the reader takes all that have come at once.
+
+    So frames are batched only when they come faster than they leave, and the first never waits.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: deque[Any] = deque()
+        self._ready = asyncio.Event()
+        self._ended = False
+        self._error: BaseException | None = None
+
+    def put(self, item: Any) -> None:
+        """Callable from any thread. After the loop has closed it is a no-op."""
+        self._items.append(item)
+        self._wake()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """No more items. `error` is raised to the reader after the items that came before it."""
+        self._error, self._ended = error, True
+        self._wake()
+
+    async def drain(self) -> list[Any]:
+        """All items that have come, at least one; an empty list at the end."""
+        while not self._items:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                return []
+            self._ready.clear()
+            if not self._items and not self._ended:
+                await self._ready.wait()
+        items = list(self._items)
+        for _ in items:
+            self._items.popleft()
+        return items
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except RuntimeError:
+            return  # the loop is gone, and with it every reader
 
 
 class Engine:
