@@ -3,8 +3,13 @@
 import pathlib
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.fakes.tls import pem
+
+# What an example takes says nothing on a machine that others use too.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

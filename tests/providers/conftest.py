@@ -17,8 +17,8 @@ from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import FakeServer, Vendor
 
-LIMITS = Limits(connect=1.0, first_token=5.0, idle=5.0, total=10.0)
-QUICK = Limits(connect=0.3, first_token=0.3, idle=0.3, total=0.3)
+# No stall of a busy machine comes near them. A test that waits for one shortens that one.
+LIMITS = Limits(connect=10.0, first_token=30.0, idle=30.0, total=60.0)
 CLOUDS = ("openai", "bedrock", "google")
 
 
@@ -137,10 +137,3 @@ def cloud_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     yield made
     assert made.fake is not None
     made.fake.stop()
-
-
-@pytest.fixture
-def hasty_bench(cloud_bench: Bench) -> Bench:
-    """A cloud under limits that are over in a third of a second."""
-    cloud_bench.limits = QUICK
-    return cloud_bench

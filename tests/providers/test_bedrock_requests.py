@@ -101,7 +101,7 @@ def vault(*, valid: float, gate: threading.Event | None = None) -> Iterator[tupl
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if given and gate is not None:
-                gate.wait(5)
+                gate.wait(30)
             given.append(f"KEY{len(given)}")
             until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=valid)
             said = {"AccessKeyId": given[-1], "SecretAccessKey": "s", "Token": "t", "Expiration": until.isoformat()}

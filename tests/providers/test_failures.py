@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from deployments.providers import base
 from deployments.providers.base import Frames, Provider, complete_within, stream_within
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer, status
 from tests.fakes.tls import self_signed
-from tests.providers.conftest import CLOUDS, LIMITS, QUICK, WIRES, Bench, cloud, provider_at
+from tests.providers.conftest import CLOUDS, LIMITS, WIRES, Bench, cloud, provider_at
 
 STATUSES = {
     400: "bad_request",
@@ -70,7 +71,7 @@ def test_a_refused_connection_is_a_connect_failure(cloud_bench: Bench, stream: b
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_host_without_an_address_is_a_connect_failure(cloud_bench: Bench, stream: bool) -> None:
-    cloud_bench.build = lambda: provider_at(cloud_bench.kind, "http://nowhere.invalid", 5.0)
+    cloud_bench.build = lambda: provider_at(cloud_bench.kind, "http://nowhere.invalid", LIMITS.connect)
     assert cloud_bench.failure(stream=stream).kind == "connect"
 
 
@@ -78,7 +79,7 @@ def test_a_host_without_an_address_is_a_connect_failure(cloud_bench: Bench, stre
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_certificate_that_nobody_vouches_for_is_a_connect_failure(kind: str, stream: bool) -> None:
     fake = FakeServer(WIRES[kind](), tls=self_signed())
-    bench = Bench(kind, lambda: provider_at(kind, fake.url, 5.0), fake)
+    bench = Bench(kind, lambda: provider_at(kind, fake.url, LIMITS.connect), fake)
     try:
         assert bench.failure(stream=stream).kind == "connect"
     finally:
@@ -139,22 +140,25 @@ def test_a_200_that_is_no_answer_is_a_failure(cloud_bench: Bench, raw: bytes, co
     assert not outcome.content
 
 
-def test_silence_before_the_first_token_ends_at_its_limit(hasty_bench: Bench) -> None:
-    assert hasty_bench.fake is not None
-    hasty_bench.fake.behave = Behaviour("hang")
-    outcome = hasty_bench.failure(stream=True)
+def test_silence_before_the_first_token_ends_at_its_limit(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("hang")
+    cloud_bench.limits = replace(LIMITS, first_token=0.3)
+    outcome = cloud_bench.failure(stream=True)
     assert (outcome.kind, outcome.content) == ("first_token", False)
-    assert hasty_bench.failure().kind == "timeout"
-    for request in hasty_bench.fake.received:
-        assert request.gone.wait(2), "the silent connection was kept"
+    cloud_bench.limits = replace(LIMITS, total=0.3)
+    assert cloud_bench.failure().kind == "timeout"
+    for request in cloud_bench.fake.received:
+        assert request.gone.wait(10), "the silent connection was kept"
 
 
-def test_silence_after_some_tokens_ends_at_the_idle_limit(hasty_bench: Bench) -> None:
-    assert hasty_bench.fake is not None
-    hasty_bench.fake.behave = Behaviour("stall", after=3)
-    outcome = hasty_bench.failure(stream=True)
+def test_silence_after_some_tokens_ends_at_the_idle_limit(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("stall", after=3)
+    cloud_bench.limits = replace(LIMITS, idle=0.3)
+    outcome = cloud_bench.failure(stream=True)
     assert (outcome.kind, outcome.content) == ("idle", True)
-    assert hasty_bench.fake.received[0].gone.wait(2), "the silent connection was kept"
+    assert cloud_bench.fake.received[0].gone.wait(10), "the silent connection was kept"
 
 
 def test_a_flowing_stream_outlives_the_total_limit(cloud_bench: Bench) -> None:
@@ -176,7 +180,7 @@ def test_a_cancelled_stream_closes_its_upstream(cloud_bench: Bench) -> None:
         assert isinstance(first, Frames)
         await items.aclose()
         assert cloud_bench.fake is not None
-        gone = await asyncio.to_thread(cloud_bench.fake.received[0].gone.wait, 2)
+        gone = await asyncio.to_thread(cloud_bench.fake.received[0].gone.wait, 10)
         assert gone, "the upstream connection was kept"
 
     cloud_bench.run(work)
@@ -197,14 +201,18 @@ def test_a_call_that_is_cancelled_before_its_first_byte_frees_its_socket_and_its
             if kind == "complete"
             else asyncio.create_task(anext(stream_within(provider, call)))  # type: ignore[arg-type]
         )
-        assert await asyncio.to_thread(fake.arrived.wait, 2)
+        assert await asyncio.to_thread(fake.arrived.wait, 30)
         begun.cancel()
         await asyncio.gather(begun, return_exceptions=True)
-        assert await asyncio.to_thread(fake.received[0].gone.wait, 2), "the upstream connection was kept"
+        assert await asyncio.to_thread(fake.received[0].gone.wait, 10), "the upstream connection was kept"
 
     before = threading.active_count()
     cloud_bench.run(work)
-    deadline = time.monotonic() + 2
+    no_more_threads_than(before)
+
+
+def no_more_threads_than(before: int) -> None:
+    deadline = time.monotonic() + 10
     while threading.active_count() > before:
         assert time.monotonic() < deadline, "a thread was left behind"
         time.sleep(0.01)
@@ -231,8 +239,8 @@ def test_a_cancelled_local_call_frees_its_slot(local_bench: Bench, kind: str) ->
 
 
 def test_comments_that_keep_a_connection_open_do_not_feed_the_idle_limit() -> None:
-    bench = cloud("openai", QUICK)
-    bench.limits = QUICK
+    bench = cloud("openai")
+    bench.limits = replace(LIMITS, idle=0.3)
     assert bench.fake is not None
     wire = OpenAIWire()
     bench.fake.vendor = type(
@@ -248,32 +256,29 @@ def test_comments_that_keep_a_connection_open_do_not_feed_the_idle_limit() -> No
 
 def test_a_bedrock_call_whose_connection_is_to_be_closed_is_freed_too() -> None:
     bench = cloud("bedrock")
-    bench.limits = QUICK
+    bench.limits = replace(LIMITS, idle=0.3)
     assert bench.fake is not None
     bench.fake.behave = Behaviour("stall", after=3, headers={"connection": "close"})
     before = threading.active_count()
     try:
         assert bench.failure(stream=True).kind == "idle"
-        deadline = time.monotonic() + 2
-        while threading.active_count() > before:
-            assert time.monotonic() < deadline, "a thread was left behind"
-            time.sleep(0.01)
+        no_more_threads_than(before)
     finally:
         bench.fake.stop()
 
 
 @pytest.mark.parametrize("then", ["stall", "cut"])
 def test_an_answer_with_its_finish_reason_is_whole_even_if_its_stream_never_says_so(
-    cloud_bench: Bench, then: str
+    cloud_bench: Bench, then: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = cloud_bench.fake
     assert fake is not None
     # At a pace, because a reset takes with it what the client has not read yet.
     fake.behave = Behaviour(then, after=len(fake.vendor.frames(fake.words)) - fake.vendor.closing() + 1, pace=0.05)
-    cloud_bench.limits = replace(LIMITS, idle=0.5)
+    monkeypatch.setattr(base, "MARKER_SECONDS", 0.3)
     cloud_bench.stream()
     assert b'"finish_reason":"stop"' in b"".join(cloud_bench.frames).replace(b": ", b":")
-    assert then == "cut" or fake.received[0].gone.wait(2), "the silent connection was kept"
+    assert then == "cut" or fake.received[0].gone.wait(10), "the silent connection was kept"
 
 
 def test_a_frame_of_many_megabytes_is_read_in_linear_time() -> None:

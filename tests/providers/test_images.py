@@ -86,19 +86,21 @@ def test_a_redirect_is_looked_at_like_any_other_url(host: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "reason"),
+    ("behaviour", "reason", "seconds"),
     [
-        (Behaviour("raw", raw=b"<html>", content_type="image/png"), "no PNG"),
-        (Behaviour("raw", raw=PNG + b"x" * 2000), "larger than 1000 bytes"),
-        (Behaviour("raw", status=404), "answered 404"),
-        (Behaviour("hang"), "more than 0.3 s"),
-        (Behaviour("reset"), "Error"),
+        (Behaviour("raw", raw=b"<html>", content_type="image/png"), "no PNG", 30),
+        (Behaviour("raw", raw=PNG + b"x" * 2000), "larger than 1000 bytes", 30),
+        (Behaviour("raw", status=404), "answered 404", 30),
+        (Behaviour("hang"), "more than 0.3 s", 0.3),
+        (Behaviour("reset"), "Error", 30),
     ],
     ids=["no image", "too large", "absent", "silent", "reset"],
 )
-def test_what_can_not_be_had_is_one_typed_error(host: FakeServer, behaviour: Behaviour, reason: str) -> None:
+def test_what_can_not_be_had_is_one_typed_error(
+    host: FakeServer, behaviour: Behaviour, reason: str, seconds: float
+) -> None:
     host.behave = behaviour
-    assert reason in why(message(f"{host.url}/a.png"), ImageLimits(max_bytes=1000, seconds=0.3, hosts=HERE))
+    assert reason in why(message(f"{host.url}/a.png"), ImageLimits(max_bytes=1000, seconds=seconds, hosts=HERE))
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.com/a", "gopher://x/", "http://", "//x/y", "x"])

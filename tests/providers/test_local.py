@@ -214,7 +214,7 @@ def test_what_was_said_before_is_remembered(local_bench: Bench) -> None:
 
 def test_a_call_waits_for_a_slot_and_is_busy_when_none_comes_free(local_bench: Bench) -> None:
     long = {"messages": asked("Tell me a long story."), "max_tokens": 400}
-    hasty = Limits(first_token=0.2, total=0.2)
+    hasty = Limits(first_token=1.0, total=1.0)  # half of it waits for a slot
 
     async def work(provider: Provider) -> None:
         held = [stream_within(provider, local_bench.call(stream=True, **long)) for _ in range(2)]

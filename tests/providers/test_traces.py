@@ -16,7 +16,7 @@ from deployments.traces.hook import Traces
 from deployments.traces.span import Span
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import FakeServer, status
-from tests.providers.conftest import LIMITS, QUICK, Bench, cloud
+from tests.providers.conftest import LIMITS, Bench, cloud
 from tests.providers.test_embeddings import MODELS
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -81,7 +81,6 @@ def test_a_server_that_refuses_and_one_that_is_not_there_were_asked_all_the_same
     _, upstream = spans_of(cloud_bench, "complete")
     check_peer(cloud_bench, upstream)
     assert upstream.attributes["error.type"] == "throttled"
-    cloud_bench.limits = QUICK
     cloud_bench.fake.refuse()
     _, upstream = spans_of(cloud_bench, "stream")
     check_peer(cloud_bench, upstream)
@@ -103,7 +102,7 @@ def own_server() -> Iterator[Bench]:
     """A server of one's own, that speaks OpenAI's wire and goes on with a trace."""
     fake = FakeServer(OpenAIWire())
     yield Bench(
-        "openai", lambda: OpenAIProvider(api_key="x", base_url=f"{fake.url}/v1", connect=1, traceparent=True), fake
+        "openai", lambda: OpenAIProvider(api_key="x", base_url=f"{fake.url}/v1", connect=10, traceparent=True), fake
     )
     fake.stop()
 

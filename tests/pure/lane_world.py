@@ -5,6 +5,7 @@ The clock jumps; what lies in a socket is there at once.
 
 import asyncio
 import contextlib
+import os
 import pickle
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -28,6 +29,7 @@ from tests.clock import run_virtually
 FRAME = b"data: {}\n\n"
 END = {"usage": None, "tail": b""}
 NODE, ELSEWHERE = "this node", "another"
+NOBODY = f"breakwater-test-{os.getpid()}"  # such names are the machine's, and other tests may run on it
 
 
 class Upstream:
@@ -96,10 +98,10 @@ class World:
         """As between nodes whose packets are dropped, or where nobody has the time to answer."""
         with socket.socket(socket.AF_UNIX) if near else socket.create_server(("127.0.0.1", 0)) as nobody:
             if near:
-                nobody.bind("\0breakwater-test")
+                nobody.bind(f"\0{NOBODY}")
                 nobody.listen()
             nobody.setblocking(False)
-            self.swallowed = "breakwater-test" if near else nobody.getsockname()
+            self.swallowed = NOBODY if near else nobody.getsockname()
             yield nobody
             self.swallowed = None
 

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from deployments.providers.base import Call, End, Frames, Limits, stream_within
+import pytest
+
+from deployments.errors import AttemptFailed
+from deployments.providers.base import MARKER_SECONDS, Call, End, Frames, Limits, stream_within
 from tests.clock import run_virtually
 
 LIMITS = Limits(connect=3, first_token=10, idle=15, total=30)
@@ -37,6 +40,28 @@ def test_a_reader_that_pauses_is_no_silence_of_the_provider() -> None:
                 await asyncio.sleep(16)  # the client (or the hop's flow control) takes no more for a while
         assert isinstance(got[-1], End)
         assert len(got) == 6
+
+    run_virtually(main())
+
+
+def test_an_answer_that_goes_on_after_a_finish_reason_may_pause_as_before_and_is_not_whole() -> None:
+    async def frames(call: Call) -> AsyncGenerator[Any, None]:
+        yield Frames(b"one", content=True, end=End(None))
+        await asyncio.sleep(MARKER_SECONDS - 0.1)
+        yield Frames(b"two", content=True)
+        await asyncio.sleep(LIMITS.idle - 0.1)
+        yield Frames(b"three", content=True)
+        await asyncio.sleep(LIMITS.idle + 1)
+
+    async def main() -> None:
+        items = stream_within(Fake(frames), call())  # type: ignore[arg-type]
+        for word in (b"one", b"two", b"three"):
+            item = await anext(items)
+            assert isinstance(item, Frames)
+            assert item.data == word
+        with pytest.raises(AttemptFailed) as caught:
+            await anext(items)
+        assert caught.value.outcome.kind == "idle"
 
     run_virtually(main())
 
