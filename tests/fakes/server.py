@@ -5,14 +5,13 @@ says what its bytes look like; a `Behaviour` says what becomes of them.
 """
 
 import asyncio
-import itertools
 import json
 import socket
 import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -73,6 +72,7 @@ class Behaviour:
     raw: bytes = b""
     content_type: str = "application/json"
     pace: float = 0.0  # seconds between frames
+    until: threading.Event | None = None  # set: what was endless comes to its end
 
 
 ANSWER = Behaviour()
@@ -95,6 +95,11 @@ class Received:
     gone_at: float = 0.0  # on time.monotonic
     finished: threading.Event = field(default_factory=threading.Event)  # we said all there was to say
     sent: int = 0  # frames of a stream that went out
+    beside: int = 0  # requests that were under way when it came, with itself
+
+    @property
+    def under_way(self) -> bool:
+        return not (self.finished.is_set() or self.gone.is_set())
 
     def leave(self) -> None:
         self.gone_at = time.monotonic()
@@ -181,6 +186,7 @@ class FakeServer:
         try:
             while (request := await _read(reader)) is not None:
                 self.received.append(request)
+                request.beside = sum(r.under_way for r in self.received)
                 self.arrived.set()
                 behaviour = self._checked(request, self.script.pop(0) if self.script else self.behave)
                 if not await self._answer(request, behaviour, reader, writer):
@@ -263,21 +269,23 @@ class FakeServer:
     ) -> bool:
         if b.kind in ("status", "raw", "reset") or (b.kind == "hang" and not b.after):
             return await self._whole(b, writer, request, watch)
-        frames = self._frames(request)
-        if b.kind in ("no_end", "endless"):
-            frames = frames[: -self.vendor.closing()]
-        elif b.kind != "answer":
+        frames, closing = self._frames(request), self.vendor.closing()
+        last = frames[-1]
+        if b.kind == "no_end":
+            frames = frames[:-closing]
+        elif b.kind not in ("answer", "endless"):
             frames = frames[: b.after]
         if b.kind == "in_band":
             frames.append(self.vendor.in_band_error(b.code))
         if b.kind == "malformed":
             frames += [self.vendor.malformed(), *self.vendor.frames(self.words)[b.after :]]
         writer.write(_head(200, {"content-type": self.vendor.stream_type, "transfer-encoding": "chunked", **b.headers}))
-        # Endless: no buffer on the way holds it, however large the kernel's are.
-        for frame in itertools.chain(frames, itertools.repeat(frames[-1])) if b.kind == "endless" else frames:
+        for frame in _endless(frames, closing, b.until) if b.kind == "endless" else frames:
             writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
             await writer.drain()
             request.sent += 1
+            if frame is last:
+                request.finished.set()  # for its client too, who does not wait for the pace
             if await _left(watch, b.pace):
                 request.leave()
                 return False
@@ -295,6 +303,14 @@ class FakeServer:
     def _extra(self, b: Behaviour) -> dict[str, str]:
         extra: Callable[[int, str | None], dict[str, str]] | None = getattr(self.vendor, "error_headers", None)
         return extra(b.status, b.code) if extra and b.kind == "status" else {}
+
+
+def _endless(frames: list[bytes], closing: int, until: threading.Event | None) -> Iterator[bytes]:
+    """No buffer on the way holds it, however large the kernel's are."""
+    yield from frames[:-closing]
+    while until is None or not until.is_set():
+        yield frames[-closing - 1]
+    yield from frames[-closing:]
 
 
 async def _left(watch: "asyncio.Future[bytes] | None", seconds: float) -> bool:
