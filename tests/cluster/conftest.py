@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -44,12 +45,20 @@ VECTORS = {
     "google_genai": "gemini-embedding-001",
 }
 LIMITS = {"timeout_seconds": 3, "connect": 1, "first_token": 2, "idle": 2}  # of the clouds
+HASTY = ("matrix", "chaos")  # the tests that wait for those
+# For all others: a machine that stands still for a second or two is no provider that is silent.
+PATIENT = {"timeout_seconds": 10, "connect": 5, "first_token": 8, "idle": 8}
+SOON = 6.0  # seconds; what has ended within them was ended by none of those
+# Below the ports that the kernel gives to whoever asks, because each is bound only some time after it was found.
+PORTS = iter(random.sample(range(20_000, 30_000), k=10_000))
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 def serve_env(root: pathlib.Path = ROOT) -> dict[str, str]:
@@ -81,9 +90,10 @@ class Cluster:
     dashboard: str
     fakes: dict[str, FakeServer]
     env: dict[str, str] = field(repr=False, default_factory=dict)
+    hasty: bool = True  # are its limits those that a test waits out?
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
-    def run(self, work: Coroutine[Any, Any, Any], seconds: float = 90) -> Any:
+    def run(self, work: Coroutine[Any, Any, Any], seconds: float = 180) -> Any:
         """On the one loop of all handles: a handle's router lives on the loop that first used it."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
 
@@ -94,15 +104,25 @@ class Cluster:
             "stream": stream,
             **body,
         }
-        return httpx2.post(f"{self.url}/v1/chat/completions", json=request, headers=headers, timeout=30)
+        return httpx2.post(f"{self.url}/v1/chat/completions", json=request, headers=headers, timeout=60)
 
     def get(self, path: str) -> Any:
-        return httpx2.get(f"{self.url}{path}", timeout=10).json()
+        return httpx2.get(f"{self.url}{path}", timeout=30).json()
 
     def command(self, verb: str, provider: str) -> None:
         """On a busy machine the actor may still be starting: until then it is a 503."""
         path, headers = f"{self.url}/v1/providers/{provider}/{verb}", {"authorization": "Bearer admin"}
         eventually(lambda: httpx2.post(path, headers=headers, timeout=10).status_code == 200)
+
+    def thresholds(self, **changes: float | None) -> dict[str, Any]:
+        """Those in force. Changes go over the config, and None takes one back. A new actor may take a moment here."""
+
+        def answer() -> Any:
+            headers = {"authorization": "Bearer admin"}
+            response = httpx2.patch(f"{self.url}/v1/breaker", json=changes, headers=headers, timeout=10)
+            return response.status_code == 200 and response.json()
+
+        return dict(eventually(answer))
 
     def state(self, provider: str) -> str:
         return str(self.get("/v1/providers")["provider_states"][provider])
@@ -138,12 +158,35 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     args["breaker"] = {"failure_threshold": 3, "recovery_timeout": 2}
     args["timeouts"] = {"timeout_seconds": 20, "connect": 1, "first_token": 4, "idle": 15, "deadline": 30}
     args["auth"] = {"admin_key_env": "BREAKWATER_ADMIN_KEY"}
+    one = {"autoscaling_config": {"min_replicas": 1, "max_replicas": 1}}
     config["applications"][0]["deployments"] = [
         # Tests fill these for longer than it takes a second replica to come.
-        {"name": "openai", "max_ongoing_requests": 77, "autoscaling_config": {"min_replicas": 1, "max_replicas": 1}},
-        {"name": "local", "autoscaling_config": {"min_replicas": 1, "max_replicas": 1}},
+        {"name": "Ingress", **one},
+        {"name": "openai", "max_ongoing_requests": 77, **one},
+        {"name": "local", **one},
     ]
     return config
+
+
+def patient_config(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
+    """With limits that no stall of a busy machine comes near, and circuits that stay open while a test looks."""
+    config = config_of(fakes, port)
+    args = config["applications"][0]["args"]
+    # The application's own, which alone can be set while it runs.
+    for provider in CLOUDS:
+        del args["providers"][provider]["timeouts"]
+    args["timeouts"] = {**PATIENT, "deadline": 60}
+    args["providers"]["local"] |= {"timeouts": {"timeout_seconds": 30, "first_token": 15, "idle": 15}}
+    args["breaker"] = {"failure_threshold": 3, "recovery_timeout": 60}
+    return config
+
+
+def overridden(llm: "Cluster", deployment: str, **options: Any) -> dict[str, Any]:
+    """The cluster's config with other options of a deployment."""
+    config = yaml.safe_load(llm.config.read_text())
+    [found] = [each for each in config["applications"][0]["deployments"] if each["name"] == deployment]
+    found |= options
+    return dict(config)
 
 
 def joined_environment(extra: dict[str, str]) -> dict[str, str]:
@@ -164,8 +207,10 @@ ConfigOf = Callable[[dict[str, FakeServer], int], dict[str, Any]]
 
 
 @pytest.fixture(scope="package")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with started(tmp_path_factory.mktemp("cluster"), config_of) as made:
+def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    hasty = any(item.get_closest_marker(name) for item in request.session.items for name in HASTY)
+    with started(tmp_path_factory.mktemp("cluster"), config_of if hasty else patient_config) as made:
+        made.hasty = hasty
         yield made
 
 
@@ -216,7 +261,7 @@ def started(folder: pathlib.Path, config_of: ConfigOf, **extra: str) -> Iterator
         thread = threading.Thread(target=made.loop.run_forever, daemon=True)
         thread.start()
         try:
-            eventually(lambda: run.poll() is not None or _ready(made.url), 90)
+            eventually(lambda: run.poll() is not None or _ready(made.url), 240)
             assert run.poll() is None, log.read_text()
             yield made
         finally:
@@ -255,6 +300,14 @@ def quick_clients(monkeypatch: pytest.MonkeyPatch, authority: pathlib.Path) -> N
 @pytest.fixture
 def llm(cluster: Cluster) -> Cluster:
     return healthy(cluster)
+
+
+@pytest.fixture
+def quick_recovery(llm: Cluster) -> Iterator[Cluster]:
+    """A second until a probe."""
+    llm.thresholds(recovery_timeout=1)
+    yield llm
+    llm.thresholds(recovery_timeout=None)
 
 
 def healthy(cluster: Cluster) -> Cluster:

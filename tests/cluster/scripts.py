@@ -16,7 +16,7 @@ def printed_by(folder: pathlib.Path, *arguments: str) -> str:
         env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray import serve
 
-from tests.cluster.conftest import CLOUDS, ROOT, Cluster, eventually
+from tests.cluster.conftest import CLOUDS, ROOT, SOON, Cluster, eventually
 from tests.cluster.scripts import printed_by
 from tests.fakes.server import Behaviour, status
 
@@ -29,7 +29,7 @@ def agents(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def on_loop(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(work, 30))
+    return asyncio.run(asyncio.wait_for(work, 60))
 
 
 def handle() -> Any:
@@ -84,7 +84,7 @@ def test_when_an_agent_leaves_a_stream_the_call_upstream_is_closed(llm: Cluster,
     llm.fakes["aws_bedrock"].behave = Behaviour("stall", after=3)
     assert on_loop(ask("first_word", "Hi")) == "Paris"
     [request] = llm.fakes["aws_bedrock"].received
-    assert request.gone.wait(1.5), "the upstream call went on without its reader"
+    assert request.gone.wait(SOON), "the upstream call went on without its reader"
 
 
 def test_when_an_agents_own_caller_leaves_the_call_upstream_is_closed(llm: Cluster, agents: str) -> None:
@@ -97,6 +97,6 @@ def test_when_an_agents_own_caller_leaves_the_call_upstream_is_closed(llm: Clust
 
     on_loop(main())
     [request] = llm.fakes["aws_bedrock"].received
-    assert request.gone.wait(1.5)
-    eventually(lambda: on_loop(ask("what_became_of_it")) == "cancelled", 3)
+    assert request.gone.wait(SOON)
+    eventually(lambda: on_loop(ask("what_became_of_it")) == "cancelled")
     assert llm.state("aws_bedrock") == "closed"

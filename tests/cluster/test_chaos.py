@@ -1,6 +1,5 @@
 """Real processes killed on a real cluster, under load. The long form: `uv run pytest -m chaos`."""
 
-import copy
 import itertools
 import os
 import random
@@ -15,9 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 import ray
-import yaml
 
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import Cluster, eventually, overridden
 from tests.cluster.test_whole_path import deploy, ingress_replicas
 from tests.fakes.server import Behaviour, status
 
@@ -65,31 +63,24 @@ def whoami(llm: Cluster) -> dict[str, Any]:
 
 def kill_actor(llm: Cluster) -> dict[str, Any]:
     """SIGKILL; who answers afterwards."""
-    before = whoami(llm)
+    before = eventually(lambda: whoami(llm))
     os.kill(before["pid"], signal.SIGKILL)
-    return dict(eventually(lambda: (now := whoami(llm)).get("incarnation", 0) > before["incarnation"] and now, 30))
+    return dict(eventually(lambda: (now := whoami(llm)).get("incarnation", 0) > before["incarnation"] and now, 60))
 
 
 def open_the_primary(llm: Cluster) -> None:
     llm.fakes["aws_bedrock"].behave = status(500)
     for _ in range(3):
         llm.post()
-    eventually(lambda: llm.state("aws_bedrock") == "open", 2)
+    eventually(lambda: llm.state("aws_bedrock") == "open")
 
 
 @pytest.fixture
 def slow_recovery(llm: Cluster) -> Iterator[Cluster]:
     """A minute until a probe, so that whatever reaches the dead provider before is a storm."""
-    change = {"recovery_timeout": 60, "recovery_cap": 60}
-    set_thresholds(llm, change)
+    llm.thresholds(recovery_timeout=60, recovery_cap=60)
     yield llm
-    set_thresholds(llm, dict.fromkeys(change))
-
-
-def set_thresholds(llm: Cluster, change: dict[str, Any]) -> None:
-    """An ingress may take a moment to find an actor that has just come back."""
-    headers = {"authorization": "Bearer admin"}
-    eventually(lambda: httpx2.patch(f"{llm.url}/v1/breaker", json=change, headers=headers).status_code == 200)
+    llm.thresholds(recovery_timeout=None, recovery_cap=None)
 
 
 def outage_with_kills(llm: Cluster, kills: int) -> tuple[Load, list[float]]:
@@ -154,10 +145,7 @@ def test_two_ingress_replicas_send_one_probe_an_interval(llm: Cluster) -> None:
 
 
 def with_replicas(llm: Cluster, count: int) -> None:
-    config = copy.deepcopy(yaml.safe_load(llm.config.read_text()))
-    override = {"name": "Ingress", "autoscaling_config": {"min_replicas": count, "max_replicas": count}}
-    config["applications"][0]["deployments"].append(override)
-    deploy(llm, config)
+    deploy(llm, overridden(llm, "Ingress", autoscaling_config={"min_replicas": count, "max_replicas": count}))
     eventually(lambda: len(ingress_replicas()) == count, 60)
     eventually(lambda: llm.get("/readyz") == {"status": "ready"}, 30)
 

@@ -8,7 +8,6 @@ import pathlib
 import pickle
 import shutil
 import signal
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -16,10 +15,10 @@ import pytest
 
 from deployments import client as c
 from deployments.client import Client, connect
-from tests.cluster.conftest import CLOUDS, ROOT, Cluster, eventually
+from tests.cluster.conftest import CLOUDS, ROOT, SOON, Cluster, eventually
 from tests.cluster.scripts import printed_by
 from tests.cluster.test_conversations import WEATHER
-from tests.fakes.server import Behaviour, status
+from tests.fakes.server import Behaviour, FakeServer, status
 
 HI = [{"role": "user", "content": "Hi"}]
 REQUEST = {"model": "default", "messages": HI}
@@ -27,7 +26,7 @@ REQUEST = {"model": "default", "messages": HI}
 
 def run(main: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
     async def within() -> Any:
-        async with asyncio.timeout(30), connect() as client:
+        async with asyncio.timeout(90), connect() as client:
             return await main(client)
 
     return asyncio.run(within())
@@ -62,16 +61,27 @@ def test_the_async_side_answers_streams_and_embeds(llm: Cluster) -> None:
     run(main)
 
 
+def ordered(command: Callable[[str], dict[str, Any]], **wanted: Any) -> None:
+    """An operator's command; on a busy machine the breaker actor may take longer than it waits for."""
+
+    def obeyed() -> bool:
+        with contextlib.suppress(c.Unavailable):
+            return command("openai").items() >= wanted.items()
+        return False
+
+    eventually(obeyed)
+
+
 def test_the_sync_side_needs_no_event_loop(llm: Cluster, sync: c.SyncClient) -> None:
     assert sync.chat(REQUEST)["breakwater"]["provider"] == "aws_bedrock"
     assert len(list(sync.stream_chat(REQUEST))) > 5
     assert sync.generate_completion("Hi")["response"] == "Paris is the capital."
     assert sync.get_system_health()["services"]["llm"]["health"] == "healthy"
-    assert sync.isolate("openai")["available"] is False
+    ordered(sync.isolate, available=False)
     assert "openai" not in sync.get_health_summary()["available_providers"]
-    assert sync.restore("openai")["available"] is True
-    assert sync.force_provider_recovery("openai")["state"] == "half_open"
-    assert sync.reset_provider_stats("openai")["state"] == "closed"
+    ordered(sync.restore, available=True)
+    ordered(sync.force_provider_recovery, state="half_open")
+    ordered(sync.reset_provider_stats, state="closed")
     assert set(sync.get_all_provider_health()) >= {*CLOUDS, "local"}
 
     async def openai() -> str:
@@ -127,34 +137,36 @@ def test_a_stream_that_breaks_raises_after_its_content(llm: Cluster) -> None:
     run(main)
 
 
-def test_a_deadline_is_carried_and_its_typed_end_comes_from_over_there(llm: Cluster) -> None:
+def test_a_deadline_is_carried_and_its_typed_end_comes_from_over_there(
+    llm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(c, "MARGIN", 30.0)  # it is over there before anybody here has lost patience
     for name in CLOUDS:
         llm.fakes[name].behave = Behaviour("hang")
 
     async def main(client: Client) -> None:
-        began = time.monotonic()
         with pytest.raises(c.DeadlineExceeded) as late:
             await client.chat(REQUEST, timeout=0.4)
         assert late.value.attempts
-        with pytest.raises(c.DeadlineExceeded):
+        with pytest.raises(c.DeadlineExceeded) as streamed:
             [chunk async for chunk in client.stream_chat(REQUEST, timeout=0.4)]
-        assert time.monotonic() - began < 2
+        assert streamed.value.attempts
 
     run(main)
 
 
-async def closed(client: Client) -> None:
+async def closed(client: Client, _: FakeServer) -> None:
     stream = client.stream_chat(REQUEST)
     await anext(stream)
     await stream.aclose()
 
 
-async def broken_off(client: Client) -> None:
-    async for _ in client.generate_streaming_completion("Hi"):
+async def broken_off(client: Client, _: FakeServer) -> None:
+    async for _item in client.generate_streaming_completion("Hi"):
         break
 
 
-async def forgotten(client: Client) -> None:
+async def forgotten(client: Client, _: FakeServer) -> None:
     stream = client.stream_chat(REQUEST)
     await anext(stream)
     del stream
@@ -162,35 +174,39 @@ async def forgotten(client: Client) -> None:
     await asyncio.sleep(0)
 
 
-async def cancelled(client: Client) -> None:
-    stream = client.stream_chat(REQUEST)
-    for _ in range(4):
-        waiting = asyncio.ensure_future(anext(stream))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(waiting), 0.3)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+async def cancelled(client: Client, _: FakeServer) -> None:
+    """While it waits for what comes after the two words."""
+    stream, text = client.stream_chat(REQUEST), ""
+    while text != "Paris is":
+        text += "".join(choice["delta"].get("content") or "" for choice in (await anext(stream))["choices"])
+    await given_up(asyncio.ensure_future(anext(stream)))
 
 
-async def cancelled_whole(client: Client) -> None:
-    waiting = asyncio.ensure_future(client.chat(REQUEST))
-    await asyncio.wait([waiting], timeout=0.3)
+async def cancelled_whole(client: Client, fake: FakeServer) -> None:
+    known, waiting = len(fake.received), asyncio.ensure_future(client.chat(REQUEST))
+    await asyncio.to_thread(eventually, lambda: len(fake.received) > known)
+    await given_up(waiting)
+
+
+async def given_up(waiting: "asyncio.Future[Any]") -> None:
+    await asyncio.sleep(0)  # it has begun to wait
+    assert not waiting.done()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
 
 
 @pytest.mark.parametrize("leave", [closed, broken_off, forgotten, cancelled, cancelled_whole])
-def test_whoever_leaves_closes_the_call_upstream(llm: Cluster, leave: Callable[[Client], Any]) -> None:
+def test_whoever_leaves_closes_the_call_upstream(llm: Cluster, leave: Callable[[Client, FakeServer], Any]) -> None:
     fake = llm.fakes["aws_bedrock"]
     fake.behave = Behaviour("stall", after=3)
 
     async def main(client: Client) -> None:
-        for _ in range(5):
-            await leave(client)
-        assert len(fake.received) == 5
-        # While this loop lives, whose end would close them all, and sooner than the idle limit of 2 s does.
-        for request in fake.received:
-            assert await asyncio.to_thread(request.gone.wait, 1.5), "the upstream call went on without its reader"
+        for number in range(5):
+            await leave(client, fake)
+            assert len(fake.received) == number + 1
+            # While this loop lives, whose end would close them all.
+            gone = await asyncio.to_thread(fake.received[-1].gone.wait, SOON)
+            assert gone, "the upstream call went on without its reader"
 
     run(main)
     assert llm.state("aws_bedrock") == "closed"
@@ -202,7 +218,7 @@ def test_leaving_a_sync_stream_closes_the_call_upstream(llm: Cluster, sync: c.Sy
     for _ in sync.stream_chat(REQUEST):
         break
     [request] = fake.received
-    assert request.gone.wait(1.5)
+    assert request.gone.wait(SOON)
 
 
 def test_an_app_that_is_not_there_is_one_typed_error(llm: Cluster) -> None:
@@ -247,53 +263,79 @@ def test_when_the_ingress_dies_its_callers_get_one_typed_error_and_then_answers_
     eventually(lambda: llm.get("/v1/health")["mode"] == "hybrid")
 
 
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No function runs without its circuit because a busy machine's plan took its time."""
+    monkeypatch.setattr(c, "PLAN_SECONDS", 30.0)
+
+
+async def down() -> str:
+    raise ConnectionError
+
+
+async def up() -> str:
+    return "up"
+
+
+async def broken_until_open(llm: Cluster, client: Client) -> None:
+    """A function fails until its circuit is open. Failures are told at once, but nobody waits for that."""
+    await client.get_system_health()
+    for _ in range(3):
+        result = await client.call_with_failover("aws_bedrock", {"aws_bedrock": down, "openai": up})
+        assert (result.value, result.provider_used) == ("up", "openai")
+    await asyncio.to_thread(eventually, lambda: llm.state("aws_bedrock") == "open")
+
+
+@pytest.mark.usefixtures("guarded")
 def test_functions_of_ones_own_share_the_circuits_of_the_cluster(llm: Cluster) -> None:
-    async def down() -> str:
-        raise ConnectionError
-
-    async def up() -> str:
-        return "up"
-
     async def main(client: Client) -> None:
-        await client.get_system_health()
-        for _ in range(3):
-            result = await client.call_with_failover("aws_bedrock", {"aws_bedrock": down, "openai": up})
-            assert (result.value, result.provider_used) == ("up", "openai")
-        began = time.monotonic()  # failures are told at once, but nobody waits for that
-        while (await client.get_provider_health("aws_bedrock"))["state"] != "open":
-            assert time.monotonic() - began < 10
+        await broken_until_open(llm, client)
         # Our own calls go round it, and so does whoever else has functions.
         assert (await client.chat(REQUEST))["breakwater"]["provider"] == "openai"
         other = await connect().call_with_failover("aws_bedrock", {"aws_bedrock": up, "openai": up})
         assert other.provider_used == "openai"
-        # After its time a function is the probe that closes it.
-        began = time.monotonic()
-        while (await client.get_provider_health("aws_bedrock"))["state"] != "closed":
-            await client.call_with_failover("aws_bedrock", {"aws_bedrock": up, "openai": up})
-            assert time.monotonic() - began < 10
         mine = await client.call_with_failover("mine", {"mine": up})
         assert mine.provider_used == "mine"
         await client.aclose()
 
     run(main)
-    eventually(lambda: llm.get("/v1/providers/mine")["total_requests"] == 1, 3)
-    assert llm.get("/v1/health")["services"]["llm"]["health"] == "healthy"
+    eventually(lambda: llm.get("/v1/providers/mine")["total_requests"] == 1)
 
 
-def test_a_healthy_function_costs_no_round_trip(llm: Cluster) -> None:
-    async def up() -> None:
-        return None
+@pytest.mark.usefixtures("guarded")
+def test_after_its_time_a_function_is_the_probe_that_closes_the_circuit(quick_recovery: Cluster) -> None:
+    async def main(client: Client) -> None:
+        await broken_until_open(quick_recovery, client)
+        async with asyncio.timeout(30):
+            while (await client.get_provider_health("aws_bedrock"))["state"] != "closed":
+                await client.call_with_failover("aws_bedrock", {"aws_bedrock": up, "openai": up})
+        await client.aclose()
+
+    run(main)
+    assert quick_recovery.get("/v1/health")["services"]["llm"]["health"] == "healthy"
+
+
+def test_a_healthy_function_costs_no_round_trip(llm: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan serves for a second, and a report waits a tenth of one for others."""
+    sent: list[str] = []
 
     async def main(client: Client) -> float:
-        functions = {"openai": up}
-        await client.call_with_failover("openai", functions)
-        began = time.perf_counter()
+        call = client._call
+
+        async def counted(method: str, *arguments: Any, **named: Any) -> Any:
+            sent.append(method)
+            return await call(method, *arguments, **named)
+
+        monkeypatch.setattr(client, "_call", counted)
+        clock = asyncio.get_running_loop().time
+        began = clock()
         for _ in range(200):
-            await client.call_with_failover("openai", functions)
-        return (time.perf_counter() - began) / 200
+            await client.call_with_failover("openai", {"openai": up})
+        return clock() - began
 
     seconds = run(main)
-    assert seconds < 0.002
+    assert 1 <= sent.count("begin_call") <= 1 + seconds
+    assert sent.count("report_call") <= 1 + seconds / c.REPORT_SECONDS
 
 
 def test_a_client_can_be_handed_on(llm: Cluster, sync: c.SyncClient) -> None:

@@ -41,7 +41,7 @@ def connector(app: str, config: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
     return connect
 
 
-async def until(what: Callable[[], Awaitable[Any]], seconds: float = 30.0) -> Any:
+async def until(what: Callable[[], Awaitable[Any]], seconds: float = 60.0) -> Any:
     async with asyncio.timeout(seconds):
         while True:
             try:

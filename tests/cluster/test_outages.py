@@ -62,17 +62,12 @@ async def traffic(url: str, wire: str, stream: bool, count: int, rate: float = R
         return await asyncio.gather(*tasks)
 
 
-def thresholds(llm: Cluster, **changes: float | None) -> None:
-    path, headers = f"{llm.url}/v1/breaker", {"authorization": "Bearer admin"}
-    assert httpx2.patch(path, headers=headers, json=changes, timeout=10).status_code == 200
-
-
 @pytest.fixture
 def outage(llm: Cluster) -> Any:
     """Five seconds until a probe, as other gateways are measured with."""
-    thresholds(llm, recovery_timeout=5)
+    llm.thresholds(recovery_timeout=5)
     yield llm
-    thresholds(llm, recovery_timeout=None)
+    llm.thresholds(recovery_timeout=None)
 
 
 def noted(table: list[Any], what: str, wire: str, stream: bool, healthy: list[Reply], during: list[Reply]) -> None:
@@ -118,7 +113,7 @@ def test_streams_that_break_after_some_tokens_cost_three_clients_theirs_at_most(
 def test_s15_a_minute_of_outage_under_steady_traffic_and_the_way_back(
     llm: Cluster, wire: str, outages: list[Any]
 ) -> None:
-    thresholds(llm, recovery_timeout=10)
+    llm.thresholds(recovery_timeout=10)
     fake, rate = llm.fakes[wire], 2.0
     try:
         healthy = asyncio.run(traffic(llm.url, wire, True, 10, rate))
@@ -135,7 +130,7 @@ def test_s15_a_minute_of_outage_under_steady_traffic_and_the_way_back(
         eventually(lambda: _is_back(llm, wire), 30)
         outages.append(("S15: seconds until it is back", wire, "stream", 0, 0, 0, 1000 * (time.monotonic() - began), 0))
     finally:
-        thresholds(llm, recovery_timeout=None)
+        llm.thresholds(recovery_timeout=None)
 
 
 def _is_back(llm: Cluster, wire: str) -> bool:

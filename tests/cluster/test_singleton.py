@@ -36,6 +36,14 @@ def whoami(actor: Any) -> dict[str, Any]:
     return dict(ray.get(actor.whoami.remote(), timeout=10))
 
 
+def incarnation(app: str) -> int | None:
+    """Of the actor that is summoned; one that is dying may still be found, and does not answer."""
+    try:
+        return int(whoami(summoned(app))["incarnation"])
+    except ray.exceptions.RayError:
+        return None
+
+
 def test_all_who_ask_get_the_same_actor(app: str) -> None:
     assert whoami(summoned(app)) == whoami(summoned(app, newest=False))
 
@@ -59,7 +67,7 @@ def test_a_replaced_actor_leaves_what_it_knew(app: str) -> None:
     old = summoned(app)
     ray.get(old.command.remote("isolate", "aws"))
     ray.kill(old, no_restart=True)
-    eventually(lambda: whoami(summoned(app))["incarnation"] == 2)
+    eventually(lambda: incarnation(app) == 2)
     health = ray.get(summoned(app).health.remote())["targets"]
     assert (health["aws/haiku"]["isolated"], health["openai/gpt"]["isolated"]) == (True, False)
 
@@ -68,7 +76,7 @@ def test_thresholds_set_by_hand_outlive_the_actor_and_a_new_config(app: str) -> 
     old = summoned(app)
     ray.get(old.override.remote({"failure_threshold": 1}))
     ray.kill(old, no_restart=True)
-    eventually(lambda: whoami(summoned(app))["incarnation"] == 2)
+    eventually(lambda: incarnation(app) == 2)
     assert ray.get(summoned(app).health.remote())["policy"]["failure_threshold"] == 1
     ray.get(summoned(app).override.remote({"failure_threshold": None}))
     assert ray.get(summoned(app).health.remote())["policy"]["failure_threshold"] == 3
@@ -79,7 +87,7 @@ def test_an_actor_that_dies_again_and_again_starts_without_its_checkpoint(app: s
         actor = summoned(app)
         ray.get(actor.command.remote("isolate", "aws"))
         ray.kill(actor, no_restart=True)
-        eventually(lambda n=n: whoami(summoned(app))["incarnation"] == n + 1)
+        eventually(lambda n=n: incarnation(app) == n + 1)
     health = ray.get(summoned(app).health.remote())["targets"]
     assert not health["aws/haiku"]["isolated"]
 
@@ -103,7 +111,7 @@ def test_an_unreadable_checkpoint_is_a_clean_start_and_no_crash_loop(app: str) -
 def test_an_incarnation_that_has_a_successor_exits(app: str) -> None:
     first = whoami(summoned(app))
     assert Vault(app).claim() == first["incarnation"] + 1
-    eventually(lambda: _answer(app).get("pid") not in (None, first["pid"]), 15)
+    eventually(lambda: _answer(app).get("pid") not in (None, first["pid"]), 60)
 
 
 def _answer(app: str) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def test_five_hundred_parked_polls_starve_nobody_and_all_hear_of_a_change(app: s
     actor = summoned(app)
     seen = ray.get(actor.watch.remote(None))["version"]
     polls = [actor.watch.remote(seen) for _ in range(500)]
-    assert ray.get(actor.whoami.remote(), timeout=5)
+    assert ray.get(actor.whoami.remote(), timeout=20)
     began = time.monotonic()
     ray.get(actor.command.remote("isolate", "aws"))
     answers = ray.get(polls, timeout=20)
