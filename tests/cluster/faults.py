@@ -493,7 +493,7 @@ def leaves(c: Case, *, after_content: bool) -> None:
     c.fake.behave = Behaviour("stall", after=OPENING[c.wire] + 3) if after_content else Behaviour("hang")
     with c.doors.left_alone(c.door, c.request(), after_content=after_content):
         assert c.fake.arrived.wait(2)
-    left = time.monotonic()
+        left = time.monotonic()
     assert c.fake.received[0].gone.wait(2), "the upstream call went on without its client"
     c.seconds = c.fake.received[0].gone_at - left
     assert 0 <= c.seconds < 0.2

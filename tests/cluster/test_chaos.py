@@ -1,7 +1,9 @@
 """Real processes killed on a real cluster, under load. The long form: `uv run pytest -m chaos`."""
 
+import contextlib
 import itertools
 import os
+import pathlib
 import random
 import signal
 import statistics
@@ -145,9 +147,22 @@ def test_two_ingress_replicas_send_one_probe_an_interval(llm: Cluster) -> None:
 
 
 def with_replicas(llm: Cluster, count: int) -> None:
+    """Replicas of the ingress. Here one goes at once, not after 30 s: until HAProxy knows it, requests are lost."""
+    before = haproxies()
     deploy(llm, overridden(llm, "Ingress", autoscaling_config={"min_replicas": count, "max_replicas": count}))
     eventually(lambda: len(ingress_replicas()) == count, 60)
+    eventually(lambda: haproxies() - before)
     eventually(lambda: llm.get("/readyz") == {"status": "ready"}, 30)
+
+
+def haproxies() -> set[str]:
+    """The processes: one that knows other replicas is another process."""
+    found = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if path.read_text() == "haproxy\n":
+                found.add(path.parent.name)
+    return found
 
 
 FAULTS: dict[str, Callable[[Any], None]] = {
