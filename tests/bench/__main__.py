@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from tests.bench.bars import KINDS, OURS
+from tests.bench.bars import OURS
 from tests.bench.figures import figures
 from tests.bench.measure import at_rest, measured, two_cores, warmed
 from tests.bench.memory import measured_growth
-from tests.bench.outage import NONE, measured_outage
+from tests.bench.outage import KINDS, NONE, measured_outage
 from tests.bench.plot import svg
 from tests.bench.processes import CannotRun, memory_of
 from tests.bench.profile import CELLS, profiled

@@ -4,12 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.bench.outage import Outage, ratio_of
+from tests.bench.outage import KINDS, Outage, ratio_of
 from tests.bench.scenarios import BURST_64, BUSY, MANY, ONE, PACED_16, PACED_64, Cell
 
 Medians = Mapping[str, Mapping[str, Mapping[str, float]]]  # cell, system, figure
 OURS = "breakwater"
-KINDS = ("refused", "500")  # of outages
 
 
 @dataclass(frozen=True, slots=True)

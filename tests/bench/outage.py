@@ -22,6 +22,7 @@ from tests.bench.systems import System, command, post
 
 # Ray's dashboard and its agent take the core for 20 ms each every five seconds: both halves have the same of it.
 RATE, HEALTHY_SECONDS, OUTAGE_SECONDS = 100, 10.0, 10.0
+KINDS = ("refused", "500")
 NONE = "none"  # nothing breaks: what the ratio is by chance
 LEARNED = 3  # failed requests that the breaker may cost
 
