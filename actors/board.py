@@ -40,6 +40,9 @@ COMMANDS: Mapping[str, Callable[[], Message]] = {
     "reset": Reset,
 }
 REPLICAS = 10_000  # ingress replicas whose last report number is remembered
+GUESTS = 256  # circuits of functions: a name that is new at each call must not fill the board
+_SAYS_NOTHING = (Verdict.NEUTRAL, Verdict.REFUSED)
+_GOES_ON = (Verdict.STARTED, Verdict.FLOWING)
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Tally:
     probes: int = 0
     unclassified: int = 0  # errors that no row of the table knows: each wants a row
     last_error: dict[str, Any] | None = None
+    used_at: float = 0.0  # when somebody last asked for it or reported to it
     trend: Trend = field(default_factory=Trend)
 
     @property
@@ -74,12 +78,29 @@ class Board:
     meter: Meter = field(default_factory=NoMeter)
 
     def expect(self, targets: Iterable[str], now: float = 0.0) -> None:
-        """Know these targets. Targets that are known already keep their state."""
+        """Know these targets. Targets that are known already keep their state.
+
+        Functions of others have `GUESTS` circuits together. When there are more, a closed one without a failure,
+        which holds nothing that would be missed, makes way; while there is none, the newcomer has no circuit.
+        """
         for target in targets:
-            if target not in self.breakers:
+            if target not in self.breakers and (not of_functions(target) or self._room_for_a_guest()):
                 self.breakers[target] = self._newcomer(target, now)
                 self.tallies[target] = Tally()
                 self.version += 1
+            if target in self.tallies:
+                self.tallies[target].used_at = now
+
+    def _room_for_a_guest(self) -> bool:
+        guests = [target for target in self.breakers if of_functions(target)]
+        if len(guests) < GUESTS:
+            return True
+        idle = [target for target in guests if _holds_nothing(self.breakers[target])]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda target: self.tallies[target].used_at)
+        del self.breakers[longest], self.tallies[longest]
+        return True
 
     def _newcomer(self, target: str, now: float) -> Breaker:
         """A new target of a provider that is isolated is isolated with it."""
@@ -121,22 +142,20 @@ class Board:
             self.report(now, item if ours else {**item, "epoch": -1}, jitter)
 
     def report(self, now: float, item: Mapping[str, Any], jitter: float = 0.0) -> None:
-        """Take one report: `{target, epoch, verdict, kind, count, ms, lease?, retry_after?, whole?, ...}`.
+        """Take one report: `{target, epoch, verdict, kind, count, ms, lease?, retry_after?, whole?, age?, ...}`.
 
-        `count` equal reports may come as one; `ms` is then their sum. An unknown target is ignored.
+        `count` equal reports may come as one; `ms` is then their sum, and `age` how many seconds ago the newest of
+        them began. An unknown target is ignored.
         """
         target = item["target"]
         if target not in self.breakers:
             return
-        message = Report(
-            epoch=item["epoch"],
-            verdict=Verdict(item["verdict"]),
-            lease=item.get("lease"),
-            retry_after=item.get("retry_after"),
-            count=item.get("count", 1),
-            whole=item.get("whole", False),
-        )
+        if item["verdict"] == Verdict.UNUSED:
+            self.release(now, target, item["lease"], jitter)
+            return
+        message = report_of(item, now)
         tally = self.tallies[target]
+        tally.used_at = now
         if self._take(now, target, message, jitter).late:
             tally.late += message.count
             self.meter.add("breakwater_late_reports_total", labels_of(target), message.count)
@@ -149,15 +168,15 @@ class Board:
             tally.ok += count
             tally.ms += item.get("ms", 0.0)
             tally.trend.note(now, ok=count, ms=item.get("ms", 0.0))
-        elif verdict is Verdict.NEUTRAL:
+        elif verdict in _SAYS_NOTHING:
             tally.neutral += count
-        elif verdict is not Verdict.STARTED:
+        elif verdict not in _GOES_ON:
             tally.failed += count
             tally.trend.note(now, failed=count)
             tally.unclassified += item.get("kind") == "unclassified"
             keep = ("kind", "status", "code", "message", "at")
             tally.last_error = {key: item[key] for key in keep if item.get(key) is not None}
-        if item.get("lease") and verdict is not Verdict.STARTED:
+        if item.get("lease") and verdict not in _GOES_ON:
             tally.probes += 1
             self.meter.add("breakwater_probes_total", (*labels_of(target), _PROBED[verdict]))
 
@@ -188,7 +207,9 @@ class Board:
                 "mode": b.mode.value,
                 "epoch": b.epoch,
                 "retry_in": max(0.0, b.open_until - now) if b.state is State.OPEN else 0.0,
-                "probing": b.probing(now),
+                "reason": b.reason,
+                "isolated_for": max(0.0, b.isolated_until - now) if b.mode is Mode.ISOLATED else 0.0,
+                "probing_for": max(0.0, b.probing_until - now),
                 "panicky": b.state is State.OPEN and b.reason in PANICKY,
                 "ramped": None if b.ramp_from is None else now - b.ramp_from,
                 "since": now - b.since,
@@ -254,14 +275,14 @@ class Board:
         self.breakers[target] = taken.breaker
         if _seen(before) != _seen(taken.breaker):
             self.version += 1
-        self._meter_change(target, before, taken.breaker)
+        self._meter_change(target, before, taken.breaker, message)
         return taken
 
-    def _meter_change(self, target: str, before: Breaker, after: Breaker) -> None:
+    def _meter_change(self, target: str, before: Breaker, after: Breaker, message: Message) -> None:
+        if isinstance(message, Tick | Ask) and len(after.leases) < len(before.leases):
+            self.meter.add("breakwater_probes_total", (*labels_of(target), "lost"))
         if (state := state_of(after)) != state_of(before):
             self.meter.add("breakwater_transitions_total", (*labels_of(target), state, _why(before, after)))
-            if after.reason == "lost" and before.leases:
-                self.meter.add("breakwater_probes_total", (*labels_of(target), "lost"))
 
     def sample(self, now: float, targets: Iterable[str]) -> None:
         """Tell the meter what state the circuits of these are in.
@@ -287,7 +308,28 @@ _PROBED: Mapping[Verdict, str] = {
     Verdict.THROTTLED: "throttled",
     Verdict.MISCONFIGURED: "misconfigured",
     Verdict.NEUTRAL: "released",
+    Verdict.REFUSED: "released",
 }
+
+
+def report_of(item: Mapping[str, Any], now: float) -> Report:
+    """One item of a batch as the circuit takes it."""
+    age = item.get("age")
+    return Report(
+        epoch=item["epoch"],
+        verdict=Verdict(item["verdict"]),
+        lease=item.get("lease"),
+        retry_after=item.get("retry_after"),
+        count=item.get("count", 1),
+        whole=item.get("whole", False),
+        began=None if age is None else now - age,
+        seconds=item.get("seconds", 0.0),
+    )
+
+
+def _holds_nothing(b: Breaker) -> bool:
+    """Is it closed, with nothing that would be missed?"""
+    return b.usable and not (b.start_run or b.stream_run or b.leases or b.ghosts or b.level)
 
 
 def state_of(b: Breaker) -> str:
@@ -317,9 +359,12 @@ def _seen(b: Breaker) -> tuple[object, ...]:
     return (b.epoch, b.open_until, b.leases, b.ghosts, b.isolated_until)
 
 
+_REFILLS = ("start_run", "stream_run", "began_well", "ended_well", "broke_at", "ring", "panicked", "trial")
+
+
 def _remaining(b: Breaker, now: float) -> dict[str, Any]:
     data = asdict(b)
-    for key in ("start_run", "stream_run", "ring", "panicked"):
+    for key in _REFILLS:
         del data[key]
     data["open_until"] = max(0.0, b.open_until - now)
     data["isolated_until"] = max(0.0, b.isolated_until - now)

@@ -15,11 +15,21 @@ A probe needs a *lease*, by name, granted here to one asker at a time and to the
 lease ends by its report, its release or its time limit. When the epoch moves, leases become
 *ghosts*: the call may still be out in the world, so a ghost counts as a probe in flight until it is
 reported or its time is over. That is what keeps "one probe at a time" true over operators' commands.
+A lease that nobody used says nothing of the target, and one that is lost says little: it is our own
+absence. Neither opens the circuit; five that end without a word of the target do.
+
+What counts is found by comparison. A failure is *in a row* with others only if no call that began after
+it has gone well: one client's four slow prompts end at one instant, and hundreds have begun and gone well
+in between. What every tier of one request did alike is the request's own and comes as NEUTRAL or REFUSED
+(deployments/comparison.py). The ratio counts what has begun well, not only what has ended, and what flows counts
+as well: a stream that is older than those that broke, and goes on, ends their run.
 
 A circuit that a probe has closed gets its traffic back bit by bit (`share`), and remembers for a while
-how often it tripped, so that one that flaps stays open longer each time. When nothing in a row can be
-asked, an asker may *panic*: a target that failed, rather than one that told us to wait or that refused
-our key, gives one probe a second before its time.
+how often it tripped, so that one that flaps stays open longer each time. A probe that is a stream closes
+it as soon as it has flowed for a while, so that one long answer does not keep all others out; it stays on
+*trial*: if it breaks later, the circuit opens at once. When nothing in a row can be asked, an asker may
+*panic*: a target that failed, rather than one that told us to wait or that refused our key, gives one
+probe a second before its time.
 
 Time, jitter and names come in as arguments: `now` is monotonic seconds, `jitter` in [0, 1).
 
@@ -27,7 +37,8 @@ Transitions
 -----------
 from        on                                    to
 CLOSED      `failure_threshold` failures in a row  OPEN(failures), twice as long each time to a cap
-CLOSED      half of the last 30 s' calls failed    the same; at least 10 calls, the last one a failure
+CLOSED      half of the last 30 s' calls failed    the same; at least 10 calls, the last one a failure; calls
+                                                   that begin, and streams that end or flow, each by themselves
 CLOSED      THROTTLED                              OPEN(throttled) for the provider's delay, clamped
 CLOSED      MISCONFIGURED                          OPEN(misconfigured), twice as long each time
 OPEN        THROTTLED of an earlier epoch          OPEN, never for shorter: a maximum
@@ -37,10 +48,13 @@ HALF_OPEN   Ask, no probe in flight                HALF_OPEN, with a lease
 HALF_OPEN   OK of the lease                        CLOSED, with a growing share of the traffic
 any         STARTED (content comes)                no change; CLOSED: clears the run before content;
                                                    HALF_OPEN: the lease's time begins anew
+HALF_OPEN   FLOWING of the lease                   CLOSED, with a growing share, the lease on trial
+CLOSED      failure of the lease on trial          OPEN(failures)
 HALF_OPEN   failure of the lease                   OPEN(failures)
 HALF_OPEN   THROTTLED, MISCONFIGURED of the lease  OPEN(that)
-HALF_OPEN   NEUTRAL of the lease, or Release       HALF_OPEN; the fifth: OPEN(inconclusive)
-HALF_OPEN   the lease's time is over               OPEN(lost)
+HALF_OPEN   NEUTRAL of the lease                   HALF_OPEN; the fifth: OPEN(inconclusive)
+HALF_OPEN   the lease's time is over               HALF_OPEN; the fifth: OPEN(lost)
+HALF_OPEN   REFUSED of the lease, or Release       HALF_OPEN: it answered, or was never called
 any         Isolate / Restore, or its time is over mode ISOLATED / AUTO, state as it was
 any         Recover / Reset                        HALF_OPEN / CLOSED, mode AUTO, always a new epoch
 any         any report of another epoch            no change: late
@@ -97,11 +111,18 @@ PANICKY = frozenset({"failures", "lost", "inconclusive"})  # reasons that a pani
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One tenth of the window: `number` is its time in slots."""
+    """One tenth of the window: `number` is its time in slots.
+
+    Calls that began well and that failed before their content; answers that ended well, that broke, and streams
+    that flowed (one that flows through the whole window is 1).
+    """
 
     number: int
-    ok: int
-    failed: int
+    began: int = 0
+    failed: int = 0
+    ended: int = 0
+    broke: int = 0
+    flowed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +141,9 @@ class Breaker:
     open_until: float = 0.0
     start_run: int = 0  # failures in a row before the first content
     stream_run: int = 0  # failures in a row after it
+    began_well: float | None = None  # when the newest call began whose content came
+    ended_well: float | None = None  # when the newest stream began that ended well
+    broke_at: float = 0.0  # how old the oldest stream of the run was, in seconds
     ring: tuple[Slot, ...] = ()  # what the last `window` seconds brought, the newest last
     level: int = 0  # trips within `level_decay`, for doubling the open time
     strikes: int = 0  # throttles in a row that named no delay
@@ -130,6 +154,7 @@ class Breaker:
     panicked: float | None = None
     leases: tuple[Lease, ...] = ()
     ghosts: tuple[Lease, ...] = ()
+    trial: str = ""  # the lease that closed it by flowing, while it flows
 
     @property
     def usable(self) -> bool:
@@ -144,7 +169,12 @@ class Breaker:
         return self.mode is Mode.AUTO and self.state is State.OPEN and now >= self.open_until
 
     def probing(self, now: float) -> bool:
-        return any(lease.until > now for lease in (*self.leases, *self.ghosts))
+        return self.probing_until > now
+
+    @property
+    def probing_until(self) -> float:
+        """When the last lease that is out ends, if nothing is heard of it."""
+        return max((lease.until for lease in (*self.leases, *self.ghosts)), default=0.0)
 
 
 def share(ramp_from: float | None, now: float, seconds: float, least: float) -> float:
@@ -168,6 +198,8 @@ class Report:
     retry_after: float | None = None
     count: int = 1  # so many equal successes
     whole: bool = False  # OK of a call without a stream: its start is as fresh as its end
+    began: float | None = None  # when the call began, of several equal ones the newest; of FLOWING the oldest
+    seconds: float = 0.0  # FLOWING: for how long all of them together have flowed since the last such report
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +251,7 @@ def step(b: Breaker, now: float, message: Message, policy: Policy, jitter: float
         case Report():
             return _report(b, now, replace(message, retry_after=_sane(message.retry_after)), policy, jitter)
         case Release(lease):
-            held = any(x.name == lease for x in b.leases)
-            b = _drop(b, lease)
-            return Step(_inconclusive(b, now, policy, jitter) if held else b)
+            return Step(_drop(b, lease))
         case Isolate(seconds):
             return Step(_moved(b, now, mode=Mode.ISOLATED, isolated_until=now + seconds))
         case Restore():
@@ -257,11 +287,14 @@ def _may_panic(b: Breaker, now: float, policy: Policy) -> bool:
 
 def _report(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Step:
     held = r.lease is not None and any(x.name == r.lease for x in b.leases)
-    if r.lease is not None and r.verdict is not Verdict.STARTED:
+    flows = r.verdict in (Verdict.STARTED, Verdict.FLOWING)
+    if r.lease is not None and not flows:
         b = _drop(b, r.lease)
     elif r.lease is not None:
-        # It still flows: whoever granted it, it is a probe in flight.
-        b = replace(b, ghosts=_renewed(b.ghosts, r.lease, now + policy.lease))
+        # It is under way: whoever granted it, and whether its time was over meanwhile, it is a probe in flight.
+        b = replace(b, ghosts=_still_out(b, r, now + policy.lease))
+    if b.trial and r.lease == b.trial:
+        return Step(b if flows else _tried(b, now, r, policy, jitter))
     current = r.epoch == b.epoch and b.mode is Mode.AUTO
     if current and b.state is State.CLOSED:
         return Step(_counted(b, now, r, policy, jitter))
@@ -278,61 +311,123 @@ def _report(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) ->
 def _counted(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Breaker:
     """A report through a closed circuit."""
     match r.verdict:
-        case Verdict.OK:
-            # A stream's end says nothing of the way in: it connected long ago.
-            start_run = 0 if r.whole else b.start_run
-            ring = _noted(b.ring, now, policy, ok=r.count)
-            return replace(b, start_run=start_run, stream_run=0, strikes=0, faults=0, ring=ring)
-        case Verdict.STARTED:
-            return replace(b, start_run=0)
+        case Verdict.OK | Verdict.STARTED:
+            return _went_well(b, now, r, policy)
+        case Verdict.FLOWING:
+            return _flowing(b, now, r, policy)
         case Verdict.FAILED_START:
-            b = replace(b, start_run=b.start_run + 1, ring=_noted(b.ring, now, policy, failed=1))
+            in_row = not _overtaken(b.began_well, r.began)
+            b = replace(b, start_run=b.start_run + in_row, ring=_noted(b.ring, now, policy, failed=1))
+            failed = b.start_run >= policy.failure_threshold or _mostly_failed(b.ring, policy)
+            return _tripped(b, now, policy, jitter) if failed else b
         case Verdict.FAILED_STREAM:
-            b = replace(b, stream_run=b.stream_run + 1, ring=_noted(b.ring, now, policy, failed=1))
+            in_row = not _overtaken(b.ended_well, r.began)
+            broke_at = max(b.broke_at, 0.0 if r.began is None else now - r.began)
+            ring = _noted(b.ring, now, policy, broke=1)
+            b = replace(b, stream_run=b.stream_run + in_row, broke_at=broke_at, ring=ring)
+            failed = b.stream_run >= policy.failure_threshold or _mostly_broke(b.ring, policy)
+            return _tripped(b, now, policy, jitter) if failed else b
         case Verdict.THROTTLED:
             return _throttled(b, now, r, policy, jitter)
         case Verdict.MISCONFIGURED:
             return _misconfigured(b, now, policy)
-        case Verdict.NEUTRAL:
+        case _:
             return b
-    if max(b.start_run, b.stream_run) >= policy.failure_threshold or _mostly_failed(b.ring, policy):
-        return _tripped(b, now, policy, jitter)
-    return b
 
 
-def _noted(ring: tuple[Slot, ...], now: float, policy: Policy, ok: int = 0, failed: int = 0) -> tuple[Slot, ...]:
+def _went_well(b: Breaker, now: float, r: Report, policy: Policy) -> Breaker:
+    """A call has begun well, or a stream has ended well; a whole answer proves what both do."""
+    if r.verdict is Verdict.STARTED or r.whole:
+        ring = _noted(b.ring, now, policy, began=r.count, ended=r.count if r.whole else 0)
+        b = replace(b, began_well=_newest(b.began_well, r.began), start_run=0, ring=ring)
+    else:
+        # A stream's end says nothing of the way in: it connected long ago.
+        ring = _noted(b.ring, now, policy, ended=r.count)
+        b = replace(b, ended_well=_newest(b.ended_well, r.began), ring=ring)
+    return b if r.verdict is Verdict.STARTED else replace(b, stream_run=0, broke_at=0.0, strikes=0, faults=0)
+
+
+def _flowing(b: Breaker, now: float, r: Report, policy: Policy) -> Breaker:
+    """Streams go on. One that is older than those that broke has outlived what they died of."""
+    b = replace(b, ring=_noted(b.ring, now, policy, flowed=r.seconds / policy.window))
+    if r.began is None or now - r.began <= b.broke_at:
+        return b
+    return replace(b, stream_run=0, broke_at=0.0)
+
+
+def _newest(known: float | None, began: float | None) -> float | None:
+    return known if began is None else began if known is None else max(known, began)
+
+
+def _overtaken(well: float | None, began: float | None) -> bool:
+    """Has a call that began later gone well?"""
+    return well is not None and began is not None and well > began
+
+
+def _noted(ring: tuple[Slot, ...], now: float, policy: Policy, **more: float) -> tuple[Slot, ...]:
     """The ring with one more note; slots that have left the window are dropped."""
     number = int(now * SLOTS // policy.window)
     kept = tuple(slot for slot in ring if slot.number > number - SLOTS)
+    last = Slot(number)
     if kept and kept[-1].number == number:
-        last = kept[-1]
-        return (*kept[:-1], Slot(number, last.ok + ok, last.failed + failed))
-    return (*kept, Slot(number, ok, failed))
+        *kept, last = kept  # type: ignore[assignment]
+    return (*kept, replace(last, **{name: getattr(last, name) + value for name, value in more.items()}))
 
 
 def _mostly_failed(ring: tuple[Slot, ...], policy: Policy) -> bool:
+    """Of the calls that have begun, well or not."""
     failed = sum(slot.failed for slot in ring)
-    calls = failed + sum(slot.ok for slot in ring)
-    return calls >= policy.window_calls and failed >= policy.window_ratio * calls
+    return _most(failed, failed + sum(slot.began for slot in ring), policy)
+
+
+def _mostly_broke(ring: tuple[Slot, ...], policy: Policy) -> bool:
+    """Of the streams that have ended, well or not, and of those that flow."""
+    broke = sum(slot.broke for slot in ring)
+    return _most(broke, broke + sum(slot.ended + slot.flowed for slot in ring), policy)
+
+
+def _most(bad: int, calls: float, policy: Policy) -> bool:
+    return calls >= policy.window_calls and bad >= policy.window_ratio * calls
 
 
 def _probed(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Breaker:
     """The report of the one probe in flight."""
     match r.verdict:
         case Verdict.OK:
-            # The level stays: it is forgotten by healthy time, not by one good probe.
-            return replace(_moved(b, now, **{**_FRESH, "level": b.level}), ramp_from=now)
+            return _recovered(b, now)
         case Verdict.FAILED_START | Verdict.FAILED_STREAM:
             return _tripped(b, now, policy, jitter)
         case Verdict.THROTTLED:
             return _throttled(b, now, r, policy, jitter)
         case Verdict.MISCONFIGURED:
             return _misconfigured(b, now, policy)
-        case Verdict.NEUTRAL:
-            return _inconclusive(b, now, policy, jitter)
         case Verdict.STARTED:
             # It proves nothing, but a probe that flows is not lost.
             return replace(b, leases=_renewed(b.leases, r.lease, now + policy.lease))
+        case Verdict.FLOWING:
+            # It is no probe any more: the next trip's probe need not wait for its end.
+            return replace(_recovered(_drop(b, r.lease or ""), now), trial=r.lease or "")
+        case Verdict.REFUSED:
+            return b  # it is there, and has answered: the next one may find out more
+        case _:
+            return _inconclusive(b, now, policy, jitter)
+
+
+def _recovered(b: Breaker, now: float) -> Breaker:
+    """Closed by a probe. The level stays: it is forgotten by healthy time, not by one good probe."""
+    return replace(_moved(b, now, **{**_FRESH, "level": b.level}), ramp_from=now)
+
+
+def _tried(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Breaker:
+    """The end of the stream that closed the circuit by flowing: what it says still counts as a probe's word."""
+    b = replace(b, trial="")
+    match r.verdict:
+        case Verdict.FAILED_START | Verdict.FAILED_STREAM:
+            return _tripped(b, now, policy, jitter)
+        case Verdict.OK | Verdict.THROTTLED | Verdict.MISCONFIGURED:
+            return _counted(b, now, r, policy, jitter)
+        case _:
+            return b
 
 
 def _tripped(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
@@ -357,11 +452,11 @@ def _misconfigured(b: Breaker, now: float, policy: Policy) -> Breaker:
     return replace(_opened(b, now, hold, "misconfigured"), faults=b.faults + 1)
 
 
-def _inconclusive(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
+def _inconclusive(b: Breaker, now: float, policy: Policy, jitter: float, reason: str = "inconclusive") -> Breaker:
     tries = b.inconclusive + 1
     if tries < policy.max_inconclusive:
         return replace(b, inconclusive=tries)
-    return _opened(b, now, policy.recovery_timeout * (1 + policy.jitter * jitter), "inconclusive")
+    return _opened(b, now, policy.recovery_timeout * (1 + policy.jitter * jitter), reason)
 
 
 def _expire(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
@@ -372,7 +467,7 @@ def _expire(b: Breaker, now: float, policy: Policy, jitter: float) -> Breaker:
     if not any(x.until <= now for x in b.leases):
         return b
     b = replace(b, leases=tuple(x for x in b.leases if x.until > now))
-    return _opened(b, now, policy.recovery_timeout * (1 + policy.jitter * jitter), "lost")
+    return _inconclusive(b, now, policy, jitter, "lost")
 
 
 def _opened(b: Breaker, now: float, hold: float, reason: str) -> Breaker:
@@ -387,6 +482,9 @@ _FRESH: Mapping[str, Any] = MappingProxyType(
         "open_until": 0.0,
         "ramp_from": None,
         "panicked": None,
+        "began_well": None,
+        "ended_well": None,
+        "broke_at": 0.0,
         "ring": (),
         **dict.fromkeys(("start_run", "stream_run", "level", "strikes", "faults", "inconclusive"), 0),
     }
@@ -403,8 +501,16 @@ def _moved(b: Breaker, now: float, **changes: Any) -> Breaker:
 
 def _fenced(b: Breaker, now: float, **changes: Any) -> Breaker:
     """A new epoch: what was under way before decides nothing any more."""
-    after = replace(b, **changes)
+    after = replace(b, **{"trial": "", **changes})
     return replace(after, epoch=b.epoch + 1, since=now, leases=(), ghosts=(*after.ghosts, *after.leases))
+
+
+def _still_out(b: Breaker, r: Report, until: float) -> tuple[Lease, ...]:
+    """The ghosts, when a probe says that it is under way."""
+    known = any(x.name == r.lease for x in (*b.leases, *b.ghosts))
+    if known or r.lease is None or r.verdict is Verdict.FLOWING or b.state is State.CLOSED:
+        return _renewed(b.ghosts, r.lease, until)
+    return (*b.ghosts, Lease(r.lease, until))
 
 
 def _renewed(leases: tuple[Lease, ...], name: str | None, until: float) -> tuple[Lease, ...]:

@@ -22,6 +22,9 @@ class Verdict(StrEnum):
     THROTTLED = "throttled"  # cools the target, counts in no run
     MISCONFIGURED = "misconfigured"  # our own key, quota or model id: opens at once
     NEUTRAL = "neutral"  # says nothing of the provider
+    REFUSED = "refused"  # it answered, and refused the request: it is there, and that is all
+    FLOWING = "flowing"  # streams go on: evidence, before any of them has ended
+    UNUSED = "unused"  # a permit that was never used
 
 
 class Guilt(StrEnum):
@@ -38,41 +41,43 @@ class Ending:
     failover: bool  # may the next candidate be asked, as long as nothing was sent to the client?
     guilt: Guilt
     why: str
-    poison: bool = False  # maybe the request's own fault: charged to the first target of a request alone
+    alike: str = ""  # maybe the request's own fault: if all that it asks fail so, see deployments/comparison.py
 
 
 _V = Verdict
 _START, _STREAM = _V.FAILED_START, _V.FAILED_STREAM
+_SILENT, _BAD = "silent", "bad"
 
 ENDINGS: Mapping[str, Ending] = MappingProxyType(
     {
         # kind                 before            after            next?  guilt           why
         "ok": Ending(_V.OK, _V.OK, False, Guilt.NOBODY, "answered whole"),
         "connect": Ending(_START, _START, True, Guilt.PROVIDER, "no connection: DNS, refused, TLS"),
-        "first_token": Ending(_START, _START, True, Guilt.PROVIDER, "no first content in time"),
-        "timeout": Ending(_START, _STREAM, True, Guilt.PROVIDER, "no whole answer in time"),
-        "idle": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the stream fell silent"),
-        "broken": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the connection broke"),
-        "server_error": Ending(_START, _STREAM, True, Guilt.PROVIDER, "5xx, or an in-band error", poison=True),
+        "first_token": Ending(_START, _START, True, Guilt.PROVIDER, "no first content in time", alike=_SILENT),
+        "timeout": Ending(_START, _STREAM, True, Guilt.PROVIDER, "no whole answer in time", alike=_SILENT),
+        "idle": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the stream fell silent", alike=_SILENT),
+        "broken": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the connection broke", alike=_BAD),
+        "server_error": Ending(_START, _STREAM, True, Guilt.PROVIDER, "5xx, or an in-band error", alike=_BAD),
         "overloaded": Ending(_START, _STREAM, True, Guilt.PROVIDER, "503 or 529 with no delay"),
-        "malformed": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the bytes are no answer"),
-        "empty": Ending(_STREAM, _STREAM, True, Guilt.PROVIDER, "200, no content, no finish reason"),
+        "malformed": Ending(_START, _STREAM, True, Guilt.PROVIDER, "the bytes are no answer", alike=_BAD),
+        "empty": Ending(_STREAM, _STREAM, True, Guilt.PROVIDER, "200, no content, no finish reason", alike=_BAD),
         "throttled": Ending(_V.THROTTLED, _V.THROTTLED, True, Guilt.PROVIDER, "429, or asked to wait"),
         "credential": Ending(_V.MISCONFIGURED, _V.MISCONFIGURED, True, Guilt.US, "our key is refused"),
         "quota": Ending(_V.MISCONFIGURED, _V.MISCONFIGURED, True, Guilt.US, "our account is used up"),
         "model_missing": Ending(_V.MISCONFIGURED, _V.MISCONFIGURED, True, Guilt.US, "no such model"),
-        "unreachable": Ending(_START, _STREAM, True, Guilt.US, "no replica of ours answered in time"),
+        "unreachable": Ending(_START, _STREAM, True, Guilt.US, "no replica of ours answered in time", alike=_SILENT),
         "lost": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our replica died in mid-call"),
         "busy": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own queue is full"),
+        "stalled": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own event loop stood still"),
         "conflict": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.PROVIDER, "409: locked for a moment"),
         "unsupported": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.CALLER, "this tier can't do it"),
-        "bad_request": Ending(_V.NEUTRAL, _V.NEUTRAL, False, Guilt.CALLER, "the request is refused"),
-        "too_long": Ending(_V.NEUTRAL, _V.NEUTRAL, False, Guilt.CALLER, "over the context length"),
-        "content_filter": Ending(_V.NEUTRAL, _V.NEUTRAL, False, Guilt.CALLER, "policy: no way round"),
+        "bad_request": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "the request is refused"),
+        "too_long": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "over the context length"),
+        "content_filter": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "policy: no way round"),
         "deadline": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.CALLER, "the request's time is over"),
         "cancelled": Ending(_V.NEUTRAL, _V.NEUTRAL, False, Guilt.CALLER, "the caller went away"),
         # Unknown must fail safe and be seen.
-        "unclassified": Ending(_START, _STREAM, True, Guilt.PROVIDER, "an error we have no row for"),
+        "unclassified": Ending(_START, _STREAM, True, Guilt.PROVIDER, "an error we have no row for", alike=_BAD),
     }
 )
 

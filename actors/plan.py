@@ -4,6 +4,7 @@ The *sight* is the flat dict that the breaker actor pushes (`board.Board.sight`)
 the receiver's own clock, because no two processes share a monotonic one.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,10 +36,26 @@ class Seen:
     mode: Mode
     epoch: int
     open_until: float
-    probing: bool = False
+    reason: str = ""
+    isolated_until: float = math.inf
+    probing_until: float = 0.0  # a probe is out until then, if nothing is heard of it
     panicky: bool = False  # may be probed before its time when nothing else can be asked
     ramp_from: float | None = None
     since: float | None = None  # when its state or mode last changed, on the ingress's clock
+
+    def isolated(self, now: float) -> bool:
+        return self.mode is Mode.ISOLATED and now < self.isolated_until
+
+    def probing(self, now: float) -> bool:
+        return now < self.probing_until
+
+    def rests(self, now: float) -> bool:
+        """Is it open, and not due?"""
+        return self.state is State.OPEN and now < self.open_until
+
+    def to_be_probed(self, now: float) -> bool:
+        """Is it being probed, or would the next call be a probe?"""
+        return self.state is not State.CLOSED and not self.rests(now)
 
 
 _POLICY = Policy()
@@ -49,8 +66,8 @@ UNSEEN = Seen(State.CLOSED, Mode.AUTO, 0, 0.0)
 class Candidate:
     target: str
     epoch: int
-    probe: bool = False  # needs a permit before it is called
-    panic: bool = False  # the permit must be asked for in panic
+    probe: bool = False  # needs a permit when its turn comes
+    panic: bool = False  # it is not due: only when nothing else has answered, and the permit is asked for in panic
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +84,11 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """`panics` are asked when nobody else has answered: they merely failed, and are not due."""
+
     candidates: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]
+    panics: tuple[Candidate, ...] = ()
 
     @property
     def retry_in(self) -> float | None:
@@ -84,7 +104,9 @@ def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Se
             Mode(data["mode"]),
             data["epoch"],
             now + data["retry_in"],
-            data["probing"],
+            data["reason"],
+            now + data["isolated_for"],
+            now + data["probing_for"],
             data["panicky"],
             None if data["ramped"] is None else now - data["ramped"],
             now - data["since"],
@@ -101,12 +123,12 @@ def plan(
     draw: float = 0.0,
     quiet: Collection[str] = (),
 ) -> Plan:
-    """The row's usable targets in its own order, and why the others are left out.
+    """The row's targets that may be asked, in its own order, and why the others are left out.
 
-    A target whose open time is over is offered as a probe in the first place only: behind a healthy
-    one it would not be called, and its permit would be lost. A target nobody has seen counts as
-    healthy, so that a missing actor never stops an answer. One that has just closed stands behind the
-    others unless `draw`, in [0, 1), falls into its share; so does one whose streams are `quiet`.
+    It says who *may* be asked; what is exclusive, a probe's permit, is taken when a candidate's turn comes. A target
+    that nobody has seen counts as healthy, so that a missing actor never stops an answer. One that has just closed
+    stands behind the others unless `draw`, in [0, 1), falls into its share, and whoever is due behind it in the row
+    with it; so does one whose streams are `quiet`.
     """
     candidates: list[Candidate] = []
     later: list[Candidate] = []
@@ -114,26 +136,27 @@ def plan(
     skipped: list[Skipped] = []
     for target in row:
         s = seen.get(target) or _like_its_siblings(target, seen)
-        if s.mode is Mode.ISOLATED:
-            skipped.append(skip(target, s, now, "isolated"))
+        if s.isolated(now):
+            skipped.append(skip(target, s, now, "isolated", _known(s.isolated_until - now)))
         elif s.state is State.CLOSED:
             ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
             (silent if target in quiet else later if ramping else candidates).append(Candidate(target, s.epoch))
-        elif s.state is State.OPEN and now < s.open_until:
-            skipped.append(skip(target, s, now, "open", s.open_until - now))
-        elif s.probing or candidates or later:
-            skipped.append(skip(target, s, now, "probing" if s.probing else "probe not due here", 1.0))
+        elif s.rests(now):
+            skipped.append(skip(target, s, now, "throttled" if s.reason == "throttled" else "open", s.open_until - now))
+        elif s.probing(now):
+            skipped.append(skip(target, s, now, "probing", 1.0))
         else:
-            candidates.append(Candidate(target, s.epoch, probe=True))
-    candidates += later + silent
-    if not candidates and (early := _soonest(row, seen)) is not None:
-        candidates.append(Candidate(early, seen[early].epoch, probe=True, panic=True))
-        skipped = [s for s in skipped if s.target != early]
-    return Plan(tuple(candidates), tuple(skipped))
+            (later or candidates).append(Candidate(target, s.epoch, probe=True))
+    panics = tuple(Candidate(t, seen[t].epoch, probe=True, panic=True) for t in _panicky(row, seen, now))
+    return Plan((*candidates, *later, *silent), tuple(skipped), panics)
+
+
+def _known(seconds: float) -> float | None:
+    return seconds if seconds < math.inf else None
 
 
 def skip(target: str, seen: Seen, now: float, why: str, retry_in: float | None = None) -> Skipped:
-    state = "isolated" if seen.mode is Mode.ISOLATED else seen.state.value
+    state = "isolated" if seen.isolated(now) else seen.state.value
     return Skipped(target, why, retry_in, state, seen.epoch, None if seen.since is None else now - seen.since)
 
 
@@ -141,10 +164,16 @@ def _like_its_siblings(target: str, seen: Mapping[str, Seen]) -> Seen:
     """A target that nobody has seen is closed, unless its whole provider is isolated."""
     siblings = [s for t, s in seen.items() if provider_of(t) == provider_of(target)]
     held = siblings and all(s.mode is Mode.ISOLATED for s in siblings)
-    return replace(UNSEEN, mode=Mode.ISOLATED) if held else UNSEEN
+    if not held:
+        return UNSEEN
+    return replace(UNSEEN, mode=Mode.ISOLATED, isolated_until=max(s.isolated_until for s in siblings))
 
 
-def _soonest(row: Sequence[str], seen: Mapping[str, Seen]) -> str | None:
-    """Which target a panic may wake: the one whose time is nearest, of those that merely failed."""
-    may = [t for t in row if t in seen and seen[t].panicky and seen[t].mode is Mode.AUTO and not seen[t].probing]
-    return min(may, key=lambda t: seen[t].open_until, default=None)
+def _panicky(row: Sequence[str], seen: Mapping[str, Seen], now: float) -> list[str]:
+    """Whom a panic may wake: those that merely failed, the one whose time is nearest first."""
+    may = [t for t in row if t in seen and _may_panic(seen[t], now)]
+    return sorted(may, key=lambda t: seen[t].open_until)
+
+
+def _may_panic(s: Seen, now: float) -> bool:
+    return s.rests(now) and s.panicky and not s.isolated(now) and not s.probing(now)

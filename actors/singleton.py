@@ -64,37 +64,39 @@ async def summon_actor(
 class Vault:
     """The actor's keys in the cluster's key-value store: claims of incarnations and checkpoints."""
 
-    def __init__(self, app: str):
+    def __init__(self, app: str, store: Any = None):
+        """`store` has the functions of Ray's `internal_kv`, which is the store where none is given."""
         self._prefix = f"{NAMESPACE}/{app}"
+        self._store = internal_kv if store is None else store
 
     def claim(self) -> int:
         """Take the next incarnation number. Put-if-absent: of many claimants one gets it."""
         n = 1 + max(self._numbers("inc"), default=0)
-        while internal_kv._internal_kv_put(self._key("inc", n), str(time.time()).encode(), overwrite=False):
+        while self._store._internal_kv_put(self._key("inc", n), str(time.time()).encode(), overwrite=False):
             n += 1
         for old in self._numbers("inc"):
             if old <= n - 2 * LOOP_STARTS:
-                internal_kv._internal_kv_del(self._key("inc", old))
-                internal_kv._internal_kv_del(self._key("checkpoint", old))
+                self._store._internal_kv_del(self._key("inc", old))
+                self._store._internal_kv_del(self._key("checkpoint", old))
         return n
 
     def succeeded(self, n: int) -> bool:
-        """Has a later incarnation been claimed?"""
-        return bool(internal_kv._internal_kv_exists(self._key("inc", n + 1)))
+        """Has a later incarnation been claimed? Not only the next one: old claims are deleted."""
+        return max(self._numbers("inc"), default=0) > n
 
     def crash_loop(self, n: int) -> bool:
         """Were the last `LOOP_STARTS` incarnations claimed within `LOOP_SECONDS`? Ray restarts for ever."""
-        first = internal_kv._internal_kv_get(self._key("inc", n - LOOP_STARTS + 1)) if n >= LOOP_STARTS else None
+        first = self._store._internal_kv_get(self._key("inc", n - LOOP_STARTS + 1)) if n >= LOOP_STARTS else None
         return first is not None and time.time() - float(first) < LOOP_SECONDS
 
     def save(self, n: int, state: Mapping[str, Any]) -> None:
         data = {"schema": SCHEMA, "wall": time.time(), **state}
-        internal_kv._internal_kv_put(self._key("checkpoint", n), json.dumps(data).encode())
+        self._store._internal_kv_put(self._key("checkpoint", n), json.dumps(data).encode())
 
     def load(self, n: int) -> dict[str, Any] | None:
         """The newest checkpoint of an earlier incarnation; None if there is none."""
         for earlier in sorted((x for x in self._numbers("checkpoint") if x < n), reverse=True):
-            data: dict[str, Any] = json.loads(internal_kv._internal_kv_get(self._key("checkpoint", earlier)))
+            data: dict[str, Any] = json.loads(self._store._internal_kv_get(self._key("checkpoint", earlier)))
             return data
         return None
 
@@ -102,5 +104,5 @@ class Vault:
         return f"{self._prefix}/{kind}/{n:08d}".encode()
 
     def _numbers(self, kind: str) -> list[int]:
-        keys = internal_kv._internal_kv_list(f"{self._prefix}/{kind}/".encode())
+        keys = self._store._internal_kv_list(f"{self._prefix}/{kind}/".encode())
         return [int(key.rsplit(b"/", 1)[1]) for key in keys]

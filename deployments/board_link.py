@@ -1,8 +1,8 @@
 """The ingress's end of the breaker actor: the last sight, permits, and reports on their way.
 
-No request waits for the actor, but for a probe's permit, and that for 50 ms at most. While the actor
-is away the last sight goes on to be used; a target that fails here in the meantime is left out by a
-circuit of our own on the same reducer, which may only take targets away, never add one.
+No request waits for the actor, but for a probe's permit: for 50 ms, or for twice as long as the actor is known to
+take, so that a slow actor keeps no healed target away. While the actor can't be asked the last sight goes on to be
+used, and our own word beside it (own_word.py): it leaves out what fails here, and tries what is due.
 
 No Ray here: the actor is a function `call(method, *arguments)`.
 """
@@ -18,24 +18,32 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from actors.breaker import Breaker, Policy, Report, State, step
+from actors.board import report_of
+from actors.breaker import Policy, State
 from actors.figures import Meter, NoMeter
 from actors.outcome import Outcome, Verdict
-from actors.plan import UNSEEN, Plan, Seen, Skipped, plan, received, skip
+from actors.plan import UNSEEN, Candidate, Plan, Seen, Skipped, plan, received, skip
+from deployments.flows import FLOW_SECONDS, Flows
 from deployments.health import last_seen
-from deployments.silence import Silence
+from deployments.own_word import OwnWord
+from deployments.permits import Line, Permit, Permits
+from deployments.silence import LAG, Silence
+from deployments.times import Times
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 ActorCall = Callable[..., Awaitable[Any]]
 
-ASK_SECONDS = 0.05
+ASK_SECONDS, ASK_MOST = 0.05, 2.5  # how long a permit is waited for: usually, and where the actor is known to be slow
+AWAY_SECONDS = 5.0  # without a word of the actor: then it can't be asked
+PING_SECONDS = 2.0  # without a word of ours: then we say that there is none
+SHORTEST_WAIT = 0.001  # of seconds: what is left of a time that is as good as over
 REPORT_SECONDS = 0.5  # how long a success may wait to be told; whatever moves a circuit never waits
 BEAT_SECONDS = 0.1
 FIRST_PAUSE = 0.05  # before the actor is tried again; doubles to a second
-LOCAL_HOLD_SECONDS, LOCAL_CAP_SECONDS = 10.0, 60.0  # how long a target is left out on our own word alone
 BUFFER = 10_000  # reports kept while the actor is away
-_QUIET = (Verdict.OK, Verdict.STARTED, Verdict.NEUTRAL)
+_MERGES = (Verdict.OK, Verdict.STARTED, Verdict.FLOWING)
+_QUIET = (*_MERGES, Verdict.NEUTRAL, Verdict.REFUSED)  # moves no circuit, but for a probe's
 
 
 class BoardLink:
@@ -59,24 +67,27 @@ class BoardLink:
         self._actor: ActorCall | None = None
         self._version: tuple[int, int] | None = None
         self._seen: dict[str, Seen] = {}
-        self._local: dict[str, Breaker] = {}  # only targets that failed here lately
-        self._trials: dict[str, float] = {}  # of those, the ones that one caller tries, and until when
+        self._own = OwnWord(policy)
+        self._permits = Permits(self._ask, self.release, self._wake)
+        self._line = Line()
+        self._latency = 0.0  # how long the actor takes to answer, in seconds
+        self._contact_at = self._listened_at = clock()
         self._replica = secrets.token_hex(8)
         self._number = 0
         self._buffer: deque[dict[str, Any]] = deque()
         self._mergeable: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._urgent = asyncio.Event()
-        self._asking = False
         self._tasks: list[asyncio.Task[None]] = []
         self.connected = asyncio.Event()
         self.moved = asyncio.Event()  # set, and replaced by another, when the actor has said something new
         self.silence = Silence()
+        self.flows = Flows()
+        self.times = Times()
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
         self._policy = policy
-        # On our own word a target rests for shorter, then for twice as long each time, to a minute.
-        self._local_policy = replace(policy, recovery_timeout=LOCAL_HOLD_SECONDS, recovery_cap=LOCAL_CAP_SECONDS)
+        self._own.set_policy(policy)
 
     def start(self) -> bool:
         """Begin to watch and to report; False if that has begun. Needs a running loop."""
@@ -98,6 +109,7 @@ class BoardLink:
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         assert self._actor is not None
+        began = self._clock()
         try:
             answer = await self._actor(method, *arguments)
         except BaseException:
@@ -105,6 +117,9 @@ class BoardLink:
             raise
         self._meter.add("breakwater_actor_calls_total", (method, "ok"))
         self._heard_at = self._clock()
+        if method != "watch":  # which is answered when there is something to say
+            took = self._heard_at - began
+            self._latency = max(took, 0.7 * self._latency + 0.3 * took)
         return answer
 
     def sample(self) -> None:
@@ -115,6 +130,7 @@ class BoardLink:
         self._meter.set("breakwater_reports_waiting", (), len(self._buffer))
 
     async def close(self) -> None:
+        self._permits.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -135,66 +151,86 @@ class BoardLink:
     def knows(self, target: str) -> bool:
         return target in self._seen
 
-    def plan(self, row: Sequence[str], *, taking: bool = True, draw: float | None = None) -> Plan:
-        """The row's candidates now. `taking`: they will be called, so a trial on our own word is taken.
+    @property
+    def cut_off(self) -> bool:
+        """Can the actor not be asked? While we did not listen ourselves, its silence says nothing."""
+        if self._actor is None:
+            return True
+        now = self._clock()
+        return now - self._heard_at > AWAY_SECONDS and now - self._listened_at <= LAG
+
+    def plan(self, row: Sequence[str], *, draw: float | None = None) -> Plan:
+        """The row's candidates now. Nothing is taken by looking.
 
         `draw` decides where those stand whose share still grows; it is drawn if it is not given.
         """
         now = self._clock()
-        seen = self._limited(now, row if taking else ()) if self._local else self._seen
         quiet = [target for target in row if self.silence.quiet(target, now)]
-        return plan(row, seen, now, self._policy, self._draw() if draw is None else draw, quiet)
+        return plan(row, self._view(), now, self._policy, self.draw() if draw is None else draw, quiet)
 
-    def skipped(self, target: str, why: str) -> Skipped:
+    def draw(self) -> float:
+        return self._draw()
+
+    def _view(self) -> Mapping[str, Seen]:
+        seen = self._own.view(self._seen, cut_off=self.cut_off) if self._own else self._seen
+        mine = [target for target in self._permits.kept if target in seen]
+        # The probe that is out is ours, and nobody uses it yet.
+        return {**seen, **{t: replace(seen[t], probing_until=0.0) for t in mine}} if mine else seen
+
+    def skipped(self, target: str, why: str, retry_in: float | None = None) -> Skipped:
         """That target, left out for a reason of our own."""
-        return skip(target, self._seen.get(target, UNSEEN), self._clock(), why)
+        return skip(target, self._view().get(target, UNSEEN), self._clock(), why, retry_in)
 
-    def _limited(self, now: float, taken: Sequence[str]) -> dict[str, Seen]:
-        """The sight, without what we hold open ourselves; after its time one caller tries it."""
-        seen = dict(self._seen)
-        for target, breaker in list(self._local.items()):
-            until = self._trials.get(target, 0.0) if breaker.state is State.CLOSED else breaker.open_until
-            if now < until:
-                was = seen.get(target, UNSEEN)
-                if was.state is State.CLOSED:
-                    seen[target] = replace(was, state=State.OPEN, open_until=until)
-            elif breaker.state is State.OPEN and target in taken:
-                # One more failure, and it rests for twice as long.
-                almost = self._local_policy.failure_threshold - 1
-                self._local[target] = Breaker(since=now, level=breaker.level, start_run=almost, stream_run=almost)
-                self._trials[target] = now + LOCAL_CAP_SECONDS
-        return seen
+    async def permit(self, candidate: Candidate, who: object = None) -> Permit | None:
+        """The leave to call a candidate now: `{epoch, incarnation}`, and `lease` or `trial` if it is a probe.
 
-    async def ask(self, target: str, *, panic: bool = False) -> dict[str, Any] | None:
-        """A permit to probe, or None: refused, too late, or somebody here is asking already."""
-        if self._asking or self._actor is None:
+        Taken when its turn has come; None if somebody else probes it or waits for it longer than `who`, or nobody may.
+        """
+        plain = {"epoch": candidate.epoch, "incarnation": self.incarnation}
+        if not candidate.probe:
+            return plain
+        target, panic = candidate.target, candidate.panic
+        if not self._line.may(who, target):
             return None
-        self._asking = True
-        name = secrets.token_hex(8)
-        asked = asyncio.ensure_future(self._call("ask", target, name, panic))
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                permit: dict[str, Any] | None = await asyncio.shield(asked)
+        ours = self._own.holds(target) and self._seen.get(target, UNSEEN).state is State.CLOSED
+        if not (ours or self.cut_off):
+            wait = max(ASK_SECONDS, min(2 * self._latency, ASK_MOST))
+            permit, answered = await self._permits.take(target, wait, panic=panic)
+            if permit is not None or answered or not self.cut_off:
                 return permit
-        except asyncio.CancelledError:
-            self._give_back_late(asked, target)
-            raise
-        except Exception as error:
-            log.info("no permit for %s: %s", target, type(error).__name__)
-            self._give_back_late(asked, target)
-            return None
-        finally:
-            self._asking = False
+        trial = self._own.take(target, self._seen.get(target, UNSEEN), self._clock(), panic=panic)
+        return None if trial is None else {**plain, "trial": trial}
 
-    def _give_back_late(self, asked: "asyncio.Future[Any]", target: str) -> None:
-        """A permit that comes after its time is given back: nobody will use it."""
+    async def _ask(self, target: str, name: str, panic: bool) -> dict[str, Any] | None:
+        permit: dict[str, Any] | None = await self.call("ask", target, name, panic)
+        return permit
 
-        def release(done: "asyncio.Future[Any]") -> None:
-            if done.cancelled() or done.exception() or not done.result():
-                return
-            self.release(target, done.result())
+    async def hope(self, who: object, targets: Sequence[str], seconds: float, probe_seconds: float) -> bool:
+        """Wait until something new is known; False if there is nothing, or nothing more, to hope for.
 
-        asked.add_done_callback(release)
+        There is while one of these is due or being probed, for `probe_seconds` at most, or may be probed early.
+        `who` keeps its place in the line, by which permits are asked for, until it leaves it.
+        """
+        now, view = self._clock(), self._view()
+        known = {t: view[t] for t in targets if t in view and not view[t].isolated(now)}
+        if any(s.to_be_probed(now) or self._permits.awaited(target) for target, s in known.items()):
+            seconds = probe_seconds
+        elif not any(s.panicky for s in known.values()):
+            return False
+        if seconds <= SHORTEST_WAIT or not self._line.enter(who, targets):
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.moved.wait()
+        return True
+
+    def leave(self, who: object) -> None:
+        """It waits no longer."""
+        self._line.leave(who)
+
+    def _wake(self) -> None:
+        self.moved.set()
+        self.moved = asyncio.Event()
 
     # What a request tells.
 
@@ -206,13 +242,14 @@ class BoardLink:
         ms: float,
         *,
         whole: bool = False,
-        neutral: bool = False,
+        verdict: Verdict | None = None,
+        began: float | None = None,
     ) -> None:
         """How an attempt ended. `permit` holds the epoch and incarnation it was made under.
 
-        `neutral`: whatever it was, it is not held against the target.
+        `verdict`: what it says of the target, if not what the table says. `began`: when, on the link's clock.
         """
-        details: dict[str, Any] = {"kind": outcome.kind, "ms": ms, "whole": whole}
+        details: dict[str, Any] = {"kind": outcome.kind, "ms": ms, "whole": whole, "began": began}
         if outcome.kind != "ok":
             details |= {
                 "status": outcome.status,
@@ -221,30 +258,31 @@ class BoardLink:
                 "retry_after": outcome.retry_after,
                 "at": time.time(),
             }
-        if permit.get("lease"):
-            details["lease"] = permit["lease"]
-        self.report_item(target, permit, Verdict.NEUTRAL if neutral else outcome.verdict, details)
+        self.report_item(target, permit, verdict or outcome.verdict, _leased(details, permit))
 
-    def release(self, target: str, permit: Mapping[str, Any]) -> None:
+    def release(self, target: str, permit: Permit) -> None:
         """Give back a permit that was not used."""
-        self.report_item(target, permit, Verdict.NEUTRAL, {"kind": "cancelled", "ms": 0.0, "lease": permit["lease"]})
+        if permit.get("trial"):
+            self._own.release(target, permit["trial"], self._clock())
+        elif permit.get("lease"):
+            self.report_item(target, permit, Verdict.UNUSED, {"kind": "unused", "ms": 0.0, "lease": permit["lease"]})
 
-    def report_started(self, target: str, permit: Mapping[str, Any]) -> None:
-        """The first content of a stream came."""
-        details: dict[str, Any] = {"kind": "started", "ms": 0.0}
-        if permit.get("lease"):
-            details["lease"] = permit["lease"]
-        self.report_item(target, permit, Verdict.STARTED, details)
+    def report_started(self, target: str, permit: Permit, began: float | None = None) -> None:
+        """The first content of a stream came, or a probe is still under way."""
+        details = {"kind": "started", "ms": 0.0, "began": began}
+        self.report_item(target, permit, Verdict.STARTED, _leased(details, permit))
 
-    def report_item(self, target: str, permit: Mapping[str, Any], verdict: Verdict, details: Mapping[str, Any]) -> None:
-        seen = self._seen.get(target)
-        if seen is not None and (permit["epoch"], permit["incarnation"]) == (seen.epoch, self.incarnation):
-            self._note_locally(target, verdict, details)
+    def report_flowing(self, target: str, permit: Permit, began: float, seconds: float = 0.0, count: int = 1) -> None:
+        """So many streams of it have flowed for so many seconds together; the oldest began then."""
+        details = {"kind": "flowing", "ms": 0.0, "began": began, "seconds": seconds}
+        self.report_item(target, permit, Verdict.FLOWING, _leased(details, permit))
+
+    def report_item(self, target: str, permit: Permit, verdict: Verdict, details: Mapping[str, Any]) -> None:
+        self._note_on_our_own(target, permit, verdict, details)
         key = (target, permit["incarnation"], permit["epoch"], verdict)
-        plain = verdict in (Verdict.OK, Verdict.STARTED) and not details.get("lease")
+        plain = verdict in _MERGES and not details.get("lease")
         if plain and (known := self._mergeable.get((*key, details.get("whole")))):
-            known["count"] += 1
-            known["ms"] += details["ms"]
+            _merge(known, verdict, details)
             return
         item = {
             "target": target,
@@ -267,25 +305,20 @@ class BoardLink:
 
     def _drop_one(self) -> None:
         """Forget the oldest success rather than any failure."""
-        quiet = next((i for i in self._buffer if i["verdict"] in ("ok", "started", "neutral")), None)
+        quiet = next((i for i in self._buffer if i["verdict"] in _QUIET), None)
         self._buffer.remove(quiet) if quiet is not None else self._buffer.popleft()
         self._mergeable.clear()
 
-    def _note_locally(self, target: str, verdict: Verdict, details: Mapping[str, Any]) -> None:
-        breaker = self._local.get(target)
-        if breaker is None and verdict in _QUIET:
+    def _note_on_our_own(self, target: str, permit: Permit, verdict: Verdict, details: Mapping[str, Any]) -> None:
+        seen, trial = self._seen.get(target), permit.get("trial")
+        current = seen is not None and (permit["epoch"], permit["incarnation"]) == (seen.epoch, self.incarnation)
+        if verdict is Verdict.UNUSED or not (current or trial):
             return
-        if verdict is not Verdict.STARTED:
-            self._trials.pop(target, None)
-        breaker = breaker or Breaker()
-        message = Report(
-            breaker.epoch, verdict, retry_after=details.get("retry_after"), whole=details.get("whole", False)
-        )
-        breaker = step(breaker, self._clock(), message, self._local_policy).breaker
-        if breaker.state is State.CLOSED and not (breaker.start_run or breaker.stream_run):
-            self._local.pop(target, None)
-        else:
-            self._local[target] = breaker
+        item = {**details, "epoch": 0, "verdict": verdict, "lease": trial}
+        now = self._clock()
+        if details.get("began") is not None:
+            item["age"] = now - details["began"]
+        self._own.note(target, report_of(item, now), now, closed=seen is not None and seen.state is State.CLOSED)
 
     # The loops.
 
@@ -295,7 +328,8 @@ class BoardLink:
             try:
                 if self._actor is None:
                     self._actor = await self._connect()
-                self._take(await self._call("watch", self._version))
+                if not self._take(await self._call("watch", self._version)):
+                    raise ConnectionError("an older incarnation")
                 self.connected.set()
                 pause = FIRST_PAUSE
             except Exception as error:
@@ -305,26 +339,39 @@ class BoardLink:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
 
-    def _take(self, answer: Mapping[str, Any]) -> None:
+    def _take(self, answer: Mapping[str, Any]) -> bool:
+        """Take a sight; False for one of an older incarnation, that does not know yet that it has a successor."""
         version = (int(answer["version"][0]), int(answer["version"][1]))
         if self._version is not None and version < self._version:
-            return  # an older incarnation that does not know yet that it has a successor
+            return False
         self.set_policy(Policy(**answer["policy"]))
         fresh = received(answer["targets"], self._clock())
         for target, seen in fresh.items():
             before = self._seen.get(target)
             if self._version is None or before is None or before.epoch != seen.epoch or version[0] != self._version[0]:
-                # The actor's word replaces ours once it has moved.
-                self._local.pop(target, None)
-                self._trials.pop(target, None)
+                self._own.forget(target)  # the actor's word replaces ours once it has moved
         self._seen, self._version = fresh, version
-        self.moved.set()
-        self.moved = asyncio.Event()
+        self._permits.changed()
+        self._wake()
+        return True
 
     async def _listen(self) -> None:
+        flowed_at = self._clock()
         while True:
-            self.silence.beat(self._clock())
+            now = self._clock()
+            if (gap := now - self._listened_at) > LAG:
+                self._heard_at += gap  # we could not hear it
+            self._listened_at = now
+            self.silence.beat(now)
+            if now - flowed_at >= FLOW_SECONDS:
+                flowed_at = now
+                self._tell_flows(now)
             await asyncio.sleep(BEAT_SECONDS)
+
+    def _tell_flows(self, now: float) -> None:
+        flows, seconds = self.flows.take(now)
+        for (target, *_), flow in flows.items():
+            self.report_flowing(target, flow.permit, flow.oldest, seconds * flow.count, flow.count)
 
     async def _deliver(self) -> None:
         batch: list[dict[str, Any]] = []
@@ -338,12 +385,38 @@ class BoardLink:
                 self._buffer.clear()
                 self._mergeable.clear()
                 self._number += 1
-            if not batch or self._actor is None:
+            if self._actor is None or not (batch or self._clock() - self._contact_at >= PING_SECONDS):
                 continue
+            if not batch:
+                self._number += 1
             try:
+                self._contact_at = now = self._clock()
                 async with asyncio.timeout(5):
-                    await self._call("report", self._replica, self._number, batch)
+                    await self._call("report", self._replica, self._number, [_aged(item, now) for item in batch])
                 batch = []
             except Exception as error:
                 # The same number again: the actor takes it once.
                 log.info("reports wait: %s", type(error).__name__)
+
+
+def _leased(details: dict[str, Any], permit: Permit) -> dict[str, Any]:
+    if permit.get("lease"):
+        details["lease"] = permit["lease"]
+    return details
+
+
+def _merge(known: dict[str, Any], verdict: Verdict, more: Mapping[str, Any]) -> None:
+    """Another like it: the newest of successes counts, the oldest of streams that flow."""
+    known["count"] += 1
+    known["ms"] += more["ms"]
+    pick = min if verdict is Verdict.FLOWING else max
+    times = [x for x in (known.get("began"), more.get("began")) if x is not None]
+    known["began"] = pick(times, default=None)
+    if "seconds" in more:
+        known["seconds"] += more["seconds"]
+
+
+def _aged(item: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """For another process's clock: how long ago it began."""
+    told = {key: value for key, value in item.items() if key != "began"}
+    return told if item.get("began") is None else {**told, "age": now - item["began"]}

@@ -43,9 +43,11 @@ log = logging.getLogger(__name__)
 MARGIN = 1.0  # how long after a deadline its typed error may still come from over there
 PATIENCE = 120.0  # without a deadline: how long a first word may take
 PLAN_SECONDS = 2.0  # how long functions wait for their plan; then they run without one
+STALE_SECONDS = 60.0  # how long after its time a plan may still stand in for the next one
+MOST_PLANS = 64  # that are kept, one for each set of names
+NEARLY = 0.95  # a share of the time that is so much of a function's own limit is as good as all of it
 REPORT_SECONDS = 0.1  # how long what went well waits for company before it is reported
 SETTLE_SECONDS = 0.25  # how long what went wrong may take to be known to all, before the caller goes on
-RESERVED_SHARE = 0.25  # of a deadline, kept for the functions still to come
 RENEWALS = 50  # of a probe's lease: one function must not hold a circuit for ever
 
 Json = dict[str, Any]
@@ -123,6 +125,8 @@ _CLASSES: Mapping[int, type[BreakwaterError]] = {
 def error_from(data: Mapping[str, Any]) -> BreakwaterError:
     """The exception that an error dict stands for: `{"error": {...}, "status": ..., "retry_after": ...}`."""
     error = data["error"]
+    if not isinstance(error, Mapping):  # a provider's own words, in a chunk that came through
+        return NoAnswer(f"The provider said an error: {error}", 503, "malformed_answer")
     code = error.get("code")
     # What ends a stream has no status of its own.
     status = int(data.get("status") or (504 if code == "deadline_exceeded" else 503))
@@ -326,7 +330,7 @@ class Client:
             except asyncio.CancelledError:
                 response.cancel()
                 raise
-        if "error" in answer:
+        if answer.get("error"):  # a foreign server may have written there that there is none
             raise error_from(answer)
         return answer
 
@@ -348,7 +352,7 @@ class Client:
                 if item is None:
                     ended = True
                     return
-                if "error" in item:
+                if item.get("error"):
                     raise error_from(item)
                 yield item
         finally:
@@ -488,34 +492,48 @@ class _Link:
         if kept is not None and now < until:
             return kept
         if kept is not None:
-            self._plans[key] = (now + PLAN_SECONDS, kept)  # one asks, the others go on
+            self._keep(key, now + PLAN_SECONDS, kept)  # one asks, the others go on
         asked = asyncio.ensure_future(self._client._call("begin_call", list(names), primary, model))
         try:
             async with asyncio.timeout(PLAN_SECONDS):
                 plan: Json = await asyncio.shield(asked)
         except asyncio.CancelledError:
-            asked.add_done_callback(self._give_back)
+            asked.add_done_callback(self._came_late)
             raise
         except CallerError:
             raise
         except (BreakwaterError, TimeoutError) as error:
-            asked.add_done_callback(self._give_back)
+            asked.add_done_callback(self._came_late)
             log.warning("functions run without their circuits: %s", type(error).__name__)
             plan = kept or _unguarded(names, primary)
-            self._plans[key] = (now + PLAN_SECONDS + 1.0, plan)
+            self._keep(key, now + PLAN_SECONDS + 1.0, plan)
             return plan
         self._plans.pop(key, None)
         if plan["fresh_seconds"]:
-            self._plans[key] = (asyncio.get_running_loop().time() + plan["fresh_seconds"], plan)
+            self._keep(key, asyncio.get_running_loop().time() + plan["fresh_seconds"], plan)
         return plan
 
-    def _give_back(self, asked: "asyncio.Future[Json]") -> None:
+    def _keep(self, key: Any, until: float, plan: Json) -> None:
+        """As the newest. What is long past its time goes, and beyond a number the oldest: names may be without end."""
+        self._plans.pop(key, None)
+        self._plans[key] = (until, plan)
+        stale = asyncio.get_running_loop().time() - STALE_SECONDS
+        for old in [known for known, (over, _) in self._plans.items() if over < stale]:
+            del self._plans[old]
+        while len(self._plans) > MOST_PLANS:
+            del self._plans[next(iter(self._plans))]
+
+    def _came_late(self, asked: "asyncio.Future[Json]") -> None:
         """A plan that nobody waits for any more may hold a permit."""
         if asked.cancelled() or asked.exception():
             return
         for candidate in asked.result()["candidates"]:
-            if candidate["permit"].get("lease"):
-                self.report(candidate, "cancelled")
+            self.give_back(candidate)
+
+    def give_back(self, candidate: Json) -> None:
+        """The permit of a function that is not called, if it has one to itself."""
+        if candidate["permit"] and candidate["permit"].get("lease"):
+            self.report(candidate, "cancelled")
 
     def report(self, candidate: Json, kind: str, **details: Any) -> None:
         permit = candidate["permit"]
@@ -550,6 +568,18 @@ class _Link:
             await asyncio.wait(self._sending, timeout=SETTLE_SECONDS)
 
 
+def share(left: float, tiers: int, usual: float = 0.0) -> float:
+    """Return the seconds that a tier may take of the `left` seconds that `tiers` tiers share, itself included.
+
+    The last tier may take all of them, the last but one two thirds, another one half. A tier that usually needs
+    longer (`usual` is how long its slowest recent answers took) may take half as long again as that, and three
+    quarters of what is left at the most.
+    """
+    if tiers <= 1:
+        return left
+    return max(left / 2, 2 * left / (tiers + 1), min(1.5 * usual, 0.75 * left))
+
+
 def _unguarded(names: Sequence[str], primary: str) -> Json:
     ordered = sorted(names, key=lambda name: name != primary)
     candidates = [{"name": name, "target": name, "permit": None} for name in ordered]
@@ -569,15 +599,18 @@ class _Failover:
     made: int = 0
 
     async def run(self, primary: str, model: str | None) -> FailoverResult:
-        deadline = asyncio.get_running_loop().time() + self.timeout
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.timeout
         plan = await self.link.plan(list(self.functions), primary, model)
         self.attempts += plan["skipped"]
         cause: Exception | None = None
-        for number, candidate in enumerate(plan["candidates"], 1):
-            more = number < len(plan["candidates"])
-            until = deadline - RESERVED_SHARE * self.timeout * more
+        for number, candidate in enumerate(plan["candidates"]):
+            if (left := deadline - clock()) <= 0:
+                self._pass_over(candidate)
+                continue
+            may_take = self._share(left, len(plan["candidates"]) - number, plan)
             try:
-                value = await self._attempt(candidate, plan, until)
+                value = await self._attempt(candidate, plan, may_take)
             except _Failed as failed:
                 cause = failed.cause
                 continue
@@ -585,24 +618,42 @@ class _Failover:
                 await self.link.settle()
             return FailoverResult(value, candidate["name"], self.attempts)
         await self.link.settle()
-        raise self._no_answer(plan, late=asyncio.get_running_loop().time() >= deadline) from cause
+        raise self._no_answer(plan, late=clock() >= deadline) from cause
 
-    async def _attempt(self, candidate: Json, plan: Json, until: float) -> Any:
+    def _pass_over(self, candidate: Json) -> None:
+        """Even a call that is cancelled at once would have its effects."""
+        provider, _, model = candidate["target"].partition("/")
+        self.attempts.append({"provider": provider, "model": model, "outcome": "skipped: no time left"})
+        self.link.give_back(candidate)
+
+    def _share(self, left: float, tiers: int, plan: Json) -> float:
+        """The seconds that the next function may take of those that are left, with so many to come, itself included.
+
+        By default the first of three may take half of 60 s, and its own limit is 30 s: cut a hair before that, a
+        function that hangs would never count as silent.
+        """
+        seconds, limit = share(left, tiers), self._limit(plan)
+        return max(seconds, limit) if tiers > 1 and seconds >= NEARLY * limit else seconds
+
+    def _limit(self, plan: Json) -> float:
+        return float(self.attempt_timeout or plan["timeout_seconds"])
+
+    async def _attempt(self, candidate: Json, plan: Json, may_take: float) -> Any:
         """What its function returns. Raises _Failed if the next is to be called, else what the function raised."""
         loop = asyncio.get_running_loop()
         began, kind, error = loop.time(), "cancelled", None
-        gone_at = began + (self.attempt_timeout or plan["timeout_seconds"])
+        own_limit = self._limit(plan)
         self.made += 1
         renewal = asyncio.ensure_future(self._renew(candidate, plan))
         try:
-            async with asyncio.timeout_at(min(until, gone_at)) as limit:
+            async with asyncio.timeout(min(may_take, own_limit)) as limit:
                 value = await self.functions[candidate["name"]]()
             kind = "ok"
         except Exception as raised:
             error = raised
             kind = self._outcome_of(raised)
             if limit.expired():
-                kind = "timeout" if gone_at <= until else "deadline"
+                kind = "timeout" if own_limit <= may_take else "deadline"
             elif not OUTCOMES[kind]:
                 raise
             raise _Failed(raised) from raised

@@ -350,7 +350,7 @@ class Door:
     def ready(self) -> bool:
         """Can any row be answered, as far as we know?"""
         return any(
-            self.link.plan(rows.of(n), taking=False).candidates
+            (plan := self.link.plan(rows.of(n))).candidates or plan.panics
             for rows in (self.failover.rows, self.embedder.rows)
             for n in rows.names
         )

@@ -168,7 +168,7 @@ class InternalError(BreakwaterError):
 def _all_throttle(attempts: Sequence[dict[str, Any]]) -> bool:
     """Did all throttle that were asked, with nobody left out who could have answered?"""
     asked = [a["outcome"] for a in attempts if not a["outcome"].startswith(UNFIT)]
-    return bool(asked) and all(outcome == "throttled" for outcome in asked)
+    return bool(asked) and all(outcome.removeprefix("skipped: ") == "throttled" for outcome in asked)
 
 
 TOO_SMALL = "no larger context window"

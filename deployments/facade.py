@@ -13,6 +13,7 @@ from typing import Any
 from deployments.caller import Caller
 from deployments.door import Door
 from deployments.errors import BadRequest, BreakwaterError, error_dict
+from deployments.foreign_answer import ForeignAnswer
 
 _OURS = frozenset({"messages", "stream", "stream_options"})  # fields that the facade itself sets
 
@@ -45,10 +46,13 @@ class Facade:
             return error_dict(error)
         caller = Caller("handle", tenant_id, agent_id, trace=trace)
         answer = await self._door.chat(request, timeout_seconds, drop_unsupported, caller)
-        if "error" in answer:
+        if _is_error(answer):
             return _of_prompt(answer)
-        gathered.take(answer)
-        return gathered.result()
+        try:
+            gathered.take(answer)
+            return gathered.result()
+        except BreakwaterError as error:
+            return {**error_dict(error), **gathered.provider()}
 
     async def generate_streaming_completion(
         self,
@@ -73,14 +77,17 @@ class Facade:
         request["stream_options"] = {"include_usage": True}
         caller = Caller("handle", tenant_id, agent_id, trace=trace)
         stream = self._door.stream_chat(request, timeout_seconds, drop_unsupported, caller)
-        async with contextlib.aclosing(stream) as chunks:
-            async for chunk in chunks:
-                if "error" in chunk:
-                    yield {**_of_prompt(chunk), **gathered.provider()}
-                    return
-                if text := gathered.take(chunk):
-                    yield {"delta": text}
-        yield gathered.result()
+        try:
+            async with contextlib.aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    if _is_error(chunk):
+                        yield {**_of_prompt(chunk), **gathered.provider()}
+                        return
+                    if text := gathered.take(chunk):
+                        yield {"delta": text}
+            yield gathered.result()
+        except BreakwaterError as error:
+            yield {**error_dict(error), **gathered.provider()}
 
     def _request(
         self, prompt: Any, model: Any, temperature: Any, max_tokens: Any, options: Mapping[str, Any]
@@ -132,54 +139,35 @@ class Facade:
 
 @dataclass(slots=True)
 class Gathered:
-    """An answer as it is put together, from one completion or from chunks."""
+    """An answer as it is put together, and who gave it."""
 
     began: float = field(default_factory=time.perf_counter)
-    parts: list[str] = field(default_factory=list)
-    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     by: Mapping[str, Any] = field(default_factory=dict)
-    usage: Any = None
-    finish: str | None = None
+    answer: ForeignAnswer = field(default_factory=ForeignAnswer)
 
     def take(self, data: Mapping[str, Any]) -> str:
-        """One completion or chunk; the text that it brought. Of several choices the first is taken."""
-        self.by = data.get("breakwater") or self.by
-        self.usage = data.get("usage") or self.usage
-        text = ""
-        for choice in data["choices"]:
-            if choice.get("index", 0) == 0:
-                said = choice.get("message") or choice.get("delta") or {}
-                text += said.get("content") or ""
-                self._take_calls(said.get("tool_calls") or ())
-                self.finish = choice.get("finish_reason") or self.finish
-        self.parts.append(text)
-        return text
-
-    def _take_calls(self, parts: Any) -> None:
-        for at, part in enumerate(parts):
-            given = part.get("function") or {}
-            call = self.calls.setdefault(part.get("index", at), {"function": {"name": "", "arguments": ""}})
-            call |= {key: value for key, value in part.items() if key not in ("index", "function")}
-            for key in ("name", "arguments"):
-                call["function"][key] += given.get(key) or ""
+        """One completion or chunk; the text that it brought. Raises NoAnswer for what can't be read."""
+        # Only the first is ours: a server may have a field of that name too.
+        self.by = self.by or data.get("breakwater") or {}
+        return self.answer.take(data)
 
     def provider(self) -> dict[str, Any]:
         return {"provider_used": self.by["provider"]} if self.by else {}
 
     def result(self) -> dict[str, Any]:
-        """`attempts` counts the providers that were asked; `model` is the one that answered."""
+        """`attempts` counts the providers that were asked; `model` is the one that answered. Raises NoAnswer."""
         made: dict[str, Any] = {
-            "response": "".join(self.parts),
+            "response": self.answer.text,
             "provider_used": self.by["provider"],
             "model": self.by["model"],
-            "usage": self.usage,
+            "usage": self.answer.usage,
             "attempts": self.by["attempts"],
             "latency_ms": round((time.perf_counter() - self.began) * 1000, 1),
             "degraded": self.by["degraded"],
             "dropped": self.by["dropped"],
-            "finish_reason": self.finish,
+            "finish_reason": self.answer.finish,
         }
-        return made | ({"tool_calls": [self.calls[at] for at in sorted(self.calls)]} if self.calls else {})
+        return made | ({"tool_calls": calls} if (calls := self.answer.tool_calls) else {})
 
 
 def _messages(prompt: Any) -> list[Any]:
@@ -190,11 +178,16 @@ def _messages(prompt: Any) -> list[Any]:
     raise BadRequest("Invalid 'prompt': a text or a list of messages is needed.", "prompt", "invalid_value")
 
 
+def _is_error(answer: Mapping[str, Any]) -> bool:
+    """Is it one of ours? A server may have written there that there is none."""
+    return bool(answer.get("error")) and isinstance(answer["error"], Mapping)
+
+
 def _of_prompt(answer: Mapping[str, Any]) -> dict[str, Any]:
     """An error names the argument that the caller wrote, which is no `messages`."""
     error = dict(answer["error"])
-    if (error.get("param") or "").partition(".")[0] == "messages":
-        error["param"] = "prompt" + error["param"].removeprefix("messages")
+    if isinstance(param := error.get("param"), str) and param.partition(".")[0] == "messages":
+        error["param"] = "prompt" + param.removeprefix("messages")
         error["message"] = error["message"].replace("'messages", "'prompt", 1)
     return {"status": 504 if error.get("code") == "deadline_exceeded" else 503, **answer, "error": error}
 

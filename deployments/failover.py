@@ -2,7 +2,9 @@
 
 - Until the first content a failure moves on to the next candidate, inside one deadline; after it,
   the stream ends with an error frame and without `[DONE]`. Nothing is ever sealed as whole that is not.
-- While another candidate is left, a share of the deadline is kept back for it.
+- The time that is left is shared with the candidates that are left (shares.py).
+- Whose turn it is, and a probe's permit, are decided when the turn comes (walk.py).
+- A failure that may be the request's own is judged when the request is over (comparison.py).
 - A call that is cancelled gives its permit back and says nothing of the provider.
 """
 
@@ -11,29 +13,35 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from actors.outcome import Guilt, Outcome
-from actors.plan import Plan, provider_of
+from actors.plan import provider_of
 from deployments.attempt import Attempt, Deadline, failure_in
 from deployments.board_link import BoardLink
-from deployments.errors import TOO_SMALL, AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
+from deployments.comparison import Comparison
+from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.explain import explained
-from deployments.images import ImageLimits, Images
+from deployments.fitting import Fitted
+from deployments.images import ImageLimits, Images, RequestImages
+from deployments.patience import Patience
+from deployments.permits import Permit
 from deployments.providers.base import Limits
 from deployments.replica import call_dict
 from deployments.rows import Rows
+from deployments.shares import share
 from deployments.stream import COVER_SECONDS, Items, StreamAnswer, held_back
 from deployments.trail import Trail
+from deployments.walk import Turn, Walk
 from deployments.wire import Request
 
 T = TypeVar("T")
 Verb = Literal["chat", "embed"]
-Once = Callable[["Attempt", dict[str, Any], Limits, asyncio.Timeout], Awaitable[T]]
+Once = Callable[["Attempt", dict[str, Any], Limits, Patience], Awaitable[T]]
+LimitOf = Callable[[Limits], float]
 
-OUT_OF_TIME = "the time left is kept for the last tier"
 HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
-RESERVED_SHARE = 0.25  # of the whole deadline, kept for the candidates still to come
+EARLY_SECONDS = 0.001  # before a deadline that is as good as over
 # What one tier can't do another may: it is the client's fault only if nobody in the row can.
 _OF_ONE_TIER = frozenset({"unsupported", "too_long"})
 
@@ -76,20 +84,20 @@ class Failover:
     ) -> Answer:
         """A whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
 
-        async def once(attempt: Attempt, call: dict[str, Any], _: Limits, __: asyncio.Timeout) -> Answer:
+        async def once(attempt: Attempt, call: dict[str, Any], _: Limits, __: Patience) -> Answer:
             reply = await self._hop.complete(provider_of(attempt.target), {**call, "verb": verb})
             if (outcome := failure_in(attempt, reply)) is not None:
                 raise AttemptFailed(outcome)
             attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])
             return Answer(attempt.target, reply["body"], reply["usage"], attempt.trail, attempt.dropped)
 
-        with _ending(trail := trail or Trail()):
-            return await self._failing_over(request, deadline, once, lambda limits: limits.total, trail)
+        with _ending(trail := trail or Trail(clock=self._link.now)):
+            return await self._failing_over(request, deadline, once, "whole", lambda limits: limits.total, trail)
 
     async def stream(self, request: Request, deadline: Deadline, trail: Trail | None = None) -> StreamAnswer:
         """A stream whose first content has come. Raises as `complete` does, before that."""
 
-        async def once(attempt: Attempt, call: dict[str, Any], limits: Limits, limit: asyncio.Timeout) -> StreamAnswer:
+        async def once(attempt: Attempt, call: dict[str, Any], limits: Limits, limit: Patience) -> StreamAnswer:
             held_until = asyncio.get_running_loop().time() + limits.first_token
             source: Items = self._hop.stream(provider_of(attempt.target), call)
             try:
@@ -97,14 +105,13 @@ class Failover:
                 if not isinstance(first, bytes):
                     raise AttemptFailed(failure_in(attempt, first or {}) or Outcome("empty"))
                 attempt.hear()
-                self._link.report_started(attempt.target, attempt.permit)
-                attempt.keep_lease()
+                self._link.report_started(attempt.target, attempt.permit, attempt.began)
                 if attempt.probe and attempt.more:
                     # While it is silent the reserve is the others'; while it flows it is no reason to end it.
-                    limit.reschedule(attempt.until)
+                    limit.move(attempt.until)
                     held_until = min(held_until, attempt.until - HAND_OVER_SECONDS)
-                    first, source, ended = await held_back(first, source, held_until, limits.idle / 2)
-                    limit.reschedule(None)
+                    first, source, ended = await held_back(attempt, first, source, held_until, limits.idle / 2)
+                    limit.move(None)
                     if ended is not None:  # it proved its health, whether its reader stays or not
                         attempt.upstream = ended.get("upstream")
                         attempt.end(Outcome("ok", content=True), usage=ended["usage"], first=first)
@@ -113,106 +120,157 @@ class Failover:
                 raise
             return StreamAnswer(attempt, first, source, limits.idle, deadline)
 
-        with _ending(trail := trail or Trail()):
-            return await self._failing_over(request, deadline, once, lambda limits: limits.first_token, trail)
+        with _ending(trail := trail or Trail(clock=self._link.now)):
+            return await self._failing_over(request, deadline, once, "stream", lambda limits: limits.first_token, trail)
 
     async def _failing_over(
-        self,
-        request: Request,
-        deadline: Deadline,
-        once: Once[T],
-        limit_of: Callable[[Limits], float],
-        trail: Trail,
+        self, request: Request, deadline: Deadline, once: Once[T], verb: str, limit_of: LimitOf, trail: Trail
     ) -> T:
         bodies = self.rows.fitting(request, trail)
-        plan, permit = await self.planned(list(bodies), trail)
-        clock = asyncio.get_running_loop().time
-        least = 0.0  # a window must be larger than this
-        for number, candidate in enumerate(plan.candidates):
-            last = not any(self.rows.window(c.target) > least for c in plan.candidates[number + 1 :])
-            until = deadline.at if last else deadline.at - RESERVED_SHARE * deadline.total
-            too_small = self.rows.window(candidate.target) <= least
-            if (why := OUT_OF_TIME if until <= clock() else TOO_SMALL if too_small else None) is not None:
-                trail.pass_over(candidate.target, why)
-                if candidate.probe:
-                    self._link.release(candidate.target, permit)
-                continue
-            if not candidate.probe:
-                permit = {"epoch": candidate.epoch, "incarnation": self._link.incarnation}
-            fitted = bodies[candidate.target]
-            attempt = Attempt(self._link, trail, candidate.target, permit, first=trail.made == 0, more=not last)
-            attempt.dropped, attempt.until = fitted.dropped, until
-            if trail.account is not None:
-                attempt.entry = trail.account.open(candidate.target)
-            trail.made += 1
-            provider, _, model = candidate.target.partition("/")
-            limits = self.limits[provider]
-            gone_at = math.inf
-            try:
-                body = fitted.body
-                if self.rows.kind(candidate.target) != "openai" and body.get("messages"):
-                    # What an image costs to fetch is the request's own time, and no fault of the provider.
-                    async with asyncio.timeout_at(until):
-                        body = await self._images.inlined(body)
-                gone_at = clock() + limits.connect + limit_of(limits) + COVER_SECONDS
-                async with asyncio.timeout_at(min(until, gone_at)) as limit:
-                    call = call_dict(body, model, request.model, limits)
-                    if trail.trace is not None:
-                        call["trace"] = trail.trace.place.below(trail.made).headers()
-                    return await once(attempt, call, limits, limit)
-            except TimeoutError:
-                outcome = Outcome("unreachable" if gone_at < until and attempt.heard is None else "deadline")
-            except AttemptFailed as error:
-                outcome = error.outcome
-            except BaseException:
-                attempt.end(Outcome("cancelled"), over=False)
-                raise
-            attempt.end(outcome, over=False)
-            if outcome.kind == "too_long" and candidate.target in self.rows.windows:
-                least = self.rows.window(candidate.target)
-            elif not outcome.ending.failover or clock() >= deadline.at:
-                break
-        # A timer may fire a fraction of a millisecond before its time.
-        late = clock() >= deadline.at or (trail.last is not None and trail.last.kind == "deadline")
-        raise self._no_answer(plan, trail, late=late)
+        walk = Walk(self._link, self.rows, list(bodies), trail)
+        images, comparison = RequestImages(self._images), Comparison()
+        answered, last = None, None
+        try:
+            while (turn := await self._turn(walk, deadline, comparison)) is not None:
+                fitted = bodies[turn.candidate.target]
+                attempt, body, failed = await self._begun(turn, walk, fitted, images, deadline, verb)
+                if attempt is None:
+                    continue
+                last = failed
+                if body is not None:
+                    call = self._call(attempt, body, request)
+                    answer, last = await self._asked(attempt, call, once, limit_of, deadline, comparison)
+                    if last is None:
+                        answered = (attempt.heard or (self._link.now() - attempt.began) * 1000) / 1000
+                        return cast(T, answer)
+                if not self._goes_on(walk, attempt.target, last or Outcome("lost")):
+                    break
+        finally:
+            refused = last is not None and last.kind == "bad_request"
+            comparison.settle(answered, refused=refused)
+            self._link.leave(walk)
+        raise self._no_answer(walk, trail, deadline)
 
-    async def planned(self, row: list[str], trail: Trail) -> tuple[Plan, Mapping[str, Any]]:
-        """A plan that can be walked: its probe, if it has one, has its permit."""
-        while True:
-            plan = self._link.plan(row)
-            if not plan.candidates or not plan.candidates[0].probe:
-                trail.planned(plan)
-                return plan, {}
-            first = plan.candidates[0]
-            if (permit := await self._link.ask(first.target, panic=first.panic)) is not None:
-                trail.planned(plan)
-                return plan, permit
-            # Somebody else probes it, or a panic is not due: for this request it is not there.
-            refused = replace(self._link.skipped(first.target, "open" if first.panic else "probing"), retry_in=1.0)
-            if first.panic:
-                plan = Plan((), (*plan.skipped, refused))
-                trail.planned(plan)
-                return plan, {}
-            trail.skip((refused,))
-            row = [t for t in row if t != first.target]
+    async def _turn(self, walk: Walk, deadline: Deadline, comparison: Comparison) -> Turn | None:
+        """Whose turn it is. Where nobody may be asked now, but somebody soon, that is waited for.
+
+        What has failed is judged before that, by what is known: a probe must not be held for as long as we wait.
+        """
+        clock = asyncio.get_running_loop().time
+        while (now := clock()) < deadline.at:
+            if (turn := walk.next()) is not None:
+                return turn
+            comparison.settle()
+            if not await self._link.hope(walk, walk.left, *walk.hope(now, deadline.at)):
+                return None
+            walk.again()
+        return None
+
+    async def _begun(
+        self, turn: Turn, walk: Walk, fitted: Fitted, images: RequestImages, deadline: Deadline, verb: str
+    ) -> tuple[Attempt | None, Mapping[str, Any] | None, Outcome | None]:
+        """An attempt that may call its target now, and the request as that takes it.
+
+        No attempt where somebody else probes the target; no body, but an outcome, where its images can't be had: what
+        they cost is the request's own time, and no fault of the provider. So they come before the permit.
+        """
+        target, failure, body = turn.candidate.target, None, None
+        try:
+            body = await self._inlined(fitted.body, target, images, deadline)
+        except AttemptFailed as error:
+            failure = error.outcome
+        permit: Permit | None = {"epoch": turn.candidate.epoch, "incarnation": self._link.incarnation}
+        if body is not None and (permit := await self._link.permit(turn.candidate, walk)) is None:
+            walk.refuse(turn)
+            return None, None, None
+        assert permit is not None
+        walk.ask(turn)
+        trail = walk.trail
+        attempt = Attempt(self._link, trail, target, permit, verb=verb, more=turn.tiers > 1, dropped=fitted.dropped)
+        now = asyncio.get_running_loop().time()
+        left = max(0.0, deadline.at - now)
+        attempt.until = now + share(left, turn.tiers, self._link.times.needed(target, verb))
+        if trail.account is not None:
+            attempt.entry = trail.account.open(target)
+        trail.made += 1
+        if failure is not None:
+            attempt.end(failure, over=False)
+        else:
+            attempt.keep_lease()
+        return attempt, body, failure
+
+    async def _inlined(
+        self, body: Mapping[str, Any], target: str, images: RequestImages, deadline: Deadline
+    ) -> Mapping[str, Any]:
+        if self.rows.kind(target) == "openai" or not body.get("messages"):
+            return body
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                return await images.inlined(body)
+        except TimeoutError:
+            raise AttemptFailed(Outcome("deadline")) from None
+
+    def _call(self, attempt: Attempt, body: Mapping[str, Any], request: Request) -> dict[str, Any]:
+        provider, _, model = attempt.target.partition("/")
+        call = call_dict(body, model, request.model, self.limits[provider])
+        if attempt.trail.trace is not None:
+            call["trace"] = attempt.trail.trace.place.below(attempt.trail.made).headers()
+        return call
+
+    async def _asked(
+        self,
+        attempt: Attempt,
+        call: dict[str, Any],
+        once: Once[T],
+        limit_of: LimitOf,
+        deadline: Deadline,
+        comparison: Comparison,
+    ) -> tuple[T | None, Outcome | None]:
+        """Its answer, or how it ended."""
+        limits = self.limits[provider_of(attempt.target)]
+        gone_at = asyncio.get_running_loop().time() + limits.connect + limit_of(limits) + COVER_SECONDS
+        patience = Patience()
+        try:
+            with patience.until(min(attempt.until, gone_at)):
+                return await once(attempt, call, limits, patience), None
+        except TimeoutError:
+            gone = gone_at < attempt.until and attempt.heard is None
+            outcome = Outcome("stalled" if patience.stalled else "unreachable" if gone else "deadline")
+        except AttemptFailed as error:
+            outcome = error.outcome
+        except BaseException:
+            attempt.end(Outcome("cancelled"), over=False)
+            raise
+        finally:
+            patience.close()
+        attempt.end(outcome, over=False, comparison=comparison)
+        return None, outcome
+
+    def _goes_on(self, walk: Walk, target: str, outcome: Outcome) -> bool:
+        """May another be asked after this?"""
+        if outcome.kind == "too_long" and target in self.rows.windows:
+            walk.least = self.rows.window(target)
+            return True
+        return outcome.ending.failover
 
     def _configured(self, trail: Trail) -> bool:
         """Was the target that was asked one of ours, rather than one that the client named?"""
         return trail.asked() in self.rows.targets
 
-    def _no_answer(self, plan: Plan, trail: Trail, *, late: bool) -> NoAnswer:
-        if late:
+    def _no_answer(self, walk: Walk, trail: Trail, deadline: Deadline) -> NoAnswer:
+        # A timer may fire a fraction of a millisecond before its time.
+        if asyncio.get_running_loop().time() >= deadline.at - EARLY_SECONDS:
             return DeadlineExceeded("The request's deadline passed before any provider answered.", trail.entries)
-        last = trail.last
+        last, retry_in = trail.last, walk.retry_in
         if last is not None and last.kind == "model_missing" and not self._configured(trail):
             return NoAnswer("The provider does not know this model.", trail.entries, replace(last, kind="bad_request"))
         if last is None:
-            return NoAnswer("No provider can be asked now.", trail.entries, None, plan.retry_in or 1.0)
+            return NoAnswer("No provider can be asked now.", trail.entries, None, retry_in or 1.0)
         if last.ending.guilt is Guilt.CALLER and self._of_the_request(last, trail):
             return NoAnswer(last.message or last.ending.why, trail.entries, last)
         first = trail.first or last
         why = f"Every provider failed, the first so: {(first.message or first.ending.why).rstrip('.')}."
-        return NoAnswer(why, trail.entries, None, plan.retry_in or first.retry_after or 1.0)
+        return NoAnswer(why, trail.entries, None, retry_in or first.retry_after or 1.0)
 
     def _larger_is_out(self, trail: Trail) -> bool:
         """Was somebody left out who may hold the prompt that a tier of known size could not?"""

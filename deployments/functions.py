@@ -4,7 +4,9 @@ The caller runs them itself; here it learns in which order, and tells what came 
 under the circuit of its provider's model in a row, so that it shares what our own calls know; where
 the row has none, under `provider/functions`, which is isolated and recovered with the provider.
 
-A plan without a probe may be used again for `fresh_seconds`, so that a healthy call asks nothing.
+A plan without a probe may be used again for `fresh_seconds`, so that a healthy call asks nothing. What is exclusive is
+taken when it is used: a function that is a probe, and whose turn may come later, has no permit yet (`probe`), and who
+comes to it asks for a plan of it alone.
 """
 
 import asyncio
@@ -14,19 +16,19 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from actors.outcome import ENDINGS, Guilt, Outcome
-from actors.plan import FUNCTIONS, of_functions, provider_of, target_of
+from actors.outcome import ENDINGS, Guilt, Outcome, Verdict
+from actors.plan import FUNCTIONS, provider_of, target_of
 from deployments.door import ACTOR_SECONDS, Door
 from deployments.errors import BadRequest
 from deployments.settings import Strict
 from deployments.trail import Trail
+from deployments.walk import Walk
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 T = TypeVar("T")
 
 FRESH_SECONDS = 1.0
 MOST = 64  # functions of one call
-MOST_CIRCUITS = 256  # a name that is new at each call must not fill the board
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -39,6 +41,7 @@ class Ended(Strict):
     incarnation: int
     kind: str
     lease: str | None = None
+    trial: str | None = None
     ms: Seconds = 0.0
     status: int | None = None
     message: Annotated[str, Field(max_length=2000)] = ""
@@ -47,7 +50,14 @@ class Ended(Strict):
 
     @property
     def permit(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "incarnation": self.incarnation, "lease": self.lease}
+        return {"epoch": self.epoch, "incarnation": self.incarnation, "lease": self.lease, "trial": self.trial}
+
+
+_Planned = list[tuple[str, dict[str, Any] | None]]  # targets, each with its permit if it has one
+
+
+def _exclusive(permit: Mapping[str, Any]) -> bool:
+    return bool(permit.get("lease") or permit.get("trial"))
 
 
 _NAMES: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[Text], Field(min_length=1, max_length=MOST)])
@@ -67,25 +77,33 @@ class Functions:
         allowed = {name: target for name, target in wanted.items() if self._in_mode(name)}
         await self._expect(list(allowed.values()))
         trail = Trail()
-        plan, permit = await self._door.failover.planned(list(allowed.values()), trail)
+        walk = Walk(self._door.link, self._door.failover.rows, list(allowed.values()), trail)
+        first, others = await self._first(walk)
         named = {target: name for name, target in allowed.items()}
-        plain = {"incarnation": self._door.link.incarnation}
         config = self._door.layout.config
         return {
             "candidates": [
-                {
-                    "name": named[c.target],
-                    "target": c.target,
-                    "permit": dict(permit) if c.probe else {**plain, "epoch": c.epoch},
-                }
-                for c in plan.candidates
+                {"name": named[target], "target": target, "permit": permit, "probe": permit is None}
+                for target, permit in [*first, *others]
             ],
             "skipped": [*self._out_of_mode(wanted), *trail.entries],
-            "retry_in_seconds": plan.retry_in,
-            "fresh_seconds": 0.0 if permit else FRESH_SECONDS,
+            "retry_in_seconds": walk.retry_in,
+            "fresh_seconds": 0.0 if any(permit and _exclusive(permit) for _, permit in first) else FRESH_SECONDS,
             "lease_seconds": config.policy().lease,
             "timeout_seconds": float(config.timeouts.timeout_seconds),
         }
+
+    async def _first(self, walk: Walk) -> tuple[_Planned, _Planned]:
+        """Whose turn it is, with its permit, and the others."""
+        while (turn := walk.next()) is not None:
+            permit = await self._door.link.permit(turn.candidate)
+            if permit is not None:
+                walk.ask(turn)
+                plain = {"incarnation": self._door.link.incarnation}
+                rest = [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in walk.candidates()]
+                return [(turn.candidate.target, dict(permit))], rest
+            walk.refuse(turn)
+        return [], []
 
     async def report(self, ended: Any) -> dict[str, Any]:
         """How calls ended. Raises BadRequest; a target that nobody knows is ignored."""
@@ -93,11 +111,15 @@ class Functions:
             if item.kind == "started":
                 self._door.link.report_started(item.target, item.permit)
                 continue
+            if item.kind == "unused":
+                self._door.link.release(item.target, item.permit)
+                continue
             if item.kind not in ENDINGS:
                 raise BadRequest(f"Invalid 'kind': {item.kind!r} is not one of {', '.join(ENDINGS)}.", "kind")
             outcome = Outcome(item.kind, status=item.status, message=item.message[:200], retry_after=item.retry_after)
-            neutral = self._not_held_against(item, outcome)
-            self._door.link.report(item.target, item.permit, outcome, item.ms, whole=True, neutral=neutral)
+            verdict = Verdict.NEUTRAL if self._not_held_against(item, outcome) else None
+            began = self._door.link.now() - item.ms / 1000
+            self._door.link.report(item.target, item.permit, outcome, item.ms, whole=True, verdict=verdict, began=began)
             labels = FUNCTIONS, FUNCTIONS, outcome.kind, outcome.verdict.value
             self._door.meter.add("breakwater_attempts_total", labels)
         return {}
@@ -105,8 +127,8 @@ class Functions:
     def _not_held_against(self, item: Ended, outcome: Outcome) -> bool:
         """A key that is refused is the caller's own, and a call that makes everybody fail is no outage."""
         of_ours = item.target in self._door.targets
-        poison = outcome.ending.poison and not item.first and not item.lease
-        return poison or (of_ours and outcome.ending.guilt is Guilt.US)
+        alike = bool(outcome.ending.alike) and not item.first and not item.lease
+        return alike or (of_ours and outcome.ending.guilt is Guilt.US)
 
     def _row(self, model: Any) -> Mapping[str, str]:
         """Provider to its own id, of a row. Raises UnknownModel."""
@@ -147,9 +169,6 @@ class Functions:
         """A target that nobody has seen gets its circuit; without the actor it runs without one."""
         link = self._door.link
         if all(link.knows(target) for target in targets):
-            return
-        if sum(map(of_functions, link.last_seen())) >= MOST_CIRCUITS:
-            log.warning("%d circuits of functions: no more are kept", MOST_CIRCUITS)
             return
         try:
             async with asyncio.timeout(ACTOR_SECONDS):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from actors.breaker import Mode, State
+from actors.breaker import State
 from actors.plan import Seen, of_functions, provider_of
 from deployments.config import Tier
 
@@ -94,8 +94,8 @@ def last_seen(sight: Mapping[str, Seen], now: float) -> dict[str, dict[str, Any]
         target: {
             **unknown,
             "state": seen.state.value,
-            "isolated": seen.mode is Mode.ISOLATED,
-            "probing": seen.probing,
+            "isolated": seen.isolated(now),
+            "probing": seen.probing(now),
             "epoch": seen.epoch,
             "retry_in_seconds": round(max(0.0, seen.open_until - now), 3) if seen.state is State.OPEN else 0.0,
         }

@@ -54,9 +54,10 @@ class Images:
 
     async def inlined(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The request with each http image as a data URL. Raises AttemptFailed that names the message."""
-        places = remote_images(body)
-        if not places:
-            return body
+        return await RequestImages(self).inlined(body)
+
+    async def fetched(self, places: list[tuple[int, int, str]]) -> dict[str, str]:
+        """The data URL of each of these. Raises AttemptFailed that names the message."""
         urls = list(dict.fromkeys(url for _, _, url in places))
         if len(urls) > MOST:
             raise _unfetched(
@@ -64,7 +65,7 @@ class Images:
             )
         left = _Left(self._limits.max_bytes)
         data = await together(self._data_url(url, places, left) for url in urls)
-        return _inlined(body, places, dict(zip(urls, data, strict=True)))
+        return dict(zip(urls, data, strict=True))
 
     async def close(self) -> None:
         if self._client is not None:
@@ -123,6 +124,30 @@ class Images:
         if host not in self._limits.hosts and not all(is_public(a) for a in addresses):
             raise Refused("its host is no public one")
         return addresses[0]
+
+
+class RequestImages:
+    """The images of one request, fetched once for all its tiers; what can't be had is not tried again."""
+
+    def __init__(self, images: Images):
+        self._images = images
+        self._got: dict[str, str] = {}
+        self._failed: AttemptFailed | None = None
+
+    async def inlined(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The request with each http image as a data URL. Raises AttemptFailed that names the message."""
+        places = remote_images(body)
+        if not places:
+            return body
+        if self._failed is not None:
+            raise AttemptFailed(self._failed.outcome)
+        if any(url not in self._got for _, _, url in places):
+            try:
+                self._got = await self._images.fetched(places)
+            except AttemptFailed as error:
+                self._failed = error
+                raise
+        return _inlined(body, places, self._got)
 
 
 def remote_images(body: Mapping[str, Any]) -> list[tuple[int, int, str]]:

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from actors.outcome import Outcome
 from deployments.admission import Admission, Room
 from deployments.errors import AttemptFailed
 from deployments.pipe import Listener, Pipe
@@ -30,6 +31,7 @@ Run = Callable[[str, Mapping[str, Any]], AsyncGenerator[Item, None]]
 
 PIECE = 1024 * 1024  # bytes of one message, if no single item is larger
 BACKLOG = 8 * 1024 * 1024  # bytes that wait for an ingress that does not read
+READER_SECONDS = 600.0  # a reader that takes nothing for so long loses its call: none may hold a room for ever
 LEAST_ROOM = 16  # calls at a time: anchors take some of them
 
 
@@ -86,14 +88,18 @@ class Lane:
         passage = self.passages.pop(number)
         if task.cancelled() and not passage.dropped and not self.over.is_set():
             # Somebody below has cancelled it, and its reader still waits.
-            self._items.append((number, {"outcome": asdict(failed("lost", "the call was cancelled").outcome)}))
-            self._leave_now()
+            self.end(number, failed("lost", "the call was cancelled").outcome)
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        """The last word of a call that failed. It waits for nobody: each call has one at most, and it is small."""
+        self._items.append((number, {"outcome": asdict(outcome)}))
+        self._leave_now()
 
     async def put(self, number: int, item: Item, *, first: bool) -> None:
-        """`first` of a stream: it waits for nobody."""
+        """`first` of a stream: it waits for nobody. Raises AttemptFailed if an ingress reads nothing."""
         while self._size > BACKLOG:
             self._drained.clear()
-            await self._drained.wait()
+            await _in_time(self._drained)
         now = self._loop.time()
         gap = self._spacing.seconds(now)
         if not self._items:
@@ -220,17 +226,16 @@ class Lanes:
             finally:
                 self.admission.leave()
         except AttemptFailed as error:
-            await lane.put(number, {"outcome": asdict(error.outcome)}, first=True)
+            lane.end(number, error.outcome)
         except Exception as error:
-            outcome = failed("unclassified", f"{type(error).__name__}: {error}").outcome
-            await lane.put(number, {"outcome": asdict(outcome)}, first=True)
+            lane.end(number, failed("unclassified", f"{type(error).__name__}: {error}").outcome)
 
     async def _carry(self, lane: Lane, number: int, items: AsyncGenerator[Item, None]) -> None:
         first, free = True, lane.passages[number].free
         async with contextlib.aclosing(items):
             async for item in items:
                 if not free.is_set():
-                    await free.wait()
+                    await _in_time(free)
                 if isinstance(item, bytes):
                     await lane.put(number, item, first=first)
                     first = False
@@ -238,6 +243,16 @@ class Lanes:
                 for piece in _pieces(item):
                     await lane.put(number, piece, first=first and isinstance(piece, bytes))
                     first = False
+
+
+async def _in_time(reader: asyncio.Event) -> None:
+    """Until the reader takes something. Raises AttemptFailed `cancelled`: it counts as gone."""
+    try:
+        async with asyncio.timeout(READER_SECONDS):
+            await reader.wait()
+    except TimeoutError:
+        if not reader.is_set():  # else we were late, not the reader
+            raise failed("cancelled", f"its reader took nothing for {READER_SECONDS:g} s", content=True) from None
 
 
 def _frames_of(one: tuple[int, Item]) -> int:

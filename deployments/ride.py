@@ -1,7 +1,8 @@
 """One call on a lane as its reader sees it, and the ingress's end of that lane; lanes.py is the other. No Ray.
 
 - A call that is given up is told to the replica, after the call itself: the connection keeps the order.
-- A reader that is behind has its call held. What comes all the same has a bound; beyond it the call ends.
+- A reader that is behind has its call held. What comes all the same has a bound; beyond it the call ends. One that
+  takes nothing for long loses its call: the replica ends it, and says so after what had come.
 - What ends a lane ends each call on it, each by itself, as `lost`.
 """
 
@@ -12,7 +13,7 @@ from collections import deque
 from typing import Any
 
 from deployments.errors import AttemptFailed
-from deployments.lanes import Boarded, Item, Message
+from deployments.lanes import PIECE, Boarded, Item, Message
 from deployments.loads import Loads
 from deployments.pipe import Pipe
 from deployments.providers.base import failed
@@ -75,7 +76,7 @@ class Ride:
             parts: list[bytes] = []
             while isinstance(item := await self.__anext__(), bytes):
                 parts.append(item)
-            return {**item, "body": b"".join([*parts, item["body"]])} if parts else item
+            return {**item, "body": b"".join([*parts, item.get("body", b"")])} if parts else item
         finally:
             self.leave()
 
@@ -147,8 +148,12 @@ class Way:
             self._loop.call_soon(self._say)
 
     def _say(self) -> None:
+        """In pieces, as the other end does. What is said of a call comes after the call itself."""
         self._soon = False
-        self._pipe.send((self._calls, self._drop, self._wait))
+        *pieces, last = _in_pieces(self._calls)
+        for piece in pieces:
+            self._pipe.send((piece, [], {}))
+        self._pipe.send((last, self._drop, self._wait))
         self._calls, self._drop, self._wait = [], [], {}
 
     def _heard(self, message: Message) -> None:
@@ -172,3 +177,16 @@ class Way:
         for ride in list(self.rides.values()):
             ride.fail(failed("lost", "the provider's replica went away"))
         self.over.set()
+
+
+def _in_pieces(calls: list[Boarded]) -> list[list[Boarded]]:
+    """At least one piece, each of at most PIECE bytes if no single call is larger."""
+    pieces: list[list[Boarded]] = [[]]
+    size = 0
+    for call in calls:
+        size += len(call[2])
+        if pieces[-1] and size > PIECE:
+            pieces.append([])
+            size = len(call[2])
+        pieces[-1].append(call)
+    return pieces

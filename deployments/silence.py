@@ -10,10 +10,11 @@ from collections.abc import Hashable
 from itertools import islice
 
 FACTOR = 3.0  # times the longest usual pause
-LEAST, UNKNOWN = 0.1, 1.0  # seconds: the shortest silence that says something; before any pause was seen
+UNKNOWN = 1.0  # seconds of silence that say something before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
 TARGETS = 1000  # whose pauses are remembered
 LAG = 0.25  # seconds without a beat, after which what we did not hear says nothing
+LEAST = 0.3  # seconds beyond a usual pause that say something: more than we can miss without noticing it, which is LAG
 HOLD = 2.0  # seconds that a target stays quiet when its silent streams have ended, if nobody speaks
 TOGETHER = 2  # one silent stream is its own affair
 
@@ -70,7 +71,7 @@ class Silence:
         if not waiting or len(waiting) < TOGETHER:
             return False
         usual = self._usual.get(target)
-        since = now - (UNKNOWN if usual is None else max(LEAST, FACTOR * usual))
+        since = now - (UNKNOWN if usual is None else max(usual + LEAST, FACTOR * usual))
         if self._beat is not None and now - self._beat > LAG:
             return False  # it is we who did not listen
         needed = max(TOGETHER, len(waiting) // 2 + 1)

@@ -184,7 +184,7 @@ def _row(kind: str, name: str, own: Sequence[str], layout: Layout, known: Known)
         "health": "unhealthy" if not steady else "healthy" if as_meant else "degraded",
         "first": steady[0] if steady else None,
         "alone": len(steady) == 1 < len(named),
-        "order": [{"target": c.target, "note": _note(c, known)} for c in plan.candidates],
+        "order": [{"target": c.target, "note": _note(c, known)} for c in plan.candidates or plan.panics],
         "skipped": [*map(_skipped, plan.skipped), *_left_out(named, layout)],
     }
 

@@ -47,7 +47,7 @@ class Feed:
             trends=answer["trends"],
             away=away,
             plans={
-                (kind, name): door.link.plan(of.of(name), taking=False, draw=_AS_MOST_SEE_IT)
+                (kind, name): door.link.plan(of.of(name), draw=_AS_MOST_SEE_IT)
                 for kind, of in rows.items()
                 for name in of.names
             },

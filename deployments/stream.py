@@ -13,6 +13,7 @@ from deployments.patience import Patience
 from deployments.wire import DONE, Head, bare_chunk, frame
 
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
+READER_SECONDS = 600.0  # without taking a frame: who reads so slowly must not hold a provider's connection for ever
 
 
 class Items(Protocol):
@@ -24,7 +25,7 @@ class Items(Protocol):
 
 
 async def held_back(
-    first: bytes, source: Items, until: float, silent: float
+    attempt: Attempt, first: bytes, source: Items, until: float, silent: float
 ) -> tuple[bytes, Items, dict[str, Any] | None]:
     """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
 
@@ -53,6 +54,7 @@ async def held_back(
                     raise AttemptFailed(outcome)
                 await source.aclose()
                 return b"".join(frames), _just(ended), ended
+            attempt.spoke = attempt.link.now()
             frames.append(item)
     except AttemptFailed as error:
         raise AttemptFailed(replace(error.outcome, content=True)) from error
@@ -115,18 +117,26 @@ class StreamAnswer:
         self._idle = idle
         self._deadline = deadline
         self._patience = Patience()
+        self._given: float | None = None  # since when its reader has a frame, on the loop's clock
+        self._watch: asyncio.TimerHandle | None = None
+        self._left: Outcome | None = None  # how it ended while its reader took nothing
+        self._closing: asyncio.Task[None] | None = None
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
-        entry = self._attempt.entry
+        entry, clock = self._attempt.entry, asyncio.get_running_loop().time
+        self._attempt.link.flows.add(self._attempt)
         if entry is not None:
             entry.delivered(self._first)
         self.trail.sent()
+        self._given = clock()
+        self._look_after_its_reader()
         yield self._first
         try:
             while isinstance(item := await self._next(), bytes):
                 if entry is not None:
                     entry.delivered(item)
+                self._given = clock()
                 yield item
         except AttemptFailed as error:
             self._attempt.end(error.outcome)
@@ -140,7 +150,31 @@ class StreamAnswer:
         self._attempt.end(Outcome("ok", content=True), usage=self.usage)
         yield item["tail"] + self._explained() + DONE
 
+    def _look_after_its_reader(self) -> None:
+        """One timer, seldom set: a reader that takes nothing holds nothing for longer than it may."""
+        clock = asyncio.get_running_loop().time
+        until = clock() if self._given is None else self._given
+        until += READER_SECONDS
+        if self._deadline.explicit:
+            until = min(until, max(self._deadline.at, clock()))
+        if self._given is not None and until <= clock():
+            self._leave()
+        else:
+            later = max(until, clock() + 1.0)
+            self._watch = asyncio.get_running_loop().call_at(later, self._look_after_its_reader)
+
+    def _leave(self) -> None:
+        """Its reader has taken nothing for too long: the provider is let go."""
+        late = self._deadline.explicit and asyncio.get_running_loop().time() >= self._deadline.at
+        why = f"its reader took nothing for {READER_SECONDS:g} s"
+        self._left = Outcome("deadline", content=True) if late else Outcome("cancelled", content=True, message=why)
+        self._attempt.end(self._left)
+        self._closing = asyncio.ensure_future(self._source.aclose())
+
     async def _next(self) -> bytes | dict[str, Any]:
+        self._given = None
+        if self._left is not None:
+            raise AttemptFailed(self._left)
         silent_at = asyncio.get_running_loop().time() + self._idle + COVER_SECONDS
         until = min(silent_at, self._deadline.at) if self._deadline.explicit else silent_at
         link = self._attempt.link
@@ -149,9 +183,11 @@ class StreamAnswer:
             with self._patience.until(until):
                 item = await anext(self._source, None)
             if isinstance(item, bytes) or (item and "usage" in item):
-                link.silence.heard(self.target, self, link.now())
+                self._attempt.spoke = now = link.now()
+                link.silence.heard(self.target, self, now)
         except TimeoutError:
-            kind = "unreachable" if until == silent_at else "deadline"
+            stalled = "stalled" if self._patience.stalled else "unreachable"
+            kind = stalled if until == silent_at else "deadline"
             raise AttemptFailed(Outcome(kind, content=True)) from None
         except AttemptFailed as error:
             raise AttemptFailed(replace(error.outcome, content=True)) from error
@@ -182,5 +218,9 @@ class StreamAnswer:
     async def close(self) -> None:
         """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""
         self._patience.close()
+        if self._watch is not None:
+            self._watch.cancel()
         self._attempt.end(Outcome("cancelled", content=True))
+        if self._closing is not None:
+            await self._closing
         await self._source.aclose()

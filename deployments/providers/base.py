@@ -91,6 +91,11 @@ def failed(kind: str, message: str = "", **details: Any) -> AttemptFailed:
     return AttemptFailed(Outcome(kind, message=message, **details))
 
 
+def stalled(*, content: bool = False) -> AttemptFailed:
+    """What a limit says that passed while our own loop stood still: nothing of the provider."""
+    return failed("stalled", "our own event loop stood still as the time passed", content=content)
+
+
 def kind_of_status(status: int, code: str | None, retry_after: float | None) -> str:
     """The kind of an HTTP error, where nothing more special is known of it."""
     if code in _KIND_OF_CODE:
@@ -154,11 +159,16 @@ async def complete_within(provider: Provider, call: Call) -> Completed:
 
 async def within_total(work: Callable[[Call], Awaitable[Completed]], call: Call) -> Completed:
     """One whole answer inside the total limit."""
+    patience = Patience()
     try:
-        async with asyncio.timeout(call.limits.total):
+        with patience.until(asyncio.get_running_loop().time() + call.limits.total):
             return await work(call)
     except TimeoutError:
+        if patience.stalled:
+            raise stalled() from None
         raise failed("timeout", f"no whole answer within {call.limits.total:g} s") from None
+    finally:
+        patience.close()
 
 
 MARKER_SECONDS = 2.0  # how long a whole answer waits for what only ends its stream: usage, `[DONE]`
@@ -191,7 +201,7 @@ async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames
             return
     except TimeoutError:
         if watch.whole is None:
-            raise watch.silent() from None
+            raise (stalled(content=watch.started) if patience.stalled else watch.silent()) from None
     except AttemptFailed as error:
         # A connection lost after the last finish reason takes nothing from the answer.
         if watch.whole is None or error.outcome.kind != "broken":

@@ -193,7 +193,8 @@ def _object_of(data: bytes) -> dict[str, Any]:
 def _answer_of(data: bytes) -> dict[str, Any]:
     answer = _object_of(data)
     choices = answer.get("choices")
-    if not choices or not all(isinstance(c, dict) and c.get("finish_reason") for c in choices):
+    ended = isinstance(choices, list) and all(isinstance(c, dict) and c.get("finish_reason") for c in choices)
+    if not choices or not ended:
         raise failed("malformed", "the answer has no choice with a finish reason", status=200)
     return answer
 
@@ -206,8 +207,8 @@ def _in_band(error: Mapping[str, Any]) -> AttemptFailed:
     kind = kind_of_status(status or 500, text, None)
     if text in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
         kind = "throttled"
-    message = str(error.get("message") or "an error inside the stream")
-    return failed(kind, message, status=status, code=text, param=error.get("param"))
+    message, param = str(error.get("message") or "an error inside the stream"), error.get("param")
+    return failed(kind, message, status=status, code=text, param=param if isinstance(param, str) else None)
 
 
 def classified(error: Exception) -> AttemptFailed:

@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 
 MAX_EVENT = 64 * 1024 * 1024  # bytes; a longer one is no frame of an answer
 
-_CONTENT = re.compile(rb'"(?:content|reasoning_content|reasoning|refusal)"\s*:\s*"(?!")|"tool_calls"\s*:\s*\[\s*\{')
+_CONTENT = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|refusal)"\s*:\s*"(?!")|"tool_calls"\s*:\s*\[\s*\{'
+    rb'|"content"\s*:\s*\[\s*\{\s*"type"'  # in parts, as some who think aloud do
+)
 _TEXT = re.compile(rb'"content"\s*:\s*"(?!")')  # the commonest: a search for one word is the quickest
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(?!")')
 _ERROR = re.compile(

@@ -11,7 +11,7 @@ import io
 import socket
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,8 @@ import httpx2
 from yarl import URL
 
 from deployments.errors import AttemptFailed
-from deployments.providers.base import failed
+from deployments.patience import Patience
+from deployments.providers.base import failed, stalled
 from deployments.providers.timing import current, turned_to
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes; what is longer is no answer of a model
@@ -72,18 +73,21 @@ class Transport(httpx2.AsyncBaseTransport):
         if not self._places.locked():
             await self._places.acquire()  # at once
             return
+        patience = Patience()
         try:
-            async with asyncio.timeout(self._connect):
+            with patience.until(asyncio.get_running_loop().time() + self._connect):
                 await self._places.acquire()
         except TimeoutError:
             raise httpx2.PoolTimeout("all connections are in use") from None
+        finally:
+            patience.close()
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=_Connector(limit=0, ssl=self._tls, socket_factory=_socket),
+                connector=_Connector(self._connect, limit=0, ssl=self._tls, socket_factory=_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect),
+                timeout=aiohttp.ClientTimeout(total=None),  # the connector has the one limit
                 max_line_size=_LONG_HEADER,
                 max_field_size=_LONG_HEADER,
             )
@@ -159,7 +163,14 @@ class _Body(httpx2.AsyncByteStream):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Trusts no connection that spoke unasked, and notes new ones in the timing of the call that needed them."""
+    """Trusts no connection that spoke unasked, and notes new ones in the timing of the call that needed them.
+
+    It keeps the limit of a new connection itself: aiohttp's would take our own lag for the host's silence.
+    """
+
+    def __init__(self, seconds: float, **options: Any):
+        super().__init__(**options)
+        self._seconds = seconds
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         while True:
@@ -170,11 +181,31 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        made = await super()._create_connection(*args, **kwargs)
+        made = await self._within_limit(super()._create_connection(*args, **kwargs))
         # aiohttp's own tracing would tell the same, for a tenth of what a call costs.
         if (timing := current()) is not None:
             timing.connects()
         return made
+
+    async def _within_limit(self, connecting: Coroutine[Any, Any, Any]) -> Any:
+        patience = Patience()
+        try:
+            with patience.until(asyncio.get_running_loop().time() + self._seconds):
+                return await connecting
+        except TimeoutError as error:
+            if patience.stalled:
+                raise _StoodStill from error
+            raise
+        finally:
+            patience.close()
+
+
+class _StoodStill(aiohttp.ClientError):
+    """The limit of a connection passed while our own loop stood still."""
+
+
+class OwnLag(httpx2.ConnectTimeout):
+    """The same, as an SDK lets it through."""
 
 
 def _socket(info: Any) -> socket.socket:
@@ -200,6 +231,8 @@ def unreached(error: BaseException | None) -> AttemptFailed | None:
     """What became of a call by the error of its transport; None if that is of another sort."""
     message = str(error) or type(error).__name__
     match error:
+        case OwnLag():
+            return stalled()
         case httpx2.PoolTimeout():
             return failed("busy", "our own connections to this provider are all in use")
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
@@ -221,6 +254,8 @@ def _in_httpx2(error: Exception) -> httpx2.TransportError | httpx2.DecodingError
             return httpx2.ProxyError(message)
         case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
             return httpx2.ConnectError(message)
+        case _StoodStill():
+            return OwnLag(message)
         case TimeoutError():
             return httpx2.ConnectTimeout(message)
         case aiohttp.ClientPayloadError() if "decode" in message.lower():

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 ROW = ("aws/a", "openai/b", "local/c")
 THRESHOLD, RECOVERY, CAP, LEASE = 3, 60.0, 120.0, 35.0
-VERDICTS = ("ok", "failed_start", "failed_stream", "throttled", "misconfigured", "neutral")
+VERDICTS = ("ok", "failed_start", "failed_stream", "throttled", "misconfigured", "neutral", "refused")
+SAYS_NOTHING = ("neutral", "refused")
 DELAYS = (None, 0.0, 1.0, 20.0, 120.0, 86_400.0, math.nan, -5.0)
 
 
@@ -38,6 +39,8 @@ class Out:
     incarnation: int
     lease: str | None
     ends_at: float  # a probe is over by then, whatever became of its caller
+    began: float = 0.0  # true time
+    flows: bool = False  # it has said that it flows, and closed its circuit by that
 
 
 def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
@@ -58,7 +61,10 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             self.incarnation = 1
             self.not_before: dict[str, float] = {}  # true time before which nobody may be admitted
             self.isolated: dict[str, float] = {}  # true time when an isolation ends
-            self.opened_for: dict[str, float] = {}
+            self.told_to_wait: dict[str, float] = {}  # until when a provider, or our own account there, said no
+            self.woken: dict[str, float] = {}  # when a panic last had a permit
+            self.well: dict[str, dict[bool, float]] = {}  # whole or not: when the newest call began that went well
+            self.unclear = dict.fromkeys(ROW, 0)  # probes in a row that ended without a word of the target
             self.policy = breaker_module.Policy(THRESHOLD, RECOVERY, CAP, lease=LEASE)
             self.board = self.fresh()
 
@@ -77,12 +83,32 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             return self.board.breakers[target]
 
         def probes_out(self, target: str) -> int:
-            return sum(1 for c in self.calls if c.target == target and c.lease and c.ends_at > self.wall)
+            return sum(1 for c in self.calls if c.target == target and self.is_probe(c))
+
+        def is_probe(self, call: Out) -> bool:
+            return bool(call.lease) and not call.flows and call.ends_at > self.wall
 
         def before(self) -> dict[str, Any]:
             """The circuits now, with all that time alone has ended."""
-            self.board.tick(self.now)
+            self.let_time_end()
             return dict(self.board.breakers)
+
+        def let_time_end(self) -> None:
+            """What time alone ends: leases that nobody has reported, and isolations."""
+            before = dict(self.board.breakers)
+            self.board.tick(self.now)
+            self.check_epochs(before)
+            for target, was in before.items():
+                now = self.breaker(target)
+                lost = len(was.leases) - len(now.leases)
+                self.unclear[target] += lost
+                if lost:
+                    few = self.unclear[target] < 5
+                    check("a-lost-probe-is-no-failure", not few or now.state is state.HALF_OPEN, (was, now))
+                if was.state is state.HALF_OPEN and now.state is state.OPEN:
+                    check("lost-probe-keeps-level", now.level == was.level, (was, now))
+                    self.not_before[target] = self.wall + now.open_until - self.now
+                    self.unclear[target] = 0
 
         def planned(self, draw: float = 0.0) -> Any:
             seen = plan_module.received(self.board.sight(self.now), self.now)
@@ -91,22 +117,33 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
         def begin(self, draw: float = 0.0, name: str | None = None) -> Out | None:
             """One request: plan, ask for a permit if that is needed, and be out."""
             plan = self.planned(draw)
-            for place, candidate in enumerate(plan.candidates):
-                check("probe-in-first-place-only", not candidate.probe or place == 0, candidate)
-            if not plan.candidates:
-                return None
-            first = plan.candidates[0]
-            target = first.target
-            if not first.probe:
-                self.check_admitted(target)
-                call = Out(target, first.epoch, self.incarnation, None, math.inf)
-                self.calls.append(call)
-                return call
-            return self.ask(target, name or f"n{next(self.names)}", panic=first.panic)
+            self.check_order(plan)
+            turns = plan.candidates or plan.panics
+            return self.take_turn(turns[0], name) if turns else None
+
+        def check_order(self, plan: Any) -> None:
+            """Whoever is closed and grown stands in the row's own order, and who is due at its place among them."""
+            for candidate in plan.candidates:
+                b = self.breaker(candidate.target)
+                check("only-the-closed-need-no-permit", candidate.probe == (b.state is not state.CLOSED), candidate)
+            steady = [c.target for c in plan.candidates if self.breaker(c.target).ramp_from is None]
+            ramping = len(steady) < len(plan.candidates)
+            check("in-the-rows-order", ramping or steady == sorted(steady, key=ROW.index), steady)
+
+        def take_turn(self, candidate: Any, name: str | None = None) -> Out | None:
+            """One candidate whose turn has come: called, if it may be."""
+            target = candidate.target
+            if candidate.probe:
+                return self.ask(target, name or f"n{next(self.names)}", panic=candidate.panic)
+            self.check_admitted(target)
+            call = Out(target, candidate.epoch, self.incarnation, None, math.inf, self.wall)
+            self.calls.append(call)
+            return call
 
         def check_admitted(self, target: str) -> None:
             b = self.breaker(target)
-            check("closed-only", b.state is state.CLOSED and b.mode is mode.AUTO, (target, b))
+            free = b.mode is mode.AUTO or b.isolated_until <= self.now + 1e-6
+            check("closed-only", b.state is state.CLOSED and free, (target, b))
             check("isolation-holds", self.isolated.get(target, 0) <= self.wall + 1e-6, target)
             check("not-before", self.not_before.get(target, 0) <= self.wall + 1e-6, (target, "admitted"))
 
@@ -126,14 +163,24 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             if panic and before.state is state.OPEN and self.now < before.open_until:
                 check("panic-wakes-failures-only", before.reason in ("failures", "lost", "inconclusive"), before)
                 self.not_before.pop(target, None)
+                rested = self.wall - self.woken.get(target, -math.inf) >= 1.0 - 1e-6
+                check("a-panic-a-second", rested, (target, self.wall - self.woken.get(target, -math.inf)))
+                self.woken[target] = self.wall
             check("not-before", self.not_before.get(target, 0) <= self.wall + 1e-6, (target, "probe"))
-            call = Out(target, permit["epoch"], self.incarnation, permit["lease"], self.wall + LEASE)
+            if before.state is state.OPEN:
+                self.unclear[target] = 0
+            call = Out(target, permit["epoch"], self.incarnation, permit["lease"], self.wall + LEASE, self.wall)
             self.calls.append(call)
             check("one-probe", self.probes_out(target) <= 1, (target, self.probes_out(target)))
             return call
 
         def end(
-            self, call: Out, verdict: str, delay: float | None = None, whole: bool = True, twice: bool = False
+            self,
+            call: Out,
+            verdict: str,
+            delay: float | None = None,
+            whole: bool = True,
+            twice: bool = False,
         ) -> None:
             if call in self.calls:
                 self.calls.remove(call)
@@ -147,6 +194,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 "ms": 1.0,
                 "whole": whole,
                 "retry_after": delay,
+                "age": self.wall - call.began,
             }
             if call.lease:
                 item["lease"] = call.lease
@@ -167,11 +215,14 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 check("others-are-untouched", target == call.target or self.same(b, self.breaker(target)), target)
             current = call.epoch == was.epoch and call.incarnation == self.incarnation
             held = call.lease is not None and any(x.name == call.lease for x in was.leases)
+            if call.flows and was.trial == call.lease:
+                self.check_trial(call, verdict, delay, was, now)
+                return
             if was.mode is not mode.AUTO or not current or (was.state is state.HALF_OPEN and not held):
                 self.check_late(call, verdict, delay, was, now)
                 return
             if was.state is state.CLOSED:
-                self.check_counted(verdict, whole, was, now)
+                self.check_counted(call, verdict, whole, was, now)
             elif was.state is state.HALF_OPEN:
                 self.check_probed(call, verdict, was, now)
             if now.state is state.OPEN and was.state is not state.OPEN:
@@ -184,25 +235,59 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 if delay is not None and delay >= 0:
                     held = self.now + min(max(delay, 1.0), 300.0)
                     check("longest-delay-holds", now.open_until >= held - 1e-6, (delay, now.open_until))
-                    self.not_before[call.target] = max(self.not_before.get(call.target, 0), self.wall + held - self.now)
+                    until = self.wall + held - self.now
+                    self.not_before[call.target] = max(self.not_before.get(call.target, 0), until)
+                    self.told_to_wait[call.target] = max(self.told_to_wait.get(call.target, 0), until)
                 now = replace(now, open_until=was.open_until, reason=was.reason)
             if was.state is state.OPEN and verdict in ("failed_start", "failed_stream"):
                 check("late-failure-does-not-rearm", now.open_until == was.open_until, (was, now))
             check("late-decides-nothing", self.same(was, now, leases=False), (verdict, was, now))
 
-        def check_counted(self, verdict: str, whole: bool, was: Any, now: Any) -> None:
-            failed = {"failed_start": "start_run", "failed_stream": "stream_run"}
-            if verdict == "neutral":
+        def check_trial(self, call: Out, verdict: str, delay: float | None, was: Any, now: Any) -> None:
+            """The stream that closed the circuit by flowing has ended: badly, and it opens at once."""
+            if verdict.startswith("failed"):
+                check("a-broken-trial-opens", now.state is state.OPEN and now.level == was.level + 1, (was, now))
+                self.note_open(call.target, verdict, delay, was, now)
+            elif verdict in ("ok", *SAYS_NOTHING):
+                check("a-good-trial-stays-closed", now.state is state.CLOSED, (was, now))
+                if verdict == "ok":
+                    self.note_well(call, was, whole=True)
+                    self.note_well(call, was, whole=False)
+            else:
+                self.note_open(call.target, verdict, delay, was, now)
+
+        def note_well(self, call: Out, was: Any, *, whole: bool) -> None:
+            known = self.well.setdefault(f"{call.target}@{self.incarnation}.{was.epoch}", {})
+            known[whole] = max(call.began, known.get(whole, -math.inf))
+
+        def overtaken(self, call: Out, was: Any, *, whole: bool) -> bool:
+            """Has a call that began later gone well, under this epoch?"""
+            known = self.well.get(f"{call.target}@{self.incarnation}.{was.epoch}", {})
+            return known.get(whole, -math.inf) > call.began + 1e-6
+
+        def check_counted(self, call: Out, verdict: str, whole: bool, was: Any, now: Any) -> None:
+            failed = {"failed_start": ("start_run", True), "failed_stream": ("stream_run", False)}
+            if verdict in SAYS_NOTHING:
                 check("neutral-is-neutral", self.same(was, now), (was, now))
             elif verdict == "ok":
                 check("success-keeps-closed", now.state is state.CLOSED, now)
                 check("stream-end-keeps-start-run", whole or now.start_run == was.start_run, (was, now))
                 check("success-clears", now.stream_run == 0 and (not whole or now.start_run == 0), now)
+                self.note_well(call, was, whole=whole)
             elif verdict in failed:
-                run = getattr(was, failed[verdict]) + 1
-                check("third-failure-trips", run < THRESHOLD or now.state is state.OPEN, (was, now))
+                run, way_in = failed[verdict]
+                overtaken = self.overtaken(call, was, whole=way_in)
+                count = getattr(was, run) + (not overtaken)
+                check("third-failure-trips", count < THRESHOLD or now.state is state.OPEN, (was, now))
                 check(
-                    "phases-are-apart", self.ring_full(was) or run >= THRESHOLD or now.state is state.CLOSED, (was, now)
+                    "overtaken-is-not-in-a-row",
+                    not overtaken or self.ring_full(was) or now.state is state.CLOSED or getattr(was, run) >= THRESHOLD,
+                    (was, now),
+                )
+                check(
+                    "phases-are-apart",
+                    self.ring_full(was) or count >= THRESHOLD or now.state is state.CLOSED,
+                    (was, now),
                 )
             elif verdict == "throttled":
                 check("throttle-cools", now.state is state.OPEN and now.reason == "throttled", now)
@@ -212,14 +297,23 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 check("own-fault-trips-at-once", now.state is state.OPEN and now.reason == "misconfigured", now)
 
         def ring_full(self, b: Any) -> bool:
-            return sum(slot.ok + slot.failed for slot in b.ring) + 1 >= 10
+            begun = sum(slot.began + slot.failed for slot in b.ring)
+            return max(begun, sum(slot.ended + slot.broke + slot.flowed for slot in b.ring)) + 1 >= 10
 
         def check_probed(self, call: Out, verdict: str, was: Any, now: Any) -> None:
             check("permit-comes-back", all(x.name != call.lease for x in now.leases), now)
             if verdict == "ok":
                 check("good-probe-closes", now.state is state.CLOSED, now)
                 self.not_before.pop(call.target, None)
+                self.woken.pop(call.target, None)
+                self.unclear[call.target] = 0
+            elif verdict == "refused":
+                check("an-answer-leaves-it-half-open", now.state is state.HALF_OPEN, now)
+                check("an-answer-is-no-riddle", now.inconclusive == was.inconclusive, (was, now))
             elif verdict == "neutral":
+                self.unclear[call.target] += 1
+                check("neutral-probe-never-closes", now.state is not state.CLOSED, now)
+                check("four-say-nothing", self.unclear[call.target] >= 5 or now.state is state.HALF_OPEN, (was, now))
                 check("neutral-probe-never-closes", now.state is not state.CLOSED, now)
                 check("neutral-probe-keeps-level", now.level == was.level, (was, now))
             else:
@@ -242,6 +336,8 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                         "open-time-doubles", hold >= min(RECOVERY * 2 ** (now.level - 1), CAP) - 1e-6, (now.level, hold)
                     )
             self.not_before[target] = self.wall + hold
+            if now.reason in ("throttled", "misconfigured"):
+                self.told_to_wait[target] = self.wall + hold
 
         def check_epochs(self, before: dict[str, Any]) -> None:
             for target, was in before.items():
@@ -270,14 +366,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
         )
         def time_passes(self, seconds: float) -> None:
             self.wall += seconds
-            before = dict(self.board.breakers)
-            self.board.tick(self.now)
-            self.check_epochs(before)
-            for target, was in before.items():
-                now = self.breaker(target)
-                if was.state is state.HALF_OPEN and now.state is state.OPEN:
-                    check("lost-probe-keeps-level", now.level == was.level, (was, now))
-                    self.not_before[target] = self.wall + now.open_until - self.now
+            self.let_time_end()
             self.calls = [c for c in self.calls if c.ends_at > self.wall]
 
         @rule(hours=st.sampled_from([-2.0, 2.0]))
@@ -317,10 +406,10 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             call = data.draw(st.sampled_from(self.calls))
             self.end(call, verdict, delay, whole, twice)
 
-        @precondition(lambda self: self.calls)
+        @precondition(lambda self: any(c.ends_at > self.wall for c in self.calls))
         @rule(data=st.data())
         def first_content_comes(self, data: Any) -> None:
-            call = data.draw(st.sampled_from(self.calls))
+            call = data.draw(st.sampled_from([c for c in self.calls if c.ends_at > self.wall]))
             was = self.before()[call.target]
             item = {"target": call.target, "incarnation": call.incarnation, "epoch": call.epoch}
             item |= {"verdict": "started", "kind": "started", **({"lease": call.lease} if call.lease else {})}
@@ -332,14 +421,44 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             if call.lease and any(x.name == call.lease for x in (*now.leases, *now.ghosts)):
                 call.ends_at = self.wall + LEASE
 
-        @precondition(lambda self: any(c.lease for c in self.calls))
+        @precondition(lambda self: any(self.is_probe(c) for c in self.calls))
+        @rule(data=st.data())
+        def a_probe_flows(self, data: Any) -> None:
+            """It has flowed for a while: the others may come, and it is on trial."""
+            call = data.draw(st.sampled_from([c for c in self.calls if self.is_probe(c)]))
+            self.flow(call)
+
+        def flow(self, call: Out) -> None:
+            was = self.before()[call.target]
+            mine = any(x.name == call.lease for x in was.leases)
+            item = {"target": call.target, "incarnation": call.incarnation, "epoch": call.epoch, "lease": call.lease}
+            item |= {"verdict": "flowing", "kind": "flowing", "age": self.wall - call.began, "seconds": 5.0}
+            self.number += 1
+            self.board.batch(self.now, "replica", self.number, [item])
+            now = self.breaker(call.target)
+            if mine and call.epoch == was.epoch and call.incarnation == self.incarnation and was.mode is mode.AUTO:
+                check("a-probe-that-flows-lets-others-in", now.state is state.CLOSED, (was, now))
+                check("a-probe-that-flows-is-none-any-more", not now.probing(self.now), now)
+                check("recovery-keeps-level", now.level == was.level, (was, now))
+                call.flows = True
+                self.not_before.pop(call.target, None)
+                self.woken.pop(call.target, None)
+                self.unclear[call.target] = 0
+                return
+            check("late-decides-nothing", self.same(was, now, leases=False), (was, now))
+            if any(x.name == call.lease for x in now.ghosts):
+                call.ends_at = self.wall + LEASE
+
+        @precondition(lambda self: any(self.is_probe(c) for c in self.calls))
         @rule(data=st.data(), forgetful=st.booleans())
         def permit_is_released(self, data: Any, forgetful: bool) -> None:
-            call = data.draw(st.sampled_from([c for c in self.calls if c.lease]))
+            call = data.draw(st.sampled_from([c for c in self.calls if self.is_probe(c)]))
             self.calls.remove(call)
             before = self.before()
             self.board.release(self.now, call.target, call.lease)
             self.check_epochs(before)
+            was, now = before[call.target], self.breaker(call.target)
+            check("unused-says-nothing", (now.state, now.inconclusive) == (was.state, was.inconclusive), (was, now))
             if forgetful:
                 self.zombies.append(call)
 
@@ -369,7 +488,10 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 return
             self.isolated.pop(target, None)
             if verb in ("recover", "reset"):
+                self.unclear[target] = 0
                 self.not_before.pop(target, None)
+                self.told_to_wait.pop(target, None)
+                self.woken.pop(target, None)
             expected = {"restore": was.state, "recover": state.HALF_OPEN, "reset": state.CLOSED}[verb]
             check("command-is-obeyed", now.mode is mode.AUTO and now.state is expected, (verb, now))
 
@@ -386,6 +508,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             if not same_origin:
                 self.origin = self.wall - 7.0
             self.incarnation += 1
+            self.woken.clear()
             self.board = board_module.Board(self.policy, incarnation=self.incarnation)
             self.board.expect(ROW, self.now)
             self.board.restore(self.now, saved, self.wall + self.wall_step - at)
@@ -399,6 +522,9 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                     check("open-time-survives", now.open_until - self.now >= left - 1e-6, (target, left))
                     had = was.open_until - was_now
                     check("restart-does-not-lengthen", now.open_until - self.now <= max(0.0, had) + 1e-6, (had, now))
+                    if now.reason in ("throttled", "misconfigured"):
+                        # A wall clock that stepped back tells less time than has passed: never too early, maybe late.
+                        self.told_to_wait[target] = self.wall + now.open_until - self.now
 
         # -- composites: what single steps reach too rarely
 
@@ -438,6 +564,119 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             for call, verdict in zip(calls[THRESHOLD:], late, strict=False):
                 self.end(call, verdict)
 
+        @rule(slow=st.integers(3, 5), others=st.integers(1, 4))
+        def slow_prompts_among_others(self, slow: int, others: int) -> None:
+            """They fail at one instant; others began after them and have gone well by then."""
+            calls = [call for call in (self.begin() for _ in range(slow)) if call and not call.lease]
+            alone = {call.target for call in calls}
+            for _ in range(others):
+                self.wall += 0.5
+                if (other := self.begin()) is not None:
+                    self.end(other, "ok")
+            self.wall += 8.0
+            before = dict(self.board.breakers)
+            for call in calls:
+                self.end(call, "failed_start")
+            for target in alone:
+                was, now = before[target], self.breaker(target)
+                spared = was.state is state.CLOSED and not self.ring_full(now)
+                well = self.well.get(f"{target}@{self.incarnation}.{was.epoch}", {}).get(True, -math.inf)
+                if spared and all(c.epoch == was.epoch and well > c.began + 1e-6 for c in calls if c.target == target):
+                    check("slow-prompts-open-nothing", now.state is state.CLOSED or was.start_run >= 3, (was, now))
+
+        @rule(bad=st.integers(1, 9), of=st.just(10), rounds=st.integers(1, 12))
+        def a_part_of_long_streams_is_refused(self, bad: int, of: int, rounds: int) -> None:
+            """What has begun and flows is evidence: a part below half opens nothing, though none has ended."""
+            target = ROW[0]
+            if self.before()[target].state is not state.CLOSED or self.before()[target].ring:
+                return
+            failed = begun = 0
+            for number in range(rounds * of):
+                self.wall += 0.05
+                b = self.before()[target]
+                if b.state is not state.CLOSED or b.mode is not mode.AUTO:
+                    return
+                call = Out(target, b.epoch, self.incarnation, None, math.inf, self.wall)
+                verdict = "failed_start" if number % of < bad and number % 2 else "started"
+                failed, begun = failed + (verdict == "failed_start"), begun + 1
+                item = {"target": target, "incarnation": self.incarnation, "epoch": b.epoch, "age": 0.0}
+                self.number += 1
+                self.board.batch(self.now, "replica", self.number, [{**item, "verdict": verdict, "kind": verdict}])
+                now = self.breaker(target)
+                if verdict == "started":
+                    self.note_well(call, b, whole=True)
+                mostly = begun >= 10 and 2 * failed >= begun
+                check("a-part-is-not-the-half", mostly or now.start_run >= 3 or now.state is state.CLOSED, (b, now))
+                if now.state is state.OPEN:
+                    self.note_open(target, verdict, None, b, now)
+
+        @rule(broken=st.integers(3, 6), older=st.booleans())
+        def streams_break_while_older_ones_flow(self, broken: int, older: bool) -> None:
+            """`older`: a stream that is older than those that break goes on between them."""
+            target, b = ROW[1], self.before()[ROW[1]]
+            if b.state is not state.CLOSED or b.mode is not mode.AUTO or b.ring or b.stream_run:
+                return
+            old = self.wall
+            self.wall += 60.0
+            for _ in range(broken):
+                b = self.before()[target]
+                if b.state is not state.CLOSED:
+                    break
+                self.wall += 1.0
+                call = Out(target, b.epoch, self.incarnation, None, math.inf, self.wall - 0.5)
+                self.end(call, "failed_stream", whole=False)
+                self.begins_well(target)
+                age = self.wall - old if older else 0.1
+                item = {"target": target, "incarnation": self.incarnation, "epoch": b.epoch, "age": age}
+                item |= {"verdict": "flowing", "kind": "flowing", "seconds": 300.0}
+                self.number += 1
+                self.board.batch(self.now, "replica", self.number, [item])
+            now = self.breaker(target)
+            if now.state is state.CLOSED:
+                check("what-flows-is-evidence", older, now)
+            else:
+                check("older-streams-that-flow-end-the-run", not older, now)
+
+        def begins_well(self, target: str) -> None:
+            """Another stream begins: that says nothing of those that broke."""
+            was = self.before()[target]
+            item = {"target": target, "incarnation": self.incarnation, "epoch": was.epoch, "age": 0.0}
+            self.number += 1
+            self.board.batch(self.now, "replica", self.number, [{**item, "verdict": "started", "kind": "started"}])
+            now = self.breaker(target)
+            check("first-token-keeps-stream-run", now.stream_run == was.stream_run, (was, now))
+            if was.state is state.CLOSED:
+                self.note_well(Out(target, was.epoch, self.incarnation, None, math.inf, self.wall), was, whole=True)
+
+        @rule(well=st.sets(st.sampled_from(ROW)), seconds=st.sampled_from([0.0, 1.5, 61.0, 125.0]))
+        def a_request_walks_its_row(self, well: set[str], seconds: float) -> None:
+            """The question of the product: does it fail though one of its row would have answered?"""
+            self.wall += seconds
+            self.let_time_end()
+            self.calls = [c for c in self.calls if c.ends_at > self.wall]
+            excused = {t for t in well if self.excused(t)}
+            asked: set[str] = set()
+            while True:
+                plan = self.planned()
+                turn = next((c for c in (*plan.candidates, *plan.panics) if c.target not in asked), None)
+                if turn is None:
+                    break
+                asked.add(turn.target)
+                call = self.take_turn(turn)
+                if call is None:
+                    continue
+                self.end(call, "ok" if turn.target in well else "failed_start")
+                if turn.target in well:
+                    return
+            check("no-avoidable-failure", well <= excused, (well - excused, asked))
+
+        def excused(self, target: str) -> bool:
+            """May nobody call it now, by its own word, by an operator's, or because somebody probes it?"""
+            waits = max(self.told_to_wait.get(target, 0), self.isolated.get(target, 0)) > self.wall - 1e-6
+            ghost = self.breaker(target).probing(self.now)
+            just = self.wall - self.woken.get(target, -math.inf) < 1.0 + 1e-6
+            return waits or ghost or just or self.probes_out(target) > 0
+
         @rule(which=st.sampled_from(ROW))
         def an_ask_is_sent_twice(self, which: str) -> None:
             b = self.before()[which]
@@ -460,7 +699,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                     return
                 wait = max(1.0, b.open_until - self.now) if b.state is state.OPEN else 1.0
                 self.wall += wait
-                self.board.tick(self.now)
+                self.let_time_end()
                 self.calls = [c for c in self.calls if c.ends_at > self.wall]
                 call = self.ask(target, f"n{next(self.names)}")
                 if call is not None:
@@ -485,7 +724,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             for candidate in self.planned().candidates:
                 if not candidate.probe:
                     self.check_admitted(candidate.target)
-                elif not candidate.panic:
+                else:
                     due = self.not_before.get(candidate.target, 0)
                     check("not-before", due <= self.wall + 1e-6, (candidate.target, due - self.wall))
 

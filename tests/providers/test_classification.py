@@ -18,6 +18,7 @@ from deployments.providers import bedrock as bedrock_provider
 from deployments.providers import google as google_provider
 from deployments.providers import openai as openai_provider
 from deployments.providers.base import kind_of_status, retry_after_of
+from deployments.providers.transport import OwnLag
 
 REQUEST = httpx2.Request("POST", "http://x")
 
@@ -57,6 +58,7 @@ OPENAI: list[tuple[Exception, str]] = [
     (wrapped(httpx2.ConnectError("refused")), "connect"),
     (wrapped(httpx2.ConnectTimeout("slow"), openai.APITimeoutError), "connect"),
     (wrapped(httpx2.PoolTimeout("full"), openai.APITimeoutError), "busy"),
+    (wrapped(OwnLag("we"), openai.APITimeoutError), "stalled"),
     (wrapped(httpx2.RemoteProtocolError("closed")), "broken"),
     (wrapped(httpx2.ReadError("reset")), "broken"),
     (httpx2.ReadError("reset"), "broken"),
@@ -105,6 +107,7 @@ BEDROCK: list[tuple[Exception, str]] = [
     (aws.ParamValidationError(report="x"), "bad_request"),
     (httpx2.ConnectError("refused"), "connect"),
     (httpx2.PoolTimeout("full"), "busy"),
+    (OwnLag("we"), "stalled"),
     (httpx2.RemoteProtocolError("cut"), "broken"),
     (ChecksumMismatch(1, 2), "malformed"),
     (ResponseParserError("x"), "malformed"),
@@ -138,6 +141,7 @@ GOOGLE: list[tuple[Exception, str]] = [
     (httpx2.ConnectError("refused"), "connect"),
     (httpx2.ConnectTimeout("slow"), "connect"),
     (httpx2.PoolTimeout("full"), "busy"),
+    (OwnLag("we"), "stalled"),
     (httpx2.RemoteProtocolError("closed"), "broken"),
     (httpx2.ReadError("reset"), "broken"),
     (RuntimeError("who knows"), "unclassified"),
@@ -197,7 +201,8 @@ def test_retry_after_in_all_its_shapes(headers: dict[str, str], seconds: float |
 def test_the_verdicts_of_the_table_keep_its_promises() -> None:
     for kind, ending in ENDINGS.items():
         if ending.guilt.value == "caller":
-            assert ending.before is ending.after is Verdict.NEUTRAL, f"{kind}: a caller moves no breaker"
+            assert ending.before is ending.after, kind
+            assert ending.before in (Verdict.NEUTRAL, Verdict.REFUSED), f"{kind}: a caller moves no breaker"
         assert Outcome(kind).verdict is ending.before
         assert Outcome(kind, content=True).verdict is ending.after
     assert Outcome("of tomorrow").ending is ENDINGS["unclassified"]

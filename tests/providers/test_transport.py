@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import End, Provider, complete_within, stream_within
 from deployments.providers.transport import Transport, proxy_of
+from tests.clock import VirtualLoop, run_virtually
 from tests.fakes.server import Behaviour
 from tests.providers.conftest import CLOUDS, LIMITS, WIRES, Bench, cloud, provider_at
 
@@ -270,6 +272,59 @@ def silent() -> Iterator[str]:
 def test_a_handshake_that_never_ends_is_over_with_the_connect_limit(kind: str, stream: bool, silent: str) -> None:
     bench = Bench(kind, lambda: provider_at(kind, silent, 0.2))
     assert bench.failure(stream=stream).kind == "connect"
+
+
+def stand_still(seconds: float) -> None:
+    """As our own loop does when something holds it up, on a virtual clock."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.now += seconds
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("stall", "said"), [(0.0, "connect"), (20.0, "stalled")])
+def test_a_handshake_in_which_we_stood_still_is_no_fault_of_the_host(
+    kind: str, stream: bool, silent: str, stall: float, said: str
+) -> None:
+    async def main() -> None:
+        provider = provider_at(kind, silent, LIMITS.connect)
+        asking = asyncio.create_task(ask(provider, kind, stream=stream))
+        await asyncio.sleep(1)
+        stand_still(stall)
+        with pytest.raises(AttemptFailed) as caught:
+            await asking
+        await provider.close()
+        assert caught.value.outcome.kind == said
+
+    run_virtually(main())
+
+
+def test_a_connection_that_was_made_while_we_stood_still_is_used() -> None:
+    async def main() -> None:
+        async with saying(http(b"{}")) as url:
+            transport = Transport(connect=3, connections=1)
+            asking = asyncio.create_task(transport.post(URL(url), {}, b"{}"))
+            await asyncio.sleep(0)  # it has begun to connect
+            stand_still(60)
+            with contextlib.closing(await asking) as answer:
+                assert await answer.whole() == b"{}"
+            await transport.aclose()
+
+    run_virtually(main())
+
+
+def test_a_place_that_became_free_while_we_stood_still_is_taken() -> None:
+    async def main() -> None:
+        transport: Any = Transport(connect=3, connections=1)
+        await transport._place()
+        waiting = asyncio.create_task(transport._place())
+        asyncio.get_running_loop().call_later(2, transport._places.release)
+        await asyncio.sleep(1)
+        stand_still(60)
+        await waiting
+
+    run_virtually(main())
 
 
 @pytest.mark.parametrize("kind", CLOUDS)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from actors.board import Board
+from actors.board import GUESTS, Board
 from actors.breaker import Policy, State
 from actors.plan import Plan, plan, received
 
@@ -49,12 +49,79 @@ def test_an_open_target_is_skipped_with_the_time_that_is_left(board: Board) -> N
     assert p.retry_in == 40.0
 
 
-def test_a_due_target_is_a_probe_in_the_first_place_only(board: Board) -> None:
+def test_whoever_is_due_has_its_place_in_the_row_and_needs_a_permit_when_its_turn_comes(board: Board) -> None:
     fail(board, "aws/haiku")
     fail(board, "openai/gpt")
     p = planned(board, 60.0)
-    assert [(c.target, c.probe) for c in p.candidates] == [("aws/haiku", True), ("local/smol", False)]
-    assert [s.target for s in p.skipped] == ["openai/gpt"]
+    assert [(c.target, c.probe) for c in p.candidates] == [
+        ("aws/haiku", True),
+        ("openai/gpt", True),
+        ("local/smol", False),
+    ]
+    assert not p.skipped
+
+
+def test_whoever_is_due_stands_behind_one_that_ramps_before_it_in_the_row(board: Board) -> None:
+    fail(board, "aws/haiku")
+    fail(board, "openai/gpt")
+    permit = board.ask(60.0, "aws/haiku", "one")
+    assert permit is not None
+    board.report(60.0, {**permit, "verdict": "ok", "kind": "ok", "ms": 1.0})
+    p = plan(ROW, received(board.sight(61.0), 61.0), 61.0, draw=0.9)
+    assert [(c.target, c.probe) for c in p.candidates] == [
+        ("local/smol", False),
+        ("aws/haiku", False),
+        ("openai/gpt", True),
+    ]
+
+
+def test_those_that_merely_failed_are_asked_when_nobody_else_has_answered(board: Board) -> None:
+    for at, target in enumerate(reversed(ROW)):
+        fail(board, target, now=float(at))
+    p = planned(board, 10.0)
+    assert (p.candidates, [c.target for c in p.panics]) == ((), ["local/smol", "openai/gpt", "aws/haiku"])
+    assert all(c.panic for c in p.panics)
+
+
+def test_an_isolation_that_is_over_holds_nobody_though_the_actor_has_not_said_so(board: Board) -> None:
+    board.command(0.0, "isolate", "aws", 60.0)
+    sight = received(board.sight(0.0), 0.0)
+    assert names(plan(ROW, sight, 59.0)) == ROW[1:]
+    assert plan(ROW, sight, 59.0).retry_in == 1.0
+    assert names(plan(ROW, sight, 60.0)) == ROW
+
+
+def test_a_probe_that_nothing_is_heard_of_keeps_the_others_out_for_its_lease_only(board: Board) -> None:
+    fail(board, "aws/haiku")
+    assert board.ask(60.0, "aws/haiku", "one") is not None
+    sight = received(board.sight(60.0), 60.0)
+    assert names(plan(ROW, sight, 60.0 + Policy().lease - 1)) == ROW[1:]
+    assert names(plan(ROW, sight, 60.0 + Policy().lease)) == ROW
+
+
+def test_a_throttle_is_said_to_be_one(board: Board) -> None:
+    item = {"target": "aws/haiku", "epoch": 0, "verdict": "throttled", "kind": "throttled", "retry_after": 8.0}
+    board.report(0.0, item)
+    assert [s.why for s in planned(board, 1.0).skipped] == ["throttled"]
+
+
+def test_a_new_function_takes_the_place_of_the_one_that_was_used_least_lately(board: Board) -> None:
+    board.expect([f"mine/functions/{n}" for n in range(GUESTS)], 0.0)
+    fail(board, "mine/functions/0", times=1)
+    board.expect(["mine/functions/1"], 5.0)
+    board.expect(["mine/functions/new"], 10.0)
+    assert "mine/functions/new" in board.breakers
+    assert "mine/functions/2" not in board.breakers, "it was asked for least lately"
+    assert {"mine/functions/0", "mine/functions/1", *ROW} <= board.breakers.keys()
+
+
+def test_a_function_has_no_circuit_while_all_the_places_are_needed(board: Board) -> None:
+    names = [f"mine/functions/{n}" for n in range(GUESTS)]
+    board.expect(names)
+    for name in names:
+        fail(board, name)
+    board.expect(["mine/functions/new"], 10.0)
+    assert "mine/functions/new" not in board.breakers
 
 
 def test_while_a_probe_is_out_the_others_go_round(board: Board) -> None:
@@ -113,7 +180,7 @@ def test_a_lease_ends_by_time_alone(board: Board) -> None:
     board.ask(60.0, "aws/haiku", "one")
     version = board.version
     board.tick(60.0 + Policy().lease)
-    assert board.breakers["aws/haiku"].reason == "lost"
+    assert not board.breakers["aws/haiku"].leases
     assert board.version > version
 
 

@@ -226,9 +226,18 @@ def test_a_probe_that_is_never_reported_is_lost_after_its_lease(circuit: Circuit
     circuit.probing()
     circuit.now += POLICY.lease
     circuit.take(Tick())
-    assert (circuit.b.state, circuit.b.reason) == (State.OPEN, "lost")
-    circuit.now = circuit.b.open_until
+    assert circuit.b.state is State.HALF_OPEN, "it may be we who were away"
     assert circuit.ask() is not None, "stuck for ever"
+
+
+def test_the_fifth_probe_that_is_lost_gives_up(circuit: Circuit) -> None:
+    circuit.probing()
+    for _ in range(4):
+        circuit.now += POLICY.lease
+        assert circuit.ask() is not None
+    circuit.now += POLICY.lease
+    circuit.take(Tick())
+    assert (circuit.b.state, circuit.b.reason) == (State.OPEN, "lost")
 
 
 def test_a_probe_out_in_the_world_stays_the_only_one_over_an_operators_command(circuit: Circuit) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import json
 import pickle
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from actors.outcome import ENDINGS
 from deployments import client as theirs
+from deployments import shares
 from deployments.client import OUTCOMES, BadRequest, Client, FailoverResult, NoAnswer, error_from, outcome_of
 from deployments.errors import BreakwaterError, error_dict
 from deployments.functions import Functions
@@ -275,6 +277,113 @@ async def test_the_deadline_is_the_callers_own_and_moves_no_circuit(w: World) ->
     assert w.targets()["openai/gpt"]["state"] == "closed"
 
 
+def test_the_clients_rule_of_shares_is_the_applications_word_for_word() -> None:
+    assert inspect.getsource(theirs.share) == inspect.getsource(shares.share)
+
+
+@in_world
+async def test_each_function_gets_its_share_of_what_is_left_and_one_that_can_answer_is_reached(w: World) -> None:
+    for third in (hangs(100.0), answers("l")):
+        functions = {"aws": hangs(1e9), "openai": hangs(1.0), "local": third}
+        result = await Near(w).call_with_failover("aws", functions, timeout=20.0)
+        took = [(a["provider"], a["outcome"], round(a["ms"] / 1000, 3)) for a in result.attempts]
+        assert took == [("aws", "deadline", round(shares.share(20.0, 3), 3)), ("openai", "ok", 1.0)]
+
+
+@in_world
+async def test_the_last_function_gets_all_that_is_left(w: World) -> None:
+    first = shares.share(20.0, 3)
+    second = shares.share(20.0 - first, 2)
+    rest = 20.0 - first - second
+    functions = {"aws": hangs(1e9), "openai": hangs(1e9), "local": hangs(rest - 0.1)}
+    result = await Near(w).call_with_failover("aws", functions, timeout=20.0)
+    took = [(a["outcome"], a["ms"] / 1000) for a in result.attempts]
+    assert took == [
+        ("deadline", pytest.approx(first, abs=0.01)),
+        ("deadline", pytest.approx(second, abs=0.01)),
+        ("ok", pytest.approx(rest - 0.1, abs=0.01)),
+    ]
+
+
+@in_world
+async def test_a_function_whose_turn_comes_when_no_time_is_left_is_not_called(w: World) -> None:
+    called = []
+
+    async def stubborn() -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1e9)
+        await asyncio.sleep(60.0)
+        raise ConnectionError
+
+    async def noted() -> str:
+        called.append("local")
+        return "l"
+
+    with pytest.raises(theirs.DeadlineExceeded) as caught:
+        await Near(w).call_with_failover("openai", {"openai": stubborn, "local": noted}, timeout=20.0)
+    assert [(a["provider"], a["outcome"]) for a in caught.value.attempts] == [
+        ("openai", "deadline"),
+        ("local", "skipped: no time left"),
+    ]
+    assert called == []
+
+
+@in_world
+async def test_a_probe_for_which_no_time_is_left_gives_its_permit_back(w: World) -> None:
+    class Slow(Near):
+        async def _call(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+            await asyncio.sleep(1.5)
+            return await super()._call(*arguments, **named)
+
+    await opened(w)
+    await asyncio.sleep(80)
+    with pytest.raises(theirs.DeadlineExceeded) as caught:
+        await Slow(w).call_with_failover("openai", {"openai": answers("o")}, timeout=1.0)
+    assert [a["outcome"] for a in caught.value.attempts] == ["skipped: no time left"]
+    await asyncio.sleep(2.0)
+    assert (await Near(w).call_with_failover("openai", {"openai": answers("o")})).value == "o"
+
+
+@in_world
+async def test_the_plans_own_time_makes_no_deadline_of_a_function_that_hangs(w: World) -> None:
+    """By default the limit of a function is its share of the deadline, and the plan has taken some of that."""
+
+    class Slow(Near):
+        async def _call(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+            await asyncio.sleep(0.3)
+            return await super()._call(*arguments, **named)
+
+    functions = {"openai": hangs(1e9), "local": answers("l"), "aws": answers("a")}
+    result = await Slow(w).call_with_failover("openai", functions)
+    assert [(a["outcome"], round(a["ms"] / 1000)) for a in result.attempts] == [("timeout", 30), ("ok", 0)]
+    await asyncio.sleep(1.0)  # until its reports have arrived
+
+
+@in_world
+async def test_plans_of_names_without_end_are_bounded(w: World) -> None:
+    c = Near(w)
+    link = c._link()
+    for number in range(1000):
+        await link.plan(["openai", f"openai/user-{number}"], "openai", None)
+        assert len(link._plans) <= theirs.MOST_PLANS
+    assert (("openai", "openai/user-999"), "openai", None) in link._plans, "the oldest go first"
+    await asyncio.sleep(theirs.STALE_SECONDS + theirs.PLAN_SECONDS)
+    await link.plan(["openai"], "openai", None)
+    assert len(link._plans) == 1
+
+
+@in_world
+async def test_a_plan_whose_time_is_over_stands_in_while_one_caller_asks_for_the_next(w: World) -> None:
+    c = Near(w)
+    for other in (["local"], ["openai"]):
+        await c._link().plan(["openai", "local"], "openai", None)
+        await c._link().plan(other, other[0], None)
+        await asyncio.sleep(5.0)
+    asked = c.asked
+    await asyncio.gather(*(c._link().plan(["openai", "local"], "openai", None) for _ in range(50)))
+    assert c.asked == asked + 1
+
+
 @in_world
 async def test_without_breakwater_functions_run_without_circuits(w: World) -> None:
     c = Near(w)
@@ -349,6 +458,12 @@ def test_an_exception_says_whose_fault_it_is(error: Exception, outcome: str) -> 
 
 def test_the_clients_outcomes_are_the_tables() -> None:
     assert {kind: ENDINGS[kind].failover for kind in OUTCOMES} == dict(OUTCOMES)
+
+
+def test_an_error_that_a_provider_wrote_into_a_chunk_is_typed_too() -> None:
+    for said in ("overloaded", ["x"], 7):
+        error = error_from({"error": said, "status": "failed"})
+        assert (type(error), error.status, error.code) == (NoAnswer, 503, "malformed_answer")
 
 
 @in_world

@@ -13,7 +13,7 @@ from deployments.boarding import (
     AGAIN_SECONDS,
 )
 from deployments.errors import AttemptFailed
-from deployments.lanes import PIECE
+from deployments.lanes import BACKLOG, PIECE, READER_SECONDS
 from deployments.pipe import connected
 from deployments.ride import BEHIND, TOO_FAR_BEHIND
 from tests.pure.lane_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
@@ -196,6 +196,137 @@ def test_an_ingress_that_does_not_read_fills_no_memory() -> None:
         way._pipe._transport.resume_reading()  # type: ignore[union-attr]
         for ride in rides:
             assert (await rest(ride))[-1] == END
+
+    on(main)
+
+
+def gone(item: Any) -> bool:
+    """Is it the last word of a call whose reader took nothing for too long?"""
+    outcome = item["outcome"]
+    return (outcome["kind"], outcome["content"], outcome["message"]) == (
+        "cancelled",
+        True,
+        f"its reader took nothing for {READER_SECONDS:g} s",
+    )
+
+
+def test_readers_that_stop_hold_no_room_for_ever_and_read_what_had_come_when_they_come_back() -> None:
+    frame = b"x" * PIECE
+
+    async def main(world: World) -> None:
+        stopped = [await flowing(world, 1, name=str(n), frame=frame, frames=1000) for n in range(16)]
+        await asyncio.sleep(READER_SECONDS - 1)
+        assert len(world.upstream.open) == 16
+        await asyncio.sleep(2)
+        assert not world.upstream.open
+        assert (await world.complete("next"))["name"] == "next"
+        for ride in stopped:
+            *frames, last = await rest(ride)
+            assert len(b"".join(frames)) >= BEHIND  # type: ignore[arg-type]
+            assert gone(last)
+
+    on(main, Room("replica", calls=16, line=0, node=NODE))
+
+
+def test_a_reader_that_takes_something_now_and_then_keeps_its_call() -> None:
+    async def main(world: World) -> None:
+        began = asyncio.get_running_loop().time()
+        slow = await flowing(world, 1, name="slow", frame=b"x" * PIECE, frames=5)
+        size = PIECE
+        while isinstance(item := await anext(slow), bytes):
+            size += len(item)
+            await asyncio.sleep(READER_SECONDS * 0.3)
+        await slow.aclose()
+        assert asyncio.get_running_loop().time() - began > READER_SECONDS
+        assert (size, item) == (5 * PIECE, END)
+
+    on(main)
+
+
+def test_a_reader_that_stops_and_leaves_ends_its_call_at_once() -> None:
+    async def main(world: World) -> None:
+        stopped = await flowing(world, 1, name="stopped", frame=b"x" * PIECE, frames=1000)
+        await asyncio.sleep(10)
+        await stopped.aclose()
+        await asyncio.sleep(0.1)
+        assert not world.upstream.open
+
+    on(main)
+
+
+def test_no_timer_is_set_for_a_frame_whose_reader_keeps_up() -> None:
+    async def main(world: World) -> None:
+        await world.way()
+        loop = asyncio.get_running_loop()
+        timers: list[float] = []
+        call_at = loop.call_at
+        loop.call_at = lambda when, *more, **named: (timers.append(when - loop.time()), call_at(when, *more, **named))[
+            1
+        ]  # type: ignore[method-assign]
+        assert frames_in(await world.read("stream", frames=100, every=0.005)) == 100
+        assert max(timers) < 60
+
+    on(main)
+
+
+@pytest.mark.parametrize("seconds", [READER_SECONDS - 1, READER_SECONDS + 1])
+def test_an_ingress_that_reads_nothing_for_long_loses_the_calls_that_wait_for_it(seconds: float) -> None:
+    async def main(world: World) -> None:
+        way = await world.way()
+        way._pipe._transport.pause_reading()  # type: ignore[union-attr]
+        rides = [await world.stream(str(n), frame=b"x" * PIECE, frames=100, every=0.001) for n in range(3)]
+        await asyncio.sleep(seconds)
+        kept = seconds < READER_SECONDS
+        assert bool(world.upstream.open) is kept
+        way._pipe._transport.resume_reading()  # type: ignore[union-attr]
+        items = [await rest(ride) for ride in rides]
+        assert sum(len(item) for of in items for item in of if isinstance(item, bytes)) >= BACKLOG
+        assert [of[-1] == END if kept else gone(of[-1]) for of in items] == [True] * 3
+
+    on(main)
+
+
+def test_a_whole_answer_that_nobody_reads_for_long_ends_typed_too() -> None:
+    async def main(world: World) -> None:
+        way = await world.way()
+        way._pipe._transport.pause_reading()  # type: ignore[union-attr]
+        long = asyncio.create_task(world.complete("long", size=PIECE * 100))
+        await asyncio.sleep(READER_SECONDS + 1)
+        assert not world.upstream.open
+        way._pipe._transport.resume_reading()  # type: ignore[union-attr]
+        assert gone(await long)
+
+    on(main)
+
+
+def test_many_large_calls_of_one_turn_go_in_messages_of_bounded_size_and_all_arrive() -> None:
+    """A message beyond the pipe's bound would end the lane, and each call on it."""
+
+    async def main(world: World) -> None:
+        way = await world.way()
+        sizes = []
+        way._pipe.send, send = (  # type: ignore[method-assign]
+            lambda message: (sizes.append(sum(len(call[2]) for call in message[0])), send(message))[1],
+            way._pipe.send,
+        )
+        calls = [world.complete(str(n), pad="x" * 255_000) for n in range(60)]
+        answers = await asyncio.gather(*calls)
+        assert [answer["name"] for answer in answers] == [str(n) for n in range(60)]
+        assert max(sizes) <= PIECE
+
+    on(main)
+
+
+def test_a_call_that_is_given_up_in_the_turn_in_which_it_began_is_told_after_it() -> None:
+    async def main(world: World) -> None:
+        way = await world.way()
+        large = {"does": "waits", "pad": b"x" * (PIECE // 2)}
+        rides = [way.begin("stream", pickle.dumps({"name": str(n), **large})) for n in range(10)]
+        for ride in rides:
+            await ride.aclose()
+        await asyncio.sleep(0.1)
+        assert not world.upstream.open
+        assert not next(iter(world.lanes._open.values())).passages
 
     on(main)
 

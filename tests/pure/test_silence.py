@@ -1,6 +1,8 @@
 """When do a target's streams count as fallen silent together?"""
 
-from deployments.silence import Silence
+import pytest
+
+from deployments.silence import LAG, LEAST, Silence
 
 
 def listening(*pauses: float) -> Silence:
@@ -26,8 +28,8 @@ def test_two_streams_that_are_silent_for_far_longer_than_usual_make_a_target_qui
     silence = listening()
     silence.wait("t", 1, 0.0)
     silence.wait("t", 2, 0.1)
-    assert not silence.quiet("t", 0.15)
-    assert silence.quiet("t", 0.3)
+    assert not silence.quiet("t", 0.4)
+    assert silence.quiet("t", 0.42)
 
 
 def test_it_is_itself_again_once_they_speak() -> None:
@@ -73,7 +75,7 @@ def test_stream_that_was_given_up_is_no_measure_of_the_usual_pause() -> None:
     silence.gone("t", 1)
     silence.wait("t", 2, 20.0)
     silence.wait("t", 3, 20.0)
-    assert silence.quiet("t", 20.2)
+    assert silence.quiet("t", 20.4)
 
 
 def test_one_half_is_not_most() -> None:
@@ -92,8 +94,26 @@ def test_what_we_did_not_listen_to_says_nothing() -> None:
     silence.wait("t", 2, 0.0)
     assert not silence.quiet("t", 1.0), "no beat for a second"
     silence.beat(1.0)
-    assert not silence.quiet("t", 1.05), "the silences begin anew"
-    assert silence.quiet("t", 1.2)
+    assert not silence.quiet("t", 1.2), "the silences begin anew"
+    silence.beat(1.2)
+    assert silence.quiet("t", 1.4)
+
+
+@pytest.mark.parametrize("usual", [0.01, 0.05, 0.1, 0.2, 1.0])
+@pytest.mark.parametrize("stall", [0.05, 0.1, 0.15, 0.2, LAG])
+def test_a_stall_that_no_beat_tells_of_makes_nobody_quiet(usual: float, stall: float) -> None:
+    """It began in the last instant of a usual pause, just after a beat, so the frames that came are unread."""
+    silence = Silence()
+    silence.wait("t", 0, 0.0)
+    silence.heard("t", 0, usual)
+    for stream in (1, 2):
+        silence.wait("t", stream, 10.0)
+    silence.beat(10.0 + usual)
+    assert not silence.quiet("t", 10.0 + usual + stall)
+
+
+def test_a_stall_that_adds_up_to_a_silence_is_one_that_a_beat_tells_of() -> None:
+    assert LEAST > LAG
 
 
 def test_it_stays_quiet_while_its_silent_streams_end_one_by_one() -> None:

@@ -108,9 +108,13 @@ def test_a_probe_that_never_came_back_and_one_that_is_asked_for_by_hand() -> Non
     scene.fail(0.0, "aws/haiku")
     scene.board.ask(60.0, "aws/haiku", "one")
     scene.board.tick(60.0 + LEASE)
-    assert said(scene.tier("aws", 60.0 + LEASE)) == ("open", "its probe did not come back")
-    scene.board.command(100.0, "recover", "aws")
-    assert said(scene.tier("aws", 100.0)) == ("half-open", "the next request probes it")
+    assert said(scene.tier("aws", 60.0 + LEASE)) == ("half-open", "the next request probes it")
+    for n in range(1, 5):
+        scene.board.ask(60.0 + n * LEASE, "aws/haiku", f"{n}")
+    scene.board.tick(60.0 + 5 * LEASE)
+    assert said(scene.tier("aws", 60.0 + 5 * LEASE)) == ("open", "its probe did not come back")
+    scene.board.command(300.0, "recover", "aws")
+    assert said(scene.tier("aws", 300.0)) == ("half-open", "the next request probes it")
 
 
 def test_an_isolated_provider_says_for_how_long() -> None:
@@ -129,7 +133,7 @@ def test_with_nobody_but_an_early_probe_the_service_is_unhealthy() -> None:
         scene.fail(0.0, target)
     shown = scene.at(1.0)
     assert (shown["health"], shown["why"]) == ("unhealthy", "nobody can be asked")
-    assert [c["note"] for c in shown["rows"][0]["order"]] == ["probe, before its time"]
+    assert [c["note"] for c in shown["rows"][0]["order"]] == ["probe, before its time"] * 3
 
 
 def test_a_provider_whose_circuits_differ_is_partly_open() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from actors.outcome import Verdict
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, End, Frames, Limits, stream_within
+from deployments.providers.base import Call, Completed, End, Frames, Limits, stream_within, within_total
 from tests.clock import VirtualLoop, run_virtually
 
 FRAME = Frames(b"data: {}\n\n", content=True)
@@ -197,5 +198,115 @@ def test_nothing_at_all_ends_at_the_first_tokens_limit() -> None:
             await anext(limited(source))
         assert (error.value.outcome.kind, error.value.outcome.content) == ("first_token", False)
         assert now() - began == 10
+
+    run_virtually(main())
+
+
+# Our own loop stands still, and the limits' timers ring late.
+
+
+def stands_still_after(seconds: float, stall: float) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+
+    def stand_still() -> None:
+        loop.now += stall
+
+    loop.call_later(seconds, stand_still)
+
+
+CALL = Call({"messages": []}, "m", "row", Limits(connect=3, first_token=10, idle=IDLE, total=30))
+
+
+@pytest.mark.parametrize("stall", [15.0, 600.0])
+def test_a_stream_that_came_while_we_stood_still_is_not_ended(stall: float) -> None:
+    async def source() -> AsyncGenerator[Any, None]:
+        await asyncio.sleep(9)
+        yield FRAME
+        await asyncio.sleep(IDLE - 1)
+        yield FRAME
+        yield End(None)
+
+    async def main() -> None:
+        stands_still_after(8, stall)
+        stands_still_after(8 + stall + 12, stall)
+        assert len([item async for item in limited(source)]) == 3
+        assert nobody_is_cancelled()
+        assert timers() <= 1  # the second stall's own
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+@pytest.mark.parametrize(("stall", "kinds"), [(0.0, ("first_token", "idle")), (60.0, ("stalled", "stalled"))])
+def test_silence_while_we_stood_still_is_no_fault_of_the_provider(
+    frames: int, stall: float, kinds: tuple[str, str]
+) -> None:
+    async def source() -> AsyncGenerator[Any, None]:
+        for _ in range(frames):
+            yield FRAME
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        stands_still_after(5, stall)
+        with pytest.raises(AttemptFailed) as caught:
+            async for _ in limited(source):
+                pass
+        outcome = caught.value.outcome
+        assert (outcome.kind, outcome.content) == (kinds[frames], bool(frames))
+        assert (outcome.verdict is Verdict.NEUTRAL) is bool(stall)
+        assert timers() == 0
+
+    run_virtually(main())
+
+
+def test_an_answer_that_is_whole_is_whole_whoever_stood_still() -> None:
+    async def source() -> AsyncGenerator[Any, None]:
+        yield Frames(b"data: {fin}\n\n", content=True, end=End({"total_tokens": 3}))
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        stands_still_after(1, 60)
+        items = [item async for item in limited(source)]
+        assert items[-1] == End({"total_tokens": 3})
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stall", "kind"),
+    [(29.0, 0.0, None), (31.0, 0.0, "timeout"), (29.0, 60.0, None), (31.0, 2.5, "timeout"), (1000.0, 60.0, "stalled")],
+)
+def test_a_whole_answer_has_its_time_without_our_own_lag(seconds: float, stall: float, kind: str | None) -> None:
+    answer = Completed(b"{}", None)
+
+    async def work(call: Call) -> Completed:
+        await asyncio.sleep(seconds)
+        return answer
+
+    async def main() -> None:
+        stands_still_after(28, stall)
+        if kind is None:
+            assert await within_total(work, CALL) == answer
+        else:
+            with pytest.raises(AttemptFailed) as caught:
+                await within_total(work, CALL)
+            assert caught.value.outcome.kind == kind
+        assert nobody_is_cancelled()
+        assert timers() == 0
+
+    run_virtually(main())
+
+
+def test_a_timeout_that_the_work_itself_raises_after_a_stall_is_not_ours() -> None:
+    async def work(call: Call) -> Completed:
+        await asyncio.sleep(20)
+        raise TimeoutError
+
+    async def main() -> None:
+        stands_still_after(5, 60)
+        with pytest.raises(AttemptFailed) as caught:
+            await within_total(work, CALL)
+        assert caught.value.outcome.kind == "timeout"
 
     run_virtually(main())

@@ -1,0 +1,59 @@
+"""Which streams go on: evidence of a target's health before any of them has ended. Pure.
+
+A stream that ends is reported when it ends, and one that flows for an hour would be no evidence for an hour, while
+each that breaks counts at once. So every few seconds an ingress says how many streams of each target have spoken
+since it last said so, and since when the oldest of them has flowed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+FLOW_SECONDS = 2.0  # between two such reports
+
+
+class Flowing(Protocol):
+    """A stream: `permit` is what it began under, `began` and `spoke` are seconds on the link's clock."""
+
+    target: str
+    permit: Mapping[str, Any]
+    began: float
+    spoke: float
+
+
+@dataclass(slots=True)
+class Flow:
+    """Streams of one target, under one permit's epoch."""
+
+    permit: Mapping[str, Any]
+    oldest: float
+    count: int = 1
+
+
+class Flows:
+    def __init__(self) -> None:
+        self._streams: dict[Flowing, None] = {}
+        self._since: float | None = None
+
+    def add(self, stream: Flowing) -> None:
+        self._streams[stream] = None
+
+    def remove(self, stream: Flowing) -> None:
+        self._streams.pop(stream, None)
+
+    def take(self, now: float) -> tuple[dict[tuple[Any, ...], Flow], float]:
+        """What has flowed since the last time, by target and epoch, and how many seconds ago that was."""
+        since, self._since = self._since, now
+        found: dict[tuple[Any, ...], Flow] = {}
+        if since is None:
+            return found, 0.0
+        for stream in self._streams:
+            if stream.spoke <= since or stream.began >= since or stream.permit.get("lease"):
+                continue  # silent, too young to say anything, or a probe, which reports for itself
+            key = (stream.target, stream.permit["epoch"], stream.permit["incarnation"])
+            if (flow := found.get(key)) is None:
+                found[key] = Flow(stream.permit, stream.began)
+            else:
+                flow.count += 1
+                flow.oldest = min(flow.oldest, stream.began)
+        return found, now - since

@@ -1,0 +1,55 @@
+"""What lies in the cluster's key-value store of an actor, over a dict in that store's place."""
+
+import pytest
+
+from actors.singleton import LOOP_STARTS, Vault
+
+
+class Store(dict[bytes, bytes]):
+    """Speaks as Ray's `internal_kv` does."""
+
+    def _internal_kv_put(self, key: bytes, value: bytes, overwrite: bool = True) -> bool:
+        """Was it there before?"""
+        known = key in self
+        if overwrite or not known:
+            self[key] = value
+        return known
+
+    def _internal_kv_get(self, key: bytes) -> bytes | None:
+        return self.get(key)
+
+    def _internal_kv_del(self, key: bytes) -> None:
+        self.pop(key, None)
+
+    def _internal_kv_list(self, prefix: bytes) -> list[bytes]:
+        return [key for key in self if key.startswith(prefix)]
+
+
+@pytest.mark.parametrize("successors", [1, 2 * LOOP_STARTS, 2 * LOOP_STARTS + 1, 50])
+def test_an_actor_that_was_cut_off_finds_its_successor_however_many_there_were(successors: int) -> None:
+    store = Store()
+    old = Vault("app", store)
+    n = old.claim()
+    assert not old.succeeded(n)
+    for _ in range(successors):
+        Vault("app", store).claim()
+    assert old.succeeded(n)
+
+
+def test_the_newest_has_no_successor_and_another_applications_is_none() -> None:
+    store = Store()
+    vault = Vault("app", store)
+    numbers = [vault.claim() for _ in range(30)]
+    assert numbers == list(range(1, 31))
+    for _ in range(40):
+        Vault("other", store).claim()
+    assert [n for n in numbers if not vault.succeeded(n)] == [30]
+
+
+def test_of_many_incarnations_few_claims_and_checkpoints_are_kept() -> None:
+    store = Store()
+    vault = Vault("app", store)
+    for number in range(40):
+        vault.save(vault.claim(), {"number": number})
+    assert len(store) <= 4 * LOOP_STARTS + 1
+    assert (vault.load(41) or {})["number"] == 39
