@@ -532,8 +532,8 @@ class _Link:
 
     def give_back(self, candidate: Json) -> None:
         """The permit of a function that is not called, if it has one to itself."""
-        if candidate["permit"] and candidate["permit"].get("lease"):
-            self.report(candidate, "cancelled")
+        if candidate["permit"] and (candidate["permit"].get("lease") or candidate["permit"].get("trial")):
+            self.report(candidate, "unused")
 
     def report(self, candidate: Json, kind: str, **details: Any) -> None:
         permit = candidate["permit"]
@@ -604,11 +604,14 @@ class _Failover:
         plan = await self.link.plan(list(self.functions), primary, model)
         self.attempts += plan["skipped"]
         cause: Exception | None = None
-        for number, candidate in enumerate(plan["candidates"]):
+        for number, planned in enumerate(plan["candidates"]):
             if (left := deadline - clock()) <= 0:
-                self._pass_over(candidate)
+                self._pass_over(planned)
                 continue
             may_take = self._share(left, len(plan["candidates"]) - number, plan)
+            candidate = await self._permitted(planned, model) if planned.get("probe") else planned
+            if candidate is None:
+                continue
             try:
                 value = await self._attempt(candidate, plan, may_take)
             except _Failed as failed:
@@ -619,6 +622,14 @@ class _Failover:
             return FailoverResult(value, candidate["name"], self.attempts)
         await self.link.settle()
         raise self._no_answer(plan, late=clock() >= deadline) from cause
+
+    async def _permitted(self, candidate: Json, model: str | None) -> Json | None:
+        """A function that is to be probed, with its permit: asked for now, when its turn has come."""
+        alone = await self.link.plan([candidate["name"]], candidate["name"], model)
+        for found in alone["candidates"]:
+            return dict(found)
+        self.attempts += alone["skipped"]
+        return None
 
     def _pass_over(self, candidate: Json) -> None:
         """Even a call that is cancelled at once would have its effects."""

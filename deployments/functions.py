@@ -28,6 +28,7 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 T = TypeVar("T")
 
 FRESH_SECONDS = 1.0
+HOPE_SECONDS = 1.5  # for a probe that is out: a plan must be there within the two seconds that a client waits for it
 MOST = 64  # functions of one call
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -95,15 +96,24 @@ class Functions:
 
     async def _first(self, walk: Walk) -> tuple[_Planned, _Planned]:
         """Whose turn it is, with its permit, and the others."""
-        while (turn := walk.next()) is not None:
-            permit = await self._door.link.permit(turn.candidate)
-            if permit is not None:
-                walk.ask(turn)
-                plain = {"incarnation": self._door.link.incarnation}
-                rest = [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in walk.candidates()]
-                return [(turn.candidate.target, dict(permit))], rest
-            walk.refuse(turn)
-        return [], []
+        link, clock = self._door.link, asyncio.get_running_loop().time
+        until = clock() + HOPE_SECONDS
+        try:
+            while True:
+                while (turn := walk.next()) is not None:
+                    if (permit := await link.permit(turn.candidate, walk)) is not None:
+                        walk.ask(turn)
+                        return [(turn.candidate.target, dict(permit))], self._others(walk)
+                    walk.refuse(turn)
+                if not await link.hope(walk, walk.left, until - clock(), until - clock()):
+                    return [], []
+                walk.again()
+        finally:
+            link.leave(walk)
+
+    def _others(self, walk: Walk) -> _Planned:
+        plain = {"incarnation": self._door.link.incarnation}
+        return [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in walk.candidates()]
 
     async def report(self, ended: Any) -> dict[str, Any]:
         """How calls ended. Raises BadRequest; a target that nobody knows is ignored."""

@@ -55,6 +55,12 @@ class Load:
     def lost(self) -> list[tuple[float, float, int, str]]:
         return [a for a in self.answers if a[2] != 200]
 
+    def avoidable(self) -> list[tuple[float, float, int, str]]:
+        """Who got no answer, or the local model's, though a cloud would have answered. One is always well here."""
+        found = [a for a in self.answers if a[2] != 200 or a[3] == "local"]
+        print(f"\n{len(self.answers)} requests, {len(found)} avoidable failures, {len(self.lost())} of them lost")
+        return found
+
 
 def whoami(llm: Cluster) -> dict[str, Any]:
     try:
@@ -104,7 +110,7 @@ def outage_with_kills(llm: Cluster, kills: int) -> tuple[Load, list[float]]:
 def test_the_actor_killed_in_an_outage_loses_no_request_and_starts_no_storm(slow_recovery: Cluster) -> None:
     load, _ = outage_with_kills(slow_recovery, kills=2)
     assert load.answers
-    assert load.lost() == []
+    assert load.avoidable() == []
 
 
 @pytest.mark.chaos
@@ -114,7 +120,7 @@ def test_the_actor_killed_a_dozen_times(slow_recovery: Cluster) -> None:
     for _ in range(4):
         slow_recovery.command("reset", "aws_bedrock")
         load, back = outage_with_kills(slow_recovery, kills=3)
-        assert load.lost() == []
+        assert load.avoidable() == []
         total += len(load.answers)
         seconds += back
         time.sleep(61)
@@ -138,7 +144,7 @@ def test_two_ingress_replicas_send_one_probe_an_interval(llm: Cluster) -> None:
                 while len(arrivals) < len(dead.received):
                     arrivals.append(time.monotonic())
                 time.sleep(0.005)
-        assert load.lost() == []
+        assert load.avoidable() == []
         gaps = [later - earlier for earlier, later in itertools.pairwise(arrivals)]
         assert 1 <= len(arrivals) <= 4, arrivals
         assert all(gap > 1.9 for gap in gaps), gaps
@@ -188,7 +194,7 @@ def test_time_to_failover(llm: Cluster, fault: str) -> None:
             FAULTS[fault](llm.fakes["aws_bedrock"])
             eventually(lambda: llm.state("aws_bedrock") == "open", 60)
             time.sleep(0.2)
-        assert load.lost() == []
+        assert load.avoidable() == []
         last = max((start for start, _, _, by in load.answers if by == "aws_bedrock"), default=began)
         clean = min(s for s, took, _, by in load.answers if s > max(last, began) and by == "openai" and took < 0.25)
         seconds.append(clean - began)

@@ -143,7 +143,7 @@ class Oracle:
             if self.truth.isolated(provider, since, until) or self.truth.faulty(provider, since, fault.begin - 1e-3):
                 return
         ends = {step.partition(": ")[2] for step in asked.steps()}
-        if asked.status != 429 and ends <= {"throttled", "skipped: open"}:
+        if asked.status != 429 and ends <= {"throttled", "skipped: open", "skipped: throttled"}:
             self._wrong("status", asked, f"all throttle, and it got {asked.status}")
 
     # -- each fault

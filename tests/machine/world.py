@@ -254,6 +254,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                     self.note_well(call, was, whole=True)
                     self.note_well(call, was, whole=False)
             else:
+                check("a-broken-trial-opens", now.state is state.OPEN, (was, now))
                 self.note_open(call.target, verdict, delay, was, now)
 
         def note_well(self, call: Out, was: Any, *, whole: bool) -> None:
@@ -564,6 +565,25 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             for call, verdict in zip(calls[THRESHOLD:], late, strict=False):
                 self.end(call, verdict)
 
+        @rule(verdict=st.sampled_from(VERDICTS), seconds=st.sampled_from([0.0, 30.0]))
+        def a_probe_flows_and_ends(self, verdict: str, seconds: float) -> None:
+            target = ROW[0]
+            b = self.before()[target]
+            if b.mode is not mode.AUTO or b.state is state.CLOSED:
+                return
+            self.wall += max(0.0, b.open_until - self.now) if b.state is state.OPEN else 0.0
+            call = self.ask(target, f"n{next(self.names)}")
+            if call is not None:
+                self.flow(call)
+                self.wall += seconds
+                self.end(call, verdict)
+
+        @rule(first=st.sampled_from(DELAYS), second=st.sampled_from(DELAYS))
+        def two_calls_are_throttled(self, first: float | None, second: float | None) -> None:
+            calls = [call for call in (self.begin(), self.begin()) if call and not call.lease]
+            for call, delay in zip(calls, (first, second), strict=False):
+                self.end(call, "throttled", delay)
+
         @rule(slow=st.integers(3, 5), others=st.integers(1, 4))
         def slow_prompts_among_others(self, slow: int, others: int) -> None:
             """They fail at one instant; others began after them and have gone well by then."""
@@ -603,6 +623,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 self.number += 1
                 self.board.batch(self.now, "replica", self.number, [{**item, "verdict": verdict, "kind": verdict}])
                 now = self.breaker(target)
+                self.check_epochs({target: b})
                 if verdict == "started":
                     self.note_well(call, b, whole=True)
                 mostly = begun >= 10 and 2 * failed >= begun
@@ -631,6 +652,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 item |= {"verdict": "flowing", "kind": "flowing", "seconds": 300.0}
                 self.number += 1
                 self.board.batch(self.now, "replica", self.number, [item])
+                self.check_epochs({target: b} if self.breaker(target).state is b.state else {})
             now = self.breaker(target)
             if now.state is state.CLOSED:
                 check("what-flows-is-evidence", older, now)
@@ -644,6 +666,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             self.number += 1
             self.board.batch(self.now, "replica", self.number, [{**item, "verdict": "started", "kind": "started"}])
             now = self.breaker(target)
+            check("epoch-moves-with-nothing-else", now.epoch == was.epoch, (was, now))
             check("first-token-keeps-stream-run", now.stream_run == was.stream_run, (was, now))
             if was.state is state.CLOSED:
                 self.note_well(Out(target, was.epoch, self.incarnation, None, math.inf, self.wall), was, whole=True)

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.breaker import State
 from actors.outcome import ENDINGS, Outcome, Verdict
 from deployments.comparison import LEAST_CUT, Comparison
 from tests.clock import run_virtually
-from tests.pure.tiers import E500, TWO, Ended, ask, in_tiers, row_of, state
+from tests.pure.test_breaker import Circuit
+from tests.pure.tiers import E500, TWO, Ended, ask, in_tiers, row_of
+from tests.pure.tiers import state as state_of
 from tests.pure.world import ARGS, HEAD, World, chunk, world
 
 FAILED, NEUTRAL, REFUSED = Verdict.FAILED_START, Verdict.NEUTRAL, Verdict.REFUSED
@@ -172,6 +175,28 @@ def test_one_clients_requests_that_fail_everywhere_move_nobody_else(args: dict[s
     run_virtually(main())
 
 
+@pytest.mark.parametrize(("began", "state"), [(96.0, State.CLOSED), (95.0, State.OPEN), (None, State.OPEN)])
+def test_failures_that_end_at_one_instant_are_in_a_row_unless_a_later_call_has_begun_well(
+    began: float | None, state: State
+) -> None:
+    circuit = Circuit()
+    circuit.report(Verdict.STARTED, began=began)
+    for _ in range(3):
+        circuit.report(FAILED, began=95.0)
+    assert circuit.b.state is state
+
+
+@pytest.mark.parametrize(("began", "state"), [(96.0, State.CLOSED), (95.0, State.OPEN)])
+def test_streams_that_break_at_one_instant_are_in_a_row_unless_a_later_one_has_ended_well(
+    began: float, state: State
+) -> None:
+    circuit = Circuit()
+    circuit.report(Verdict.OK, began=began)
+    for _ in range(3):
+        circuit.report(Verdict.FAILED_STREAM, began=95.0)
+    assert circuit.b.state is state
+
+
 @in_tiers()
 async def test_an_outage_of_one_tier_is_charged_to_it_by_three_requests_that_another_answered(w: World) -> None:
     for kind in ("server_error", "first_token", "empty"):
@@ -191,7 +216,7 @@ async def test_no_outage_of_everything_is_excused_where_no_connection_can_be_mad
     for _ in range(3):
         assert (await ask(w)).by == 503
     await w.settle()
-    assert (state(w, "aws/haiku"), state(w, "openai/gpt")) == ("open", "open")
+    assert (state_of(w, "aws/haiku"), state_of(w, "openai/gpt")) == ("open", "open")
 
 
 # A tier that hangs, and deadlines.
@@ -222,7 +247,7 @@ async def test_a_tier_that_usually_answers_in_the_time_that_it_was_given_failed_
     for _ in range(3):
         assert (await ask(w, "aws/haiku", seconds=1.1)).by == 504
     await w.settle()
-    assert (state(w, "aws/haiku"), w.targets()["aws/haiku"]["failed"]) == ("open", 3)
+    assert (state_of(w, "aws/haiku"), w.targets()["aws/haiku"]["failed"]) == ("open", 3)
 
 
 @in_tiers()
@@ -243,7 +268,7 @@ async def test_a_tier_that_hangs_while_others_are_slow_by_nature_opens_alone(w: 
     ended: list[Ended] = [await ask(w, seconds=40) for _ in range(5)]
     await w.settle()
     assert {e.by for e in ended} == {"b/m"}
-    assert [state(w, f"{name}/m") for name in "abc"] == ["open", "closed", "closed"]
+    assert [state_of(w, f"{name}/m") for name in "abc"] == ["open", "closed", "closed"]
 
 
 @in_tiers()

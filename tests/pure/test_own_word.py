@@ -209,7 +209,8 @@ def test_a_new_policy_changes_the_threshold_and_not_our_own_times(word: Word) ->
 )
 def test_whatever_happens_here_a_missing_actor_adds_nothing_before_its_time(sight: Seen, steps: list[str]) -> None:
     """What it holds open is tried when it is due, by one at a time, and closed by a trial that went well alone."""
-    word, trial, heard_at, proven = Word(sight), None, 0.0, False
+    word, trial, heard_at = Word(sight), None, 0.0
+    proven = woken = False  # by a trial that went well, by a panic
     for what in steps:
         word.now += {"a second": 1.0, "a minute": 60.0}.get(what, 0.0)
         if what in ("ok", "fail", "start") and (trial or sight.state is CLOSED):
@@ -218,7 +219,8 @@ def test_whatever_happens_here_a_missing_actor_adds_nothing_before_its_time(sigh
             trial, heard_at = (trial, word.now) if what == "start" else (None, heard_at)
         elif what in ("ask", "panic") and (got := word.take(panic=what == "panic")):
             assert trial is None or word.now >= heard_at + Policy().lease, "two trials at a time"
-            assert word.now >= sight.open_until or (what == "panic" and sight.panicky)
+            woken |= what == "panic" and sight.panicky
+            assert word.now >= sight.open_until or woken
             trial, heard_at = got, word.now
         elif what == "release" and trial:
             word.own.release(T, trial, word.now)
