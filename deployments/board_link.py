@@ -272,8 +272,8 @@ class BoardLink:
         details = {"kind": "started", "ms": 0.0, "began": began}
         self.report_item(target, permit, Verdict.STARTED, _leased(details, permit))
 
-    def report_flowing(self, target: str, permit: Permit, began: float, seconds: float = 0.0, count: int = 1) -> None:
-        """So many streams of it have flowed for so many seconds together; the oldest began then."""
+    def report_flowing(self, target: str, permit: Permit, began: float, seconds: float) -> None:
+        """Streams of it have flowed for so many seconds together; the oldest began then."""
         details = {"kind": "flowing", "ms": 0.0, "began": began, "seconds": seconds}
         self.report_item(target, permit, Verdict.FLOWING, _leased(details, permit))
 
@@ -318,7 +318,8 @@ class BoardLink:
         now = self._clock()
         if details.get("began") is not None:
             item["age"] = now - details["began"]
-        self._own.note(target, report_of(item, now), now, closed=seen is not None and seen.state is State.CLOSED)
+        closed = seen is not None and seen.state is State.CLOSED
+        self._own.note(target, report_of(item, now), now, closed=closed, probe=bool(details.get("lease")))
 
     # The loops.
 
@@ -371,7 +372,7 @@ class BoardLink:
     def _tell_flows(self, now: float) -> None:
         flows, seconds = self.flows.take(now)
         for (target, *_), flow in flows.items():
-            self.report_flowing(target, flow.permit, flow.oldest, seconds * flow.count, flow.count)
+            self.report_flowing(target, flow.permit, flow.oldest, seconds * flow.count)
 
     async def _deliver(self) -> None:
         batch: list[dict[str, Any]] = []

@@ -32,6 +32,11 @@ class _Held:
     cut: bool
     charge: Charge
 
+    @property
+    def telling(self) -> bool:
+        """Had it all the time that its target takes? One that was cut sooner is no second witness."""
+        return not self.cut or self.seconds >= (LEAST_CUT if self.usual is None else self.usual)
+
 
 class Comparison:
     """The failures of one request that wait for their judgement."""
@@ -55,9 +60,9 @@ class Comparison:
         `refused`: the last that was asked called the request itself wrong.
         """
         held, self._held = self._held, []
-        groups = Counter(h.group for h in held)
+        groups = Counter(h.group for h in held if h.telling)
         for h in held:
-            alike = groups[h.group] > 1 or (refused and h.group == "bad")
+            alike = (h.telling and groups[h.group] > 1) or (refused and h.group == "bad")
             h.charge(_own_fault(h) if answered_after is None and alike else _verdict(h, answered_after))
 
 

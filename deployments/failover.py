@@ -179,6 +179,11 @@ class Failover:
             body = await self._inlined(fitted.body, target, images, deadline)
         except AttemptFailed as error:
             failure = error.outcome
+        if body is not None and body is not fitted.body:
+            # Its images took their time, and its circuit may be another now.
+            if (now := walk.next()) is None or now.candidate.target != target:
+                return None, None, None
+            turn = now
         permit: Permit | None = {"epoch": turn.candidate.epoch, "incarnation": self._link.incarnation}
         if body is not None and (permit := await self._link.permit(turn.candidate, walk)) is None:
             walk.refuse(turn)
@@ -187,9 +192,8 @@ class Failover:
         walk.ask(turn)
         trail = walk.trail
         attempt = Attempt(self._link, trail, target, permit, verb=verb, more=turn.tiers > 1, dropped=fitted.dropped)
-        now = asyncio.get_running_loop().time()
-        left = max(0.0, deadline.at - now)
-        attempt.until = now + share(left, turn.tiers, self._link.times.needed(target, verb))
+        at = asyncio.get_running_loop().time()
+        attempt.until = at + share(max(0.0, deadline.at - at), turn.tiers, self._link.times.needed(target, verb))
         if trail.account is not None:
             attempt.entry = trail.account.open(target)
         trail.made += 1

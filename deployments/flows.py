@@ -48,7 +48,7 @@ class Flows:
         if since is None:
             return found, 0.0
         for stream in self._streams:
-            if stream.spoke <= since or stream.began >= since or stream.permit.get("lease"):
+            if stream.spoke <= since or stream.began >= since or _probes(stream.permit):
                 continue  # silent, too young to say anything, or a probe, which reports for itself
             key = (stream.target, stream.permit["epoch"], stream.permit["incarnation"])
             if (flow := found.get(key)) is None:
@@ -57,3 +57,7 @@ class Flows:
                 flow.count += 1
                 flow.oldest = min(flow.oldest, stream.began)
         return found, now - since
+
+
+def _probes(permit: Mapping[str, Any]) -> bool:
+    return bool(permit.get("lease") or permit.get("trial"))

@@ -74,18 +74,21 @@ class OwnWord:
         if (own := self._circuits.get(target)) is not None:
             self._circuits[target] = step(own, now, Release(trial), self._policy).breaker
 
-    def note(self, target: str, report: Report, now: float, *, closed: bool) -> None:
-        """Take a report of a call from here. `closed`: the actor holds its circuit closed.
+    def note(self, target: str, report: Report, now: float, *, closed: bool, probe: bool = False) -> None:
+        """Take a report of a call from here. `closed`: the actor holds its circuit closed. `probe`: by its permit.
 
         Its epoch is not looked at: the link says whether it belongs to what we see now.
         """
         own = self._circuits.get(target)
         if own is None:
-            if report.verdict in _QUIET:
+            # How a probe of the actor's ended is known here, though the actor may be away before it hears of it.
+            proved = probe and not closed and report.verdict is Verdict.OK
+            if report.verdict in _QUIET and not proved:
                 return
-            own = Breaker()
+            run = 0 if closed else self._policy.failure_threshold - 1
+            own = Breaker(since=now, start_run=run, stream_run=run)
         own = step(own, now, replace(report, epoch=own.epoch), self._policy).breaker
-        if closed and own.state is State.CLOSED and not (own.start_run or own.stream_run):
+        if closed and own.state is State.CLOSED and not (own.start_run or own.stream_run or own.trial):
             self._circuits.pop(target, None)
         else:
             self._circuits[target] = own

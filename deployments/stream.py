@@ -125,7 +125,8 @@ class StreamAnswer:
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
         entry, clock = self._attempt.entry, asyncio.get_running_loop().time
-        self._attempt.link.flows.add(self._attempt)
+        if not self._attempt.ended:  # a probe that was held back to its end has
+            self._attempt.link.flows.add(self._attempt)
         if entry is not None:
             entry.delivered(self._first)
         self.trail.sent()

@@ -32,7 +32,8 @@ class Times:
     def cut(self, target: str, verb: str, seconds: float) -> None:
         """None had come when its share of the time was over."""
         time = self._take(target, verb)
-        time.needed = max(seconds, time.needed)
+        if not time.usual:  # else we know what it needs, and this one hung
+            time.needed = max(seconds, time.needed)
 
     def usual(self, target: str, verb: str) -> float | None:
         """The slowest of its recent answers; None before there was one."""
