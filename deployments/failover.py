@@ -127,7 +127,7 @@ class Failover:
         self, request: Request, deadline: Deadline, once: Once[T], verb: str, limit_of: LimitOf, trail: Trail
     ) -> T:
         bodies = self.rows.fitting(request, trail)
-        walk = Walk(self._link, self.rows, list(bodies), trail)
+        walk = Walk(self._link, self.rows, list(bodies), trail, verb)
         images, comparison = RequestImages(self._images), Comparison()
         answered, last = None, None
         try:

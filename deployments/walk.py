@@ -13,7 +13,7 @@ from deployments.rows import Rows
 from deployments.trail import Trail
 
 # For so long a request that nobody may answer now waits: for a probe that may be asked for in a second, and for one
-# that is out. Never for more than half of its time.
+# that is out. It keeps half of its time for an answer, or less if its targets are known to need less.
 HOPE_SECONDS, PROBE_SECONDS = 5.0, 20.0
 
 
@@ -33,6 +33,7 @@ class Walk:
     rows: Rows
     row: list[str]
     trail: Trail
+    verb: str = "whole"  # or stream
     least: float = 0.0  # a window must be larger than this
     _hoping_since: float | None = None
     _draw: float = 0.0
@@ -84,8 +85,14 @@ class Walk:
         if self._hoping_since is None:
             self._hoping_since = now
         waited = now - self._hoping_since
-        most = min(PROBE_SECONDS, (deadline - self._hoping_since) / 2)
+        most = min(PROBE_SECONDS, self._spare(deadline - self._hoping_since))
         return min(HOPE_SECONDS, most) - waited, most - waited
+
+    def _spare(self, left: float) -> float:
+        """What it may wait of the seconds that are left: the rest is for an answer, as long as those usually take."""
+        needed = [self.link.times.needed(target, self.verb) for target in self.left]
+        longest = max(needed, default=0.0)
+        return max(left / 2, left - 1.5 * longest) if longest else left / 2
 
     def again(self) -> None:
         """Something new is known: who was refused may be asked now."""

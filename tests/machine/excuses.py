@@ -51,7 +51,7 @@ class Excuses:
         since, until = asked.began - LONGEST_OPEN - RAMP, asked.ended
         faulty = {p for p in asked.tiers if self.truth.faulty(p, since, until)}
         if faulty or any(self._shadowed(p, since) for p in asked.tiers):
-            for provider in set(asked.tiers) - faulty:
+            for provider in asked.tiers:
                 self.shadows[provider].append(Fault(provider, "slow", asked.began, asked.ended))
 
     def _shadowed(self, provider: str, since: float) -> bool:

@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 
 from tests.machine.excuses import Excuses
 from tests.machine.figures import Figures, Wrong
-from tests.machine.promises import DEADLINE, FEW, KNOWN, LATE, LIMITS, LONG_WAIT, LONGEST_OPEN, MARGIN, PANIC, RAMP
+from tests.machine.promises import (
+    DEADLINE,
+    FEW,
+    KNOWN,
+    LATE,
+    LIMITS,
+    LONG_WAIT,
+    LONGEST_OPEN,
+    MARGIN,
+    PANIC,
+    PROBE,
+    RAMP,
+)
 from tests.machine.script import Fault
 from tests.machine.truth import Asked, Truth
 
@@ -56,8 +68,19 @@ class Oracle:
     def have(self, asked: Asked, place: int) -> float:
         """Seconds that the tier at that place has at least: its own limit, or its share of the deadline."""
         whole = DEADLINE if asked.deadline is None else asked.deadline
-        share = whole / 2.0 ** min(place + 1, len(asked.tiers) - 1)
+        left = whole
+        for before in range(place):
+            left -= self._share(left, len(asked.tiers) - before, asked, asked.tiers[before])
+        share = self._share(left, len(asked.tiers) - place, asked, asked.tiers[place])
         return min(share, LIMITS.first_token if asked.stream else LIMITS.total)
+
+    def _share(self, left: float, tiers: int, asked: Asked, provider: str) -> float:
+        """As README says it: a half, or two thirds, or three quarters for one whose answers usually take longer."""
+        if tiers == 1:
+            return left
+        tier = self.truth.tiers[provider]
+        longest = 1.5 * (tier.first if asked.stream else tier.whole)  # with the most luck that there is
+        return max(left / 2, 2 * left / (tiers + 1), min(1.5 * longest, 0.75 * left))
 
     def could(self, asked: Asked, place: int) -> bool:
         """Would that tier have answered in its time?"""
@@ -103,12 +126,19 @@ class Oracle:
             self._wrong("stuck", asked, f"nothing for {asked.decided - asked.began:.1f} s of {whole:g}")
 
     def _judge_lost(self, asked: Asked, may: list[str]) -> None:
-        reasons = [self.excuses.shut(provider, asked) for provider in may]
+        reasons = [self.excuses.shut(provider, asked) or self._out_of_time(provider, asked) for provider in may]
         if None in reasons:
             free = [p for p, why in zip(may, reasons, strict=True) if why is None]
             self._wrong("lost", asked, f"{free} would have answered")
         else:
             self.figures.learning[str(reasons[0])] += 1
+
+    def _out_of_time(self, provider: str, asked: Asked) -> str | None:
+        """One whose circuit may be open is asked last, if time is left: the deadline went to those that were closed."""
+        steps = asked.entries()
+        open_ = any(e["provider"] == provider and e["outcome"] == "skipped: open" for e in steps)
+        spent = asked.status == 504 and any(e["outcome"] == "deadline" for e in steps)
+        return self.excuses.settling(provider, asked) if open_ and spent else None
 
     def _judge_moved(self, asked: Asked, provider: str) -> None:
         place = asked.tiers.index(provider)
@@ -162,7 +192,9 @@ class Oracle:
         wanted = [a for a in calm if self.best(a) == provider and not _by_better(a, provider) and a.began <= first]
         if wanted and firsts:
             self.figures.recovery.append(max(0.0, first - max(due, wanted[0].began)))
-        late = [a for a in wanted if a.began > due + LATE and (a.decided or until) < first]
+        # The first that wants it is its probe, and the others go round until that has been answered.
+        since = max(due + LATE, wanted[0].began + PROBE) if wanted else due
+        late = [a for a in wanted if a.began > since and (a.decided or until) < first]
         if len(late) > self.truth.script.replicas:
             what = f"{provider} healed of {fault.kind} at {heal:.1f}, due {due:.1f}, first answer {first:.1f}"
             self._wrong("late_recovery", late[-1], what)

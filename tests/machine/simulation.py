@@ -95,7 +95,7 @@ class Simulation:
 
     def _looks(self, fault: Fault) -> tuple[float, ...]:
         """When the circuit is looked at: as the fault ends, and when the last of its calls have."""
-        return fault.end, fault.end + DETECTED.get(fault.kind, 1.0)
+        return fault.end, fault.end + DETECTED.get(fault.kind, 1.0) + 2 * self.script.latency[1]
 
     async def _at(self, at: float, what: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         await asyncio.sleep(at - self.now())
