@@ -134,11 +134,11 @@ class Oracle:
             self.figures.learning[str(reasons[0])] += 1
 
     def _out_of_time(self, provider: str, asked: Asked) -> str | None:
-        """One whose circuit may be open is asked last, if time is left: the deadline went to those that were closed."""
+        """One whose circuit may be open, or growing, is asked after the others: the deadline went to those."""
         steps = asked.entries()
-        open_ = any(e["provider"] == provider and e["outcome"] == "skipped: open" for e in steps)
+        late = any(e["provider"] == provider and e["outcome"] in ("skipped: open", "deadline") for e in steps)
         spent = asked.status == 504 and any(e["outcome"] == "deadline" for e in steps)
-        return self.excuses.settling(provider, asked) if open_ and spent else None
+        return self.excuses.settling(provider, asked) if late and spent else None
 
     def _judge_moved(self, asked: Asked, provider: str) -> None:
         place = asked.tiers.index(provider)

@@ -13,6 +13,7 @@ from actors.breaker import Mode, State
 from actors.plan import UNSEEN, Plan, Seen, Skipped, plan, skip
 from deployments.board_link import BoardLink
 from deployments.rows import Rows
+from deployments.times import Times
 from deployments.trail import Trail
 from deployments.walk import HOPE_SECONDS, PROBE_SECONDS, Turn, Walk
 from tests.pure.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, opened, state
@@ -33,6 +34,7 @@ class Sight:
 
     def __init__(self, **seen: Seen):
         self.seen = {f"{name}/m": s for name, s in seen.items()}
+        self.times = Times()
 
     def plan(self, row: Sequence[str], *, draw: float | None = None) -> Plan:
         assert draw == 0.25, "one request, one draw"
@@ -142,7 +144,7 @@ def test_the_time_to_wait_is_that_of_the_first_who_may_be_asked_again() -> None:
     assert walk_on(Sight(a=WELL, b=DUE)).retry_in is None
 
 
-def test_a_request_hopes_for_a_while_and_never_for_more_than_half_of_its_time() -> None:
+def test_a_request_hopes_for_a_while_and_keeps_half_of_its_time() -> None:
     walk = walk_on(Sight(a=PROBED))
     assert walk.hope(NOW, NOW + 60) == (HOPE_SECONDS, PROBE_SECONDS)
     assert walk.hope(NOW + 1, NOW + 60) == (HOPE_SECONDS - 1, PROBE_SECONDS - 1)
@@ -150,6 +152,14 @@ def test_a_request_hopes_for_a_while_and_never_for_more_than_half_of_its_time() 
     short = walk_on(Sight(a=PROBED))
     assert short.hope(NOW, NOW + 3) == (1.5, 1.5)
     assert short.hope(NOW + 1.5, NOW + 3) == (0, 0)
+
+
+def test_it_keeps_less_where_answers_are_known_to_take_less() -> None:
+    sight = Sight(a=PROBED)
+    sight.times.note("a/m", "whole", 0.4)
+    assert walk_on(sight).hope(NOW, NOW + 3) == (pytest.approx(2.4), pytest.approx(2.4))
+    sight.times.note("a/m", "whole", 2.0)
+    assert walk_on(sight).hope(NOW, NOW + 3) == (1.5, 1.5)
 
 
 @given(
