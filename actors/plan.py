@@ -136,18 +136,21 @@ def plan(
     skipped: list[Skipped] = []
     for target in row:
         s = seen.get(target) or _like_its_siblings(target, seen)
-        if s.isolated(now):
-            skipped.append(skip(target, s, now, "isolated", _known(s.isolated_until - now)))
-        elif s.state is State.CLOSED:
+        if s.state is State.CLOSED and s.mode is Mode.AUTO:
             ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
             (silent if target in quiet else later if ramping else candidates).append(Candidate(target, s.epoch))
+        elif s.isolated(now):
+            skipped.append(skip(target, s, now, "isolated", _known(s.isolated_until - now)))
+        elif s.state is State.CLOSED:  # its isolation is over, though the actor has not said so
+            candidates.append(Candidate(target, s.epoch))
         elif s.rests(now):
             skipped.append(skip(target, s, now, "throttled" if s.reason == "throttled" else "open", s.open_until - now))
         elif s.probing(now):
             skipped.append(skip(target, s, now, "probing", 1.0))
         else:
             (later or candidates).append(Candidate(target, s.epoch, probe=True))
-    panics = tuple(Candidate(t, seen[t].epoch, probe=True, panic=True) for t in _panicky(row, seen, now))
+    may = _panicky(row, seen, now) if skipped else ()
+    panics = tuple(Candidate(t, seen[t].epoch, probe=True, panic=True) for t in may)
     return Plan((*candidates, *later, *silent), tuple(skipped), panics)
 
 

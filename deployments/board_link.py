@@ -310,6 +310,8 @@ class BoardLink:
         self._mergeable.clear()
 
     def _note_on_our_own(self, target: str, permit: Permit, verdict: Verdict, details: Mapping[str, Any]) -> None:
+        if not self._own.heeds(target, verdict, probe=bool(details.get("lease"))):
+            return
         seen, trial = self._seen.get(target), permit.get("trial")
         current = seen is not None and (permit["epoch"], permit["incarnation"]) == (seen.epoch, self.incarnation)
         if verdict is Verdict.UNUSED or not (current or trial):

@@ -23,7 +23,7 @@ from deployments.comparison import Comparison
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.explain import explained
 from deployments.fitting import Fitted
-from deployments.images import ImageLimits, Images, RequestImages
+from deployments.images import ImageLimits, Images, RequestImages, remote_images
 from deployments.patience import Patience
 from deployments.permits import Permit
 from deployments.providers.base import Limits
@@ -206,7 +206,7 @@ class Failover:
     async def _inlined(
         self, body: Mapping[str, Any], target: str, images: RequestImages, deadline: Deadline
     ) -> Mapping[str, Any]:
-        if self.rows.kind(target) == "openai" or not body.get("messages"):
+        if self.rows.kind(target) == "openai" or not body.get("messages") or not remote_images(body):
             return body
         try:
             async with asyncio.timeout_at(deadline.at):

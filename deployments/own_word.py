@@ -74,6 +74,10 @@ class OwnWord:
         if (own := self._circuits.get(target)) is not None:
             self._circuits[target] = step(own, now, Release(trial), self._policy).breaker
 
+    def heeds(self, target: str, verdict: Verdict, *, probe: bool) -> bool:
+        """Could such a report matter? Of a target that is well here the good ones do not."""
+        return probe or target in self._circuits or verdict not in _QUIET
+
     def note(self, target: str, report: Report, now: float, *, closed: bool, probe: bool = False) -> None:
         """Take a report of a call from here. `closed`: the actor holds its circuit closed. `probe`: by its permit.
 

@@ -99,6 +99,8 @@ class Walk:
         self._refused.clear()
 
     def _tell(self, plan: Plan) -> None:
+        if not plan.skipped:
+            return
         woken = set() if plan.candidates else {c.target for c in plan.panics}
         new = [s for s in plan.skipped if s.target not in self._told and s.target not in woken]
         self._told |= {s.target for s in new}
