@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from actors.outcome import Outcome, Verdict
 
-LEAST_CUT = 2.0  # seconds: a cut before that says nothing of a tier whose usual time is not known
+# Seconds: a cut before that says nothing of a tier, whose usual time is known or not. A client may be in any hurry.
+LEAST, LEAST_UNKNOWN = 0.5, 2.0
 _CUT = "deadline"
 
 Charge = Callable[[Verdict | None], None]  # None: what the table says of the outcome
@@ -35,7 +36,12 @@ class _Held:
     @property
     def telling(self) -> bool:
         """Had it all the time that its target takes? One that was cut sooner is no second witness."""
-        return not self.cut or self.seconds >= (LEAST_CUT if self.usual is None else self.usual)
+        return not self.cut or self.seconds >= self.enough
+
+    @property
+    def enough(self) -> float:
+        """How many seconds say something of its target."""
+        return LEAST_UNKNOWN if self.usual is None else max(LEAST, self.usual)
 
 
 class Comparison:
@@ -74,7 +80,5 @@ def _own_fault(held: _Held) -> Verdict:
 def _verdict(held: _Held, answered_after: float | None) -> Verdict | None:
     if not held.cut:
         return None
-    if held.usual is not None:
-        return Verdict.FAILED_START if held.seconds >= held.usual else Verdict.NEUTRAL
-    slower = answered_after is not None and held.seconds >= max(LEAST_CUT, answered_after)
-    return Verdict.FAILED_START if slower else Verdict.NEUTRAL
+    slower = held.usual is not None or (answered_after is not None and held.seconds >= answered_after)
+    return Verdict.FAILED_START if slower and held.seconds >= held.enough else Verdict.NEUTRAL

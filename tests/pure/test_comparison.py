@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from actors.breaker import State
 from actors.outcome import ENDINGS, Outcome, Verdict
-from deployments.comparison import LEAST_CUT, Comparison
+from deployments.comparison import LEAST_UNKNOWN, Comparison
 from tests.clock import run_virtually
 from tests.pure.test_breaker import Circuit
 from tests.pure.tiers import E500, TWO, Ended, ask, in_tiers, row_of
@@ -79,13 +79,14 @@ def test_where_another_tier_calls_the_request_wrong_one_that_only_broke_is_not_c
         (10.0, 10.0, None, FAILED),
         (10.0, 10.1, None, NEUTRAL),
         (10.0, 9.9, 30.0, FAILED),
-        (0.05, 0.04, None, FAILED),
+        (0.05, 0.04, None, NEUTRAL),  # a client in a hurry
+        (0.6, 0.4, None, FAILED),
         # Nothing is known of it: another tier has answered in less, and it had a while.
         (10.0, None, 9.9, FAILED),
         (10.0, None, 10.1, NEUTRAL),
         (10.0, None, None, NEUTRAL),
-        (LEAST_CUT, None, 0.1, FAILED),
-        (LEAST_CUT - 0.1, None, 0.1, NEUTRAL),
+        (LEAST_UNKNOWN, None, 0.1, FAILED),
+        (LEAST_UNKNOWN - 0.1, None, 0.1, NEUTRAL),
         # Its own time is the better measure.
         (10.0, 20.0, 1.0, NEUTRAL),
     ],
