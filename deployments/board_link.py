@@ -219,10 +219,26 @@ class BoardLink:
             return False
         if seconds <= SHORTEST_WAIT or not self._line.enter(who, targets):
             return False
+        due = min((s.open_until - now for s in known.values() if s.rests(now)), default=seconds)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, due)):
                 await self.moved.wait()
+                # Hundreds may wait: each looks first whether it is worth to walk its row again.
+                while not self._may_ask(who, targets):
+                    await self.moved.wait()
         return True
+
+    def _may_ask(self, who: object, targets: Sequence[str]) -> bool:
+        """Is one of these closed now, or may be probed, and nobody waits for it longer?"""
+        now, view = self._clock(), self._view()
+        for target in targets:
+            s = view.get(target, UNSEEN)
+            if s.isolated(now) or s.probing(now):
+                continue
+            free = self._line.may(who, target) and not self._permits.awaited(target)
+            if s.state is State.CLOSED or (free and (s.panicky or not s.rests(now))):
+                return True
+        return False
 
     def leave(self, who: object) -> None:
         """It waits no longer."""

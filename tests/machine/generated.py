@@ -6,7 +6,7 @@ fails without any change.
 --sample N        so many of all; --seed S others
 --only ID         that one, with what pytest says; may be given more than once
 --list            only say which there are
---longest S       without simulated worlds that take longer
+--all-worlds      with the slow ones of the simulation too: for those that have survived
 --without TEST    without that file or test; may be given more than once
 
 survivors.txt names mutants that are the same program for all who can tell, each with its reason.
@@ -30,6 +30,19 @@ FILES = (
     *(f"deployments/{name}.py" for name in ("board_link", "failover", *NEW)),
 )
 SHORT, WORLDS = "tests/machine/short.py", "tests/machine/test_simulation.py"
+QUICK = (
+    "all-throttle",
+    "five-tiers",
+    "hang-with-deadlines",
+    "isolated-actor-away",
+    "long-stalls",
+    "second-tier-by-hand",
+    "short-stalls",
+    "slow-actor",
+    "stalls-around-permits",
+    "time-left-over",
+    "trial-unused",
+)  # worlds of a second or two
 LEAST = 0.9  # of the mutants that must die
 PATIENCE, FLOOR = 5.0, 20.0  # as many times longer than its tests take may a mutant run, and so many seconds more
 EXCUSES = Path(__file__).with_name("survivors.txt")
@@ -43,27 +56,27 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--only", action="append", default=[], metavar="ID")
-    parser.add_argument("--longest", type=float, default=1.2)
+    parser.add_argument("--all-worlds", action="store_true")
     parser.add_argument("--without", action="append", default=[], metavar="TEST")
     return parser.parse_args(arguments)
 
 
-Excuse = tuple[str, str, str]  # the file, its lines before and after
+Excuse = tuple[str, str, str]  # the file and the function in it, its lines before and after
 
 
 def excuses(text: str) -> dict[Excuse, str]:
-    """Blocks of four or more lines: the file, `- before`, `+ after`, and the reason."""
+    """Blocks of four or more lines: the file and the function, `- before`, `+ after`, and the reason."""
     found = {}
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line and not line.startswith("#")]
         if lines:
-            file, before, after, *reason = lines
-            found[file, before.removeprefix("- "), after.removeprefix("+ ")] = " ".join(reason)
+            where, before, after, *reason = lines
+            found[where, before.removeprefix("- "), after.removeprefix("+ ")] = " ".join(reason)
     return found
 
 
 def excuse_of(mutant: Mutant) -> Excuse:
-    return mutant.file, mutant.before, mutant.after
+    return f"{mutant.file} {mutant.place.function}".strip(), mutant.before, mutant.after
 
 
 @dataclass
@@ -71,26 +84,26 @@ class Ground:
     """What is known of the tests when nothing is changed."""
 
     folder: Path
-    longest: float
+    all_worlds: bool
     tests: dict[str, float] = field(default_factory=dict)  # and how many seconds each takes
     lines: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
 
     def task(self, mutant: Mutant) -> Task:
         """The tests that run what is changed, the quickest first; the machine and the worlds, whatever they run."""
-        tests = {t: s for t, s in self.tests.items() if self._may_notice(t, s, mutant)}
+        tests = {t: s for t, s in self.tests.items() if self._may_notice(t, mutant)}
         files = tuple(sorted({test.partition("::")[0] for test in tests}))
         seconds = FLOOR + PATIENCE * sum(tests.values())
         module = mutant.file.removesuffix(".py").replace("/", ".")
         return Task(mutant.id, files, seconds, tests, module, mutant.source)
 
-    def _may_notice(self, test: str, seconds: float, mutant: Mutant) -> bool:
+    def _may_notice(self, test: str, mutant: Mutant) -> bool:
         file = test.partition("::")[0]
         if file == SHORT:
             return mutant.file.startswith("actors/")
         if file == WORLDS:
-            return seconds <= self.longest
+            return self.all_worlds or test.endswith(tuple(f"[{name}]" for name in QUICK))
         first, last = mutant.place.lines
-        if not mutant.place.inside:
+        if not mutant.place.function:
             return any(f == mutant.file for f, _ in self.lines[test])
         return any((mutant.file, line) in self.lines[test] for line in range(first, last + 1))
 
@@ -98,7 +111,7 @@ class Ground:
 def surveyed(folder: Path, given: argparse.Namespace) -> Ground | None:
     """None if a test fails without any change."""
     pure = tuple(sorted(f"tests/pure/{f.name}" for f in (folder / "tests/pure").glob("test_*.py")))
-    ground, red, without = Ground(folder, given.longest), list[str](), tuple(given.without)
+    ground, red, without = Ground(folder, given.all_worlds), list[str](), tuple(given.without)
 
     def done(task: Task, result: Result) -> None:
         if result.failed:
@@ -159,7 +172,7 @@ class Tally:
         print(self.table())
         for m in self.survivors():
             mark = " (metric)" if m.place.metric else ""
-            print(f"\n# {m.line}:{m.col} {m.operator}{mark}\n{m.file}\n- {m.before}\n+ {m.after}")
+            print(f"\n# {m.line}:{m.col} {m.operator}{mark}\n{excuse_of(m)[0]}\n- {m.before}\n+ {m.after}")
         for m in self.all:
             if self.end(m) == "excused":
                 print(f"\n# excused {m.id}: {self.excused[excuse_of(m)]}")
@@ -178,10 +191,9 @@ def chosen(given: argparse.Namespace, root: Path) -> list[Mutant]:
 
 def stale(excused: Iterable[Excuse]) -> list[str]:
     """Excuses whose mutant there is no more."""
-    by_file: dict[str, set[Excuse]] = {}
-    for file in {file for file, *_ in excused}:
-        by_file[file] = {excuse_of(m) for m in mutants_of(file, (ROOT / file).read_text())}
-    return [f"{file}: {before}" for file, before, after in excused if (file, before, after) not in by_file[file]]
+    files = {where.partition(" ")[0] for where, *_ in excused}
+    known = {excuse_of(m) for file in files for m in mutants_of(file, (ROOT / file).read_text())}
+    return [f"{where}: {before}" for where, before, after in excused if (where, before, after) not in known]
 
 
 def main(arguments: list[str]) -> int:

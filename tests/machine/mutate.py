@@ -7,8 +7,9 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import pairwise
+
+from tests.machine.edits import Edit, Source
 
 OTHER_WAY = {
     ast.Lt: ("<", "<="),
@@ -38,15 +39,6 @@ NAMING = frozenset(
 METERS = frozenset({"meter", "_meter"})
 
 
-@dataclass(frozen=True)
-class Edit:
-    """Bytes of the source from `start` to `end`, and what stands there instead."""
-
-    start: int
-    end: int
-    text: str
-
-
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Change = tuple[str, list[Edit]]  # the operator's name, and what it does
 
@@ -56,7 +48,7 @@ class Place:
     """Where a node stands: the lines of its statement, as far as they belong to no statement inside it."""
 
     lines: tuple[int, int] = (0, 0)
-    inside: bool = False  # of a function
+    function: str = ""  # that it is inside of
     metric: bool = False  # it only tells the meter something
 
 
@@ -74,53 +66,6 @@ class Mutant:
     @property
     def id(self) -> str:
         return f"{self.file}:{self.line}:{self.col}:{self.operator}"
-
-
-class Source:
-    def __init__(self, text: str):
-        self.bytes = text.encode()
-        self._begins = [0]
-        for line in self.bytes.splitlines(keepends=True):
-            self._begins.append(self._begins[-1] + len(line))
-
-    @cached_property
-    def tree(self) -> ast.Module:
-        return ast.parse(self.bytes)
-
-    def start(self, node: ast.AST) -> int:
-        return self._at(node.lineno, node.col_offset)  # type: ignore[attr-defined]
-
-    def end(self, node: ast.AST) -> int:
-        return self._at(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
-
-    def _at(self, line: int, col: int) -> int:
-        return self._begins[line - 1] + col
-
-    def put(self, node: ast.AST, text: str) -> list[Edit]:
-        return [Edit(self.start(node), self.end(node), text)]
-
-    def between(self, left: ast.AST, right: ast.AST, pattern: str, text: str) -> list[Edit]:
-        """The operator that stands between two nodes, replaced."""
-        start = self.end(left)
-        gap = self.bytes[start : self.start(right)].decode()
-        gap = re.sub(r"#[^\n]*", lambda found: " " * len(found[0].encode()), gap)
-        found = re.search(pattern, gap)
-        return [Edit(start + found.start(), start + found.end(), text)] if found else []
-
-    def line_of(self, at: int) -> tuple[int, int]:
-        """Line and column of a byte."""
-        line = max(i for i, begin in enumerate(self._begins) if begin <= at)
-        return line + 1, at - self._begins[line]
-
-    def lines(self, first: int, last: int) -> str:
-        text = self.bytes[self._begins[first - 1] : self._begins[last]].decode()
-        return " ".join(line.strip() for line in text.splitlines())
-
-    def changed(self, edits: list[Edit]) -> "Source":
-        text = self.bytes
-        for edit in sorted(edits, key=lambda e: -e.start):
-            text = text[: edit.start] + edit.text.encode() + text[edit.end :]
-        return Source(text.decode())
 
 
 def _operators(source: Source, node: ast.AST) -> Iterator[Change]:
@@ -224,6 +169,8 @@ def _silent(node: ast.AST) -> bool:
             return True
         case ast.ClassDef(bases=[*_, ast.Name("Protocol")]):
             return True
+        case ast.If(body=body, orelse=[]) if all(map(_silent, body)):
+            return True
         case ast.Expr(ast.Constant() | ast.Call(ast.Attribute(ast.Name("log")))):
             return True
     return False
@@ -260,7 +207,7 @@ def _keys(node: ast.AST) -> set[int]:
 def _within(node: ast.AST, parent: ast.AST, place: Place) -> Place:
     """The place of a child."""
     if isinstance(parent, Function) and node in parent.body:
-        place = replace(place, inside=True)
+        place = replace(place, function=parent.name)
     match node:
         case ast.Expr(ast.Call(ast.Attribute(ast.Attribute(attr=owner) | ast.Name(owner)))) if owner in METERS:
             place = replace(place, metric=True)

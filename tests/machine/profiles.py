@@ -180,7 +180,7 @@ _ALL = (
         200,
         TWO,
         {"default": ("a",), "second": ("b",)},
-        even(100.0, streams=0.0, shares={"default": 1.0, "second": 0.001}),
+        even(40.0, streams=0.0, shares={"default": 1.0, "second": 0.001}),
         1,
         (0.04, 0.045),
         faults=(Fault("a", "refuse", 10, 200), Fault("b", "refuse", 15, 70)),
