@@ -5,9 +5,9 @@ A failure that may be the request's own is not held against its target before th
 - somebody answered it: whoever failed before did fail;
 - nobody did, and two or more failed in the same way: it is the request, and nothing is held against them. An outage
   of everything looks alike, but then an open circuit would help nobody: there is no one to turn to;
-- a call that a deadline has cut, the client's or our own share of it, failed if it had been given as long as the
-  target's slowest recent answers take, or, where none is known, if another tier answered in less. A client's short
-  deadline says nothing of a tier.
+- a call that a deadline has cut, the client's or our own share of it, failed if it had been given half as long again
+  as the target's slowest recent answers take, or, where none is known, if another tier answered in less. A client's
+  short deadline says nothing of a tier.
 
 What can't be the request's fault (no connection, a throttle, our key) never comes here: it is reported at once.
 """
@@ -41,7 +41,7 @@ class _Held:
     @property
     def enough(self) -> float:
         """How many seconds say something of its target."""
-        return LEAST_UNKNOWN if self.usual is None else max(LEAST, self.usual)
+        return LEAST_UNKNOWN if self.usual is None else max(LEAST, 1.5 * self.usual)
 
 
 class Comparison:

@@ -74,13 +74,14 @@ def test_where_another_tier_calls_the_request_wrong_one_that_only_broke_is_not_c
 @pytest.mark.parametrize(
     ("seconds", "usual", "answered", "expected"),
     [
-        # As long as its slowest recent answers take, and it had not answered.
-        (10.0, 9.9, None, FAILED),
-        (10.0, 10.0, None, FAILED),
+        # Half as long again as its slowest recent answers take, and it had not answered.
+        (10.0, 6.6, None, FAILED),
+        (15.0, 10.0, None, FAILED),
+        (14.9, 10.0, None, NEUTRAL),
         (10.0, 10.1, None, NEUTRAL),
-        (10.0, 9.9, 30.0, FAILED),
+        (10.0, 6.6, 30.0, FAILED),
         (0.05, 0.04, None, NEUTRAL),  # a client in a hurry
-        (0.6, 0.4, None, FAILED),
+        (0.7, 0.4, None, FAILED),
         # Nothing is known of it: another tier has answered in less, and it had a while.
         (10.0, None, 9.9, FAILED),
         (10.0, None, 10.1, NEUTRAL),
@@ -246,7 +247,7 @@ async def test_a_tier_that_usually_answers_in_the_time_that_it_was_given_failed_
     await ask(w)
     w.provider("aws").seconds = w.provider("openai").seconds = 10_000.0
     for _ in range(3):
-        assert (await ask(w, "aws/haiku", seconds=1.1)).by == 504
+        assert (await ask(w, "aws/haiku", seconds=1.6)).by == 504
     await w.settle()
     assert (state_of(w, "aws/haiku"), w.targets()["aws/haiku"]["failed"]) == ("open", 3)
 
