@@ -49,6 +49,8 @@ HALF_OPEN   OK of the lease                        CLOSED, with a growing share 
 any         STARTED (content comes)                no change; CLOSED: clears the run before content;
                                                    HALF_OPEN: the lease's time begins anew
 HALF_OPEN   FLOWING of the lease                   CLOSED, with a growing share, the lease on trial
+HALF_OPEN   STARTED of the lease, where it was     the same: it refuses us no longer
+            open for THROTTLED or MISCONFIGURED
 CLOSED      failure of the lease on trial          OPEN(failures)
 HALF_OPEN   failure of the lease                   OPEN(failures)
 HALF_OPEN   THROTTLED, MISCONFIGURED of the lease  OPEN(that)
@@ -390,6 +392,10 @@ def _most(bad: int, calls: float, policy: Policy) -> bool:
     return calls >= policy.window_calls and bad >= policy.window_ratio * calls
 
 
+# The provider refused us, for our rate or our key. A stream that begins shows that it does so no longer.
+_REFUSALS = ("throttled", "misconfigured")
+
+
 def _probed(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) -> Breaker:
     """The report of the one probe in flight."""
     match r.verdict:
@@ -401,10 +407,10 @@ def _probed(b: Breaker, now: float, r: Report, policy: Policy, jitter: float) ->
             return _throttled(b, now, r, policy, jitter)
         case Verdict.MISCONFIGURED:
             return _misconfigured(b, now, policy)
-        case Verdict.STARTED:
+        case Verdict.STARTED if b.reason not in _REFUSALS:
             # It proves nothing, but a probe that flows is not lost.
             return replace(b, leases=_renewed(b.leases, r.lease, now + policy.lease))
-        case Verdict.FLOWING:
+        case Verdict.STARTED | Verdict.FLOWING:
             # It is no probe any more: the next trip's probe need not wait for its end.
             return replace(_recovered(_drop(b, r.lease or ""), now), trial=r.lease or "")
         case Verdict.REFUSED:

@@ -318,4 +318,20 @@ MUTANTS = [
         "    return False and s.panicky",
         ("no-avoidable-failure",),
     ),
+    Mutant(
+        "M36",
+        "a provider that refuses us no longer is believed only when its stream has flowed",
+        B,
+        "case Verdict.STARTED if b.reason not in _REFUSALS:",
+        "case Verdict.STARTED:",
+        ("a-probe-that-flows-lets-others-in",),
+    ),
+    Mutant(
+        "M37",
+        "a first token closes the circuit of a provider that failed",
+        B,
+        "case Verdict.STARTED if b.reason not in _REFUSALS:",
+        "case Verdict.STARTED if b.reason in _REFUSALS:",
+        ("first-token-decides-nothing", "a-probe-that-flows-lets-others-in"),
+    ),
 ]

@@ -5,6 +5,7 @@ what it has promised: its limits, each tier's share of the time, and how long a 
 """
 
 import bisect
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,6 +42,10 @@ class Oracle:
 
     def __post_init__(self) -> None:
         self.excuses = Excuses(self.truth)
+        self._slowest = dict[tuple[int, str, bool], list[tuple[float, float]]]()
+        for asked in sorted((a for a in self.asked if a.end == "ok" and a.provider is not None), key=_settled):
+            known = self._slowest.setdefault((asked.replica, str(asked.provider), asked.stream), [(-1.0, 0.0)])
+            known.append((_settled(asked), max(known[-1][1], self.truth.need(asked, str(asked.provider)))))
 
     def judge(self) -> Figures:
         order = sorted(self.asked, key=lambda a: a.began)
@@ -75,11 +80,11 @@ class Oracle:
         return min(share, LIMITS.first_token if asked.stream else LIMITS.total)
 
     def _share(self, left: float, tiers: int, asked: Asked, provider: str) -> float:
-        """As README says it: a half, or two thirds, or three quarters for one whose answers usually take longer."""
+        """As README says it: a half, two thirds, or three quarters for one that is known to need longer."""
         if tiers == 1:
             return left
-        tier = self.truth.tiers[provider]
-        longest = 1.5 * (tier.first if asked.stream else tier.whole)  # with the most luck that there is
+        known = self._slowest.get((asked.replica, provider, asked.stream), [(-1.0, 0.0)])
+        _, longest = known[bisect.bisect_left(known, asked.began, key=lambda each: each[0]) - 1]
         return max(left / 2, 2 * left / (tiers + 1), min(1.5 * longest, 0.75 * left))
 
     def could(self, asked: Asked, place: int) -> bool:
@@ -244,3 +249,4 @@ def _by_better(asked: Asked, provider: str) -> bool:
 
 
 _began: Callable[[Asked], float] = lambda asked: asked.began  # noqa: E731
+_settled: Callable[[Asked], float] = lambda asked: asked.decided or math.inf  # noqa: E731

@@ -428,6 +428,17 @@ def test_a_probe_that_flows_keeps_its_lease(circuit: Circuit) -> None:
     assert circuit.b.state is State.CLOSED
 
 
+@pytest.mark.parametrize("verdict", [THROTTLED, MISCONFIGURED])
+def test_a_stream_that_begins_shows_that_the_provider_refuses_us_no_longer(circuit: Circuit, verdict: Verdict) -> None:
+    circuit.report(verdict)
+    circuit.now = circuit.b.open_until
+    lease = circuit.ask()
+    circuit.report(STARTED, lease=lease)
+    assert circuit.b.state is State.CLOSED
+    circuit.report(CUT, lease=lease)
+    assert circuit.b.state is State.OPEN, "and it stays on trial"
+
+
 def test_a_probe_that_flows_over_a_command_stays_the_only_one(circuit: Circuit) -> None:
     lease = circuit.probing()
     circuit.take(Recover())
