@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from deployments.providers.base import failed
+from deployments.errors import failed
 
 
 @dataclass(frozen=True, slots=True)

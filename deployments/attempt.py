@@ -20,19 +20,6 @@ RENEW_SECONDS = 5.0  # shorter than any lease; a probe that has flowed for so lo
 LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """`at` is on the event loop's clock. `explicit`: the caller named it, so it ends streams too."""
-
-    at: float
-    total: float
-    explicit: bool
-
-    @classmethod
-    def after(cls, seconds: float, *, explicit: bool) -> "Deadline":
-        return cls(asyncio.get_running_loop().time() + seconds, seconds, explicit)
-
-
 @dataclass(slots=True, eq=False)
 class Attempt:
     """One attempt under way: reports exactly once how it ended. `began` and `spoke` are on the link's clock."""

@@ -24,7 +24,7 @@ from actors.figures import Meter, NoMeter
 from actors.outcome import Outcome, Verdict
 from actors.plan import UNSEEN, Candidate, Plan, Seen, Skipped, plan, received, skip
 from deployments.flows import FLOW_SECONDS, Flows
-from deployments.health import last_seen
+from deployments.last_seen import last_seen
 from deployments.own_word import OwnWord
 from deployments.permits import Line, Permit, Permits
 from deployments.silence import LAG, Silence

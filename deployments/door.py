@@ -21,19 +21,20 @@ from actors.figures import Meter, NoMeter
 from actors.ledger import LONGEST_TEXT, QUESTIONS, unknown_in
 from actors.plan import of_functions
 from deployments.account import Account
-from deployments.attempt import Deadline
 from deployments.auth import Gate
 from deployments.board_link import BoardLink
 from deployments.caller import Caller, check_caller, limit_reached
 from deployments.config import INGRESS, Layout, Tier, tuned
+from deployments.deadline import Deadline
 from deployments.embeddings import check_embedding_request
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, error_dict
-from deployments.explain import Recent, explained
-from deployments.failover import Answer, Failover, Hop, Verb
+from deployments.explain import Recent, explained, from_ledger
+from deployments.failover import Answer, Failover, Verb
 from deployments.health import guests, health_summary, provider_health, system_health
 from deployments.images import Images
 from deployments.ledger_link import LedgerLink
 from deployments.metrics import Metrics
+from deployments.port import Hop
 from deployments.rows import embedding_rows_of, rows_of
 from deployments.settings import Overrides
 from deployments.stream import StreamAnswer
@@ -163,9 +164,10 @@ class Door:
         if found is None and self.ledger is not None:
             try:
                 async with asyncio.timeout(USAGE_SECONDS):
-                    found = await self.ledger.request(name)
+                    rows = await self.ledger.request(name)
             except Exception as error:
                 raise Unavailable(f"The ledger did not answer: {type(error).__name__}.") from error
+            found = None if rows is None else from_ledger(rows["request"], rows["attempts"])
         if found is None:
             raise NotFound(f"The request '{name}' is not known.")
         return found

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
-from deployments.providers.base import Call, Completed, failed
 from deployments.wire import Request, dump, parse_object, refusal
 
 MOST_TEXTS = 2048
@@ -128,17 +127,6 @@ def joined(parts: Sequence[Vectors]) -> Vectors:
     counts = [tokens for _, tokens in parts]
     told = None if None in counts else sum(n for n in counts if n is not None)
     return [vector for vectors, _ in parts for vector in vectors], told
-
-
-def completed(call: Call, vectors: Sequence[Sequence[float]], tokens: int | None) -> Completed:
-    """What a provider gives back. Raises `malformed` for vectors of another length than the row's."""
-    wanted, texts = call.body.get("dimensions"), len(texts_of(call.body))
-    if len(vectors) != texts:
-        raise failed("malformed", f"{len(vectors)} vectors came for {texts} texts", status=200)
-    for vector in vectors:
-        if wanted is not None and len(vector) != wanted:
-            raise failed("malformed", f"a vector has {len(vector)} dimensions, the row {wanted}", status=200)
-    return Completed(embedded(call.body, call.name, vectors, tokens), usage_of_embedding(tokens))
 
 
 def lengths_in(answer: Mapping[str, Any]) -> set[int]:

@@ -13,24 +13,27 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from actors.outcome import Guilt, Outcome
 from actors.plan import provider_of
-from deployments.attempt import Attempt, Deadline, failure_in
+from deployments.attempt import Attempt, failure_in
 from deployments.board_link import BoardLink
 from deployments.comparison import Comparison
+from deployments.deadline import Deadline
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.explain import explained
 from deployments.fitting import Fitted
-from deployments.images import ImageLimits, Images, RequestImages, remote_images
+from deployments.images import Images, RequestImages, remote_images
 from deployments.patience import Patience
 from deployments.permits import Permit
-from deployments.providers.base import Limits
-from deployments.replica import call_dict
+from deployments.port import Hop, Items
+from deployments.probe import held_back
+from deployments.providers.base import Limits, call_dict
 from deployments.rows import Rows
+from deployments.settings import ImageLimits
 from deployments.shares import share
-from deployments.stream import COVER_SECONDS, Items, StreamAnswer, held_back
+from deployments.stream import COVER_SECONDS, StreamAnswer
 from deployments.trail import Trail
 from deployments.walk import Turn, Walk
 from deployments.wire import Request
@@ -44,16 +47,6 @@ HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its cl
 EARLY_SECONDS = 0.001  # before a deadline that is as good as over
 # What one tier can't do another may: it is the client's fault only if nobody in the row can.
 _OF_ONE_TIER = frozenset({"unsupported", "too_long"})
-
-
-class Hop(Protocol):
-    """Raises AttemptFailed for what went wrong on the way; what the provider said comes as data."""
-
-    async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]: ...
-
-    def stream(self, provider: str, call: Mapping[str, Any]) -> Items:
-        """What comes: bytes, then a last dict. It is always closed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from actors.breaker import State
-from actors.plan import Seen, of_functions, provider_of
+from actors.plan import of_functions, provider_of
 from deployments.config import Tier
 
 SERVICE = "llm_service"
@@ -85,22 +84,6 @@ def guests(tiers: Sequence[Tier], targets: Iterable[str]) -> list[Tier]:
     ours = {tier.name for tier in tiers}
     names = dict.fromkeys(provider_of(target) for target in targets if of_functions(target))
     return [Tier(name, "functions", None) for name in names if name not in ours]
-
-
-def last_seen(sight: Mapping[str, Seen], now: float) -> dict[str, dict[str, Any]]:
-    """What an ingress can say of each target by itself: states, and no figures."""
-    unknown = {"ms": 0.0, "last_error": None, "consecutive_failures": 0} | dict.fromkeys(("ok", "requests"), 0)
-    return {
-        target: {
-            **unknown,
-            "state": seen.state.value,
-            "isolated": seen.isolated(now),
-            "probing": seen.probing(now),
-            "epoch": seen.epoch,
-            "retry_in_seconds": round(max(0.0, seen.open_until - now), 3) if seen.state is State.OPEN else 0.0,
-        }
-        for target, seen in sight.items()
-    }
 
 
 def _public(target: Mapping[str, Any]) -> dict[str, Any]:

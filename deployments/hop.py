@@ -18,12 +18,11 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.admission import Room
 from deployments.boarding import Anchor, Boarding
-from deployments.errors import AttemptFailed
+from deployments.errors import AttemptFailed, failed
 from deployments.loads import LOADS
 from deployments.pipe import encrypted
-from deployments.providers.base import failed
+from deployments.port import Items
 from deployments.ride import Way
-from deployments.stream import Items
 
 
 class HandleHop:

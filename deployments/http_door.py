@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.attempt import Deadline
 from deployments.caller import Caller, as_csv, question_of
+from deployments.deadline import Deadline
 from deployments.door import Door, drop_of
 from deployments.embeddings import parse_embedding_request
 from deployments.errors import BreakwaterError, InternalError, NotFound, TooLarge, WrongRoute, error_object

@@ -16,22 +16,13 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpx2
 
-from deployments.errors import AttemptFailed
-from deployments.providers.base import failed
+from deployments.errors import AttemptFailed, failed
+from deployments.settings import ImageLimits
 from deployments.together import together
 
 REDIRECTS = 3
 MOST = 32  # of one request: each is a connection of ours to wherever a client says
 _PICTURE = "data:image/png;base64,"
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """`hosts` are names that may be private: an image store of one's own."""
-
-    max_bytes: int = 20 * 1024 * 1024
-    seconds: float = 5.0
-    hosts: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

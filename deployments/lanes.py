@@ -17,9 +17,8 @@ from typing import Any
 
 from actors.outcome import Outcome
 from deployments.admission import Admission, Room
-from deployments.errors import AttemptFailed
+from deployments.errors import AttemptFailed, failed
 from deployments.pipe import Listener, Pipe
-from deployments.providers.base import failed
 from deployments.spacing import WIDE, Spacing
 
 Item = bytes | dict[str, Any]  # frames or a piece of a body; the last of each call is a dict

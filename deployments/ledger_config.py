@@ -12,11 +12,19 @@ from pydantic import Field, model_validator
 
 from actors.budget import Limit, Limits
 from actors.ledger import NANOS
-from deployments.prices import Price
 from deployments.settings import Strict
 
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Dollars = Annotated[Decimal, Field(gt=0, le=10**9, allow_inf_nan=False)]
+PerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class Price(Strict):
+    """`cached` is for tokens that the provider took from its cache; it costs as `input` if it is not set."""
+
+    input: PerMillion
+    output: PerMillion
+    cached: PerMillion | None = None
 
 
 class LedgerSettings(Strict):

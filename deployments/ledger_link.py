@@ -24,7 +24,6 @@ from actors.journal import MOST, Journal, Orphan, orphans
 from actors.ledger import written_at
 from deployments.account import Account, Entry
 from deployments.delivered import Gauge
-from deployments.explain import from_ledger
 from deployments.prices import PriceList
 
 log = logging.getLogger(f"ray.serve.{__name__}")
@@ -118,11 +117,11 @@ class LedgerLink:
         return list(await self._actor("usage", dict(filters), list(group_by)))
 
     async def request(self, name: str) -> dict[str, Any] | None:
-        """What a request went through, by our id or the newest by the caller's; as deployments/explain.py has it."""
+        """What a request went through, by our id or the newest by the caller's; its rows, `{request, attempts}`."""
         if self._actor is None:
             raise ConnectionError("the ledger is away")
         found = await self._actor("request", name)
-        return None if found is None else from_ledger(found["request"], found["attempts"])
+        return None if found is None else dict(found)
 
     def health(self) -> dict[str, Any]:
         return {

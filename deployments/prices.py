@@ -5,23 +5,10 @@ single token of a cheap model costs less than a micro-dollar.
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
-from typing import Annotated
 
-from pydantic import Field
+from deployments.ledger_config import Price
 
-from deployments.settings import Strict
-
-PerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 _PICOS = 1_000_000  # a dollar for a million tokens is a micro-dollar, or so many pico-dollars, for one
-
-
-class Price(Strict):
-    """`cached` is for tokens that the provider took from its cache; it costs as `input` if it is not set."""
-
-    input: PerMillion
-    output: PerMillion
-    cached: PerMillion | None = None
 
 
 class PriceList:

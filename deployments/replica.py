@@ -15,16 +15,15 @@ from actors.outcome import Guilt, Outcome
 from deployments.admission import Room
 from deployments.collector import collect_seldom
 from deployments.config import Config, parse
-from deployments.errors import AttemptFailed
+from deployments.errors import AttemptFailed, failed
 from deployments.lanes import Item, Lanes
 from deployments.providers.base import (
     Call,
     Completed,
     End,
     Frames,
-    Limits,
     Provider,
-    failed,
+    call_of,
     stream_within,
     within_total,
 )
@@ -105,7 +104,7 @@ class ProviderReplica:
         asked = None if self._traces is None else self._traces.asked(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
-            done = await within_total(work, _call_of(call))
+            done = await within_total(work, call_of(call))
             if asked is not None:
                 asked.answered(done.usage, done.body)
         except Exception as error:
@@ -121,7 +120,7 @@ class ProviderReplica:
     async def _streamed(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
         timing = timed()
         asked = None if self._traces is None else self._traces.asked(call, timing, stream=True)
-        items = stream_within(self._provider, _call_of(call))
+        items = stream_within(self._provider, call_of(call))
         try:
             async for item in items:
                 if isinstance(item, Frames):
@@ -175,20 +174,6 @@ class LeftOut:
 
     async def close(self) -> None:
         pass
-
-
-def call_dict(body: Mapping[str, Any], model: str, name: str, limits: Limits) -> dict[str, Any]:
-    """One call as it goes over the hop."""
-    return {
-        "body": body,
-        "model": model,
-        "name": name,
-        "limits": (limits.connect, limits.first_token, limits.idle, limits.total),
-    }
-
-
-def _call_of(data: Mapping[str, Any]) -> Call:
-    return Call(data["body"], data["model"], data["name"], Limits(*data["limits"]))
 
 
 def build_provider(config: Config, name: str) -> Provider:

@@ -12,11 +12,10 @@ import time
 from collections import deque
 from typing import Any
 
-from deployments.errors import AttemptFailed
+from deployments.errors import AttemptFailed, failed
 from deployments.lanes import PIECE, Boarded, Item, Message
 from deployments.loads import Loads
 from deployments.pipe import Pipe
-from deployments.providers.base import failed
 
 BEHIND = 256 * 1024  # bytes that a reader has not taken: its call is held
 TOO_FAR_BEHIND = 16 * 1024 * 1024  # its call ends

@@ -1,18 +1,27 @@
 """The parts of serve_config.yaml under `args`, each checked by itself. Secrets are named, never written."""
 
 import os
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.breaker import Policy
-from deployments.images import ImageLimits
 from deployments.providers.base import Limits
 
 Mode = Literal["hybrid", "aws_only", "local_only"]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 LEAST_LEASE = 30.0  # a probe that streams renews its lease every ten seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """`hosts` are names that may be private: an image store of one's own."""
+
+    max_bytes: int = 20 * 1024 * 1024
+    seconds: float = 5.0
+    hosts: frozenset[str] = frozenset()
 
 
 class Strict(BaseModel):

@@ -16,17 +16,8 @@ from botocore.eventstream import ParserError
 from botocore.parsers import ResponseParserError
 
 from actors.outcome import Outcome
-from deployments.errors import AttemptFailed
-from deployments.providers.base import (
-    Call,
-    Completed,
-    End,
-    Frames,
-    end_of,
-    failed,
-    kind_of_status,
-    retry_after_of,
-)
+from deployments.errors import AttemptFailed, failed
+from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, retry_after_of
 from deployments.providers.bedrock_codec import StreamCodec, from_converse, to_converse
 from deployments.providers.bedrock_embed import embed, parsed
 from deployments.providers.bedrock_place import Requests

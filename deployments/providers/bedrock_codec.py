@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.providers.base import Call, failed
+from deployments.errors import failed
+from deployments.providers.base import Call
 from deployments.providers.bedrock_request import to_converse
 from deployments.providers.choice import admits, arguments_delta, call_delta, choice, tool_call
 from deployments.providers.conversation import call_limit

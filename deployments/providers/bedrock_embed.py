@@ -5,8 +5,10 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from deployments.embeddings import Vectors, completed, is_cut, joined, texts_of
-from deployments.providers.base import Call, Completed, failed
+from deployments.embeddings import Vectors, is_cut, joined, texts_of
+from deployments.errors import failed
+from deployments.providers.base import Call, Completed
+from deployments.providers.embedding import completed
 from deployments.together import together
 
 AT_ONCE = 8  # calls of one request

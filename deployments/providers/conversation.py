@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from deployments.abilities import IMAGE, Fit, is_blank, url_of
-from deployments.errors import AttemptFailed
-from deployments.providers.base import failed
+from deployments.errors import AttemptFailed, failed
 from deployments.wire import text_of
 
 OPENING = "(The conversation begins.)"

@@ -15,19 +15,11 @@ from google.genai import errors, types
 from pydantic import ValidationError
 
 from actors.outcome import Outcome
-from deployments.embeddings import Vectors, completed, joined, normalised, texts_of
-from deployments.errors import AttemptFailed
-from deployments.providers.base import (
-    Call,
-    Completed,
-    End,
-    Frames,
-    end_of,
-    failed,
-    kind_of_status,
-    retry_after_of,
-)
+from deployments.embeddings import Vectors, joined, normalised, texts_of
+from deployments.errors import AttemptFailed, failed
+from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, retry_after_of
 from deployments.providers.conversation import call_limit
+from deployments.providers.embedding import completed
 from deployments.providers.google_codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google_place import Places, sdk_over
 from deployments.providers.sse import SseEvents, payloads

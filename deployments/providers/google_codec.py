@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.providers.base import Call, failed
+from deployments.errors import failed
+from deployments.providers.base import Call
 from deployments.providers.choice import admits, call_delta, choice, tool_call
 from deployments.providers.conversation import call_limit
 from deployments.providers.google_request import to_generate

@@ -7,8 +7,10 @@ parameters. `model_path` takes any GGUF. It needs no network and no key.
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
-from deployments.embeddings import completed, texts_of
-from deployments.providers.base import Call, Completed, End, Frames, failed
+from deployments.embeddings import texts_of
+from deployments.errors import failed
+from deployments.providers.base import Call, Completed, End, Frames
+from deployments.providers.embedding import completed
 from deployments.providers.local_codec import StreamCodec, schema_of, to_engine
 from deployments.providers.local_embed import Embedded, Embedder
 from deployments.providers.local_engine import Engine, bundled_gguf, settings

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, failed
+from deployments.errors import AttemptFailed, failed
+from deployments.providers.base import Call
 from deployments.providers.local_prompt import check_messages, prompt_of
 from deployments.providers.local_tools import Tool, grammar_of
 from deployments.wire import Head, chunk, completion, max_tokens_of, stops_of, usage_of

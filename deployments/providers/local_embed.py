@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.embeddings import MOST_LOCAL_TOKENS
-from deployments.providers.base import failed
+from deployments.errors import failed
 from deployments.providers.local_engine import engine_error, load, settings
 
 

@@ -17,8 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from deployments.errors import ConfigError
-from deployments.providers.base import failed
+from deployments.errors import ConfigError, failed
 
 
 def bundled_gguf() -> str:

@@ -8,7 +8,7 @@ answers best to.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deployments.providers.base import failed
+from deployments.errors import failed
 
 _SYSTEM = "You are a helpful assistant."  # without one the small model drifts
 

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.errors import AttemptFailed
-from deployments.providers.base import failed
+from deployments.errors import AttemptFailed, failed
 from deployments.providers.local_prompt import said
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

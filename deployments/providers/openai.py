@@ -16,16 +16,8 @@ from yarl import URL
 
 from actors.outcome import Outcome
 from deployments.embeddings import inputs_in, is_cut, lengths_in
-from deployments.errors import AttemptFailed
-from deployments.providers.base import (
-    Call,
-    Completed,
-    End,
-    Frames,
-    failed,
-    kind_of_status,
-    retry_after_of,
-)
+from deployments.errors import AttemptFailed, failed
+from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, retry_after_of
 from deployments.providers.sse import SseScan
 from deployments.providers.timing import answered_by, trace_headers
 from deployments.providers.transport import Answer, Transport, unreached

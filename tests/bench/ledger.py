@@ -19,8 +19,9 @@ from actors.budget import Limit, Limits
 from actors.ledger import encode_json
 from actors.ledger_desk import LedgerDesk
 from actors.outcome import Outcome
+from deployments.ledger_config import Price
 from deployments.ledger_link import LedgerLink
-from deployments.prices import Price, PriceList
+from deployments.prices import PriceList
 from tests.clock import run_virtually
 
 USAGE = {"prompt_tokens": 812, "completion_tokens": 233, "prompt_tokens_details": {"cached_tokens": 512}}

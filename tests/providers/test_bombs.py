@@ -11,9 +11,9 @@ import pytest
 
 from actors.outcome import Outcome
 from deployments.errors import AttemptFailed, BadRequest
-from deployments.images import ImageLimits, _request, is_public
+from deployments.images import _request, is_public
 from deployments.providers.base import Call, Limits
-from deployments.settings import ImageSettings
+from deployments.settings import ImageLimits, ImageSettings
 from deployments.wire import parse_request
 from tests.fakes.server import Behaviour, FakeServer
 from tests.providers.test_images import HERE, PNG, host, inlined, message, why

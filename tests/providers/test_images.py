@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from deployments.errors import AttemptFailed
-from deployments.images import ImageLimits, Images, is_public
+from deployments.images import Images, is_public
+from deployments.settings import ImageLimits
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from deployments.providers.base import Provider
+from deployments.providers.base import Provider, call_dict
 from deployments.providers.openai import OpenAIProvider
-from deployments.replica import ProviderReplica, call_dict
+from deployments.replica import ProviderReplica
 from deployments.traces.context import Sampler
 from deployments.traces.hook import Traces
 from deployments.traces.span import Span

@@ -19,10 +19,10 @@ from deployments.boarding import (
     LOOK_SECONDS,
     Boarding,
 )
+from deployments.errors import failed
 from deployments.lanes import Item, Lanes
 from deployments.loads import Loads
 from deployments.pipe import Address
-from deployments.providers.base import failed
 from deployments.ride import Ride, Way
 from tests.clock import run_virtually
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.outcome import Outcome
-from deployments.providers.base import failed
+from deployments.errors import failed
 from deployments.stream import READER_SECONDS, StreamAnswer
 from deployments.wire import DONE
 from tests.pure.test_failover import stream

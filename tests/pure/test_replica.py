@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from deployments.admission import Room
-from deployments.providers.base import Call, Completed, End, Frames, Limits, failed
-from deployments.replica import ProviderReplica, call_dict
+from deployments.errors import failed
+from deployments.providers.base import Call, Completed, End, Frames, Limits, call_dict
+from deployments.replica import ProviderReplica
 
 SECRET = "Consumer 'api_key:AIza-secret' of account 123456789012 is suspended"
 

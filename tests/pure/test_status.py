@@ -9,7 +9,7 @@ from actors.breaker import Policy
 from actors.plan import plan, received
 from actors.trend import SLOT_SECONDS
 from deployments.config import Layout
-from deployments.health import last_seen
+from deployments.last_seen import last_seen
 from deployments.status import Known, status
 from tests.pure.world import ARGS, layout_of
 

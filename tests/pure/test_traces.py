@@ -10,10 +10,10 @@ import pytest
 
 from actors.outcome import Outcome
 from deployments.caller import Caller
-from deployments.errors import NoAnswer, UnknownModel
-from deployments.providers.base import Call, Completed, End, Frames, Limits, failed
+from deployments.errors import NoAnswer, UnknownModel, failed
+from deployments.providers.base import Call, Completed, End, Frames, Limits, call_dict
 from deployments.providers.timing import answered_by, current
-from deployments.replica import ProviderReplica, call_dict
+from deployments.replica import ProviderReplica
 from deployments.traces.context import Sampler, going_on
 from deployments.traces.hook import Telling, Traces
 from deployments.traces.otlp import readable
