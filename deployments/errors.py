@@ -22,7 +22,7 @@ All arguments go to `super().__init__`, or an error would not survive pickling.
 from collections.abc import Sequence
 from typing import Any
 
-from actors.outcome import Guilt, Outcome
+from actors.breaker.outcomes import Guilt, Outcome
 
 
 class ConfigError(ValueError):

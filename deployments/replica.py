@@ -11,12 +11,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from actors.outcome import Guilt, Outcome
-from deployments.admission import Room
-from deployments.collector import collect_seldom
-from deployments.config import Config, parse
+from actors.breaker.outcomes import Guilt, Outcome
+from deployments.config.application import Config, parse
+from deployments.config.settings import Bedrock, Google, Local, OpenAI
 from deployments.errors import AttemptFailed, failed
-from deployments.lanes import Item, Lanes
+from deployments.gc_tuning import collect_seldom
 from deployments.providers.base import (
     Call,
     Completed,
@@ -28,9 +27,10 @@ from deployments.providers.base import (
     within_total,
 )
 from deployments.providers.timing import timed
-from deployments.settings import Bedrock, Google, Local, OpenAI
-from deployments.traces.hook import Traces
-from deployments.traces.otlp import here
+from deployments.rpc.admission import Room
+from deployments.rpc.server import Item, Lanes
+from deployments.telemetry.otlp import here
+from deployments.telemetry.tracer import Traces
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -181,13 +181,13 @@ def build_provider(config: Config, name: str) -> Provider:
     settings, limits = config.providers[name], config.limits_of(name)
     match settings:
         case Bedrock():
-            from deployments.providers.bedrock import BedrockProvider
+            from deployments.providers.bedrock.adapter import BedrockProvider
 
             return BedrockProvider(
                 region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, connect=limits.connect
             )
         case OpenAI():
-            from deployments.providers.openai import OpenAIProvider
+            from deployments.providers.openai.adapter import OpenAIProvider
 
             return OpenAIProvider(
                 api_key=_secret(settings.key_env()) or "none",
@@ -196,7 +196,7 @@ def build_provider(config: Config, name: str) -> Provider:
                 traceparent=settings.traceparent,
             )
         case Google():
-            from deployments.providers.google import GoogleProvider
+            from deployments.providers.google.adapter import GoogleProvider
 
             return GoogleProvider(
                 api_key=_secret(settings.api_key_env),
@@ -205,7 +205,7 @@ def build_provider(config: Config, name: str) -> Provider:
                 connect=limits.connect,
             )
         case Local():
-            from deployments.providers.local import LocalProvider
+            from deployments.providers.local.adapter import LocalProvider
 
             return LocalProvider(
                 model_path=settings.model_path,

@@ -1,7 +1,7 @@
 """The port that every provider speaks, and its time limits.
 
 A provider takes a `Call` and gives a whole `Completed` body, or a stream of `Frames` and then an
-`End`. Each failure is an `AttemptFailed` with a kind of `actors/outcome.py`. Retries inside an SDK
+`End`. Each failure is an `AttemptFailed` with a kind of `actors/breaker/outcomes.py`. Retries inside an SDK
 are off: there is one failover policy, and it is not here.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from deployments.aio.deadline_timer import Patience
 from deployments.errors import AttemptFailed, failed, stalled
-from deployments.patience import Patience
-from deployments.wire import Head, usage_chunk
+from deployments.openai_api.chat import Head, usage_chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from deployments.embeddings import embedded, texts_of, usage_of_embedding
 from deployments.errors import failed
+from deployments.openai_api.embeddings import embedded, texts_of, usage_of_embedding
 from deployments.providers.base import Call, Completed
 
 

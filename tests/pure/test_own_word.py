@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.breaker import Mode, Policy, Report, State
-from actors.outcome import Outcome, Verdict
-from actors.plan import UNSEEN, Seen
-from deployments.board_link import AWAY_SECONDS
-from deployments.own_word import CAP_SECONDS, HOLD_SECONDS, OwnWord
+from actors.breaker.circuit import Mode, Policy, Report, State
+from actors.breaker.outcomes import Outcome, Verdict
+from actors.breaker.plan import UNSEEN, Seen
+from deployments.breaker_client.client import AWAY_SECONDS
+from deployments.breaker_client.local_breaker import CAP_SECONDS, HOLD_SECONDS, OwnWord
 from tests.pure.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, opened, since, state
 from tests.pure.world import World
 
