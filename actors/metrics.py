@@ -17,28 +17,28 @@ _OWN_SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MetricDefinition:
     kind: Kind
     labels: Labels
     what: str
     boundaries: tuple[float, ...] = ()
 
 
-def _counter(what: str, *labels: str) -> Figure:
-    return Figure("counter", labels, what)
+def _counter(what: str, *labels: str) -> MetricDefinition:
+    return MetricDefinition("counter", labels, what)
 
 
-def _gauge(what: str, *labels: str) -> Figure:
-    return Figure("gauge", labels, what)
+def _gauge(what: str, *labels: str) -> MetricDefinition:
+    return MetricDefinition("gauge", labels, what)
 
 
-def _seconds(what: str, *labels: str, boundaries: tuple[float, ...] = _SECONDS) -> Figure:
-    return Figure("histogram", labels, what, boundaries)
+def _seconds(what: str, *labels: str, boundaries: tuple[float, ...] = _SECONDS) -> MetricDefinition:
+    return MetricDefinition("histogram", labels, what, boundaries)
 
 
 _TARGET = ("provider", "model")
 
-FIGURES: Mapping[str, Figure] = {
+METRICS: Mapping[str, MetricDefinition] = {
     # of an ingress: requests
     "breakwater_requests_total": _counter(
         "requests that are over, by who answered and how they ended", "row", "door", "provider", "outcome"

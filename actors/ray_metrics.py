@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.util import metrics
 
-from actors.metrics import FIGURES, Labels
+from actors.metrics import METRICS, Labels
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -62,7 +62,7 @@ class RayMeter:
     def _metric(self, name: str) -> Any:
         made = self._made.get(name)
         if made is None:
-            figure = FIGURES[name]
+            figure = METRICS[name]
             labels = (*figure.labels, APPLICATION)
             if figure.kind == "histogram":
                 made = metrics.Histogram(name, figure.what, list(figure.boundaries), labels)
@@ -74,5 +74,5 @@ class RayMeter:
     def _tagged(self, key: tuple[str, Labels]) -> dict[str, str]:
         known = self._tags.get(key)
         if known is None:
-            known = self._tags[key] = dict(zip(FIGURES[key[0]].labels, key[1], strict=True))
+            known = self._tags[key] = dict(zip(METRICS[key[0]].labels, key[1], strict=True))
         return known

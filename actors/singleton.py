@@ -32,7 +32,7 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-async def summon_actor(
+async def get_or_create_actor(
     cls: type, app: str, role: str, config: Mapping[str, Any], *, newest: bool, **options: Any
 ) -> Any:
     """The application's actor of this role, created if there is none.
@@ -61,7 +61,7 @@ async def summon_actor(
         await asyncio.sleep(0.05)  # the name is freed a moment after the kill
 
 
-class Vault:
+class CheckpointStore:
     """The actor's keys in the cluster's key-value store: claims of incarnations and checkpoints."""
 
     def __init__(self, app: str, store: Any = None):

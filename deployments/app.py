@@ -18,8 +18,8 @@ from deployments.config.application import INGRESS, LOOPBACK, Tier, parse, resol
 from deployments.errors import ConfigError
 from deployments.ingress.deployment import Ingress
 from deployments.replica import ProviderReplica
-from deployments.rpc.client import room
-from deployments.rpc.p2c_router import FewestCalls
+from deployments.rpc.client import replica_capacity
+from deployments.rpc.p2c_router import LeastCallsRouter
 
 # Calls last for seconds: a mean over 15 s tells load from a spike (Serve wants it over more than 10). So the next
 # replicas are asked for 8 to 14 s after a burst; with Serve's own 30 s of mean and 30 s of delay it was 38 s.
@@ -37,7 +37,7 @@ _REMOTE: Mapping[str, Any] = {
     # As long as an answer may take. Whoever streams from a replica that goes is cut then; see serve.env for HAProxy.
     "graceful_shutdown_timeout_s": 900,
 }
-_ROUTER: Any = FewestCalls
+_ROUTER: Any = LeastCallsRouter
 # Most calls come over lanes, not as handle calls: it is calls that must be balanced.
 _SHARED: Mapping[str, Any] = {
     **_REMOTE,
@@ -96,7 +96,9 @@ def _provider(tier: Tier, args: Mapping[str, Any]) -> Application:
     options = {**(_LOCAL if tier.kind == "local" else _SHARED)}
     if tier.left_out is not None:
         options["autoscaling_config"] = {**options["autoscaling_config"], "min_replicas": 0, "initial_replicas": 0}
-    return _deployment(ProviderReplica, name=tier.name, **options).bind(tier.name, args, tier.left_out, room)
+    return _deployment(ProviderReplica, name=tier.name, **options).bind(
+        tier.name, args, tier.left_out, replica_capacity
+    )
 
 
 def _deployment(cls: Any, **options: Any) -> Deployment:

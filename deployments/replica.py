@@ -15,7 +15,7 @@ from actors.breaker.outcomes import Guilt, Outcome
 from deployments.config.application import Config, parse
 from deployments.config.settings import Bedrock, Google, Local, OpenAI
 from deployments.errors import AttemptFailed, failed
-from deployments.gc_tuning import collect_seldom
+from deployments.gc_tuning import collect_garbage_seldom
 from deployments.providers.base import (
     Call,
     Completed,
@@ -27,10 +27,10 @@ from deployments.providers.base import (
     within_total,
 )
 from deployments.providers.timing import timed
-from deployments.rpc.admission import Room
-from deployments.rpc.server import Item, Lanes
-from deployments.telemetry.otlp import here
-from deployments.telemetry.tracer import Traces
+from deployments.rpc.admission import Capacity
+from deployments.rpc.server import ConnectionServer, Item
+from deployments.telemetry.otlp import tracer_for
+from deployments.telemetry.tracer import Tracer
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -47,18 +47,18 @@ class ProviderReplica:
         name: str,
         args: Mapping[str, Any],
         left_out: str | None = None,
-        room: Callable[[], Room] = Room,
+        room: Callable[[], Capacity] = Capacity,
     ):
-        collect_seldom()
+        collect_garbage_seldom()
         self._name = name
         self._provider: Provider = LeftOut(left_out or "")
-        self._traces: Traces | None = None
+        self._traces: Tracer | None = None
         if left_out is None:
             config = parse(args)
             self._provider = build_provider(config, name)
-            self._traces = here(name, config.providers[name].kind)
+            self._traces = tracer_for(name, config.providers[name].kind)
         self._room = room
-        self._lanes = Lanes(self._run, room)
+        self._lanes = ConnectionServer(self._run, room)
 
     async def complete(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """`{body, usage}`, or `{outcome}` of an attempt that failed. The call's `verb` is `chat` or `embed`.

@@ -21,9 +21,9 @@ from dataclasses import asdict
 from typing import Any
 
 from actors.breaker.circuit import Policy
-from actors.breaker.registry import COMMANDS, Board, state_of
+from actors.breaker.registry import COMMANDS, Registry, state_of
 from actors.ray_metrics import RayMeter
-from actors.singleton import LOOP_SECONDS, LOOP_STARTS, SCHEMA, Vault, code_fingerprint, summon_actor
+from actors.singleton import LOOP_SECONDS, LOOP_STARTS, SCHEMA, CheckpointStore, code_fingerprint, get_or_create_actor
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ class BreakerActor:
     """All methods are idempotent: a call that is sent twice does what it does once."""
 
     def __init__(self, app: str, config: Mapping[str, Any]):
-        self._vault = Vault(app)
+        self._vault = CheckpointStore(app)
         self._incarnation = self._vault.claim()
         self._code = code_fingerprint()
         self._meter = RayMeter(app)
-        self._board = Board(Policy(), incarnation=self._incarnation, meter=self._meter)
+        self._board = Registry(Policy(), incarnation=self._incarnation, meter=self._meter)
         self._configured: dict[str, Any] = {}  # the policy as the application's config has it
         self._overrides: dict[str, Any] = {}  # what an operator has set since; it wins, and it is kept
         self._targets: tuple[str, ...] = ()  # of the application's config
@@ -216,9 +216,9 @@ class BreakerActor:
         os._exit(0)  # Ray's own exit_actor works only inside a method call
 
 
-async def summon(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:
+async def get_or_create(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:
     """The application's breaker actor, created if there is none.
 
     One that is replaced hands its checkpoint on; see singleton.summon_actor.
     """
-    return await summon_actor(BreakerActor, app, "breaker", config, newest=newest)
+    return await get_or_create_actor(BreakerActor, app, "breaker", config, newest=newest)

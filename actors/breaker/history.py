@@ -7,7 +7,7 @@ SLOTS, SLOT_SECONDS = 60, 5.0
 
 
 @dataclass(slots=True)
-class Slot:
+class HistorySlot:
     """`number` is its time in slots; `ms` the sum of its whole answers."""
 
     number: int
@@ -17,16 +17,16 @@ class Slot:
 
 
 @dataclass(slots=True)
-class Trend:
+class History:
     """A ring of slots. One in which nothing ended takes no place."""
 
-    slots: deque[Slot] = field(default_factory=lambda: deque(maxlen=SLOTS))
+    slots: deque[HistorySlot] = field(default_factory=lambda: deque(maxlen=SLOTS))
 
     def note(self, now: float, *, ok: int = 0, failed: int = 0, ms: float = 0.0) -> None:
         """Calls that ended now. Time goes forward: `now` is monotonic seconds."""
         number = int(now // SLOT_SECONDS)
         if not self.slots or self.slots[-1].number < number:
-            self.slots.append(Slot(number))
+            self.slots.append(HistorySlot(number))
         slot = self.slots[-1]
         slot.ok += ok
         slot.failed += failed
@@ -44,4 +44,4 @@ class Trend:
         }
 
 
-_NOTHING = Slot(0)
+_NOTHING = HistorySlot(0)

@@ -29,7 +29,7 @@ def of_functions(target: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CircuitSnapshot:
     """One target as an ingress last saw it; `open_until` is on the ingress's own clock."""
 
     state: State
@@ -59,7 +59,7 @@ class Seen:
 
 
 _POLICY = Policy()
-UNSEEN = Seen(State.CLOSED, Mode.AUTO, 0, 0.0)
+UNKNOWN_CIRCUIT = CircuitSnapshot(State.CLOSED, Mode.AUTO, 0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,10 @@ class Plan:
         return min((s.retry_in for s in self.skipped if s.retry_in is not None), default=None)
 
 
-def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Seen]:
+def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, CircuitSnapshot]:
     """A pushed sight on the receiver's own clock."""
     return {
-        target: Seen(
+        target: CircuitSnapshot(
             State(data["state"]),
             Mode(data["mode"]),
             data["epoch"],
@@ -117,7 +117,7 @@ def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Se
 
 def plan(
     row: Sequence[str],
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, CircuitSnapshot],
     now: float,
     policy: Policy = _POLICY,
     draw: float = 0.0,
@@ -158,25 +158,25 @@ def _known(seconds: float) -> float | None:
     return seconds if seconds < math.inf else None
 
 
-def skip(target: str, seen: Seen, now: float, why: str, retry_in: float | None = None) -> Skipped:
+def skip(target: str, seen: CircuitSnapshot, now: float, why: str, retry_in: float | None = None) -> Skipped:
     state = "isolated" if seen.isolated(now) else seen.state.value
     return Skipped(target, why, retry_in, state, seen.epoch, None if seen.since is None else now - seen.since)
 
 
-def _like_its_siblings(target: str, seen: Mapping[str, Seen]) -> Seen:
+def _like_its_siblings(target: str, seen: Mapping[str, CircuitSnapshot]) -> CircuitSnapshot:
     """A target that nobody has seen is closed, unless its whole provider is isolated."""
     siblings = [s for t, s in seen.items() if provider_of(t) == provider_of(target)]
     held = siblings and all(s.mode is Mode.ISOLATED for s in siblings)
     if not held:
-        return UNSEEN
-    return replace(UNSEEN, mode=Mode.ISOLATED, isolated_until=max(s.isolated_until for s in siblings))
+        return UNKNOWN_CIRCUIT
+    return replace(UNKNOWN_CIRCUIT, mode=Mode.ISOLATED, isolated_until=max(s.isolated_until for s in siblings))
 
 
-def _panicky(row: Sequence[str], seen: Mapping[str, Seen], now: float) -> list[str]:
+def _panicky(row: Sequence[str], seen: Mapping[str, CircuitSnapshot], now: float) -> list[str]:
     """Whom a panic may wake: those that merely failed, the one whose time is nearest first."""
     may = [t for t in row if t in seen and _may_panic(seen[t], now)]
     return sorted(may, key=lambda t: seen[t].open_until)
 
 
-def _may_panic(s: Seen, now: float) -> bool:
+def _may_panic(s: CircuitSnapshot, now: float) -> bool:
     return s.rests(now) and s.panicky and not s.isolated(now) and not s.probing(now)

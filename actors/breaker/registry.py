@@ -1,6 +1,6 @@
 """All circuits under one policy, and what is known of each target.
 
-`Board` is the actor's side: it owns the breakers, takes messages, counts, and remembers. What an
+`Registry` is the actor's side: it owns the breakers, takes messages, counts, and remembers. What an
 ingress makes of it is in plan.py. No clock, no I/O. Instants leave this module only as remaining
 seconds, because no two processes share a monotonic clock and a wall clock may step.
 """
@@ -28,7 +28,7 @@ from actors.breaker.circuit import (
     Tick,
     step,
 )
-from actors.breaker.history import Trend
+from actors.breaker.history import History
 from actors.breaker.outcomes import Verdict
 from actors.breaker.plan import FUNCTIONS, of_functions, provider_of
 from actors.metrics import Meter, NoMeter
@@ -46,7 +46,7 @@ _GOES_ON = (Verdict.STARTED, Verdict.FLOWING)
 
 
 @dataclass(slots=True)
-class Tally:
+class TargetStats:
     """What a target has done since its last reset. Latencies are milliseconds of whole answers."""
 
     ok: int = 0
@@ -58,7 +58,7 @@ class Tally:
     unclassified: int = 0  # errors that no row of the table knows: each wants a row
     last_error: dict[str, Any] | None = None
     used_at: float = 0.0  # when somebody last asked for it or reported to it
-    trend: Trend = field(default_factory=Trend)
+    trend: History = field(default_factory=History)
 
     @property
     def requests(self) -> int:
@@ -66,12 +66,12 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Board:
+class Registry:
     """Every target's circuit under one policy. `version` counts the changes that an ingress must see."""
 
     policy: Policy
     breakers: dict[str, Breaker] = field(default_factory=dict)
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    tallies: dict[str, TargetStats] = field(default_factory=dict)
     version: int = 0
     incarnation: int = 0
     acked: dict[str, int] = field(default_factory=dict)  # ingress replica -> highest batch number taken
@@ -86,7 +86,7 @@ class Board:
         for target in targets:
             if target not in self.breakers and (not of_functions(target) or self._room_for_a_guest()):
                 self.breakers[target] = self._newcomer(target, now)
-                self.tallies[target] = Tally()
+                self.tallies[target] = TargetStats()
                 self.version += 1
             if target in self.tallies:
                 self.tallies[target].used_at = now
@@ -190,7 +190,7 @@ class Board:
         for target in targets:
             self._take(now, target, message)
             if verb == "reset":
-                self.tallies[target] = Tally()
+                self.tallies[target] = TargetStats()
         return len(targets)
 
     def tick(self, now: float, jitter: float = 0.0) -> None:

@@ -15,8 +15,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.ledger.writer import PATROL_SECONDS, LedgerDesk
-from actors.singleton import code_fingerprint, summon_actor
+from actors.ledger.writer import PATROL_SECONDS, LedgerWriter
+from actors.singleton import code_fingerprint, get_or_create_actor
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class LedgerActor:
 
     def __init__(self, app: str, config: Mapping[str, Any]):
         self._code = code_fingerprint()
-        self._desk = LedgerDesk(_resolved(config))
+        self._desk = LedgerWriter(_resolved(config))
         self._patrol: asyncio.Task[None] | None = None
 
     async def hello(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"url": url, "missing": f"{name} is not set where the ledger actor runs", "journals": config["journals"]}
 
 
-async def summon_ledger(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:
+async def get_or_create_ledger(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:
     """The application's ledger actor; see singleton.summon_actor."""
     where = {"resources": {"node:__internal_head__": 0.001}} if config["url_env"] is None else {}
-    return await summon_actor(LedgerActor, app, ROLE, config, newest=newest, **where)
+    return await get_or_create_actor(LedgerActor, app, ROLE, config, newest=newest, **where)

@@ -43,7 +43,7 @@ def in_thread() -> Run:
     return run
 
 
-class LedgerDesk:
+class LedgerWriter:
     """`config` is `{url, journals}`: SQLAlchemy's URL, and the folder of this machine's journals or None.
 
     Without a URL there is no store, and `missing` says why.

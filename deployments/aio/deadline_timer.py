@@ -1,6 +1,6 @@
 """A limit on each of many waits of one task, with one timer that is seldom set. No Ray.
 
-    patience = Patience()
+    patience = DeadlineTimer()
     try:
         with patience.until(at):        # TimeoutError at that instant of the loop's clock
             item = await anext(items)
@@ -27,7 +27,7 @@ STALL = 1.0  # seconds of lateness in all, from which on silence proves nothing
 _OVER = -1
 
 
-class Patience:
+class DeadlineTimer:
     """For one task and one wait at a time. Waits of others, `asyncio.timeout` too, may surround it or be inside it."""
 
     def __init__(self) -> None:
@@ -40,11 +40,11 @@ class Patience:
         self._graces = 0  # that the present wait was given, or that it is over
         self._lateness = 0.0  # of the present wait's timer, where it was late at all
 
-    def until(self, at: float) -> "Patience":
+    def until(self, at: float) -> "DeadlineTimer":
         self._until = at
         return self
 
-    def __enter__(self) -> "Patience":
+    def __enter__(self) -> "DeadlineTimer":
         at, task = self._until, asyncio.current_task()
         assert at is not None
         assert task is not None

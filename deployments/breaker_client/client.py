@@ -20,15 +20,15 @@ from typing import Any
 
 from actors.breaker.circuit import Policy, State
 from actors.breaker.outcomes import Outcome, Verdict
-from actors.breaker.plan import UNSEEN, Candidate, Plan, Seen, Skipped, plan, received, skip
+from actors.breaker.plan import UNKNOWN_CIRCUIT, Candidate, CircuitSnapshot, Plan, Skipped, plan, received, skip
 from actors.breaker.registry import report_of
 from actors.metrics import Meter, NoMeter
-from deployments.breaker_client.flowing import FLOW_SECONDS, Flows
+from deployments.breaker_client.flowing import FLOW_SECONDS, FlowingStreams
 from deployments.breaker_client.last_seen import last_seen
-from deployments.breaker_client.local_breaker import OwnWord
-from deployments.breaker_client.permits import Line, Permit, Permits
-from deployments.breaker_client.response_times import Times
-from deployments.breaker_client.stalls import LAG, Silence
+from deployments.breaker_client.local_breaker import LocalBreaker
+from deployments.breaker_client.permits import Permit, Permits, ProbeQueue
+from deployments.breaker_client.response_times import ResponseTimes
+from deployments.breaker_client.stalls import LAG, StallDetector
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -46,7 +46,7 @@ _MERGES = (Verdict.OK, Verdict.STARTED, Verdict.FLOWING)
 _QUIET = (*_MERGES, Verdict.NEUTRAL, Verdict.REFUSED)  # moves no circuit, but for a probe's
 
 
-class BoardLink:
+class BreakerClient:
     def __init__(
         self,
         connect: Callable[[], Awaitable[ActorCall]],
@@ -66,10 +66,10 @@ class BoardLink:
         self._most = most
         self._actor: ActorCall | None = None
         self._version: tuple[int, int] | None = None
-        self._seen: dict[str, Seen] = {}
-        self._own = OwnWord(policy)
+        self._seen: dict[str, CircuitSnapshot] = {}
+        self._own = LocalBreaker(policy)
         self._permits = Permits(self._ask, self.release, self._wake)
-        self._line = Line()
+        self._line = ProbeQueue()
         self._latency = 0.0  # how long the actor takes to answer, in seconds
         self._contact_at = self._listened_at = clock()
         self._replica = secrets.token_hex(8)
@@ -80,9 +80,9 @@ class BoardLink:
         self._tasks: list[asyncio.Task[None]] = []
         self.connected = asyncio.Event()
         self.moved = asyncio.Event()  # set, and replaced by another, when the actor has said something new
-        self.silence = Silence()
-        self.flows = Flows()
-        self.times = Times()
+        self.silence = StallDetector()
+        self.flows = FlowingStreams()
+        self.times = ResponseTimes()
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
@@ -171,7 +171,7 @@ class BoardLink:
     def draw(self) -> float:
         return self._draw()
 
-    def _view(self) -> Mapping[str, Seen]:
+    def _view(self) -> Mapping[str, CircuitSnapshot]:
         seen = self._own.view(self._seen, cut_off=self.cut_off) if self._own else self._seen
         mine = [target for target in self._permits.kept if target in seen]
         # The probe that is out is ours, and nobody uses it yet.
@@ -179,7 +179,7 @@ class BoardLink:
 
     def skipped(self, target: str, why: str, retry_in: float | None = None) -> Skipped:
         """That target, left out for a reason of our own."""
-        return skip(target, self._view().get(target, UNSEEN), self._clock(), why, retry_in)
+        return skip(target, self._view().get(target, UNKNOWN_CIRCUIT), self._clock(), why, retry_in)
 
     async def permit(self, candidate: Candidate, who: object = None) -> Permit | None:
         """The leave to call a candidate now: `{epoch, incarnation}`, and `lease` or `trial` if it is a probe.
@@ -192,13 +192,13 @@ class BoardLink:
         target, panic = candidate.target, candidate.panic
         if not self._line.may(who, target):
             return None
-        ours = self._own.holds(target) and self._seen.get(target, UNSEEN).state is State.CLOSED
+        ours = self._own.holds(target) and self._seen.get(target, UNKNOWN_CIRCUIT).state is State.CLOSED
         if not (ours or self.cut_off):
             wait = max(ASK_SECONDS, min(2 * self._latency, ASK_MOST))
             permit, answered = await self._permits.take(target, wait, panic=panic)
             if permit is not None or answered or not self.cut_off:
                 return permit
-        trial = self._own.take(target, self._seen.get(target, UNSEEN), self._clock(), panic=panic)
+        trial = self._own.take(target, self._seen.get(target, UNKNOWN_CIRCUIT), self._clock(), panic=panic)
         return None if trial is None else {**plain, "trial": trial}
 
     async def _ask(self, target: str, name: str, panic: bool) -> dict[str, Any] | None:
@@ -232,7 +232,7 @@ class BoardLink:
         """Is one of these closed now, or may be probed, and nobody waits for it longer?"""
         now, view = self._clock(), self._view()
         for target in targets:
-            s = view.get(target, UNSEEN)
+            s = view.get(target, UNKNOWN_CIRCUIT)
             if s.isolated(now) or s.probing(now):
                 continue
             free = self._line.may(who, target) and not self._permits.awaited(target)

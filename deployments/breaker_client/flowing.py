@@ -30,7 +30,7 @@ class Flow:
     count: int = 1
 
 
-class Flows:
+class FlowingStreams:
     def __init__(self) -> None:
         self._streams: dict[Flowing, None] = {}
         self._since: float | None = None

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.breaker.circuit import State
-from actors.breaker.plan import Seen
+from actors.breaker.plan import CircuitSnapshot
 
 
-def last_seen(sight: Mapping[str, Seen], now: float) -> dict[str, dict[str, Any]]:
+def last_seen(sight: Mapping[str, CircuitSnapshot], now: float) -> dict[str, dict[str, Any]]:
     """What an ingress can say of each target by itself: states, and no figures."""
     unknown = {"ms": 0.0, "last_error": None, "consecutive_failures": 0} | dict.fromkeys(("ok", "requests"), 0)
     return {

@@ -15,13 +15,13 @@ from dataclasses import replace
 
 from actors.breaker.circuit import PANICKY, Ask, Breaker, Policy, Release, Report, State, step
 from actors.breaker.outcomes import Verdict
-from actors.breaker.plan import UNSEEN, Seen
+from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot
 
 HOLD_SECONDS, CAP_SECONDS = 10.0, 60.0  # how long a target is left out on our own word alone
 _QUIET = (Verdict.OK, Verdict.STARTED, Verdict.FLOWING, Verdict.NEUTRAL, Verdict.REFUSED)
 
 
-class OwnWord:
+class LocalBreaker:
     def __init__(self, policy: Policy) -> None:
         self._circuits: dict[str, Breaker] = {}  # only targets that failed here lately, or were tried
         self.set_policy(policy)
@@ -38,13 +38,13 @@ class OwnWord:
         own = self._circuits.get(target)
         return own is not None and own.state is not State.CLOSED
 
-    def view(self, sight: Mapping[str, Seen], *, cut_off: bool) -> Mapping[str, Seen]:
+    def view(self, sight: Mapping[str, CircuitSnapshot], *, cut_off: bool) -> Mapping[str, CircuitSnapshot]:
         """The sight with our own word in it. `cut_off`: the actor can't be asked."""
         if not self._circuits:
             return sight
         seen = dict(sight)
         for target, own in self._circuits.items():
-            was = seen.get(target, UNSEEN)
+            was = seen.get(target, UNKNOWN_CIRCUIT)
             if own.state is State.CLOSED:
                 if cut_off and was.state is not State.CLOSED:
                     seen[target] = replace(was, state=State.CLOSED, ramp_from=own.ramp_from, panicky=False)
@@ -59,7 +59,7 @@ class OwnWord:
                 )
         return seen
 
-    def take(self, target: str, seen: Seen, now: float, *, panic: bool = False) -> str | None:
+    def take(self, target: str, seen: CircuitSnapshot, now: float, *, panic: bool = False) -> str | None:
         """Take a trial of a target that is due, or None if one is under way. `seen` is the actor's last word of it."""
         own = self._circuits.get(target)
         if own is None or own.state is State.CLOSED:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from deployments.aio.deadline_timer import Patience
+from deployments.aio.deadline_timer import DeadlineTimer
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -68,7 +68,7 @@ class Permits:
         self._asking.add(target)
         asked = asyncio.ensure_future(self._ask(target, secrets.token_hex(8), panic))
         asked.add_done_callback(lambda _: self._asking.discard(target))
-        patience = Patience()
+        patience = DeadlineTimer()
         try:
             with patience.until(loop.time() + wait):
                 permit = await asyncio.shield(asked)
@@ -115,7 +115,7 @@ class Permits:
         self._unused(target, permit)
 
 
-class Line:
+class ProbeQueue:
     """Who waits for a permit of each target, the longest first: else newcomers would be the first to ask."""
 
     def __init__(self) -> None:

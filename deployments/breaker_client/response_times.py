@@ -17,7 +17,7 @@ class _Time:
     needed: float = 0.0  # the same, with calls that were cut: they would have needed longer
 
 
-class Times:
+class ResponseTimes:
     """Seconds by target and verb: until the first content of a stream, or until a whole answer."""
 
     def __init__(self) -> None:

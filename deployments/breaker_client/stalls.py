@@ -19,7 +19,7 @@ HOLD = 2.0  # seconds that a target stays quiet when its silent streams have end
 TOGETHER = 2  # one silent stream is its own affair
 
 
-class Silence:
+class StallDetector:
     """What one ingress replica hears of the streams that it carries. All times on one clock, in seconds."""
 
     def __init__(self) -> None:

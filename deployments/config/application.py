@@ -36,7 +36,7 @@ from deployments.config.settings import (
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS, lengths_instead
-from deployments.providers.base import Limits
+from deployments.providers.base import TimeLimits
 
 INGRESS = "Ingress"
 Models = Mapping[str, Mapping[str, str]]  # a row's name to its providers, each with its own id of the model
@@ -131,7 +131,7 @@ class Config(Accounting):
         """As `models`, for embeddings."""
         return {name: row.targets for name, row in self.embeddings.items()}
 
-    def limits_of(self, provider: str) -> Limits:
+    def limits_of(self, provider: str) -> TimeLimits:
         return self.timeouts.limits(self.providers[provider].timeouts)
 
     def policy(self) -> Policy:
@@ -149,7 +149,7 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ResolvedConfig:
     """A checked config with what the environment makes of it."""
 
     config: Config
@@ -235,13 +235,13 @@ def tuned(config: Config, user_config: Any) -> Config:
         raise ConfigError(_sentence(error)) from None
 
 
-def resolve(config: Config) -> Layout:
+def resolve(config: Config) -> ResolvedConfig:
     """What the environment makes of the config. A provider without credentials is left out."""
     chosen = config.tier_names()
     others = [name for name in config.providers if name not in chosen]
     tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
-    layout = Layout(config, tuple(tiers))
+    layout = ResolvedConfig(config, tuple(tiers))
     for key, variable in config.auth.model_dump(exclude_none=True, exclude={"unguarded"}).items():
         if unset(variable):
             raise ConfigError(f"auth.{key}: {variable} is not set")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.breaker.circuit import Policy
-from deployments.providers.base import Limits
+from deployments.providers.base import TimeLimits
 
 Mode = Literal["hybrid", "aws_only", "local_only"]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -46,13 +46,13 @@ class Timeouts(Strict):
     idle: Seconds = 15
     deadline: Seconds = 60
 
-    def limits(self, over: TimeoutOverrides) -> Limits:
+    def limits(self, over: TimeoutOverrides) -> TimeLimits:
         def pick(name: str) -> float:
             value = getattr(over, name)
             return float(getattr(self, name) if value is None else value)
 
         total = pick("timeout_seconds")
-        return Limits(pick("connect"), min(pick("first_token"), total), pick("idle"), total)
+        return TimeLimits(pick("connect"), min(pick("first_token"), total), pick("idle"), total)
 
 
 class BreakerSettings(Strict):

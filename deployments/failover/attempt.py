@@ -11,10 +11,10 @@ from typing import Any
 
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import provider_of
-from deployments.breaker_client.client import BoardLink
+from deployments.breaker_client.client import BreakerClient
 from deployments.failover.comparison import Comparison
-from deployments.telemetry.request_record import Step, Trail
-from deployments.usage.records import Entry
+from deployments.telemetry.request_record import AttemptRecord, RequestRecord
+from deployments.usage.records import AttemptUsage
 
 RENEW_SECONDS = 5.0  # shorter than any lease; a probe that has flowed for so long closes its circuit
 LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
@@ -24,8 +24,8 @@ LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client 
 class Attempt:
     """One attempt under way: reports exactly once how it ended. `began` and `spoke` are on the link's clock."""
 
-    link: BoardLink
-    trail: Trail
+    link: BreakerClient
+    trail: RequestRecord
     target: str
     permit: Mapping[str, Any]
     began: float = 0.0
@@ -38,7 +38,7 @@ class Attempt:
     until: float = 0.0  # on the loop's clock: then the time that is kept for the others begins
     heard: float | None = None  # after so many milliseconds its content began
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
-    entry: Entry | None = None  # its row in the ledger
+    entry: AttemptUsage | None = None  # its row in the ledger
 
     def __post_init__(self) -> None:
         self.began = self.trail.clock()
@@ -123,8 +123,8 @@ class Attempt:
             self.renewal.cancel()
         self.link.report(self.target, self.permit, outcome, ms, whole=whole, verdict=verdict, began=self.began)
 
-    def _step(self, outcome: Outcome, ms: float, used: Mapping[str, Any]) -> Step:
-        return Step(
+    def _step(self, outcome: Outcome, ms: float, used: Mapping[str, Any]) -> AttemptRecord:
+        return AttemptRecord(
             self.target,
             outcome.kind,
             round((self.began - self.trail.began) * 1000, 2),

@@ -7,10 +7,10 @@ and a probe that nobody needed would have held a permit. So the row is looked at
 from dataclasses import dataclass, field
 
 from actors.breaker.plan import Candidate, Plan
-from deployments.breaker_client.client import BoardLink
+from deployments.breaker_client.client import BreakerClient
 from deployments.errors import TOO_SMALL
-from deployments.failover.model_rows import Rows
-from deployments.telemetry.request_record import Trail
+from deployments.failover.model_rows import ModelRows
+from deployments.telemetry.request_record import RequestRecord
 
 # For so long a request that nobody may answer now waits: for a probe that may be asked for in a second, and for one
 # that is out. It keeps half of its time for an answer, or less if its targets are known to need less.
@@ -26,13 +26,13 @@ class Turn:
 
 
 @dataclass(slots=True, eq=False)
-class Walk:
+class Candidates:
     """`row` are the targets that can take the request, in order."""
 
-    link: BoardLink
-    rows: Rows
+    link: BreakerClient
+    rows: ModelRows
     row: list[str]
-    trail: Trail
+    trail: RequestRecord
     verb: str = "whole"  # or stream
     least: float = 0.0  # a window must be larger than this
     _hoping_since: float | None = None

@@ -17,31 +17,31 @@ from typing import Any, Literal, TypeVar, cast
 
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.breaker.plan import provider_of
-from deployments.aio.deadline_timer import Patience
-from deployments.breaker_client.client import BoardLink
+from deployments.aio.deadline_timer import DeadlineTimer
+from deployments.breaker_client.client import BreakerClient
 from deployments.breaker_client.permits import Permit
 from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt, failure_in
-from deployments.failover.candidates import Turn, Walk
+from deployments.failover.candidates import Candidates, Turn
 from deployments.failover.comparison import Comparison
 from deployments.failover.deadline import Deadline
-from deployments.failover.image_fetch import Images, RequestImages, remote_images
-from deployments.failover.model_rows import Rows
-from deployments.failover.probe import held_back
-from deployments.failover.request_fit import Fitted
+from deployments.failover.image_fetch import ImageFetcher, RequestImages, remote_images
+from deployments.failover.model_rows import ModelRows
+from deployments.failover.probe import hold_back
+from deployments.failover.request_fit import RequestFit
 from deployments.failover.stream import COVER_SECONDS, StreamAnswer
 from deployments.failover.time_share import share
 from deployments.openai_api.chat import Request
-from deployments.providers.base import Limits, call_dict
-from deployments.rpc.port import Hop, Items
+from deployments.providers.base import TimeLimits, call_dict
+from deployments.rpc.port import CallTransport, ProviderStream
 from deployments.telemetry.explain import explained
-from deployments.telemetry.request_record import Trail
+from deployments.telemetry.request_record import RequestRecord
 
 T = TypeVar("T")
 Verb = Literal["chat", "embed"]
-Once = Callable[["Attempt", dict[str, Any], Limits, Patience], Awaitable[T]]
-LimitOf = Callable[[Limits], float]
+Once = Callable[["Attempt", dict[str, Any], TimeLimits, DeadlineTimer], Awaitable[T]]
+LimitOf = Callable[[TimeLimits], float]
 
 HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
 EARLY_SECONDS = 0.001  # before a deadline that is as good as over
@@ -56,7 +56,7 @@ class Answer:
     target: str
     body: bytes
     usage: Mapping[str, Any] | None
-    trail: Trail
+    trail: RequestRecord
     dropped: tuple[str, ...] = ()  # fields that it was not asked to heed
 
 
@@ -64,35 +64,42 @@ class Failover:
     """`limits` is provider to limits, and may be replaced while running."""
 
     def __init__(
-        self, rows: Rows, limits: Mapping[str, Limits], link: BoardLink, hop: Hop, images: Images | None = None
+        self,
+        rows: ModelRows,
+        limits: Mapping[str, TimeLimits],
+        link: BreakerClient,
+        hop: CallTransport,
+        images: ImageFetcher | None = None,
     ):
         self.rows = rows
         self.limits = limits
         self._link = link
         self._hop = hop
-        self._images = images or Images(ImageLimits())
+        self._images = images or ImageFetcher(ImageLimits())
 
     async def complete(
-        self, request: Request, deadline: Deadline, trail: Trail | None = None, verb: Verb = "chat"
+        self, request: Request, deadline: Deadline, trail: RequestRecord | None = None, verb: Verb = "chat"
     ) -> Answer:
         """A whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
 
-        async def once(attempt: Attempt, call: dict[str, Any], _: Limits, __: Patience) -> Answer:
+        async def once(attempt: Attempt, call: dict[str, Any], _: TimeLimits, __: DeadlineTimer) -> Answer:
             reply = await self._hop.complete(provider_of(attempt.target), {**call, "verb": verb})
             if (outcome := failure_in(attempt, reply)) is not None:
                 raise AttemptFailed(outcome)
             attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])
             return Answer(attempt.target, reply["body"], reply["usage"], attempt.trail, attempt.dropped)
 
-        with _ending(trail := trail or Trail(clock=self._link.now)):
+        with _ending(trail := trail or RequestRecord(clock=self._link.now)):
             return await self._failing_over(request, deadline, once, "whole", lambda limits: limits.total, trail)
 
-    async def stream(self, request: Request, deadline: Deadline, trail: Trail | None = None) -> StreamAnswer:
+    async def stream(self, request: Request, deadline: Deadline, trail: RequestRecord | None = None) -> StreamAnswer:
         """A stream whose first content has come. Raises as `complete` does, before that."""
 
-        async def once(attempt: Attempt, call: dict[str, Any], limits: Limits, limit: Patience) -> StreamAnswer:
+        async def once(
+            attempt: Attempt, call: dict[str, Any], limits: TimeLimits, limit: DeadlineTimer
+        ) -> StreamAnswer:
             held_until = asyncio.get_running_loop().time() + limits.first_token
-            source: Items = self._hop.stream(provider_of(attempt.target), call)
+            source: ProviderStream = self._hop.stream(provider_of(attempt.target), call)
             try:
                 first = await anext(source, None)
                 if not isinstance(first, bytes):
@@ -103,7 +110,7 @@ class Failover:
                     # While it is silent the reserve is the others'; while it flows it is no reason to end it.
                     limit.move(attempt.until)
                     held_until = min(held_until, attempt.until - HAND_OVER_SECONDS)
-                    first, source, ended = await held_back(attempt, first, source, held_until, limits.idle / 2)
+                    first, source, ended = await hold_back(attempt, first, source, held_until, limits.idle / 2)
                     limit.move(None)
                     if ended is not None:  # it proved its health, whether its reader stays or not
                         attempt.upstream = ended.get("upstream")
@@ -113,14 +120,14 @@ class Failover:
                 raise
             return StreamAnswer(attempt, first, source, limits.idle, deadline)
 
-        with _ending(trail := trail or Trail(clock=self._link.now)):
+        with _ending(trail := trail or RequestRecord(clock=self._link.now)):
             return await self._failing_over(request, deadline, once, "stream", lambda limits: limits.first_token, trail)
 
     async def _failing_over(
-        self, request: Request, deadline: Deadline, once: Once[T], verb: str, limit_of: LimitOf, trail: Trail
+        self, request: Request, deadline: Deadline, once: Once[T], verb: str, limit_of: LimitOf, trail: RequestRecord
     ) -> T:
         bodies = self.rows.fitting(request, trail)
-        walk = Walk(self._link, self.rows, list(bodies), trail, verb)
+        walk = Candidates(self._link, self.rows, list(bodies), trail, verb)
         images, comparison = RequestImages(self._images), Comparison()
         answered, last = None, None
         try:
@@ -144,7 +151,7 @@ class Failover:
             self._link.leave(walk)
         raise self._no_answer(walk, trail, deadline)
 
-    async def _turn(self, walk: Walk, deadline: Deadline, comparison: Comparison) -> Turn | None:
+    async def _turn(self, walk: Candidates, deadline: Deadline, comparison: Comparison) -> Turn | None:
         """Whose turn it is. Where nobody may be asked now, but somebody soon, that is waited for.
 
         What has failed is judged before that, by what is known: a probe must not be held for as long as we wait.
@@ -160,7 +167,7 @@ class Failover:
         return None
 
     async def _begun(
-        self, turn: Turn, walk: Walk, fitted: Fitted, images: RequestImages, deadline: Deadline, verb: str
+        self, turn: Turn, walk: Candidates, fitted: RequestFit, images: RequestImages, deadline: Deadline, verb: str
     ) -> tuple[Attempt | None, Mapping[str, Any] | None, Outcome | None]:
         """An attempt that may call its target now, and the request as that takes it.
 
@@ -226,7 +233,7 @@ class Failover:
         """Its answer, or how it ended."""
         limits = self.limits[provider_of(attempt.target)]
         gone_at = asyncio.get_running_loop().time() + limits.connect + limit_of(limits) + COVER_SECONDS
-        patience = Patience()
+        patience = DeadlineTimer()
         try:
             with patience.until(min(attempt.until, gone_at)):
                 return await once(attempt, call, limits, patience), None
@@ -243,18 +250,18 @@ class Failover:
         attempt.end(outcome, over=False, comparison=comparison)
         return None, outcome
 
-    def _goes_on(self, walk: Walk, target: str, outcome: Outcome) -> bool:
+    def _goes_on(self, walk: Candidates, target: str, outcome: Outcome) -> bool:
         """May another be asked after this?"""
         if outcome.kind == "too_long" and target in self.rows.windows:
             walk.least = self.rows.window(target)
             return True
         return outcome.ending.failover
 
-    def _configured(self, trail: Trail) -> bool:
+    def _configured(self, trail: RequestRecord) -> bool:
         """Was the target that was asked one of ours, rather than one that the client named?"""
         return trail.asked() in self.rows.targets
 
-    def _no_answer(self, walk: Walk, trail: Trail, deadline: Deadline) -> NoAnswer:
+    def _no_answer(self, walk: Candidates, trail: RequestRecord, deadline: Deadline) -> NoAnswer:
         # A timer may fire a fraction of a millisecond before its time.
         if asyncio.get_running_loop().time() >= deadline.at - EARLY_SECONDS:
             return DeadlineExceeded("The request's deadline passed before any provider answered.", trail.entries)
@@ -269,13 +276,13 @@ class Failover:
         why = f"Every provider failed, the first so: {(first.message or first.ending.why).rstrip('.')}."
         return NoAnswer(why, trail.entries, None, retry_in or first.retry_after or 1.0)
 
-    def _larger_is_out(self, trail: Trail) -> bool:
+    def _larger_is_out(self, trail: RequestRecord) -> bool:
         """Was somebody left out who may hold the prompt that a tier of known size could not?"""
         window = self.rows.windows.get(trail.asked())
         known = self.rows.windows
         return window is not None and any(known.get(t, math.inf) > window for t in trail.left_out())
 
-    def _of_the_request(self, last: Outcome, trail: Trail) -> bool:
+    def _of_the_request(self, last: Outcome, trail: RequestRecord) -> bool:
         """Is the refusal the request's own fault, rather than the limits of a tier that stood in?"""
         if last.kind == "too_long":
             return trail.first is None and not self._larger_is_out(trail)
@@ -286,7 +293,7 @@ class Failover:
 
 
 @contextlib.contextmanager
-def _ending(trail: Trail) -> Iterator[None]:
+def _ending(trail: RequestRecord) -> Iterator[None]:
     """Whatever becomes of a request, its trail has an end."""
     try:
         yield

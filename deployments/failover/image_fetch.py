@@ -1,4 +1,4 @@
-"""Images that a message names by URL, fetched for the providers that only take bytes.
+"""ImageFetcher that a message names by URL, fetched for the providers that only take bytes.
 
 A URL comes from the client, and we stand inside a network that the client may not see. So every address
 that a host has must be a public one, the connection goes to the very address that was looked at, and a
@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpx2
 
-from deployments.aio.gather import together
+from deployments.aio.gather import gather
 from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed, failed
 
@@ -36,7 +36,7 @@ class Refused(Exception):
     """The image can't be had; the message says why."""
 
 
-class Images:
+class ImageFetcher:
     """Fetches images; one client for all."""
 
     def __init__(self, limits: ImageLimits):
@@ -55,7 +55,7 @@ class Images:
                 f"a request has {MOST} images by URL at most", next(p for p in places if p[2] == urls[MOST])
             )
         left = _Left(self._limits.max_bytes)
-        data = await together(self._data_url(url, places, left) for url in urls)
+        data = await gather(self._data_url(url, places, left) for url in urls)
         return dict(zip(urls, data, strict=True))
 
     async def close(self) -> None:
@@ -120,7 +120,7 @@ class Images:
 class RequestImages:
     """The images of one request, fetched once for all its tiers; what can't be had is not tried again."""
 
-    def __init__(self, images: Images):
+    def __init__(self, images: ImageFetcher):
         self._images = images
         self._got: dict[str, str] = {}
         self._failed: AttemptFailed | None = None

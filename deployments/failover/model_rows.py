@@ -5,16 +5,16 @@ from collections.abc import Mapping
 
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
-from deployments.config.application import Layout
+from deployments.config.application import ResolvedConfig
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
-from deployments.failover.request_fit import Fitted, Fitting, chat_fit, embedding_fit, fitted
+from deployments.failover.request_fit import Fitting, RequestFit, chat_fit, embedding_fit, fit_request
 from deployments.openai_api.chat import Drop, Request
-from deployments.telemetry.request_record import Trail
+from deployments.telemetry.request_record import RequestRecord
 
 _PINNABLE = re.compile(r"[\x21-\x7e]+")
 
 
-class Rows:
+class ModelRows:
     """`rows` is row name to targets, `kinds` the kind of each provider that can be called.
 
     `fixed` are providers that have the models of the rows and no other: nothing else can be pinned there.
@@ -75,12 +75,12 @@ class Rows:
     def unknown(self, model: str) -> UnknownModel:
         return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.")
 
-    def fitting(self, request: Request, trail: Trail) -> dict[str, Fitted]:
+    def fitting(self, request: Request, trail: RequestRecord) -> dict[str, RequestFit]:
         """The request for each target that can take it. Raises NoAnswer, a 400, if none can."""
-        found: dict[str, Fitted] = {}
+        found: dict[str, RequestFit] = {}
         lacking: str | None = None
         for target in self.of(request.model):
-            fit = fitted(self._fitting, self.kind(target), request.body, request.drop or self._drop)
+            fit = fit_request(self._fitting, self.kind(target), request.body, request.drop or self._drop)
             if fit.missing:
                 lacking = lacking or fit.missing[0]
                 trail.pass_over(target, f"unsupported {', '.join(fit.missing)}")
@@ -92,8 +92,8 @@ class Rows:
         return found
 
 
-def rows_of(layout: Layout) -> Rows:
-    return Rows(
+def chat_rows(layout: ResolvedConfig) -> ModelRows:
+    return ModelRows(
         layout.rows(),
         layout.kinds(),
         fixed=layout.fixed(),
@@ -102,8 +102,8 @@ def rows_of(layout: Layout) -> Rows:
     )
 
 
-def embedding_rows_of(layout: Layout) -> Rows:
-    return Rows(
+def embedding_rows(layout: ResolvedConfig) -> ModelRows:
+    return ModelRows(
         layout.embedding_rows(),
         layout.kinds(),
         windows=layout.embedding_windows(),

@@ -8,12 +8,12 @@ from typing import Any
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
 from deployments.failover.attempt import Attempt, outcome_in
-from deployments.rpc.port import Items
+from deployments.rpc.port import ProviderStream
 
 
-async def held_back(
-    attempt: Attempt, first: bytes, source: Items, until: float, silent: float
-) -> tuple[bytes, Items, dict[str, Any] | None]:
+async def hold_back(
+    attempt: Attempt, first: bytes, source: ProviderStream, until: float, silent: float
+) -> tuple[bytes, ProviderStream, dict[str, Any] | None]:
     """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
 
     The frames so far, whatever is still to come, and the answer's end if it has come. One that has been
@@ -51,7 +51,7 @@ async def held_back(
 class _Resumed:
     """The source again, from an item on that is awaited already. No generator: one that nobody began can't clean up."""
 
-    def __init__(self, coming: "asyncio.Future[bytes | dict[str, Any] | None]", source: "Items"):
+    def __init__(self, coming: "asyncio.Future[bytes | dict[str, Any] | None]", source: "ProviderStream"):
         self._coming: asyncio.Future[bytes | dict[str, Any] | None] | None = coming
         self._source = source
 
@@ -79,5 +79,5 @@ async def _just(item: dict[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], 
     yield item
 
 
-async def _following(source: Items) -> bytes | dict[str, Any] | None:
+async def _following(source: ProviderStream) -> bytes | dict[str, Any] | None:
     return await anext(source, None)

@@ -23,26 +23,26 @@ MOST_NAMES = 16  # a client can name any number of fields; a header holds so man
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class RequestFit:
     body: Mapping[str, Any]
     missing: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
 
 
-def fitted(fitting: Fitting, kind: str, body: Mapping[str, Any], drop: Drop) -> Fitted:
+def fit_request(fitting: Fitting, kind: str, body: Mapping[str, Any], drop: Drop) -> RequestFit:
     found = fitting(kind, body)
     if not (found.missing or found.dropped):
-        return Fitted(body)
+        return RequestFit(body)
     if drop == "none":
-        return Fitted(body, found.missing + found.dropped)
+        return RequestFit(body, found.missing + found.dropped)
     if drop == "hints" or not found.missing:
-        return Fitted(body, found.missing, found.dropped)
+        return RequestFit(body, found.missing, found.dropped)
     gone = {name for name in found.missing if name in body and name != "messages"}
     if "tools" in gone:
         gone |= {"tool_choice", "parallel_tool_calls"} & body.keys()  # they speak of nothing then
     rest = {name: value for name, value in body.items() if name not in gone}
     left = fitting(kind, rest)
-    return Fitted(rest, left.missing, tuple(n for n in body if n in gone) + left.dropped)
+    return RequestFit(rest, left.missing, tuple(n for n in body if n in gone) + left.dropped)
 
 
 def chat_fit(kind: str, body: Mapping[str, Any]) -> Fit:
@@ -59,7 +59,7 @@ def embedding_fit(kind: str, body: Mapping[str, Any]) -> Fit:
     return Fit(tuple(missing), ("user",) if body.get("user") is not None else ())
 
 
-def spoken(names: tuple[str, ...]) -> str:
+def dropped_header(names: tuple[str, ...]) -> str:
     """Field names that came from a client, as a header may hold them."""
     plain = [name if _PLAIN.fullmatch(name) else "?" for name in names]
     return ", ".join([*plain[:MOST_NAMES], *(["..."] if len(plain) > MOST_NAMES else [])])

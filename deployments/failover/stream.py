@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from actors.breaker.outcomes import Outcome
-from deployments.aio.deadline_timer import Patience
+from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt, failure_in
 from deployments.failover.deadline import Deadline
 from deployments.openai_api.chat import DONE, Head, bare_chunk, frame
-from deployments.rpc.port import Items
+from deployments.rpc.port import ProviderStream
 from deployments.telemetry.explain import explained
 
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
@@ -25,7 +25,7 @@ class StreamAnswer:
         self,
         attempt: Attempt,
         first: bytes,
-        source: Items,
+        source: ProviderStream,
         idle: float,
         deadline: Deadline,
     ):
@@ -38,7 +38,7 @@ class StreamAnswer:
         self._source = source
         self._idle = idle
         self._deadline = deadline
-        self._patience = Patience()
+        self._patience = DeadlineTimer()
         self._given: float | None = None  # since when its reader has a frame, on the loop's clock
         self._watch: asyncio.TimerHandle | None = None
         self._left: Outcome | None = None  # how it ended while its reader took nothing

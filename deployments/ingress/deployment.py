@@ -1,4 +1,4 @@
-"""Ingress: the Ray shell around one Door. A plain class: only app.py makes a deployment of it."""
+"""Ingress: the Ray shell around one Service. A plain class: only app.py makes a deployment of it."""
 
 import asyncio
 import contextlib
@@ -9,21 +9,21 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from actors.breaker.actor import summon
-from actors.ledger.actor import summon_ledger
+from actors.breaker.actor import get_or_create
+from actors.ledger.actor import get_or_create_ledger
 from actors.ray_metrics import RayMeter
-from deployments.breaker_client.client import ActorCall, BoardLink
+from deployments.breaker_client.client import ActorCall, BreakerClient
 from deployments.config.application import INGRESS, parse, resolve
-from deployments.gc_tuning import collect_seldom
-from deployments.ingress.http import build_http_door
-from deployments.rpc.client import SharedHop
-from deployments.service.facade import Facade, told
+from deployments.gc_tuning import collect_garbage_seldom
+from deployments.ingress.http import build_http_api
+from deployments.rpc.client import PooledTransport
+from deployments.service.facade import Facade, errors_as_dicts
 from deployments.service.guarded_functions import Functions
-from deployments.service.service import Door
-from deployments.telemetry.otlp import here
-from deployments.telemetry.request_log import flush_log, told_to_log
+from deployments.service.service import Service
+from deployments.telemetry.otlp import tracer_for
+from deployments.telemetry.request_log import flush_log, log_request
 from deployments.usage.caller import Caller
-from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 
 CONNECT_SECONDS = 3.0  # how long a starting replica waits for the actor's first word; then it serves without
@@ -33,14 +33,14 @@ class Ingress:
     """`args` are the application's, as the YAML has them; `handles` the provider deployments by name."""
 
     def __init__(self, args: Mapping[str, Any], handles: Mapping[str, DeploymentHandle[Any]]):
-        collect_seldom()
+        collect_garbage_seldom()
         layout = resolve(parse(args))
         self._app = serve.get_replica_context().app_name
         self._starting = True
         self._meter = RayMeter(self._app)
-        self._link = BoardLink(self._connect, layout.config.policy(), meter=self._meter)
+        self._link = BreakerClient(self._connect, layout.config.policy(), meter=self._meter)
         config = layout.config
-        self._ledger = LedgerLink(
+        self._ledger = LedgerClient(
             self._connect_ledger,
             config.ledger.journals(self._app),
             prices=PriceList(config.prices),
@@ -49,15 +49,15 @@ class Ingress:
         )
         self._ledger_config = config.ledger.for_actor(self._app)
         self._ledger_starting = True
-        self._traces = here(INGRESS)
-        hop = SharedHop(handles, layout.kinds().keys() - layout.fixed())
-        self._door = Door(layout, self._link, hop, self._ledger, [told_to_log], self._meter, self._traces)
+        self._traces = tracer_for(INGRESS)
+        hop = PooledTransport(handles, layout.kinds().keys() - layout.fixed())
+        self._door = Service(layout, self._link, hop, self._ledger, [log_request], self._meter, self._traces)
         self._metering: asyncio.Task[None] | None = None
         self._facade = Facade(self._door)
         self._functions = Functions(self._door)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return build_http_door(self._door)
+        return build_http_api(self._door)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve calls this with `user_config`: once before the first request, and when it changes."""
@@ -71,12 +71,12 @@ class Ingress:
                     await self._link.connected.wait()
 
     async def _connect(self) -> ActorCall:
-        actor = await summon(self._app, self._door.board_config(), newest=self._starting)
+        actor = await get_or_create(self._app, self._door.board_config(), newest=self._starting)
         self._starting = False
         return _calling(actor)
 
     async def _connect_ledger(self) -> ActorCall:
-        actor = await summon_ledger(self._app, self._ledger_config, newest=self._ledger_starting)
+        actor = await get_or_create_ledger(self._app, self._ledger_config, newest=self._ledger_starting)
         self._ledger_starting = False
         return _calling(actor)
 
@@ -90,7 +90,7 @@ class Ingress:
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
 
-    # The Python door; `Door` says what each takes and gives.
+    # The Python door; `Service` says what each takes and gives.
 
     async def chat(
         self,
@@ -118,7 +118,7 @@ class Ingress:
 
     async def get_request(self, request_id: str) -> dict[str, Any]:
         """What a request went through; see deployments/telemetry/explain.py."""
-        return await told(self._door.request(request_id))
+        return await errors_as_dicts(self._door.request(request_id))
 
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
         return await self._facade.get_usage_stats(tenant_id, agent_id)
@@ -181,10 +181,10 @@ class Ingress:
     # Functions of other apps under our circuits: `call_with_failover` in client.py.
 
     async def begin_call(self, names: list[str], primary: str | None = None, model: str | None = None) -> Any:
-        return await told(self._functions.begin(names, primary, model))
+        return await errors_as_dicts(self._functions.begin(names, primary, model))
 
     async def report_call(self, ended: list[dict[str, Any]]) -> Any:
-        return await told(self._functions.report(ended))
+        return await errors_as_dicts(self._functions.report(ended))
 
 
 def _calling(actor: Any) -> ActorCall:

@@ -1,4 +1,4 @@
-"""The HTTP door: OpenAI's routes and the operators', over one Door. No Ray.
+"""The HTTP door: OpenAI's routes and the operators', over one Service. No Ray.
 
 Nothing is sent before the first content has come, so status and headers are true. Chat completions are
 answered without a framework between: it would cost as much as all that we do for a whole answer.
@@ -21,14 +21,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deployments.errors import BreakwaterError, InternalError, NotFound, TooLarge, WrongRoute, error_object
 from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Answer
-from deployments.failover.request_fit import spoken
+from deployments.failover.request_fit import dropped_header
 from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import DONE, dump, parse_object, parse_request
 from deployments.openai_api.chat import Request as Checked
 from deployments.openai_api.embeddings import parse_embedding_request
-from deployments.service.service import Door, drop_of
+from deployments.service.service import Service, drop_of
 from deployments.status_page.routes import StatusRoutes
-from deployments.telemetry.trace_context import told_in
+from deployments.telemetry.trace_context import extract
 from deployments.usage.caller import Caller, as_csv, question_of
 
 log = logging.getLogger(f"ray.serve.{__name__}")
@@ -41,13 +41,13 @@ EXPLAIN_HEADER = "x-breakwater-explain"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_http_door(door: Door) -> ASGIApp:
+def build_http_api(door: Service) -> ASGIApp:
     """The ASGI application of one ingress replica."""
-    routes = _Routes(door)
-    return HttpDoor(routes.chat, _framework(door, routes))
+    routes = _Handlers(door)
+    return HttpApi(routes.chat, _framework(door, routes))
 
 
-class HttpDoor:
+class HttpApi:
     """Chat completions here, everything else by the framework."""
 
     def __init__(self, chat: Endpoint, others: ASGIApp):
@@ -71,7 +71,7 @@ def _is_chat(scope: Scope) -> bool:
     return path == CHAT or (path.endswith(CHAT) and path.removesuffix(CHAT) == scope.get("root_path", ""))
 
 
-def _framework(door: Door, routes: "_Routes") -> Starlette:
+def _framework(door: Service, routes: "_Handlers") -> Starlette:
     status = StatusRoutes(door)
     table: list[tuple[str, str, Endpoint]] = [
         ("POST", CHAT, routes.chat),
@@ -103,8 +103,8 @@ def _framework(door: Door, routes: "_Routes") -> Starlette:
     )
 
 
-class _Routes:
-    def __init__(self, door: Door):
+class _Handlers:
+    def __init__(self, door: Service):
         self._door = door
 
     async def chat(self, request: Request) -> Response:
@@ -138,7 +138,7 @@ class _Routes:
             key.name if key else None,
             headers.get("x-request-id"),
             explain=headers.get(EXPLAIN_HEADER, "").lower() == "true",
-            trace=None if self._door.traces is None else told_in(headers),
+            trace=None if self._door.traces is None else extract(headers),
         )
 
     async def usage(self, request: Request) -> Response:
@@ -182,7 +182,7 @@ class _Routes:
         if by["degraded"]:
             headers["x-breakwater-degraded"] = "true"
         if answer.dropped:
-            headers["x-breakwater-dropped"] = spoken(answer.dropped)
+            headers["x-breakwater-dropped"] = dropped_header(answer.dropped)
         return headers
 
     async def models(self, request: Request) -> Response:

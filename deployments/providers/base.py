@@ -12,13 +12,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from deployments.aio.deadline_timer import Patience
+from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TimeLimits:
     """Seconds. `total` ends a call without a stream; it never ends a stream that flows."""
 
     connect: float = 3.0
@@ -34,7 +34,7 @@ class Call:
     body: Mapping[str, Any]
     model: str
     name: str
-    limits: Limits
+    limits: TimeLimits
 
     @property
     def wants_usage(self) -> bool:
@@ -149,7 +149,7 @@ async def complete_within(provider: Provider, call: Call) -> Completed:
 
 async def within_total(work: Callable[[Call], Awaitable[Completed]], call: Call) -> Completed:
     """One whole answer inside the total limit."""
-    patience = Patience()
+    patience = DeadlineTimer()
     try:
         with patience.until(asyncio.get_running_loop().time() + call.limits.total):
             return await work(call)
@@ -171,7 +171,7 @@ async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames
     take the first item as the proof that an answer has begun. Once its finish reason has come an
     answer is whole, even if its stream never says so.
     """
-    watch, patience = _Watch(call.limits), Patience()
+    watch, patience = _Watch(call.limits), DeadlineTimer()
     source = provider.stream(call)
     try:
         while True:
@@ -206,7 +206,7 @@ async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames
 class _Watch:
     """What a stream has shown so far, and until when its next sign of life may take."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: TimeLimits):
         self._limits = limits
         self.now = asyncio.get_running_loop().time
         self.until = self.now() + limits.first_token
@@ -238,7 +238,7 @@ class _Watch:
         return failed("first_token", f"nothing came for {self._limits.first_token:g} s")
 
 
-def call_dict(body: Mapping[str, Any], model: str, name: str, limits: Limits) -> dict[str, Any]:
+def call_dict(body: Mapping[str, Any], model: str, name: str, limits: TimeLimits) -> dict[str, Any]:
     """One call as it goes over the hop."""
     return {
         "body": body,
@@ -249,4 +249,4 @@ def call_dict(body: Mapping[str, Any], model: str, name: str, limits: Limits) ->
 
 
 def call_of(data: Mapping[str, Any]) -> Call:
-    return Call(data["body"], data["model"], data["name"], Limits(*data["limits"]))
+    return Call(data["body"], data["model"], data["name"], TimeLimits(*data["limits"]))

@@ -19,7 +19,7 @@ import aiohttp
 import httpx2
 from yarl import URL
 
-from deployments.aio.deadline_timer import Patience
+from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.providers.timing import current, turned_to
 
@@ -39,7 +39,9 @@ class Transport(httpx2.AsyncBaseTransport):
         self._places = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, *, follow: bool = False) -> "Answer":
+    async def post(
+        self, url: URL, headers: Mapping[str, str], body: bytes, *, follow: bool = False
+    ) -> "UpstreamResponse":
         """Send a body. `follow`: also to where the answer redirects to."""
         return await self._sent("POST", url, headers, body, allow_redirects=follow)
 
@@ -51,7 +53,7 @@ class Transport(httpx2.AsyncBaseTransport):
         )  # httpx2 does both itself
         return httpx2.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request)
 
-    async def _sent(self, method: str, url: URL, headers: Any, body: bytes, **options: Any) -> "Answer":
+    async def _sent(self, method: str, url: URL, headers: Any, body: bytes, **options: Any) -> "UpstreamResponse":
         turned_to(url.host, url.port)
         await self._place()
         answer = None
@@ -60,7 +62,7 @@ class Transport(httpx2.AsyncBaseTransport):
         try:
             proxy = proxy_of(url.scheme, url.host or "")
             response = await self._opened().request(method, url, headers=headers, data=data, proxy=proxy, **options)
-            answer = Answer(response, self._places)
+            answer = UpstreamResponse(response, self._places)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _in_httpx2(error) from error
         finally:
@@ -72,7 +74,7 @@ class Transport(httpx2.AsyncBaseTransport):
         if not self._places.locked():
             await self._places.acquire()  # at once
             return
-        patience = Patience()
+        patience = DeadlineTimer()
         try:
             with patience.until(asyncio.get_running_loop().time() + self._connect):
                 await self._places.acquire()
@@ -97,7 +99,7 @@ class Transport(httpx2.AsyncBaseTransport):
             await self._session.close()
 
 
-class Answer:
+class UpstreamResponse:
     """An answer whose head has come. It holds a connection until its body has ended or it is closed."""
 
     __slots__ = ("_content", "_places", "_response", "headers", "status")
@@ -150,7 +152,7 @@ class Answer:
 
 
 class _Body(httpx2.AsyncByteStream):
-    def __init__(self, answer: Answer):
+    def __init__(self, answer: UpstreamResponse):
         self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -187,7 +189,7 @@ class _Connector(aiohttp.TCPConnector):
         return made
 
     async def _within_limit(self, connecting: Coroutine[Any, Any, Any]) -> Any:
-        patience = Patience()
+        patience = DeadlineTimer()
         try:
             with patience.until(asyncio.get_running_loop().time() + self._seconds):
                 return await connecting

@@ -10,7 +10,7 @@ from deployments.errors import failed
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """A replica's name, calls at a time, calls in line (-1: any number), its node, and the node's host.
 
     Without a host no other node may connect.
@@ -29,7 +29,7 @@ class Admission:
     `alone` are those with a handle call of their own. Serve has admitted them without knowing of the others.
     """
 
-    def __init__(self, room: Callable[[], Room]):
+    def __init__(self, room: Callable[[], Capacity]):
         self._room = room
         self._line: deque[asyncio.Future[None]] = deque()
         self.running = 0
@@ -56,7 +56,7 @@ class Admission:
         finally:
             self.alone -= 1
 
-    def _free(self, room: Room) -> bool:
+    def _free(self, room: Capacity) -> bool:
         return self.running < room.calls
 
     async def enter(self) -> None:

@@ -18,7 +18,7 @@ FACTOR = 2.0  # of the lateness
 WEIGHT = 0.125  # of the newest lateness in the mean
 
 
-class Spacing:
+class BatchInterval:
     """All instants on one clock, in seconds."""
 
     def __init__(self) -> None:

@@ -17,15 +17,15 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.errors import AttemptFailed, failed
-from deployments.rpc.admission import Room
-from deployments.rpc.connection import Way
-from deployments.rpc.framing import encrypted
-from deployments.rpc.in_flight import LOADS
-from deployments.rpc.pool import Anchor, Boarding
-from deployments.rpc.port import Items
+from deployments.rpc.admission import Capacity
+from deployments.rpc.connection import Connection
+from deployments.rpc.framing import is_encrypted
+from deployments.rpc.in_flight import IN_FLIGHT
+from deployments.rpc.pool import ConnectionPool, ControlCall
+from deployments.rpc.port import ProviderStream
 
 
-class HandleHop:
+class HandleTransport:
     def __init__(self, handles: Mapping[str, DeploymentHandle[Any]]):
         self._complete = {name: h.options(method_name="complete") for name, h in handles.items()}
         self._stream = {name: h.options(method_name="stream", stream=True) for name, h in handles.items()}
@@ -41,7 +41,7 @@ class HandleHop:
             raise _lost(error) from error
         return answer
 
-    def stream(self, provider: str, call: Mapping[str, Any]) -> Items:
+    def stream(self, provider: str, call: Mapping[str, Any]) -> ProviderStream:
         return _items(self._stream[provider], call)
 
 
@@ -65,15 +65,17 @@ async def _items(method: Any, *arguments: Any) -> AsyncGenerator[Any, None]:
 SHARED_BYTES = 256 * 1024  # a larger call has a handle call of its own
 
 
-class SharedHop:
+class PooledTransport:
     """Many calls over few connections where they follow each other; a handle call each where they do not.
 
     `shared` are the providers whose calls are worth it: with a slow model on our own processor they are not.
     """
 
     def __init__(self, handles: Mapping[str, DeploymentHandle[Any]], shared: Collection[str]):
-        self._alone = HandleHop(handles)
-        self._boardings = {name: Boarding(name, _anchor(handles[name]), LOADS) for name in handles.keys() & shared}
+        self._alone = HandleTransport(handles)
+        self._boardings = {
+            name: ConnectionPool(name, _anchor(handles[name]), IN_FLIGHT) for name in handles.keys() & shared
+        }
 
     async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
         if (boarding := self._boardings.get(provider)) is not None:
@@ -84,7 +86,7 @@ class SharedHop:
                 return await way.begin(call.get("verb", "chat"), packed).whole()
         return await self._alone.complete(provider, call)
 
-    def stream(self, provider: str, call: Mapping[str, Any]) -> Items:
+    def stream(self, provider: str, call: Mapping[str, Any]) -> ProviderStream:
         if (boarding := self._boardings.get(provider)) is not None:
             if (way := boarding.way()) is not None:
                 return self._streamed(way, provider, call)
@@ -92,13 +94,13 @@ class SharedHop:
                 return self._when_opened(boarding, provider, call)
         return self._alone.stream(provider, call)
 
-    def _streamed(self, way: Way | None, provider: str, call: Mapping[str, Any]) -> Items:
+    def _streamed(self, way: Connection | None, provider: str, call: Mapping[str, Any]) -> ProviderStream:
         if way is not None and (packed := _packed(call)) is not None:
             return way.begin("stream", packed)
         return self._alone.stream(provider, call)
 
     async def _when_opened(
-        self, boarding: Boarding, provider: str, call: Mapping[str, Any]
+        self, boarding: ConnectionPool, provider: str, call: Mapping[str, Any]
     ) -> AsyncGenerator[bytes | dict[str, Any], None]:
         items = self._streamed(await boarding.opened(), provider, call)
         try:
@@ -108,9 +110,9 @@ class SharedHop:
             await items.aclose()
 
 
-def _anchor(handle: DeploymentHandle[Any]) -> Anchor:
+def _anchor(handle: DeploymentHandle[Any]) -> ControlCall:
     board, ingress = handle.options(method_name="board", stream=True), uuid.uuid4().hex
-    return lambda: _items(board, ingress, room().node)
+    return lambda: _items(board, ingress, replica_capacity().node)
 
 
 def _packed(call: Mapping[str, Any]) -> bytes | None:
@@ -118,7 +120,7 @@ def _packed(call: Mapping[str, Any]) -> bytes | None:
     return packed if len(packed) <= SHARED_BYTES else None
 
 
-def room() -> Room:
+def replica_capacity() -> Capacity:
     """What this replica may take, as Serve knows it with every override, and where it is.
 
     Serve shows a replica its limits in a private field only; without it nothing is limited here.
@@ -130,11 +132,11 @@ def room() -> Room:
 
 
 @functools.lru_cache(maxsize=4)
-def _room(replica: str, calls: int, line: int) -> Room:
+def _room(replica: str, calls: int, line: int) -> Capacity:
     """Asked for several times a call; where it is stays as it is."""
     # Where Ray's own connections between nodes are encrypted, none of ours goes around that.
-    host = None if encrypted(os.environ) else ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    return Room(replica, calls, line, ray.get_runtime_context().get_node_id(), host)
+    host = None if is_encrypted(os.environ) else ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return Capacity(replica, calls, line, ray.get_runtime_context().get_node_id(), host)
 
 
 def _lost(error: Exception) -> AttemptFailed:

@@ -13,18 +13,18 @@ from collections import deque
 from typing import Any
 
 from deployments.errors import AttemptFailed, failed
-from deployments.rpc.framing import Pipe
-from deployments.rpc.in_flight import Loads
+from deployments.rpc.framing import FramedConnection
+from deployments.rpc.in_flight import InFlightCounts
 from deployments.rpc.server import PIECE, Boarded, Item, Message
 
 BEHIND = 256 * 1024  # bytes that a reader has not taken: its call is held
 TOO_FAR_BEHIND = 16 * 1024 * 1024  # its call ends
 
 
-class Ride:
+class ClientStream:
     """An async iterator of what comes. Whoever has it closes it."""
 
-    def __init__(self, number: int, streams: bool, way: "Way"):
+    def __init__(self, number: int, streams: bool, way: "Connection"):
         self.number = number
         self.streams = streams  # a whole answer has a reader that never waits
         self.held = False
@@ -91,13 +91,13 @@ class Ride:
             self._ready.set_result(None)
 
 
-class Way:
+class Connection:
     """The ingress's end of one lane: the calls that it carries to one replica."""
 
-    def __init__(self, replica: str, room: int, pipe: Pipe, loads: Loads):
+    def __init__(self, replica: str, room: int, pipe: FramedConnection, loads: InFlightCounts):
         self.replica = replica
         self.room = room  # calls at a time
-        self.rides: dict[int, Ride] = {}
+        self.rides: dict[int, ClientStream] = {}
         self.used_at = self.affirmed_at = asyncio.get_running_loop().time()
         self.affirmed_in = 0  # of the answers that Serve has given
         self.over = asyncio.Event()
@@ -115,8 +115,8 @@ class Way:
     def open(self) -> bool:
         return not self._pipe.closed and not self._pipe.full
 
-    def begin(self, verb: str, call: bytes) -> Ride:
-        ride = Ride(next(self._numbers), verb == "stream", self)
+    def begin(self, verb: str, call: bytes) -> ClientStream:
+        ride = ClientStream(next(self._numbers), verb == "stream", self)
         self.rides[ride.number] = ride
         self.used_at = self._loop.time()
         self._loads.begin(self.replica)
@@ -128,7 +128,7 @@ class Way:
         self._wait[number] = held
         self._speak()
 
-    def left(self, ride: Ride, ended: bool) -> None:
+    def left(self, ride: ClientStream, ended: bool) -> None:
         if self.rides.pop(ride.number, None) is None:
             return
         self._loads.end(self.replica)
@@ -164,7 +164,7 @@ class Way:
                 if ride.size > BEHIND and ride.streams:
                     self._behind(ride)
 
-    def _behind(self, ride: Ride) -> None:
+    def _behind(self, ride: ClientStream) -> None:
         if ride.size > TOO_FAR_BEHIND:
             ride.fail(failed("lost", "its reader was too far behind"))
             self.left(ride, ended=False)

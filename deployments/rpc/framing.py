@@ -30,7 +30,7 @@ def _nothing() -> None:
     pass
 
 
-class Pipe(asyncio.Protocol):
+class FramedConnection(asyncio.Protocol):
     """One end. What comes before anybody listens is kept."""
 
     def __init__(self) -> None:
@@ -106,11 +106,11 @@ class Pipe(asyncio.Protocol):
         lost()
 
 
-async def connected(address: Address, secret: bytes) -> Pipe:
+async def connect(address: Address, secret: bytes) -> FramedConnection:
     """Raises OSError or TimeoutError, also where whoever listens does not know the secret."""
     loop = asyncio.get_running_loop()
     said, answer = secret[:HALF], secret[HALF:]
-    taken: asyncio.Future[Pipe] = loop.create_future()
+    taken: asyncio.Future[FramedConnection] = loop.create_future()
 
     def greet() -> _Greeting:
         return _Greeting(answer, b"", taken, said)
@@ -138,7 +138,7 @@ class Listener:
     def __init__(self) -> None:
         self.secret = secrets.token_bytes(2 * HALF)
         self.address: Address = ""
-        self._taken: asyncio.Future[Pipe] = asyncio.get_running_loop().create_future()
+        self._taken: asyncio.Future[FramedConnection] = asyncio.get_running_loop().create_future()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -165,7 +165,7 @@ class Listener:
             server.close()
             listener._taken.cancel()
 
-    async def accepted(self) -> Pipe:
+    async def accepted(self) -> FramedConnection:
         """Raises TimeoutError if nobody comes."""
         async with asyncio.timeout(ACCEPT_SECONDS):
             return await self._taken
@@ -177,7 +177,7 @@ class Listener:
 class _Greeting(asyncio.Protocol):
     """A connection whose other end has to show first that it knows its half of the secret."""
 
-    def __init__(self, expected: bytes, answer: bytes, taken: "asyncio.Future[Pipe]", opening: bytes = b""):
+    def __init__(self, expected: bytes, answer: bytes, taken: "asyncio.Future[FramedConnection]", opening: bytes = b""):
         self._expected = expected
         self._answer = answer
         self._taken = taken
@@ -201,7 +201,7 @@ class _Greeting(asyncio.Protocol):
             return
         self._stop()
         self._transport.write(self._answer)
-        pipe = Pipe()
+        pipe = FramedConnection()
         self._transport.set_protocol(pipe)
         pipe.connection_made(self._transport)
         pipe.data_received(self._said[HALF:])
@@ -217,7 +217,7 @@ class _Greeting(asyncio.Protocol):
             self._timer.cancel()
 
 
-def encrypted(environ: Mapping[str, str]) -> bool:
+def is_encrypted(environ: Mapping[str, str]) -> bool:
     """Does Ray encrypt what goes between nodes? Then nothing of ours goes around that."""
     return environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")  # as Ray reads it
 

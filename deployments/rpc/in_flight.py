@@ -6,7 +6,7 @@ FRESH_SECONDS = 5.0  # other processes send calls too: what is older is not know
 
 
 @dataclass(slots=True)
-class Loads:
+class InFlightCounts:
     _of: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def learn(self, replica: str, calls: int, now: float) -> None:
@@ -33,4 +33,4 @@ class Loads:
         return calls if now - at < FRESH_SECONDS else 0
 
 
-LOADS = Loads()  # Serve makes the router by itself: this is where it and the hop meet
+IN_FLIGHT = InFlightCounts()  # Serve makes the router by itself: this is where it and the hop meet

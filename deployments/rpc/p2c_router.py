@@ -9,14 +9,14 @@ import random
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
 
-class FewestCalls(FIFOMixin, RequestRouter):
+class LeastCallsRouter(FIFOMixin, RequestRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
         """One after the other; Serve goes on to the next when one is full of handle calls."""
         import time
 
-        from deployments.rpc.in_flight import LOADS
+        from deployments.rpc.in_flight import IN_FLIGHT
 
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # else Serve asks again without a pause
@@ -24,4 +24,4 @@ class FewestCalls(FIFOMixin, RequestRouter):
                 return [[r] for r in random.sample(candidate_replicas, len(candidate_replicas))]
         now = time.monotonic()
         two = random.sample(candidate_replicas, min(2, len(candidate_replicas)))
-        return [[r] for r in sorted(two, key=lambda r: LOADS.of(r.replica_id.unique_id, now))]
+        return [[r] for r in sorted(two, key=lambda r: IN_FLIGHT.of(r.replica_id.unique_id, now))]

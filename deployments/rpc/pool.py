@@ -18,14 +18,14 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from deployments.rpc.connection import Way
-from deployments.rpc.framing import connected
-from deployments.rpc.in_flight import Loads
+from deployments.rpc.connection import Connection
+from deployments.rpc.framing import connect
+from deployments.rpc.in_flight import InFlightCounts
 from deployments.rpc.server import LEAST_ROOM
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
-Anchor = Callable[[], AsyncGenerator[Mapping[str, Any], None]]  # what Lanes.board yields, by handle
+ControlCall = Callable[[], AsyncGenerator[Mapping[str, Any], None]]  # what Lanes.board yields, by handle
 
 SOON_SECONDS = 1.0  # calls that follow each other within it are worth a lane
 LINGER_SECONDS = 1.0  # an empty lane waits so long for the next call
@@ -39,12 +39,12 @@ SHUN_SECONDS = 10.0  # until a connection is tried again to a replica on another
 GOODBYE_SECONDS = 5.0
 
 
-class Boarding:
-    def __init__(self, provider: str, anchor: Anchor, loads: Loads):
+class ConnectionPool:
+    def __init__(self, provider: str, anchor: ControlCall, loads: InFlightCounts):
         self._provider = provider
         self._anchor = anchor
         self._loads = loads
-        self._ways: dict[str, Way] = {}  # by replica
+        self._ways: dict[str, Connection] = {}  # by replica
         self._anchors: set[asyncio.Task[None]] = set()
         self._asking: asyncio.Future[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -54,7 +54,7 @@ class Boarding:
         self._failing = False
         self._needed_at = self._asked_at = self._answered_at = self._not_before = float("-inf")
 
-    def way(self) -> Way | None:
+    def way(self) -> Connection | None:
         """For the next call, if it should not go by handle: of any two the one with fewer calls."""
         now = asyncio.get_running_loop().time()
         last, self._needed_at = self._needed_at, now
@@ -81,7 +81,7 @@ class Boarding:
     def _any_open(self) -> bool:
         return any(way.open for way in self._ways.values())
 
-    async def opened(self) -> Way | None:
+    async def opened(self) -> Connection | None:
         """The lane that opens now, if it does so in time."""
         if self._asking is not None:
             await asyncio.wait([self._asking], timeout=self._left_to_wait())
@@ -90,7 +90,7 @@ class Boarding:
     def _left_to_wait(self) -> float:
         return self._asked_at + OPEN_SECONDS - asyncio.get_running_loop().time()
 
-    def _affirmed(self, way: Way) -> bool:
+    def _affirmed(self, way: Connection) -> bool:
         """While Serve does not answer, the lanes that work are kept."""
         passed = self._answers - way.affirmed_in
         return self._answered_at - way.affirmed_at < FRESH_SECONDS or passed < PASSED * max(2, len(self._ways))
@@ -135,7 +135,7 @@ class Boarding:
                 if self._ways.get(way.replica) is way:
                     del self._ways[way.replica]
 
-    async def _welcomed(self, hello: Mapping[str, Any]) -> Way | None:
+    async def _welcomed(self, hello: Mapping[str, Any]) -> Connection | None:
         now = asyncio.get_running_loop().time()
         replica, room = hello["replica"], hello["room"]
         self._loads.learn(replica, hello["under_way"], time.monotonic())
@@ -151,13 +151,13 @@ class Boarding:
             self._not_before = now + (NARROW_SECONDS if room < LEAST_ROOM else AGAIN_SECONDS)
         return None
 
-    def _affirm(self, way: Way) -> None:
+    def _affirm(self, way: Connection) -> None:
         way.affirmed_at, way.affirmed_in = self._answered_at, self._answers
 
-    async def _joined(self, replica: str, room: int, hello: Mapping[str, Any]) -> Way:
+    async def _joined(self, replica: str, room: int, hello: Mapping[str, Any]) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            pipe = await connected(hello["address"], hello["secret"])
+            pipe = await connect(hello["address"], hello["secret"])
         except Exception:
             if not isinstance(hello["address"], str):  # on one node it was only slow
                 now = loop.time()
@@ -165,7 +165,7 @@ class Boarding:
                 self._shunned[replica] = now + SHUN_SECONDS
                 self._laneless[replica] = now
             raise
-        way = self._ways[replica] = Way(replica, room, pipe, self._loads)
+        way = self._ways[replica] = Connection(replica, room, pipe, self._loads)
         self._affirm(way)
         self._laneless.pop(replica, None)
         self._failing = False
@@ -195,7 +195,7 @@ class Boarding:
         self._keeper = None
 
 
-async def _until_over(way: Way, said: AsyncGenerator[Mapping[str, Any], None]) -> None:
+async def _until_over(way: Connection, said: AsyncGenerator[Mapping[str, Any], None]) -> None:
     """Until the lane or its anchor ends; a lane that was closed here takes its anchor with it."""
     ended: asyncio.Future[Any] = asyncio.ensure_future(anext(said, None))
     over = asyncio.ensure_future(way.over.wait())

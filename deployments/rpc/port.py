@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 
-class Items(Protocol):
+class ProviderStream(Protocol):
     """A provider's stream, and the way to let go of it."""
 
     def __anext__(self) -> Awaitable[bytes | dict[str, Any]]: ...
@@ -12,11 +12,11 @@ class Items(Protocol):
     def aclose(self) -> Awaitable[None]: ...
 
 
-class Hop(Protocol):
+class CallTransport(Protocol):
     """Raises AttemptFailed for what went wrong on the way; what the provider said comes as data."""
 
     async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]: ...
 
-    def stream(self, provider: str, call: Mapping[str, Any]) -> Items:
+    def stream(self, provider: str, call: Mapping[str, Any]) -> ProviderStream:
         """What comes: bytes, then a last dict. It is always closed."""
         ...

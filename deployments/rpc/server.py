@@ -17,9 +17,9 @@ from typing import Any
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
-from deployments.rpc.admission import Admission, Room
-from deployments.rpc.batching import WIDE, Spacing
-from deployments.rpc.framing import Listener, Pipe
+from deployments.rpc.admission import Admission, Capacity
+from deployments.rpc.batching import WIDE, BatchInterval
+from deployments.rpc.framing import FramedConnection, Listener
 
 Item = bytes | dict[str, Any]  # frames or a piece of a body; the last of each call is a dict
 Boarded = tuple[int, str, bytes]  # a call's number, its verb (chat, embed or stream), and itself, pickled
@@ -35,7 +35,7 @@ LEAST_ROOM = 16  # calls at a time: anchors take some of them
 
 
 @dataclass(slots=True)
-class Passage:
+class ServerStream:
     """One call on a lane. While its reader is behind it is not `free`."""
 
     task: asyncio.Task[None]
@@ -43,17 +43,19 @@ class Passage:
     dropped: bool = False  # its reader is gone
 
 
-class Lane:
+class ServerConnection:
     """What one ingress has under way here. `spacing` is between two messages while several calls share it."""
 
-    def __init__(self, carry: Callable[["Lane", Boarded], Any], under_way: Callable[[], int], spacing: Spacing):
-        self.passages: dict[int, Passage] = {}
+    def __init__(
+        self, carry: Callable[["ServerConnection", Boarded], Any], under_way: Callable[[], int], spacing: BatchInterval
+    ):
+        self.passages: dict[int, ServerStream] = {}
         self.over = asyncio.Event()
         self._carry = carry
         self._under_way = under_way
         self._spacing = spacing
         self._loop = asyncio.get_running_loop()
-        self._pipe: Pipe | None = None
+        self._pipe: FramedConnection | None = None
         self._items: deque[tuple[int, Item]] = deque()
         self._size = 0
         self._come_at = self._left_at = self._due = 0.0
@@ -62,7 +64,7 @@ class Lane:
         self._drained = asyncio.Event()
         self._left = asyncio.Event()
 
-    def open(self, pipe: Pipe) -> None:
+    def open(self, pipe: FramedConnection) -> None:
         self._pipe = pipe
         pipe.listen(self._wished, self.over.set, self._leave_now)
 
@@ -70,7 +72,7 @@ class Lane:
         """An unknown number is one that has ended."""
         calls, drop, wait = wish
         for call in calls:
-            passage = Passage(self._loop.create_task(self._carry(self, call)))
+            passage = ServerStream(self._loop.create_task(self._carry(self, call)))
             passage.free.set()
             self.passages[call[0]] = passage
             # Not in a `finally` of its own: a task that is cancelled before it begins has none.
@@ -176,14 +178,14 @@ class Lane:
             await asyncio.wait(tasks)
 
 
-class Lanes:
+class ConnectionServer:
     """All lanes of one replica, by the ingress that reads them."""
 
-    def __init__(self, run: Run, room: Callable[[], Room]):
+    def __init__(self, run: Run, room: Callable[[], Capacity]):
         self._run = run
         self._room = room
-        self._open: dict[str, Lane] = {}
-        self._spacing = Spacing()
+        self._open: dict[str, ServerConnection] = {}
+        self._spacing = BatchInterval()
         self.admission = Admission(room)
 
     async def board(self, ingress: str, node: str) -> AsyncGenerator[dict[str, Any], None]:
@@ -197,7 +199,7 @@ class Lanes:
         if ingress in self._open or room.calls < LEAST_ROOM or not (near or room.host):
             yield self._hello()
             return
-        lane = self._open[ingress] = Lane(self._travel, self.under_way, self._spacing)
+        lane = self._open[ingress] = ServerConnection(self._travel, self.under_way, self._spacing)
         try:
             async with Listener.open(None if near else room.host) as listener:
                 yield {**self._hello(), "address": listener.address, "secret": listener.secret}
@@ -216,7 +218,7 @@ class Lanes:
         room = self._room()
         return {"replica": room.replica, "room": room.calls, "under_way": self.under_way()}
 
-    async def _travel(self, lane: Lane, boarded: Boarded) -> None:
+    async def _travel(self, lane: ServerConnection, boarded: Boarded) -> None:
         number, verb, call = boarded
         try:
             await self.admission.enter()
@@ -229,7 +231,7 @@ class Lanes:
         except Exception as error:
             lane.end(number, failed("unclassified", f"{type(error).__name__}: {error}").outcome)
 
-    async def _carry(self, lane: Lane, number: int, items: AsyncGenerator[Item, None]) -> None:
+    async def _carry(self, lane: ServerConnection, number: int, items: AsyncGenerator[Item, None]) -> None:
         first, free = True, lane.passages[number].free
         async with contextlib.aclosing(items):
             async for item in items:

@@ -24,7 +24,7 @@ class Key:
         return self.tenant or tenant
 
 
-class Gate:
+class Authenticator:
     """Without `api_keys_env` every caller passes: the server is for this machine then."""
 
     def __init__(self, auth: Auth, environ: Mapping[str, str] = os.environ):

@@ -1,6 +1,6 @@
 """The facade that agents call: a prompt in, an answer with who gave it out, and what is known of the providers.
 
-Pure over a Door: dicts in and out, errors included, so a caller on the cluster needs none of our code.
+Pure over a Service: dicts in and out, errors included, so a caller on the cluster needs none of our code.
 Rates are percentages, times milliseconds, states lower case.
 """
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from deployments.errors import BadRequest, BreakwaterError, error_dict
 from deployments.openai_api.foreign_answer import ForeignAnswer
-from deployments.service.service import Door
+from deployments.service.service import Service
 from deployments.usage.caller import Caller
 
 _OURS = frozenset({"messages", "stream", "stream_options"})  # fields that the facade itself sets
 
 
 class Facade:
-    def __init__(self, door: Door):
+    def __init__(self, door: Service):
         self._door = door
 
     async def generate_completion(
@@ -117,24 +117,24 @@ class Facade:
         return dict((await self._door.health_summary())["provider_health"])
 
     async def get_provider_health(self, name: str) -> dict[str, Any]:
-        return await told(self._door.provider_health(name))
+        return await errors_as_dicts(self._door.provider_health(name))
 
     async def force_provider_recovery(self, name: str) -> dict[str, Any]:
         """Let the next request try it, whatever its circuit says; its health afterwards."""
-        return await told(self._door.command("recover", name))
+        return await errors_as_dicts(self._door.command("recover", name))
 
     async def reset_provider_stats(self, name: str) -> dict[str, Any]:
         """Forget its figures and close its circuits; its health afterwards."""
-        return await told(self._door.command("reset", name))
+        return await errors_as_dicts(self._door.command("reset", name))
 
     async def isolate(self, name: str, seconds: float | None = None) -> dict[str, Any]:
-        return await told(self._door.command("isolate", name, seconds))
+        return await errors_as_dicts(self._door.command("isolate", name, seconds))
 
     async def restore(self, name: str) -> dict[str, Any]:
-        return await told(self._door.command("restore", name))
+        return await errors_as_dicts(self._door.command("restore", name))
 
     async def thresholds(self, changes: Any = None) -> dict[str, Any]:
-        return await told(self._door.thresholds(changes))
+        return await errors_as_dicts(self._door.thresholds(changes))
 
 
 @dataclass(slots=True)
@@ -192,7 +192,7 @@ def _of_prompt(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": 504 if error.get("code") == "deadline_exceeded" else 503, **answer, "error": error}
 
 
-async def told(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+async def errors_as_dicts(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     """The answer, or the error as a dict: no class of ours is on the caller's path."""
     try:
         return await answer

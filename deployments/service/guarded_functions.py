@@ -20,9 +20,9 @@ from actors.breaker.outcomes import ENDINGS, Guilt, Outcome, Verdict
 from actors.breaker.plan import FUNCTIONS, provider_of, target_of
 from deployments.config.settings import Strict
 from deployments.errors import BadRequest
-from deployments.failover.candidates import Walk
-from deployments.service.service import ACTOR_SECONDS, Door
-from deployments.telemetry.request_record import Trail
+from deployments.failover.candidates import Candidates
+from deployments.service.service import ACTOR_SECONDS, Service
+from deployments.telemetry.request_record import RequestRecord
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 T = TypeVar("T")
@@ -66,7 +66,7 @@ _ENDED: TypeAdapter[list[Ended]] = TypeAdapter(list[Ended])
 
 
 class Functions:
-    def __init__(self, door: Door):
+    def __init__(self, door: Service):
         self._door = door
 
     async def begin(self, names: Any, primary: Any = None, model: Any = None) -> dict[str, Any]:
@@ -77,8 +77,8 @@ class Functions:
         wanted = self._ordered(_checked(_NAMES, names, "provider_functions"), primary, self._row(model))
         allowed = {name: target for name, target in wanted.items() if self._in_mode(name)}
         await self._expect(list(allowed.values()))
-        trail = Trail()
-        walk = Walk(self._door.link, self._door.failover.rows, list(allowed.values()), trail)
+        trail = RequestRecord()
+        walk = Candidates(self._door.link, self._door.failover.rows, list(allowed.values()), trail)
         first, others = await self._first(walk)
         named = {target: name for name, target in allowed.items()}
         config = self._door.layout.config
@@ -94,7 +94,7 @@ class Functions:
             "timeout_seconds": float(config.timeouts.timeout_seconds),
         }
 
-    async def _first(self, walk: Walk) -> tuple[_Planned, _Planned]:
+    async def _first(self, walk: Candidates) -> tuple[_Planned, _Planned]:
         """Whose turn it is, with its permit, and the others."""
         link, clock = self._door.link, asyncio.get_running_loop().time
         until = clock() + HOPE_SECONDS
@@ -111,7 +111,7 @@ class Functions:
         finally:
             link.leave(walk)
 
-    def _others(self, walk: Walk) -> _Planned:
+    def _others(self, walk: Candidates) -> _Planned:
         plain = {"incarnation": self._door.link.incarnation}
         return [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in walk.candidates()]
 

@@ -79,7 +79,7 @@ def system_health(mode: str, tiers: Sequence[Tier], targets: Mapping[str, Mappin
     return {"mode": mode, "services": {"llm": service}}
 
 
-def guests(tiers: Sequence[Tier], targets: Iterable[str]) -> list[Tier]:
+def external_providers(tiers: Sequence[Tier], targets: Iterable[str]) -> list[Tier]:
     """Providers that we do not call ourselves, but whose functions run under our circuits."""
     ours = {tier.name for tier in tiers}
     names = dict.fromkeys(provider_of(target) for target in targets if of_functions(target))

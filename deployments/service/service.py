@@ -20,27 +20,27 @@ from actors.breaker.plan import of_functions
 from actors.breaker.registry import COMMANDS
 from actors.ledger.rows import LONGEST_TEXT, QUESTIONS, unknown_in
 from actors.metrics import Meter, NoMeter
-from deployments.breaker_client.client import BoardLink
-from deployments.config.application import INGRESS, Layout, Tier, tuned
+from deployments.breaker_client.client import BreakerClient
+from deployments.config.application import INGRESS, ResolvedConfig, Tier, tuned
 from deployments.config.settings import Overrides
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NotFound, Unavailable, error_dict
 from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Answer, Failover, Verb
-from deployments.failover.image_fetch import Images
-from deployments.failover.model_rows import embedding_rows_of, rows_of
+from deployments.failover.image_fetch import ImageFetcher
+from deployments.failover.model_rows import chat_rows, embedding_rows
 from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import Drop, Request, check_request, frames_to_chunks, writable
 from deployments.openai_api.embeddings import check_embedding_request
-from deployments.rpc.port import Hop
-from deployments.service.auth import Gate
-from deployments.service.health import guests, health_summary, provider_health, system_health
+from deployments.rpc.port import CallTransport
+from deployments.service.auth import Authenticator
+from deployments.service.health import external_providers, health_summary, provider_health, system_health
 from deployments.telemetry.explain import Recent, explained, from_ledger
 from deployments.telemetry.metrics import Metrics
-from deployments.telemetry.request_record import Ended, Trail, Watch
-from deployments.telemetry.tracer import Traces
+from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
+from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller, check_caller, limit_reached
-from deployments.usage.ledger_client import LedgerLink
-from deployments.usage.records import Account
+from deployments.usage.ledger_client import LedgerClient
+from deployments.usage.records import UsageRecord
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -50,32 +50,32 @@ _BY_HANDLE = Caller("handle")
 ACTOR_SECONDS = 0.5  # how long a question of health, or a command, waits for the breaker actor
 
 
-class Door:
+class Service:
     """`watches` are told of each request that is over."""
 
     def __init__(
         self,
-        layout: Layout,
-        link: BoardLink,
-        hop: Hop,
-        ledger: LedgerLink | None = None,
-        watches: Sequence[Watch] = (),
+        layout: ResolvedConfig,
+        link: BreakerClient,
+        hop: CallTransport,
+        ledger: LedgerClient | None = None,
+        watches: Sequence[Observer] = (),
         meter: Meter | None = None,
-        traces: Traces | None = None,
+        traces: Tracer | None = None,
     ):
         self.layout = layout
         self._configured = layout.config  # as the application's args have it
         self.link = link
         self.ledger = ledger
-        self.gate = Gate(layout.config.auth)
+        self.gate = Authenticator(layout.config.auth)
         self.meter = meter or NoMeter()
         self._recent = Recent()
-        images = Images(layout.config.images.limits())
-        self.failover = Failover(rows_of(layout), {}, link, hop, images)
-        self.embedder = Failover(embedding_rows_of(layout), {}, link, hop, images)
+        images = ImageFetcher(layout.config.images.limits())
+        self.failover = Failover(chat_rows(layout), {}, link, hop, images)
+        self.embedder = Failover(embedding_rows(layout), {}, link, hop, images)
         self.traces = traces
         counted = Metrics(self.meter, self.models(), self.targets)
-        self._watches: tuple[Watch, ...] = (self._recent.add, counted, *watches, *([traces] if traces else []))
+        self._watches: tuple[Observer, ...] = (self._recent.add, counted, *watches, *([traces] if traces else []))
         self._set_limits()
 
     def _set_limits(self) -> None:
@@ -95,7 +95,7 @@ class Door:
         except ConfigError as error:
             log.error("user_config of %s is not used: %s", INGRESS, error)  # noqa: TRY400  the sentence is all
             return
-        self.layout = Layout(config, self.layout.tiers)
+        self.layout = ResolvedConfig(config, self.layout.tiers)
         self._set_limits()
         if self.link.connected.is_set():
             with contextlib.suppress(Exception):  # a link that comes back says hello with this anyway
@@ -116,7 +116,7 @@ class Door:
             return Deadline.after(float(self.layout.config.timeouts.deadline), explicit=False)
         return Deadline.after(_positive(seconds, "timeout"), explicit=True)
 
-    def begin(self, caller: Caller, request: Request, verb: Verb = "chat") -> Trail:
+    def begin(self, caller: Caller, request: Request, verb: Verb = "chat") -> RequestRecord:
         """The request's trail, with its account.
 
         Raises LimitReached if its tenant or key has none left, BadRequest for no name.
@@ -126,9 +126,9 @@ class Door:
         request_id = secrets.token_hex(8) if account is None else account.request_id
         row = request.model[:LONGEST_TEXT]
         trace = None if self.traces is None else self.traces.begin(caller.trace, verb)
-        return Trail(row, caller, request.stream, account, request_id, self._over, self.link.now, trace)
+        return RequestRecord(row, caller, request.stream, account, request_id, self._over, self.link.now, trace)
 
-    def _account(self, caller: Caller, request: Request) -> Account | None:
+    def _account(self, caller: Caller, request: Request) -> UsageRecord | None:
         if self.ledger is None:
             return None
         if (refusal := self.ledger.admit(caller.tenant, caller.key_name)) is not None:
@@ -146,7 +146,7 @@ class Door:
             body=request.body,
         )
 
-    def _over(self, ended: Ended) -> None:
+    def _over(self, ended: RequestSummary) -> None:
         for watch in self._watches:
             watch(ended)
 
@@ -257,7 +257,7 @@ class Door:
             **self._explained(answer.trail),
         }
 
-    def _explained(self, trail: Trail) -> dict[str, Any]:
+    def _explained(self, trail: RequestRecord) -> dict[str, Any]:
         """A stream that has just begun explains itself at its end."""
         return {"explained": explained(trail)} if trail.explain and trail.ended is not None else {}
 
@@ -271,7 +271,7 @@ class Door:
         return name
 
     def tier(self, name: str) -> Tier:
-        every = [*self.layout.tiers, *guests(self.layout.tiers, self.link.last_seen())]
+        every = [*self.layout.tiers, *external_providers(self.layout.tiers, self.link.last_seen())]
         for tier in every:
             if tier.name == name:
                 return tier
@@ -280,7 +280,7 @@ class Door:
 
     async def health_summary(self) -> dict[str, Any]:
         targets, away = await self._targets()
-        tiers = [*self.layout.tiers, *guests(self.layout.tiers, targets)]
+        tiers = [*self.layout.tiers, *external_providers(self.layout.tiers, targets)]
         summary = health_summary(tiers, targets, actor_away=away)
         return summary if self.ledger is None else {**summary, "ledger": self.ledger.health()}
 

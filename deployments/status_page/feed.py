@@ -13,7 +13,7 @@ from typing import Any
 from actors.breaker.plan import of_functions
 from deployments.errors import Unavailable
 from deployments.openai_api.chat import dump
-from deployments.service.service import Door
+from deployments.service.service import Service
 from deployments.status_page.view import Known, status
 
 STREAM_SECONDS = 30.0
@@ -25,7 +25,7 @@ _AS_MOST_SEE_IT = 0.5  # where one stands whose share still grows
 
 
 class Feed:
-    def __init__(self, door: Door):
+    def __init__(self, door: Service):
         self._door = door
         self._readers = 0
         self._moved = door.link.moved

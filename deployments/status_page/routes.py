@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from deployments.service.service import Door
+from deployments.service.service import Service
 from deployments.status_page.feed import STREAM_SECONDS, Feed
 
 STUCK_SECONDS = 10.0  # a reader who takes nothing for so long after its stream's end is cut off
@@ -48,7 +48,7 @@ def page_headers(page: bytes) -> Mapping[str, str]:
 
 
 class StatusRoutes:
-    def __init__(self, door: Door):
+    def __init__(self, door: Service):
         self._door = door
         self._feed = Feed(door)
         self._headers = page_headers(PAGE)

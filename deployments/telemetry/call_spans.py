@@ -19,8 +19,8 @@ from actors.breaker.outcomes import Outcome
 from deployments.openai_api.chat import max_tokens_of
 from deployments.providers.timing import Timing
 from deployments.telemetry.request_spans import FINE, why
-from deployments.telemetry.spans import Moment, Span, Value, nanoseconds, tidy
-from deployments.telemetry.trace_context import Place
+from deployments.telemetry.spans import Span, SpanEvent, Value, nanoseconds, tidy
+from deployments.telemetry.trace_context import SpanContext
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -52,7 +52,7 @@ _ID = re.compile(rb'data: *\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
 class Called:
     """One call that is over: all that its spans are made of, and no content."""
 
-    place: Place  # of its replica's span; the upstream call's is below it
+    place: SpanContext  # of its replica's span; the upstream call's is below it
     provider: str
     kind: str
     verb: str
@@ -69,10 +69,10 @@ class Called:
 
 
 @dataclass(slots=True)
-class Asked:
+class CallSpans:
     """A call while it goes on. Exists only where traces are on and this one is recorded."""
 
-    place: Place
+    place: SpanContext
     provider: str
     kind: str
     call: Mapping[str, Any]
@@ -231,7 +231,7 @@ def _upstream(called: Called) -> Span:
         called.over,
         {**_of_operation(called, operation), **tidy(called.request), **tidy(called.response)},
         tuple(
-            Moment(name, called.began + nanoseconds(at * 1000), {})
+            SpanEvent(name, called.began + nanoseconds(at * 1000), {})
             for name, at in (("connected", called.connected), ("first token", called.first))
             if at is not None
         ),

@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.ledger.rows import NANOS, encode_json
-from deployments.telemetry.request_record import TOKENS, Ended, Trail
+from deployments.telemetry.request_record import TOKENS, RequestRecord, RequestSummary
 
 MOST = 10_000
 
 
-def explained(trail: Trail) -> dict[str, Any] | None:
+def explained(trail: RequestRecord) -> dict[str, Any] | None:
     """A request that is over; None of one that is not."""
     ended = trail.ended
     return None if ended is None else {**_head(ended), "candidates": json.loads(ended.text)}
 
 
-def _head(ended: Ended) -> dict[str, Any]:
+def _head(ended: RequestSummary) -> dict[str, Any]:
     provider, _, model = (ended.target or "").partition("/")
     return {
         "request_id": ended.request_id,
@@ -95,7 +95,7 @@ class Recent:
         self._known: OrderedDict[str, bytes] = OrderedDict()
         self._names: dict[str, str] = {}  # the caller's id: ours
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: RequestSummary) -> None:
         head = encode_json(_head(ended))
         self._known[ended.request_id] = f'{head[:-1]},"candidates":{ended.text}}}'.encode()
         if ended.caller.request_id is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from actors.breaker.plan import provider_of
 from actors.ledger.rows import NANOS
 from actors.metrics import Meter
-from deployments.telemetry.request_record import Ended, Step
+from deployments.telemetry.request_record import AttemptRecord, RequestSummary
 
 OTHER, NONE = "other", "none"
 _TOKENS = ("in", "out", "cached", "reasoning")
@@ -22,7 +22,7 @@ class Metrics:
         self._rows = frozenset(rows)
         self._targets = {target: (provider_of(target), target.partition("/")[2]) for target in targets}
 
-    def __call__(self, ended: Ended) -> None:
+    def __call__(self, ended: RequestSummary) -> None:
         """One request is over."""
         meter, row = self._meter, ended.row if ended.row in self._rows else OTHER
         provider = NONE if ended.target is None else provider_of(ended.target)
@@ -37,8 +37,8 @@ class Metrics:
             meter.observe("breakwater_added_seconds", (ended.caller.door,), ended.added / 1000)
         self._steps(ended.steps)
 
-    def _steps(self, steps: tuple[Step, ...]) -> None:
-        before: Step | None = None
+    def _steps(self, steps: tuple[AttemptRecord, ...]) -> None:
+        before: AttemptRecord | None = None
         for step in steps:
             provider = provider_of(step.target)
             if (why := step.skipped) is None:
@@ -50,7 +50,7 @@ class Metrics:
                 self._meter.add("breakwater_skips_total", (provider, _plain(why)))
             before = step
 
-    def _attempt(self, step: Step) -> None:
+    def _attempt(self, step: AttemptRecord) -> None:
         labels = self._targets.get(step.target) or (provider_of(step.target), OTHER)
         meter = self._meter
         meter.add("breakwater_attempts_total", (*labels, step.outcome, step.verdict or NONE))
@@ -65,7 +65,7 @@ class Metrics:
             meter.add("breakwater_cost_usd_total", labels, used["cost"] / NANOS)
 
 
-def _reason(step: Step) -> str:
+def _reason(step: AttemptRecord) -> str:
     return step.outcome if step.skipped is None else _plain(step.skipped)
 
 

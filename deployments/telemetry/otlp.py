@@ -17,7 +17,7 @@ from deployments.errors import ConfigError
 from deployments.telemetry.request_log import flush_log
 from deployments.telemetry.spans import Span
 from deployments.telemetry.trace_context import sampler_of
-from deployments.telemetry.tracer import Telling, Traces
+from deployments.telemetry.tracer import Telling, Tracer
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -34,7 +34,7 @@ BREATH, STEPS = 0.0001, 4  # so many seconds after so many spans are for whoever
 FLUSH_SECONDS = 2.0  # how long the end of a replica waits for its last spans
 
 
-class Way(Protocol):
+class SpanSender(Protocol):
     def send(self, spans: list[Span]) -> str | None:
         """Why it failed, if it did."""
         ...
@@ -44,13 +44,13 @@ class Way(Protocol):
         ...
 
 
-def traces_of(environ: Mapping[str, str], deployment: str, kind: str = "") -> Traces | None:
+def traces_of(environ: Mapping[str, str], deployment: str, kind: str = "") -> Tracer | None:
     """None unless an endpoint is configured. What is configured wrongly is said in the log; traces stay off then."""
     try:
         endpoint = endpoint_of(environ)
         if endpoint is None:
             return None
-        outbox = Outbox(Exporter(deployment), _shown(endpoint), every=_every(environ))
+        outbox = BatchProcessor(Exporter(deployment), _shown(endpoint), every=_every(environ))
     except ConfigError as error:
         log.error("no traces: %s", error)  # noqa: TRY400  the sentence is all
         return None
@@ -58,7 +58,7 @@ def traces_of(environ: Mapping[str, str], deployment: str, kind: str = "") -> Tr
         log.exception("no traces: the exporter can't be made")
         return None
     log.info("traces go to %s", _shown(endpoint))
-    return Traces(sampler_of(environ), outbox.put, outbox.close, name=deployment, kind=kind)
+    return Tracer(sampler_of(environ), outbox.put, outbox.close, name=deployment, kind=kind)
 
 
 def endpoint_of(environ: Mapping[str, str]) -> str | None:
@@ -101,10 +101,10 @@ def _shown(endpoint: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-class Outbox:
+class BatchProcessor:
     """What was put in goes out in a thread of its own."""
 
-    def __init__(self, way: Way, receiver: str, most: int = MOST, every: float = EVERY):
+    def __init__(self, way: SpanSender, receiver: str, most: int = MOST, every: float = EVERY):
         self._way = way
         self._receiver = receiver
         self._every = every
@@ -269,6 +269,6 @@ def readable(span: Span, resource: "Resource", scope: "InstrumentationScope") ->
     )
 
 
-def here(deployment: str, kind: str = "") -> Traces | None:
+def tracer_for(deployment: str, kind: str = "") -> Tracer | None:
     """As this process' environment has it."""
     return traces_of(os.environ, deployment, kind)

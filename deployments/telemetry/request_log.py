@@ -7,17 +7,17 @@ a second here.
 import logging
 
 from actors.ledger.rows import encode_json
-from deployments.telemetry.request_record import Ended
+from deployments.telemetry.request_record import RequestSummary
 
 SERVE = "ray.serve"  # Serve's own logger: what is beneath it goes to the replica's log
 _lines = logging.getLogger(f"{SERVE}.requests")
 
 
-def told_to_log(ended: Ended) -> None:
+def log_request(ended: RequestSummary) -> None:
     _lines.info("%s", line_of(ended))
 
 
-def line_of(ended: Ended) -> str:
+def line_of(ended: RequestSummary) -> str:
     provider, _, model = (ended.target or "").partition("/")
     asked = [{"target": s.target, "outcome": s.outcome, "status": s.status, "ms": s.ms} for s in ended.attempts]
     return encode_json(

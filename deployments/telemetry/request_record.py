@@ -2,7 +2,7 @@
 
 A trail has a step for each target that was skipped and for each attempt, in order. When the request is
 over, it is told once to its account and to whoever watches: metrics, log, traces, `/v1/requests`. Each of
-them gets the same frozen `Ended`, and none of them is known here.
+them gets the same frozen `RequestSummary`, and none of them is known here.
 """
 
 import logging
@@ -17,7 +17,7 @@ from actors.ledger.rows import encode_json
 from deployments.errors import UNFIT
 from deployments.telemetry.trace_context import Trace
 from deployments.usage.caller import Caller
-from deployments.usage.records import Account
+from deployments.usage.records import UsageRecord
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -27,7 +27,7 @@ _SKIPPED = "skipped: "
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AttemptRecord:
     """One target: skipped, or asked. Milliseconds; `at` is since the request began, `first` until content came.
 
     `upstream` is what the provider's replica has measured: `{connect_ms?, first_ms?, ms}`; no `connect_ms`
@@ -84,7 +84,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RequestSummary:
     """One request that is over. Milliseconds; `added` is our own part of the time to the first content."""
 
     request_id: str
@@ -97,41 +97,41 @@ class Ended:
     first: float | None
     added: float | None
     target: str | None  # that answered
-    steps: tuple[Step, ...]
+    steps: tuple[AttemptRecord, ...]
     text: str  # the steps and what was not reached, as JSON
     used: Mapping[str, Any]  # tokens_in, tokens_out, tokens_cached, tokens_reasoning, cost in nano-dollars or None
     status: int | None = None  # of the error that its caller got instead of content
     trace: Trace | None = None  # only where traces are on
 
     @property
-    def attempts(self) -> list[Step]:
+    def attempts(self) -> list[AttemptRecord]:
         return [step for step in self.steps if step.skipped is None]
 
 
-Watch = Callable[[Ended], None]
+Observer = Callable[[RequestSummary], None]
 
 
 @dataclass(slots=True)
-class Trail:
+class RequestRecord:
     """`watch` is told when the request is over."""
 
     row: str = ""
     caller: Caller = field(default_factory=lambda: Caller("handle"))
     stream: bool = False
-    account: Account | None = None
+    account: UsageRecord | None = None
     request_id: str = ""
-    watch: Watch | None = None
+    watch: Observer | None = None
     clock: Callable[[], float] = time.monotonic  # a loop's own may know whole milliseconds only
     trace: Trace | None = None
     began: float = 0.0
     began_at: int = field(default_factory=lambda: int(time.time() * 1000))
-    steps: list[Step] = field(default_factory=list)
+    steps: list[AttemptRecord] = field(default_factory=list)
     order: tuple[str, ...] = ()  # the plan's candidates
     made: int = 0
     first: Outcome | None = None  # the first that was not the caller's own fault
     last: Outcome | None = None
     sent_at: float | None = None  # milliseconds until its content went to the client
-    ended: Ended | None = None
+    ended: RequestSummary | None = None
     _text: tuple[int, str] = (-1, "")  # of so many steps
 
     def __post_init__(self) -> None:
@@ -150,13 +150,15 @@ class Trail:
         return [step.told() for step in self.steps]
 
     def pass_over(self, target: str, why: str) -> None:
-        self.steps.append(Step(target, f"{_SKIPPED}{why}", self._now()))
+        self.steps.append(AttemptRecord(target, f"{_SKIPPED}{why}", self._now()))
 
     def skip(self, skipped: tuple[Skipped, ...]) -> None:
         at = self._now()
         for s in skipped:
             why = f"{_SKIPPED}{s.why}"
-            self.steps.append(Step(s.target, why, at, state=s.state, epoch=s.epoch, since=s.since, retry_in=s.retry_in))
+            self.steps.append(
+                AttemptRecord(s.target, why, at, state=s.state, epoch=s.epoch, since=s.since, retry_in=s.retry_in)
+            )
 
     def planned(self, plan: Plan) -> None:
         self.skip(plan.skipped)
@@ -174,7 +176,7 @@ class Trail:
         """Targets that were skipped, but not for what they can't do."""
         return [s.target for s in self.steps if s.skipped is not None and not s.outcome.startswith(UNFIT)]
 
-    def attempted(self, step: Step, outcome: Outcome) -> None:
+    def attempted(self, step: AttemptRecord, outcome: Outcome) -> None:
         if self.first is None and outcome.ending.guilt is not Guilt.CALLER:
             self.first = outcome
         self.last = outcome
@@ -213,8 +215,8 @@ class Trail:
     def _now(self) -> float:
         return self.since(self.began)
 
-    def _ended(self, outcome: str, target: str | None, status: int | None) -> Ended:
-        return Ended(
+    def _ended(self, outcome: str, target: str | None, status: int | None) -> RequestSummary:
+        return RequestSummary(
             self.request_id,
             self.row,
             self.caller,
@@ -244,7 +246,7 @@ class Trail:
         return max(0.0, round(self.sent_at - sum(s.ms or 0.0 for s in before) - float(theirs), 2))
 
 
-def _summed(steps: list[Step]) -> dict[str, Any]:
+def _summed(steps: list[AttemptRecord]) -> dict[str, Any]:
     """What all attempts have used; the cost is unknown as soon as that of one is."""
     used = [step.used for step in steps if step.used]
     costs = [u["cost"] for u in used]

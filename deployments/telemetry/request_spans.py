@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from actors.breaker.outcomes import ENDINGS
 from actors.breaker.plan import provider_of
 from actors.ledger.rows import NANOS
-from deployments.telemetry.request_record import Ended, Step
-from deployments.telemetry.spans import Moment, Span, Value, nanoseconds, tidy
+from deployments.telemetry.request_record import AttemptRecord, RequestSummary
+from deployments.telemetry.spans import Span, SpanEvent, Value, nanoseconds, tidy
 from deployments.telemetry.trace_context import Trace
 
 ROUTES: Mapping[str, str] = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
 FINE = frozenset({"ok", "cancelled"})  # outcomes that are nobody's error
 
 
-def of_request(ended: Ended, trace: Trace) -> list[Span]:
+def of_request(ended: RequestSummary, trace: Trace) -> list[Span]:
     root = Span(
         f"POST {ROUTES[trace.verb]}" if ended.caller.door == "http" else f"handle {trace.verb}",
         "server",
@@ -31,7 +31,7 @@ def of_request(ended: Ended, trace: Trace) -> list[Span]:
     return [root, *(_attempt(step, trace, number) for number, step in enumerate(ended.attempts, 1))]
 
 
-def _of_door(ended: Ended, trace: Trace) -> dict[str, object]:
+def _of_door(ended: RequestSummary, trace: Trace) -> dict[str, object]:
     if ended.caller.door != "http":
         return {}
     route = ROUTES[trace.verb]
@@ -44,7 +44,7 @@ def _of_door(ended: Ended, trace: Trace) -> dict[str, object]:
     }
 
 
-def _of_request(ended: Ended) -> dict[str, object]:
+def _of_request(ended: RequestSummary) -> dict[str, object]:
     cost = ended.used.get("cost")
     return {
         "breakwater.request_id": ended.request_id,
@@ -64,7 +64,7 @@ def _of_request(ended: Ended) -> dict[str, object]:
     }
 
 
-def _error(ended: Ended) -> str | None:
+def _error(ended: RequestSummary) -> str | None:
     """Why a request counts as failed: a 4xx is an answer."""
     failed = ended.outcome not in FINE if ended.status is None else ended.status >= 500
     return why(ended.outcome) if failed else None
@@ -75,15 +75,15 @@ def why(outcome: str) -> str:
     return ENDINGS[outcome].why if outcome in ENDINGS else outcome
 
 
-def _moments(ended: Ended, began: int) -> Iterator[Moment]:
+def _moments(ended: RequestSummary, began: int) -> Iterator[SpanEvent]:
     for step in ended.steps:
         if step.skipped is not None:
-            yield Moment("skipped", began + nanoseconds(step.at), _of_skipped(step))
+            yield SpanEvent("skipped", began + nanoseconds(step.at), _of_skipped(step))
     if ended.stream and ended.first is not None:
-        yield Moment("first token", began + nanoseconds(ended.first), {})
+        yield SpanEvent("first token", began + nanoseconds(ended.first), {})
 
 
-def _of_skipped(step: Step) -> dict[str, Value]:
+def _of_skipped(step: AttemptRecord) -> dict[str, Value]:
     return tidy(
         {
             "breakwater.target": step.target,
@@ -95,7 +95,7 @@ def _of_skipped(step: Step) -> dict[str, Value]:
     )
 
 
-def _attempt(step: Step, trace: Trace, number: int) -> Span:
+def _attempt(step: AttemptRecord, trace: Trace, number: int) -> Span:
     began, failed = trace.began + nanoseconds(step.at), step.outcome not in FINE
     attributes = {
         "breakwater.attempt": number,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deployments.telemetry.trace_context import Place
+from deployments.telemetry.trace_context import SpanContext
 
 LONGEST = 200  # characters of a text
 _MOST = 2**63  # what an integer must stay below, on either side
@@ -12,7 +12,7 @@ Value = str | bool | int | float | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class SpanEvent:
     """Something that happened in a span."""
 
     name: str
@@ -26,11 +26,11 @@ class Span:
 
     name: str
     kind: Literal["server", "client", "internal"]
-    place: Place
+    place: SpanContext
     began: int
     ended: int
     attributes: Mapping[str, Value]
-    moments: tuple[Moment, ...] = ()
+    moments: tuple[SpanEvent, ...] = ()
     error: str | None = None
 
 

@@ -21,7 +21,7 @@ _STATE = re.compile(r"[\x20-\x7e\t]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SpanContext:
     """Where one span is in its trace. `remote`: its parent is not in this process."""
 
     trace_id: int
@@ -31,9 +31,9 @@ class Place:
     sampled: bool = True
     state: str = ""
 
-    def below(self, number: int) -> "Place":
+    def below(self, number: int) -> "SpanContext":
         """The place of its child of this number, from 1."""
-        return Place(self.trace_id, self.span_id + number, self.span_id, False, self.sampled, self.state)
+        return SpanContext(self.trace_id, self.span_id + number, self.span_id, False, self.sampled, self.state)
 
     def headers(self) -> dict[str, str]:
         """As the next one is told of it."""
@@ -45,7 +45,7 @@ class Place:
 class Trace:
     """The trace of one request: the place of its own span, its begin, and what was asked for."""
 
-    place: Place
+    place: SpanContext
     began: int  # wall clock, nanoseconds since the epoch
     verb: str
 
@@ -64,7 +64,7 @@ class Sampler:
         return trace_id & (2**64 - 1) < round(self.ratio * 2**64)
 
 
-def going_on(headers: Any) -> Place | None:
+def going_on(headers: Any) -> SpanContext | None:
     """The span that these headers tell of; None if they tell of none, or of one that can't be."""
     parent = headers.get(PARENT) if isinstance(headers, Mapping) else None
     found = _PARENT.fullmatch(parent) if isinstance(parent, str) else None
@@ -74,10 +74,10 @@ def going_on(headers: Any) -> Place | None:
     if version == "ff" or (version == "00" and more):
         return None
     ids = int(trace_id, 16), int(span_id, 16)
-    return Place(*ids, sampled=bool(int(flags, 16) & 1), state=_state_of(headers)) if all(ids) else None
+    return SpanContext(*ids, sampled=bool(int(flags, 16) & 1), state=_state_of(headers)) if all(ids) else None
 
 
-def told_in(headers: Any) -> dict[str, str] | None:
+def extract(headers: Any) -> dict[str, str] | None:
     """What HTTP headers say of the trace; nothing else of them is kept."""
     parent = headers.get(PARENT)
     return None if parent is None else {PARENT: parent, STATE: ",".join(headers.getlist(STATE))}
@@ -89,14 +89,14 @@ def _state_of(headers: Mapping[str, Any]) -> str:
     return str(state) if fine else ""
 
 
-def entered(headers: Any, sampler: Sampler) -> Place:
+def context_of(headers: Any, sampler: Sampler) -> SpanContext:
     """The place of a span that goes on with these headers' trace, or that begins one."""
     parent = going_on(headers)
     if parent is None:
         trace_id = random.getrandbits(128) or 1
-        return Place(trace_id, _fresh(), sampled=sampler(trace_id, None))
+        return SpanContext(trace_id, _fresh(), sampled=sampler(trace_id, None))
     sampled = sampler(parent.trace_id, parent.sampled)
-    return Place(parent.trace_id, _fresh(), parent.span_id, True, sampled, parent.state)
+    return SpanContext(parent.trace_id, _fresh(), parent.span_id, True, sampled, parent.state)
 
 
 def _fresh() -> int:

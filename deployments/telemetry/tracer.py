@@ -9,17 +9,17 @@ from functools import partial
 from typing import Any
 
 from deployments.providers.timing import Timing
-from deployments.telemetry.call_spans import Asked
-from deployments.telemetry.request_record import Ended
+from deployments.telemetry.call_spans import CallSpans
+from deployments.telemetry.request_record import RequestSummary
 from deployments.telemetry.request_spans import of_request
 from deployments.telemetry.spans import Span
-from deployments.telemetry.trace_context import Sampler, Trace, entered, going_on
+from deployments.telemetry.trace_context import Sampler, Trace, context_of, going_on
 
 Telling = Callable[[], list[Span]]
 _AS_TOLD = Sampler()
 
 
-class Traces:
+class Tracer:
     """Of the deployment `name`, which is a provider of that `kind`, or the ingress.
 
     `put` takes what is to be written; `close` waits for it to be gone, but not for long.
@@ -41,14 +41,14 @@ class Traces:
 
     def begin(self, headers: Any, verb: str) -> Trace:
         """A request begins, in the trace that its caller's headers tell of or in one of its own."""
-        return Trace(entered(headers, self._sampler), time.time_ns(), verb)
+        return Trace(context_of(headers, self._sampler), time.time_ns(), verb)
 
-    def __call__(self, ended: Ended) -> None:
+    def __call__(self, ended: RequestSummary) -> None:
         """A request is over."""
         if (trace := ended.trace) is not None and trace.place.sampled:
             self._put(partial(of_request, ended, trace))
 
-    def asked(self, call: Mapping[str, Any], timing: Timing, *, stream: bool = False) -> Asked | None:
+    def asked(self, call: Mapping[str, Any], timing: Timing, *, stream: bool = False) -> CallSpans | None:
         """A provider's replica is called; None if this call is not to be recorded."""
         above = going_on(call.get("trace"))
         if above is None:
@@ -56,6 +56,6 @@ class Traces:
         if not above.sampled:
             timing.trace = above.headers()
             return None
-        place = entered(call["trace"], _AS_TOLD)
+        place = context_of(call["trace"], _AS_TOLD)
         timing.trace = place.below(1).headers()
-        return Asked(place, self._name, self._kind, call, stream, timing, self._put)
+        return CallSpans(place, self._name, self._kind, call, stream, timing, self._put)

@@ -23,8 +23,8 @@ from actors.ledger.journal import MOST, Journal, Orphan, orphans
 from actors.ledger.rows import written_at
 from actors.metrics import Meter
 from deployments.usage.prices import PriceList
-from deployments.usage.records import Account, Entry
-from deployments.usage.token_estimate import Gauge
+from deployments.usage.records import AttemptUsage, UsageRecord
+from deployments.usage.token_estimate import TokenEstimator
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -46,7 +46,7 @@ class StoreAway(ConnectionError):
     """The ledger actor answered, and its store did not."""
 
 
-class LedgerLink:
+class LedgerClient:
     def __init__(
         self,
         connect: Callable[[], Awaitable[ActorCall]],
@@ -65,8 +65,8 @@ class LedgerLink:
         self._folder = folder
         self._wall, self.seconds = wall, clock
         self._journal = Journal(folder, self.replica, most=most)
-        self._gauges: dict[str, Gauge] = {}
-        self._open: dict[tuple[str, int], Entry] = {}
+        self._gauges: dict[str, TokenEstimator] = {}
+        self._open: dict[tuple[str, int], AttemptUsage] = {}
         self._requests = 0
         self._actor: ActorCall | None = None
         self._number = 0
@@ -105,10 +105,10 @@ class LedgerLink:
         self._refused += refusal is not None
         return refusal
 
-    def begin(self, **details: Any) -> Account:
-        """The account of a request; `details` as Account takes them."""
+    def begin(self, **details: Any) -> UsageRecord:
+        """The account of a request; `details` as UsageRecord takes them."""
         self._requests += 1
-        return Account(self, self.replica, f"{self.replica}-{self._requests:x}", **details)
+        return UsageRecord(self, self.replica, f"{self.replica}-{self._requests:x}", **details)
 
     async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[dict[str, Any]]:
         """See actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
@@ -152,12 +152,12 @@ class LedgerLink:
     def now(self) -> int:
         return int(self._wall() * 1000)
 
-    def gauge(self, target: str) -> Gauge:
+    def gauge(self, target: str) -> TokenEstimator:
         known = self._gauges.get(target)
         if known is None:
             if len(self._gauges) >= GAUGES:
                 del self._gauges[next(iter(self._gauges))]
-            known = self._gauges[target] = Gauge()
+            known = self._gauges[target] = TokenEstimator()
         return known
 
     def write(self, line: bytes) -> None:
@@ -173,10 +173,10 @@ class LedgerLink:
         if self.budget.limits:
             self.budget.spent(subjects, spend)
 
-    def opened(self, entry: Entry) -> None:
+    def opened(self, entry: AttemptUsage) -> None:
         self._open[entry.name] = entry
 
-    def closed(self, entry: Entry) -> None:
+    def closed(self, entry: AttemptUsage) -> None:
         self._open.pop(entry.name, None)
 
     # The two loops.

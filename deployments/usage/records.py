@@ -17,7 +17,7 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Spend, subjects_of
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
 from deployments.usage.prices import PriceList
-from deployments.usage.token_estimate import Delivered, Gauge, length_of, length_of_input, text_in
+from deployments.usage.token_estimate import DeliveredText, TokenEstimator, length_of, length_of_input, text_in
 
 # How an attempt ends that no provider bills for, if no content had come. Of the others nobody can tell.
 _FREE = frozenset(
@@ -28,7 +28,7 @@ _FREE = frozenset(
 )
 
 
-class Book(Protocol):
+class UsageSink(Protocol):
     """What an account needs of the link."""
 
     prices: PriceList
@@ -37,18 +37,18 @@ class Book(Protocol):
 
     def seconds(self) -> float: ...
 
-    def gauge(self, target: str) -> Gauge: ...
+    def gauge(self, target: str) -> TokenEstimator: ...
 
     def write(self, line: bytes) -> None: ...
 
     def spent(self, subjects: list[str], spend: Spend) -> None: ...
 
-    def opened(self, entry: "Entry") -> None: ...
+    def opened(self, entry: "AttemptUsage") -> None: ...
 
-    def closed(self, entry: "Entry") -> None: ...
+    def closed(self, entry: "AttemptUsage") -> None: ...
 
 
-class Account:
+class UsageRecord:
     __slots__ = (
         "_book",
         "_identity",
@@ -65,7 +65,7 @@ class Account:
 
     def __init__(
         self,
-        book: Book,
+        book: UsageSink,
         owner: str,
         request_id: str,
         *,
@@ -103,10 +103,10 @@ class Account:
             }
         )
 
-    def open(self, target: str) -> "Entry":
+    def open(self, target: str) -> "AttemptUsage":
         """A row of an attempt that is about to be made."""
         self.made += 1
-        entry = Entry(self._book, self, target, self.made)
+        entry = AttemptUsage(self._book, self, target, self.made)
         entry.write()
         self._book.opened(entry)
         return entry
@@ -138,7 +138,7 @@ class Account:
         self._written = True
 
 
-class Entry:
+class AttemptUsage:
     """One attempt's row."""
 
     __slots__ = (
@@ -156,12 +156,12 @@ class Entry:
         "target",
     )
 
-    def __init__(self, book: Book, account: Account, target: str, number: int):
+    def __init__(self, book: UsageSink, account: UsageRecord, target: str, number: int):
         self._book, self._account = book, account
         self._began = book.seconds()
         self._version = self._told = 0
         self.target = target
-        self.passed = Delivered()
+        self.passed = DeliveredText()
         self.first_ms: float | None = None
         self.settled = False
         provider, _, model = target.partition("/")

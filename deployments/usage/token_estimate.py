@@ -22,7 +22,7 @@ _KEPT = 0.9  # of what was known, with each whole answer
 
 
 @dataclass(slots=True)
-class Delivered:
+class DeliveredText:
     """Counts what passes; nothing is parsed until somebody asks."""
 
     frames: int = 0
@@ -61,7 +61,7 @@ def length_of_input(given: Any) -> int:
 
 
 @dataclass(slots=True)
-class Rate:
+class CharsPerToken:
     """Tokens for a unit, as lately seen, and how far that has been from the truth."""
 
     tokens: float
@@ -81,19 +81,19 @@ class Rate:
 
 
 @dataclass(slots=True)
-class Gauge:
+class TokenEstimator:
     """What one target's tokens look like."""
 
-    by_frame: Rate = field(default_factory=lambda: Rate(5, 5, 0.4))
-    by_text: Rate = field(default_factory=lambda: Rate(5, 20, 0.3))
-    of_prompt: Rate = field(default_factory=lambda: Rate(5, 20, 0.3))
+    by_frame: CharsPerToken = field(default_factory=lambda: CharsPerToken(5, 5, 0.4))
+    by_text: CharsPerToken = field(default_factory=lambda: CharsPerToken(5, 20, 0.3))
+    of_prompt: CharsPerToken = field(default_factory=lambda: CharsPerToken(5, 20, 0.3))
 
-    def learn(self, delivered: Delivered, tokens: int) -> None:
+    def learn(self, delivered: DeliveredText, tokens: int) -> None:
         """A whole stream had so many tokens."""
         self.by_frame.learn(delivered.frames, tokens)
         self.by_text.learn(delivered.text(), tokens)
 
-    def tokens(self, delivered: Delivered) -> int:
+    def tokens(self, delivered: DeliveredText) -> int:
         if delivered.frames == 0:
             return 0
         if self.by_frame.error < self.by_text.error:

@@ -19,10 +19,10 @@ os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0"
 
 import ray
 
-from actors.breaker.actor import summon
+from actors.breaker.actor import get_or_create
 from actors.breaker.circuit import Policy
 from actors.breaker.outcomes import Outcome
-from deployments.breaker_client.client import ActorCall, BoardLink
+from deployments.breaker_client.client import ActorCall, BreakerClient
 from tests.bench.figures import percentile
 from tests.bench.processes import cpu_of
 
@@ -44,10 +44,10 @@ class Ingress:
         self.calls: Counter[str] = Counter()
         self.carried = self.items = 0
         self.took: list[float] = []
-        self.link = BoardLink(self._connect, Policy())
+        self.link = BreakerClient(self._connect, Policy())
 
     async def _connect(self) -> ActorCall:
-        actor = await summon("bench", CONFIG, newest=False)
+        actor = await get_or_create("bench", CONFIG, newest=False)
 
         def call(method: str, *arguments: Any) -> Awaitable[Any]:
             answer = getattr(actor, method).remote(*arguments)
@@ -161,7 +161,7 @@ def measured(replicas: int) -> Iterator[list[str]]:
 
 @ray.remote(num_cpus=0)
 def _summoned() -> Any:
-    return asyncio.run(summon("bench", CONFIG, newest=True))
+    return asyncio.run(get_or_create("bench", CONFIG, newest=True))
 
 
 def main() -> None:

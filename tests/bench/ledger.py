@@ -18,9 +18,9 @@ from typing import Any
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits
 from actors.ledger.rows import encode_json
-from actors.ledger.writer import LedgerDesk
+from actors.ledger.writer import LedgerWriter
 from deployments.config.ledger import Price
-from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 from tests.clock import run_virtually
 
@@ -38,14 +38,14 @@ OK = Outcome("ok", content=True)
 FRAME = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
 
 
-def link_in(folder: pathlib.Path) -> LedgerLink:
+def link_in(folder: pathlib.Path) -> LedgerClient:
     async def away() -> Any:
         raise ConnectionError
 
-    return LedgerLink(away, folder, prices=PRICES, limits=LIMITS)
+    return LedgerClient(away, folder, prices=PRICES, limits=LIMITS)
 
 
-def one_request(link: LedgerLink, frames: int = 0) -> None:
+def one_request(link: LedgerClient, frames: int = 0) -> None:
     assert link.admit("acme") is None
     account = link.begin(tenant="acme", agent="meetmind.coordinator", model_row="gpt-4", door="http", body=BODY)
     entry = account.open("openai/gpt-4.1")
@@ -81,7 +81,7 @@ class Carried:
         clock = asyncio.get_running_loop().time
         self.wall: Callable[[], float] = lambda: START + clock()
         config = {"url": f"sqlite:///{folder / 'usage.sqlite3'}", "journals": None}
-        self.desk = LedgerDesk(config, wall=self.wall, clock=clock, writing=_at_once, reading=_at_once)
+        self.desk = LedgerWriter(config, wall=self.wall, clock=clock, writing=_at_once, reading=_at_once)
         self.cpu = 0.0
         self.batches = 0
 
@@ -105,7 +105,7 @@ async def carried(folder: pathlib.Path, *, limits: bool, requests: int = 2500) -
     actor = Carried(folder)
     clock = asyncio.get_running_loop().time
     given = {"prices": PRICES, "wall": actor.wall, "clock": clock}
-    link = LedgerLink(actor.connect, folder, limits=LIMITS if limits else None, **given)
+    link = LedgerClient(actor.connect, folder, limits=LIMITS if limits else None, **given)
     link.start()
 
     async def ask() -> None:

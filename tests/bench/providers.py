@@ -145,9 +145,9 @@ def replica(kind: str, port: str) -> None:
 
 
 async def _load(measured: Any, case: str, calls: int) -> None:
-    from deployments.providers.base import Limits, call_dict
+    from deployments.providers.base import TimeLimits, call_dict
 
-    limits = Limits(connect=5, first_token=30, idle=30, total=30)
+    limits = TimeLimits(connect=5, first_token=30, idle=30, total=30)
     asked = call_dict(BODY | {"stream": case != "whole"}, "paced" if case == "paced" else "burst", "row", limits)
     left = iter(range(calls))
 

@@ -21,21 +21,21 @@ from actors.metrics import NoMeter
 from actors.ray_metrics import RayMeter
 from deployments.telemetry.explain import Recent
 from deployments.telemetry.metrics import Metrics
-from deployments.telemetry.request_log import flush_log, told_to_log
-from deployments.telemetry.request_record import Ended, Step, Trail
+from deployments.telemetry.request_log import flush_log, log_request
+from deployments.telemetry.request_record import AttemptRecord, RequestRecord, RequestSummary
 from deployments.usage.caller import Caller
 
 REQUESTS, ROUNDS = 4000, 5
 TARGETS = ["aws_bedrock/haiku", "openai/gpt", "local/smol"]
 USED = {"tokens_in": 812, "tokens_out": 233, "tokens_cached": 512, "tokens_reasoning": 0, "cost": 3_000_000}
 TIMES = {"first_ms": 88.0, "ms": 240.0}
-SERVED = Step("openai/gpt", "ok", 0.4, 250.0, 90.0, TIMES, None, None, "ok", epoch=3, used=USED)
+SERVED = AttemptRecord("openai/gpt", "ok", 0.4, 250.0, 90.0, TIMES, None, None, "ok", epoch=3, used=USED)
 OPEN = Skipped(TARGETS[0], "open", 12.5, "open", 7, 47.5)
 PLAN = Plan((Candidate(TARGETS[1], 3), Candidate(TARGETS[2], 1)), (OPEN,))
 
 
-def ended(watch: Callable[[Ended], None] | None) -> None:
-    trail = Trail("default", Caller("http", "acme", None, None, "an-id"), True, None, "replica-1", watch)
+def ended(watch: Callable[[RequestSummary], None] | None) -> None:
+    trail = RequestRecord("default", Caller("http", "acme", None, None, "an-id"), True, None, "replica-1", watch)
     trail.planned(PLAN)
     trail.attempted(SERVED, Outcome("ok", content=True))
     trail.sent()
@@ -58,11 +58,11 @@ class Bench:
     def measured(self) -> dict[str, list[float]]:
         meter, recent = RayMeter("bench"), Recent()
         counted = Metrics(meter, ["default"], TARGETS)
-        watches: dict[str, Callable[[Ended], None] | None] = {
+        watches: dict[str, Callable[[RequestSummary], None] | None] = {
             "trail alone": None,
             "+ metrics, no Ray": Metrics(NoMeter(), ["default"], TARGETS),
             "+ metrics": counted,
-            "+ log line": told_to_log,
+            "+ log line": log_request,
             "+ memory": recent.add,
         }
         found: dict[str, list[float]] = {name: [] for name in watches}

@@ -15,16 +15,16 @@ from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Candidate, Plan
 from deployments.openai_api.chat import Head, completion, dump, usage_of
 from deployments.providers.timing import timed
-from deployments.telemetry.otlp import Exporter, Outbox
-from deployments.telemetry.request_record import Step, Trail
+from deployments.telemetry.otlp import BatchProcessor, Exporter
+from deployments.telemetry.request_record import AttemptRecord, RequestRecord
 from deployments.telemetry.trace_context import Sampler
-from deployments.telemetry.tracer import Telling, Traces
+from deployments.telemetry.tracer import Telling, Tracer
 from deployments.usage.caller import Caller
 from tests.fakes.otlp import Receiver
 
 REQUESTS, ROUNDS = 4000, 5
 USED = {"tokens_in": 812, "tokens_out": 233, "tokens_cached": 512, "tokens_reasoning": 0, "cost": 3_000_000}
-SERVED = Step(
+SERVED = AttemptRecord(
     "openai/gpt", "ok", 0.4, 250.0, 90.0, {"first_ms": 88.0, "ms": 240.0}, None, None, "ok", epoch=3, used=USED
 )
 PLAN = Plan((Candidate("openai/gpt", 3), Candidate("local/smol", 1)), ())
@@ -39,10 +39,10 @@ CALL: dict[str, Any] = {
 UNRECORDED = CALL | {"trace": {"traceparent": HEADERS["traceparent"][:-2] + "00"}}
 
 
-def request(traces: Traces | None) -> None:
+def request(traces: Tracer | None) -> None:
     """As the door and the failover do it."""
     trace = None if traces is None else traces.begin(None, "chat")
-    trail = Trail("default", Caller("http", "acme"), True, None, "an-id", traces, trace=trace)
+    trail = RequestRecord("default", Caller("http", "acme"), True, None, "an-id", traces, trace=trace)
     trail.planned(PLAN)
     trail.made += 1
     call: dict[str, Any] = {"body": {}}
@@ -53,7 +53,7 @@ def request(traces: Traces | None) -> None:
     trail.finish("ok", SERVED.target)
 
 
-def call(traces: Traces | None, told: dict[str, Any] = CALL) -> None:
+def call(traces: Tracer | None, told: dict[str, Any] = CALL) -> None:
     """As the provider's replica does it."""
     timing = timed()
     asked = None if traces is None else traces.asked(told, timing)
@@ -64,11 +64,11 @@ def call(traces: Traces | None, told: dict[str, Any] = CALL) -> None:
     timing.told()
 
 
-def unrecorded(traces: Traces | None) -> None:
+def unrecorded(traces: Tracer | None) -> None:
     call(traces, UNRECORDED)
 
 
-def microseconds(work: Callable[[Traces | None], None], traces: Traces | None) -> float:
+def microseconds(work: Callable[[Tracer | None], None], traces: Tracer | None) -> float:
     rounds = []
     for _ in range(ROUNDS):
         began = time.process_time()
@@ -78,10 +78,10 @@ def microseconds(work: Callable[[Traces | None], None], traces: Traces | None) -
     return statistics.median(rounds)
 
 
-def written(exporter: Exporter, work: Callable[[Traces | None], None]) -> float:
+def written(exporter: Exporter, work: Callable[[Tracer | None], None]) -> float:
     """CPU time of the writing thread for one request or call, sending included."""
     heap: list[Telling] = []
-    traces = Traces(Sampler(), heap.append, name="openai", kind="openai")
+    traces = Tracer(Sampler(), heap.append, name="openai", kind="openai")
     for _ in range(1024):
         work(traces)
     began = time.thread_time()
@@ -90,13 +90,13 @@ def written(exporter: Exporter, work: Callable[[Traces | None], None]) -> float:
     return (time.thread_time() - began) / len(heap) * 1e6
 
 
-def latest(outbox: Outbox | None) -> tuple[float, float]:
+def latest(outbox: BatchProcessor | None) -> tuple[float, float]:
     """How late, in milliseconds, a thread that wants the interpreter each millisecond gets it: p99 and worst."""
     late, until = [], time.perf_counter() + 5
     stop = threading.Event()
 
     def busy() -> None:
-        traces = None if outbox is None else Traces(Sampler(), outbox.put)
+        traces = None if outbox is None else Tracer(Sampler(), outbox.put)
         while not stop.wait(0.002):
             request(traces)
 
@@ -112,8 +112,8 @@ def latest(outbox: Outbox | None) -> tuple[float, float]:
 
 def main() -> None:
     heap: deque[Telling] = deque(maxlen=16)
-    on = Traces(Sampler(), heap.append, name="openai", kind="openai")
-    unsampled = Traces(Sampler(0.0), heap.append)
+    on = Tracer(Sampler(), heap.append, name="openai", kind="openai")
+    unsampled = Tracer(Sampler(0.0), heap.append)
     print("us of CPU           off  unsampled    sampled   written beside")
     receiver = Receiver()
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
@@ -121,7 +121,7 @@ def main() -> None:
     for name, work, other in (("request, ingress", request, request), ("call, replica", call, unrecorded)):
         costs = [microseconds(work, None), microseconds(other, unsampled), microseconds(work, on)]
         print(f"{name:<16} {costs[0]:7.2f} {costs[1]:10.2f} {costs[2]:10.2f} {written(exporter, work):16.1f}")
-    for name, outbox in (("off", None), ("on", Outbox(exporter, "here"))):
+    for name, outbox in (("off", None), ("on", BatchProcessor(exporter, "here"))):
         p99, worst = latest(outbox)
         print(
             f"with traces {name}, another thread waits for the interpreter: p99 {p99:.2f} ms, at worst {worst:.2f} ms"

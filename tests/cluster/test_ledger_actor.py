@@ -11,10 +11,10 @@ import pytest
 import ray
 
 from actors.breaker.outcomes import Outcome
-from actors.ledger.actor import summon_ledger
+from actors.ledger.actor import get_or_create_ledger
 from actors.singleton import NAMESPACE
 from deployments.config.ledger import LedgerSettings
-from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.ledger_client import LedgerClient
 from tests.cluster.conftest import Cluster
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
@@ -30,7 +30,7 @@ def settings(cluster: Cluster, tmp_path: pathlib.Path, request: pytest.FixtureRe
 
 def connector(app: str, config: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
     async def connect() -> Callable[..., Awaitable[Any]]:
-        actor = await summon_ledger(app, config, newest=True)
+        actor = await get_or_create_ledger(app, config, newest=True)
 
         def call(method: str, *arguments: Any) -> Awaitable[Any]:
             answer: Awaitable[Any] = getattr(actor, method).remote(*arguments)
@@ -57,7 +57,7 @@ def test_the_actor_killed_while_rows_come_in_loses_and_doubles_none(settings: tu
 
     async def main() -> None:
         connect = connector(app, ledger.for_actor(app))
-        links = [LedgerLink(connect, ledger.journals(app)) for _ in range(2)]
+        links = [LedgerClient(connect, ledger.journals(app)) for _ in range(2)]
         for link in links:
             link.start()
         first, second = [await connect() for _ in range(2)]

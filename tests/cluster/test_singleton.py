@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from actors.breaker.actor import Vault, summon
+from actors.breaker.actor import Vault, get_or_create
 from actors.breaker.circuit import Policy
 from actors.singleton import NAMESPACE, code_fingerprint
 from tests.cluster.conftest import Cluster, eventually
@@ -29,7 +29,7 @@ def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def summoned(app: str, *, newest: bool = True) -> Any:
-    return asyncio.run(summon(app, CONFIG, newest=newest))
+    return asyncio.run(get_or_create(app, CONFIG, newest=newest))
 
 
 def whoami(actor: Any) -> dict[str, Any]:

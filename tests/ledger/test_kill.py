@@ -14,7 +14,7 @@ from sqlalchemy import select
 from actors.ledger.journal import orphans
 from actors.ledger.store import LedgerStore
 from actors.ledger.tables import ATTEMPTS, REQUESTS
-from actors.ledger.writer import LedgerDesk
+from actors.ledger.writer import LedgerWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def adopted(folder: pathlib.Path, desks: int = 1) -> None:
 
     async def main() -> None:
         config = {"url": f"sqlite:///{folder / 'usage.sqlite3'}", "journals": str(folder / "journal")}
-        made = [LedgerDesk(config) for _ in range(desks)]
+        made = [LedgerWriter(config) for _ in range(desks)]
         for _ in range(5):  # one that finds the store locked for long leaves a journal to its next patrol
             await asyncio.gather(*(desk.patrol() for desk in made))
             if not any((folder / "journal").iterdir()):

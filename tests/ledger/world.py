@@ -11,11 +11,11 @@ from typing import Any
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limits
 from actors.ledger.queries import usage
-from actors.ledger.writer import LedgerDesk
+from actors.ledger.writer import LedgerWriter
 from deployments.config.ledger import Accounting
-from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
-from deployments.usage.records import Account
+from deployments.usage.records import UsageRecord
 from tests.clock import run_virtually
 
 START = 1_790_000_000.0
@@ -44,7 +44,7 @@ class DeskInProcess:
 
     def start(self) -> None:
         clock = asyncio.get_running_loop().time
-        self.desk = LedgerDesk(
+        self.desk = LedgerWriter(
             self.config, wall=lambda: START + clock() - 1000, clock=clock, writing=at_once, reading=at_once
         )
 
@@ -66,20 +66,22 @@ class DeskInProcess:
 class World:
     folder: pathlib.Path
     actor: DeskInProcess
-    links: list[LedgerLink] = field(default_factory=list)
+    links: list[LedgerClient] = field(default_factory=list)
 
     @property
     def now(self) -> float:
         return START + asyncio.get_running_loop().time() - 1000
 
-    def replica(self, *, start: bool = True, most: int = 64 * 1024 * 1024, limits: Limits | None = None) -> LedgerLink:
+    def replica(
+        self, *, start: bool = True, most: int = 64 * 1024 * 1024, limits: Limits | None = None
+    ) -> LedgerClient:
         async def connect() -> Callable[..., Awaitable[Any]]:
             if self.actor.away:
                 raise ConnectionError("killed")
             return self.actor
 
         clock = asyncio.get_running_loop().time
-        link = LedgerLink(
+        link = LedgerClient(
             connect,
             self.folder / "journal",
             prices=PRICES,
@@ -93,7 +95,7 @@ class World:
             link.start()
         return link
 
-    async def kill(self, link: LedgerLink) -> None:
+    async def kill(self, link: LedgerClient) -> None:
         """What is left of a replica after kill -9: its journal, and a lock that the kernel has freed."""
         for task in link._tasks:
             task.cancel()
@@ -117,11 +119,11 @@ class World:
         return (await self.usage())[0]
 
 
-def asked(link: LedgerLink, **details: Any) -> Account:
+def asked(link: LedgerClient, **details: Any) -> UsageRecord:
     return link.begin(**{"tenant": "acme", "model_row": "default", **details})
 
 
-def answered(link: LedgerLink, target: str = "openai/gpt", **details: Any) -> None:
+def answered(link: LedgerClient, target: str = "openai/gpt", **details: Any) -> None:
     asked(link, **details).open(target).settle(OK, USAGE)
 
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from actors.breaker.outcomes import Outcome
-from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.ledger_client import LedgerClient
 
 OK = Outcome("ok", content=True)
 
@@ -21,7 +21,7 @@ async def away() -> Any:
 
 
 def main(folder: str, seed: int) -> None:
-    link = LedgerLink(away, pathlib.Path(folder))
+    link = LedgerClient(away, pathlib.Path(folder))
     draw = random.Random(seed)
     under_way: list[Any] = []
     while True:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 from deployments.errors import BreakwaterError
 from deployments.openai_api.chat import DONE, check_request
-from deployments.service.service import Door
+from deployments.service.service import Service
 from deployments.usage.caller import Caller
 from tests.machine.drawn import log_uniform
 from tests.machine.figures import Figures, Wrong
@@ -69,7 +69,9 @@ def _drawn(rng: random.Random, script: Script, number: int, at: float, odd: str 
 class Client:
     """One client of one door: puts one request to it."""
 
-    def __init__(self, doors: list[Door], figures: Figures, now: Callable[[], float], open_calls: Mapping[int, float]):
+    def __init__(
+        self, doors: list[Service], figures: Figures, now: Callable[[], float], open_calls: Mapping[int, float]
+    ):
         self._doors, self._figures, self._now, self._open = doors, figures, now, open_calls
 
     async def ask(self, asked: Asked) -> None:

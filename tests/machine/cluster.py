@@ -12,8 +12,8 @@ from typing import Any
 
 from actors.breaker.circuit import Policy
 from actors.breaker.plan import provider_of
-from actors.breaker.registry import Board
-from deployments.breaker_client.client import BoardLink
+from actors.breaker.registry import Registry
+from deployments.breaker_client.client import BreakerClient
 from tests.machine.figures import Figures, Wrong
 from tests.machine.script import Outage, Script
 from tests.machine.truth import Isolation, Truth
@@ -39,7 +39,7 @@ class Actor:
 
     def start(self) -> None:
         self.incarnation += 1
-        self.board = Board(Policy(**self.config["policy"]), incarnation=self.incarnation)
+        self.board = Registry(Policy(**self.config["policy"]), incarnation=self.incarnation)
         self.board.expect(self.config["targets"], self.now)
         if self.saved:
             self.board.restore(self.now, self.saved, self.now - self.saved_at)
@@ -97,6 +97,11 @@ class Actor:
     def _report(self, replica: str, number: int, items: list[dict[str, Any]]) -> int:
         self.board.batch(self.now, replica, number, items, self.rng.random())
         return number
+
+    def on_trial(self, item: Mapping[str, Any]) -> bool:
+        """Has this probe closed its circuit by beginning to answer? It is none any more then, as if it had flowed."""
+        breaker = self.board.breakers.get(item["target"])
+        return breaker is not None and bool(item.get("lease")) and breaker.trial == item.get("lease")
 
     def _release(self, target: str, lease: str) -> None:
         self.board.release(self.now, target, lease, self.rng.random())
@@ -167,7 +172,7 @@ class Permits:
                 self.out[name].until = max(self.out[name].until, self.now() + self.lease)
 
 
-class WatchedLink(BoardLink):
+class WatchedLink(BreakerClient):
     """Says which permits are given back."""
 
     permits: Permits
@@ -221,6 +226,9 @@ class Network:
             result = await self.actor.call(method, *arguments, **named)
         if method == "report":
             self.permits.taken(replica, arguments[:2])
+            for item in arguments[2]:
+                if self.actor.on_trial(item):
+                    self.permits.reported(replica, item["lease"], over=True)
         return await self._answered(replica, method, arguments, result, asked_at)
 
     async def _answered(self, replica: int, method: str, arguments: Any, result: Any, asked_at: float) -> Any:

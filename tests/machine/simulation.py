@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from actors.breaker.circuit import Policy
-from deployments.breaker_client.client import BoardLink
-from deployments.service.service import Door
+from deployments.breaker_client.client import BreakerClient
+from deployments.service.service import Service
 from tests.clock import VirtualLoop, run_virtually
 from tests.machine.clients import Client, requests
 from tests.machine.cluster import Actor, Network, Permits, WatchedLink
@@ -36,7 +36,7 @@ class Simulation:
         self.truth = Truth(script)
         self.asked: list[Asked] = []
         self.opens: dict[Fault, float] = {}
-        self.doors: list[Door] = []
+        self.doors: list[Service] = []
         self.began = 0.0
 
     def now(self) -> float:
@@ -68,12 +68,12 @@ class Simulation:
         self.permits = Permits(self.lease, self.figures, self.now)
         for number in range(script.replicas):
             link = self._link(number, layout.config.policy())
-            self.doors.append(Door(layout, link, self.wires))
+            self.doors.append(Service(layout, link, self.wires))
         rng = random.Random(f"{script.seed}/actor")
         self.actor = Actor(self.doors[0].board_config(), rng, self.truth, self.now)
         self.network = Network(script, self.actor, self.permits, self.figures, self.now)
 
-    def _link(self, number: int, policy: Policy) -> BoardLink:
+    def _link(self, number: int, policy: Policy) -> BreakerClient:
         async def connect() -> Callable[..., Awaitable[Any]]:
             return await self.network.connect(number)
 

@@ -64,5 +64,5 @@ def test_the_mutant_dies_of_what_it_breaks(
 def test_each_mutant_can_still_be_made(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the default run: a mutant whose text has gone, or that can't be imported, would be no gate."""
     for mutant in MUTANTS:
-        assert mutated(mutant, tmp_path, monkeypatch).board.Board
+        assert mutated(mutant, tmp_path, monkeypatch).board.Registry
     assert len({m.name for m in MUTANTS}) == 39

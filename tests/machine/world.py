@@ -75,7 +75,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             return self.wall - self.origin
 
         def fresh(self) -> Any:
-            board = board_module.Board(self.policy, incarnation=self.incarnation)
+            board = board_module.Registry(self.policy, incarnation=self.incarnation)
             board.expect(ROW, self.now)
             return board
 
@@ -521,7 +521,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 self.origin = self.wall - 7.0
             self.incarnation += 1
             self.woken.clear()
-            self.board = board_module.Board(self.policy, incarnation=self.incarnation)
+            self.board = board_module.Registry(self.policy, incarnation=self.incarnation)
             self.board.expect(ROW, self.now)
             self.board.restore(self.now, saved, self.wall + self.wall_step - at)
             for target, was in before.items():

@@ -11,14 +11,23 @@ import pytest
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, Completed, End, Frames, Limits, Provider, complete_within, stream_within
+from deployments.providers.base import (
+    Call,
+    Completed,
+    End,
+    Frames,
+    Provider,
+    TimeLimits,
+    complete_within,
+    stream_within,
+)
 from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import FakeServer, Vendor
 
 # No stall of a busy machine comes near them. A test that waits for one shortens that one.
-LIMITS = Limits(connect=10.0, first_token=30.0, idle=30.0, total=60.0)
+LIMITS = TimeLimits(connect=10.0, first_token=30.0, idle=30.0, total=60.0)
 CLOUDS = ("openai", "bedrock", "google")
 
 
@@ -29,7 +38,7 @@ class Bench:
     kind: str
     build: Callable[[], Provider]
     fake: FakeServer | None = None
-    limits: Limits = LIMITS
+    limits: TimeLimits = LIMITS
     frames: list[bytes] = field(default_factory=list)
 
     runner: asyncio.Runner | None = None
@@ -103,7 +112,7 @@ def provider_at(kind: str, url: str, connect: float) -> Provider:
     return GoogleProvider(api_key="fake", base_url=url, connect=connect)
 
 
-def cloud(kind: str, limits: Limits = LIMITS) -> Bench:
+def cloud(kind: str, limits: TimeLimits = LIMITS) -> Bench:
     fake = FakeServer(WIRES[kind]())
     return Bench(kind, lambda: provider_at(kind, fake.url, limits.connect), fake)
 

@@ -12,7 +12,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.openai_api.chat import Head, frames_to_chunks
-from deployments.providers.base import Call, Limits
+from deployments.providers.base import Call, TimeLimits
 from deployments.providers.bedrock import codec as bedrock_codec
 from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.google import codec as google_codec
@@ -26,7 +26,7 @@ Message = dict[str, Any]
 
 
 def call(messages: Sequence[Message] = (), **more: Any) -> Call:
-    return Call({"model": "row", "messages": [*messages], "tools": TOOLS, **more}, "upstream", "row", Limits())
+    return Call({"model": "row", "messages": [*messages], "tools": TOOLS, **more}, "upstream", "row", TimeLimits())
 
 
 def read_whole(body: bytes) -> tuple[Message, str]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.capabilities import fit
 from deployments.openai_api.chat import check_request
-from deployments.providers.base import Call, Limits
+from deployments.providers.base import Call, TimeLimits
 from deployments.providers.bedrock.adapter import written
 from deployments.providers.bedrock.request import to_converse, tool_use_id
 from deployments.providers.conversation import arguments_of
@@ -32,7 +32,7 @@ MANY = settings(max_examples=60, deadline=None)
 
 
 def call(body: Mapping[str, Any]) -> Call:
-    return Call(body, "upstream", "row", Limits())
+    return Call(body, "upstream", "row", TimeLimits())
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_a_bearer_token_of_the_environment_is_who_asks(bench: Bench, monkeypatch
     from deployments.providers.bedrock import endpoint as bedrock_place
 
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "a-token")
-    requests = bedrock_place.Requests(region="us-east-1", endpoint_url="https://127.0.0.1:1")
+    requests = bedrock_place.SignedRequests(region="us-east-1", endpoint_url="https://127.0.0.1:1")
     _, headers = asyncio.run(requests.signed("converse", "m", b"{}"))
     requests.close()
     assert headers["Authorization"] == "Bearer a-token"

@@ -14,7 +14,7 @@ from deployments.config.settings import ImageLimits, ImageSettings
 from deployments.errors import AttemptFailed, BadRequest
 from deployments.failover.image_fetch import _request, is_public
 from deployments.openai_api.chat import parse_request
-from deployments.providers.base import Call, Limits
+from deployments.providers.base import Call, TimeLimits
 from tests.fakes.server import Behaviour, FakeServer
 from tests.providers.test_images import HERE, PNG, host, inlined, message, why
 
@@ -82,7 +82,7 @@ def outcome_of(body: dict[str, Any]) -> Outcome:
     async def main() -> Outcome:
         provider = OpenAIProvider(api_key="k", base_url="https://x.openai.com:1/v1")  # never reached
         try:
-            await provider.complete(Call(body, "gpt", "row", Limits()))
+            await provider.complete(Call(body, "gpt", "row", TimeLimits()))
         except AttemptFailed as error:
             return error.outcome
         finally:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from openai.types.shared import ChatModel
 
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, Limits
+from deployments.providers.base import Call, TimeLimits
 from deployments.providers.bedrock.codec import finish_of as bedrock_finish
 from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.google.codec import finish_of as google_finish
@@ -46,7 +46,7 @@ requests = st.fixed_dictionaries(
 
 
 def call(body: dict[str, Any]) -> Call:
-    return Call(body, "upstream", "row", Limits())
+    return Call(body, "upstream", "row", TimeLimits())
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from deployments.providers.base import Limits
+from deployments.providers.base import TimeLimits
 from deployments.providers.openai.adapter import OpenAIProvider
 from tests.fakes.foreign import KEY, foreign_server
 from tests.providers.conftest import Bench
@@ -18,7 +18,7 @@ ASKED = {"messages": [SYSTEM, {"role": "user", "content": "What is the capital o
 
 
 def bench_at(url: str, key: str = KEY) -> Bench:
-    limits = Limits(connect=2, first_token=20, idle=20, total=20)
+    limits = TimeLimits(connect=2, first_token=20, idle=20, total=20)
     return Bench("openai", lambda: OpenAIProvider(api_key=key, base_url=url), limits=limits)
 
 

@@ -1,4 +1,4 @@
-"""Images by URL: fetched from public hosts alone, within bytes and seconds. Real sockets."""
+"""ImageFetcher by URL: fetched from public hosts alone, within bytes and seconds. Real sockets."""
 
 import asyncio
 import base64
@@ -9,7 +9,7 @@ import pytest
 
 from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed
-from deployments.failover.image_fetch import Images, is_public
+from deployments.failover.image_fetch import ImageFetcher, is_public
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer
 
@@ -34,7 +34,7 @@ def message(*urls: str) -> dict[str, Any]:
 
 def inlined(body: dict[str, Any], limits: ImageLimits) -> Any:
     async def main() -> Any:
-        images = Images(limits)
+        images = ImageFetcher(limits)
         try:
             return await images.inlined(body)
         finally:

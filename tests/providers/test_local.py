@@ -10,7 +10,7 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Limits, Provider, complete_within, stream_within
+from deployments.providers.base import Provider, TimeLimits, complete_within, stream_within
 from deployments.providers.local.adapter import LocalProvider
 from tests.providers.conftest import Bench
 from tests.providers.test_contract import chunks, text
@@ -214,7 +214,7 @@ def test_what_was_said_before_is_remembered(local_bench: Bench) -> None:
 
 def test_a_call_waits_for_a_slot_and_is_busy_when_none_comes_free(local_bench: Bench) -> None:
     long = {"messages": asked("Tell me a long story."), "max_tokens": 400}
-    hasty = Limits(first_token=1.0, total=1.0)  # half of it waits for a slot
+    hasty = TimeLimits(first_token=1.0, total=1.0)  # half of it waits for a slot
 
     async def work(provider: Provider) -> None:
         held = [stream_within(provider, local_bench.call(stream=True, **long)) for _ in range(2)]
@@ -244,7 +244,7 @@ def test_a_prompt_that_is_being_read_can_be_cancelled(local_bench: Bench) -> Non
         clock = asyncio.get_running_loop().time
         call = local_bench.call(messages=asked("word " * 1500))
         with pytest.raises(AttemptFailed) as caught:
-            await complete_within(provider, replace(call, limits=Limits(total=0.3)))
+            await complete_within(provider, replace(call, limits=TimeLimits(total=0.3)))
         assert caught.value.outcome.kind == "timeout"
         began = clock()
         await asyncio.gather(*(complete_within(provider, local_bench.call(max_tokens=1)) for _ in range(2)))

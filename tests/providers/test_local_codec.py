@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import Head, frames_to_chunks
-from deployments.providers.base import Call, Limits
+from deployments.providers.base import Call, TimeLimits
 from deployments.providers.local.codec import StreamCodec, to_engine
 from deployments.providers.local.tools import choice_of
 
@@ -80,7 +80,9 @@ HINTS = {"user", "metadata", "reasoning_effort", "parallel_tool_calls", "tool_ch
 
 
 def call(body: dict[str, Any]) -> Call:
-    return Call({"model": "row", "messages": [{"role": "user", "content": "Hi"}], **body}, "upstream", "row", Limits())
+    return Call(
+        {"model": "row", "messages": [{"role": "user", "content": "Hi"}], **body}, "upstream", "row", TimeLimits()
+    )
 
 
 def refusal(body: dict[str, Any]) -> tuple[str, str | None]:

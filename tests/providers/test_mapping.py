@@ -9,7 +9,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import Head, frames_to_chunks
-from deployments.providers.base import Call, Limits
+from deployments.providers.base import Call, TimeLimits
 from deployments.providers.bedrock import codec as bedrock_codec
 from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.conversation import OPENING, arguments_of
@@ -25,7 +25,7 @@ HI = {"role": "user", "content": "Hi"}
 
 
 def call(*messages: dict[str, Any], model: str = "upstream", **fields: Any) -> Call:
-    return Call({"model": "row", "messages": [*(messages or [HI])], **fields}, model, "row", Limits())
+    return Call({"model": "row", "messages": [*(messages or [HI])], **fields}, model, "row", TimeLimits())
 
 
 def made(key: str, name: str = "weather", arguments: str = "{}", **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from deployments.providers.openai.adapter import OpenAIProvider
 from deployments.replica import ProviderReplica
 from deployments.telemetry.spans import Span
 from deployments.telemetry.trace_context import Sampler
-from deployments.telemetry.tracer import Traces
+from deployments.telemetry.tracer import Tracer
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import FakeServer, status
 from tests.providers.conftest import LIMITS, Bench, cloud
@@ -32,7 +32,7 @@ def spans_of(
     async def work(provider: Provider) -> None:
         replica = ProviderReplica("x", {}, left_out="test")
         replica._provider = provider
-        replica._traces = Traces(Sampler(), heap.append, name="x", kind=bench.kind)
+        replica._traces = Tracer(Sampler(), heap.append, name="x", kind=bench.kind)
         given = body or {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
         call = call_dict({"model": "row", **given}, model, "row", bench.limits) | {"trace": HEADERS} | more
         if use == "complete":

@@ -13,17 +13,17 @@ from contextlib import aclosing
 from typing import Any
 
 from deployments.errors import failed
-from deployments.rpc.admission import Room
-from deployments.rpc.connection import Ride, Way
+from deployments.rpc.admission import Capacity
+from deployments.rpc.connection import ClientStream, Connection
 from deployments.rpc.framing import Address
-from deployments.rpc.in_flight import Loads
+from deployments.rpc.in_flight import InFlightCounts
 from deployments.rpc.pool import (
     FRESH_SECONDS,
     LINGER_SECONDS,
     LOOK_SECONDS,
-    Boarding,
+    ConnectionPool,
 )
-from deployments.rpc.server import Item, Lanes
+from deployments.rpc.server import ConnectionServer, Item
 from tests.clock import run_virtually
 
 FRAME = b"data: {}\n\n"
@@ -77,12 +77,12 @@ class Upstream:
 class World:
     """One ingress and its provider's replicas; the first is chosen unless `chosen` says another."""
 
-    def __init__(self, *rooms: Room):
+    def __init__(self, *rooms: Capacity):
         self.upstream = Upstream()
-        self.rooms = list(rooms) or [Room("replica", node=NODE)]
-        self.loads = Loads()
-        self.replicas = [Lanes(self.upstream.run, lambda room=room: room) for room in self.rooms]  # type: ignore[misc]
-        self.boarding = Boarding("openai", self.anchor, self.loads)
+        self.rooms = list(rooms) or [Capacity("replica", node=NODE)]
+        self.loads = InFlightCounts()
+        self.replicas = [ConnectionServer(self.upstream.run, lambda room=room: room) for room in self.rooms]  # type: ignore[misc]
+        self.boarding = ConnectionPool("openai", self.anchor, self.loads)
         self.chosen = 0
         self.anchors = 0  # that were asked for
         self.open = 0  # that last
@@ -106,7 +106,7 @@ class World:
             self.swallowed = None
 
     @property
-    def lanes(self) -> Lanes:
+    def lanes(self) -> ConnectionServer:
         return self.replicas[0]
 
     async def anchor(self) -> AsyncGenerator[Mapping[str, Any], None]:
@@ -124,7 +124,7 @@ class World:
         finally:
             self.open -= 1
 
-    async def way(self) -> Way:
+    async def way(self) -> Connection:
         """As soon as there is a lane."""
         way = self.boarding.way() or self.boarding.way() or await self.boarding.opened()
         assert way is not None
@@ -134,7 +134,7 @@ class World:
         way = await self.way()
         return await way.begin("chat", pickle.dumps({"name": name, "does": does, **more})).whole()
 
-    async def stream(self, name: str, does: str = "streams", **more: Any) -> Ride:
+    async def stream(self, name: str, does: str = "streams", **more: Any) -> ClientStream:
         way = await self.way()
         return way.begin("stream", pickle.dumps({"name": name, "does": does, **more}))
 
@@ -161,7 +161,7 @@ async def _until(said: AsyncGenerator[Any, None], cut: asyncio.Event) -> AsyncGe
         yield word
 
 
-async def rest(ride: Ride) -> list[Item]:
+async def rest(ride: ClientStream) -> list[Item]:
     """Up to the last word."""
     found: list[Item] = []
     try:
@@ -172,7 +172,7 @@ async def rest(ride: Ride) -> list[Item]:
     return found
 
 
-def on(main: Callable[[World], Awaitable[Any]], *rooms: Room) -> Any:
+def on(main: Callable[[World], Awaitable[Any]], *rooms: Capacity) -> Any:
     async def run() -> Any:
         world = World(*rooms)
         try:
@@ -194,7 +194,7 @@ def frames_in(items: list[Item]) -> int:
     return b"".join(i for i in items if isinstance(i, bytes)).count(FRAME)
 
 
-async def flowing(world: World, items: int, **more: Any) -> Ride:
+async def flowing(world: World, items: int, **more: Any) -> ClientStream:
     """A stream from which so many items were read."""
     ride = await world.stream(**more)
     for _ in range(items):

@@ -16,7 +16,7 @@ from deployments.config.ledger import Accounting
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.openai_api.chat import check_request
 from deployments.usage.caller import Caller, question_of
-from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR, complete
@@ -37,7 +37,7 @@ EMBEDDINGS = {**ARGS, "embeddings": {"e": {"dimensions": 8, "targets": {"openai"
 @dataclass
 class Ledgered:
     w: World
-    link: LedgerLink
+    link: LedgerClient
 
     @property
     def rows(self) -> tuple[RequestRow, list[AttemptRow]]:
@@ -75,7 +75,7 @@ def with_ledger(test: Callable[[Ledgered], Awaitable[None]], args: Mapping[str, 
         with tempfile.TemporaryDirectory() as folder:
             async with world(args, **scripts) as w:
                 prices = PriceList(Accounting.model_validate({"prices": PRICES}).prices)
-                w.door.ledger = LedgerLink(away, pathlib.Path(folder), prices=prices)
+                w.door.ledger = LedgerClient(away, pathlib.Path(folder), prices=prices)
                 await test(Ledgered(w, w.door.ledger))
 
     run_virtually(main())

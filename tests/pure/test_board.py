@@ -6,25 +6,25 @@ import pytest
 
 from actors.breaker.circuit import Policy, State
 from actors.breaker.plan import Plan, plan, received
-from actors.breaker.registry import GUESTS, Board
+from actors.breaker.registry import GUESTS, Registry
 
 ROW = ["aws/haiku", "openai/gpt", "local/smol"]
 
 
 @pytest.fixture
-def board() -> Board:
-    made = Board(Policy())
+def board() -> Registry:
+    made = Registry(Policy())
     made.expect(ROW)
     return made
 
 
-def fail(board: Board, target: str, times: int = 3, now: float = 0.0, **more: object) -> None:
+def fail(board: Registry, target: str, times: int = 3, now: float = 0.0, **more: object) -> None:
     for _ in range(times):
         epoch = board.breakers[target].epoch
         board.report(now, {"target": target, "epoch": epoch, "verdict": "failed_start", "kind": "connect", **more})
 
 
-def planned(board: Board, now: float, row: list[str] = ROW) -> Plan:
+def planned(board: Registry, now: float, row: list[str] = ROW) -> Plan:
     return plan(row, received(board.sight(now), now), now)
 
 
@@ -32,7 +32,7 @@ def names(p: Plan) -> list[str]:
     return [c.target for c in p.candidates]
 
 
-def test_a_healthy_board_plans_the_rows_own_order(board: Board) -> None:
+def test_a_healthy_board_plans_the_rows_own_order(board: Registry) -> None:
     assert names(planned(board, 0.0)) == ROW
     assert names(planned(board, 0.0, ROW[::-1])) == ROW[::-1]
 
@@ -41,7 +41,7 @@ def test_a_target_nobody_has_seen_counts_as_healthy() -> None:
     assert names(plan(ROW, {}, 0.0)) == ROW
 
 
-def test_an_open_target_is_skipped_with_the_time_that_is_left(board: Board) -> None:
+def test_an_open_target_is_skipped_with_the_time_that_is_left(board: Registry) -> None:
     fail(board, "aws/haiku")
     p = planned(board, 20.0)
     assert names(p) == ROW[1:]
@@ -49,7 +49,7 @@ def test_an_open_target_is_skipped_with_the_time_that_is_left(board: Board) -> N
     assert p.retry_in == 40.0
 
 
-def test_whoever_is_due_has_its_place_in_the_row_and_needs_a_permit_when_its_turn_comes(board: Board) -> None:
+def test_whoever_is_due_has_its_place_in_the_row_and_needs_a_permit_when_its_turn_comes(board: Registry) -> None:
     fail(board, "aws/haiku")
     fail(board, "openai/gpt")
     p = planned(board, 60.0)
@@ -61,7 +61,7 @@ def test_whoever_is_due_has_its_place_in_the_row_and_needs_a_permit_when_its_tur
     assert not p.skipped
 
 
-def test_whoever_is_due_stands_behind_one_that_ramps_before_it_in_the_row(board: Board) -> None:
+def test_whoever_is_due_stands_behind_one_that_ramps_before_it_in_the_row(board: Registry) -> None:
     fail(board, "aws/haiku")
     fail(board, "openai/gpt")
     permit = board.ask(60.0, "aws/haiku", "one")
@@ -75,7 +75,7 @@ def test_whoever_is_due_stands_behind_one_that_ramps_before_it_in_the_row(board:
     ]
 
 
-def test_those_that_merely_failed_are_asked_when_nobody_else_has_answered(board: Board) -> None:
+def test_those_that_merely_failed_are_asked_when_nobody_else_has_answered(board: Registry) -> None:
     for at, target in enumerate(reversed(ROW)):
         fail(board, target, now=float(at))
     p = planned(board, 10.0)
@@ -83,7 +83,7 @@ def test_those_that_merely_failed_are_asked_when_nobody_else_has_answered(board:
     assert all(c.panic for c in p.panics)
 
 
-def test_an_isolation_that_is_over_holds_nobody_though_the_actor_has_not_said_so(board: Board) -> None:
+def test_an_isolation_that_is_over_holds_nobody_though_the_actor_has_not_said_so(board: Registry) -> None:
     board.command(0.0, "isolate", "aws", 60.0)
     sight = received(board.sight(0.0), 0.0)
     assert names(plan(ROW, sight, 59.0)) == ROW[1:]
@@ -91,7 +91,7 @@ def test_an_isolation_that_is_over_holds_nobody_though_the_actor_has_not_said_so
     assert names(plan(ROW, sight, 60.0)) == ROW
 
 
-def test_a_probe_that_nothing_is_heard_of_keeps_the_others_out_for_its_lease_only(board: Board) -> None:
+def test_a_probe_that_nothing_is_heard_of_keeps_the_others_out_for_its_lease_only(board: Registry) -> None:
     fail(board, "aws/haiku")
     assert board.ask(60.0, "aws/haiku", "one") is not None
     sight = received(board.sight(60.0), 60.0)
@@ -99,13 +99,13 @@ def test_a_probe_that_nothing_is_heard_of_keeps_the_others_out_for_its_lease_onl
     assert names(plan(ROW, sight, 60.0 + Policy().lease)) == ROW
 
 
-def test_a_throttle_is_said_to_be_one(board: Board) -> None:
+def test_a_throttle_is_said_to_be_one(board: Registry) -> None:
     item = {"target": "aws/haiku", "epoch": 0, "verdict": "throttled", "kind": "throttled", "retry_after": 8.0}
     board.report(0.0, item)
     assert [s.why for s in planned(board, 1.0).skipped] == ["throttled"]
 
 
-def test_a_new_function_takes_the_place_of_the_one_that_was_used_least_lately(board: Board) -> None:
+def test_a_new_function_takes_the_place_of_the_one_that_was_used_least_lately(board: Registry) -> None:
     board.expect([f"mine/functions/{n}" for n in range(GUESTS)], 0.0)
     fail(board, "mine/functions/0", times=1)
     board.expect(["mine/functions/1"], 5.0)
@@ -115,7 +115,7 @@ def test_a_new_function_takes_the_place_of_the_one_that_was_used_least_lately(bo
     assert {"mine/functions/0", "mine/functions/1", *ROW} <= board.breakers.keys()
 
 
-def test_a_function_has_no_circuit_while_all_the_places_are_needed(board: Board) -> None:
+def test_a_function_has_no_circuit_while_all_the_places_are_needed(board: Registry) -> None:
     names = [f"mine/functions/{n}" for n in range(GUESTS)]
     board.expect(names)
     for name in names:
@@ -124,7 +124,7 @@ def test_a_function_has_no_circuit_while_all_the_places_are_needed(board: Board)
     assert "mine/functions/new" not in board.breakers
 
 
-def test_while_a_probe_is_out_the_others_go_round(board: Board) -> None:
+def test_while_a_probe_is_out_the_others_go_round(board: Registry) -> None:
     fail(board, "aws/haiku")
     assert board.ask(60.0, "aws/haiku", "one") is not None
     p = planned(board, 60.0)
@@ -132,26 +132,26 @@ def test_while_a_probe_is_out_the_others_go_round(board: Board) -> None:
     assert p.skipped[0].why == "probing"
 
 
-def test_an_isolated_provider_is_out_of_every_row(board: Board) -> None:
+def test_an_isolated_provider_is_out_of_every_row(board: Registry) -> None:
     assert board.command(0.0, "isolate", "openai") == 1
     assert names(planned(board, 0.0)) == ["aws/haiku", "local/smol"]
     board.command(0.0, "restore", "openai")
     assert names(planned(board, 0.0)) == ROW
 
 
-def test_a_new_target_of_an_isolated_provider_is_isolated_too(board: Board) -> None:
+def test_a_new_target_of_an_isolated_provider_is_isolated_too(board: Registry) -> None:
     board.command(0.0, "isolate", "aws")
     board.expect(["aws/new", "openai/new"])
     assert names(planned(board, 0.0, ["aws/new", "openai/new"])) == ["openai/new"]
 
 
-def test_targets_of_one_provider_have_circuits_of_their_own(board: Board) -> None:
+def test_targets_of_one_provider_have_circuits_of_their_own(board: Registry) -> None:
     board.expect(["aws/sonnet"])
     fail(board, "aws/haiku")
     assert board.breakers["aws/sonnet"].state is State.CLOSED
 
 
-def test_the_version_moves_when_an_ingress_must_know_and_only_then(board: Board) -> None:
+def test_the_version_moves_when_an_ingress_must_know_and_only_then(board: Registry) -> None:
     version = board.version
     fail(board, "aws/haiku", times=2)
     board.report(0.0, {"target": "openai/gpt", "epoch": 0, "verdict": "ok", "kind": "ok", "ms": 5.0})
@@ -160,7 +160,7 @@ def test_the_version_moves_when_an_ingress_must_know_and_only_then(board: Board)
     assert board.version == version + 1
 
 
-def test_a_merged_report_counts_as_often_as_it_says(board: Board) -> None:
+def test_a_merged_report_counts_as_often_as_it_says(board: Registry) -> None:
     item = {"target": "openai/gpt", "epoch": 0, "verdict": "ok", "kind": "ok", "count": 4, "ms": 100.0}
     board.report(0.0, item)
     fail(board, "openai/gpt", times=1, status=500, message="no", at=1.0)
@@ -169,13 +169,13 @@ def test_a_merged_report_counts_as_often_as_it_says(board: Board) -> None:
     assert health["last_error"] == {"kind": "connect", "status": 500, "message": "no", "at": 1.0}
 
 
-def test_a_report_of_an_unknown_target_is_ignored(board: Board) -> None:
+def test_a_report_of_an_unknown_target_is_ignored(board: Registry) -> None:
     board.report(0.0, {"target": "nobody/x", "epoch": 0, "verdict": "failed_start", "kind": "connect"})
     assert board.ask(0.0, "nobody/x", "a") is None
     assert set(board.breakers) == set(ROW)
 
 
-def test_a_lease_ends_by_time_alone(board: Board) -> None:
+def test_a_lease_ends_by_time_alone(board: Registry) -> None:
     fail(board, "aws/haiku")
     board.ask(60.0, "aws/haiku", "one")
     version = board.version
@@ -185,38 +185,38 @@ def test_a_lease_ends_by_time_alone(board: Board) -> None:
 
 
 class TestSnapshot:
-    def test_it_keeps_open_times_modes_and_levels_over_a_restart(self, board: Board) -> None:
+    def test_it_keeps_open_times_modes_and_levels_over_a_restart(self, board: Registry) -> None:
         fail(board, "aws/haiku", now=1000.0)
         board.command(1000.0, "isolate", "openai")
         stored = json.loads(json.dumps(board.snapshot(1010.0)))
 
-        after = Board(Policy())
+        after = Registry(Policy())
         after.restore(5.0, stored, elapsed=20.0)
         sight = after.sight(5.0)
         assert sight["aws/haiku"]["retry_in"] == pytest.approx(30.0)
         assert sight["openai/gpt"]["mode"] == "isolated"
         assert after.breakers["aws/haiku"].level == 1
 
-    def test_a_probe_that_was_out_is_still_the_only_one(self, board: Board) -> None:
+    def test_a_probe_that_was_out_is_still_the_only_one(self, board: Registry) -> None:
         fail(board, "aws/haiku")
         board.ask(60.0, "aws/haiku", "one")
-        after = Board(Policy())
+        after = Registry(Policy())
         after.restore(0.0, board.snapshot(60.0), elapsed=1.0)
         assert after.ask(1.0, "aws/haiku", "two") is None
         assert after.ask(Policy().lease + 1, "aws/haiku", "two") is not None
 
-    def test_a_wall_clock_that_stepped_back_admits_nothing_early(self, board: Board) -> None:
+    def test_a_wall_clock_that_stepped_back_admits_nothing_early(self, board: Registry) -> None:
         fail(board, "aws/haiku")
-        after = Board(Policy())
+        after = Registry(Policy())
         after.restore(0.0, board.snapshot(0.0), elapsed=-7200.0)
         assert after.sight(0.0)["aws/haiku"]["retry_in"] == pytest.approx(60.0)
 
-    def test_every_restored_epoch_is_a_new_one(self, board: Board) -> None:
-        after = Board(Policy())
+    def test_every_restored_epoch_is_a_new_one(self, board: Registry) -> None:
+        after = Registry(Policy())
         after.restore(0.0, board.snapshot(0.0), elapsed=0.0)
         assert all(after.breakers[t].epoch > board.breakers[t].epoch for t in ROW)
 
-    def test_one_that_cannot_be_read_changes_nothing(self, board: Board) -> None:
+    def test_one_that_cannot_be_read_changes_nothing(self, board: Registry) -> None:
         good = board.snapshot(0.0)
         with pytest.raises((KeyError, ValueError, TypeError)):
             board.restore(0.0, {**good, "aws/haiku": {"state": "ajar"}}, elapsed=0.0)

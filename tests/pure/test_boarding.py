@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from deployments.rpc.admission import Room
-from deployments.rpc.connection import Ride
+from deployments.rpc.admission import Capacity
+from deployments.rpc.connection import ClientStream
 from deployments.rpc.framing import CONNECT_SECONDS
 from deployments.rpc.in_flight import FRESH_SECONDS as KNOWN_SECONDS
-from deployments.rpc.in_flight import Loads
+from deployments.rpc.in_flight import InFlightCounts
 from deployments.rpc.pool import (
     AGAIN_SECONDS,
     FRESH_SECONDS,
@@ -93,7 +93,7 @@ def test_a_replica_with_little_room_has_no_lane() -> None:
             await asyncio.sleep(NARROW_SECONDS / 20)
         assert world.anchors == 2
 
-    on(main, Room("replica", calls=4, node=NODE))
+    on(main, Capacity("replica", calls=4, node=NODE))
 
 
 def test_a_replica_that_does_not_answer_takes_no_lane_from_the_others() -> None:
@@ -128,7 +128,7 @@ def test_a_burst_finds_every_replica_before_one_is_full() -> None:
         for ride in rides:
             await ride.aclose()
 
-    on(main, *(Room(str(n), calls=17 if n == 0 else 100, node=NODE) for n in range(4)))
+    on(main, *(Capacity(str(n), calls=17 if n == 0 else 100, node=NODE) for n in range(4)))
 
 
 def test_serve_is_asked_until_it_names_a_replica_that_is_known() -> None:
@@ -144,7 +144,7 @@ def test_serve_is_asked_until_it_names_a_replica_that_is_known() -> None:
         await asyncio.sleep(LOOK_SECONDS / 2)
         assert (world.anchors, world.open) == (5, 4)
 
-    on(main, *(Room(str(n), node=NODE) for n in range(4)))
+    on(main, *(Capacity(str(n), node=NODE) for n in range(4)))
 
 
 async def by_handle(world: World, calls: int) -> int:
@@ -192,7 +192,7 @@ def test_a_node_that_cannot_be_reached_takes_no_lane_from_the_others_and_gets_it
         await by_handle(world, 500)
         assert await by_handle(world, 100) == 0
 
-    on(main, Room("near", node=NODE), Room("far", node=NODE, host="127.0.0.1"))
+    on(main, Capacity("near", node=NODE), Capacity("far", node=NODE, host="127.0.0.1"))
 
 
 def test_a_replica_that_may_have_no_lane_takes_what_the_others_have_no_room_for() -> None:
@@ -207,7 +207,7 @@ def test_a_replica_that_may_have_no_lane_takes_what_the_others_have_no_room_for(
         for ride in rides:
             await ride.aclose()
 
-    on(main, Room("near", calls=16, node=NODE), Room("far", node=ELSEWHERE))
+    on(main, Capacity("near", calls=16, node=NODE), Capacity("far", node=ELSEWHERE))
 
 
 def test_a_replica_that_stops_gets_no_calls_though_no_lane_leads_to_the_others() -> None:
@@ -217,7 +217,7 @@ def test_a_replica_that_stops_gets_no_calls_though_no_lane_leads_to_the_others()
         await by_handle(world, int((FRESH_SECONDS + 2) / 0.02))
         assert await by_handle(world, 50) == 50
 
-    on(main, Room("near", node=NODE), Room("far", node=ELSEWHERE))
+    on(main, Capacity("near", node=NODE), Capacity("far", node=ELSEWHERE))
 
 
 def test_while_serve_answers_seldom_nobody_counts_as_forgotten() -> None:
@@ -231,7 +231,7 @@ def test_while_serve_answers_seldom_nobody_counts_as_forgotten() -> None:
             assert all(map(world.boarding._affirmed, world.boarding._ways.values()))
         world.slow = 0.0
 
-    on(main, *(Room(str(n), node=NODE) for n in range(3)))
+    on(main, *(Capacity(str(n), node=NODE) for n in range(3)))
 
 
 def test_one_slow_connection_on_a_node_costs_its_lane_a_second_and_no_more() -> None:
@@ -341,12 +341,12 @@ def test_a_replica_that_serve_sends_to_no_more_gets_no_new_calls_and_ends_those_
         assert (world.open, old._open) == (1, {})
         assert new._open
 
-    on(main, Room("old", node=NODE), Room("new", node=NODE))
+    on(main, Capacity("old", node=NODE), Capacity("new", node=NODE))
 
 
 def test_of_two_replicas_the_one_with_fewer_calls_takes_the_next() -> None:
     async def main(world: World) -> None:
-        async def busy(replica: int, calls: int) -> list[Ride]:
+        async def busy(replica: int, calls: int) -> list[ClientStream]:
             world.chosen = replica
             world.boarding._ask(asyncio.get_running_loop().time())
             await world.boarding.opened()
@@ -362,7 +362,7 @@ def test_of_two_replicas_the_one_with_fewer_calls_takes_the_next() -> None:
         for ride in rides:
             await ride.aclose()
 
-    on(main, Room("first", node=NODE), Room("second", node=NODE))
+    on(main, Capacity("first", node=NODE), Capacity("second", node=NODE))
 
 
 def test_an_ingress_on_another_node_comes_by_port_and_only_where_it_may() -> None:
@@ -370,7 +370,7 @@ def test_an_ingress_on_another_node_comes_by_port_and_only_where_it_may() -> Non
         world.node = ELSEWHERE
         assert (await world.complete("far"))["name"] == "far"
 
-    on(main, Room("replica", node=NODE, host="127.0.0.1"))
+    on(main, Capacity("replica", node=NODE, host="127.0.0.1"))
 
     async def alone(world: World) -> None:
         world.node = ELSEWHERE
@@ -378,12 +378,12 @@ def test_an_ingress_on_another_node_comes_by_port_and_only_where_it_may() -> Non
             assert (world.boarding.way() or await world.boarding.opened()) is None
         assert world.anchors == 1
 
-    on(alone, Room("replica", node=NODE))
+    on(alone, Capacity("replica", node=NODE))
 
 
 def test_a_lane_opens_on_the_loop_that_ray_uses() -> None:
     async def main() -> None:
-        world = World(Room("replica", node=NODE, host="127.0.0.1"))
+        world = World(Capacity("replica", node=NODE, host="127.0.0.1"))
         world.boarding.way()
         for node in (NODE, ELSEWHERE):
             world.node = node
@@ -420,7 +420,7 @@ def test_a_replicas_calls_are_known_for_a_while_and_go_down_as_they_end() -> Non
         assert world.loads.of("replica", now) == 0
 
     on(main)
-    loads = Loads()
+    loads = InFlightCounts()
     loads.learn("full", 70, 100.0)
     assert loads.of("full", 100.0 + KNOWN_SECONDS / 2) == 70
     assert loads.of("full", 100.0 + KNOWN_SECONDS) == 0

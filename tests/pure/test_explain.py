@@ -11,7 +11,7 @@ from actors.ledger.rows import LONGEST_TRAIL, SETTLED, encode_json, line, parse
 from deployments.errors import NoAnswer, NotFound
 from deployments.openai_api.chat import check_request, frames_to_chunks
 from deployments.telemetry.explain import Recent
-from deployments.telemetry.request_record import Ended, Trail
+from deployments.telemetry.request_record import RequestRecord, RequestSummary
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR, complete, in_world
@@ -113,10 +113,10 @@ async def test_a_name_of_the_callers_own_finds_the_newest_of_that_name(w: World)
 
 
 def test_the_last_ten_thousand_are_kept_and_no_more() -> None:
-    async def main() -> list[Ended]:
+    async def main() -> list[RequestSummary]:
         made = []
         for number in range(4):
-            trail = Trail("row", Caller("http", request_id=f"theirs-{number % 3}"), request_id=f"ours-{number}")
+            trail = RequestRecord("row", Caller("http", request_id=f"theirs-{number % 3}"), request_id=f"ours-{number}")
             trail.finish("ok")
             assert trail.ended is not None
             made.append(trail.ended)

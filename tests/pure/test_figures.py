@@ -10,7 +10,7 @@ import pytest
 
 from actors.breaker.outcomes import ENDINGS, Guilt
 from actors.breaker.registry import STATES
-from actors.metrics import FIGURES
+from actors.metrics import METRICS
 from actors.ray_metrics import APPLICATION
 from tests.readme import ROOT
 from tests.seen.asked import Query, alerts, dashboard, panels, queries, rules, variables
@@ -27,7 +27,7 @@ def figure_of(name: str) -> str:
     """The figure behind a series' name."""
     plain = name.removeprefix("ray_")
     figure = plain.removesuffix("_bucket")
-    assert plain == figure or FIGURES[figure].kind == "histogram"
+    assert plain == figure or METRICS[figure].kind == "histogram"
     return figure
 
 
@@ -35,7 +35,7 @@ def labels_of(query: Query) -> set[str]:
     known = set(OF_ALL)
     for name in query.names:
         if name.startswith(OURS):
-            known |= {*FIGURES[figure_of(name)].labels, *(["le"] if name.endswith("_bucket") else [])}
+            known |= {*METRICS[figure_of(name)].labels, *(["le"] if name.endswith("_bucket") else [])}
         elif name.startswith(SERVES):
             known |= OF_SERVE
         else:
@@ -52,7 +52,7 @@ def test_what_is_asked_for_is_counted_and_has_those_labels(query: Query) -> None
     assert query.selectors
     for selector in query.selectors:
         if selector.name.startswith(OURS):
-            assert selector.labels <= {*FIGURES[figure_of(selector.name)].labels, *OF_ALL}, selector
+            assert selector.labels <= {*METRICS[figure_of(selector.name)].labels, *OF_ALL}, selector
     assert query.grouped <= labels_of(query)
     told = set(re.findall(r"\{\{(\w+)\}\}", query.legend))
     assert told <= query.grouped
@@ -60,7 +60,7 @@ def test_what_is_asked_for_is_counted_and_has_those_labels(query: Query) -> None
 
 def test_every_figure_is_in_the_dashboard() -> None:
     shown = {figure_of(name) for query in queries() for name in query.names if name.startswith(OURS)}
-    assert shown == FIGURES.keys()
+    assert shown == METRICS.keys()
 
 
 def test_what_is_not_ours_is_a_figure_of_ray_serve() -> None:
@@ -78,7 +78,7 @@ def test_what_is_not_ours_is_a_figure_of_ray_serve() -> None:
 def test_a_rate_is_taken_of_no_gauge() -> None:
     for query in EVERY:
         for name in re.findall(rf"\brate\(({OURS}\w+)", query.expression):
-            assert FIGURES[figure_of(name)].kind != "gauge", query
+            assert METRICS[figure_of(name)].kind != "gauge", query
 
 
 def test_no_average_is_made_of_a_histograms_sum() -> None:
@@ -143,7 +143,7 @@ def test_an_alert_says_what_is_so_where_and_what_to_do() -> None:
 def test_the_readme_has_the_table_of_all_figures() -> None:
     rows = [
         f"| `{name}` | {figure.kind} | {', '.join(f'`{label}`' for label in figure.labels)} | {figure.what} |"
-        for name, figure in FIGURES.items()
+        for name, figure in METRICS.items()
     ]
     found = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `breakwater_")]
     assert found == rows, "\n".join(rows)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from actors.breaker.circuit import Ask, State
 from actors.breaker.outcomes import Outcome, Verdict
-from deployments.breaker_client.flowing import FLOW_SECONDS, Flows
+from deployments.breaker_client.flowing import FLOW_SECONDS, FlowingStreams
 from deployments.failover.attempt import RENEW_SECONDS
 from tests.pure.test_breaker import CUT, FAILED, MISCONFIGURED, NEUTRAL, OK, STARTED, THROTTLED, Circuit
 from tests.pure.test_failover import read, stream
@@ -31,21 +31,21 @@ class Stream:
     permit: Mapping[str, Any] = field(default_factory=lambda: PERMIT)
 
 
-def flows_of(*streams: Stream, since: float = 10.0) -> Flows:
-    flows = Flows()
+def flows_of(*streams: Stream, since: float = 10.0) -> FlowingStreams:
+    flows = FlowingStreams()
     for each in streams:
         flows.add(each)
     flows.take(since)
     return flows
 
 
-def told(flows: Flows, now: float = 12.0) -> dict[Any, tuple[int, float]]:
+def told(flows: FlowingStreams, now: float = 12.0) -> dict[Any, tuple[int, float]]:
     """Count and oldest, by target and epoch."""
     return {key[:2]: (flow.count, flow.oldest) for key, flow in flows.take(now)[0].items()}
 
 
 def test_before_there_was_a_first_look_nothing_is_told() -> None:
-    flows = Flows()
+    flows = FlowingStreams()
     flows.add(Stream(spoke=5.0))
     assert flows.take(10.0) == ({}, 0.0)
 

@@ -12,9 +12,9 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.config.settings import Auth
 from deployments.errors import ConfigError
-from deployments.ingress.http import MAX_BODY, build_http_door
-from deployments.service.auth import Gate, Key
-from deployments.telemetry.tracer import Traces
+from deployments.ingress.http import MAX_BODY, build_http_api
+from deployments.service.auth import Authenticator, Key
+from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR
@@ -23,10 +23,10 @@ from tests.pure.world import ARGS, REQUEST, World, world
 
 @contextlib.asynccontextmanager
 async def client(
-    args: dict[str, Any] = ARGS, traces: Traces | None = None
+    args: dict[str, Any] = ARGS, traces: Tracer | None = None
 ) -> AsyncIterator[tuple[httpx2.AsyncClient, World]]:
     async with world(args, traces) as w:
-        transport = httpx2.ASGITransport(build_http_door(w.door), raise_app_exceptions=False)
+        transport = httpx2.ASGITransport(build_http_api(w.door), raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://door") as http:
             yield http, w
 
@@ -88,7 +88,7 @@ def test_a_streams_body_ends_once_and_with_its_last_bytes_if_it_is_whole(whole: 
                 sent.append(message)
 
             scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-            await build_http_door(w.door)(scope, receive, send)
+            await build_http_api(w.door)(scope, receive, send)
             _, *bodies = sent
             assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
             assert bodies[-1]["body"].endswith(b"data: [DONE]\n\n") is whole
@@ -364,8 +364,8 @@ class TestKeys:
 
     def test_an_empty_key_is_none(self) -> None:
         with pytest.raises(ConfigError, match="an API key is empty"):
-            Gate(Auth(api_keys_env="KEYS"), {"KEYS": "alpha, :tenant"})
-        key = Gate(Auth(api_keys_env="KEYS"), {"KEYS": " alpha : acme : ops "}).key("Bearer alpha")
+            Authenticator(Auth(api_keys_env="KEYS"), {"KEYS": "alpha, :tenant"})
+        key = Authenticator(Auth(api_keys_env="KEYS"), {"KEYS": " alpha : acme : ops "}).key("Bearer alpha")
         assert key == Key("ops", "acme")
 
     def test_a_key_has_a_name_that_does_not_tell_it(self) -> None:

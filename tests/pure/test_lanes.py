@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from deployments.errors import AttemptFailed
-from deployments.rpc.admission import Room
+from deployments.rpc.admission import Capacity
 from deployments.rpc.connection import BEHIND, TOO_FAR_BEHIND
-from deployments.rpc.framing import connected
+from deployments.rpc.framing import connect
 from deployments.rpc.pool import (
     AGAIN_SECONDS,
 )
@@ -225,7 +225,7 @@ def test_readers_that_stop_hold_no_room_for_ever_and_read_what_had_come_when_the
             assert len(b"".join(frames)) >= BEHIND  # type: ignore[arg-type]
             assert gone(last)
 
-    on(main, Room("replica", calls=16, line=0, node=NODE))
+    on(main, Capacity("replica", calls=16, line=0, node=NODE))
 
 
 def test_a_reader_that_takes_something_now_and_then_keeps_its_call() -> None:
@@ -366,7 +366,7 @@ def test_calls_run_wait_and_are_refused_by_their_number() -> None:
         assert [r.get("outcome", {}).get("kind") for r in replies] == [None] * 25 + ["busy"] * 2
         assert (world.lanes.admission.running, world.lanes.admission.waiting) == (0, 0)
 
-    on(main, Room("replica", calls=20, line=5, node=NODE))
+    on(main, Capacity("replica", calls=20, line=5, node=NODE))
 
 
 def test_calls_with_a_handle_call_of_their_own_take_room_too() -> None:
@@ -385,7 +385,7 @@ def test_calls_with_a_handle_call_of_their_own_take_room_too() -> None:
         assert (await waiting)["name"] == "waiting"
         await asyncio.gather(*others)
 
-    on(main, Room("replica", calls=16, node=NODE))
+    on(main, Capacity("replica", calls=16, node=NODE))
 
 
 def test_a_call_that_is_given_up_in_line_takes_nobodys_turn() -> None:
@@ -400,7 +400,7 @@ def test_a_call_that_is_given_up_in_line_takes_nobodys_turn() -> None:
         assert (await last)["name"] == "last"
         assert "leaving" not in world.upstream.began
 
-    on(main, Room("replica", calls=16, node=NODE))
+    on(main, Capacity("replica", calls=16, node=NODE))
 
 
 @pytest.mark.parametrize("dies", [False, True])
@@ -417,7 +417,7 @@ def test_calls_that_run_and_wait_and_are_given_up_at_once_leave_no_room_taken_or
         await asyncio.sleep(0.1)
         assert (world.lanes.admission.running, world.lanes.admission.waiting) == (0, 0)
 
-    on(main, Room("replica", calls=16, node=NODE))
+    on(main, Capacity("replica", calls=16, node=NODE))
 
 
 def test_a_call_that_somebody_below_cancels_has_an_end() -> None:
@@ -452,7 +452,7 @@ def test_an_ingress_that_dies_ends_all_its_calls() -> None:
         async with aclosing(world.lanes.board("other", NODE)) as said:
             hello = await anext(said)
             ended = asyncio.ensure_future(anext(said, None))
-            pipe = await connected(hello["address"], hello["secret"])
+            pipe = await connect(hello["address"], hello["secret"])
             calls = [(n, "stream", pickle.dumps({"name": str(n), "does": "waits"})) for n in range(5)]
             pipe.send((calls, [], {}))
             await asyncio.sleep(0.1)

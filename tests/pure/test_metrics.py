@@ -10,9 +10,9 @@ import pytest
 
 from actors.breaker.circuit import Policy
 from actors.breaker.outcomes import Outcome
-from actors.breaker.registry import Board
+from actors.breaker.registry import Registry
 from actors.ledger.budget import Limit, Limits, Spend
-from actors.metrics import FIGURES, Labels
+from actors.metrics import METRICS, Labels
 from deployments.errors import LimitReached
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_log import line_of
@@ -31,8 +31,8 @@ class Counting:
     observed: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
 
     def _key(self, name: str, labels: Labels, kind: str) -> tuple[str, ...]:
-        assert FIGURES[name].kind == kind
-        assert len(FIGURES[name].labels) == len(labels)
+        assert METRICS[name].kind == kind
+        assert len(METRICS[name].labels) == len(labels)
         assert all(type(label) is str for label in labels)
         return (name.removeprefix("breakwater_"), *labels)
 
@@ -159,7 +159,7 @@ def test_tokens_and_cost_are_counted_where_they_are_known_and_limits_that_refuse
 
 def test_a_circuits_life_is_counted() -> None:
     meter = Counting()
-    board = Board(Policy(failure_threshold=1, recovery_timeout=10, slow_start=0), meter=meter)
+    board = Registry(Policy(failure_threshold=1, recovery_timeout=10, slow_start=0), meter=meter)
     board.expect(["aws/haiku", "mine/functions", "aws/functions/agent-7"])
     down = {"target": "aws/haiku", "epoch": 0, "verdict": "failed_start", "kind": "connect"}
     board.report(0, down)
@@ -194,7 +194,7 @@ def test_a_circuits_life_is_counted() -> None:
 
 def test_an_open_circuit_whose_time_is_over_is_due_and_no_alarm() -> None:
     meter = Counting()
-    board = Board(Policy(failure_threshold=1, recovery_timeout=10), meter=meter)
+    board = Registry(Policy(failure_threshold=1, recovery_timeout=10), meter=meter)
     board.expect(["aws/haiku"])
     board.report(0, {"target": "aws/haiku", "epoch": 0, "verdict": "failed_start", "kind": "connect"})
     for now, state in ((9, "open"), (13, "due")):
@@ -204,7 +204,7 @@ def test_an_open_circuit_whose_time_is_over_is_due_and_no_alarm() -> None:
 
 def test_a_circuit_that_has_left_the_configuration_is_no_alarm() -> None:
     meter = Counting()
-    board = Board(Policy(failure_threshold=1), meter=meter)
+    board = Registry(Policy(failure_threshold=1), meter=meter)
     board.expect(["aws/gone", "aws/haiku", "aws/functions/mine"])
     board.report(0, {"target": "aws/gone", "epoch": 0, "verdict": "failed_start", "kind": "connect"})
     board.sample(1, ["aws/haiku"])

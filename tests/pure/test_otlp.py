@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from deployments.errors import ConfigError
-from deployments.telemetry.otlp import Outbox, endpoint_of, traces_of
-from deployments.telemetry.spans import Moment, Span
-from deployments.telemetry.trace_context import Place
+from deployments.telemetry.otlp import BatchProcessor, endpoint_of, traces_of
+from deployments.telemetry.spans import Span, SpanEvent
+from deployments.telemetry.trace_context import SpanContext
 from tests.fakes.otlp import Receiver
 
 BASE, OWN = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -19,8 +19,8 @@ URL = "http://collector:4318"
 
 
 def span(name: str = "a span") -> Span:
-    place = Place(1, 2, 3, remote=True, state="a=b")
-    return Span(name, "server", place, 1, 2, {"x": 1, "y": ("z",)}, (Moment("m", 1, {"n": "o"}),), "why")
+    place = SpanContext(1, 2, 3, remote=True, state="a=b")
+    return Span(name, "server", place, 1, 2, {"x": 1, "y": ("z",)}, (SpanEvent("m", 1, {"n": "o"}),), "why")
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def way() -> Way:
 
 
 @pytest.fixture
-def outboxes() -> Iterator[list[Outbox]]:
-    made: list[Outbox] = []
+def outboxes() -> Iterator[list[BatchProcessor]]:
+    made: list[BatchProcessor] = []
     yield made
     for outbox in made:
         outbox.close(5)
@@ -114,8 +114,8 @@ def telling(name: str) -> Any:
     return lambda: [span(name)]
 
 
-def test_what_is_put_goes_out_and_the_end_waits_for_the_rest(way: Way, outboxes: list[Outbox]) -> None:
-    outbox = Outbox(way, "receiver", every=3600)
+def test_what_is_put_goes_out_and_the_end_waits_for_the_rest(way: Way, outboxes: list[BatchProcessor]) -> None:
+    outbox = BatchProcessor(way, "receiver", every=3600)
     outboxes.append(outbox)
     for number in range(500):
         outbox.put(telling(str(number)))
@@ -124,10 +124,10 @@ def test_what_is_put_goes_out_and_the_end_waits_for_the_rest(way: Way, outboxes:
 
 
 def test_a_receiver_that_hangs_costs_a_bound_of_memory_and_the_oldest_are_dropped(
-    way: Way, outboxes: list[Outbox], caplog: pytest.LogCaptureFixture
+    way: Way, outboxes: list[BatchProcessor], caplog: pytest.LogCaptureFixture
 ) -> None:
     way.go.clear()
-    outbox = Outbox(way, "receiver", most=10, every=0.001)
+    outbox = BatchProcessor(way, "receiver", most=10, every=0.001)
     outboxes.append(outbox)
     outbox.put(telling("under way"))
     assert way.called.acquire(timeout=10)
@@ -140,9 +140,9 @@ def test_a_receiver_that_hangs_costs_a_bound_of_memory_and_the_oldest_are_droppe
     assert [r.getMessage().rpartition(": ")[2] for r in caplog.records if r.levelname == "WARNING"] == ["too slow"]
 
 
-def test_the_end_does_not_wait_for_a_receiver_that_hangs(way: Way, outboxes: list[Outbox]) -> None:
+def test_the_end_does_not_wait_for_a_receiver_that_hangs(way: Way, outboxes: list[BatchProcessor]) -> None:
     way.go.clear()
-    outbox = Outbox(way, "receiver", every=0.001)
+    outbox = BatchProcessor(way, "receiver", every=0.001)
     outboxes.append(outbox)
     outbox.put(telling("lost"))
     assert way.called.acquire(timeout=10)
@@ -152,11 +152,11 @@ def test_the_end_does_not_wait_for_a_receiver_that_hangs(way: Way, outboxes: lis
 
 
 def test_a_receiver_that_is_away_is_said_once_and_so_is_its_return(
-    way: Way, outboxes: list[Outbox], caplog: pytest.LogCaptureFixture
+    way: Way, outboxes: list[BatchProcessor], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     way.answers = ["connection refused", "connection refused", "connection refused", None]
-    outbox = Outbox(way, "http://receiver", every=0.001)
+    outbox = BatchProcessor(way, "http://receiver", every=0.001)
     outboxes.append(outbox)
     for number in range(5):
         outbox.put(telling(str(number)))
@@ -169,12 +169,12 @@ def test_a_receiver_that_is_away_is_said_once_and_so_is_its_return(
 
 
 def test_a_bug_of_ours_in_a_span_ends_neither_the_thread_nor_a_request(
-    way: Way, outboxes: list[Outbox], caplog: pytest.LogCaptureFixture
+    way: Way, outboxes: list[BatchProcessor], caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> list[Span]:
         raise ZeroDivisionError("a bug")
 
-    outbox = Outbox(way, "receiver", every=3600)
+    outbox = BatchProcessor(way, "receiver", every=3600)
     outboxes.append(outbox)
     outbox.put(broken)
     outbox.put(telling("fine"))

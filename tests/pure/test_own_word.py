@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from actors.breaker.circuit import Mode, Policy, Report, State
 from actors.breaker.outcomes import Outcome, Verdict
-from actors.breaker.plan import UNSEEN, Seen
+from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot
 from deployments.breaker_client.client import AWAY_SECONDS
-from deployments.breaker_client.local_breaker import CAP_SECONDS, HOLD_SECONDS, OwnWord
+from deployments.breaker_client.local_breaker import CAP_SECONDS, HOLD_SECONDS, LocalBreaker
 from tests.pure.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, opened, since, state
 from tests.pure.world import World
 
@@ -19,15 +19,15 @@ OK, STARTED, FLOWING, NEUTRAL = Verdict.OK, Verdict.STARTED, Verdict.FLOWING, Ve
 FAILED, THROTTLED, REFUSED = Verdict.FAILED_START, Verdict.THROTTLED, Verdict.REFUSED
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 T = "aws/haiku"
-WELL = replace(UNSEEN, epoch=7)
-OUT = Seen(OPEN, Mode.AUTO, 7, 1060.0, "failures", panicky=True)
+WELL = replace(UNKNOWN_CIRCUIT, epoch=7)
+OUT = CircuitSnapshot(OPEN, Mode.AUTO, 7, 1060.0, "failures", panicky=True)
 
 
 class Word:
     """Our own word of one target, and a clock beside it."""
 
-    def __init__(self, sight: Seen = WELL):
-        self.own = OwnWord(Policy())
+    def __init__(self, sight: CircuitSnapshot = WELL):
+        self.own = LocalBreaker(Policy())
         self.sight = sight  # the actor's last word
         self.now = 1000.0
 
@@ -42,7 +42,7 @@ class Word:
     def take(self, *, panic: bool = False) -> str | None:
         return self.own.take(T, self.sight, self.now, panic=panic)
 
-    def seen(self, *, cut_off: bool = False) -> Seen:
+    def seen(self, *, cut_off: bool = False) -> CircuitSnapshot:
         return self.own.view({T: self.sight}, cut_off=cut_off)[T]
 
 
@@ -207,7 +207,9 @@ def test_a_new_policy_changes_the_threshold_and_not_our_own_times(word: Word) ->
     st.sampled_from([WELL, OUT, replace(OUT, reason="throttled", panicky=False, open_until=1200.0)]),
     st.lists(st.sampled_from(["ok", "fail", "start", "ask", "panic", "release", "a second", "a minute"]), max_size=40),
 )
-def test_whatever_happens_here_a_missing_actor_adds_nothing_before_its_time(sight: Seen, steps: list[str]) -> None:
+def test_whatever_happens_here_a_missing_actor_adds_nothing_before_its_time(
+    sight: CircuitSnapshot, steps: list[str]
+) -> None:
     """What it holds open is tried when it is due, by one at a time, and closed by a trial that went well alone.
 
     Where the provider had refused us, a trial's first content is enough.

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.aio.deadline_timer import GRACES, LEAST_GRACE, MOST_GRACE, Patience
+from deployments.aio.deadline_timer import GRACES, LEAST_GRACE, MOST_GRACE, DeadlineTimer
 from tests.clock import VirtualLoop, run_virtually
 
 
-def with_patience(work: Callable[[Patience], Awaitable[None]]) -> None:
+def with_patience(work: Callable[[DeadlineTimer], Awaitable[None]]) -> None:
     async def main() -> None:
-        patience = Patience()
+        patience = DeadlineTimer()
         try:
             await work(patience)
         finally:
@@ -32,13 +32,13 @@ def nobody_is_cancelled() -> bool:
     return task is not None and task.cancelling() == 0
 
 
-async def waited(patience: Patience, seconds: float, limit: float) -> None:
+async def waited(patience: DeadlineTimer, seconds: float, limit: float) -> None:
     with patience.until(now() + limit):
         await asyncio.sleep(seconds)
 
 
 def test_a_wait_that_takes_too_long_ends_when_its_time_is_over() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         with pytest.raises(TimeoutError):
             await waited(patience, 10, 3)
@@ -49,7 +49,7 @@ def test_a_wait_that_takes_too_long_ends_when_its_time_is_over() -> None:
 
 
 def test_each_wait_has_its_own_limit() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         for _ in range(20):
             await waited(patience, 2.5, 3)
@@ -61,7 +61,7 @@ def test_each_wait_has_its_own_limit() -> None:
 
 
 def test_a_later_wait_may_be_shorter() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         await waited(patience, 1, 100)
         began = now()
         with pytest.raises(TimeoutError):
@@ -72,7 +72,7 @@ def test_a_later_wait_may_be_shorter() -> None:
 
 
 def test_time_between_waits_is_not_counted() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         await waited(patience, 1, 3)
         await asyncio.sleep(50)
         await waited(patience, 2, 3)
@@ -81,7 +81,7 @@ def test_time_between_waits_is_not_counted() -> None:
 
 
 def test_it_goes_on_after_it_was_over() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         for _ in range(2):
             with pytest.raises(TimeoutError):
                 await waited(patience, 10, 3)
@@ -91,7 +91,7 @@ def test_it_goes_on_after_it_was_over() -> None:
 
 
 def test_a_limit_that_has_passed_ends_the_wait_at_once() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         with pytest.raises(TimeoutError):
             await waited(patience, 1, -5)
 
@@ -100,7 +100,7 @@ def test_a_limit_that_has_passed_ends_the_wait_at_once() -> None:
 
 @pytest.mark.parametrize("at", [1.0, 3.0])
 def test_whoever_is_cancelled_from_outside_is_cancelled_even_at_the_limit(at: float) -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         async def waiting() -> None:
             await waited(patience, 10, 3)
 
@@ -115,7 +115,7 @@ def test_whoever_is_cancelled_from_outside_is_cancelled_even_at_the_limit(at: fl
 
 
 def test_an_error_of_the_wait_is_that_error() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         with pytest.raises(ZeroDivisionError), patience.until(now() + 3):
             raise ZeroDivisionError
 
@@ -125,7 +125,7 @@ def test_an_error_of_the_wait_is_that_error() -> None:
 def test_what_comes_in_the_instant_of_the_limit_is_never_half_a_cancel() -> None:
     """Either it came, or the time was over; in neither case does a cancel stay behind."""
 
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         for delay in (2.999, 3.0, 3.001):
             ready = asyncio.get_running_loop().create_future()
             asyncio.get_running_loop().call_later(delay, lambda f=ready: f.done() or f.set_result(None))
@@ -157,7 +157,7 @@ def later(seconds: float, do: Callable[..., object], *arguments: object) -> None
 
 @pytest.mark.parametrize("stall", [0.01, 0.5, 5.0, 3600.0])
 def test_an_item_that_came_while_we_stood_still_is_no_silence(stall: float) -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         later(2.998, stand_still, stall)
         await waited(patience, 2.999, 3)
         assert not patience.expired
@@ -167,7 +167,7 @@ def test_an_item_that_came_while_we_stood_still_is_no_silence(stall: float) -> N
 
 
 def test_an_item_may_need_many_turns_of_the_loop_to_arrive() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         async def read() -> None:
             await asyncio.sleep(2.9)
             for _ in range(50):
@@ -186,7 +186,7 @@ def test_an_item_may_need_many_turns_of_the_loop_to_arrive() -> None:
     ids=["not late", "barely late", "late", "very late"],
 )
 def test_a_silent_wait_gets_as_much_more_as_its_timer_was_late_within_bounds(stall: float, grace: float) -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         later(3 - JUST, stand_still, stall)
         with pytest.raises(TimeoutError):
@@ -200,7 +200,7 @@ def test_a_silent_wait_gets_as_much_more_as_its_timer_was_late_within_bounds(sta
 
 @pytest.mark.parametrize(("stalls", "stalled"), [(0, False), (1, False), (2, False), (3, True)])
 def test_a_wait_has_stalled_when_its_timer_was_late_by_more_than_a_second_in_all(stalls: int, stalled: bool) -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         for number in range(stalls):
             later(2.99 + number * (0.4 + MOST_GRACE), stand_still, 0.41)  # just before it would ring again
         with pytest.raises(TimeoutError):
@@ -211,7 +211,7 @@ def test_a_wait_has_stalled_when_its_timer_was_late_by_more_than_a_second_in_all
 
 
 def test_the_wait_after_a_stalled_one_has_not_stalled() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         later(1, stand_still, 60)
         with pytest.raises(TimeoutError):
             await waited(patience, 10_000, 3)
@@ -226,7 +226,7 @@ def test_the_wait_after_a_stalled_one_has_not_stalled() -> None:
 
 
 def test_a_second_stall_gives_more_once_more() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         later(2.9, stand_still, 5)
         later(8.0, stand_still, 7)  # in the first grace, which ends at 8.15
         await waited(patience, 8.1, 3)
@@ -235,7 +235,7 @@ def test_a_second_stall_gives_more_once_more() -> None:
 
 
 def test_a_loop_that_lags_without_an_end_is_given_more_three_times() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         for number in range(10):
             later(2.99 + number * 0.18, stand_still, 0.1)  # just before it would ring again
@@ -247,7 +247,7 @@ def test_a_loop_that_lags_without_an_end_is_given_more_three_times() -> None:
 
 
 def test_a_limit_that_has_passed_before_the_wait_is_no_lateness() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         with pytest.raises(TimeoutError):
             await waited(patience, 1, -5)
@@ -258,7 +258,7 @@ def test_a_limit_that_has_passed_before_the_wait_is_no_lateness() -> None:
 
 
 def test_a_stall_between_two_waits_is_no_lateness_of_the_second() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         await waited(patience, 1, 3)
         stand_still(50)
         began = now()
@@ -274,7 +274,7 @@ def test_a_stall_between_two_waits_is_no_lateness_of_the_second() -> None:
 def test_whoever_is_cancelled_from_outside_in_the_grace_is_cancelled(at: float) -> None:
     """The last two at the instant in which it ends."""
 
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         task = asyncio.create_task(waited(patience, 10_000, 3))
         later(2.9, stand_still, 5)
         later(at, task.cancel)
@@ -290,7 +290,7 @@ def test_whoever_is_cancelled_from_outside_in_the_grace_is_cancelled(at: float) 
 
 @pytest.mark.parametrize("limit", [2.0, 3.0, 3.5, 5.0])
 def test_a_moved_limit_is_the_waits_limit(limit: float) -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         later(1, lambda: patience.move(began + limit))
         with pytest.raises(TimeoutError):
@@ -302,7 +302,7 @@ def test_a_moved_limit_is_the_waits_limit(limit: float) -> None:
 
 
 def test_a_limit_can_be_taken_away_and_set_again() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         later(1, patience.move, None)
         later(100, lambda: patience.move(now() + 2))
@@ -318,7 +318,7 @@ def test_a_limit_can_be_taken_away_and_set_again() -> None:
 
 
 def test_a_limit_that_is_moved_into_the_past_ends_the_wait_at_its_next_step() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         later(1, lambda: patience.move(began - 5))
         with pytest.raises(TimeoutError):
@@ -330,7 +330,7 @@ def test_a_limit_that_is_moved_into_the_past_ends_the_wait_at_its_next_step() ->
 
 
 def test_a_limit_that_is_moved_in_the_grace_may_be_given_more_anew() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         began = now()
         later(2.9, stand_still, 5)
         later(8.0, lambda: patience.move(began + 10))
@@ -344,7 +344,7 @@ def test_a_limit_that_is_moved_in_the_grace_may_be_given_more_anew() -> None:
 
 
 def test_a_wait_that_is_over_stays_so() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         async def moved_too_late() -> None:
             try:
                 await asyncio.sleep(10)
@@ -359,7 +359,7 @@ def test_a_wait_that_is_over_stays_so() -> None:
 
 
 def test_without_a_wait_there_is_no_limit_to_move() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         with pytest.raises(RuntimeError):
             patience.move(now())
         await waited(patience, 1, 3)
@@ -378,7 +378,7 @@ async def limited(kind: str, seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
         return
-    patience = Patience()
+    patience = DeadlineTimer()
     try:
         with patience.until(now() + seconds):
             yield
@@ -415,7 +415,7 @@ def test_each_of_two_limits_ends_what_is_its_own(
 
 
 def test_a_timeout_from_inside_is_not_ours() -> None:
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         with pytest.raises(TimeoutError), patience.until(now() + 3):
             await asyncio.wait_for(asyncio.sleep(10), 1)
         assert not patience.expired
@@ -424,8 +424,8 @@ def test_a_timeout_from_inside_is_not_ours() -> None:
 
 
 def test_a_wait_that_ends_while_another_is_cleaned_up_ends_too() -> None:
-    async def work(patience: Patience) -> None:
-        inner, over = Patience(), []
+    async def work(patience: DeadlineTimer) -> None:
+        inner, over = DeadlineTimer(), []
         try:
             with patience.until(now() + 1):
                 try:
@@ -446,8 +446,8 @@ def test_a_wait_that_ends_while_another_is_cleaned_up_ends_too() -> None:
 
 
 def test_what_came_passes_two_late_limits() -> None:
-    async def work(patience: Patience) -> None:
-        inner = Patience()
+    async def work(patience: DeadlineTimer) -> None:
+        inner = DeadlineTimer()
         later(0.5, stand_still, 30)
         with patience.until(now() + 3), inner.until(now() + 1):
             await asyncio.sleep(0.9)
@@ -467,7 +467,7 @@ def test_nothing_that_is_due_before_its_limit_is_lost_whatever_stalls(
 ) -> None:
     """In hundredths of a second; the limits stand off them, so that no timer is late by less than LATE."""
 
-    async def work(patience: Patience) -> None:
+    async def work(patience: DeadlineTimer) -> None:
         for at, seconds in stalls:
             later(at / 100, stand_still, seconds / 100)
         for limit in limits:

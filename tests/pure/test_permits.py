@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.breaker_client.client import ASK_MOST, ASK_SECONDS
-from deployments.breaker_client.permits import KEEP_SECONDS, REFUSED_SECONDS, WAIT_MOST, Line, Permits
+from deployments.breaker_client.permits import KEEP_SECONDS, REFUSED_SECONDS, WAIT_MOST, Permits, ProbeQueue
 from tests.clock import run_virtually
 from tests.pure.tiers import (
     CONNECT,
@@ -283,7 +283,7 @@ def test_no_permit_is_ever_lost_or_used_twice(steps: list[tuple[str, float, bool
 
 
 def test_whoever_waits_longest_may_ask_and_whoever_came_later_and_newcomers_may_not() -> None:
-    line = Line()
+    line = ProbeQueue()
     assert line.may("newcomer", "t")
     assert line.enter("first", ["t", "u"])
     assert line.enter("second", ["t"])
@@ -296,7 +296,7 @@ def test_whoever_waits_longest_may_ask_and_whoever_came_later_and_newcomers_may_
 
 
 def test_whoever_waits_for_others_now_leaves_the_line_of_those_it_has_asked() -> None:
-    line = Line()
+    line = ProbeQueue()
     line.enter("first", ["t", "u"])
     line.enter("second", ["t"])
     line.enter("first", ["u"])
@@ -305,7 +305,7 @@ def test_whoever_waits_for_others_now_leaves_the_line_of_those_it_has_asked() ->
 
 
 def test_so_many_may_wait_and_no_more_and_whoever_waits_stays() -> None:
-    line = Line()
+    line = ProbeQueue()
     assert all(line.enter(who, ["t"]) for who in range(WAIT_MOST))
     assert not line.enter("another", ["u"])
     assert line.may("another", "u")
@@ -322,7 +322,7 @@ def test_so_many_may_wait_and_no_more_and_whoever_waits_stays() -> None:
     )
 )
 def test_the_line_of_each_target_is_in_the_order_of_coming(steps: list[tuple[int, list[str] | None]]) -> None:
-    line = Line()
+    line = ProbeQueue()
     lines: dict[str, list[int]] = {target: [] for target in "tuv"}
     for who, targets in steps:
         if targets is None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deployments.rpc.framing import ACCEPT_SECONDS, HALF, Listener, connected, encrypted
+from deployments.rpc.framing import ACCEPT_SECONDS, HALF, Listener, connect, is_encrypted
 from tests.clock import run_virtually
 
 
@@ -25,18 +25,18 @@ def test_who_does_not_know_the_secret_is_not_listened_to() -> None:
             assert await over(reader)
             writer.close()
             silent, silence = await asyncio.open_connection(*listener.address)
-            pipe = await connected(listener.address, listener.secret)
+            pipe = await connect(listener.address, listener.secret)
             taken = await listener.accepted()
             assert not taken.closed
             with pytest.raises(OSError, match="does not know"):
-                await connected(listener.address, listener.secret)  # a second time
+                await connect(listener.address, listener.secret)  # a second time
             await asyncio.sleep(ACCEPT_SECONDS)
             assert await over(silent)
             silence.close()
             pipe.close()
             taken.close()
         with pytest.raises(OSError, match="111"):
-            await connected(listener.address, listener.secret)
+            await connect(listener.address, listener.secret)
 
     run_virtually(main())
 
@@ -54,7 +54,7 @@ def test_whoever_listens_in_its_place_is_not_believed(says: bytes) -> None:
         secret = bytes(range(2 * HALF))
         server = await asyncio.start_server(impostor, "127.0.0.1", 0)
         with pytest.raises((OSError, TimeoutError)):
-            await connected(server.sockets[0].getsockname(), secret)
+            await connect(server.sockets[0].getsockname(), secret)
         assert heard == [secret[:HALF]], "it was told the other half"
         server.close()
         await asyncio.sleep(0.1)
@@ -65,7 +65,7 @@ def test_whoever_listens_in_its_place_is_not_believed(says: bytes) -> None:
 def test_a_message_that_is_too_long_ends_the_connection_at_both_ends() -> None:
     async def main() -> None:
         async with Listener.open(None) as listener:
-            near, far = await connected(listener.address, listener.secret), await listener.accepted()
+            near, far = await connect(listener.address, listener.secret), await listener.accepted()
             ended: list[str] = []
             near.listen(print, lambda: ended.append("near"))
             far.listen(print, lambda: ended.append("far"))
@@ -78,6 +78,6 @@ def test_a_message_that_is_too_long_ends_the_connection_at_both_ends() -> None:
 
 @pytest.mark.parametrize("value", ["1", "true", "True"])
 def test_no_port_of_ours_goes_around_rays_encryption(value: str) -> None:
-    assert encrypted({"RAY_USE_TLS": value})
-    assert not encrypted({"RAY_USE_TLS": "0"})
-    assert not encrypted({})
+    assert is_encrypted({"RAY_USE_TLS": value})
+    assert not is_encrypted({"RAY_USE_TLS": "0"})
+    assert not is_encrypted({})

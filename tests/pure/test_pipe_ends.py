@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from deployments.rpc.framing import Listener, Pipe, connected
+from deployments.rpc.framing import FramedConnection, Listener, connect
 from tests.clock import run_virtually
 
 
 @contextlib.asynccontextmanager
-async def two_ends() -> AsyncGenerator[tuple[Pipe, Pipe], None]:
+async def two_ends() -> AsyncGenerator[tuple[FramedConnection, FramedConnection], None]:
     async with Listener.open(None) as listener:
-        near, far = await connected(listener.address, listener.secret), await listener.accepted()
+        near, far = await connect(listener.address, listener.secret), await listener.accepted()
     try:
         yield near, far
     finally:
@@ -51,7 +51,9 @@ def test_a_peer_that_dies_in_mid_message_ends_the_connection_and_what_came_befor
     [lambda pipe: pipe.send("x"), lambda pipe: pipe._transport.write(struct.pack("!I", 7) + b"garbage")],
     ids=["a listener that raises", "bytes that are no message"],
 )
-def test_what_raises_where_it_is_heard_ends_the_connection_at_both_ends(garble: Callable[[Pipe], None]) -> None:
+def test_what_raises_where_it_is_heard_ends_the_connection_at_both_ends(
+    garble: Callable[[FramedConnection], None],
+) -> None:
     async def main() -> None:
         faults: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["exception"]))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from deployments.config.ledger import Accounting
 from deployments.openai_api.chat import Head, chunk
 from deployments.usage.prices import PriceList
-from deployments.usage.token_estimate import Delivered, Gauge
+from deployments.usage.token_estimate import DeliveredText, TokenEstimator
 
 PRICES = Accounting.model_validate(
     {
@@ -50,9 +50,9 @@ HEAD = Head("chatcmpl-0123456789", 1, "gpt")
 WORDS = ["the ", "capital ", "of ", "France ", "is ", "Paris", ", ", "a ", "considerable ", "city "]
 
 
-def streamed(draw: random.Random, tokens: int, bundle: int = 1) -> Delivered:
+def streamed(draw: random.Random, tokens: int, bundle: int = 1) -> DeliveredText:
     """A stream of so many tokens, `bundle` of them in a frame."""
-    delivered, left = Delivered(), tokens
+    delivered, left = DeliveredText(), tokens
     while left > 0:
         some = min(left, bundle)
         left -= some
@@ -62,7 +62,7 @@ def streamed(draw: random.Random, tokens: int, bundle: int = 1) -> Delivered:
 
 @pytest.mark.parametrize("bundle", [1, 7])
 def test_cut_streams_are_estimated_within_five_percent_of_the_sum(bundle: int) -> None:
-    draw, gauge = random.Random(6), Gauge()
+    draw, gauge = random.Random(6), TokenEstimator()
     for _ in range(30):
         tokens = draw.randint(20, 300)
         gauge.learn(streamed(draw, tokens, bundle), tokens)
@@ -72,10 +72,10 @@ def test_cut_streams_are_estimated_within_five_percent_of_the_sum(bundle: int) -
 
 
 def test_before_any_whole_answer_a_token_is_four_characters() -> None:
-    delivered = Delivered()
+    delivered = DeliveredText()
     delivered.add(chunk(HEAD, {"content": "x" * 400}))
-    assert Gauge().tokens(delivered) == 100
+    assert TokenEstimator().tokens(delivered) == 100
 
 
 def test_nothing_delivered_is_no_token() -> None:
-    assert Gauge().tokens(Delivered()) == 0
+    assert TokenEstimator().tokens(DeliveredText()) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from actors.breaker.circuit import Mode, State
 from actors.breaker.outcomes import Outcome
-from actors.breaker.plan import Seen, plan
+from actors.breaker.plan import CircuitSnapshot, plan
 from deployments.errors import NoAnswer
 from deployments.openai_api.chat import DONE, check_request
 from tests.clock import run_virtually
@@ -273,7 +273,10 @@ def test_cancel_at_every_instant_of_a_probe(kind: str) -> None:
 
 
 def test_a_due_probe_goes_before_a_quiet_target() -> None:
-    seen = {"a/x": Seen(State.CLOSED, Mode.AUTO, 0, 0.0), "b/y": Seen(State.OPEN, Mode.AUTO, 1, 10.0)}
+    seen = {
+        "a/x": CircuitSnapshot(State.CLOSED, Mode.AUTO, 0, 0.0),
+        "b/y": CircuitSnapshot(State.OPEN, Mode.AUTO, 1, 10.0),
+    }
     p = plan(["a/x", "b/y"], seen, 20.0, quiet=["a/x"])
     assert [c.target for c in p.candidates] == ["b/y", "a/x"], p
 

@@ -10,7 +10,7 @@ from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.registry import GUESTS
 from deployments.breaker_client.client import FIRST_PAUSE
 from deployments.errors import NoAnswer
-from deployments.failover.image_fetch import Images
+from deployments.failover.image_fetch import ImageFetcher
 from deployments.openai_api.chat import check_request
 from deployments.service.guarded_functions import Functions
 from tests.clock import run_virtually
@@ -124,7 +124,7 @@ async def test_no_refusal_moves_a_closed_circuit(w: World) -> None:
     assert (health["state"], health["failed"], health["neutral"]) == ("closed", 0, 30)
 
 
-# Images are the request's own.
+# ImageFetcher are the request's own.
 
 CLOUDS: dict[str, Any] = {
     "providers": {
@@ -138,7 +138,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"
 LOOK = check_request({"model": "default", "messages": [{"role": "user", "content": [PICTURE]}]})
 
 
-class SlowImages(Images):
+class SlowImages(ImageFetcher):
     """Each takes so many seconds."""
 
     def __init__(self, w: World, seconds: float):

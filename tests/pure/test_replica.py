@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from deployments.errors import failed
-from deployments.providers.base import Call, Completed, End, Frames, Limits, call_dict
+from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, call_dict
 from deployments.replica import ProviderReplica
-from deployments.rpc.admission import Room
+from deployments.rpc.admission import Capacity
 
 SECRET = "Consumer 'api_key:AIza-secret' of account 123456789012 is suspended"
 
@@ -31,7 +31,7 @@ class Failing:
 def outcomes(error: Exception) -> list[dict]:
     replica = ProviderReplica("x", {}, left_out="test")
     replica._provider = Failing(error)
-    call = call_dict({"messages": []}, "m", "row", Limits())
+    call = call_dict({"messages": []}, "m", "row", TimeLimits())
 
     async def main() -> list[dict]:
         return [await replica.complete(call), *[item async for item in replica.stream(call)]]
@@ -52,9 +52,9 @@ def test_an_error_that_no_row_knows_is_unclassified_and_no_exception() -> None:
 
 
 def test_a_handle_call_waits_or_is_refused_where_calls_over_lanes_fill_the_replica() -> None:
-    replica = ProviderReplica("x", {}, left_out="test", room=lambda: Room("replica", calls=1, line=1))
+    replica = ProviderReplica("x", {}, left_out="test", room=lambda: Capacity("replica", calls=1, line=1))
     replica._provider = Failing(ZeroDivisionError("its turn came"))
-    call = call_dict({"messages": []}, "m", "row", Limits())
+    call = call_dict({"messages": []}, "m", "row", TimeLimits())
 
     async def main() -> None:
         admission = replica._lanes.admission

@@ -7,7 +7,7 @@ import pytest
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import BreakwaterError
-from deployments.rpc.admission import Room
+from deployments.rpc.admission import Capacity
 from tests.clock import run_virtually
 from tests.pure.lane_world import END, NODE, on
 from tests.pure.lane_world import World as LaneWorld
@@ -118,4 +118,4 @@ def test_of_three_hundred_streams_over_one_connection_each_has_its_own_bytes_in_
         read = await asyncio.gather(*(one(f"s{number}") for number in range(300)))
         assert sum(read) > 200
 
-    on(main, Room("replica", 2000, -1, node=NODE))
+    on(main, Capacity("replica", 2000, -1, node=NODE))

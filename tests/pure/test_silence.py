@@ -2,12 +2,12 @@
 
 import pytest
 
-from deployments.breaker_client.stalls import LAG, LEAST, Silence
+from deployments.breaker_client.stalls import LAG, LEAST, StallDetector
 
 
-def listening(*pauses: float) -> Silence:
+def listening(*pauses: float) -> StallDetector:
     """A silence that has heard streams make these pauses, and then frames every hundredth of a second."""
-    silence = Silence()
+    silence = StallDetector()
     for pause in (*pauses, *[0.01] * 500):
         silence.wait("t", "past", 0.0)
         silence.heard("t", "past", pause)
@@ -15,7 +15,7 @@ def listening(*pauses: float) -> Silence:
 
 
 def test_target_that_nobody_listens_to_is_not_quiet() -> None:
-    assert not Silence().quiet("t", 100.0)
+    assert not StallDetector().quiet("t", 100.0)
 
 
 def test_one_silent_stream_is_its_own_affair() -> None:
@@ -51,7 +51,7 @@ def test_few_silent_ones_among_many_that_flow_say_nothing() -> None:
 
 
 def test_streams_that_pause_by_habit_are_given_the_time() -> None:
-    silence = Silence()
+    silence = StallDetector()
     silence.wait("t", 0, 0.0)
     silence.heard("t", 0, 2.0)
     silence.wait("t", 1, 10.0)
@@ -61,7 +61,7 @@ def test_streams_that_pause_by_habit_are_given_the_time() -> None:
 
 
 def test_before_any_pause_was_seen_a_second_is_given() -> None:
-    silence = Silence()
+    silence = StallDetector()
     silence.wait("t", 1, 0.0)
     silence.wait("t", 2, 0.0)
     assert not silence.quiet("t", 0.9)
@@ -103,7 +103,7 @@ def test_what_we_did_not_listen_to_says_nothing() -> None:
 @pytest.mark.parametrize("stall", [0.05, 0.1, 0.15, 0.2, LAG])
 def test_a_stall_that_no_beat_tells_of_makes_nobody_quiet(usual: float, stall: float) -> None:
     """It began in the last instant of a usual pause, just after a beat, so the frames that came are unread."""
-    silence = Silence()
+    silence = StallDetector()
     silence.wait("t", 0, 0.0)
     silence.heard("t", 0, usual)
     for stream in (1, 2):

@@ -5,18 +5,18 @@ import math
 
 import pytest
 
-from deployments.rpc.batching import FADING, LEAST, MANY, MOST, USUAL, Spacing
-from deployments.rpc.framing import Pipe
-from deployments.rpc.server import Item, Lane, Message, Passage
+from deployments.rpc.batching import FADING, LEAST, MANY, MOST, USUAL, BatchInterval
+from deployments.rpc.framing import FramedConnection
+from deployments.rpc.server import Item, Message, ServerConnection, ServerStream
 from tests.clock import run_virtually
 
 FRAME = b"data: {}\n\n"
 SOME = 0.6 * MANY  # a second: enough that lateness counts, too few to widen anything by their number
 
 
-def late(seconds: float, times: int = 100, rate: float = SOME, end: float = 0.0) -> Spacing:
+def late(seconds: float, times: int = 100, rate: float = SOME, end: float = 0.0) -> BatchInterval:
     """So many messages a second, each so late and with one thing in it, the last of them at `end`."""
-    spacing = Spacing()
+    spacing = BatchInterval()
     for number in range(1 - times, 1):
         left_at = end + number / rate
         spacing.left(left_at, 1, left_at - seconds)
@@ -25,7 +25,7 @@ def late(seconds: float, times: int = 100, rate: float = SOME, end: float = 0.0)
 
 def rated(rate: float, apart: float = 0.01, seconds: float = 1.0) -> float:
     """The distance after so much, so many a second."""
-    spacing, now = Spacing(), 0.0
+    spacing, now = BatchInterval(), 0.0
     while now < seconds:
         now += apart
         spacing.left(now, round(rate * apart))
@@ -33,7 +33,7 @@ def rated(rate: float, apart: float = 0.01, seconds: float = 1.0) -> float:
 
 
 def test_where_little_comes_and_there_is_room_it_is_the_least() -> None:
-    for spacing in (Spacing(), late(0.0), late(USUAL)):
+    for spacing in (BatchInterval(), late(0.0), late(USUAL)):
         assert spacing.seconds(0.0) == LEAST
     assert rated(MANY / 2, apart=0.02) == LEAST
 
@@ -45,7 +45,7 @@ def test_it_grows_with_what_comes_up_to_a_bound() -> None:
 
 
 def test_after_a_rush_it_is_the_least_again() -> None:
-    spacing = Spacing()
+    spacing = BatchInterval()
     spacing.left(1.0, 10_000)
     assert spacing.seconds(1.0) == MOST
     assert spacing.seconds(1.0 + 10 * FADING) == LEAST
@@ -72,7 +72,7 @@ def test_once_late_is_not_late() -> None:
     assert spacing.seconds(0.0) == LEAST
 
 
-class Sent(Pipe):
+class Sent(FramedConnection):
     """What would go over a connection, and when."""
 
     def __init__(self) -> None:
@@ -83,10 +83,10 @@ class Sent(Pipe):
         self.messages.append((asyncio.get_running_loop().time(), message[1]))
 
 
-def lane_of(spacing: Spacing) -> tuple[Lane, list[tuple[float, list[tuple[int, Item]]]]]:
-    lane, sent = Lane(lambda *_: None, lambda: 2, spacing), Sent()
+def lane_of(spacing: BatchInterval) -> tuple[ServerConnection, list[tuple[float, list[tuple[int, Item]]]]]:
+    lane, sent = ServerConnection(lambda *_: None, lambda: 2, spacing), Sent()
     lane.open(sent)
-    lane.passages = dict.fromkeys((1, 2), Passage(asyncio.current_task()))  # type: ignore[arg-type]
+    lane.passages = dict.fromkeys((1, 2), ServerStream(asyncio.current_task()))  # type: ignore[arg-type]
     return lane, sent.messages
 
 
@@ -135,7 +135,7 @@ def test_a_first_frame_ends_the_wait_of_all() -> None:
 def test_what_comes_after_a_while_leaves_at_once_and_the_next_a_millisecond_later() -> None:
     async def main() -> None:
         clock = asyncio.get_running_loop().time
-        lane, sent = lane_of(Spacing())
+        lane, sent = lane_of(BatchInterval())
         began = clock()
         for number in (1, 2, 1):
             await lane.put(number, FRAME, first=False)
@@ -163,7 +163,7 @@ def test_the_only_call_of_a_lane_never_waits() -> None:
 
 def test_frames_count_however_few_reads_they_came_in() -> None:
     async def main() -> float:
-        lane, sent = lane_of(Spacing())
+        lane, sent = lane_of(BatchInterval())
         for _ in range(100):
             left = lane._left
             await lane.put(1, FRAME * 20, first=False)

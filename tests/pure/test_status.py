@@ -7,9 +7,9 @@ import pytest
 from actors.breaker.circuit import Policy
 from actors.breaker.history import SLOT_SECONDS
 from actors.breaker.plan import plan, received
-from actors.breaker.registry import Board
+from actors.breaker.registry import Registry
 from deployments.breaker_client.last_seen import last_seen
-from deployments.config.application import Layout
+from deployments.config.application import ResolvedConfig
 from deployments.status_page.view import Known, status
 from tests.pure.world import ARGS, layout_of
 
@@ -20,10 +20,10 @@ LEASE = Policy().lease
 class Scene:
     """A board, and what a page would show of it."""
 
-    def __init__(self, layout: Layout | None = None, **more: Any):
+    def __init__(self, layout: ResolvedConfig | None = None, **more: Any):
         self.layout = layout or layout_of(ARGS)
         self.rows = self.layout.rows()
-        self.board = Board(Policy())
+        self.board = Registry(Policy())
         self.board.expect(t for row in self.rows.values() for t in row)
         self.more = more
 

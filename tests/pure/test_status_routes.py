@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deployments.ingress.http import build_http_door
+from deployments.ingress.http import build_http_api
 from deployments.status_page.feed import MOST, STREAM_SECONDS
 from deployments.status_page.routes import STUCK_SECONDS
 from tests.clock import run_virtually
@@ -66,7 +66,7 @@ class Reader:
 @contextlib.asynccontextmanager
 async def reading(count: int = 1, **kind: Any) -> AsyncIterator[tuple[World, list[Reader], list["asyncio.Task[None]"]]]:
     async with world() as w:
-        app = build_http_door(w.door)
+        app = build_http_api(w.door)
         readers = [Reader(app, **kind) for _ in range(count)]
         tasks = [asyncio.create_task(reader()) for reader in readers]
         await asyncio.sleep(0)
@@ -190,7 +190,7 @@ def test_all_pages_share_one_poll_and_with_none_open_there_is_none() -> None:
             polls = w.actor.polls
             await asyncio.sleep(60)
             assert w.actor.polls == polls
-            again = Reader(build_http_door(w.door))
+            again = Reader(build_http_api(w.door))
             task = asyncio.create_task(again())
             await asyncio.sleep(2.5)
             assert len(again.shown) >= 3

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from deployments.errors import AttemptFailed
-from deployments.providers.base import MARKER_SECONDS, Call, End, Frames, Limits, stream_within
+from deployments.providers.base import MARKER_SECONDS, Call, End, Frames, TimeLimits, stream_within
 from tests.clock import run_virtually
 
-LIMITS = Limits(connect=3, first_token=10, idle=15, total=30)
+LIMITS = TimeLimits(connect=3, first_token=10, idle=15, total=30)
 
 
 def call(**body: Any) -> Call:

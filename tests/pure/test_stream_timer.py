@@ -8,7 +8,7 @@ import pytest
 
 from actors.breaker.outcomes import Verdict
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, Completed, End, Frames, Limits, stream_within, within_total
+from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, stream_within, within_total
 from tests.clock import VirtualLoop, run_virtually
 
 FRAME = Frames(b"data: {}\n\n", content=True)
@@ -24,7 +24,7 @@ class Fake:
 
 
 def limited(source: Callable[[], AsyncGenerator[Any, None]]) -> AsyncGenerator[Any, None]:
-    call = Call({"messages": []}, "m", "row", Limits(connect=3, first_token=10, idle=IDLE, total=30))
+    call = Call({"messages": []}, "m", "row", TimeLimits(connect=3, first_token=10, idle=IDLE, total=30))
     return stream_within(Fake(source), call)  # type: ignore[arg-type]
 
 
@@ -215,7 +215,7 @@ def stands_still_after(seconds: float, stall: float) -> None:
     loop.call_later(seconds, stand_still)
 
 
-CALL = Call({"messages": []}, "m", "row", Limits(connect=3, first_token=10, idle=IDLE, total=30))
+CALL = Call({"messages": []}, "m", "row", TimeLimits(connect=3, first_token=10, idle=IDLE, total=30))
 
 
 @pytest.mark.parametrize("stall", [15.0, 600.0])

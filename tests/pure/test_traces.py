@@ -11,13 +11,13 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer, UnknownModel, failed
 from deployments.openai_api.chat import Head, check_request, chunk, completion, dump, usage_of
-from deployments.providers.base import Call, Completed, End, Frames, Limits, call_dict
+from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, call_dict
 from deployments.providers.timing import answered_by, current
 from deployments.replica import ProviderReplica
 from deployments.telemetry.otlp import readable
 from deployments.telemetry.spans import LONGEST, Span
 from deployments.telemetry.trace_context import Sampler, going_on
-from deployments.telemetry.tracer import Telling, Traces
+from deployments.telemetry.tracer import Telling, Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR
@@ -35,7 +35,7 @@ class Book:
 
     def __init__(self, sampler: Sampler | None = None, **provider: str):
         self.tellings: list[Telling] = []
-        self.traces = Traces(sampler or Sampler(), self.tellings.append, **provider)
+        self.traces = Tracer(sampler or Sampler(), self.tellings.append, **provider)
 
     @property
     def spans(self) -> list[Span]:
@@ -225,8 +225,8 @@ def test_without_traces_no_call_is_told_of_one_and_nothing_is_kept() -> None:
 def test_without_an_endpoint_the_exporter_is_not_even_imported() -> None:
     code = (
         "import sys, deployments.replica, deployments.service.service, deployments.ingress.http\n"
-        "from deployments.telemetry.otlp import here\n"
-        "assert here('Ingress') is None\n"
+        "from deployments.telemetry.otlp import tracer_for\n"
+        "assert tracer_for('Ingress') is None\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')], 'imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": ""}, timeout=60)
@@ -290,7 +290,7 @@ def called(
     replica = ProviderReplica("my-provider", {}, left_out="test")
     replica._provider, replica._traces = provider, book.traces
     given = {"messages": [{"role": "user", "content": SECRET}], **(body or {})}
-    call = call_dict(given, "gpt-5.4-mini", "row", Limits()) | {"trace": HEADERS} | more
+    call = call_dict(given, "gpt-5.4-mini", "row", TimeLimits()) | {"trace": HEADERS} | more
     run_virtually(use(replica, call))
     return book.spans, book
 

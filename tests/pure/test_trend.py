@@ -3,14 +3,14 @@
 import json
 
 from actors.breaker.circuit import Policy
-from actors.breaker.history import SLOT_SECONDS, SLOTS, Trend
-from actors.breaker.registry import Board
+from actors.breaker.history import SLOT_SECONDS, SLOTS, History
+from actors.breaker.registry import Registry
 
 NOTHING = {"ok": [], "failed": [], "ms": []}
 
 
 def test_calls_of_one_slot_are_summed_and_the_newest_slot_is_the_last() -> None:
-    trend = Trend()
+    trend = History()
     trend.note(1000.0, ok=2, ms=30.0)
     trend.note(1004.9, failed=1)
     trend.note(1015.0, ok=1, ms=5.0)
@@ -18,13 +18,13 @@ def test_calls_of_one_slot_are_summed_and_the_newest_slot_is_the_last() -> None:
 
 
 def test_time_without_calls_moves_the_series_along() -> None:
-    trend = Trend()
+    trend = History()
     trend.note(1000.0, ok=1)
     assert trend.series(1010.0)["ok"] == [1, 0, 0]
 
 
 def test_what_is_older_than_the_ring_is_forgotten() -> None:
-    trend = Trend()
+    trend = History()
     for slot in range(3 * SLOTS):
         trend.note(slot * SLOT_SECONDS, ok=slot)
     newest = (3 * SLOTS - 1) * SLOT_SECONDS
@@ -35,11 +35,11 @@ def test_what_is_older_than_the_ring_is_forgotten() -> None:
 
 
 def test_a_target_that_did_nothing_costs_nothing() -> None:
-    assert Trend().series(5000.0) == NOTHING
+    assert History().series(5000.0) == NOTHING
 
 
-def board_with_traffic() -> Board:
-    board = Board(Policy())
+def board_with_traffic() -> Registry:
+    board = Registry(Policy())
     board.expect(["aws/haiku", "openai/gpt"])
     good = {"target": "aws/haiku", "epoch": 0, "verdict": "ok", "kind": "ok", "count": 3, "ms": 90.0}
     for item in (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.singleton import LOOP_STARTS, Vault
+from actors.singleton import LOOP_STARTS, CheckpointStore
 
 
 class Store(dict[bytes, bytes]):
@@ -28,27 +28,27 @@ class Store(dict[bytes, bytes]):
 @pytest.mark.parametrize("successors", [1, 2 * LOOP_STARTS, 2 * LOOP_STARTS + 1, 50])
 def test_an_actor_that_was_cut_off_finds_its_successor_however_many_there_were(successors: int) -> None:
     store = Store()
-    old = Vault("app", store)
+    old = CheckpointStore("app", store)
     n = old.claim()
     assert not old.succeeded(n)
     for _ in range(successors):
-        Vault("app", store).claim()
+        CheckpointStore("app", store).claim()
     assert old.succeeded(n)
 
 
 def test_the_newest_has_no_successor_and_another_applications_is_none() -> None:
     store = Store()
-    vault = Vault("app", store)
+    vault = CheckpointStore("app", store)
     numbers = [vault.claim() for _ in range(30)]
     assert numbers == list(range(1, 31))
     for _ in range(40):
-        Vault("other", store).claim()
+        CheckpointStore("other", store).claim()
     assert [n for n in numbers if not vault.succeeded(n)] == [30]
 
 
 def test_of_many_incarnations_few_claims_and_checkpoints_are_kept() -> None:
     store = Store()
-    vault = Vault("app", store)
+    vault = CheckpointStore("app", store)
     for number in range(40):
         vault.save(vault.claim(), {"number": number})
     assert len(store) <= 4 * LOOP_STARTS + 1

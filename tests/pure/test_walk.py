@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.breaker.circuit import Mode, State
-from actors.breaker.plan import UNSEEN, Plan, Seen, Skipped, plan, skip
-from deployments.breaker_client.client import BoardLink
-from deployments.breaker_client.response_times import Times
-from deployments.failover.candidates import HOPE_SECONDS, PROBE_SECONDS, Turn, Walk
-from deployments.failover.model_rows import Rows
-from deployments.telemetry.request_record import Trail
+from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot, Plan, Skipped, plan, skip
+from deployments.breaker_client.client import BreakerClient
+from deployments.breaker_client.response_times import ResponseTimes
+from deployments.failover.candidates import HOPE_SECONDS, PROBE_SECONDS, Candidates, Turn
+from deployments.failover.model_rows import ModelRows
+from deployments.telemetry.request_record import RequestRecord
 from tests.pure.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, opened, state
 from tests.pure.world import World
 
 NOW = 100.0
 ROW = ["a/m", "b/m", "c/m"]
-WELL = replace(UNSEEN, since=0.0)
-OUT = Seen(State.OPEN, Mode.AUTO, 1, NOW + 50.0, "failures", panicky=True, since=0.0)
+WELL = replace(UNKNOWN_CIRCUIT, since=0.0)
+OUT = CircuitSnapshot(State.OPEN, Mode.AUTO, 1, NOW + 50.0, "failures", panicky=True, since=0.0)
 WAITS = replace(OUT, reason="throttled", panicky=False)
 DUE = replace(OUT, open_until=NOW - 1.0)
 PROBED = replace(OUT, state=State.HALF_OPEN, probing_until=NOW + 30.0)
@@ -32,9 +32,9 @@ ISOLATED = replace(WELL, mode=Mode.ISOLATED, isolated_until=NOW + 3600.0)
 class Sight:
     """As much of a link as a walk needs: the sight, which may be changed while a request is under way."""
 
-    def __init__(self, **seen: Seen):
+    def __init__(self, **seen: CircuitSnapshot):
         self.seen = {f"{name}/m": s for name, s in seen.items()}
-        self.times = Times()
+        self.times = ResponseTimes()
 
     def plan(self, row: Sequence[str], *, draw: float | None = None) -> Plan:
         assert draw == 0.25, "one request, one draw"
@@ -47,13 +47,13 @@ class Sight:
         return skip(target, self.seen[target], NOW, why, retry_in)
 
 
-def walk_on(sight: Sight, **windows: int) -> Walk:
-    rows = Rows({"default": ROW}, dict.fromkeys("abc", "openai"))
+def walk_on(sight: Sight, **windows: int) -> Candidates:
+    rows = ModelRows({"default": ROW}, dict.fromkeys("abc", "openai"))
     rows.windows = {f"{name}/m": window for name, window in windows.items()}
-    return Walk(cast(BoardLink, sight), rows, list(sight.seen), Trail(clock=lambda: NOW))
+    return Candidates(cast(BreakerClient, sight), rows, list(sight.seen), RequestRecord(clock=lambda: NOW))
 
 
-def turns(walk: Walk) -> list[tuple[str, int]]:
+def turns(walk: Candidates) -> list[tuple[str, int]]:
     """Whose turn it is one after the other, and how many tiers share the time then, if all fail."""
     found = []
     while (turn := walk.next()) is not None:
@@ -62,7 +62,7 @@ def turns(walk: Walk) -> list[tuple[str, int]]:
     return found
 
 
-def told(walk: Walk) -> list[str]:
+def told(walk: Candidates) -> list[str]:
     return [f"{step.target}: {step.outcome.removeprefix('skipped: ')}" for step in walk.trail.steps]
 
 
@@ -80,7 +80,7 @@ def told(walk: Walk) -> list[str]:
     ids=["all well", "one out", "one due", "one left", "one probed", "panic", "nobody"],
 )
 def test_whoever_may_be_asked_comes_in_order_and_those_that_merely_failed_come_last(
-    a: Seen, b: Seen, c: Seen, expected: list[tuple[str, int]], skipped: list[str]
+    a: CircuitSnapshot, b: CircuitSnapshot, c: CircuitSnapshot, expected: list[tuple[str, int]], skipped: list[str]
 ) -> None:
     walk = walk_on(Sight(a=a, b=b, c=c))
     assert turns(walk) == expected
@@ -170,7 +170,7 @@ def test_it_keeps_less_where_answers_are_known_to_take_less() -> None:
     ),
 )
 def test_whatever_moves_meanwhile_each_is_asked_once_at_most_and_every_walk_ends(
-    row: list[Seen], steps: list[tuple[str, str, Seen]]
+    row: list[CircuitSnapshot], steps: list[tuple[str, str, CircuitSnapshot]]
 ) -> None:
     sight = Sight(**dict(zip("abc", row, strict=True)))
     walk, asked = walk_on(sight), []

@@ -8,12 +8,12 @@ from typing import Any
 
 from actors.breaker.circuit import Policy
 from actors.breaker.outcomes import Outcome
-from actors.breaker.registry import Board
-from deployments.breaker_client.client import BoardLink
-from deployments.config.application import Config, Layout, Tier, parse
+from actors.breaker.registry import Registry
+from deployments.breaker_client.client import BreakerClient
+from deployments.config.application import Config, ResolvedConfig, Tier, parse
 from deployments.openai_api.chat import Head, chunk, completion, dump
-from deployments.service.service import Door
-from deployments.telemetry.tracer import Traces
+from deployments.service.service import Service
+from deployments.telemetry.tracer import Tracer
 
 ARGS: dict[str, Any] = {
     "providers": {
@@ -97,7 +97,7 @@ class ActorInProcess:
         self.start(config)
 
     def start(self, config: Mapping[str, Any]) -> None:
-        self.board = Board(Policy(**config["policy"]), incarnation=self.incarnation)
+        self.board = Registry(Policy(**config["policy"]), incarnation=self.incarnation)
         self.board.expect(config["targets"])
         self.changed = asyncio.Event()
 
@@ -166,10 +166,10 @@ class ActorInProcess:
 
 @dataclass
 class World:
-    door: Door
+    door: Service
     hop: ScriptedHop
     actor: ActorInProcess
-    link: BoardLink
+    link: BreakerClient
 
     def provider(self, name: str) -> Script:
         return self.hop.providers[name]
@@ -182,15 +182,15 @@ class World:
         return self.actor.board.health(self.actor.now)
 
 
-def layout_of(args: Mapping[str, Any], left_out: Mapping[str, str] | None = None) -> Layout:
+def layout_of(args: Mapping[str, Any], left_out: Mapping[str, str] | None = None) -> ResolvedConfig:
     config: Config = parse(args)
     reasons = left_out or {}
-    return Layout(config, tuple(Tier(n, config.providers[n].kind, reasons.get(n)) for n in config.tier_names()))
+    return ResolvedConfig(config, tuple(Tier(n, config.providers[n].kind, reasons.get(n)) for n in config.tier_names()))
 
 
 @contextlib.asynccontextmanager
 async def world(
-    args: Mapping[str, Any] = ARGS, traces: Traces | None = None, **scripts: Script
+    args: Mapping[str, Any] = ARGS, traces: Tracer | None = None, **scripts: Script
 ) -> AsyncIterator[World]:
     layout = layout_of(args)
     hop = ScriptedHop({name: scripts.get(name, Script()) for name in layout.config.providers})
@@ -203,8 +203,8 @@ async def world(
             raise ConnectionError("killed")
         return made[0]
 
-    link = BoardLink(connect, layout.config.policy(), clock=asyncio.get_running_loop().time, draw=lambda: 0.0)
-    door = Door(layout, link, hop, traces=traces)
+    link = BreakerClient(connect, layout.config.policy(), clock=asyncio.get_running_loop().time, draw=lambda: 0.0)
+    door = Service(layout, link, hop, traces=traces)
     link.start()
     await link.connected.wait()
     try:

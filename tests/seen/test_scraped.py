@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import yaml
 
-from actors.metrics import FIGURES
+from actors.metrics import METRICS
 from deployments.client import connect
 from tests.cluster.conftest import CLOUDS, Cluster, eventually, healthy
 from tests.fakes.server import Behaviour, status
@@ -94,9 +94,9 @@ def test_prometheus_finds_the_node_where_ray_says(seen: Prometheus, discovery: p
     assert health[address] == "up"
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES.keys() - RARE))
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - RARE))
 def test_every_figure_arrives_under_its_name_with_its_labels(seen: Prometheus, name: str) -> None:
-    figure = FIGURES[name]
+    figure = METRICS[name]
     suffix = "_bucket" if figure.kind == "histogram" else ""
     for one in eventually(lambda: seen.query(f"ray_{name}{suffix}")):
         assert {*figure.labels, "application", "SessionName", "WorkerId"} <= one["metric"].keys()

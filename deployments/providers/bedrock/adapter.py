@@ -21,16 +21,16 @@ from deployments.openai_api.chat import Head
 from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, retry_after_of
 from deployments.providers.bedrock.codec import StreamCodec, from_converse, to_converse
 from deployments.providers.bedrock.embed import embed, parsed
-from deployments.providers.bedrock.endpoint import Requests
+from deployments.providers.bedrock.endpoint import SignedRequests
 from deployments.providers.bedrock.event_stream import EventStream, Message
 from deployments.providers.conversation import call_limit
 from deployments.providers.translated import translated, translating
-from deployments.providers.transport import Answer, Transport, unreached
+from deployments.providers.transport import Transport, UpstreamResponse, unreached
 
 
 class BedrockProvider:
     def __init__(self, *, region: str, endpoint_url: str | None = None, connect: float = 3.0, connections: int = 1024):
-        self._requests = Requests(region=region, endpoint_url=endpoint_url)
+        self._requests = SignedRequests(region=region, endpoint_url=endpoint_url)
         self._transport = Transport(connect=connect, connections=connections, tls=self._requests.tls)
 
     async def complete(self, call: Call) -> Completed:
@@ -70,7 +70,7 @@ class BedrockProvider:
         except Exception as error:
             raise classified(error) from error
 
-    async def _asked(self, operation: str, model: str, body: bytes) -> Answer:
+    async def _asked(self, operation: str, model: str, body: bytes) -> UpstreamResponse:
         """The answer, its head at least. Raises boto3's own error for any status but 200."""
         url, headers = await self._requests.signed(operation, model, body)
         answer = await self._transport.post(url, headers, body)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from deployments.aio.gather import together
+from deployments.aio.gather import gather
 from deployments.errors import failed
 from deployments.openai_api.embeddings import Vectors, is_cut, joined, texts_of
 from deployments.providers.base import Call, Completed
@@ -29,7 +29,7 @@ async def embed(call: Call, invoke: Invoke) -> Completed:
             answer, headers = await invoke(body)
         return (_cohere_vectors if cohere else _titan_vectors)(answer, headers)
 
-    return completed(call, *joined(await together(one(body) for body in bodies)))
+    return completed(call, *joined(await gather(one(body) for body in bodies)))
 
 
 def _titan_bodies(call: Call) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Requests to Bedrock as boto3 would send them: its endpoint, its headers, its credentials, its signature.
+"""SignedRequests to Bedrock as boto3 would send them: its endpoint, its headers, its credentials, its signature.
 
 Where a model's calls go is read off what boto3 would send, once for each model. What is left for each
 call is the signature.
@@ -23,7 +23,7 @@ MOST_KEPT = 1000  # a client may name any model
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Endpoint:
     operation: str  # as boto3 names it
     url: str
     headers: Mapping[str, str]
@@ -39,7 +39,7 @@ _OPERATIONS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class Requests:
+class SignedRequests:
     def __init__(self, *, region: str, endpoint_url: str | None):
         core = botocore.session.get_session()
         session = boto3.Session(botocore_session=core, region_name=region)
@@ -48,7 +48,7 @@ class Requests:
         self._client.meta.events.register("before-sign.bedrock-runtime", _before_sign)
         self._credentials: Any = session.get_credentials()
         self._parser = create_parser("rest-json")
-        self._known: dict[tuple[str, str], _Place] = {}
+        self._known: dict[tuple[str, str], _Endpoint] = {}
         self.tls = ssl.create_default_context(cafile=get_cert_path(core.get_config_variable("ca_bundle") or True))
 
     async def signed(self, operation: str, model: str, body: bytes) -> tuple[URL, dict[str, str]]:
@@ -67,7 +67,7 @@ class Requests:
         made: Exception = self._client.exceptions.from_code(parsed["Error"]["Code"])(parsed, model.name)
         return made
 
-    def _place(self, operation: str, model: str) -> _Place:
+    def _place(self, operation: str, model: str) -> _Endpoint:
         try:
             getattr(self._client, operation)(modelId=model, **_OPERATIONS[operation])
             raise RuntimeError("boto3 answered without having signed")
@@ -76,7 +76,7 @@ class Requests:
         headers = {**dict(request.headers.items()), "Accept-Encoding": "identity"}
         if len(self._known) >= MOST_KEPT:
             self._known.clear()
-        place = _Place(self._name(operation), request.url, headers, {**request.context, _OURS: True}, signer)
+        place = _Endpoint(self._name(operation), request.url, headers, {**request.context, _OURS: True}, signer)
         self._known[operation, model] = place
         return place
 
@@ -100,7 +100,7 @@ def _before_sign(request: AWSRequest, request_signer: Any, **_: Any) -> None:
         raise _Ready(request, request_signer)
 
 
-def _signed(place: _Place, body: bytes) -> dict[str, str]:
+def _signed(place: _Endpoint, body: bytes) -> dict[str, str]:
     request = AWSRequest(method="POST", url=place.url, headers=place.headers, data=body)
     request.context = dict(place.context)
     place.signer.sign(place.operation, request)

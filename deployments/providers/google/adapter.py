@@ -15,7 +15,7 @@ from google.genai import errors, types
 from pydantic import ValidationError
 
 from actors.breaker.outcomes import Outcome
-from deployments.aio.gather import together
+from deployments.aio.gather import gather
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import Head, dump
 from deployments.openai_api.embeddings import Vectors, joined, normalised, texts_of
@@ -23,11 +23,11 @@ from deployments.providers.base import Call, Completed, End, Frames, end_of, kin
 from deployments.providers.conversation import call_limit
 from deployments.providers.embedding import completed
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
-from deployments.providers.google.endpoint import Places, sdk_over
+from deployments.providers.google.endpoint import Endpoints, sdk_over
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import answered_by
 from deployments.providers.translated import translated, translating
-from deployments.providers.transport import Answer, Transport, unreached
+from deployments.providers.transport import Transport, UpstreamResponse, unreached
 
 MOST_TEXTS = 100  # of one call: Gemini refuses more
 
@@ -45,7 +45,7 @@ class GoogleProvider:
         self._transport = Transport(connect=connect, connections=connections)
 
         where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version}
-        self._sdk, self._places = sdk_over(self._transport, **where), Places(**where)
+        self._sdk, self._places = sdk_over(self._transport, **where), Endpoints(**where)
 
     async def complete(self, call: Call) -> Completed:
         try:
@@ -83,7 +83,7 @@ class GoogleProvider:
             raise failed("broken", "the stream ended without a finish reason")
         yield end_of(codec.head, codec.usage, call)
 
-    async def _asked(self, call: Call, *, stream: bool) -> Answer:
+    async def _asked(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """The answer, its head at least. Raises the SDK's own error for any status but 200."""
         body = dump(to_generate(call))
         url, headers = await self._places.of(call.model, stream=stream)
@@ -98,7 +98,7 @@ class GoogleProvider:
         texts = texts_of(call.body)
         batches = [texts[at : at + MOST_TEXTS] for at in range(0, len(texts), MOST_TEXTS)]
         try:
-            parts = await together(self._embedded(call, batch) for batch in batches)
+            parts = await gather(self._embedded(call, batch) for batch in batches)
         except Exception as error:
             raise classified(error) from error
         vectors, told = joined(parts)

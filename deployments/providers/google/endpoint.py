@@ -26,7 +26,7 @@ def sdk_over(
     return genai.Client(vertexai=False, api_key=api_key, http_options=options)
 
 
-class Places:
+class Endpoints:
     def __init__(self, *, api_key: str, base_url: str | None, api_version: str | None):
         self._sdk = sdk_over(_Unsent(), api_key=api_key, base_url=base_url, api_version=api_version)
         self._known: dict[tuple[str, bool], Place] = {}

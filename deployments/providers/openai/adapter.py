@@ -21,7 +21,7 @@ from deployments.openai_api.embeddings import inputs_in, is_cut, lengths_in
 from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, retry_after_of
 from deployments.providers.sse import SseScan
 from deployments.providers.timing import answered_by, trace_headers
-from deployments.providers.transport import Answer, Transport, unreached
+from deployments.providers.transport import Transport, UpstreamResponse, unreached
 
 
 class OpenAIProvider:
@@ -106,7 +106,7 @@ class OpenAIProvider:
         except Exception as error:
             raise classified(error) from error
 
-    async def _asked(self, url: URL, body: Mapping[str, Any]) -> Answer:
+    async def _asked(self, url: URL, body: Mapping[str, Any]) -> UpstreamResponse:
         """The answer, its head at least. Raises the SDK's own error for any status but success."""
         trace = trace_headers() if self._traceparent else None
         headers = {**self._headers, **trace} if trace else self._headers
@@ -120,7 +120,7 @@ class OpenAIProvider:
         await self._sdk.close()
 
 
-async def _drain(answer: Answer) -> None:
+async def _drain(answer: UpstreamResponse) -> None:
     """Read the body's end after `[DONE]`, so that the connection can be used again."""
     with contextlib.suppress(TimeoutError, httpx2.TransportError):
         async with asyncio.timeout(0.1):
