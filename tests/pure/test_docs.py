@@ -182,6 +182,27 @@ def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.P
     assert "4. local (local): ready" in checked(tmp_path, config)
 
 
+def without_names(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+def test_every_route_is_in_the_table_of_routes() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "deployments").rglob("*.py"))
+    routes = re.findall(r'\("(?:GET|POST|PATCH)", "(/[^"]+)", \w+\.\w+\)', source)
+    assert len(routes) > 10
+    table = section("docs/http-api.md", "## Routes")
+    said = {without_names(path) for path in re.findall(r"/[\w/]+(?:\{[^}]*\}|[\w/])*", table)}
+    assert {path for path in routes if without_names(path) not in said} == set()
+
+
+def test_prometheus_is_given_the_alerts_that_are_there() -> None:
+    [block] = blocks("yaml", "docs/operations.md")
+    [alerts] = yaml.safe_load(block)["rule_files"]
+    folder, _, path = alerts.partition("/breakwater/")
+    assert folder == "/path/to"
+    assert "groups" in yaml.safe_load((ROOT / path).read_text())
+
+
 def test_the_readmes_figures_of_speed_are_those_of_the_page() -> None:
     rows = [line for line in section(README, "## How fast it is").splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 5
