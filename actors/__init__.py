@@ -1,1 +1,5 @@
-"""Who is healthy, and in which order to ask? Imports nothing of `deployments`."""
+"""Named, detached Ray actors, and the pure code that they share with the deployments.
+
+Runs in: the actors, and every process that talks to them.
+Imports: nothing of `deployments`.
+"""

@@ -27,7 +27,7 @@ LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint
 def code_fingerprint() -> str:
     """A hash of the actors' own source: a running actor with another one is stale."""
     digest = hashlib.sha256()
-    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+    for path in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

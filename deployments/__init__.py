@@ -1,1 +1,5 @@
-"""Who speaks? The HTTP and Python doors, the failover, and the providers behind them."""
+"""The Serve deployments: an ingress, a replica for each provider, and the road between them.
+
+Runs in: ingress and provider replicas.
+Imports: `actors`; folders below import each other one way, as tests/pure/test_layers.py says.
+"""

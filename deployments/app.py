@@ -14,12 +14,12 @@ from ray.serve import Application, Deployment
 from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
-from deployments.config import INGRESS, LOOPBACK, Tier, parse, resolve
+from deployments.config.application import INGRESS, LOOPBACK, Tier, parse, resolve
 from deployments.errors import ConfigError
-from deployments.hop import room
-from deployments.ingress import Ingress
+from deployments.ingress.deployment import Ingress
 from deployments.replica import ProviderReplica
-from deployments.routing import FewestCalls
+from deployments.rpc.client import room
+from deployments.rpc.p2c_router import FewestCalls
 
 # Calls last for seconds: a mean over 15 s tells load from a spike (Serve wants it over more than 10). So the next
 # replicas are asked for 8 to 14 s after a burst; with Serve's own 30 s of mean and 30 s of delay it was 38 s.

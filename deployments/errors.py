@@ -22,7 +22,7 @@ All arguments go to `super().__init__`, or an error would not survive pickling.
 from collections.abc import Sequence
 from typing import Any
 
-from actors.outcome import Guilt, Outcome
+from actors.breaker.outcomes import Guilt, Outcome
 
 
 class ConfigError(ValueError):
@@ -190,3 +190,12 @@ def error_dict(error: BreakwaterError) -> dict[str, Any]:
     """An error as the Python door gives it; `retry_after` is seconds, where there is one."""
     told: dict[str, Any] = {**error_object(error), "status": error.status}
     return told if error.retry_after is None else {**told, "retry_after": error.retry_after}
+
+
+def failed(kind: str, message: str = "", **details: Any) -> AttemptFailed:
+    return AttemptFailed(Outcome(kind, message=message, **details))
+
+
+def stalled(*, content: bool = False) -> AttemptFailed:
+    """What a limit says that passed while our own loop stood still: nothing of the provider."""
+    return failed("stalled", "our own event loop stood still as the time passed", content=content)

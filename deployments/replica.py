@@ -11,27 +11,26 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from actors.outcome import Guilt, Outcome
-from deployments.admission import Room
-from deployments.collector import collect_seldom
-from deployments.config import Config, parse
-from deployments.errors import AttemptFailed
-from deployments.lanes import Item, Lanes
+from actors.breaker.outcomes import Guilt, Outcome
+from deployments.config.application import Config, parse
+from deployments.config.settings import Bedrock, Google, Local, OpenAI
+from deployments.errors import AttemptFailed, failed
+from deployments.gc_tuning import collect_seldom
 from deployments.providers.base import (
     Call,
     Completed,
     End,
     Frames,
-    Limits,
     Provider,
-    failed,
+    call_of,
     stream_within,
     within_total,
 )
 from deployments.providers.timing import timed
-from deployments.settings import Bedrock, Google, Local, OpenAI
-from deployments.traces.hook import Traces
-from deployments.traces.otlp import here
+from deployments.rpc.admission import Room
+from deployments.rpc.server import Item, Lanes
+from deployments.telemetry.otlp import here
+from deployments.telemetry.tracer import Traces
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -105,7 +104,7 @@ class ProviderReplica:
         asked = None if self._traces is None else self._traces.asked(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
-            done = await within_total(work, _call_of(call))
+            done = await within_total(work, call_of(call))
             if asked is not None:
                 asked.answered(done.usage, done.body)
         except Exception as error:
@@ -121,7 +120,7 @@ class ProviderReplica:
     async def _streamed(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
         timing = timed()
         asked = None if self._traces is None else self._traces.asked(call, timing, stream=True)
-        items = stream_within(self._provider, _call_of(call))
+        items = stream_within(self._provider, call_of(call))
         try:
             async for item in items:
                 if isinstance(item, Frames):
@@ -177,32 +176,18 @@ class LeftOut:
         pass
 
 
-def call_dict(body: Mapping[str, Any], model: str, name: str, limits: Limits) -> dict[str, Any]:
-    """One call as it goes over the hop."""
-    return {
-        "body": body,
-        "model": model,
-        "name": name,
-        "limits": (limits.connect, limits.first_token, limits.idle, limits.total),
-    }
-
-
-def _call_of(data: Mapping[str, Any]) -> Call:
-    return Call(data["body"], data["model"], data["name"], Limits(*data["limits"]))
-
-
 def build_provider(config: Config, name: str) -> Provider:
     """The adapter of a configured provider. Its SDK is imported here, in the replica that needs it."""
     settings, limits = config.providers[name], config.limits_of(name)
     match settings:
         case Bedrock():
-            from deployments.providers.bedrock import BedrockProvider
+            from deployments.providers.bedrock.adapter import BedrockProvider
 
             return BedrockProvider(
                 region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, connect=limits.connect
             )
         case OpenAI():
-            from deployments.providers.openai import OpenAIProvider
+            from deployments.providers.openai.adapter import OpenAIProvider
 
             return OpenAIProvider(
                 api_key=_secret(settings.key_env()) or "none",
@@ -211,7 +196,7 @@ def build_provider(config: Config, name: str) -> Provider:
                 traceparent=settings.traceparent,
             )
         case Google():
-            from deployments.providers.google import GoogleProvider
+            from deployments.providers.google.adapter import GoogleProvider
 
             return GoogleProvider(
                 api_key=_secret(settings.api_key_env),
@@ -220,7 +205,7 @@ def build_provider(config: Config, name: str) -> Provider:
                 connect=limits.connect,
             )
         case Local():
-            from deployments.providers.local import LocalProvider
+            from deployments.providers.local.adapter import LocalProvider
 
             return LocalProvider(
                 model_path=settings.model_path,

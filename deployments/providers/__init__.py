@@ -1,1 +1,5 @@
-"""The four kinds of provider behind one port. Plain Python: no Ray, no breaker, no failover."""
+"""Vendors behind one port. Plain Python: no Ray, no breaker, no failover.
+
+Runs in: provider replicas.
+Imports: `actors.breaker.outcomes`, `errors`, `aio`, `openai_api`.
+"""

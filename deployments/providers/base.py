@@ -1,7 +1,7 @@
 """The port that every provider speaks, and its time limits.
 
 A provider takes a `Call` and gives a whole `Completed` body, or a stream of `Frames` and then an
-`End`. Each failure is an `AttemptFailed` with a kind of `actors/outcome.py`. Retries inside an SDK
+`End`. Each failure is an `AttemptFailed` with a kind of `actors/breaker/outcomes.py`. Retries inside an SDK
 are off: there is one failover policy, and it is not here.
 """
 
@@ -12,10 +12,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from actors.outcome import Outcome
-from deployments.errors import AttemptFailed
-from deployments.patience import Patience
-from deployments.wire import Head, usage_chunk
+from deployments.aio.deadline_timer import Patience
+from deployments.errors import AttemptFailed, failed, stalled
+from deployments.openai_api.chat import Head, usage_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +84,6 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-def failed(kind: str, message: str = "", **details: Any) -> AttemptFailed:
-    return AttemptFailed(Outcome(kind, message=message, **details))
-
-
-def stalled(*, content: bool = False) -> AttemptFailed:
-    """What a limit says that passed while our own loop stood still: nothing of the provider."""
-    return failed("stalled", "our own event loop stood still as the time passed", content=content)
 
 
 def kind_of_status(status: int, code: str | None, retry_after: float | None) -> str:
@@ -246,3 +236,17 @@ class _Watch:
         if self.started:
             return failed("idle", f"nothing came for {self._limits.idle:g} s", content=True)
         return failed("first_token", f"nothing came for {self._limits.first_token:g} s")
+
+
+def call_dict(body: Mapping[str, Any], model: str, name: str, limits: Limits) -> dict[str, Any]:
+    """One call as it goes over the hop."""
+    return {
+        "body": body,
+        "model": model,
+        "name": name,
+        "limits": (limits.connect, limits.first_token, limits.idle, limits.total),
+    }
+
+
+def call_of(data: Mapping[str, Any]) -> Call:
+    return Call(data["body"], data["model"], data["name"], Limits(*data["limits"]))

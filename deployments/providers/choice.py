@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deployments.providers.base import failed
+from deployments.errors import failed
 
 
 def choice(

@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from deployments.abilities import IMAGE, Fit, is_blank, url_of
-from deployments.errors import AttemptFailed
-from deployments.providers.base import failed
-from deployments.wire import text_of
+from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.capabilities import IMAGE, Fit, is_blank, url_of
+from deployments.openai_api.chat import text_of
 
 OPENING = "(The conversation begins.)"
 

@@ -4,8 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from deployments.errors import AttemptFailed
-from deployments.providers.base import failed
+from deployments.errors import AttemptFailed, failed
 
 
 class Translated(NamedTuple):

@@ -19,9 +19,8 @@ import aiohttp
 import httpx2
 from yarl import URL
 
-from deployments.errors import AttemptFailed
-from deployments.patience import Patience
-from deployments.providers.base import failed, stalled
+from deployments.aio.deadline_timer import Patience
+from deployments.errors import AttemptFailed, failed, stalled
 from deployments.providers.timing import current, turned_to
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes; what is longer is no answer of a model

@@ -19,10 +19,10 @@ os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0"
 
 import ray
 
-from actors.breaker import Policy
-from actors.breaker_actor import summon
-from actors.outcome import Outcome
-from deployments.board_link import ActorCall, BoardLink
+from actors.breaker.actor import summon
+from actors.breaker.circuit import Policy
+from actors.breaker.outcomes import Outcome
+from deployments.breaker_client.client import ActorCall, BoardLink
 from tests.bench.figures import percentile
 from tests.bench.processes import cpu_of
 

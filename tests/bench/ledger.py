@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actors.budget import Limit, Limits
-from actors.ledger import encode_json
-from actors.ledger_desk import LedgerDesk
-from actors.outcome import Outcome
-from deployments.ledger_link import LedgerLink
-from deployments.prices import Price, PriceList
+from actors.breaker.outcomes import Outcome
+from actors.ledger.budget import Limit, Limits
+from actors.ledger.rows import encode_json
+from actors.ledger.writer import LedgerDesk
+from deployments.config.ledger import Price
+from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.prices import PriceList
 from tests.clock import run_virtually
 
 USAGE = {"prompt_tokens": 812, "completion_tokens": 233, "prompt_tokens_details": {"cached_tokens": 512}}

@@ -145,8 +145,7 @@ def replica(kind: str, port: str) -> None:
 
 
 async def _load(measured: Any, case: str, calls: int) -> None:
-    from deployments.providers.base import Limits
-    from deployments.replica import call_dict
+    from deployments.providers.base import Limits, call_dict
 
     limits = Limits(connect=5, first_token=30, idle=30, total=30)
     asked = call_dict(BODY | {"stream": case != "whole"}, "paced" if case == "paced" else "burst", "row", limits)

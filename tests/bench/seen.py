@@ -15,15 +15,15 @@ os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0"
 
 import ray
 
-from actors.figures import NoMeter
-from actors.meter import RayMeter
-from actors.outcome import Outcome
-from actors.plan import Candidate, Plan, Skipped
-from deployments.caller import Caller
-from deployments.explain import Recent
-from deployments.log import flush_log, told_to_log
-from deployments.metrics import Metrics
-from deployments.trail import Ended, Step, Trail
+from actors.breaker.outcomes import Outcome
+from actors.breaker.plan import Candidate, Plan, Skipped
+from actors.metrics import NoMeter
+from actors.ray_metrics import RayMeter
+from deployments.telemetry.explain import Recent
+from deployments.telemetry.metrics import Metrics
+from deployments.telemetry.request_log import flush_log, told_to_log
+from deployments.telemetry.request_record import Ended, Step, Trail
+from deployments.usage.caller import Caller
 
 REQUESTS, ROUNDS = 4000, 5
 TARGETS = ["aws_bedrock/haiku", "openai/gpt", "local/smol"]

@@ -11,15 +11,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from actors.outcome import Outcome
-from actors.plan import Candidate, Plan
-from deployments.caller import Caller
+from actors.breaker.outcomes import Outcome
+from actors.breaker.plan import Candidate, Plan
+from deployments.openai_api.chat import Head, completion, dump, usage_of
 from deployments.providers.timing import timed
-from deployments.traces.context import Sampler
-from deployments.traces.hook import Telling, Traces
-from deployments.traces.otlp import Exporter, Outbox
-from deployments.trail import Step, Trail
-from deployments.wire import Head, completion, dump, usage_of
+from deployments.telemetry.otlp import Exporter, Outbox
+from deployments.telemetry.request_record import Step, Trail
+from deployments.telemetry.trace_context import Sampler
+from deployments.telemetry.tracer import Telling, Traces
+from deployments.usage.caller import Caller
 from tests.fakes.otlp import Receiver
 
 REQUESTS, ROUNDS = 4000, 5

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 
-from deployments.http_door import build_http_door
+from deployments.ingress.http import build_http_door
 from tests.browser.browser import Browser
 from tests.browser.line import Line
 from tests.cluster.conftest import Cluster, eventually

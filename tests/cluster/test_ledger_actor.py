@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import ray
 
-from actors.ledger_actor import summon_ledger
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
+from actors.ledger.actor import summon_ledger
 from actors.singleton import NAMESPACE
-from deployments.ledger_config import LedgerSettings
-from deployments.ledger_link import LedgerLink
+from deployments.config.ledger import LedgerSettings
+from deployments.usage.ledger_client import LedgerLink
 from tests.cluster.conftest import Cluster
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from actors.breaker import Policy
-from actors.breaker_actor import Vault, summon
+from actors.breaker.actor import Vault, summon
+from actors.breaker.circuit import Policy
 from actors.singleton import NAMESPACE, code_fingerprint
 from tests.cluster.conftest import Cluster, eventually
 

@@ -155,7 +155,7 @@ def leave_once_it_is_upstream(llm: Cluster, name: str, stream: bool) -> Received
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_closes_the_upstream_and_moves_no_breaker(llm: Cluster, stream: bool) -> None:
-    """Many times, on kept-alive connections: HAProxy with splice misses every second one (deployments/haproxy)."""
+    """Many times, on kept-alive connections: HAProxy with splice misses every second one (deployments/ops/haproxy)."""
     llm.fakes["openai"].behave = Behaviour("stall", after=3)
 
     def ask_and_leave(number: int) -> None:

@@ -37,7 +37,7 @@ def foreign_server() -> Iterator[str]:
 
 
 def main() -> None:
-    from deployments.providers.local_engine import bundled_gguf, load, settings
+    from deployments.providers.local.engine import bundled_gguf, load, settings
 
     params = settings(bundled_gguf(), slots=2, context=512, threads=1)
     params.api_keys = [KEY]

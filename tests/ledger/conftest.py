@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from actors.ledger_store import LedgerStore
+from actors.ledger.store import LedgerStore
 
 PLACES = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 DIALECTS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from actors.ledger import SETTLED, AttemptRow, Record, RequestRow, day_of
+from actors.ledger.rows import SETTLED, AttemptRow, Record, RequestRow, day_of
 
 NOON = 1_790_000_000_000  # 2026-09-21 14:13:20 UTC
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from actors.ledger import Record
-from actors.ledger_schema import ATTEMPTS, MONTHS, REQUESTS
-from actors.ledger_store import LedgerStore
-from actors.ledger_usage import usage
+from actors.ledger.queries import usage
+from actors.ledger.rows import Record
+from actors.ledger.store import LedgerStore
+from actors.ledger.tables import ATTEMPTS, MONTHS, REQUESTS
 from tests.ledger.rows import NOON, opened, settled
 
 NAMES = itertools.count()

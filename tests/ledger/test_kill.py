@@ -11,10 +11,10 @@ import sys
 import pytest
 from sqlalchemy import select
 
-from actors.journal import orphans
-from actors.ledger_desk import LedgerDesk
-from actors.ledger_schema import ATTEMPTS, REQUESTS
-from actors.ledger_store import LedgerStore
+from actors.ledger.journal import orphans
+from actors.ledger.store import LedgerStore
+from actors.ledger.tables import ATTEMPTS, REQUESTS
+from actors.ledger.writer import LedgerDesk
 
 ROOT = pathlib.Path(__file__).parents[2]
 

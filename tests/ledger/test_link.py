@@ -3,8 +3,8 @@
 import asyncio
 import sqlite3
 
-from actors.budget import Limit, Limits
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
+from actors.ledger.budget import Limit, Limits
 from tests.ledger.world import OK, USAGE, World, answered, asked, in_world
 
 FRAME = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'

@@ -6,11 +6,11 @@ import sqlite3
 import pytest
 from sqlalchemy import MetaData, select, text
 
-from actors.budget import Spend
-from actors.ledger import LOST
-from actors.ledger_schema import ATTEMPTS, METADATA, MIGRATIONS, MONTHS, REQUESTS, NewerSchema
-from actors.ledger_store import LedgerStore
-from actors.ledger_usage import UnknownQuestion, usage
+from actors.ledger.budget import Spend
+from actors.ledger.queries import UnknownQuestion, usage
+from actors.ledger.rows import LOST
+from actors.ledger.store import LedgerStore
+from actors.ledger.tables import ATTEMPTS, METADATA, MIGRATIONS, MONTHS, REQUESTS, NewerSchema
 from tests.ledger.conftest import raw
 from tests.ledger.rows import NOON, opened, request, settled
 

@@ -1,9 +1,9 @@
 """A request's trail in the ledger: the same story as in the memory of the ingress that served it."""
 
-from actors.ledger import parse
-from actors.ledger_store import LedgerStore
-from actors.ledger_usage import found
-from deployments.explain import from_ledger
+from actors.ledger.queries import found
+from actors.ledger.rows import parse
+from actors.ledger.store import LedgerStore
+from deployments.telemetry.explain import from_ledger
 from tests.ledger.rows import opened
 from tests.pure.test_accounts import Ledgered, with_ledger
 from tests.pure.test_explain import asked

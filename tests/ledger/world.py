@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.budget import Limits
-from actors.ledger_desk import LedgerDesk
-from actors.ledger_usage import usage
-from actors.outcome import Outcome
-from deployments.account import Account
-from deployments.ledger_config import Accounting
-from deployments.ledger_link import LedgerLink
-from deployments.prices import PriceList
+from actors.breaker.outcomes import Outcome
+from actors.ledger.budget import Limits
+from actors.ledger.queries import usage
+from actors.ledger.writer import LedgerDesk
+from deployments.config.ledger import Accounting
+from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.prices import PriceList
+from deployments.usage.records import Account
 from tests.clock import run_virtually
 
 START = 1_790_000_000.0

@@ -10,8 +10,8 @@ import random
 import sys
 from typing import Any
 
-from actors.outcome import Outcome
-from deployments.ledger_link import LedgerLink
+from actors.breaker.outcomes import Outcome
+from deployments.usage.ledger_client import LedgerLink
 
 OK = Outcome("ok", content=True)
 

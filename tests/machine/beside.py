@@ -1,4 +1,4 @@
-"""The same worlds with another revision's code: its tree in a temporary folder, with the simulation of today."""
+"""The same worlds with another revision's code: its tree in a temporary folder, with the newest simulation it can run."""
 
 import os
 import pickle
@@ -12,6 +12,8 @@ from tests.machine.figures import Figures
 
 ROOT = Path(__file__).parents[2]
 OURS = ("tests/machine", "tests/clock.py", "tests/pure/world.py")
+# The last revision with all code in one folder. Older code has its names, and is run with its simulation.
+ONE_FOLDER = "75a626e668d689b561eece97749f487a8e3251bc"
 
 
 def beside(revision: str, arguments: list[str]) -> Figures:
@@ -26,8 +28,10 @@ def beside(revision: str, arguments: list[str]) -> Figures:
 
 
 def export(revision: str, folder: Path) -> None:
-    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    extract(folder, revision)
+    if not (folder / "deployments/failover").is_dir():
+        extract(folder, ONE_FOLDER, *OURS)
+        return
     for name in OURS:
         target = folder / name
         if (ROOT / name).is_dir():
@@ -35,6 +39,12 @@ def export(revision: str, folder: Path) -> None:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
+
+
+def extract(folder: Path, revision: str, *names: str) -> None:
+    command = ["git", "archive", revision, *names]
+    archive = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
 
 
 def _without(arguments: list[str]) -> list[str]:

@@ -6,10 +6,10 @@ import heapq
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-from deployments.caller import Caller
-from deployments.door import Door
 from deployments.errors import BreakwaterError
-from deployments.wire import DONE, check_request
+from deployments.openai_api.chat import DONE, check_request
+from deployments.service.service import Door
+from deployments.usage.caller import Caller
 from tests.machine.drawn import log_uniform
 from tests.machine.figures import Figures, Wrong
 from tests.machine.script import Script

@@ -1,6 +1,6 @@
 """The actor with its incarnations, and the network between it and the ingress replicas; who holds which permit.
 
-The actor's methods are those of actors/breaker_actor.py over a real board. Items of reports are not looked into.
+The actor's methods are those of actors/breaker/actor.py over a real board. Items of reports are not looked into.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from actors.board import Board
-from actors.breaker import Policy
-from actors.plan import provider_of
-from deployments.board_link import BoardLink
+from actors.breaker.circuit import Policy
+from actors.breaker.plan import provider_of
+from actors.breaker.registry import Board
+from deployments.breaker_client.client import BoardLink
 from tests.machine.figures import Figures, Wrong
 from tests.machine.script import Outage, Script
 from tests.machine.truth import Isolation, Truth

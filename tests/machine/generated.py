@@ -24,10 +24,13 @@ from pathlib import Path
 from tests.machine.forked import ROOT, Result, Task, copied, preload, results
 from tests.machine.mutate import Mutant, mutants_of
 
-NEW = ("walk", "comparison", "permits", "own_word", "shares", "times", "flows", "attempt")
 FILES = (
-    *(f"actors/{name}.py" for name in ("breaker", "board", "plan")),
-    *(f"deployments/{name}.py" for name in ("board_link", "failover", *NEW)),
+    *(f"actors/breaker/{name}.py" for name in ("circuit", "registry", "plan")),
+    *(f"deployments/failover/{name}.py" for name in ("failover", "candidates", "comparison", "time_share", "attempt")),
+    *(
+        f"deployments/breaker_client/{name}.py"
+        for name in ("client", "permits", "local_breaker", "response_times", "flowing")
+    ),
 )
 SHORT, WORLDS = "tests/machine/short.py", "tests/machine/test_simulation.py"
 QUICK = (

@@ -16,7 +16,7 @@ class Mutant:
     dies_of: tuple[str, ...]
 
 
-B, D = "breaker.py", "board.py"
+B, D = "breaker/circuit.py", "breaker/registry.py"
 
 MUTANTS = [
     Mutant(
@@ -181,7 +181,7 @@ MUTANTS = [
     Mutant(
         "M19",
         "whoever is due behind a healthy target is left out when that fails",
-        "plan.py",
+        "breaker/plan.py",
         "elif s.probing(now):",
         "elif s.probing(now) or candidates or later:",
         ("no-avoidable-failure",),
@@ -305,7 +305,7 @@ MUTANTS = [
     Mutant(
         "M34",
         "whoever is due behind a healthy target is a probe that nobody may ask for",
-        "plan.py",
+        "breaker/plan.py",
         "(later or candidates).append(Candidate(target, s.epoch, probe=True))",
         "(later or candidates).append(Candidate(target, s.epoch, probe=not candidates))",
         ("only-the-closed-need-no-permit", "closed-only"),
@@ -313,7 +313,7 @@ MUTANTS = [
     Mutant(
         "M35",
         "nobody who merely failed is asked before its time",
-        "plan.py",
+        "breaker/plan.py",
         "    return s.rests(now) and s.panicky",
         "    return False and s.panicky",
         ("no-avoidable-failure",),

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from actors import board, breaker, plan
+from actors.breaker import circuit as breaker
+from actors.breaker import plan
+from actors.breaker import registry as board
 from tests.machine.test_machine import WHOLE
 from tests.machine.world import machine
 

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from actors.breaker import Policy
-from deployments.board_link import BoardLink
-from deployments.door import Door
+from actors.breaker.circuit import Policy
+from deployments.breaker_client.client import BoardLink
+from deployments.service.service import Door
 from tests.clock import VirtualLoop, run_virtually
 from tests.machine.clients import Client, requests
 from tests.machine.cluster import Actor, Network, Permits, WatchedLink

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from actors import board, breaker, plan
+from actors.breaker import circuit as breaker
+from actors.breaker import plan
+from actors.breaker import registry as board
 from tests.machine.world import machine
 
 WHOLE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

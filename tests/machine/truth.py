@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
 from tests.machine.script import TENTH, Fault, Script, Tier
 
 SLOW_FIRST = 30.0  # seconds to the first token of a slow prompt, at every tier

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
-from deployments.wire import chunk, completion, dump
+from deployments.openai_api.chat import chunk, completion, dump
 from tests.machine.figures import Figures
 from tests.machine.truth import Act, Asked, Limits, Truth
 from tests.pure.world import HEAD

@@ -18,9 +18,17 @@ class WorldMutant:
     dies_of: tuple[str, ...]
 
 
-LINK, PERMITS, PLAN = "deployments/board_link.py", "deployments/permits.py", "actors/plan.py"
-WALK = "deployments/walk.py"
-BREAKER, COMPARISON, STREAM = "actors/breaker.py", "deployments/comparison.py", "deployments/stream.py"
+LINK, PERMITS, PLAN = (
+    "deployments/breaker_client/client.py",
+    "deployments/breaker_client/permits.py",
+    "actors/breaker/plan.py",
+)
+WALK = "deployments/failover/candidates.py"
+BREAKER, COMPARISON, STREAM = (
+    "actors/breaker/circuit.py",
+    "deployments/failover/comparison.py",
+    "deployments/failover/stream.py",
+)
 AVOIDABLE = ("lost", "moved_avoidable", "late_recovery")
 
 WORLD_MUTANTS = [
@@ -46,7 +54,7 @@ WORLD_MUTANTS = [
     WorldMutant(
         "W3",
         "our own lag is the provider's silence",
-        "deployments/patience.py",
+        "deployments/aio/deadline_timer.py",
         "if late > LATE and self._graces < GRACES:",
         "if late > 1e9 and self._graces < GRACES:",
         "long-stalls",
@@ -55,7 +63,7 @@ WORLD_MUTANTS = [
     WorldMutant(
         "W4",
         "a short stall of ours makes a target quiet",
-        "deployments/silence.py",
+        "deployments/breaker_client/stalls.py",
         "LEAST = 0.3",
         "LEAST = 0.0",
         "short-stalls",
@@ -64,7 +72,7 @@ WORLD_MUTANTS = [
     WorldMutant(
         "W5",
         "a trial that went well closes nothing while the actor is away",
-        "deployments/own_word.py",
+        "deployments/breaker_client/local_breaker.py",
         "if cut_off and was.state is not State.CLOSED:",
         "if False and was.state is not State.CLOSED:",
         "actor-away",
@@ -167,7 +175,7 @@ WORLD_MUTANTS = [
     WorldMutant(
         "W16",
         "each tier may take all the time that is left",
-        "deployments/shares.py",
+        "deployments/failover/time_share.py",
         "    if tiers <= 1:\n",
         "    if tiers <= 99:\n",
         "time-left-over",
@@ -176,7 +184,7 @@ WORLD_MUTANTS = [
     WorldMutant(
         "W17",
         "the time is kept for the last tier alone",
-        "deployments/shares.py",
+        "deployments/failover/time_share.py",
         "    return max(left / 2, 2 * left / (tiers + 1), min(1.5 * usual, 0.75 * left))\n",
         "    return 0.98 * left\n",
         "five-tiers",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, Completed, End, Frames, Limits, Provider, complete_within, stream_within
 from tests.fakes.bedrock_wire import BedrockWire
@@ -91,14 +91,14 @@ WIRES: dict[str, Callable[[], Vendor]] = {"openai": OpenAIWire, "bedrock": Bedro
 def provider_at(kind: str, url: str, connect: float) -> Provider:
     """The real adapter with its real SDK, pointed at a URL."""
     if kind == "openai":
-        from deployments.providers.openai import OpenAIProvider
+        from deployments.providers.openai.adapter import OpenAIProvider
 
         return OpenAIProvider(api_key="sk-fake", base_url=f"{url}/v1", connect=connect)
     if kind == "bedrock":
-        from deployments.providers.bedrock import BedrockProvider
+        from deployments.providers.bedrock.adapter import BedrockProvider
 
         return BedrockProvider(region="us-east-1", endpoint_url=url, connect=connect)
-    from deployments.providers.google import GoogleProvider
+    from deployments.providers.google.adapter import GoogleProvider
 
     return GoogleProvider(api_key="fake", base_url=url, connect=connect)
 
@@ -110,7 +110,7 @@ def cloud(kind: str, limits: Limits = LIMITS) -> Bench:
 
 @pytest.fixture(scope="session")
 def local_bench() -> Iterator[Bench]:
-    from deployments.providers.local import LocalProvider
+    from deployments.providers.local.adapter import LocalProvider
 
     provider = LocalProvider()
 

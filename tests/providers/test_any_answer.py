@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from deployments.providers import bedrock_codec, google_codec
+from deployments.openai_api.chat import Head, frames_to_chunks
 from deployments.providers.base import Call, Limits
-from deployments.providers.bedrock_codec import from_converse, to_converse
-from deployments.providers.google_codec import from_generate, to_generate
-from deployments.wire import Head, frames_to_chunks
+from deployments.providers.bedrock import codec as bedrock_codec
+from deployments.providers.bedrock.codec import from_converse, to_converse
+from deployments.providers.google import codec as google_codec
+from deployments.providers.google.codec import from_generate, to_generate
 from tests.fakes.tool_use import pieces
 from tests.providers.any_request import names, objects, texts
 

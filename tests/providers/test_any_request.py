@@ -16,14 +16,14 @@ from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.abilities import fit
 from deployments.errors import AttemptFailed, BadRequest
+from deployments.openai_api.capabilities import fit
+from deployments.openai_api.chat import check_request
 from deployments.providers.base import Call, Limits
-from deployments.providers.bedrock import written
-from deployments.providers.bedrock_request import to_converse, tool_use_id
+from deployments.providers.bedrock.adapter import written
+from deployments.providers.bedrock.request import to_converse, tool_use_id
 from deployments.providers.conversation import arguments_of
-from deployments.providers.google_request import to_generate
-from deployments.wire import check_request
+from deployments.providers.google.request import to_generate
 from tests.fakes import bedrock_wire, gemini_wire
 from tests.providers.any_request import HINT, requests
 

@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from deployments.providers.base import Provider, complete_within
-from deployments.providers.bedrock_place import MOST_KEPT
+from deployments.providers.bedrock.endpoint import MOST_KEPT
 from tests.fakes.bedrock_wire import BedrockWire, event
 from tests.fakes.server import Received
 from tests.providers.conftest import LIMITS, Bench, cloud
@@ -64,7 +64,7 @@ def test_every_request_goes_to_its_models_path_with_a_signature_of_its_own(bench
 
 
 def test_a_bearer_token_of_the_environment_is_who_asks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deployments.providers import bedrock_place
+    from deployments.providers.bedrock import endpoint as bedrock_place
 
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "a-token")
     requests = bedrock_place.Requests(region="us-east-1", endpoint_url="https://127.0.0.1:1")

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
+from deployments.config.settings import ImageLimits, ImageSettings
 from deployments.errors import AttemptFailed, BadRequest
-from deployments.images import ImageLimits, _request, is_public
+from deployments.failover.image_fetch import _request, is_public
+from deployments.openai_api.chat import parse_request
 from deployments.providers.base import Call, Limits
-from deployments.settings import ImageSettings
-from deployments.wire import parse_request
 from tests.fakes.server import Behaviour, FakeServer
 from tests.providers.test_images import HERE, PNG, host, inlined, message, why
 
@@ -50,7 +50,7 @@ def test_an_address_outside_of_the_internet_is_none(address: str) -> None:
 def test_a_long_data_url_is_judged_in_little_memory() -> None:
     code = (
         "import resource\n"
-        "from deployments.abilities import fit\n"
+        "from deployments.openai_api.capabilities import fit\n"
         "url = 'data:image/png' + ';' * 3_000_000\n"
         "part = {'type': 'image_url', 'image_url': {'url': url}}\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -65,7 +65,7 @@ def test_a_long_data_url_is_judged_in_little_memory() -> None:
 def test_the_text_of_a_long_answer_is_counted_in_little_memory() -> None:
     code = (
         "import resource\n"
-        "from deployments.delivered import text_in\n"
+        "from deployments.usage.token_estimate import text_in\n"
         "body = b'{\"content\":\"' + b'a' * 3_000_000 + b'\"}'\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(text_in(body))\n"
@@ -77,7 +77,7 @@ def test_the_text_of_a_long_answer_is_counted_in_little_memory() -> None:
 
 
 def outcome_of(body: dict[str, Any]) -> Outcome:
-    from deployments.providers.openai import OpenAIProvider
+    from deployments.providers.openai.adapter import OpenAIProvider
 
     async def main() -> Outcome:
         provider = OpenAIProvider(api_key="k", base_url="https://x.openai.com:1/v1")  # never reached

@@ -13,11 +13,11 @@ from google.genai import errors as google
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.outcome import ENDINGS, Outcome, Verdict
-from deployments.providers import bedrock as bedrock_provider
-from deployments.providers import google as google_provider
-from deployments.providers import openai as openai_provider
+from actors.breaker.outcomes import ENDINGS, Outcome, Verdict
 from deployments.providers.base import kind_of_status, retry_after_of
+from deployments.providers.bedrock import adapter as bedrock_provider
+from deployments.providers.google import adapter as google_provider
+from deployments.providers.openai import adapter as openai_provider
 from deployments.providers.transport import OwnLag
 
 REQUEST = httpx2.Request("POST", "http://x")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, Completed, within_total
 from tests.fakes.server import Behaviour, status

@@ -8,7 +8,7 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.providers.base import Limits
-from deployments.providers.openai import OpenAIProvider
+from deployments.providers.openai.adapter import OpenAIProvider
 from tests.fakes.foreign import KEY, foreign_server
 from tests.providers.conftest import Bench
 from tests.providers.test_contract import chunks, text

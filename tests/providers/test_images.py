@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed
-from deployments.images import ImageLimits, Images, is_public
+from deployments.failover.image_fetch import Images, is_public
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer
 

@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Limits, Provider, complete_within, stream_within
-from deployments.providers.local import LocalProvider
+from deployments.providers.local.adapter import LocalProvider
 from tests.providers.conftest import Bench
 from tests.providers.test_contract import chunks, text
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
+from deployments.openai_api.chat import Head, frames_to_chunks
 from deployments.providers.base import Call, Limits
-from deployments.providers.local_codec import StreamCodec, to_engine
-from deployments.providers.local_tools import choice_of
-from deployments.wire import Head, frames_to_chunks
+from deployments.providers.local.codec import StreamCodec, to_engine
+from deployments.providers.local.tools import choice_of
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 names = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)

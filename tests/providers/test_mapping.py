@@ -8,13 +8,14 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
-from deployments.providers import bedrock_codec, google_codec
+from deployments.openai_api.chat import Head, frames_to_chunks
 from deployments.providers.base import Call, Limits
-from deployments.providers.bedrock_codec import from_converse, to_converse
+from deployments.providers.bedrock import codec as bedrock_codec
+from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.conversation import OPENING, arguments_of
-from deployments.providers.google_codec import from_generate, to_generate
-from deployments.providers.openai import _is_openai, chat_body
-from deployments.wire import Head, frames_to_chunks
+from deployments.providers.google import codec as google_codec
+from deployments.providers.google.codec import from_generate, to_generate
+from deployments.providers.openai.adapter import _is_openai, chat_body
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"name": "weather", "description": "Looks it up.", "parameters": SCHEMA}

@@ -9,7 +9,7 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from deployments.wire import frames_to_chunks
+from deployments.openai_api.chat import frames_to_chunks
 from tests.providers.conftest import CLOUDS, Bench, cloud
 
 Message = dict[str, Any]

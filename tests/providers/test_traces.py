@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from deployments.providers.base import Provider
-from deployments.providers.openai import OpenAIProvider
-from deployments.replica import ProviderReplica, call_dict
-from deployments.traces.context import Sampler
-from deployments.traces.hook import Traces
-from deployments.traces.span import Span
+from deployments.providers.base import Provider, call_dict
+from deployments.providers.openai.adapter import OpenAIProvider
+from deployments.replica import ProviderReplica
+from deployments.telemetry.spans import Span
+from deployments.telemetry.trace_context import Sampler
+from deployments.telemetry.tracer import Traces
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import FakeServer, status
 from tests.providers.conftest import LIMITS, Bench, cloud

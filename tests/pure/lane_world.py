@@ -12,18 +12,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from deployments.admission import Room
-from deployments.boarding import (
+from deployments.errors import failed
+from deployments.rpc.admission import Room
+from deployments.rpc.connection import Ride, Way
+from deployments.rpc.framing import Address
+from deployments.rpc.in_flight import Loads
+from deployments.rpc.pool import (
     FRESH_SECONDS,
     LINGER_SECONDS,
     LOOK_SECONDS,
     Boarding,
 )
-from deployments.lanes import Item, Lanes
-from deployments.loads import Loads
-from deployments.pipe import Address
-from deployments.providers.base import failed
-from deployments.ride import Ride, Way
+from deployments.rpc.server import Item, Lanes
 from tests.clock import run_virtually
 
 FRAME = b"data: {}\n\n"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.abilities import Fit, fit
+from deployments.openai_api.capabilities import Fit, fit
 
 KINDS = ("openai", "bedrock", "google", "local")
 TOOLS = [{"type": "function", "function": {"name": "f"}}]

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from actors.budget import subjects_of
-from actors.ledger import LONGEST_TEXT, AttemptRow, RequestRow, merged, parse
-from actors.outcome import Outcome
-from deployments.caller import Caller, question_of
+from actors.breaker.outcomes import Outcome
+from actors.ledger.budget import subjects_of
+from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, merged, parse
+from deployments.config.ledger import Accounting
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
-from deployments.ledger_config import Accounting
-from deployments.ledger_link import LedgerLink
-from deployments.prices import PriceList
-from deployments.wire import check_request
+from deployments.openai_api.chat import check_request
+from deployments.usage.caller import Caller, question_of
+from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.prices import PriceList
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR, complete
 from tests.pure.world import ARGS, REQUEST, Script, World, world

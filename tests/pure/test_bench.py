@@ -256,7 +256,7 @@ def test_each_cell_has_a_name_of_its_own() -> None:
 
 def test_a_sample_counts_for_whoever_is_nearest_to_its_end_and_known() -> None:
     loop = "Thread._bootstrap (threading.py:1002);Thread.run (threading.py:982)"
-    ours = f"{loop};call_asgi (ray/serve/_private/replica.py:3294);__call__ (deployments/http_door.py:58)"
+    ours = f"{loop};call_asgi (ray/serve/_private/replica.py:3294);__call__ (deployments/ingress/http.py:58)"
     lines = [
         f"{loop} 5",
         f"{ours} 7",

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
 from tests.pure.test_failover import stream
 from tests.pure.test_reasons import CLOUDS, SlowImages, look
 from tests.pure.tiers import CONNECT, REST_SECONDS, ask, in_tiers, opened, state

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from actors.board import GUESTS, Board
-from actors.breaker import Policy, State
-from actors.plan import Plan, plan, received
+from actors.breaker.circuit import Policy, State
+from actors.breaker.plan import Plan, plan, received
+from actors.breaker.registry import GUESTS, Board
 
 ROW = ["aws/haiku", "openai/gpt", "local/smol"]
 

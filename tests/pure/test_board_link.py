@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import asdict
 
-from actors.breaker import Policy
-from actors.outcome import Outcome
+from actors.breaker.circuit import Policy
+from actors.breaker.outcomes import Outcome
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR, complete, in_world
 from tests.pure.world import World, world

@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from deployments.admission import Room
-from deployments.boarding import (
+from deployments.rpc.admission import Room
+from deployments.rpc.connection import Ride
+from deployments.rpc.framing import CONNECT_SECONDS
+from deployments.rpc.in_flight import FRESH_SECONDS as KNOWN_SECONDS
+from deployments.rpc.in_flight import Loads
+from deployments.rpc.pool import (
     AGAIN_SECONDS,
     FRESH_SECONDS,
     LINGER_SECONDS,
@@ -23,11 +27,7 @@ from deployments.boarding import (
     SHUN_SECONDS,
     SOON_SECONDS,
 )
-from deployments.lanes import PIECE
-from deployments.loads import FRESH_SECONDS as KNOWN_SECONDS
-from deployments.loads import Loads
-from deployments.pipe import CONNECT_SECONDS
-from deployments.ride import Ride
+from deployments.rpc.server import PIECE
 from tests.pure.lane_world import ELSEWHERE, END, NODE, World, flowing, on, rest
 
 

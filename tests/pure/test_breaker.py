@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from actors.breaker import (
+from actors.breaker.circuit import (
     Ask,
     Breaker,
     Isolate,
@@ -21,7 +21,7 @@ from actors.breaker import (
     Tick,
     step,
 )
-from actors.outcome import Verdict
+from actors.breaker.outcomes import Verdict
 
 POLICY = Policy()
 OK, STARTED, NEUTRAL = Verdict.OK, Verdict.STARTED, Verdict.NEUTRAL

@@ -1,7 +1,7 @@
 """Limits: refused in time, by the truth and what is not in it yet, and open again when their time comes."""
 
-from actors.budget import FRESH_MS, MINUTE, Budget, Counters, Limit, Limits, Spend
-from deployments.ledger_config import LimitsSettings
+from actors.ledger.budget import FRESH_MS, MINUTE, Budget, Counters, Limit, Limits, Spend
+from deployments.config.ledger import LimitsSettings
 
 NOW = 1_790_000_000_000  # 2026-09-21 14:13:20 UTC
 ACME = ["tenant:acme"]

@@ -6,12 +6,14 @@ import re
 from tests.readme import section
 
 ROOT = pathlib.Path(__file__).parents[2]
-FILES = ("errors", "wire", "rows", "door", "caller", "images", "attempt", "embeddings", "http_door")
+ROOMS = ("errors.py", "openai_api", "failover", "ingress", "usage")  # that speak to clients
 
 
 def codes() -> set[str]:
     """Whatever is given as a code in the files that speak to clients."""
-    text = "\n".join((ROOT / "deployments" / f"{name}.py").read_text() for name in FILES)
+    places = [ROOT / "deployments" / name for name in ROOMS]
+    files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*.py")))]
+    text = "\n".join(file.read_text() for file in files)
     found = {m for groups in re.findall(r'\bcode = "(\w+)"|\bcode="(\w+)"', text) for m in groups if m}
     found |= set(re.findall(r'"(?:param|model|dimensions|input|messages|drop_unsupported)", "(\w+)"\)', text))
     found |= set(re.findall(r'refusal\.status, "(\w+)"', text))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.breaker import State
-from actors.outcome import ENDINGS, Outcome, Verdict
-from deployments.comparison import LEAST_UNKNOWN, Comparison
+from actors.breaker.circuit import State
+from actors.breaker.outcomes import ENDINGS, Outcome, Verdict
+from deployments.failover.comparison import LEAST_UNKNOWN, Comparison
 from tests.clock import run_virtually
 from tests.pure.test_breaker import Circuit
 from tests.pure.tiers import E500, TWO, Ended, ask, in_tiers, row_of

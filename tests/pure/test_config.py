@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.config import check, main, parse, resolve
+from deployments.config.application import check, main, parse, resolve
 from deployments.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]

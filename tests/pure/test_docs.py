@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.pure.test_layers import MAY_IMPORT_RAY
 from tests.readme import PAGES, README, ROOT, blocks, commands, section
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -155,7 +156,7 @@ def test_every_marker_is_explained_and_left_out_by_default() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_is_named_is_there(page: str) -> None:
     for span in code_spans(page):
-        if re.fullmatch(r"(?:(?:actors|deployments)/[\w/]+\.\w+|tests/[\w/.]+|\w+\.(?:py|env|yaml|toml))", span):
+        if re.fullmatch(r"(?:(?:actors|deployments|tests)/[\w/.]+|\w+\.(?:py|env|yaml|toml))", span):
             found = (ROOT / span, ROOT / "deployments" / span)  # client.py is named without its folder too
             assert any(path.exists() for path in found), span
 
@@ -180,6 +181,19 @@ def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.P
     config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
     config["applications"][0]["deployments"] = yaml.safe_load(block)["deployments"]
     assert "4. local (local): ready" in checked(tmp_path, config)
+
+
+@pytest.mark.parametrize(("page", "heading"), [(README, "## The folders"), ("docs/design.md", "## The parts")])
+def test_every_folder_has_its_line(page: str, heading: str) -> None:
+    said = re.findall(r"^\| `((?:actors|deployments)/\w+)` \|", section(page, heading), re.MULTILINE)
+    folders = [path for top in ("actors", "deployments") for path in (ROOT / top).iterdir() if path.is_dir()]
+    there = {str(path.relative_to(ROOT)) for path in folders if path.name != "__pycache__"}
+    assert sorted(said) == sorted(there)
+
+
+def test_the_design_names_all_that_may_import_ray() -> None:
+    said = set(re.findall(r"`((?:actors|deployments)/[\w/]+\.py)`", section("docs/design.md", "## The parts")))
+    assert said >= MAY_IMPORT_RAY
 
 
 def without_names(path: str) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer
-from deployments.wire import DONE
+from deployments.openai_api.chat import DONE
 from tests.pure.test_failover import SERVER_ERROR, complete, in_world, outcomes, read, stream
 from tests.pure.world import ARGS, World, layout_of
 

@@ -9,7 +9,7 @@ from botocore.eventstream import EventStreamBuffer, ParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.providers.event_stream import EventStream
+from deployments.providers.bedrock.event_stream import EventStream
 from tests.fakes.bedrock_wire import BedrockWire, event
 
 STREAM = b"".join(BedrockWire().frames([f" word{n}" for n in range(5)]))

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from actors.ledger import LONGEST_TRAIL, SETTLED, encode_json, line, parse
-from actors.outcome import Outcome
-from deployments.caller import Caller
+from actors.breaker.outcomes import Outcome
+from actors.ledger.rows import LONGEST_TRAIL, SETTLED, encode_json, line, parse
 from deployments.errors import NoAnswer, NotFound
-from deployments.explain import Recent
-from deployments.trail import Ended, Trail
-from deployments.wire import check_request, frames_to_chunks
+from deployments.openai_api.chat import check_request, frames_to_chunks
+from deployments.telemetry.explain import Recent
+from deployments.telemetry.request_record import Ended, Trail
+from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR, complete, in_world
 from tests.pure.test_http_door import client

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import Outcome
-from deployments.facade import Facade
+from actors.breaker.outcomes import Outcome
+from deployments.service.facade import Facade
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR, in_world
 from tests.pure.world import ARGS, World, world

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import ENDINGS, Outcome
+from actors.breaker.outcomes import ENDINGS, Outcome
 from deployments.errors import BadRequest, DeadlineExceeded, NoAnswer, UnknownModel
-from deployments.stream import StreamAnswer
-from deployments.wire import DONE, check_request
+from deployments.failover.stream import StreamAnswer
+from deployments.openai_api.chat import DONE, check_request
 from tests.clock import run_virtually
 from tests.pure.world import REQUEST, Script, World, world
 

@@ -8,10 +8,10 @@ import re
 
 import pytest
 
-from actors.board import STATES
-from actors.figures import FIGURES
-from actors.meter import APPLICATION
-from actors.outcome import ENDINGS, Guilt
+from actors.breaker.outcomes import ENDINGS, Guilt
+from actors.breaker.registry import STATES
+from actors.metrics import FIGURES
+from actors.ray_metrics import APPLICATION
 from tests.readme import PAGES, ROOT
 from tests.seen.asked import Query, alerts, dashboard, panels, queries, rules, variables
 
@@ -19,7 +19,7 @@ OURS, SERVES = "ray_breakwater_", "ray_serve_"
 OF_ALL = {APPLICATION, "SessionName", "ray_io_cluster"}
 OF_SERVE = {"deployment", "replica"}
 FILTER = 'application=~"$Application",SessionName=~"$SessionName",ray_io_cluster=~"$Cluster"'
-# Codes of requests that end before anybody is asked, beside the kinds of actors/outcome.py.
+# Codes of requests that end before anybody is asked, beside the kinds of actors/breaker/outcomes.py.
 REFUSED = {"model_not_found", "invalid_value", "invalid_image_url"}
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from deployments.fitting import chat_fit, embedding_fit, fitted, spoken
-from deployments.http_door import build_http_door
+from deployments.failover.request_fit import chat_fit, embedding_fit, fitted, spoken
+from deployments.ingress.http import build_http_door
 from tests.clock import run_virtually
 from tests.pure.world import ARGS, REQUEST, Script, World, world
 

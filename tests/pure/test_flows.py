@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.breaker import Ask, State
-from actors.outcome import Outcome, Verdict
-from deployments.attempt import RENEW_SECONDS
-from deployments.flows import FLOW_SECONDS, Flows
+from actors.breaker.circuit import Ask, State
+from actors.breaker.outcomes import Outcome, Verdict
+from deployments.breaker_client.flowing import FLOW_SECONDS, Flows
+from deployments.failover.attempt import RENEW_SECONDS
 from tests.pure.test_breaker import CUT, FAILED, MISCONFIGURED, NEUTRAL, OK, STARTED, THROTTLED, Circuit
 from tests.pure.test_failover import read, stream
 from tests.pure.tiers import E500, REST_SECONDS, ask, in_tiers, opened, state

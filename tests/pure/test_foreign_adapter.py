@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from deployments.facade import Facade
+from deployments.openai_api.chat import dump
 from deployments.replica import ProviderReplica
-from deployments.wire import dump
+from deployments.service.facade import Facade
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer
 from tests.pure.world import world

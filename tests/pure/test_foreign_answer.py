@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deployments.errors import AttemptFailed, NoAnswer
-from deployments.facade import Facade
-from deployments.foreign_answer import ForeignAnswer
-from deployments.providers.openai import _answer_of, _in_band
+from deployments.openai_api.chat import dump
+from deployments.openai_api.foreign_answer import ForeignAnswer
+from deployments.providers.openai.adapter import _answer_of, _in_band
 from deployments.providers.sse import SseScan
-from deployments.wire import dump
+from deployments.service.facade import Facade
 from tests.clock import run_virtually
 from tests.pure.world import World, world
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import ENDINGS
+from actors.breaker.outcomes import ENDINGS
 from deployments import client as theirs
-from deployments import shares
 from deployments.client import OUTCOMES, BadRequest, Client, FailoverResult, NoAnswer, error_from, outcome_of
 from deployments.errors import BreakwaterError, error_dict
-from deployments.functions import Functions
+from deployments.failover import time_share as shares
+from deployments.service.guarded_functions import Functions
 from tests.pure.test_failover import in_world
 from tests.pure.world import World
 

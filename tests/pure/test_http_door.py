@@ -9,13 +9,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from actors.outcome import Outcome
-from deployments.auth import Gate, Key
-from deployments.caller import Caller
+from actors.breaker.outcomes import Outcome
+from deployments.config.settings import Auth
 from deployments.errors import ConfigError
-from deployments.http_door import MAX_BODY, build_http_door
-from deployments.settings import Auth
-from deployments.traces.hook import Traces
+from deployments.ingress.http import MAX_BODY, build_http_door
+from deployments.service.auth import Gate, Key
+from deployments.telemetry.tracer import Traces
+from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR
 from tests.pure.world import ARGS, REQUEST, World, world

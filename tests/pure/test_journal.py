@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from actors.journal import Journal, orphans
+from actors.ledger.journal import Journal, orphans
 
 LINE = b'{"state":"settled","n":%03d}\n'
 

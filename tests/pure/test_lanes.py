@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from deployments.admission import Room
-from deployments.boarding import (
+from deployments.errors import AttemptFailed
+from deployments.rpc.admission import Room
+from deployments.rpc.connection import BEHIND, TOO_FAR_BEHIND
+from deployments.rpc.framing import connected
+from deployments.rpc.pool import (
     AGAIN_SECONDS,
 )
-from deployments.errors import AttemptFailed
-from deployments.lanes import BACKLOG, PIECE, READER_SECONDS
-from deployments.pipe import connected
-from deployments.ride import BEHIND, TOO_FAR_BEHIND
+from deployments.rpc.server import BACKLOG, PIECE, READER_SECONDS
 from tests.pure.lane_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actors.ledger import LARGEST, LONGEST_TEXT, SETTLED, AttemptRow, RequestRow, merged, parse
+from actors.ledger.rows import LARGEST, LONGEST_TEXT, SETTLED, AttemptRow, RequestRow, merged, parse
 
 NOON = 1_790_000_000_000
 REQUEST = {"request_id": "r1", "owner": "o", "began_at": NOON, "tenant": "acme"}

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from actors.board import Board
-from actors.breaker import Policy
-from actors.budget import Limit, Limits, Spend
-from actors.figures import FIGURES, Labels
-from actors.outcome import Outcome
+from actors.breaker.circuit import Policy
+from actors.breaker.outcomes import Outcome
+from actors.breaker.registry import Board
+from actors.ledger.budget import Limit, Limits, Spend
+from actors.metrics import FIGURES, Labels
 from deployments.errors import LimitReached
-from deployments.log import line_of
-from deployments.metrics import Metrics
+from deployments.telemetry.metrics import Metrics
+from deployments.telemetry.request_log import line_of
 from tests.pure.test_accounts import Ledgered, with_ledger
 from tests.pure.test_explain import asked
 from tests.pure.test_failover import SERVER_ERROR, in_world
@@ -232,8 +232,8 @@ async def test_whoever_watches_and_fails_takes_no_request_with_it(w: World) -> N
         raise RuntimeError("a watch is broken")
 
     w.door._watches = (broken,)
-    logging.getLogger("ray.serve.deployments.trail").disabled = True
+    logging.getLogger("ray.serve.deployments.telemetry.request_record").disabled = True
     try:
         assert (await w.door.chat(REQUEST))["object"] == "chat.completion"
     finally:
-        logging.getLogger("ray.serve.deployments.trail").disabled = False
+        logging.getLogger("ray.serve.deployments.telemetry.request_record").disabled = False

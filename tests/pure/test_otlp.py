@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from deployments.errors import ConfigError
-from deployments.traces.context import Place
-from deployments.traces.otlp import Outbox, endpoint_of, traces_of
-from deployments.traces.span import Moment, Span
+from deployments.telemetry.otlp import Outbox, endpoint_of, traces_of
+from deployments.telemetry.spans import Moment, Span
+from deployments.telemetry.trace_context import Place
 from tests.fakes.otlp import Receiver
 
 BASE, OWN = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -235,8 +235,8 @@ def test_a_receiver_that_refuses_is_said_once_with_its_answer_and_without_a_secr
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret")
     exported(span())
     assert [(r.name, r.levelname) for r in caplog.records] == [
-        ("ray.serve.deployments.traces.otlp", "INFO"),
-        ("ray.serve.deployments.traces.otlp", "WARNING"),
+        ("ray.serve.deployments.telemetry.otlp", "INFO"),
+        ("ray.serve.deployments.telemetry.otlp", "WARNING"),
     ]
     assert "401" in caplog.text
     assert "secret" not in caplog.text

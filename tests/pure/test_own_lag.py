@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from deployments.silence import LAG
-from deployments.stream import COVER_SECONDS
+from deployments.breaker_client.stalls import LAG
+from deployments.failover.stream import COVER_SECONDS
 from tests.clock import run_virtually
 from tests.pure.tiers import TWO, ask, in_tiers, stand_still, state
 from tests.pure.world import World, world

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.patience import GRACES, LEAST_GRACE, MOST_GRACE, Patience
+from deployments.aio.deadline_timer import GRACES, LEAST_GRACE, MOST_GRACE, Patience
 from tests.clock import VirtualLoop, run_virtually
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.board_link import ASK_MOST, ASK_SECONDS
-from deployments.permits import KEEP_SECONDS, REFUSED_SECONDS, WAIT_MOST, Line, Permits
+from deployments.breaker_client.client import ASK_MOST, ASK_SECONDS
+from deployments.breaker_client.permits import KEEP_SECONDS, REFUSED_SECONDS, WAIT_MOST, Line, Permits
 from tests.clock import run_virtually
 from tests.pure.tiers import (
     CONNECT,

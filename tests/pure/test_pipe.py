@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deployments.pipe import ACCEPT_SECONDS, HALF, Listener, connected, encrypted
+from deployments.rpc.framing import ACCEPT_SECONDS, HALF, Listener, connected, encrypted
 from tests.clock import run_virtually
 
 

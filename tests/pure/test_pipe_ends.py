@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployments.pipe import Listener, Pipe, connected
+from deployments.rpc.framing import Listener, Pipe, connected
 from tests.clock import run_virtually
 
 

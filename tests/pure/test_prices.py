@@ -5,10 +5,10 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from deployments.delivered import Delivered, Gauge
-from deployments.ledger_config import Accounting
-from deployments.prices import PriceList
-from deployments.wire import Head, chunk
+from deployments.config.ledger import Accounting
+from deployments.openai_api.chat import Head, chunk
+from deployments.usage.prices import PriceList
+from deployments.usage.token_estimate import Delivered, Gauge
 
 PRICES = Accounting.model_validate(
     {

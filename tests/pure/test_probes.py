@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from actors.breaker import Mode, State
-from actors.outcome import Outcome
-from actors.plan import Seen, plan
+from actors.breaker.circuit import Mode, State
+from actors.breaker.outcomes import Outcome
+from actors.breaker.plan import Seen, plan
 from deployments.errors import NoAnswer
-from deployments.wire import DONE, check_request
+from deployments.openai_api.chat import DONE, check_request
 from tests.clock import run_virtually
 from tests.pure.test_endings import BAD, BROKEN, TOO_LONG, opened_by_cut_streams
 from tests.pure.test_failover import CONNECT, SERVER_ERROR, complete, in_world, outcomes, read, stream

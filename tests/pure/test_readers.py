@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import Outcome
-from deployments.providers.base import failed
-from deployments.stream import READER_SECONDS, StreamAnswer
-from deployments.wire import DONE
+from actors.breaker.outcomes import Outcome
+from deployments.errors import failed
+from deployments.failover.stream import READER_SECONDS, StreamAnswer
+from deployments.openai_api.chat import DONE
 from tests.pure.test_failover import stream
 from tests.pure.tiers import E500, REST_SECONDS, ask, in_tiers, nothing_is_left, opened, state
 from tests.pure.world import World

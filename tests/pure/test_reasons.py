@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from actors.board import GUESTS
-from actors.breaker import State
-from actors.outcome import Outcome, Verdict
-from deployments.board_link import FIRST_PAUSE
+from actors.breaker.circuit import State
+from actors.breaker.outcomes import Outcome, Verdict
+from actors.breaker.registry import GUESTS
+from deployments.breaker_client.client import FIRST_PAUSE
 from deployments.errors import NoAnswer
-from deployments.functions import Functions
-from deployments.images import Images
-from deployments.wire import check_request
+from deployments.failover.image_fetch import Images
+from deployments.openai_api.chat import check_request
+from deployments.service.guarded_functions import Functions
 from tests.clock import run_virtually
 from tests.pure.test_breaker import Circuit
 from tests.pure.tiers import E500, REST_SECONDS, TWO, ask, in_tiers, nothing_is_left, opened, state

@@ -5,9 +5,10 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from deployments.admission import Room
-from deployments.providers.base import Call, Completed, End, Frames, Limits, failed
-from deployments.replica import ProviderReplica, call_dict
+from deployments.errors import failed
+from deployments.providers.base import Call, Completed, End, Frames, Limits, call_dict
+from deployments.replica import ProviderReplica
+from deployments.rpc.admission import Room
 
 SECRET = "Consumer 'api_key:AIza-secret' of account 123456789012 is suspended"
 

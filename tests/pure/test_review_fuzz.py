@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from actors.outcome import Outcome
-from deployments.admission import Room
+from actors.breaker.outcomes import Outcome
 from deployments.errors import BreakwaterError
+from deployments.rpc.admission import Room
 from tests.clock import run_virtually
 from tests.pure.lane_world import END, NODE, on
 from tests.pure.lane_world import World as LaneWorld

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.silence import LAG, LEAST, Silence
+from deployments.breaker_client.stalls import LAG, LEAST, Silence
 
 
 def listening(*pauses: float) -> Silence:

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from deployments.lanes import Item, Lane, Message, Passage
-from deployments.pipe import Pipe
-from deployments.spacing import FADING, LEAST, MANY, MOST, USUAL, Spacing
+from deployments.rpc.batching import FADING, LEAST, MANY, MOST, USUAL, Spacing
+from deployments.rpc.framing import Pipe
+from deployments.rpc.server import Item, Lane, Message, Passage
 from tests.clock import run_virtually
 
 FRAME = b"data: {}\n\n"

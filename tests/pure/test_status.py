@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from actors.board import Board
-from actors.breaker import Policy
-from actors.plan import plan, received
-from actors.trend import SLOT_SECONDS
-from deployments.config import Layout
-from deployments.health import last_seen
-from deployments.status import Known, status
+from actors.breaker.circuit import Policy
+from actors.breaker.history import SLOT_SECONDS
+from actors.breaker.plan import plan, received
+from actors.breaker.registry import Board
+from deployments.breaker_client.last_seen import last_seen
+from deployments.config.application import Layout
+from deployments.status_page.view import Known, status
 from tests.pure.world import ARGS, layout_of
 
 ROWS = {"default": ["aws/haiku", "openai/gpt", "local/smol"], "solo": ["openai/gpt"]}

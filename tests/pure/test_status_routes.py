@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from deployments.http_door import build_http_door
-from deployments.status_feed import MOST, STREAM_SECONDS
-from deployments.status_routes import STUCK_SECONDS
+from deployments.ingress.http import build_http_door
+from deployments.status_page.feed import MOST, STREAM_SECONDS
+from deployments.status_page.routes import STUCK_SECONDS
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR, complete
 from tests.pure.test_http_door import GUARDED, client

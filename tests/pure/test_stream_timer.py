@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import Verdict
+from actors.breaker.outcomes import Verdict
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, Completed, End, Frames, Limits, stream_within, within_total
 from tests.clock import VirtualLoop, run_virtually

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.times import FADING, TARGETS, Times
+from deployments.breaker_client.response_times import FADING, TARGETS, Times
 
 seconds = st.floats(1e-3, 1e4)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.traces.context import LONGEST_STATE, Place, Sampler, entered, going_on, sampler_of
+from deployments.telemetry.trace_context import LONGEST_STATE, Place, Sampler, entered, going_on, sampler_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from actors.outcome import Outcome
-from deployments.caller import Caller
-from deployments.errors import NoAnswer, UnknownModel
-from deployments.providers.base import Call, Completed, End, Frames, Limits, failed
+from actors.breaker.outcomes import Outcome
+from deployments.errors import NoAnswer, UnknownModel, failed
+from deployments.openai_api.chat import Head, check_request, chunk, completion, dump, usage_of
+from deployments.providers.base import Call, Completed, End, Frames, Limits, call_dict
 from deployments.providers.timing import answered_by, current
-from deployments.replica import ProviderReplica, call_dict
-from deployments.traces.context import Sampler, going_on
-from deployments.traces.hook import Telling, Traces
-from deployments.traces.otlp import readable
-from deployments.traces.span import LONGEST, Span
-from deployments.wire import Head, check_request, chunk, completion, dump, usage_of
+from deployments.replica import ProviderReplica
+from deployments.telemetry.otlp import readable
+from deployments.telemetry.spans import LONGEST, Span
+from deployments.telemetry.trace_context import Sampler, going_on
+from deployments.telemetry.tracer import Telling, Traces
+from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.pure.test_failover import SERVER_ERROR
 from tests.pure.test_http_door import client
@@ -224,8 +224,8 @@ def test_without_traces_no_call_is_told_of_one_and_nothing_is_kept() -> None:
 
 def test_without_an_endpoint_the_exporter_is_not_even_imported() -> None:
     code = (
-        "import sys, deployments.replica, deployments.door, deployments.http_door\n"
-        "from deployments.traces.otlp import here\n"
+        "import sys, deployments.replica, deployments.service.service, deployments.ingress.http\n"
+        "from deployments.telemetry.otlp import here\n"
         "assert here('Ingress') is None\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')], 'imported'\n"
     )

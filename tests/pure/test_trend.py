@@ -2,9 +2,9 @@
 
 import json
 
-from actors.board import Board
-from actors.breaker import Policy
-from actors.trend import SLOT_SECONDS, SLOTS, Trend
+from actors.breaker.circuit import Policy
+from actors.breaker.history import SLOT_SECONDS, SLOTS, Trend
+from actors.breaker.registry import Board
 
 NOTHING = {"ok": [], "failed": [], "ms": []}
 

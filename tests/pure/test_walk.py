@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.breaker import Mode, State
-from actors.plan import UNSEEN, Plan, Seen, Skipped, plan, skip
-from deployments.board_link import BoardLink
-from deployments.rows import Rows
-from deployments.times import Times
-from deployments.trail import Trail
-from deployments.walk import HOPE_SECONDS, PROBE_SECONDS, Turn, Walk
+from actors.breaker.circuit import Mode, State
+from actors.breaker.plan import UNSEEN, Plan, Seen, Skipped, plan, skip
+from deployments.breaker_client.client import BoardLink
+from deployments.breaker_client.response_times import Times
+from deployments.failover.candidates import HOPE_SECONDS, PROBE_SECONDS, Turn, Walk
+from deployments.failover.model_rows import Rows
+from deployments.telemetry.request_record import Trail
 from tests.pure.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, opened, state
 from tests.pure.world import World
 

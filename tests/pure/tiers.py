@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from actors.outcome import Outcome
+from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer
-from deployments.wire import Request, check_request
+from deployments.openai_api.chat import Request, check_request
 from tests.clock import VirtualLoop, run_virtually
 from tests.pure.world import ARGS, REQUEST, World, world
 

@@ -6,14 +6,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from actors.board import Board
-from actors.breaker import Policy
-from actors.outcome import Outcome
-from deployments.board_link import BoardLink
-from deployments.config import Config, Layout, Tier, parse
-from deployments.door import Door
-from deployments.traces.hook import Traces
-from deployments.wire import Head, chunk, completion, dump
+from actors.breaker.circuit import Policy
+from actors.breaker.outcomes import Outcome
+from actors.breaker.registry import Board
+from deployments.breaker_client.client import BoardLink
+from deployments.config.application import Config, Layout, Tier, parse
+from deployments.openai_api.chat import Head, chunk, completion, dump
+from deployments.service.service import Door
+from deployments.telemetry.tracer import Traces
 
 ARGS: dict[str, Any] = {
     "providers": {

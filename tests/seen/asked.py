@@ -11,8 +11,8 @@ import yaml
 
 from tests.readme import ROOT
 
-DASHBOARD = ROOT / "deployments" / "grafana_dashboard.json"
-ALERTS = ROOT / "deployments" / "alerts.yml"
+DASHBOARD = ROOT / "deployments" / "ops" / "grafana_dashboard.json"
+ALERTS = ROOT / "deployments" / "ops" / "alerts.yml"
 # What Grafana puts in for its variables; windows as a test can fill them.
 VARIABLES = {
     "$__rate_interval": "20s",

@@ -31,8 +31,8 @@ def test_an_alert_that_never_or_always_fires_is_noticed(name: str, never: bool, 
     [broken] = [rule for rule in data["groups"][0]["rules"] if rule.get("alert") == name]
     broken["expr"] = "vector(1) > 1" if never else 'label_replace(vector(1), "application", "llm", "", "")'
     broken.pop("for", None)
-    (tmp_path / "deployments").mkdir()
-    (tmp_path / "deployments" / ALERTS.name).write_text(yaml.safe_dump(data))
+    (tmp_path / "deployments" / "ops").mkdir(parents=True)
+    (tmp_path / "deployments" / "ops" / ALERTS.name).write_text(yaml.safe_dump(data))
     (tmp_path / "tests" / "seen").mkdir(parents=True)
     copied = shutil.copy(TESTS, tmp_path / "tests" / "seen")
     program("promtool")

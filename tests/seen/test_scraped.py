@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import yaml
 
-from actors.figures import FIGURES
+from actors.metrics import FIGURES
 from deployments.client import connect
 from tests.cluster.conftest import CLOUDS, Cluster, eventually, healthy
 from tests.fakes.server import Behaviour, status

@@ -1,0 +1,395 @@
+"""All circuits under one policy, and what is known of each target.
+
+`Board` is the actor's side: it owns the breakers, takes messages, counts, and remembers. What an
+ingress makes of it is in plan.py. No clock, no I/O. Instants leave this module only as remaining
+seconds, because no two processes share a monotonic clock and a wall clock may step.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from actors.breaker.circuit import (
+    PANICKY,
+    Ask,
+    Breaker,
+    Isolate,
+    Lease,
+    Message,
+    Mode,
+    Policy,
+    Recover,
+    Release,
+    Report,
+    Reset,
+    Restore,
+    State,
+    Step,
+    Tick,
+    step,
+)
+from actors.breaker.history import Trend
+from actors.breaker.outcomes import Verdict
+from actors.breaker.plan import FUNCTIONS, of_functions, provider_of
+from actors.metrics import Meter, NoMeter
+
+COMMANDS: Mapping[str, Callable[[], Message]] = {
+    "isolate": Isolate,
+    "restore": Restore,
+    "recover": Recover,
+    "reset": Reset,
+}
+REPLICAS = 10_000  # ingress replicas whose last report number is remembered
+GUESTS = 256  # circuits of functions: a name that is new at each call must not fill the board
+_SAYS_NOTHING = (Verdict.NEUTRAL, Verdict.REFUSED)
+_GOES_ON = (Verdict.STARTED, Verdict.FLOWING)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a target has done since its last reset. Latencies are milliseconds of whole answers."""
+
+    ok: int = 0
+    failed: int = 0
+    neutral: int = 0
+    ms: float = 0.0
+    late: int = 0
+    probes: int = 0
+    unclassified: int = 0  # errors that no row of the table knows: each wants a row
+    last_error: dict[str, Any] | None = None
+    used_at: float = 0.0  # when somebody last asked for it or reported to it
+    trend: Trend = field(default_factory=Trend)
+
+    @property
+    def requests(self) -> int:
+        return self.ok + self.failed
+
+
+@dataclass(slots=True)
+class Board:
+    """Every target's circuit under one policy. `version` counts the changes that an ingress must see."""
+
+    policy: Policy
+    breakers: dict[str, Breaker] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    version: int = 0
+    incarnation: int = 0
+    acked: dict[str, int] = field(default_factory=dict)  # ingress replica -> highest batch number taken
+    meter: Meter = field(default_factory=NoMeter)
+
+    def expect(self, targets: Iterable[str], now: float = 0.0) -> None:
+        """Know these targets. Targets that are known already keep their state.
+
+        Functions of others have `GUESTS` circuits together. When there are more, a closed one without a failure,
+        which holds nothing that would be missed, makes way; while there is none, the newcomer has no circuit.
+        """
+        for target in targets:
+            if target not in self.breakers and (not of_functions(target) or self._room_for_a_guest()):
+                self.breakers[target] = self._newcomer(target, now)
+                self.tallies[target] = Tally()
+                self.version += 1
+            if target in self.tallies:
+                self.tallies[target].used_at = now
+
+    def _room_for_a_guest(self) -> bool:
+        guests = [target for target in self.breakers if of_functions(target)]
+        if len(guests) < GUESTS:
+            return True
+        idle = [target for target in guests if _holds_nothing(self.breakers[target])]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda target: self.tallies[target].used_at)
+        del self.breakers[longest], self.tallies[longest]
+        return True
+
+    def _newcomer(self, target: str, now: float) -> Breaker:
+        """A new target of a provider that is isolated is isolated with it."""
+        siblings = [b for t, b in self.breakers.items() if provider_of(t) == provider_of(target)]
+        if siblings and all(b.mode is Mode.ISOLATED for b in siblings):
+            until = max(b.isolated_until for b in siblings)
+            return Breaker(since=now, mode=Mode.ISOLATED, isolated_until=until)
+        return Breaker(since=now)
+
+    def ask(self, now: float, target: str, name: str, *, panic: bool = False) -> dict[str, Any] | None:
+        """A permit to probe `target`, or None. The same name gets the same answer."""
+        if target not in self.breakers:
+            return None
+        taken = self._take(now, target, Ask(name, panic))
+        if taken.granted is None:
+            return None
+        self.meter.add("breakwater_probes_total", (*labels_of(target), "granted"))
+        return {"target": target, "epoch": taken.breaker.epoch, "lease": taken.granted.name}
+
+    def release(self, now: float, target: str, lease: str, jitter: float = 0.0) -> None:
+        """Give back a permit that was not used."""
+        if target in self.breakers:
+            self._take(now, target, Release(lease), jitter)
+            self.meter.add("breakwater_probes_total", (*labels_of(target), "released"))
+
+    def batch(
+        self, now: float, replica: str, number: int, items: Iterable[Mapping[str, Any]], jitter: float = 0.0
+    ) -> None:
+        """Take a batch of reports, unless this replica's batch of that number was taken before."""
+        if number <= self.acked.get(replica, 0):
+            return
+        self.acked.pop(replica, None)
+        self.acked[replica] = number  # the newest last
+        if len(self.acked) > REPLICAS:
+            del self.acked[next(iter(self.acked))]
+        for item in items:
+            # A report of another incarnation is late by definition: no epoch is -1.
+            ours = item.get("incarnation", self.incarnation) == self.incarnation
+            self.report(now, item if ours else {**item, "epoch": -1}, jitter)
+
+    def report(self, now: float, item: Mapping[str, Any], jitter: float = 0.0) -> None:
+        """Take one report: `{target, epoch, verdict, kind, count, ms, lease?, retry_after?, whole?, age?, ...}`.
+
+        `count` equal reports may come as one; `ms` is then their sum, and `age` how many seconds ago the newest of
+        them began. An unknown target is ignored.
+        """
+        target = item["target"]
+        if target not in self.breakers:
+            return
+        if item["verdict"] == Verdict.UNUSED:
+            self.release(now, target, item["lease"], jitter)
+            return
+        message = report_of(item, now)
+        tally = self.tallies[target]
+        tally.used_at = now
+        if self._take(now, target, message, jitter).late:
+            tally.late += message.count
+            self.meter.add("breakwater_late_reports_total", labels_of(target), message.count)
+        self._count(now, target, message.verdict, item)
+
+    def _count(self, now: float, target: str, verdict: Verdict, item: Mapping[str, Any]) -> None:
+        tally = self.tallies[target]
+        count = item.get("count", 1)
+        if verdict is Verdict.OK:
+            tally.ok += count
+            tally.ms += item.get("ms", 0.0)
+            tally.trend.note(now, ok=count, ms=item.get("ms", 0.0))
+        elif verdict in _SAYS_NOTHING:
+            tally.neutral += count
+        elif verdict not in _GOES_ON:
+            tally.failed += count
+            tally.trend.note(now, failed=count)
+            tally.unclassified += item.get("kind") == "unclassified"
+            keep = ("kind", "status", "code", "message", "at")
+            tally.last_error = {key: item[key] for key in keep if item.get(key) is not None}
+        if item.get("lease") and verdict not in _GOES_ON:
+            tally.probes += 1
+            self.meter.add("breakwater_probes_total", (*labels_of(target), _PROBED[verdict]))
+
+    def command(self, now: float, verb: str, provider: str, seconds: float | None = None) -> int:
+        """Isolate, restore, recover or reset every target of a provider; how many it has.
+
+        `seconds` is how long an isolation lasts.
+        """
+        message = Isolate(seconds) if verb == "isolate" and seconds is not None else COMMANDS[verb]()
+        targets = [t for t in self.breakers if provider_of(t) == provider]
+        for target in targets:
+            self._take(now, target, message)
+            if verb == "reset":
+                self.tallies[target] = Tally()
+        return len(targets)
+
+    def tick(self, now: float, jitter: float = 0.0) -> None:
+        """Let leases and isolations end whose time is over."""
+        for target, breaker in self.breakers.items():
+            if breaker.leases or breaker.ghosts or breaker.mode is Mode.ISOLATED:
+                self._take(now, target, Tick(), jitter)
+
+    def sight(self, now: float) -> dict[str, dict[str, Any]]:
+        """What an ingress needs of each target; `retry_in` is seconds from now."""
+        return {
+            target: {
+                "state": b.state.value,
+                "mode": b.mode.value,
+                "epoch": b.epoch,
+                "retry_in": max(0.0, b.open_until - now) if b.state is State.OPEN else 0.0,
+                "reason": b.reason,
+                "isolated_for": max(0.0, b.isolated_until - now) if b.mode is Mode.ISOLATED else 0.0,
+                "probing_for": max(0.0, b.probing_until - now),
+                "panicky": b.state is State.OPEN and b.reason in PANICKY,
+                "ramped": None if b.ramp_from is None else now - b.ramp_from,
+                "since": now - b.since,
+            }
+            for target, b in self.breakers.items()
+        }
+
+    def health(self, now: float) -> dict[str, dict[str, Any]]:
+        """Everything that is known of each target, for people and for the facade."""
+        return {target: self._health(now, target) for target in self.breakers}
+
+    def _health(self, now: float, target: str) -> dict[str, Any]:
+        b, t = self.breakers[target], self.tallies[target]
+        return {
+            "state": b.state.value,
+            "isolated": b.mode is Mode.ISOLATED,
+            "isolated_for_seconds": round(max(0.0, b.isolated_until - now), 3) if b.mode is Mode.ISOLATED else 0.0,
+            "share": round(b.share(now, self.policy), 3),
+            "reason": b.reason,
+            "epoch": b.epoch,
+            "since_seconds": round(now - b.since, 3),
+            "retry_in_seconds": round(max(0.0, b.open_until - now), 3) if b.state is State.OPEN else 0.0,
+            "probing": b.probing(now),
+            "consecutive_failures": max(b.start_run, b.stream_run),
+            "requests": t.requests,
+            "ok": t.ok,
+            "failed": t.failed,
+            "neutral": t.neutral,
+            "probes": t.probes,
+            "late_reports": t.late,
+            "unclassified": t.unclassified,
+            "ms": t.ms,
+            "last_error": t.last_error,
+        }
+
+    def trends(self, now: float) -> dict[str, dict[str, list[int]]]:
+        """What each target has done lately, slot by slot: see trend.py."""
+        return {target: tally.trend.series(now) for target, tally in self.tallies.items()}
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """State that must outlive the process: JSON, instants as remaining seconds.
+
+        Runs and tallies are left out: a run refills in three calls, and a tally decides nothing.
+        """
+        return {target: _remaining(b, now) for target, b in self.breakers.items()}
+
+    def restore(self, now: float, snapshot: Mapping[str, Mapping[str, Any]], elapsed: float) -> None:
+        """Take over a snapshot that is `elapsed` wall seconds old. Raises on one that it can't read.
+
+        Elapsed time shortens an open time but never a lease: a wall clock may have stepped, and a
+        probe set free too early would be a second one.
+        """
+        elapsed = max(0.0, elapsed)
+        restored = {t: _revived(data, now, elapsed, self.policy) for t, data in snapshot.items()}
+        for target, breaker in restored.items():
+            self.expect([target])
+            self.breakers[target] = breaker
+        self.version += 1
+
+    def _take(self, now: float, target: str, message: Message, jitter: float = 0.0) -> Step:
+        before = self.breakers[target]
+        taken = step(before, now, message, self.policy, jitter)
+        self.breakers[target] = taken.breaker
+        if _seen(before) != _seen(taken.breaker):
+            self.version += 1
+        self._meter_change(target, before, taken.breaker, message)
+        return taken
+
+    def _meter_change(self, target: str, before: Breaker, after: Breaker, message: Message) -> None:
+        if isinstance(message, Tick | Ask) and len(after.leases) < len(before.leases):
+            self.meter.add("breakwater_probes_total", (*labels_of(target), "lost"))
+        if (state := state_of(after)) != state_of(before):
+            self.meter.add("breakwater_transitions_total", (*labels_of(target), state, _why(before, after)))
+
+    def sample(self, now: float, targets: Iterable[str]) -> None:
+        """Tell the meter what state the circuits of these are in.
+
+        Not of all: functions are other apps', and what has left the configuration while it was open is no alarm.
+        """
+        self.meter.set("breakwater_incarnation", (), self.incarnation)
+        for target in targets:
+            breaker = self.breakers[target]
+            mine = DUE if breaker.due(now) else state_of(breaker)
+            for state in STATES:
+                here = float(mine == state)
+                self.meter.set("breakwater_state", (*labels_of(target), state), here)
+
+
+ISOLATED = "isolated"
+DUE = "due"  # open, but only because nobody has needed it since its time was over
+STATES = (*(state.value for state in State), ISOLATED, DUE)
+_PROBED: Mapping[Verdict, str] = {
+    Verdict.OK: "passed",
+    Verdict.FAILED_START: "failed",
+    Verdict.FAILED_STREAM: "failed",
+    Verdict.THROTTLED: "throttled",
+    Verdict.MISCONFIGURED: "misconfigured",
+    Verdict.NEUTRAL: "released",
+    Verdict.REFUSED: "released",
+}
+
+
+def report_of(item: Mapping[str, Any], now: float) -> Report:
+    """One item of a batch as the circuit takes it."""
+    age = item.get("age")
+    return Report(
+        epoch=item["epoch"],
+        verdict=Verdict(item["verdict"]),
+        lease=item.get("lease"),
+        retry_after=item.get("retry_after"),
+        count=item.get("count", 1),
+        whole=item.get("whole", False),
+        began=None if age is None else now - age,
+        seconds=item.get("seconds", 0.0),
+    )
+
+
+def _holds_nothing(b: Breaker) -> bool:
+    """Is it closed, with nothing that would be missed?"""
+    return b.usable and not (b.start_run or b.stream_run or b.leases or b.ghosts or b.level)
+
+
+def state_of(b: Breaker) -> str:
+    """One word for an operator."""
+    return ISOLATED if b.mode is Mode.ISOLATED else b.state.value
+
+
+def _why(before: Breaker, after: Breaker) -> str:
+    if Mode.ISOLATED in (before.mode, after.mode):
+        return "manual"
+    if after.state is State.OPEN:
+        return after.reason
+    if after.state is State.HALF_OPEN:
+        return "manual" if after.reason == "manual" else "due"
+    return "recovered" if before.state is State.HALF_OPEN else "manual"
+
+
+def labels_of(target: str) -> tuple[str, str]:
+    """Provider and model for the meter; functions of other apps may have any name."""
+    if of_functions(target):
+        return FUNCTIONS, FUNCTIONS
+    provider, _, model = target.partition("/")
+    return provider, model
+
+
+def _seen(b: Breaker) -> tuple[object, ...]:
+    return (b.epoch, b.open_until, b.leases, b.ghosts, b.isolated_until)
+
+
+_REFILLS = ("start_run", "stream_run", "began_well", "ended_well", "broke_at", "ring", "panicked", "trial")
+
+
+def _remaining(b: Breaker, now: float) -> dict[str, Any]:
+    data = asdict(b)
+    for key in _REFILLS:
+        del data[key]
+    data["open_until"] = max(0.0, b.open_until - now)
+    data["isolated_until"] = max(0.0, b.isolated_until - now)
+    data["ramp_from"] = None if b.ramp_from is None else now - b.ramp_from
+    data["since"] = now - b.since
+    # A probe that is out belongs to the process that granted it: here it can only be a ghost.
+    data["ghosts"] = [{"name": x.name, "until": x.until - now} for x in (*b.leases, *b.ghosts)]
+    del data["leases"]
+    return data
+
+
+def _revived(data: Mapping[str, Any], now: float, elapsed: float, policy: Policy) -> Breaker:
+    longest = max(policy.recovery_cap, policy.recovery_timeout, policy.throttle_max, policy.misconfigured_cap)
+    left = min(float(data["open_until"]) - elapsed, longest * (1 + policy.jitter))
+    ghosts = tuple(Lease(str(g["name"]), now + float(g["until"])) for g in data["ghosts"])
+    breaker = Breaker(
+        **{
+            **data,
+            "state": State(data["state"]),
+            "mode": Mode(data["mode"]),
+            "open_until": now + max(0.0, left),
+            "isolated_until": now + max(0.0, float(data["isolated_until"]) - elapsed),
+            "ramp_from": None if data["ramp_from"] is None else now - float(data["ramp_from"]) - elapsed,
+            "since": now - float(data["since"]) - elapsed,
+            "ghosts": ghosts,
+        }
+    )
+    return replace(breaker, epoch=breaker.epoch + 1)

@@ -1,0 +1,242 @@
+"""Who used what: the rows of the ledger, and the line in which a row travels. Pure.
+
+A *request* is what a client asked for; an *attempt* is one call of one provider for it. A row exists
+before its attempt is sent, as `open`; it is `settled` when the attempt ends, and `lost` when whoever
+wrote it died before that.
+
+Every line says all that is known of its rows, and every row has a *version* that only grows: open 0,
+then what has been delivered so far, then lost, then settled. A row takes what has a higher version and
+nothing else, so a line may come twice, late, or before the one that was written first. A row that was
+given up as lost takes what it had delivered, and its true ending, when those come after all.
+
+Money is whole nano-dollars (1e-9 USD), None where the price is not known. Instants are wall-clock
+milliseconds since the epoch; days and months are UTC.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import orjson
+
+LOST, SETTLED = 1_000_000_000, 2_000_000_000  # versions; progress counts up from 1
+NANOS = 1_000_000_000  # in a dollar
+LONGEST_TEXT = 256
+LONGEST_TRAIL = 64 * 1024  # what is longer is left out: half a JSON is none
+LARGEST = 2**53  # a number from outside must fit every store's integer
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    request_id: str
+    owner: str  # the ingress replica that writes it
+    began_at: int
+    version: int = 0
+    state: str = "open"
+    tenant: str | None = None
+    agent: str | None = None
+    key_name: str | None = None  # which key was used: its name, never the key
+    caller_id: str | None = None  # the client's own x-request-id: it may come twice, so it is no key
+    model_row: str | None = None
+    door: str | None = None
+    stream: bool = False
+    outcome: str | None = None
+    ended_at: int | None = None
+    provider: str | None = None  # who served it
+    model: str | None = None
+    attempts: int = 0
+    trail: str | None = None  # who was skipped and why, and each attempt, as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    request_id: str
+    number: int
+    owner: str
+    provider: str
+    model: str
+    began_at: int
+    day: str
+    version: int = 0
+    state: str = "open"
+    tenant: str | None = None
+    agent: str | None = None
+    key_name: str | None = None
+    kind: str | None = None  # of actors/breaker/outcomes.py
+    content: bool = False  # was any content delivered?
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0  # of those in
+    tokens_reasoning: int = 0  # of those out
+    counted: str = "none"  # provider | estimated | none: where the tokens come from
+    cost: int | None = None
+    ms: float | None = None
+    first_ms: float | None = None
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line: a request as far as it is known, and one of its attempts or none."""
+
+    request: RequestRow
+    attempt: AttemptRow | None = None
+
+
+Row = TypeVar("Row", RequestRow, AttemptRow)
+
+_SHARED = ("request_id", "owner", "tenant", "agent", "key_name")
+_shared = attrgetter(*_SHARED)
+
+
+def _fields(kind: type[Any], *others: str) -> dict[str, frozenset[type]]:
+    """What JSON may say of each field, but for the others."""
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in others}
+    sorts = {name: frozenset(get_args(hint) or (hint,)) for name, hint in hints.items()}
+    return {name: of | {int} if float in of else of for name, of in sorts.items()}
+
+
+_NUMBERS = (int, float)
+_REQUEST = _fields(RequestRow, "trail")
+_ATTEMPT = _fields(AttemptRow, *_SHARED, "day")
+
+_encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def encode_json(data: Any) -> str:
+    """JSON of what we say ourselves; whatever a caller's word may hold of it, there is a line."""
+    try:
+        return orjson.dumps(data).decode()
+    except TypeError:  # half a surrogate pair, or a number of more than 64 bits
+        return _encode_slowly(data)
+
+
+def day_of(ms: int) -> str:
+    return _day(ms // 86_400_000)
+
+
+def month_of(ms: int) -> str:
+    return _day(ms // 86_400_000)[:7]
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
+
+
+def line(at: int, identity: str, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> bytes:
+    """A record as one line. `identity` is the request's own part, already JSON: it is the same in every line."""
+    request = identity if ending is None else f"{identity[:-1]},{encode_json(ending)[1:]}"
+    told = "null" if attempt is None else encode_json(attempt)
+    return f'{{"at":{at},"request":{request},"attempt":{told}}}\n'.encode()
+
+
+def written_at(data: bytes) -> int:
+    """When the first of these lines was written."""
+    return int(json.loads(data[: data.index(b"\n")])["at"])
+
+
+def parse(data: bytes) -> tuple[list[Record], int]:
+    """The records of whole lines, and how many lines were none."""
+    records: list[Record] = []
+    wrong = 0
+    for text in data.splitlines():
+        try:
+            records.append(_record(_decoded(text)))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
+            wrong += 1
+    return records, wrong
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:  # half a surrogate pair, which `encode_json` can write
+        return json.loads(text)
+
+
+def _record(data: Mapping[str, Any]) -> Record:
+    known = _checked(data["request"], _REQUEST)
+    trail = data["request"].get("trail")
+    if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL:
+        known["trail"] = _clean(trail)
+    request = RequestRow(**known)
+    day_of(request.began_at)  # raises if no calendar has it
+    if data["attempt"] is None:
+        return Record(request)
+    own = _checked(data["attempt"], _ATTEMPT)
+    day_of(own.get("ended_at") or 0)
+    own.update(zip(_SHARED, _shared(request), strict=True), day=day_of(own["began_at"]))
+    return Record(request, AttemptRow(**own))
+
+
+def _checked(data: Mapping[str, Any], fields: Mapping[str, frozenset[type]]) -> dict[str, Any]:
+    """What any store can hold, so that a store that refuses is away, and never over one row.
+
+    A field that a newer version has written is left out. Every field of every line is seen here.
+    """
+    told: dict[str, Any] = {}
+    for name, value in data.items():
+        wanted = fields.get(name)
+        if wanted is None:
+            continue
+        sort = type(value)
+        if sort not in wanted:
+            raise TypeError("a field of the wrong type")
+        if sort is str:
+            value = _clean(value[:LONGEST_TEXT])
+        elif sort in _NUMBERS and not -LARGEST <= value <= LARGEST:
+            raise ValueError("a number that no store can hold")
+        told[name] = value
+    return told
+
+
+def _clean(text: str) -> str:
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "").encode(errors="replace").decode()
+
+
+def merged(rows: Iterable[Row]) -> list[Row]:
+    """The newest of each row."""
+    newest: dict[Any, Row] = {}
+    for row in rows:
+        name = (row.request_id, getattr(row, "number", 0))
+        known = newest.get(name)
+        if known is None or row.version > known.version:
+            newest[name] = row
+    return list(newest.values())
+
+
+def as_lost(row: Row, at: int) -> Row:
+    """An open row whose writer died. What it had delivered stays accounted."""
+    version = LOST + row.version
+    if isinstance(row, AttemptRow):
+        return replace(row, version=version, state="lost", kind="lost", ended_at=at)
+    return replace(row, version=version, state="lost", outcome="lost", ended_at=at)
+
+
+def after(old: Row | None, new: Row) -> Row | None:
+    """What a row becomes; None if it stays as it is.
+
+    A row that was given up too early stays lost when only its progress comes after, and takes that.
+    """
+    if old is None:
+        return new
+    if old.state == "lost" and new.state == "open":
+        new = as_lost(new, old.ended_at or new.began_at)
+    return new if new.version > old.version else None
+
+
+_NAMES = ("tenant", "agent", "key", "provider", "model")
+QUESTIONS = (*_NAMES, "day", "since", "until")  # what usage is asked by
+
+
+def unknown_in(filters: Iterable[str], group_by: Iterable[str]) -> str | None:
+    """The first filter or group that there is none of."""
+    unknown = [name for name in filters if name not in (*_NAMES, "since", "until")]
+    return next(iter([*unknown, *(name for name in group_by if name not in (*_NAMES, "day"))]), None)

@@ -1,0 +1,56 @@
+"""How rows of the ledger's tables get into a store and out of it: the statements, made once. Blocks.
+
+To make a statement costs as much as many rows, and SQLAlchemy's own way of a value to the driver more than
+all else that is done to a row: so values go there as they are, by place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+
+from actors.ledger.rows import AttemptRow, RequestRow
+from actors.ledger.tables import MONTHS
+
+FIGURES = ("requests", "tokens", "cost", "unknown")
+_INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_BY_PLACE = {"sqlite": "qmark", "postgresql": "format"}
+
+
+class TableRows:
+    """`kind` is what a row of the table is here."""
+
+    def __init__(self, url: URL, table: Table, kind: type[Any]):
+        dialect = url.get_backend_name()
+        names = [field.name for field in fields(kind)]
+        columns = [table.c[name] for name in names]
+        self._kind = kind
+        self.all: Select[Any] = select(*columns)
+        self.named = self.all.where(table.c.request_id.in_(bindparam("names", expanding=True)))
+        insert = _INSERT[dialect](table).values({name: bindparam(name) for name in names})
+        taken = {name: insert.excluded[name] for name in names if not table.c[name].primary_key}
+        # Nobody else writes in this transaction; the condition says it again where a row is made.
+        higher = insert.excluded.version > table.c.version
+        upsert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=taken, where=higher)
+        by_place: Any = url.get_dialect()
+        compiled: Any = upsert.compile(dialect=by_place(paramstyle=_BY_PLACE[dialect]))
+        self._upsert = str(compiled)
+        self._values = attrgetter(*compiled.positiontup)
+
+    def found(self, connection: Connection, asked: Select[Any], given: Mapping[str, Any] | None = None) -> list[Any]:
+        return [self._kind(*row) for row in connection.execute(asked, given)]
+
+    def put(self, connection: Connection, rows: Sequence[RequestRow | AttemptRow]) -> None:
+        if rows:
+            connection.exec_driver_sql(self._upsert, [self._values(row) for row in rows])
+
+
+def adding(dialect: str) -> Any:
+    """What adds to the months' totals."""
+    insert = _INSERT[dialect](MONTHS)
+    added = {name: MONTHS.c[name] + insert.excluded[name] for name in FIGURES}
+    return insert.on_conflict_do_update(index_elements=list(MONTHS.primary_key), set_=added)

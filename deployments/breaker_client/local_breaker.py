@@ -1,0 +1,102 @@
+"""The circuits that one ingress keeps on its own word, on the breaker's own reducer. Pure.
+
+They serve where the actor's word is missing or late:
+
+- a target that fails *here* is left out here, though the actor's circuit is still closed;
+- while the actor can't be asked, what is due is tried by our own word: one *trial* at a time, and one that
+  succeeds closes the circuit for us until the actor speaks again.
+
+So a missing actor never adds a target that it holds open before its time, and never keeps one away for good.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+
+from actors.breaker.circuit import PANICKY, Ask, Breaker, Policy, Release, Report, State, step
+from actors.breaker.outcomes import Verdict
+from actors.breaker.plan import UNSEEN, Seen
+
+HOLD_SECONDS, CAP_SECONDS = 10.0, 60.0  # how long a target is left out on our own word alone
+_QUIET = (Verdict.OK, Verdict.STARTED, Verdict.FLOWING, Verdict.NEUTRAL, Verdict.REFUSED)
+
+
+class OwnWord:
+    def __init__(self, policy: Policy) -> None:
+        self._circuits: dict[str, Breaker] = {}  # only targets that failed here lately, or were tried
+        self.set_policy(policy)
+
+    def set_policy(self, policy: Policy) -> None:
+        # On our own word a target rests for shorter, then for twice as long each time, to a minute.
+        self._policy = replace(policy, recovery_timeout=HOLD_SECONDS, recovery_cap=CAP_SECONDS)
+
+    def __bool__(self) -> bool:
+        return bool(self._circuits)
+
+    def holds(self, target: str) -> bool:
+        """Is it we who keep it away?"""
+        own = self._circuits.get(target)
+        return own is not None and own.state is not State.CLOSED
+
+    def view(self, sight: Mapping[str, Seen], *, cut_off: bool) -> Mapping[str, Seen]:
+        """The sight with our own word in it. `cut_off`: the actor can't be asked."""
+        if not self._circuits:
+            return sight
+        seen = dict(sight)
+        for target, own in self._circuits.items():
+            was = seen.get(target, UNSEEN)
+            if own.state is State.CLOSED:
+                if cut_off and was.state is not State.CLOSED:
+                    seen[target] = replace(was, state=State.CLOSED, ramp_from=own.ramp_from, panicky=False)
+            elif cut_off or was.state is State.CLOSED:
+                seen[target] = replace(
+                    was,
+                    state=own.state,
+                    open_until=own.open_until,
+                    reason=own.reason,
+                    probing_until=own.probing_until,
+                    panicky=own.state is State.OPEN and own.reason in PANICKY,
+                )
+        return seen
+
+    def take(self, target: str, seen: Seen, now: float, *, panic: bool = False) -> str | None:
+        """Take a trial of a target that is due, or None if one is under way. `seen` is the actor's last word of it."""
+        own = self._circuits.get(target)
+        if own is None or own.state is State.CLOSED:
+            reason = seen.reason if seen.state is State.OPEN else ""
+            own = Breaker(state=State.OPEN, since=now, open_until=seen.open_until, reason=reason)
+        taken = step(own, now, Ask(secrets.token_hex(8), panic), self._policy)
+        self._circuits[target] = taken.breaker
+        return None if taken.granted is None else taken.granted.name
+
+    def release(self, target: str, trial: str, now: float) -> None:
+        """Give back a trial that was not used."""
+        if (own := self._circuits.get(target)) is not None:
+            self._circuits[target] = step(own, now, Release(trial), self._policy).breaker
+
+    def heeds(self, target: str, verdict: Verdict, *, probe: bool) -> bool:
+        """Could such a report matter? Of a target that is well here the good ones do not."""
+        return probe or target in self._circuits or verdict not in _QUIET
+
+    def note(self, target: str, report: Report, now: float, *, closed: bool, probe: bool = False) -> None:
+        """Take a report of a call from here. `closed`: the actor holds its circuit closed. `probe`: by its permit.
+
+        Its epoch is not looked at: the link says whether it belongs to what we see now.
+        """
+        own = self._circuits.get(target)
+        if own is None:
+            # How a probe of the actor's ended is known here, though the actor may be away before it hears of it.
+            proved = probe and not closed and report.verdict is Verdict.OK
+            if report.verdict in _QUIET and not proved:
+                return
+            run = 0 if closed else self._policy.failure_threshold - 1
+            own = Breaker(since=now, start_run=run, stream_run=run)
+        own = step(own, now, replace(report, epoch=own.epoch), self._policy).breaker
+        if closed and own.state is State.CLOSED and not (own.start_run or own.stream_run or own.trial):
+            self._circuits.pop(target, None)
+        else:
+            self._circuits[target] = own
+
+    def forget(self, target: str) -> None:
+        """The actor has spoken of it."""
+        self._circuits.pop(target, None)

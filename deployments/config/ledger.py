@@ -1,0 +1,105 @@
+"""What serve_config.yaml may say of the ledger: where its rows go, prices, and limits.
+
+Secrets are named by environment variable: a PostgreSQL URL holds a password.
+"""
+
+import os
+import pathlib
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from actors.ledger.budget import Limit, Limits
+from actors.ledger.rows import NANOS
+from deployments.config.settings import Strict
+
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Dollars = Annotated[Decimal, Field(gt=0, le=10**9, allow_inf_nan=False)]
+PerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class Price(Strict):
+    """`cached` is for tokens that the provider took from its cache; it costs as `input` if it is not set."""
+
+    input: PerMillion
+    output: PerMillion
+    cached: PerMillion | None = None
+
+
+class LedgerSettings(Strict):
+    """`folder` holds the journals of this machine's replicas and, without `url_env`, the SQLite file.
+
+    It must outlive the process, and a container if that may be killed. `url_env` names the variable with
+    a PostgreSQL URL; a cluster of several machines needs it.
+    """
+
+    folder: str = "~/.local/state/breakwater"
+    url_env: str | None = None
+    journal_megabytes: Annotated[int, Field(ge=4, le=4096)] = 64
+
+    def missing(self) -> str | None:
+        try:
+            pathlib.Path(self.folder).expanduser()
+        except RuntimeError:
+            return f"folder: {self.folder} can't be found, the user has no home: name a folder"
+        return f"url_env: {self.url_env} is not set" if self.url_env and not os.environ.get(self.url_env) else None
+
+    def journals(self, app: str) -> pathlib.Path:
+        return self._home(app) / "journal"
+
+    def _home(self, app: str) -> pathlib.Path:
+        return pathlib.Path(self.folder).expanduser().absolute() / app
+
+    def for_actor(self, app: str) -> dict[str, Any]:
+        """What the ledger actor is told; it reads the variable itself, so that no secret is sent."""
+        return {
+            "url_env": self.url_env,
+            "url": f"sqlite:///{self._home(app) / 'usage.sqlite3'}",
+            "journals": str(self.journals(app)),
+        }
+
+
+class LimitSettings(Strict):
+    """US dollars for `monthly_cost`."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    monthly_cost: Dollars | None = None
+
+    def limit(self) -> Limit:
+        cost = None if self.monthly_cost is None else int(self.monthly_cost * NANOS)
+        return Limit(self.requests_per_minute, self.tokens_per_minute, cost)
+
+
+class LimitsSettings(Strict):
+    """`each_*` holds for every one that is not named. `without_ledger`: what to do while it is away."""
+
+    tenants: dict[str, LimitSettings] = Field(default_factory=dict)
+    keys: dict[str, LimitSettings] = Field(default_factory=dict)
+    each_tenant: LimitSettings | None = None
+    each_key: LimitSettings | None = None
+    without_ledger: Literal["allow", "refuse"] = "allow"
+
+    def limits(self) -> Limits:
+        named = {f"tenant:{name}": x.limit() for name, x in self.tenants.items()}
+        named |= {f"key:{name}": x.limit() for name, x in self.keys.items()}
+        each = {"tenant": self.each_tenant, "key": self.each_key}
+        return Limits(
+            named, {sort: x.limit() for sort, x in each.items() if x is not None}, self.without_ledger == "refuse"
+        )
+
+
+class Accounting(Strict):
+    """The keys `ledger`, `prices` and `limits` of the application's args."""
+
+    ledger: LedgerSettings = LedgerSettings()
+    prices: dict[Annotated[str, Field(min_length=1)], Price] = Field(default_factory=dict)
+    limits: LimitsSettings = LimitsSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Accounting":
+        for name, price in self.prices.items():
+            if price.cached is not None and price.cached > price.input:
+                raise ValueError(f"prices.{name}.cached: more than input")
+        return self

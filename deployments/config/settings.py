@@ -1,0 +1,189 @@
+"""The parts of serve_config.yaml under `args`, each checked by itself. Secrets are named, never written."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.breaker.circuit import Policy
+from deployments.providers.base import Limits
+
+Mode = Literal["hybrid", "aws_only", "local_only"]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+LEAST_LEASE = 30.0  # a probe that streams renews its lease every ten seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """`hosts` are names that may be private: an image store of one's own."""
+
+    max_bytes: int = 20 * 1024 * 1024
+    seconds: float = 5.0
+    hosts: frozenset[str] = frozenset()
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TimeoutOverrides(Strict):
+    """Seconds; what is not set comes from the application's `timeouts`."""
+
+    timeout_seconds: Seconds | None = None
+    connect: Seconds | None = None
+    first_token: Seconds | None = None
+    idle: Seconds | None = None
+
+
+class Timeouts(Strict):
+    """Seconds. `timeout_seconds` ends a call without a stream, `deadline` the whole request."""
+
+    timeout_seconds: Seconds = 30
+    connect: Seconds = 3
+    first_token: Seconds = 10
+    idle: Seconds = 15
+    deadline: Seconds = 60
+
+    def limits(self, over: TimeoutOverrides) -> Limits:
+        def pick(name: str) -> float:
+            value = getattr(over, name)
+            return float(getattr(self, name) if value is None else value)
+
+        total = pick("timeout_seconds")
+        return Limits(pick("connect"), min(pick("first_token"), total), pick("idle"), total)
+
+
+class BreakerSettings(Strict):
+    failure_threshold: Annotated[int, Field(ge=1, le=50)] = 3
+    recovery_timeout: Seconds = 60
+
+    def policy(self, longest: float) -> Policy:
+        """`longest` is the longest that a probe may take, in seconds: its lease must outlive it."""
+        return Policy(self.failure_threshold, self.recovery_timeout, lease=max(longest + 5, LEAST_LEASE))
+
+
+class Overrides(Strict):
+    """Thresholds that an operator may set while running; null takes one back."""
+
+    failure_threshold: Annotated[int, Field(ge=1, le=50)] | None = None
+    recovery_timeout: Seconds | None = None
+    recovery_cap: Seconds | None = None
+    window_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    window_calls: Annotated[int, Field(ge=1)] | None = None
+    slow_start: Annotated[float, Field(ge=0, le=3600)] | None = None
+    throttle_max: Seconds | None = None
+
+
+class _Provider(Strict):
+    timeouts: TimeoutOverrides = TimeoutOverrides()
+
+
+class Cloud(_Provider):
+    context_windows: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1)]] = {}
+
+    def window(self, model: str) -> int | None:
+        """How many tokens the provider's model can hold, if that is known."""
+        return self.context_windows.get(model)
+
+
+class Bedrock(Cloud):
+    kind: Literal["bedrock"]
+    region_env: str = "AWS_REGION"
+    region: str | None = None
+    endpoint_url: str | None = None
+
+    def resolved_region(self) -> str | None:
+        return self.region or os.environ.get(self.region_env)
+
+    def missing(self) -> str | None:
+        if not self.resolved_region():
+            return f"{self.region_env} is not set"
+        import botocore.session
+
+        # boto3's own chain: environment, profile, container, instance role.
+        if botocore.session.get_session().get_credentials() is None:
+            return "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
+        return None
+
+
+class OpenAI(Cloud):
+    kind: Literal["openai"]
+    api_key_env: str | None = None
+    base_url: str | None = None
+    traceparent: bool = False  # is it a server of one's own, that goes on with our traces?
+
+    def key_env(self) -> str | None:
+        """OpenAI itself needs a key; a server named by `base_url` only if it says which."""
+        return self.api_key_env or (None if self.base_url else "OPENAI_API_KEY")
+
+    def missing(self) -> str | None:
+        return unset(self.key_env())
+
+
+class Google(Cloud):
+    kind: Literal["google"]
+    api_key_env: str = "GOOGLE_API_KEY"
+    base_url: str | None = None
+    api_version: str | None = None
+
+    def missing(self) -> str | None:
+        return unset(self.api_key_env)
+
+
+class Local(_Provider):
+    kind: Literal["local"]
+    model_path: str | None = None
+    slots: Annotated[int, Field(ge=1, le=64)] = 2
+    context: Annotated[int, Field(ge=256)] = 2048
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+    def window(self, model: str) -> int | None:
+        return self.context
+
+    def missing(self) -> str | None:
+        if self.model_path and not os.path.isfile(self.model_path):
+            return f"model_path {self.model_path} is no file"
+        return None
+
+
+ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
+
+
+def unset(variable: str | None) -> str | None:
+    return f"{variable} is not set" if variable and not os.environ.get(variable) else None
+
+
+class Auth(Strict):
+    """Names of environment variables. Keys are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
+
+    api_keys_env: str | None = None
+    admin_key_env: str | None = None
+    unguarded: bool = False  # `auth: none` says so: whoever reaches the server may ask
+
+
+class ImageSettings(Strict):
+    """Images that a message names by URL, fetched for providers that take bytes alone."""
+
+    max_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024)] = 20 * 1024 * 1024
+    seconds: Seconds = 5
+    hosts: list[str] = []  # may be private: an image store of one's own
+
+    def limits(self) -> ImageLimits:
+        return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
+
+
+class EmbeddingRow(Strict):
+    """Targets whose vectors have one length."""
+
+    dimensions: Annotated[int, Field(ge=1, le=65_536)]
+    targets: dict[Name, Annotated[str, Field(min_length=1)]]
+
+
+class Modes(Strict):
+    """Which providers each mode may use; by default by kind."""
+
+    hybrid: list[Name] | None = None
+    aws_only: list[Name] | None = None
+    local_only: list[Name] | None = None

@@ -1,0 +1,151 @@
+"""One attempt under way: its lease, and the one report of how it ended. No Ray.
+
+A failure that may be the request's own fault is reported when the request is over (comparison.py); its probe's
+lease is kept until then.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actors.breaker.outcomes import Outcome, Verdict
+from actors.breaker.plan import provider_of
+from deployments.breaker_client.client import BoardLink
+from deployments.failover.comparison import Comparison
+from deployments.telemetry.request_record import Step, Trail
+from deployments.usage.records import Entry
+
+RENEW_SECONDS = 5.0  # shorter than any lease; a probe that has flowed for so long closes its circuit
+LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt under way: reports exactly once how it ended. `began` and `spoke` are on the link's clock."""
+
+    link: BoardLink
+    trail: Trail
+    target: str
+    permit: Mapping[str, Any]
+    began: float = 0.0
+    renewal: asyncio.Task[None] | None = None
+    ended: bool = False
+    verb: str = "whole"  # or stream
+    spoke: float = 0.0  # when content last came
+    dropped: tuple[str, ...] = ()  # fields that this target's provider has no use for
+    more: bool = False  # is another left to ask?
+    until: float = 0.0  # on the loop's clock: then the time that is kept for the others begins
+    heard: float | None = None  # after so many milliseconds its content began
+    upstream: Mapping[str, Any] | None = None  # what its replica has measured
+    entry: Entry | None = None  # its row in the ledger
+
+    def __post_init__(self) -> None:
+        self.began = self.trail.clock()
+        self.link.under_way[provider_of(self.target)] += 1
+
+    @property
+    def probe(self) -> bool:
+        return bool(self.permit.get("lease") or self.permit.get("trial"))
+
+    def hear(self) -> None:
+        """Its content has begun."""
+        self.heard = self._ms()
+        self.spoke = self.link.now()
+        self.link.times.note(self.target, self.verb, self.spoke - self.began)
+
+    def _ms(self) -> float:
+        return self.trail.since(self.began)
+
+    def keep_lease(self) -> None:
+        """A probe says from time to time that it is still under way, however slow its provider or its reader is.
+
+        Once content has come for a while it says that it flows: then it is no probe any more.
+        """
+        if self.probe and self.renewal is None:
+            self.renewal = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        for _ in range(int(LONGEST_PROBE / RENEW_SECONDS)):
+            since = self.link.now()
+            await asyncio.sleep(RENEW_SECONDS)
+            if self.spoke > since:
+                self.link.report_flowing(self.target, self.permit, self.began, RENEW_SECONDS)
+                return
+            self.link.report_started(self.target, self.permit, self.began)
+
+    def end(
+        self,
+        outcome: Outcome,
+        *,
+        whole: bool = False,
+        usage: Mapping[str, Any] | None = None,
+        body: bytes = b"",
+        first: bytes = b"",
+        over: bool = True,
+        comparison: Comparison | None = None,
+    ) -> None:
+        """`first`, `over`: see account.Entry.settle. `comparison` judges what may be the request's own fault."""
+        if self.ended:
+            return
+        self.ended = True
+        self.link.under_way[provider_of(self.target)] -= 1
+        self.link.flows.remove(self)
+        if outcome.kind == "ok":
+            self.trail.sent()
+        ms = self._ms()
+        used: dict[str, Any] = {}
+        self.trail.attempted(self._step(outcome, ms, used), outcome)
+        if self.entry is not None:
+            # If it ends the request too, the line that says so tells of this step already.
+            used |= self.entry.settle(outcome, usage, body, first=first, over=over)
+        self._report(outcome, ms, whole, comparison)
+        if over and outcome.last:
+            self.trail.finish(outcome.kind, self.target if outcome.content else None)
+
+    def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
+        if whole and outcome.kind == "ok":
+            self.link.times.note(self.target, self.verb, ms / 1000)
+        if comparison is None or self.heard is not None or not comparison.takes(outcome):
+            self._say(outcome, ms, whole)
+            return
+        seconds = self.link.now() - self.began
+        if outcome.kind == "deadline":
+            self.link.times.cut(self.target, self.verb, seconds)
+
+        def charge(verdict: Verdict | None) -> None:
+            self._say(outcome, ms, whole, verdict)
+
+        comparison.hold(outcome, seconds, self.link.times.usual(self.target, self.verb), charge)
+
+    def _say(self, outcome: Outcome, ms: float, whole: bool, verdict: Verdict | None = None) -> None:
+        if self.renewal is not None:
+            self.renewal.cancel()
+        self.link.report(self.target, self.permit, outcome, ms, whole=whole, verdict=verdict, began=self.began)
+
+    def _step(self, outcome: Outcome, ms: float, used: Mapping[str, Any]) -> Step:
+        return Step(
+            self.target,
+            outcome.kind,
+            round((self.began - self.trail.began) * 1000, 2),
+            ms,
+            self.heard,
+            self.upstream,
+            outcome.status,
+            None if outcome.kind == "ok" else outcome.message or outcome.ending.why,
+            outcome.verdict.value,
+            self.probe,
+            epoch=self.permit["epoch"],
+            used=used,
+        )
+
+
+def outcome_in(reply: Mapping[str, Any]) -> Outcome | None:
+    data = reply.get("outcome")
+    return None if data is None else Outcome(**data)
+
+
+def failure_in(attempt: Attempt, reply: Mapping[str, Any]) -> Outcome | None:
+    """How a replica's last word ends the attempt, if badly; what it measured is noted."""
+    attempt.upstream = reply.get("upstream")
+    return outcome_in(reply)

@@ -1,0 +1,113 @@
+"""Which targets a request's `model` means, and what becomes of the request at each of them. Pure."""
+
+import re
+from collections.abc import Mapping
+
+from actors.breaker.outcomes import Outcome
+from actors.breaker.plan import provider_of
+from deployments.config.application import Layout
+from deployments.errors import BadRequest, NoAnswer, UnknownModel
+from deployments.failover.request_fit import Fitted, Fitting, chat_fit, embedding_fit, fitted
+from deployments.openai_api.chat import Drop, Request
+from deployments.telemetry.request_record import Trail
+
+_PINNABLE = re.compile(r"[\x21-\x7e]+")
+
+
+class Rows:
+    """`rows` is row name to targets, `kinds` the kind of each provider that can be called.
+
+    `fixed` are providers that have the models of the rows and no other: nothing else can be pinned there.
+    `windows` is target to context window in tokens, where the config tells it.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, list[str]],
+        kinds: Mapping[str, str],
+        *,
+        fixed: frozenset[str] = frozenset(),
+        windows: Mapping[str, int] | None = None,
+        fitting: Fitting = chat_fit,
+        drop: Drop = "hints",
+    ):
+        self._rows = rows
+        self._kinds = kinds
+        self._fixed = fixed
+        self._fitting = fitting
+        self._drop: Drop = drop
+        self.windows: Mapping[str, int] = windows or {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._rows)
+
+    @property
+    def default(self) -> str:
+        """The row of a call that names none: the one of this name, or the first."""
+        return "default" if "default" in self._rows else self.names[0]
+
+    @property
+    def targets(self) -> set[str]:
+        """Every target of every row."""
+        return {target for row in self._rows.values() for target in row}
+
+    def kind(self, target: str) -> str:
+        return self._kinds[provider_of(target)]
+
+    def window(self, target: str) -> float:
+        """One that nobody has told holds a prompt that no other has refused, and none that one has."""
+        return self.windows.get(target, 0.5)
+
+    def of(self, model: str) -> list[str]:
+        """The targets of a row's name, or the one target that `provider/upstream-id` pins."""
+        row = self._rows.get(model)
+        if row is not None:
+            return row
+        provider, slash, upstream = model.partition("/")
+        if slash and provider in self._kinds:
+            if not _PINNABLE.fullmatch(upstream):
+                raise BadRequest("Invalid 'model': an upstream id is printable ASCII.", "model", "invalid_value")
+            if provider not in self._fixed or model in self.targets:
+                return [model]
+        raise self.unknown(model)
+
+    def unknown(self, model: str) -> UnknownModel:
+        return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.")
+
+    def fitting(self, request: Request, trail: Trail) -> dict[str, Fitted]:
+        """The request for each target that can take it. Raises NoAnswer, a 400, if none can."""
+        found: dict[str, Fitted] = {}
+        lacking: str | None = None
+        for target in self.of(request.model):
+            fit = fitted(self._fitting, self.kind(target), request.body, request.drop or self._drop)
+            if fit.missing:
+                lacking = lacking or fit.missing[0]
+                trail.pass_over(target, f"unsupported {', '.join(fit.missing)}")
+            else:
+                found[target] = fit
+        if not found and lacking is not None:
+            message = f"No provider of '{request.model}' can take '{lacking}'."
+            raise NoAnswer(message, trail.entries, Outcome("unsupported", status=400, param=lacking))
+        return found
+
+
+def rows_of(layout: Layout) -> Rows:
+    return Rows(
+        layout.rows(),
+        layout.kinds(),
+        fixed=layout.fixed(),
+        windows=layout.windows(),
+        drop=layout.config.drop_unsupported,
+    )
+
+
+def embedding_rows_of(layout: Layout) -> Rows:
+    return Rows(
+        layout.embedding_rows(),
+        layout.kinds(),
+        windows=layout.embedding_windows(),
+        fixed=frozenset(layout.kinds()),  # a length belongs to a row, so nothing else can be pinned
+        fitting=embedding_fit,
+        drop=layout.config.drop_unsupported,
+    )

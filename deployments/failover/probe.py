@@ -1,0 +1,83 @@
+"""A probe that streams: its frames are held back until they prove something. No Ray."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, replace
+from typing import Any
+
+from actors.breaker.outcomes import Outcome
+from deployments.errors import AttemptFailed
+from deployments.failover.attempt import Attempt, outcome_in
+from deployments.rpc.port import Items
+
+
+async def held_back(
+    attempt: Attempt, first: bytes, source: Items, until: float, silent: float
+) -> tuple[bytes, Items, dict[str, Any] | None]:
+    """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
+
+    The frames so far, whatever is still to come, and the answer's end if it has come. One that has been
+    silent for `silent` seconds then is not handed over before it speaks again: who gets it would gain nothing.
+    Raises AttemptFailed as long as nothing has been sent, so that the next candidate can be asked.
+    """
+    clock, frames = asyncio.get_running_loop().time, [first]
+    spoke = clock()
+    try:
+        while (now := clock()) < until:
+            coming = asyncio.ensure_future(_following(source))
+            try:
+                await asyncio.wait([coming], timeout=until - now)
+                if not coming.done() and clock() - spoke < silent:
+                    return b"".join(frames), _Resumed(coming, source), None
+                await asyncio.wait([coming])
+            except asyncio.CancelledError:
+                coming.cancel()
+                await asyncio.wait([coming])
+                raise
+            item, spoke = coming.result(), clock()
+            if not isinstance(item, bytes):
+                ended = item or {"outcome": asdict(Outcome("lost", message="the replica's stream stopped"))}
+                if (outcome := outcome_in(ended)) is not None:
+                    raise AttemptFailed(outcome)
+                await source.aclose()
+                return b"".join(frames), _just(ended), ended
+            attempt.spoke = attempt.link.now()
+            frames.append(item)
+    except AttemptFailed as error:
+        raise AttemptFailed(replace(error.outcome, content=True)) from error
+    return b"".join(frames), source, None
+
+
+class _Resumed:
+    """The source again, from an item on that is awaited already. No generator: one that nobody began can't clean up."""
+
+    def __init__(self, coming: "asyncio.Future[bytes | dict[str, Any] | None]", source: "Items"):
+        self._coming: asyncio.Future[bytes | dict[str, Any] | None] | None = coming
+        self._source = source
+
+    async def __anext__(self) -> bytes | dict[str, Any]:
+        coming, self._coming = self._coming, None
+        if coming is None:
+            return await anext(self._source)
+        try:
+            item = await coming
+        except BaseException:
+            self._coming = coming  # whoever closes must still wait for it
+            raise
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        if self._coming is not None:
+            self._coming.cancel()
+            await asyncio.wait([self._coming])
+        await self._source.aclose()
+
+
+async def _just(item: dict[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
+    yield item
+
+
+async def _following(source: Items) -> bytes | dict[str, Any] | None:
+    return await anext(source, None)

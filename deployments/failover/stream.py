@@ -1,0 +1,149 @@
+"""A stream that has begun: its frames, its limits, and a probe's frames that are held back. No Ray."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from actors.breaker.outcomes import Outcome
+from deployments.aio.deadline_timer import Patience
+from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
+from deployments.failover.attempt import Attempt, failure_in
+from deployments.failover.deadline import Deadline
+from deployments.openai_api.chat import DONE, Head, bare_chunk, frame
+from deployments.rpc.port import Items
+from deployments.telemetry.explain import explained
+
+COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
+READER_SECONDS = 600.0  # without taking a frame: who reads so slowly must not hold a provider's connection for ever
+
+
+class StreamAnswer:
+    """A stream whose first content has come. Iterate `frames` once, then always `close`."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        first: bytes,
+        source: Items,
+        idle: float,
+        deadline: Deadline,
+    ):
+        self.target = attempt.target
+        self.trail = attempt.trail
+        self.dropped = attempt.dropped
+        self.usage: Mapping[str, Any] | None = None
+        self._attempt = attempt
+        self._first = first
+        self._source = source
+        self._idle = idle
+        self._deadline = deadline
+        self._patience = Patience()
+        self._given: float | None = None  # since when its reader has a frame, on the loop's clock
+        self._watch: asyncio.TimerHandle | None = None
+        self._left: Outcome | None = None  # how it ended while its reader took nothing
+        self._closing: asyncio.Task[None] | None = None
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
+        entry, clock = self._attempt.entry, asyncio.get_running_loop().time
+        if not self._attempt.ended:  # a probe that was held back to its end has
+            self._attempt.link.flows.add(self._attempt)
+        if entry is not None:
+            entry.delivered(self._first)
+        self.trail.sent()
+        self._given = clock()
+        self._look_after_its_reader()
+        yield self._first
+        try:
+            while isinstance(item := await self._next(), bytes):
+                if entry is not None:
+                    entry.delivered(item)
+                self._given = clock()
+                yield item
+        except AttemptFailed as error:
+            self._attempt.end(error.outcome)
+            yield self._error_frame(error.outcome)
+            return
+        if (outcome := failure_in(self._attempt, item)) is not None:
+            self._attempt.end(outcome)
+            yield self._error_frame(outcome)
+            return
+        self.usage = item["usage"]
+        self._attempt.end(Outcome("ok", content=True), usage=self.usage)
+        yield item["tail"] + self._explained() + DONE
+
+    def _look_after_its_reader(self) -> None:
+        """One timer, seldom set: a reader that takes nothing holds nothing for longer than it may."""
+        clock = asyncio.get_running_loop().time
+        until = clock() if self._given is None else self._given
+        until += READER_SECONDS
+        if self._deadline.explicit:
+            until = min(until, max(self._deadline.at, clock()))
+        if self._given is not None and until <= clock():
+            self._leave()
+        else:
+            later = max(until, clock() + 1.0)
+            self._watch = asyncio.get_running_loop().call_at(later, self._look_after_its_reader)
+
+    def _leave(self) -> None:
+        """Its reader has taken nothing for too long: the provider is let go."""
+        late = self._deadline.explicit and asyncio.get_running_loop().time() >= self._deadline.at
+        why = f"its reader took nothing for {READER_SECONDS:g} s"
+        self._left = Outcome("deadline", content=True) if late else Outcome("cancelled", content=True, message=why)
+        self._attempt.end(self._left)
+        self._closing = asyncio.ensure_future(self._source.aclose())
+
+    async def _next(self) -> bytes | dict[str, Any]:
+        self._given = None
+        if self._left is not None:
+            raise AttemptFailed(self._left)
+        silent_at = asyncio.get_running_loop().time() + self._idle + COVER_SECONDS
+        until = min(silent_at, self._deadline.at) if self._deadline.explicit else silent_at
+        link = self._attempt.link
+        link.silence.wait(self.target, self, link.now())
+        try:
+            with self._patience.until(until):
+                item = await anext(self._source, None)
+            if isinstance(item, bytes) or (item and "usage" in item):
+                self._attempt.spoke = now = link.now()
+                link.silence.heard(self.target, self, now)
+        except TimeoutError:
+            stalled = "stalled" if self._patience.stalled else "unreachable"
+            kind = stalled if until == silent_at else "deadline"
+            raise AttemptFailed(Outcome(kind, content=True)) from None
+        except AttemptFailed as error:
+            raise AttemptFailed(replace(error.outcome, content=True)) from error
+        finally:
+            link.silence.gone(self.target, self)
+        if item is None:
+            raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
+        return item
+
+    def _error_frame(self, outcome: Outcome) -> bytes:
+        error: BreakwaterError
+        if outcome.kind == "deadline":
+            error = DeadlineExceeded("The request's deadline passed in mid-stream.", self.trail.entries)
+        else:
+            text = outcome.message or outcome.ending.why
+            error = NoAnswer(f"The stream from {self.target} broke off: {text}.", self.trail.entries)
+            error.code = "stream_interrupted"
+        told = {"breakwater": {"explained": explained(self.trail)}} if self.trail.explain else {}
+        return frame({"error": error.body(), **told})
+
+    def _explained(self) -> bytes:
+        """A chunk without a choice, as the one with the usage is."""
+        if not self.trail.explain:
+            return b""
+        head = Head(self.trail.request_id, self.trail.began_at // 1000, self.trail.row)
+        return bare_chunk(head, breakwater={"explained": explained(self.trail)})
+
+    async def close(self) -> None:
+        """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""
+        self._patience.close()
+        if self._watch is not None:
+            self._watch.cancel()
+        self._attempt.end(Outcome("cancelled", content=True))
+        if self._closing is not None:
+            await self._closing
+        await self._source.aclose()

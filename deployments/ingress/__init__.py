@@ -1,0 +1,5 @@
+"""What does an ingress replica serve? The HTTP API, and the Ray shell with the methods of the Python API.
+
+Runs in: ingress replicas.
+Imports: everything but `replica` and `app`.
+"""

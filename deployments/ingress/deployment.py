@@ -1,0 +1,199 @@
+"""Ingress: the Ray shell around one Door. A plain class: only app.py makes a deployment of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from actors.breaker.actor import summon
+from actors.ledger.actor import summon_ledger
+from actors.ray_metrics import RayMeter
+from deployments.breaker_client.client import ActorCall, BoardLink
+from deployments.config.application import INGRESS, parse, resolve
+from deployments.gc_tuning import collect_seldom
+from deployments.ingress.http import build_http_door
+from deployments.rpc.client import SharedHop
+from deployments.service.facade import Facade, told
+from deployments.service.guarded_functions import Functions
+from deployments.service.service import Door
+from deployments.telemetry.otlp import here
+from deployments.telemetry.request_log import flush_log, told_to_log
+from deployments.usage.caller import Caller
+from deployments.usage.ledger_client import LedgerLink
+from deployments.usage.prices import PriceList
+
+CONNECT_SECONDS = 3.0  # how long a starting replica waits for the actor's first word; then it serves without
+
+
+class Ingress:
+    """`args` are the application's, as the YAML has them; `handles` the provider deployments by name."""
+
+    def __init__(self, args: Mapping[str, Any], handles: Mapping[str, DeploymentHandle[Any]]):
+        collect_seldom()
+        layout = resolve(parse(args))
+        self._app = serve.get_replica_context().app_name
+        self._starting = True
+        self._meter = RayMeter(self._app)
+        self._link = BoardLink(self._connect, layout.config.policy(), meter=self._meter)
+        config = layout.config
+        self._ledger = LedgerLink(
+            self._connect_ledger,
+            config.ledger.journals(self._app),
+            prices=PriceList(config.prices),
+            limits=config.limits.limits(),
+            most=config.ledger.journal_megabytes * 1024 * 1024,
+        )
+        self._ledger_config = config.ledger.for_actor(self._app)
+        self._ledger_starting = True
+        self._traces = here(INGRESS)
+        hop = SharedHop(handles, layout.kinds().keys() - layout.fixed())
+        self._door = Door(layout, self._link, hop, self._ledger, [told_to_log], self._meter, self._traces)
+        self._metering: asyncio.Task[None] | None = None
+        self._facade = Facade(self._door)
+        self._functions = Functions(self._door)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return build_http_door(self._door)
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Serve calls this with `user_config`: once before the first request, and when it changes."""
+        await self._door.reconfigure(user_config)
+        self._ledger.start()
+        if self._metering is None:
+            self._metering = asyncio.create_task(self._meter.run(self._sample))
+        if self._link.start():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._link.connected.wait()
+
+    async def _connect(self) -> ActorCall:
+        actor = await summon(self._app, self._door.board_config(), newest=self._starting)
+        self._starting = False
+        return _calling(actor)
+
+    async def _connect_ledger(self) -> ActorCall:
+        actor = await summon_ledger(self._app, self._ledger_config, newest=self._ledger_starting)
+        self._ledger_starting = False
+        return _calling(actor)
+
+    def _sample(self) -> None:
+        self._door.sample()
+        flush_log()
+
+    async def __del__(self) -> None:
+        """Serve awaits this when the replica is stopped: its last rows and spans go before it."""
+        await self._ledger.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
+
+    # The Python door; `Door` says what each takes and gives.
+
+    async def chat(
+        self,
+        request: Any,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+        trace: Any = None,
+    ) -> dict[str, Any]:
+        caller = _by(tenant_id, agent_id, explain, trace)
+        return await self._door.chat(request, timeout_seconds, drop_unsupported, caller)
+
+    async def embed(
+        self,
+        request: Any,
+        timeout_seconds: float | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+        trace: Any = None,
+    ) -> dict[str, Any]:
+        return await self._door.embed(request, timeout_seconds, _by(tenant_id, agent_id, explain, trace))
+
+    async def get_request(self, request_id: str) -> dict[str, Any]:
+        """What a request went through; see deployments/telemetry/explain.py."""
+        return await told(self._door.request(request_id))
+
+    async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
+        return await self._facade.get_usage_stats(tenant_id, agent_id)
+
+    async def stream_chat(
+        self,
+        request: Any,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+        trace: Any = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        caller = _by(tenant_id, agent_id, explain, trace)
+        chunks = self._door.stream_chat(request, timeout_seconds, drop_unsupported, caller)
+        async with contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    # The facade; `Facade` says what each takes and gives.
+
+    async def generate_completion(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        return await self._facade.generate_completion(*arguments, **named)
+
+    async def generate_streaming_completion(
+        self, *arguments: Any, **named: Any
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        async with contextlib.aclosing(self._facade.generate_streaming_completion(*arguments, **named)) as items:
+            async for item in items:
+                yield item
+
+    async def get_system_health(self) -> dict[str, Any]:
+        return await self._facade.get_system_health()
+
+    async def get_health_summary(self) -> dict[str, Any]:
+        return await self._facade.get_health_summary()
+
+    async def get_all_provider_health(self) -> dict[str, Any]:
+        return await self._facade.get_all_provider_health()
+
+    async def get_provider_health(self, name: str) -> dict[str, Any]:
+        return await self._facade.get_provider_health(name)
+
+    async def force_provider_recovery(self, name: str) -> dict[str, Any]:
+        return await self._facade.force_provider_recovery(name)
+
+    async def reset_provider_stats(self, name: str) -> dict[str, Any]:
+        return await self._facade.reset_provider_stats(name)
+
+    async def isolate(self, name: str, seconds: float | None = None) -> dict[str, Any]:
+        return await self._facade.isolate(name, seconds)
+
+    async def restore(self, name: str) -> dict[str, Any]:
+        return await self._facade.restore(name)
+
+    async def thresholds(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+        return await self._facade.thresholds(changes)
+
+    # Functions of other apps under our circuits: `call_with_failover` in client.py.
+
+    async def begin_call(self, names: list[str], primary: str | None = None, model: str | None = None) -> Any:
+        return await told(self._functions.begin(names, primary, model))
+
+    async def report_call(self, ended: list[dict[str, Any]]) -> Any:
+        return await told(self._functions.report(ended))
+
+
+def _calling(actor: Any) -> ActorCall:
+    def call(method: str, *arguments: Any) -> Awaitable[Any]:
+        answer: Awaitable[Any] = getattr(actor, method).remote(*arguments)
+        return answer
+
+    return call
+
+
+def _by(tenant_id: str | None, agent_id: str | None, explain: bool, trace: Any) -> Caller:
+    return Caller("handle", tenant_id, agent_id, explain=explain is True, trace=trace)

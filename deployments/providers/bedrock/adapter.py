@@ -1,0 +1,179 @@
+"""AWS Bedrock through boto3: Converse, ConverseStream and InvokeModel.
+
+boto3 says where a call goes and what an error means, and signs it with the credentials that it finds. Its
+client blocks, checks what was checked before and parses what is only translated; so bodies are the API's
+own JSON (see bedrock_request and bedrock_codec), and go over connections of ours.
+"""
+
+import contextlib
+import json
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Any
+
+import botocore.exceptions as aws
+from botocore.eventstream import ParserError
+from botocore.parsers import ResponseParserError
+
+from actors.breaker.outcomes import Outcome
+from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.chat import Head
+from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, retry_after_of
+from deployments.providers.bedrock.codec import StreamCodec, from_converse, to_converse
+from deployments.providers.bedrock.embed import embed, parsed
+from deployments.providers.bedrock.endpoint import Requests
+from deployments.providers.bedrock.event_stream import EventStream, Message
+from deployments.providers.conversation import call_limit
+from deployments.providers.translated import translated, translating
+from deployments.providers.transport import Answer, Transport, unreached
+
+
+class BedrockProvider:
+    def __init__(self, *, region: str, endpoint_url: str | None = None, connect: float = 3.0, connections: int = 1024):
+        self._requests = Requests(region=region, endpoint_url=endpoint_url)
+        self._transport = Transport(connect=connect, connections=connections, tls=self._requests.tls)
+
+    async def complete(self, call: Call) -> Completed:
+        try:
+            with contextlib.closing(await self._asked("converse", call.model, written(call))) as answer:
+                data = await answer.whole()
+            with translating():
+                return Completed(*from_converse(json.loads(data), call))
+        except Exception as error:
+            raise classified(error) from error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), EventStream()
+        try:
+            with contextlib.closing(await self._asked("converse_stream", call.model, written(call))) as answer:
+                while data := await answer.read():
+                    made = translated(_frames(codec, events.feed(data)))
+                    if made.data or codec.finished:
+                        end = end_of(codec.head, codec.usage, call) if codec.finished else None
+                        yield Frames(made.data, content=made.content, end=end)
+                    if made.error is not None:
+                        raise made.error
+        except Exception as error:
+            raise classified(error) from error
+        if not codec.finished:
+            raise failed("broken", "the stream ended without messageStop")
+        yield end_of(codec.head, codec.usage, call)
+
+    async def embed(self, call: Call) -> Completed:
+        async def invoke(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+            data = json.dumps(body).encode()
+            with contextlib.closing(await self._asked("invoke_model", call.model, data)) as answer:
+                return parsed(await answer.whole()), answer.headers
+
+        try:
+            return await embed(call, invoke)
+        except Exception as error:
+            raise classified(error) from error
+
+    async def _asked(self, operation: str, model: str, body: bytes) -> Answer:
+        """The answer, its head at least. Raises boto3's own error for any status but 200."""
+        url, headers = await self._requests.signed(operation, model, body)
+        answer = await self._transport.post(url, headers, body)
+        if answer.status == 200:
+            return answer
+        with contextlib.closing(answer):
+            raise self._requests.error(operation, answer.status, answer.headers, await answer.whole())
+
+    async def close(self) -> None:
+        self._requests.close()
+        await self._transport.aclose()
+
+
+def written(call: Call) -> bytes:
+    """The body of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
+    arguments = to_converse(call)
+    del arguments["modelId"]  # it is in the path
+    return _ENCODER.encode(arguments).encode(errors="replace")
+
+
+# Bytes (of images, of reasoning) go as base64.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=lambda data: b64encode(data).decode())
+
+
+def _frames(codec: StreamCodec, messages: Iterator[Message]) -> Iterator[tuple[bytes, bool]]:
+    for headers, payload in messages:
+        if (kind := headers.get(":message-type")) != "event":
+            raise _in_band(kind, headers, payload)
+        if (name := headers[":event-type"]) in _EVENTS:
+            yield codec.frames({name: json.loads(payload)})
+
+
+_EVENTS = frozenset(
+    {
+        *("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop"),
+        *("messageStop", "metadata"),
+    }
+)
+
+
+def _in_band(kind: Any, headers: Mapping[str, Any], payload: bytes) -> aws.EventStreamError:
+    """An error inside the stream, as boto3 would have raised it."""
+    code, message = headers.get(":error-code"), headers.get(":error-message")
+    if kind == "exception":
+        said = parsed(payload)
+        code, message = headers.get(":exception-type"), said.get("message", said.get("Message"))
+    return aws.EventStreamError({"Error": {"Code": code or "", "Message": message or ""}}, "ConverseStream")
+
+
+_KINDS = {
+    "ThrottlingException": "throttled",
+    "ModelNotReadyException": "throttled",
+    "ServiceQuotaExceededException": "quota",
+    "AccessDeniedException": "credential",
+    "UnrecognizedClientException": "credential",
+    "InvalidSignatureException": "credential",
+    "ExpiredTokenException": "credential",
+    "ResourceNotFoundException": "model_missing",
+    "ModelTimeoutException": "server_error",
+    "ModelErrorException": "server_error",
+    "ModelStreamErrorException": "server_error",
+    "InternalServerException": "server_error",
+    "ServiceUnavailableException": "overloaded",
+    "ValidationException": "bad_request",
+}
+
+
+def classified(error: Exception) -> AttemptFailed:
+    """boto3's exceptions by type and code. A code inside a stream begins in lower case."""
+    match error:
+        case AttemptFailed():
+            return error
+        case aws.ClientError():
+            return _client_error(error)
+        case aws.ParamValidationError():
+            return failed("bad_request", str(error), status=400)
+        case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
+            return failed("credential", str(error))
+        case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ProxyConnectionError() | aws.SSLError():
+            return failed("connect", str(error))
+        case aws.ReadTimeoutError():
+            return failed("timeout", str(error))
+        case aws.HTTPClientError():
+            return failed("broken", str(error))
+        case ResponseParserError() | ParserError() | UnicodeDecodeError():
+            return failed("malformed", str(error))
+    return unreached(error) or failed("unclassified", f"{type(error).__name__}: {error}")
+
+
+def _client_error(error: aws.ClientError) -> AttemptFailed:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    meta: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    status = meta.get("HTTPStatusCode")
+    retry_after = retry_after_of(meta.get("HTTPHeaders", {}))
+    kind = _KINDS.get(code[:1].upper() + code[1:]) or kind_of_status(status or 500, code, retry_after)
+    message = str(error.response.get("Error", {}).get("Message", "")) or str(error)
+    if kind == "bad_request" and _too_long(message):
+        kind = "too_long"
+    if kind == "overloaded" and retry_after is not None:
+        kind = "throttled"
+    return AttemptFailed(Outcome(kind, status=status, message=message, code=code, retry_after=retry_after))
+
+
+def _too_long(message: str) -> bool:
+    """Bedrock has no code for it: the one case that must be told by text."""
+    return "too long" in message.lower()

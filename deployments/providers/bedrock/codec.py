@@ -1,0 +1,171 @@
+"""Bedrock's Converse to OpenAI chat completions: the answer, whole and streamed. Pure."""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.errors import failed
+from deployments.openai_api.chat import Head, chunk, completion_of, dump, usage_of
+from deployments.providers.base import Call
+from deployments.providers.bedrock.request import to_converse
+from deployments.providers.choice import admits, arguments_delta, call_delta, choice, tool_call
+from deployments.providers.conversation import call_limit
+
+__all__ = ["StreamCodec", "finish_of", "from_converse", "to_converse", "usage_from"]
+
+_FINISH = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
+}
+
+
+def finish_of(reason: str, *, calls: int = 0) -> str:
+    """OpenAI's finish reason. An answer that the model itself spoiled is an error."""
+    if reason.startswith("malformed"):
+        raise failed("server_error", f"the model stopped with {reason}", code=reason)
+    finish = _FINISH.get(reason, "stop")
+    if finish in ("stop", "tool_calls"):  # what it says of tools is not always what it did
+        return "tool_calls" if calls else "stop"
+    return finish
+
+
+def from_converse(response: Mapping[str, Any], call: Call) -> tuple[bytes, dict[str, Any]]:
+    """The completion's JSON body and its usage."""
+    message = (response.get("output") or {}).get("message")
+    if not message or not response.get("stopReason"):
+        raise failed("malformed", "the answer has no output or no stop reason", status=200)
+    usage = usage_from(response.get("usage") or {})
+    texts: list[str] = []
+    calls: list[dict[str, Any]] = []
+    reasoning = Reasoning()
+    for block in message["content"]:
+        if "text" in block:
+            texts.append(block["text"])
+        elif "toolUse" in block:
+            use = block["toolUse"]
+            if admits(len(calls), call_limit(call.body)):
+                calls.append(tool_call(use["toolUseId"], use["name"], use.get("input"), reasoning.kept()))
+        elif "reasoningContent" in block:
+            reasoning.take_block(block["reasoningContent"])
+    finish = finish_of(response["stopReason"], calls=len(calls))
+    made = choice(
+        0, "".join(texts), finish, tool_calls=calls, reasoning="".join(reasoning.said), extra=reasoning.kept()
+    )
+    return dump(completion_of(Head.new(call.name), [made], usage)), usage
+
+
+def usage_from(usage: Mapping[str, Any]) -> dict[str, Any]:
+    # Converse counts cached tokens beside the input, OpenAI within it.
+    cached = usage.get("cacheReadInputTokens") or 0
+    prompt = usage.get("inputTokens", 0) + cached + (usage.get("cacheWriteInputTokens") or 0)
+    return usage_of(prompt, usage.get("outputTokens", 0), cached=cached)
+
+
+@dataclass(slots=True)
+class Reasoning:
+    """Reasoning as it comes, and its signed blocks until the call or the end that they belong to."""
+
+    said: list[str] = field(default_factory=list)
+    _open: dict[str, str] = field(default_factory=dict)
+    _redacted: bytes = b""
+    _blocks: list[dict[str, str]] = field(default_factory=list)
+
+    def take_block(self, block: Mapping[str, Any]) -> None:
+        self.take_delta(block.get("reasoningText") or block)
+        self.close()
+
+    def take_delta(self, delta: Mapping[str, Any]) -> str:
+        """What of it can be shown."""
+        redacted = delta.get("redactedContent") or b""  # on the wire it is in base64
+        self._redacted += b64decode(redacted) if isinstance(redacted, str) else redacted
+        if signature := delta.get("signature"):
+            self._open["signature"] = self._open.get("signature", "") + signature
+        text = delta.get("text") or ""
+        if text:
+            self.said.append(text)
+            self._open["text"] = self._open.get("text", "") + text
+        return text
+
+    def close(self) -> None:
+        """A block is over. Without a signature nobody would take it back."""
+        if "signature" in self._open:
+            self._blocks.append({"text": self._open.get("text", ""), "signature": self._open["signature"]})
+        if self._redacted:
+            self._blocks.append({"redacted": b64encode(self._redacted).decode()})
+        self._open, self._redacted = {}, b""
+
+    def kept(self) -> dict[str, Any] | None:
+        """The signed blocks since the last time, as `extra_content`."""
+        blocks, self._blocks = self._blocks, []
+        return {"bedrock": {"reasoning": blocks}} if blocks else None
+
+
+@dataclass(slots=True)
+class StreamCodec:
+    """Converse's events to frames. `finished` with messageStop, `usage` comes after it."""
+
+    head: Head
+    limit: int | None = None  # of calls
+    finished: bool = False
+    usage: dict[str, Any] | None = None
+    _calls: int = 0
+    _open: str | None = None  # the arguments' state of the call that is open: None, "empty", "begun", "withheld"
+    _reasoning: Reasoning = field(default_factory=Reasoning)
+
+    def frames(self, event: Mapping[str, Any]) -> tuple[bytes, bool]:
+        """The frames of one event, and whether they hold content."""
+        if "contentBlockDelta" in event:
+            delta = event["contentBlockDelta"]["delta"]
+            text = delta.get("text")
+            return (chunk(self.head, {"content": text}), True) if text else self._delta(delta)
+        if "messageStart" in event:
+            return chunk(self.head, {"role": "assistant", "content": ""}), False
+        if "contentBlockStart" in event:
+            return self._block_start(event["contentBlockStart"].get("start") or {})
+        if "contentBlockStop" in event:
+            return self._block_stop()
+        if "messageStop" in event:
+            return self._stop(event["messageStop"]["stopReason"]), True
+        if "metadata" in event:
+            self.usage = usage_from(event["metadata"].get("usage") or {})
+        return b"", False
+
+    def _delta(self, delta: Mapping[str, Any]) -> tuple[bytes, bool]:
+        if "toolUse" in delta:
+            fragment = delta["toolUse"].get("input") or ""
+            if not fragment or self._open not in ("empty", "begun"):
+                return b"", False
+            self._open = "begun"
+            return chunk(self.head, arguments_delta(self._calls - 1, fragment)), True
+        if "reasoningContent" in delta and (text := self._reasoning.take_delta(delta["reasoningContent"])):
+            return chunk(self.head, {"reasoning_content": text}), True
+        return b"", False
+
+    def _block_start(self, start: Mapping[str, Any]) -> tuple[bytes, bool]:
+        use = start.get("toolUse")
+        if not use:
+            return b"", False
+        if not admits(self._calls, self.limit):
+            self._open = "withheld"
+            return b"", False
+        self._open, self._calls = "empty", self._calls + 1
+        call = tool_call(use["toolUseId"], use["name"], "", self._reasoning.kept())
+        return chunk(self.head, call_delta(self._calls - 1, call)), True
+
+    def _block_stop(self) -> tuple[bytes, bool]:
+        self._reasoning.close()
+        was, self._open = self._open, None
+        # A call without arguments streams none; OpenAI's are always an object.
+        return (chunk(self.head, arguments_delta(self._calls - 1, "{}")), True) if was == "empty" else (b"", False)
+
+    def _stop(self, reason: str) -> bytes:
+        self.finished = True
+        extra = self._reasoning.kept()
+        data = chunk(self.head, {"extra_content": extra}) if extra else b""
+        return data + chunk(self.head, {}, finish_of(reason, calls=self._calls))

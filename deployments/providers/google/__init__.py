@@ -1,0 +1,5 @@
+"""Google Gemini: generateContent.
+
+Runs in: its provider replica.
+Imports: as `providers`.
+"""

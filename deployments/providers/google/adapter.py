@@ -1,0 +1,199 @@
+"""Google Gemini through google-genai: generateContent and streamGenerateContent.
+
+The SDK says where a call goes, as whom, and what an error means. Its typed models are left out: bodies
+are the API's own JSON (see google_request and google_codec), and go over connections of ours. With them
+goes what it would do behind our back: retries, automatic function calling, automatic continuation (which
+sends, and bills, again), and a parser that a comment in a stream breaks.
+"""
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from google.genai import errors, types
+from pydantic import ValidationError
+
+from actors.breaker.outcomes import Outcome
+from deployments.aio.gather import together
+from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.chat import Head, dump
+from deployments.openai_api.embeddings import Vectors, joined, normalised, texts_of
+from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, retry_after_of
+from deployments.providers.conversation import call_limit
+from deployments.providers.embedding import completed
+from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
+from deployments.providers.google.endpoint import Places, sdk_over
+from deployments.providers.sse import SseEvents, payloads
+from deployments.providers.timing import answered_by
+from deployments.providers.translated import translated, translating
+from deployments.providers.transport import Answer, Transport, unreached
+
+MOST_TEXTS = 100  # of one call: Gemini refuses more
+
+
+class GoogleProvider:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str | None = None,
+        api_version: str | None = None,
+        connect: float = 3.0,
+        connections: int = 1024,
+    ):
+        self._transport = Transport(connect=connect, connections=connections)
+
+        where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version}
+        self._sdk, self._places = sdk_over(self._transport, **where), Places(**where)
+
+    async def complete(self, call: Call) -> Completed:
+        try:
+            with contextlib.closing(await self._asked(call, stream=False)) as answer:
+                data = await answer.whole()
+            with translating():
+                answered = _object(data)
+                answered_by(answered.get("modelVersion"))
+                return Completed(*from_generate(answered, call))
+        except Exception as error:
+            raise classified(error) from error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), SseEvents()
+        goes_on, ended = False, False
+        try:
+            with contextlib.closing(await self._asked(call, stream=True)) as answer:
+                while not ended:
+                    data = await answer.read()
+                    ended = not data
+                    before = codec.finished
+                    whole = events.end() if ended else events.feed(data)
+                    made = translated(codec.frames(_chunk(payload)) for payload in payloads(whole))
+                    goes_on = goes_on or (before and made.content)
+                    if made.data or codec.finished:
+                        end = end_of(codec.head, codec.usage, call) if codec.finished and not goes_on else None
+                        yield Frames(made.data, content=made.content, end=end)
+                    if made.error is not None:
+                        raise made.error
+                    if events.overlong:
+                        raise failed("malformed", "a frame of the stream has no end")
+        except Exception as error:
+            raise classified(error) from error
+        if not codec.finished:
+            raise failed("broken", "the stream ended without a finish reason")
+        yield end_of(codec.head, codec.usage, call)
+
+    async def _asked(self, call: Call, *, stream: bool) -> Answer:
+        """The answer, its head at least. Raises the SDK's own error for any status but 200."""
+        body = dump(to_generate(call))
+        url, headers = await self._places.of(call.model, stream=stream)
+        answer = await self._transport.post(url, headers, body)
+        if answer.status == 200:
+            return answer
+        with contextlib.closing(answer):
+            await errors.APIError.raise_for_async_response(await answer.for_sdk())
+        raise failed("unclassified", f"HTTP {answer.status}")
+
+    async def embed(self, call: Call) -> Completed:
+        texts = texts_of(call.body)
+        batches = [texts[at : at + MOST_TEXTS] for at in range(0, len(texts), MOST_TEXTS)]
+        try:
+            parts = await together(self._embedded(call, batch) for batch in batches)
+        except Exception as error:
+            raise classified(error) from error
+        vectors, told = joined(parts)
+        # Gemini scales only its longest vectors to length one.
+        return completed(call, [normalised(v) for v in vectors], told)
+
+    async def _embedded(self, call: Call, texts: list[str]) -> Vectors:
+        response = await self._sdk.aio.models.embed_content(
+            model=call.model,
+            contents=[types.Content(parts=[types.Part(text=text)]) for text in texts],
+            config=types.EmbedContentConfig(output_dimensionality=call.body.get("dimensions")),
+        )
+        told = response.usage_metadata.prompt_token_count if response.usage_metadata else None
+        return [e.values or [] for e in response.embeddings or []], told
+
+    async def close(self) -> None:
+        await self._sdk.aio.aclose()
+        await self._places.close()
+        await self._transport.aclose()
+
+
+def _chunk(payload: bytes) -> dict[str, Any]:
+    chunk = _object(payload)
+    answered_by(chunk.get("modelVersion"))
+    if error := chunk.get("error"):
+        code = error.get("code") if isinstance(error, dict) else None
+        errors.APIError.raise_error(code if isinstance(code, int) else 500, chunk, None)
+    return chunk
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(body)
+        data = data[0] if isinstance(data, list) and len(data) == 1 else data  # as some errors come
+    except ValueError:
+        raise failed("malformed", "the answer is not JSON", status=200) from None
+    if not isinstance(data, dict):
+        raise failed("malformed", "the answer is not an object", status=200)
+    return data
+
+
+_KINDS = {
+    "RESOURCE_EXHAUSTED": "throttled",
+    "UNAUTHENTICATED": "credential",
+    "PERMISSION_DENIED": "credential",
+    "NOT_FOUND": "model_missing",
+    "UNAVAILABLE": "overloaded",
+    "DEADLINE_EXCEEDED": "server_error",
+    "INTERNAL": "server_error",
+}
+
+
+def classified(error: Exception) -> AttemptFailed:
+    """The SDK's errors by type, code and reason; transport errors come unwrapped."""
+    match error:
+        case AttemptFailed():
+            return error
+        case errors.APIError():
+            return _api_error(error)
+        case ValidationError():
+            return failed("malformed", "the answer is of a shape that the SDK does not know", status=200)
+        case errors.UnknownApiResponseError() | json.JSONDecodeError() | UnicodeDecodeError():
+            return failed("malformed", str(error), status=200)
+    return unreached(error) or failed("unclassified", f"{type(error).__name__}: {error}")
+
+
+def _api_error(error: errors.APIError) -> AttemptFailed:
+    details = _details(error)
+    reason = next((d["reason"] for d in details if isinstance(d.get("reason"), str)), None)
+    headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
+    retry_after = retry_after_of(headers)
+    for detail in details:
+        retry_after = _seconds(detail.get("retryDelay")) or retry_after
+    kind = _KINDS.get(error.status or "") or kind_of_status(error.code or 500, None, retry_after)
+    if reason == "API_KEY_INVALID":
+        kind = "credential"
+    message = error.message or f"HTTP {error.code}"
+    if kind == "bad_request" and "exceeds the maximum number of tokens" in message:
+        kind = "too_long"  # Google has no code for it
+    if kind == "overloaded" and retry_after is not None:
+        kind = "throttled"
+    outcome = Outcome(kind, status=error.code, message=message, code=reason or error.status, retry_after=retry_after)
+    return AttemptFailed(outcome)
+
+
+def _details(error: errors.APIError) -> list[dict[str, Any]]:
+    body = error.details if isinstance(error.details, dict) else {}
+    inner = body.get("error", body)
+    details = inner.get("details") if isinstance(inner, dict) else None
+    return [d for d in details or [] if isinstance(d, dict)]
+
+
+def _seconds(text: Any) -> float | None:
+    """A protobuf duration: "36s"."""
+    try:
+        return float(str(text).removesuffix("s")) if text else None
+    except ValueError:
+        return None

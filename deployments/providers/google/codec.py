@@ -1,0 +1,194 @@
+"""Gemini's generate_content to OpenAI chat completions: the answer, whole and streamed. Pure.
+
+Answers are read in the API's own JSON shape (camelCase), which outlives the SDK's types.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.errors import failed
+from deployments.openai_api.chat import Head, chunk, completion_of, dump, usage_of
+from deployments.providers.base import Call
+from deployments.providers.choice import admits, call_delta, choice, tool_call
+from deployments.providers.conversation import call_limit
+from deployments.providers.google.request import to_generate
+
+__all__ = ["StreamCodec", "finish_of", "from_generate", "to_generate", "usage_from"]
+
+# CONTINUATION asks to be asked again, and billed again: the answer is not whole.
+_FINISH = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
+_SPOILED = frozenset(
+    {
+        *("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "OTHER", "UNEXPECTED_TOOL_CALL"),
+        *("TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "FINISH_REASON_UNSPECIFIED"),
+    }
+)
+
+
+def finish_of(reason: str, *, calls: int = 0) -> str:
+    """OpenAI's finish reason. SAFETY and its many kin are content filters; a call ends with STOP too."""
+    if reason in _SPOILED:
+        raise failed("server_error", f"the model stopped with {reason}", code=reason)
+    if calls and reason == "STOP":
+        return "tool_calls"
+    return _FINISH.get(reason, "content_filter")
+
+
+def usage_from(usage: Mapping[str, Any]) -> dict[str, Any]:
+    # Gemini counts thoughts beside the candidates, OpenAI within the completion.
+    thoughts = usage.get("thoughtsTokenCount") or 0
+    done = (usage.get("candidatesTokenCount") or 0) + thoughts
+    prompt = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
+    return usage_of(prompt, done, cached=usage.get("cachedContentTokenCount"), reasoning=thoughts)
+
+
+@dataclass(slots=True)
+class _Said:
+    """What one candidate says in a response or a chunk."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    signature: str | None = None  # of a text; a call has its own
+
+
+def _said(candidate: Mapping[str, Any], made: int, limit: int | None) -> _Said:
+    """`made`: so many calls came from it before."""
+    said = _Said()
+    for part in (candidate.get("content") or {}).get("parts") or ():
+        signature = part.get("thoughtSignature")
+        if part.get("functionCall"):
+            if admits(made + len(said.calls), limit):
+                made_by = part["functionCall"]
+                call = tool_call(made_by.get("id"), made_by.get("name") or "", made_by.get("args"), _extra(signature))
+                said.calls.append(call)
+        elif part.get("thought"):
+            said.reasoning += part.get("text") or ""
+        else:
+            said.text += part.get("text") or ""
+            said.signature = signature or said.signature
+    return said
+
+
+def _extra(signature: str | None) -> dict[str, Any] | None:
+    return {"google": {"thought_signature": signature}} if signature else None
+
+
+def from_generate(response: Mapping[str, Any], call: Call) -> tuple[bytes, dict[str, Any]]:
+    """The completion's JSON body and its usage. A blocked prompt is an answer: the model's refusal."""
+    usage = usage_from(response.get("usageMetadata") or {})
+    candidates = response.get("candidates") or []
+    if _is_blocked(response):
+        choices = [choice(0, "", "content_filter")]
+    else:
+        choices = [_choice(index, candidate, call) for index, candidate in enumerate(candidates)]
+    if not choices:
+        raise failed("malformed", "the answer has no candidate with a finish reason", status=200)
+    return dump(completion_of(Head.new(call.name), choices, usage)), usage
+
+
+def _is_blocked(response: Mapping[str, Any]) -> bool:
+    return bool((response.get("promptFeedback") or {}).get("blockReason"))
+
+
+def _choice(index: int, candidate: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    reason = candidate.get("finishReason")
+    if not reason:
+        raise failed("malformed", "the answer has a candidate without a finish reason", status=200)
+    said = _said(candidate, 0, call_limit(call.body))
+    return choice(
+        candidate.get("index") or index,
+        said.text,
+        finish_of(reason, calls=len(said.calls)),
+        tool_calls=said.calls,
+        reasoning=said.reasoning,
+        extra=_extra(said.signature),
+        logprobs=logprobs_from(candidate.get("logprobsResult")),
+    )
+
+
+def logprobs_from(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """OpenAI's log probabilities; None where none were asked for."""
+    if not result:
+        return None
+    chosen = result.get("chosenCandidates") or []
+    tops = [top.get("candidates") or [] for top in result.get("topCandidates") or ()]
+    tops += [[]] * (len(chosen) - len(tops))
+    content = [
+        {**_token(token), "top_logprobs": [_token(other) for other in others]}
+        for token, others in zip(chosen, tops, strict=False)
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    token = candidate.get("token") or ""
+    return {"token": token, "logprob": candidate.get("logProbability") or 0.0, "bytes": list(token.encode())}
+
+
+@dataclass(slots=True)
+class _Going:
+    """A choice whose stream has begun."""
+
+    calls: int = 0
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class StreamCodec:
+    """Gemini's chunks to frames. Usage is cumulative: the last one counts."""
+
+    head: Head
+    limit: int | None = None  # of calls
+    finished: bool = False
+    usage: dict[str, Any] | None = None
+    _choices: dict[int, _Going] = field(default_factory=dict)
+
+    def frames(self, response: Mapping[str, Any]) -> tuple[bytes, bool]:
+        """The frames of one chunk, and whether they hold content."""
+        if usage := response.get("usageMetadata"):
+            self.usage = usage_from(usage)
+        candidates = response.get("candidates") or ()
+        if not candidates and _is_blocked(response):
+            begun = b"" if self._choices else self._begin(0)
+            self.finished = True
+            return begun + chunk(self.head, {}, "content_filter"), True
+        data, content = b"", False
+        for candidate in candidates:
+            frames, holds = self._candidate(candidate)
+            data, content = data + frames, content or holds
+        return data, content
+
+    def _begin(self, index: int) -> bytes:
+        self._choices[index] = _Going()
+        self.finished = False
+        return chunk(self.head, {"role": "assistant", "content": ""}, index=index)
+
+    def _candidate(self, candidate: Mapping[str, Any]) -> tuple[bytes, bool]:
+        index = candidate.get("index") or 0
+        data = b"" if index in self._choices else self._begin(index)
+        going = self._choices[index]
+        said = _said(candidate, going.calls, self.limit)
+        deltas: list[dict[str, Any]] = []
+        if said.reasoning:
+            deltas.append({"reasoning_content": said.reasoning})
+        if said.text:
+            deltas.append({"content": said.text})
+        for call in said.calls:
+            deltas.append(call_delta(going.calls, call))
+            going.calls += 1
+        content = bool(deltas)
+        if extra := _extra(said.signature):
+            deltas.append({"extra_content": extra})
+        logprobs = logprobs_from(candidate.get("logprobsResult"))
+        if logprobs and not deltas:
+            deltas.append({})
+        for delta in deltas:
+            data += chunk(self.head, delta, index=index, logprobs=logprobs)
+            logprobs = None
+        if reason := candidate.get("finishReason"):
+            data += chunk(self.head, {}, finish_of(reason, calls=going.calls), index=index)
+            going.finished = content = True
+            self.finished = all(other.finished for other in self._choices.values())
+        return data, content

@@ -1,0 +1,156 @@
+"""OpenAI chat completions to Gemini's generateContent: the request as the API's own JSON. Pure.
+
+Gemini 3 signs the reasoning behind the first function call of each step, and refuses a history
+without. What it signed comes back from the client; what another provider called never had one, and
+goes with the value that Google names for such histories.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from deployments.openai_api.capabilities import fit
+from deployments.openai_api.chat import max_tokens_of, stops_of
+from deployments.providers.base import Call
+from deployments.providers.conversation import (
+    Image,
+    Offer,
+    Signed,
+    ToolCall,
+    ToolResult,
+    Turn,
+    offer_of,
+    read,
+    refuse_unfit,
+    signature_of,
+)
+
+UNSIGNED = urlsafe_b64encode(b"skip_thought_signature_validator").decode()
+
+
+def to_generate(call: Call) -> dict[str, Any]:
+    """The body of generateContent and streamGenerateContent. Raises `unsupported` naming the field."""
+    body = call.body
+    refuse_unfit(fit("google", body), "Google")
+    talk = read(body["messages"])
+    signs = not call.model.rpartition("/")[2].startswith(_UNSIGNED_MODELS)
+    contents = [
+        {"role": "model" if turn.side == "assistant" else "user", "parts": _parts(turn, signs)} for turn in talk.turns
+    ]
+    config = {
+        "maxOutputTokens": max_tokens_of(body),
+        "temperature": body.get("temperature"),
+        "topP": body.get("top_p"),
+        "stopSequences": [stop for stop in stops_of(body) if stop] or None,
+        "presencePenalty": body.get("presence_penalty"),
+        "frequencyPenalty": body.get("frequency_penalty"),
+        "candidateCount": body.get("n"),
+    }
+    made: dict[str, Any] = {
+        "contents": contents,
+        "generationConfig": {k: v for k, v in config.items() if v is not None},
+    }
+    if talk.system:
+        made["systemInstruction"] = {"role": "user", "parts": [{"text": "\n\n".join(talk.system)}]}
+    if not _RARE.isdisjoint(body):
+        made["generationConfig"] |= _rare(body, call.model)
+        made |= _tools(offer_of(body))
+    return made
+
+
+# Before Gemini 3 a call had no signature that must come back.
+_UNSIGNED_MODELS = ("gemini-1", "gemini-2")
+
+_RARE = frozenset({"tools", "tool_choice", "response_format", "logprobs", "reasoning_effort", "seed"})
+
+
+def _parts(turn: Turn, signs: bool) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = []
+    step = True  # the first call of a step carries the signature of all of them
+    for item in turn.items:
+        match item:
+            case str():
+                parts.append({"text": item})
+            case Signed(text, extra):
+                parts.append({"text": text, **_signed(extra)})
+            case Image(subtype, data):
+                written = urlsafe_b64encode(data).decode()
+                parts.append({"inlineData": {"mimeType": f"image/{subtype}", "data": written}})
+            case ToolCall(key, name, arguments, extra):
+                signature = _signed(extra) or ({"thoughtSignature": UNSIGNED} if signs and step else {})
+                parts.append({"functionCall": {"id": key, "name": name, "args": arguments}, **signature})
+                step = False
+            case ToolResult(key, name, text):
+                # As text: a number of many digits would not survive as JSON there.
+                parts.append({"functionResponse": {"id": key, "name": name, "response": {"result": text}}})
+    return parts
+
+
+def _signed(extra: Mapping[str, Any]) -> dict[str, str]:
+    signature = signature_of(extra, "google", "thought_signature")
+    if not isinstance(signature, str) or not signature:
+        return {}
+    try:
+        # The API writes the one alphabet of base64, its SDK the other; both read either.
+        kept = urlsafe_b64decode(signature.replace("+", "-").replace("/", "_"))
+    except ValueError:
+        return {}
+    return {"thoughtSignature": urlsafe_b64encode(kept).decode()}
+
+
+def _rare(body: Mapping[str, Any], model: str) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if body.get("seed") is not None:
+        config["seed"] = body["seed"] % 2**31  # of 32 bits there; which one it is says nothing
+    wanted = body.get("response_format") or {}
+    if wanted.get("type") in ("json_object", "json_schema"):
+        config["responseMimeType"] = "application/json"
+        schema = (wanted.get("json_schema") or {}).get("schema")
+        if schema is not None:
+            config["responseJsonSchema"] = schema
+    if body.get("logprobs"):
+        config["responseLogprobs"] = True
+        if body.get("top_logprobs"):
+            config["logprobs"] = body["top_logprobs"]
+    if body.get("reasoning_effort"):
+        config["thinkingConfig"] = _thinking(body["reasoning_effort"], model)
+    return config
+
+
+def _tools(offer: Offer) -> dict[str, Any]:
+    if not offer.functions:
+        return {}
+    return {
+        "tools": [{"functionDeclarations": [_declaration(f) for f in offer.functions]}],
+        "toolConfig": {"functionCallingConfig": _calling(offer)},
+    }
+
+
+def _declaration(function: Mapping[str, Any]) -> dict[str, Any]:
+    made = {
+        "name": function["name"],
+        "description": function.get("description") or None,
+        "parametersJsonSchema": function.get("parameters") or None,
+    }
+    return {k: v for k, v in made.items() if v is not None}
+
+
+def _calling(offer: Offer) -> dict[str, Any]:
+    if offer.choice == "none":
+        return {"mode": "NONE"}
+    if offer.only is not None:
+        return {"mode": "ANY", "allowedFunctionNames": [offer.only]}
+    if offer.choice == "required":
+        return {"mode": "ANY"}
+    return {"mode": "VALIDATED" if offer.strict else "AUTO"}  # validated: text, or a call that keeps to the schema
+
+
+_LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
+_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192}
+
+
+def _thinking(effort: str, model: str) -> dict[str, Any]:
+    """Levels since Gemini 3, a budget of tokens before, as in Google's own OpenAI-compatible API."""
+    if "gemini-2" in model:
+        return {"thinkingBudget": _BUDGETS.get(effort, 24576)}
+    return {"thinkingLevel": _LEVELS.get(effort, "XHIGH")}

@@ -1,0 +1,96 @@
+"""The local model: llama.cpp in this process, the last tier when every cloud is down.
+
+Proof of life, not quality: the weights that come with the package are SmolLM2-135M, 135 million
+parameters. `model_path` takes any GGUF. It needs no network and no key.
+"""
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+
+from deployments.errors import failed
+from deployments.openai_api.chat import Head, dump, usage_chunk
+from deployments.openai_api.embeddings import texts_of
+from deployments.providers.base import Call, Completed, End, Frames
+from deployments.providers.embedding import completed
+from deployments.providers.local.codec import StreamCodec, schema_of, to_engine
+from deployments.providers.local.embed import Embedded, Embedder
+from deployments.providers.local.engine import Engine, bundled_gguf, settings
+from deployments.providers.local.tools import Choice, Tool, choice_of, grammar_of
+
+_CANARY, _PROOFS = "Q", 256
+
+
+class LocalProvider:
+    def __init__(self, *, model_path: str | None = None, slots: int = 2, context: int = 2048, threads: int = 1):
+        path = model_path or bundled_gguf()
+        self._engine = Engine(settings(path, slots=slots, context=context, threads=threads))
+        self._embedder = Embedder(path, context=context, threads=threads)
+        self._proven: dict[str, bool] = {}
+
+    async def complete(self, call: Call) -> Completed:
+        codec = StreamCodec(call, Head.new(call.name))
+        async with contextlib.aclosing(self._frames(call, codec, call.limits.total / 2)) as frames:
+            async for _ in frames:
+                pass
+        return Completed(dump(codec.answer()), codec.usage)
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        codec = StreamCodec(call, Head.new(call.name))
+        async with contextlib.aclosing(self._frames(call, codec, call.limits.first_token / 2)) as frames:
+            async for data in frames:
+                yield Frames(data, content=True)
+        codec.end()
+        tail = usage_chunk(codec.head, codec.usage) if codec.usage and call.wants_usage else b""
+        yield End(codec.usage, tail)
+
+    async def _frames(self, call: Call, codec: StreamCodec, patience: float) -> AsyncGenerator[bytes, None]:
+        """The answer's frames. What can't be asked of the model is refused before a slot is waited for."""
+        request, choice = to_engine(call), choice_of(call.body)
+        async with self._engine.slot(patience):
+            if (tool := await self._chosen(choice, call)) is not None:
+                codec.tool, request = tool, to_engine(call, tool)
+            await self._prove(call, tool)
+            async with contextlib.aclosing(self._engine.chat(request)) as chunks:
+                async for parts in chunks:
+                    if data := b"".join(codec.frames(part) for part in parts):
+                        yield data
+
+    async def _chosen(self, choice: Choice, call: Call) -> Tool | None:
+        if not choice.is_open:
+            return choice.settled
+        word = await self._engine.text(choice.request(call.body["messages"]))
+        if (tool := choice.chosen(word)) is None and not choice.may_decline:
+            raise failed("malformed", "the engine left its grammar")
+        return tool
+
+    async def _prove(self, call: Call, tool: Tool | None) -> None:
+        """Refuse a schema that the engine can't compile.
+
+        Of such a one it says nothing: it answers as if there were none. So the grammar is tried for one
+        token, after a letter that nothing but the grammar would put there.
+        """
+        schema = tool.parameters if tool else schema_of(call.body)
+        if schema is None:
+            return
+        proof = grammar_of(schema, start=_CANARY)
+        if proof not in self._proven:
+            request = {"prompt": "1 2 3", "grammar": proof, "max_tokens": 1, "temperature": 0.0}
+            if len(self._proven) >= _PROOFS:
+                self._proven.clear()
+            self._proven[proof] = (await self._engine.text(request)).startswith(_CANARY)
+        if not self._proven[proof]:
+            param = tool.param if tool else "response_format"
+            message = f"Invalid '{param}': the local model can't be held to this schema."
+            raise failed("bad_request", message, status=400, code="invalid_value", param=param)
+
+    async def embed(self, call: Call) -> Completed:
+        got = await self.embed_texts(texts_of(call.body), patience=call.limits.total / 2)
+        return completed(call, got.vectors, got.prompt_tokens)
+
+    async def embed_texts(self, texts: Sequence[str], *, patience: float = 15.0) -> Embedded:
+        """Vectors of length one by mean pooling, in the order of the texts."""
+        return await self._embedder.embed(texts, patience)
+
+    async def close(self) -> None:
+        self._engine.close()
+        self._embedder.close()

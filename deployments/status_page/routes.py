@@ -1,0 +1,86 @@
+"""The routes of the status page: the page itself, and what it shows, once or live. No Ray.
+
+The page holds no data, so it needs no key. It may run its own script and style and nothing else, may
+talk to us and nobody else, and can't be framed.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import pathlib
+import re
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from deployments.service.service import Door
+from deployments.status_page.feed import STREAM_SECONDS, Feed
+
+STUCK_SECONDS = 10.0  # a reader who takes nothing for so long after its stream's end is cut off
+PAGE = pathlib.Path(__file__).with_name("status.html").read_bytes()
+
+
+def page_headers(page: bytes) -> Mapping[str, str]:
+    def hashes(tag: bytes) -> str:
+        inline = re.findall(b"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
+        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" for text in inline)
+
+    policy = {
+        "default-src": "'none'",
+        "script-src": hashes(b"script"),
+        "style-src": hashes(b"style"),
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+        "require-trusted-types-for": "'script'",
+    }
+    return {
+        "content-security-policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-cache",
+    }
+
+
+class StatusRoutes:
+    def __init__(self, door: Door):
+        self._door = door
+        self._feed = Feed(door)
+        self._headers = page_headers(PAGE)
+
+    async def page(self, _: Request) -> Response:
+        return Response(PAGE, media_type="text/html", headers=self._headers)
+
+    async def status(self, request: Request) -> Response:
+        self._let_in(request)
+        return JSONResponse(await self._feed.snapshot(), headers={"cache-control": "no-store"})
+
+    async def events(self, request: Request) -> Response:
+        self._let_in(request)
+        self._feed.admit()
+        return _Events(self._feed)
+
+    def _let_in(self, request: Request) -> None:
+        """Who may ask for completions may look, and so may an operator. Raises Unauthorized."""
+        authorization = request.headers.get("authorization")
+        if not self._door.gate.is_admin(authorization):
+            self._door.gate.key(authorization)
+
+
+class _Events(StreamingResponse):
+    """Counts as a reader for as long as it runs, and runs for a limited time, whatever the reader does."""
+
+    def __init__(self, feed: Feed):
+        self._feed = feed
+        self._frames = feed.frames()
+        super().__init__(self._frames, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(TimeoutError), self._feed.reading():
+            async with asyncio.timeout(STREAM_SECONDS + STUCK_SECONDS), contextlib.aclosing(self._frames):
+                await super().__call__(scope, receive, send)

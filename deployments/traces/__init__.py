@@ -1,1 +1,0 @@
-"""Traces: what requests and calls say as OpenTelemetry spans. Off unless an OTLP endpoint is configured."""

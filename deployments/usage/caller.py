@@ -1,0 +1,93 @@
+"""Who asks, and who pays for it; and what is told of what was used. Pure."""
+
+import csv
+import io
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from actors.ledger.budget import Refusal
+from actors.ledger.rows import NANOS
+from deployments.errors import BadRequest, LimitReached
+
+LAST_SECOND = 253_402_300_800.0  # of the year 9999: more no store can hold
+_UNITS = {"requests_per_minute": "requests a minute", "tokens_per_minute": "tokens a minute"}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`request_id` is the caller's own word for the request, which may repeat.
+
+    `explain`: the answer is to say what the request went through. `trace` are W3C's headers of the trace that
+    the request is a part of, kept only where traces are on.
+    """
+
+    door: str
+    tenant: str | None = None
+    agent: str | None = None
+    key_name: str | None = None
+    request_id: str | None = None
+    explain: bool = False
+    trace: Any = None
+
+
+def check_caller(caller: Caller, declared: Collection[str] | None) -> None:
+    """Raises BadRequest for what is no name, and for a tenant that is not among the `declared`, if there are any."""
+    tenant, agent = ("tenant_id", "agent_id") if caller.door == "handle" else ("x-tenant-id", "x-agent-id")
+    for name, who in ((tenant, caller.tenant), (agent, caller.agent)):
+        if who is not None and not (isinstance(who, str) and who.strip()):
+            raise BadRequest(f"Invalid '{name}': a name is needed, not {who!r}.", name, "invalid_value")
+    if declared is not None and caller.tenant is not None and caller.tenant not in declared:
+        raise BadRequest(f"Invalid '{tenant}': there is no tenant of this name.", tenant, "invalid_value")
+
+
+def limit_reached(refusal: Refusal) -> LimitReached:
+    """The error of a request that is over a limit, in OpenAI's words."""
+    who, seconds = refusal.subject.replace(":", " ", 1), refusal.reset_seconds
+    if refusal.limit == "ledger_away":
+        message = f"What {who} has used can't be told now, and it has limits: try again soon."
+        return LimitReached(message, refusal.status, "ledger_unavailable", seconds)
+    if refusal.limit == "monthly_cost":
+        message = f"{who} has used its ${refusal.most / NANOS:.2f} of this month."
+        return LimitReached(message, refusal.status, "insufficient_quota", seconds)
+    message = f"{who} has used its {refusal.most} {_UNITS[refusal.limit]}: try again in {seconds:.0f} s."
+    return LimitReached(message, refusal.status, "rate_limit_exceeded", seconds)
+
+
+def question_of(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Filters and groups of a usage query: names as in the ledger, instants as ISO dates or seconds."""
+    filters: dict[str, Any] = {k: v for k, v in params.items() if k not in ("group_by", "format")}
+    for name in ("since", "until"):
+        if name in filters:
+            filters[name] = _instant(filters[name], name)
+    groups = [name for name in params.get("group_by", "").split(",") if name]
+    return filters, groups
+
+
+def _instant(text: str, name: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        pass
+    else:
+        if abs(seconds) <= LAST_SECOND:  # NaN is not
+            return seconds
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f"Invalid '{name}': an ISO date or seconds since 1970, not {text!r}.", name) from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _harmless(v) for k, v in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """A name that a client chose must not become a formula in somebody's spreadsheet."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -1,0 +1,254 @@
+"""The ingress's end of the ledger: rows go to a journal at once, and to the actor in batches. No Ray.
+
+A row is in the journal when `open` or `settle` returns: it survives a kill -9 of this process. Batches
+are cut from the journal twice a second, so that most attempts have ended when they are sent, and ten times
+a second where there are limits, which are as true as the last batch. Batches are numbered, and sent again
+until they are acknowledged. While the actor or its store is away, rows wait on disk and requests go on.
+What a dead replica on this machine has left is sent by whoever finds it.
+
+No request waits for any of it. The actor is a function `call(method, *arguments)`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import pathlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from actors.ledger.budget import Budget, Limits, Refusal, Spend, subjects_of
+from actors.ledger.journal import MOST, Journal, Orphan, orphans
+from actors.ledger.rows import written_at
+from actors.metrics import Meter
+from deployments.usage.prices import PriceList
+from deployments.usage.records import Account, Entry
+from deployments.usage.token_estimate import Gauge
+
+log = logging.getLogger(f"ray.serve.{__name__}")
+
+ActorCall = Callable[..., Awaitable[Any]]
+
+FLUSH_SECONDS = 0.5
+LIMITED_FLUSH_SECONDS = 0.1
+LONGEST_PAUSE = 2.0  # between two tries while the ledger is away
+WRITE_SECONDS = 15.0
+HEARTBEAT_SECONDS = 2.0  # between signs of life when there is nothing to write
+PROGRESS_SECONDS = 1.0  # what a stream has delivered is written down so often: a kill loses no more
+ADOPT_SECONDS = 5.0
+CLOSE_SECONDS = 2.0  # how long a replica that leaves tries to get its last rows away
+CHUNK = 256 * 1024
+GAUGES = 1000  # targets whose tokens we know by heart; clients may pin any
+
+
+class StoreAway(ConnectionError):
+    """The ledger actor answered, and its store did not."""
+
+
+class LedgerLink:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[ActorCall]],
+        folder: pathlib.Path,
+        *,
+        prices: PriceList | None = None,
+        limits: Limits | None = None,
+        most: int = MOST,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.prices = prices or PriceList({})
+        self.replica = secrets.token_hex(8)
+        self.budget = Budget(limits or Limits())
+        self._connect = connect
+        self._folder = folder
+        self._wall, self.seconds = wall, clock
+        self._journal = Journal(folder, self.replica, most=most)
+        self._gauges: dict[str, Gauge] = {}
+        self._open: dict[tuple[str, int], Entry] = {}
+        self._requests = 0
+        self._actor: ActorCall | None = None
+        self._number = 0
+        self._batch: tuple[bytes, int] | None = None  # lines, and the position behind them
+        self._rewriting = False
+        self._sent_at = clock()
+        self._up = False
+        self._adopted = self._refused = self._dropped = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> bool:
+        """Begin to deliver; False if that has begun. Needs a running loop."""
+        if self._tasks:
+            return False
+        self._tasks = [asyncio.create_task(self._deliver()), asyncio.create_task(self._patrol())]
+        return True
+
+    async def close(self) -> None:
+        """Send what is left, or leave it to the next replica on this machine."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._journal.lines:
+                    await self._send()
+        self._journal.close()
+
+    # What a request asks and tells.
+
+    def admit(self, tenant: str | None, key_name: str | None = None) -> Refusal | None:
+        """May a request of this tenant and key begin? A refusal says which limit, and for how long."""
+        if not self.budget.limits:
+            return None
+        refusal = self.budget.check(subjects_of(tenant, key_name), self.now())
+        self._refused += refusal is not None
+        return refusal
+
+    def begin(self, **details: Any) -> Account:
+        """The account of a request; `details` as Account takes them."""
+        self._requests += 1
+        return Account(self, self.replica, f"{self.replica}-{self._requests:x}", **details)
+
+    async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """See actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
+        if self._actor is None:
+            raise ConnectionError("the ledger is away")
+        return list(await self._actor("usage", dict(filters), list(group_by)))
+
+    async def request(self, name: str) -> dict[str, Any] | None:
+        """What a request went through, by our id or the newest by the caller's; its rows, `{request, attempts}`."""
+        if self._actor is None:
+            raise ConnectionError("the ledger is away")
+        found = await self._actor("request", name)
+        return None if found is None else dict(found)
+
+    def health(self) -> dict[str, Any]:
+        return {
+            "store": "up" if self._up else "down",
+            "journal": "memory" if self._journal.broken else "disk",
+            "lag_rows": self._journal.lines,
+            "lag_seconds": self._lag(),
+            "dropped": self._journal.dropped,
+            "adopted": self._adopted,
+            "refused": self._refused,
+        }
+
+    def sample(self, meter: Meter) -> None:
+        """Tell the meter how far the store is behind."""
+        meter.set("breakwater_ledger_lag_seconds", (), self._lag())
+        meter.set("breakwater_ledger_lag_rows", (), self._journal.lines)
+        dropped = self._journal.dropped
+        meter.add("breakwater_ledger_dropped_total", (), dropped - self._dropped)
+        self._dropped = dropped
+
+    def _lag(self) -> float:
+        """How old the oldest line is that is not acknowledged."""
+        data, _ = self._journal.read(CHUNK)
+        return round(max(0.0, self._wall() - written_at(data) / 1000), 3) if data else 0.0
+
+    # The book that accounts are written into.
+
+    def now(self) -> int:
+        return int(self._wall() * 1000)
+
+    def gauge(self, target: str) -> Gauge:
+        known = self._gauges.get(target)
+        if known is None:
+            if len(self._gauges) >= GAUGES:
+                del self._gauges[next(iter(self._gauges))]
+            known = self._gauges[target] = Gauge()
+        return known
+
+    def write(self, line: bytes) -> None:
+        drops = self._journal.drops
+        self._journal.append(line)
+        if self._journal.drops != drops and not self._rewriting:
+            self._rewriting = True
+            for entry in self._open.values():
+                entry.write()  # its first line may be among them, and nobody else knows of it
+            self._rewriting = False
+
+    def spent(self, subjects: list[str], spend: Spend) -> None:
+        if self.budget.limits:
+            self.budget.spent(subjects, spend)
+
+    def opened(self, entry: Entry) -> None:
+        self._open[entry.name] = entry
+
+    def closed(self, entry: Entry) -> None:
+        self._open.pop(entry.name, None)
+
+    # The two loops.
+
+    async def _deliver(self) -> None:
+        pause = usual = LIMITED_FLUSH_SECONDS if self.budget.limits else FLUSH_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                while await self._send():
+                    pass
+                self._up, pause = True, usual
+            except Exception as error:
+                if self._up:  # once an absence, not once a try
+                    log.warning("the ledger is away, rows wait in the journal: %s", error or type(error).__name__)
+                if not isinstance(error, StoreAway):
+                    self._actor = None
+                self._up, pause = False, min(2 * pause, LONGEST_PAUSE)
+
+    async def _send(self) -> bool:
+        """Get one batch acknowledged; is there a whole one more?"""
+        if self._batch is None:
+            data, position = self._journal.read(CHUNK)
+            if not data and self._up and self.seconds() - self._sent_at < HEARTBEAT_SECONDS:
+                return False
+            self._number += 1
+            self._batch = data, position
+            self.budget.cut(self._journal.end, self.now())
+        data, position = self._batch
+        ack = await self._told("write", self.replica, self._number, data, self.budget.asked(self.now()))
+        self._batch = None
+        self._sent_at = self.seconds()
+        self._journal.acknowledge(position, data.count(b"\n"))
+        self.budget.acknowledged(position, ack["totals"], self.now())
+        return self._journal.end - position > CHUNK
+
+    async def _told(self, method: str, *arguments: Any) -> Any:
+        async with asyncio.timeout(WRITE_SECONDS):
+            if self._actor is None:
+                self._actor = await self._connect()
+            answer = await self._actor(method, *arguments)
+        # The same number again if this fails: the actor takes it once, and a row takes no line twice.
+        if (answer["store"] if isinstance(answer, dict) else answer) not in ("up", True):
+            raise StoreAway("the store is down")
+        return answer
+
+    async def _patrol(self) -> None:
+        adopt_at = self.seconds()
+        while True:
+            try:
+                if self._journal.broken:
+                    self._journal.mend()
+                for entry in list(self._open.values()):
+                    entry.progress()
+                if self.seconds() >= adopt_at:
+                    adopt_at = self.seconds() + ADOPT_SECONDS
+                    for orphan in orphans(self._folder):
+                        await self._adopt(orphan)
+            except Exception:
+                log.exception("the ledger link's patrol goes on")
+            await asyncio.sleep(PROGRESS_SECONDS)
+
+    async def _adopt(self, orphan: Orphan) -> None:
+        """Send what a dead replica has left, then settle as lost what it had open."""
+        kept = True
+        try:
+            for chunk in orphan.chunks(CHUNK):
+                await self._told("write", orphan.owner, 0, chunk, [])
+            await self._told("bury", orphan.owner)
+            kept = False
+        except Exception as error:
+            log.info("a dead replica's journal waits: %s", error or type(error).__name__)
+        finally:
+            orphan.release() if kept else orphan.discard()
+        self._adopted += not kept

@@ -1,0 +1,285 @@
+"""The account of one request: each attempt has a row before it is sent, and each row one ending. No Ray.
+
+    account = link.begin(tenant="acme", model_row="gpt-4", body=request.body)
+    entry = account.open("openai/gpt-4.1")     # in the journal when this returns
+    entry.delivered(frames)                    # whatever goes to the client
+    entry.settle(outcome, usage)               # ends the request too if nothing can follow
+    account.finish("server_error")             # no provider answered; does nothing if it has ended
+
+Nothing here waits, and nothing here fails a request. It must not know where lines go.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from actors.breaker.outcomes import Outcome
+from actors.ledger.budget import Spend, subjects_of
+from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
+from deployments.usage.prices import PriceList
+from deployments.usage.token_estimate import Delivered, Gauge, length_of, length_of_input, text_in
+
+# How an attempt ends that no provider bills for, if no content had come. Of the others nobody can tell.
+_FREE = frozenset(
+    {
+        *("connect", "throttled", "overloaded", "server_error", "credential", "quota", "model_missing"),
+        *("unreachable", "busy", "conflict", "unsupported", "bad_request", "too_long"),
+    }
+)
+
+
+class Book(Protocol):
+    """What an account needs of the link."""
+
+    prices: PriceList
+
+    def now(self) -> int: ...
+
+    def seconds(self) -> float: ...
+
+    def gauge(self, target: str) -> Gauge: ...
+
+    def write(self, line: bytes) -> None: ...
+
+    def spent(self, subjects: list[str], spend: Spend) -> None: ...
+
+    def opened(self, entry: "Entry") -> None: ...
+
+    def closed(self, entry: "Entry") -> None: ...
+
+
+class Account:
+    __slots__ = (
+        "_book",
+        "_identity",
+        "_written",
+        "began_at",
+        "body",
+        "ended",
+        "made",
+        "request_id",
+        "served",
+        "subjects",
+        "trail",
+    )
+
+    def __init__(
+        self,
+        book: Book,
+        owner: str,
+        request_id: str,
+        *,
+        tenant: str | None = None,
+        agent: str | None = None,
+        key_name: str | None = None,
+        caller_id: str | None = None,
+        model_row: str | None = None,
+        door: str | None = None,
+        stream: bool = False,
+        body: Mapping[str, Any] | None = None,
+    ):
+        self._book = book
+        self._written = False
+        self.request_id = request_id
+        self.began_at = book.now()
+        self.body = body or {}
+        self.subjects = subjects_of(tenant, key_name)
+        self.made = 0
+        self.ended = False
+        self.served: tuple[str, str] | None = None
+        self.trail: Callable[[], str] | None = None  # what the request went through, as JSON
+        self._identity = encode_json(
+            {
+                "request_id": request_id,
+                "owner": owner,
+                "began_at": self.began_at,
+                "tenant": _short(tenant),
+                "agent": _short(agent),
+                "key_name": _short(key_name),
+                "caller_id": _short(caller_id),
+                "model_row": _short(model_row),
+                "door": door,
+                "stream": stream,
+            }
+        )
+
+    def open(self, target: str) -> "Entry":
+        """A row of an attempt that is about to be made."""
+        self.made += 1
+        entry = Entry(self._book, self, target, self.made)
+        entry.write()
+        self._book.opened(entry)
+        return entry
+
+    def finish(self, outcome: str) -> None:
+        """The request is over. Only the first ending counts."""
+        if not self.ended:
+            self.write(None, self.ending(outcome))
+
+    def ending(self, outcome: str) -> dict[str, Any]:
+        self.ended = True
+        provider, model = self.served or (None, None)
+        return {
+            "version": SETTLED,
+            "state": "settled",
+            "outcome": outcome,
+            "ended_at": self._book.now(),
+            "provider": provider,
+            "model": model,
+            "attempts": self.made,
+            "trail": self.trail() if self.trail is not None else None,
+        }
+
+    def write(self, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> None:
+        now = self._book.now()
+        self._book.write(line(now, self._identity, attempt, ending))
+        if not self._written and self.subjects:
+            self._book.spent(self.subjects, Spend(now, requests=1))
+        self._written = True
+
+
+class Entry:
+    """One attempt's row."""
+
+    __slots__ = (
+        "_account",
+        "_began",
+        "_book",
+        "_known",
+        "_served",
+        "_told",
+        "_version",
+        "first_ms",
+        "name",
+        "passed",
+        "settled",
+        "target",
+    )
+
+    def __init__(self, book: Book, account: Account, target: str, number: int):
+        self._book, self._account = book, account
+        self._began = book.seconds()
+        self._version = self._told = 0
+        self.target = target
+        self.passed = Delivered()
+        self.first_ms: float | None = None
+        self.settled = False
+        provider, _, model = target.partition("/")
+        self._served = provider, model[:LONGEST_TEXT]
+        self._known: dict[str, Any] = {
+            "number": number,
+            "provider": provider,
+            "model": self._served[1],
+            "began_at": book.now(),
+        }
+        self.name = account.request_id, number
+
+    def delivered(self, data: bytes) -> None:
+        """These frames go to the client."""
+        if self.settled:
+            return
+        if self.first_ms is None:
+            self.first_ms = self._ms()
+        self.passed.add(data)
+
+    def progress(self) -> None:
+        """Write down what was delivered so far, if it is more than the last time."""
+        if self.passed.size != self._told:
+            self._told = self.passed.size
+            self._version += 1
+            self.write(**self._used(None, b""), version=self._version, content=True, first_ms=self.first_ms)
+
+    def write(self, **more: Any) -> None:
+        self._account.write(self._known | more)
+
+    def settle(
+        self,
+        outcome: Outcome,
+        usage: Mapping[str, Any] | None = None,
+        body: bytes = b"",
+        *,
+        first: bytes = b"",
+        over: bool = True,
+    ) -> dict[str, Any]:
+        """How it ended; `usage` is OpenAI's, `body` a whole answer, `first` frames that are still to be delivered.
+
+        Only the first ending counts. It is its request's end too if no other can be asked, or will be (`over`).
+        What it has used: tokens, how they were counted, and the cost.
+        """
+        if self.settled:
+            return {}
+        if first:
+            self.delivered(first)
+        self.settled = True
+        self._book.closed(self)
+        account = self._account
+        if self.passed.size > 0 and not outcome.content:
+            outcome = replace(outcome, content=True)
+        used = self._used(usage, body)
+        if used["counted"] == "none" and outcome.kind in _FREE and not outcome.content:
+            used["cost"] = 0
+        now = self._book.now()
+        if outcome.kind == "ok":
+            account.served = self._served
+        attempt = {
+            **self._known,
+            **used,
+            "version": SETTLED,
+            "state": "settled",
+            "kind": outcome.kind,
+            "content": outcome.content,
+            "ms": self._ms(),
+            "first_ms": self.first_ms,
+            "ended_at": now,
+        }
+        account.write(attempt, account.ending(outcome.kind) if over and outcome.last and not account.ended else None)
+        if account.subjects:
+            tokens = used["tokens_in"] + used["tokens_out"]
+            self._book.spent(account.subjects, Spend(now, 0, tokens, used["cost"] or 0))
+        return used
+
+    def _ms(self) -> float:
+        return round((self._book.seconds() - self._began) * 1000, 1)
+
+    def _used(self, usage: Mapping[str, Any] | None, body: bytes) -> dict[str, Any]:
+        """Tokens, where they come from, and what they cost."""
+        gauge = self._book.gauge(self.target)
+        tokens_in = tokens_out = cached = reasoning = 0
+        counted = "none"
+        if isinstance(usage, Mapping):  # a foreign server may say anything
+            counted = "provider"
+            tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+            cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+            reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+            gauge.of_prompt.learn(self._prompt(), tokens_in)
+            if self.passed.size:
+                gauge.learn(self.passed, tokens_out - reasoning)
+        elif self.passed.size or body:
+            counted = "estimated"
+            tokens_in = round(gauge.of_prompt.of(self._prompt()))
+            tokens_out = round(gauge.by_text.of(text_in(body))) if body else gauge.tokens(self.passed)
+        provider, model = self._served
+        known = counted != "none" or self._book.prices.free(provider, model)
+        cost = self._book.prices.cost(provider, model, tokens_in, tokens_out, cached) if known else None
+        return {
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "tokens_cached": cached,
+            "tokens_reasoning": reasoning,
+            "counted": counted,
+            "cost": cost,
+        }
+
+    def _prompt(self) -> int:
+        body = self._account.body
+        return length_of(body.get("messages") or ()) or length_of_input(body.get("input"))
+
+
+def _short(text: str | None) -> str | None:
+    return text if text is None else text[:LONGEST_TEXT]
+
+
+def _count(data: Any, name: str) -> int:
+    """A figure of the provider's, which may be missing or anything."""
+    value = data.get(name) if isinstance(data, Mapping) else None
+    return value if isinstance(value, int) and 0 <= value < 2**40 else 0
