@@ -1,4 +1,4 @@
-"""The same worlds with another revision's code: its tree in a temporary folder, with the newest simulation it can run."""
+"""The same worlds with another revision's code: its tree in a temporary folder, with the newest simulation that runs it."""
 
 import os
 import pickle
