@@ -1,4 +1,4 @@
-"""The same worlds with another revision's code: its tree in a temporary folder, with the newest simulation that runs it."""
+"""The same worlds with the code of another revision: in a temporary folder, with the newest simulation that runs it."""
 
 import os
 import pickle
