@@ -1,4 +1,4 @@
-"""A newcomer's first minute, as the README has it: its first command, its curls, and a wrong config.
+"""A newcomer's first minute, as the README and docs/http-api.md have it: the command, the curls, a wrong config.
 
     uv run python -m tests.first_run
 
@@ -73,7 +73,7 @@ def check_the_first_run() -> None:
         assert stream.text.endswith("data: [DONE]\n\n"), stream
         for start in ("curl http://127.0.0.1:8000/v1/models", "curl http://127.0.0.1:8000/v1/providers"):
             assert curl(command(start)).status == 200
-        print("stream, models, providers: as the README says")
+        print("stream, models, providers: as the docs say")
 
 
 def check_a_wrong_config() -> None:

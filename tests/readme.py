@@ -1,4 +1,4 @@
-"""The README's own code blocks, so that tests run what it says as it says it."""
+"""The code blocks of the README and of docs/, so that tests run what they say as they say it."""
 
 import pathlib
 import re
@@ -11,16 +11,33 @@ from dataclasses import dataclass
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of one language, in order."""
-    text = (ROOT / "README.md").read_text()
+README = "README.md"
+PAGES = (README, *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+
+
+def blocks(language: str, page: str) -> list[str]:
+    """Return the fenced blocks of one language on one page, in order."""
+    text = (ROOT / page).read_text()
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
+def section(page: str, heading: str) -> str:
+    """Return what stands under one heading of a page, up to the next heading of its level or above."""
+    level = heading.partition(" ")[0]
+    _, found, rest = f"\n{(ROOT / page).read_text()}".partition(f"\n{heading}\n")
+    assert found, f"{page} has no heading {heading}"
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def commands(page: str) -> list[str]:
+    """Return the shell commands of one page, in order. A command may go on over a backslash."""
+    text = "\n".join(blocks("bash", page)).replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def command(start: str) -> str:
-    """The one command of the README that starts so. A command may go on over a backslash."""
-    text = "\n".join(blocks("bash")).replace("\\\n", " ")
-    [found] = [line.strip() for line in text.splitlines() if line.strip().startswith(start)]
+    """Return the one command that starts so. Several pages may have it, if all have it in the same words."""
+    [found] = {line for page in PAGES for line in commands(page) if line.startswith(start)}
     return found
 
 
@@ -32,7 +49,7 @@ class Reply:
 
 
 def curl(line: str, base: str | None = None) -> Reply:
-    """What a curl command of the README gets. Sent without curl, which a small machine may not have."""
+    """What a curl command of a page gets. Sent without curl, which a small machine may not have."""
     words = shlex.split(line)[1:]
     url, method, headers, data = "", None, {}, None
     while words:

@@ -22,7 +22,8 @@ def resolved(pyproject: str) -> list[str]:
         command = ["uv", "export", "--no-hashes", "--no-header", "--no-annotate", "--no-emit-project", "--all-groups"]
         lines = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.splitlines()
     data = tomllib.loads(pyproject)
-    direct = {_name(text) for text in (*data["project"]["dependencies"], *data["dependency-groups"]["dev"])}
+    groups = [data["project"]["dependencies"], *data["dependency-groups"].values()]
+    direct = {_name(text) for group in groups for text in group}
     return [line for line in lines if _name(line) not in direct]
 
 

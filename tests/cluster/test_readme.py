@@ -1,4 +1,4 @@
-"""What the README shows, run as it stands."""
+"""What the README and the pages of docs/ show, run as it stands."""
 
 import asyncio
 import pathlib
@@ -12,25 +12,37 @@ from ray import serve
 
 from tests.cluster.conftest import ROOT, Cluster
 from tests.cluster.scripts import printed_by
-from tests.readme import blocks, command, curl
+from tests.readme import PAGES, README, blocks, command, commands, curl
+
+PYTHON = "docs/python-api.md"
+RUN_HERE = {(README, 0), (PYTHON, 0), (PYTHON, 1)}  # a page, and the number of its block
+WITH_CURLS = [page for page in PAGES if any(line.startswith("curl ") for line in commands(page))]
 
 
-def run_example(number: int, folder: pathlib.Path) -> str:
+def run_example(page: str, number: int, folder: pathlib.Path) -> str:
     """What a Python block prints, in a folder with a copy of client.py and none of our code."""
     shutil.copy(ROOT / "deployments" / "client.py", folder / "breakwater.py")
-    (folder / "example.py").write_text(blocks("python")[number])
+    (folder / "example.py").write_text(blocks("python", page)[number])
     return printed_by(folder, "example.py")
 
 
+def test_every_python_block_is_run_here() -> None:
+    assert {(page, number) for page in PAGES for number, _ in enumerate(blocks("python", page))} == RUN_HERE
+
+
+def test_the_first_python_example_prints_an_answer(llm: Cluster, tmp_path: pathlib.Path) -> None:
+    assert run_example(README, 0, tmp_path) == "Paris is the capital. aws_bedrock 1\n"
+
+
 def test_the_python_example_prints_answers_and_a_stream(llm: Cluster, tmp_path: pathlib.Path) -> None:
-    lines = run_example(0, tmp_path).splitlines()
+    lines = run_example(PYTHON, 0, tmp_path).splitlines()
     assert lines[0].startswith("Paris is the capital. {'provider': 'aws_bedrock'")
     assert lines[1].startswith("Paris is the capital. aws_bedrock ")
     assert lines[2:] == ["Paris openai", "Paris is the capital."]
 
 
 def test_the_agent_app_of_the_example_answers(llm: Cluster, tmp_path: pathlib.Path) -> None:
-    run_example(1, tmp_path)
+    run_example(PYTHON, 1, tmp_path)
 
     async def main() -> None:
         answer: Any = serve.get_app_handle("agents").answer.remote("What is the capital of France?")
@@ -42,17 +54,23 @@ def test_the_agent_app_of_the_example_answers(llm: Cluster, tmp_path: pathlib.Pa
         serve.delete("agents")
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
+@pytest.mark.parametrize("page", WITH_CURLS)
+def test_every_curl_works(llm: Cluster, page: str) -> None:
+    for line in commands(page):
+        if line.startswith("curl "):
+            assert curl(line, base=llm.url).status == 200, line
+
+
+def test_the_curls_are_where_a_reader_looks_for_them() -> None:
+    assert {README, "docs/http-api.md", "docs/observability.md"} <= set(WITH_CURLS)
+    for start in (
         "curl http://127.0.0.1:8000/v1/chat/completions",
         "curl -N http://127.0.0.1:8000/v1/chat/completions",
         "curl http://127.0.0.1:8000/v1/models",
         "curl http://127.0.0.1:8000/v1/providers",
-    ],
-)
-def test_every_curl_works(llm: Cluster, start: str) -> None:
-    assert curl(command(start), base=llm.url).status == 200
+        "curl -s http://127.0.0.1:8000/v1/requests/",
+    ):
+        assert command(start)
 
 
 def test_the_check_command_reports(llm: Cluster) -> None:

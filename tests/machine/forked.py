@@ -29,7 +29,8 @@ import pytest
 from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("actors", "deployments", "tests", "pyproject.toml", "serve_config.yaml", "README.md", "serve.env")
+COPIED = ("actors", "deployments", "tests", "pyproject.toml", "serve_config.yaml", "serve.env")
+READ = ("README.md", "docs", "mkdocs.yml")  # by tests that compare them with the code
 OURS = frozenset({"actors", "deployments", "tests", "conftest", "__main__"})
 MEMORY = 8 << 30  # bytes: an endless loop must not take the machine with it
 POLL = 0.02
@@ -37,7 +38,7 @@ POLL = 0.02
 
 def copied(folder: Path) -> Path:
     """A copy of all that the tests need."""
-    for name in COPIED:
+    for name in (*COPIED, *READ):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -80,7 +80,7 @@ class Oracle:
         return min(share, LIMITS.first_token if asked.stream else LIMITS.total)
 
     def _share(self, left: float, tiers: int, asked: Asked, provider: str) -> float:
-        """As README says it: a half, two thirds, or three quarters for one that is known to need longer."""
+        """As docs/failures.md says it: a half, two thirds, or three quarters for one that is known to need longer."""
         if tiers == 1:
             return left
         known = self._slowest.get((asked.replica, provider, asked.stream), [(-1.0, 0.0)])

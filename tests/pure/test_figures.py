@@ -1,4 +1,4 @@
-"""The figures, the dashboard, the alerts and the README say the same, without any program that runs them."""
+"""The figures, the dashboard, the alerts and the table of metrics say the same, without any program that runs them."""
 
 import importlib.util
 import itertools
@@ -12,7 +12,7 @@ from actors.breaker.outcomes import ENDINGS, Guilt
 from actors.breaker.registry import STATES
 from actors.metrics import METRICS
 from actors.ray_metrics import APPLICATION
-from tests.readme import ROOT
+from tests.readme import PAGES, ROOT
 from tests.seen.asked import Query, alerts, dashboard, panels, queries, rules, variables
 
 OURS, SERVES = "ray_breakwater_", "ray_serve_"
@@ -140,10 +140,11 @@ def test_an_alert_says_what_is_so_where_and_what_to_do() -> None:
             assert told <= labels_told_apart(query), rule["alert"]
 
 
-def test_the_readme_has_the_table_of_all_figures() -> None:
+def test_one_page_has_the_table_of_all_figures() -> None:
     rows = [
         f"| `{name}` | {figure.kind} | {', '.join(f'`{label}`' for label in figure.labels)} | {figure.what} |"
         for name, figure in METRICS.items()
     ]
-    found = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `breakwater_")]
-    assert found == rows, "\n".join(rows)
+    pages = {page: (ROOT / page).read_text().splitlines() for page in PAGES}
+    found = [(page, line) for page, lines in pages.items() for line in lines if line.startswith("| `breakwater_")]
+    assert found == [("docs/observability.md", row) for row in rows], "\n".join(rows)

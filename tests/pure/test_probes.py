@@ -35,7 +35,7 @@ async def test_a_probe_that_flows_is_not_thrown_away_for_the_reserve(w: World) -
 
 
 def test_a_configured_deadline_does_not_end_a_stream_that_flows() -> None:
-    """README: a stream that flows is cut by no limit of ours but the caller's own deadline."""
+    """docs/configuration.md: only the caller's own deadline ends a stream that flows."""
 
     async def main() -> None:
         async with world({**ARGS, "timeouts": {"deadline": 8}}) as w:
@@ -53,7 +53,7 @@ def test_a_configured_deadline_does_not_end_a_stream_that_flows() -> None:
 
 @in_world
 async def test_a_probe_whose_stream_pauses_is_held_back_for_a_first_token_at_most(w: World) -> None:
-    """README: held back for `first_token` at most."""
+    """docs/failures.md: held back for `first_token` at most."""
     await opened_by_cut_streams(w)
     s = w.provider("aws")
     s.ends, s.after, s.words, s.pace = [None], None, ["w"] * 4, 9.0  # frames at 0, 9, 18, 27 s; idle is 15

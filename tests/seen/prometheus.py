@@ -71,9 +71,9 @@ class Prometheus:
         return answer["data"]
 
 
-def config_of_the_readme(discovery: pathlib.Path) -> dict[str, Any]:
-    """The README's own, with its paths, and faster."""
-    [block] = [block for block in blocks("yaml") if "scrape_configs" in block]
+def config_of_the_docs(discovery: pathlib.Path) -> dict[str, Any]:
+    """The one of docs/operations.md, with paths of this machine, and faster."""
+    [block] = [block for block in blocks("yaml", "docs/operations.md") if "scrape_configs" in block]
     for told, here in (("/path/to/breakwater", ROOT), ("/tmp/ray/prom_metrics_service_discovery.json", discovery)):
         assert told in block
         block = block.replace(told, str(here))
@@ -83,7 +83,7 @@ def config_of_the_readme(discovery: pathlib.Path) -> dict[str, Any]:
 
 @contextmanager
 def running_prometheus(folder: pathlib.Path, discovery: pathlib.Path) -> Iterator[Prometheus]:
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config_of_the_readme(discovery)))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config_of_the_docs(discovery)))
     address, log = f"127.0.0.1:{free_port()}", folder / "prometheus.log"
     command = [program("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with log.open("w") as out:
