@@ -73,7 +73,8 @@ class Service:
     def _set_limits(self) -> None:
         config = self.layout.config
         limits = {name: config.limits_of(name) for name in self.layout.usable}
-        self.failover.limits = self.embedder.limits = limits
+        self.failover.set_limits(limits)
+        self.embedder.set_limits(limits)
         self.link.set_policy(config.policy())
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
