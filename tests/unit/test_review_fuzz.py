@@ -1,0 +1,121 @@
+"""Random histories, each from a seed: nothing is left when all is over, and each byte has its place."""
+
+import asyncio
+import random
+
+import pytest
+
+from actors.outcome import Outcome
+from deployments.admission import Room
+from deployments.errors import BreakwaterError
+from tests.clock import run_virtually
+from tests.unit.lane_world import END, NODE, on
+from tests.unit.lane_world import World as LaneWorld
+from tests.unit.tiers import CONNECT, E500, TWO, Ended, ask, nothing_is_left
+from tests.unit.world import World, world
+
+ENDS = [
+    None,
+    None,
+    E500,
+    CONNECT,
+    Outcome("throttled", retry_after=1.0),
+    Outcome("lost"),
+    Outcome("bad_request", status=400),
+]
+COMMANDS = ["isolate", "restore", "recover", "reset"]
+
+
+def disturb(w: World, rnd: random.Random) -> None:
+    for name in ("aws", "openai"):
+        script = w.provider(name)
+        script.ends, script.after = [rnd.choice(ENDS)], rnd.choice([None, None, 1])
+        script.seconds, script.pace = rnd.choice([0.0, 0.01, 3.0, 20.0]), rnd.choice([0.0, 0.5, 20.0])
+    w.actor.slow = rnd.choice([0.0, 0.0, 0.03, 0.06])
+
+
+def some_request(w: World, rnd: random.Random) -> "asyncio.Task[Ended]":
+    model, seconds = rnd.choice(["default", "solo", "second"]), rnd.choice([None, 1.0, 5.0, 20.0])
+    request = asyncio.create_task(ask(w, model, seconds, stream=rnd.random() < 0.6))
+    if rnd.random() < 0.4:
+        at = rnd.choice([0.0, 0.001, 0.03, 0.051, 1.0, 9.9, 14.0])
+        asyncio.get_running_loop().call_later(at, request.cancel)
+    return request
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_to_sixty_requests_nothing_of_them_is_left(seed: int) -> None:
+    """Failures, breaks, hangs, commands, an actor that is slow, readers that leave."""
+
+    async def main() -> None:
+        rnd = random.Random(seed)
+        async with world(TWO) as w:
+            requests = []
+            for _ in range(60):
+                disturb(w, rnd)
+                if rnd.random() < 0.1:
+                    await w.link.call("command", rnd.choice(COMMANDS), rnd.choice(["aws", "openai"]))
+                requests.append(some_request(w, rnd))
+                await asyncio.sleep(rnd.choice([0.0, 0.01, 1.0, 10.0, 70.0]))
+            w.actor.slow = 0.0
+            ended = await asyncio.gather(*requests, return_exceptions=True)
+            odd = [e for e in ended if isinstance(e, Exception) and not isinstance(e, BreakwaterError)]
+            assert odd == []
+            assert {e.by for e in ended if isinstance(e, Ended)} <= {
+                *("aws/haiku", "aws/sonnet", "openai/gpt"),
+                *(400, 429, 503, 504),
+            }
+            await asyncio.sleep(3)
+            assert nothing_is_left(w)
+            assert not w.link._permits.kept
+            assert (w.link._line._waits, w.link._line._lines) == ({}, {})
+            for script in w.hop.providers.values():
+                script.ends, script.after, script.seconds, script.pace = [None], None, 0.0, 0.0
+            for provider in ("aws", "openai"):
+                await w.link.call("command", "reset", provider)
+            await w.settle()
+            assert (await ask(w)).by == "aws/haiku"
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("seed", [7])
+def test_of_three_hundred_streams_over_one_connection_each_has_its_own_bytes_in_order(seed: int) -> None:
+    """Readers pause, stop and leave at random."""
+
+    async def main(world: LaneWorld) -> None:
+        rnd = random.Random(seed)
+
+        async def numbered(call):  # type: ignore[no-untyped-def]
+            for number in range(call["frames"]):
+                yield f"data: {call['name']} {number}\n\n".encode() * call["times"]
+                if rnd.random() < 0.3:
+                    await asyncio.sleep(rnd.random() * 0.01)
+            yield END
+
+        world.upstream.numbered = numbered  # type: ignore[attr-defined]
+
+        async def one(name: str) -> bool:
+            """Was it read to its end?"""
+            frames, times = rnd.randrange(1, 40), rnd.choice([1, 1, 1, 30, 900])
+            leaves = rnd.random() < 0.3
+            ride = await world.stream(name, "numbered", frames=frames, times=times)
+            data, last = b"", None
+            expected = b"".join(f"data: {name} {number}\n\n".encode() * times for number in range(frames))
+            try:
+                while (item := await anext(ride, None)) is not None:
+                    data, last = (data + item, last) if isinstance(item, bytes) else (data, item)
+                    assert expected.startswith(data)
+                    if rnd.random() < 0.1:
+                        await asyncio.sleep(rnd.random())
+                    if leaves and rnd.random() < 0.05:
+                        return False
+            finally:
+                await ride.aclose()
+            assert (data, last) == (expected, END)
+            return True
+
+        read = await asyncio.gather(*(one(f"s{number}") for number in range(300)))
+        assert sum(read) > 200
+
+    on(main, Room("replica", 2000, -1, node=NODE))
