@@ -29,6 +29,7 @@ FILES = (
     *(f"actors/{name}.py" for name in ("breaker", "board", "plan")),
     *(f"deployments/{name}.py" for name in ("board_link", "failover", *NEW)),
 )
+LEVELS = ("tests/unit", "tests/io")
 SHORT, WORLDS = "tests/model/short.py", "tests/model/test_simulation.py"
 QUICK = (
     "all-throttle",
@@ -110,7 +111,7 @@ class Ground:
 
 def surveyed(folder: Path, given: argparse.Namespace) -> Ground | None:
     """None if a test fails without any change."""
-    unit = tuple(sorted(f"tests/unit/{f.name}" for f in (folder / "tests/unit").glob("test_*.py")))
+    unit = tuple(sorted(f"{level}/{f.name}" for level in LEVELS for f in (folder / level).glob("test_*.py")))
     ground, red, without = Ground(folder, given.all_worlds), list[str](), tuple(given.without)
 
     def done(task: Task, result: Result) -> None:

@@ -9,8 +9,8 @@ from actors.outcome import Outcome
 from deployments.admission import Room
 from deployments.errors import BreakwaterError
 from tests.clock import run_virtually
-from tests.unit.lane_world import END, NODE, on
-from tests.unit.lane_world import World as LaneWorld
+from tests.io.lane_world import END, NODE, on
+from tests.io.lane_world import World as LaneWorld
 from tests.unit.tiers import CONNECT, E500, TWO, Ended, ask, nothing_is_left
 from tests.unit.world import World, world
 

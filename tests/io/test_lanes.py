@@ -16,7 +16,7 @@ from deployments.errors import AttemptFailed
 from deployments.lanes import BACKLOG, PIECE, READER_SECONDS
 from deployments.pipe import connected
 from deployments.ride import BEHIND, TOO_FAR_BEHIND
-from tests.unit.lane_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
+from tests.io.lane_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
 
 
 def test_calls_of_one_turn_go_in_one_message() -> None:

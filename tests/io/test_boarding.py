@@ -28,7 +28,7 @@ from deployments.loads import FRESH_SECONDS as KNOWN_SECONDS
 from deployments.loads import Loads
 from deployments.pipe import CONNECT_SECONDS
 from deployments.ride import Ride
-from tests.unit.lane_world import ELSEWHERE, END, NODE, World, flowing, on, rest
+from tests.io.lane_world import ELSEWHERE, END, NODE, World, flowing, on, rest
 
 
 def test_where_calls_are_rare_there_is_no_lane() -> None:
