@@ -11,14 +11,13 @@ import pytest
 
 from tests.bench.bars import Bar
 from tests.bench.figures import Run, Sample, added, figures, medians, percentile
-from tests.bench.load import Pool, closed_loop, open_loop, request_bytes
+from tests.bench.load import closed_loop, open_loop
 from tests.bench.outage import Outage, outage_of, ratio_of
 from tests.bench.plot import svg
 from tests.bench.processes import role_of
 from tests.bench.profile import Profile, by_owner
 from tests.bench.report import Result, markdown
 from tests.bench.scenarios import FULL, MANY, ONE, PACED_16, QUICK, Ask, Cell, wanted
-from tests.bench.upstream import Upstream
 from tests.clock import run_virtually
 
 
@@ -91,26 +90,6 @@ def test_what_an_ask_wants_of_the_upstream_is_read_from_its_body() -> None:
     for cell in (*FULL, *QUICK):
         assert wanted(cell.ask.body()) == (cell.ask.delay, cell.ask.frames, cell.ask.pace)
     assert wanted(b"{}") == (0, 0, 0)
-
-
-@pytest.mark.parametrize("ask", [Ask("whole"), Ask("stream", frames=3), Ask("paced", delay=1, frames=4, pace=1)])
-def test_the_upstream_answers_whole_and_the_load_sees_it(ask: Ask) -> None:
-    async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        pool = Pool(port, request_bytes(port, {}, ask.body()), ask.words)
-        await pool.open(1)
-        samples = await closed_loop(pool.send, connections=1, seconds=0.02)
-        pool.close()
-        wrong = Pool(port, request_bytes(port, {}, ask.body()), ask.words + 1)
-        assert not (await wrong.send(0.0)).whole
-        wrong.close()
-        server.close()
-        await server.wait_closed()
-        assert samples
-        assert all(s.whole and 0 < s.first <= s.total for s in samples)
-
-    asyncio.run(main())
 
 
 def test_cpu_and_rates_are_of_whole_answers_and_every_process_counts() -> None:

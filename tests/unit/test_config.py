@@ -2,8 +2,6 @@
 
 import copy
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -249,13 +247,6 @@ def test_overrides_that_are_no_list_are_one_sentence(tmp_path: pathlib.Path, ove
     file.write_text(yaml.safe_dump(data))
     with pytest.raises(ConfigError, match=r"^deployments: must be a list"):
         check(str(file))
-
-
-def test_the_command_exits_with_one_and_its_sentence(tmp_path: pathlib.Path) -> None:
-    command = [sys.executable, "-m", "deployments.config", str(tmp_path / "none.yaml")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.strip().endswith("No such file or directory")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "example.com"])

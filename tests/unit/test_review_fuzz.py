@@ -1,4 +1,4 @@
-"""Random histories, each from a seed: nothing is left when all is over, and each byte has its place."""
+"""Random histories, each from a seed: nothing is left when all is over."""
 
 import asyncio
 import random
@@ -6,11 +6,8 @@ import random
 import pytest
 
 from actors.outcome import Outcome
-from deployments.admission import Room
 from deployments.errors import BreakwaterError
 from tests.clock import run_virtually
-from tests.io.lane_world import END, NODE, on
-from tests.io.lane_world import World as LaneWorld
 from tests.unit.tiers import CONNECT, E500, TWO, Ended, ask, nothing_is_left
 from tests.unit.world import World, world
 
@@ -77,45 +74,3 @@ def test_whatever_happens_to_sixty_requests_nothing_of_them_is_left(seed: int) -
             assert (await ask(w)).by == "aws/haiku"
 
     run_virtually(main())
-
-
-@pytest.mark.parametrize("seed", [7])
-def test_of_three_hundred_streams_over_one_connection_each_has_its_own_bytes_in_order(seed: int) -> None:
-    """Readers pause, stop and leave at random."""
-
-    async def main(world: LaneWorld) -> None:
-        rnd = random.Random(seed)
-
-        async def numbered(call):  # type: ignore[no-untyped-def]
-            for number in range(call["frames"]):
-                yield f"data: {call['name']} {number}\n\n".encode() * call["times"]
-                if rnd.random() < 0.3:
-                    await asyncio.sleep(rnd.random() * 0.01)
-            yield END
-
-        world.upstream.numbered = numbered  # type: ignore[attr-defined]
-
-        async def one(name: str) -> bool:
-            """Was it read to its end?"""
-            frames, times = rnd.randrange(1, 40), rnd.choice([1, 1, 1, 30, 900])
-            leaves = rnd.random() < 0.3
-            ride = await world.stream(name, "numbered", frames=frames, times=times)
-            data, last = b"", None
-            expected = b"".join(f"data: {name} {number}\n\n".encode() * times for number in range(frames))
-            try:
-                while (item := await anext(ride, None)) is not None:
-                    data, last = (data + item, last) if isinstance(item, bytes) else (data, item)
-                    assert expected.startswith(data)
-                    if rnd.random() < 0.1:
-                        await asyncio.sleep(rnd.random())
-                    if leaves and rnd.random() < 0.05:
-                        return False
-            finally:
-                await ride.aclose()
-            assert (data, last) == (expected, END)
-            return True
-
-        read = await asyncio.gather(*(one(f"s{number}") for number in range(300)))
-        assert sum(read) > 200
-
-    on(main, Room("replica", 2000, -1, node=NODE))
