@@ -29,7 +29,7 @@ FILES = (
     *(f"actors/{name}.py" for name in ("breaker", "board", "plan")),
     *(f"deployments/{name}.py" for name in ("board_link", "failover", *NEW)),
 )
-LEVELS = ("tests/unit", "tests/io")
+LEVELS = ("tests/unit", "tests/property", "tests/io")
 SHORT, WORLDS = "tests/model/short.py", "tests/model/test_simulation.py"
 QUICK = (
     "all-throttle",
