@@ -1,6 +1,7 @@
 """What may import what: two folders, no cycles, Ray in a few named files."""
 
 import ast
+import functools
 import pathlib
 import re
 
@@ -17,7 +18,8 @@ MAY_IMPORT_RAY = {
 }
 
 
-def imports(path: pathlib.Path, *, top_level: bool = False) -> set[str]:
+@functools.cache
+def imports(path: pathlib.Path, *, top_level: bool = False) -> frozenset[str]:
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level else list(ast.walk(tree))
     found: set[str] = set()
@@ -26,7 +28,7 @@ def imports(path: pathlib.Path, *, top_level: bool = False) -> set[str]:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def name_of(path: pathlib.Path) -> str:

@@ -245,33 +245,6 @@ async def test_a_request_whose_own_parsing_took_long_does_not_call_the_streams_s
     assert target == "aws/haiku", target
 
 
-@pytest.mark.parametrize("kind", ["whole", "breaks"])
-def test_cancel_at_every_instant_of_a_probe(kind: str) -> None:
-    async def one(at: float) -> None:
-        async with world() as w:
-            await opened_by_cut_streams(w)
-            s = w.provider("aws")
-            if kind == "whole":
-                flows(s, 1.0)
-            else:
-                s.words, s.pace, s.after = ["w"] * 10, 0.1, 5
-            s.seconds = 0.2
-
-            async def go() -> None:
-                await read(await stream(w))
-
-            t = asyncio.create_task(go())
-            await asyncio.sleep(at)
-            t.cancel()
-            await asyncio.gather(t, return_exceptions=True)
-            await w.settle()
-            b = w.actor.board.breakers["aws/haiku"]
-            assert (b.leases, b.ghosts) == ((), ()), at
-
-    for i in range(0, 160, 4):
-        run_virtually(one(i * 0.01))
-
-
 def test_a_due_probe_goes_before_a_quiet_target() -> None:
     seen = {"a/x": Seen(State.CLOSED, Mode.AUTO, 0, 0.0), "b/y": Seen(State.OPEN, Mode.AUTO, 1, 10.0)}
     p = plan(["a/x", "b/y"], seen, 20.0, quiet=["a/x"])
