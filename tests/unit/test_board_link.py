@@ -29,20 +29,6 @@ async def test_an_outage_that_begins_while_the_actor_is_away_costs_three_calls_e
 
 
 @in_world
-async def test_a_long_outage_without_the_actor_costs_ever_fewer_calls(w: World) -> None:
-    w.actor.kill()
-    w.provider("aws").ends = [SERVER_ERROR]
-    for _ in range(1500):
-        assert (await complete(w)).target == "openai/gpt"
-        await asyncio.sleep(0.1)
-    assert 5 <= w.provider("aws").calls <= 8  # 3, then after 10, 20, 40, 60 s
-    w.provider("aws").ends = [None]
-    await asyncio.sleep(80)
-    for _ in range(3):
-        assert (await complete(w)).target == "aws/haiku"
-
-
-@in_world
 async def test_the_local_word_never_adds_a_target_that_the_actor_holds_open(w: World) -> None:
     await w.door.command("isolate", "aws")
     await w.settle()

@@ -1,10 +1,6 @@
 """Whose fault a failure was, found by comparing what the tiers of one request did, and what comes of it."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,11 +9,10 @@ from hypothesis import strategies as st
 from actors.breaker import State
 from actors.outcome import ENDINGS, Outcome, Verdict
 from deployments.comparison import LEAST_UNKNOWN, Comparison
-from tests.clock import run_virtually
 from tests.unit.test_breaker import Circuit
-from tests.unit.tiers import E500, TWO, Ended, ask, in_tiers, row_of
+from tests.unit.tiers import E500, Ended, ask, in_tiers, row_of
 from tests.unit.tiers import state as state_of
-from tests.unit.world import ARGS, HEAD, World, chunk, world
+from tests.unit.world import World
 
 FAILED, NEUTRAL, REFUSED = Verdict.FAILED_START, Verdict.NEUTRAL, Verdict.REFUSED
 TABLE = None  # what the table of outcomes says
@@ -141,40 +136,6 @@ def test_nothing_is_held_against_a_tier_that_the_table_would_not_and_answers_exc
 
 
 # What comes of it: the circuits.
-
-
-@pytest.mark.parametrize("args", [ARGS, TWO], ids=["three tiers", "two tiers"])
-@pytest.mark.parametrize("kind", ["first_token", "idle", "empty", "malformed", "server_error", "broken"])
-def test_one_clients_requests_that_fail_everywhere_move_nobody_else(args: dict[str, Any], kind: str) -> None:
-    """Four of its streams come to nothing at any tier; everybody else, five a second, is answered in 0.2 s."""
-
-    async def stream(provider: str, call: Mapping[str, Any]) -> Any:
-        bad = call["body"]["messages"][0]["content"] == "bad"
-        await asyncio.sleep(10.0 if bad and kind in ("first_token", "idle") else 0.2)
-        if bad:
-            yield {"outcome": asdict(Outcome(kind))}
-            return
-        yield chunk(HEAD, {"content": "x"})
-        yield {"usage": None, "tail": b""}
-
-    async def main() -> None:
-        async with world(args) as w:
-            w.hop.stream = stream  # type: ignore[method-assign]
-            others, theirs, states = [], [], set()
-            for number in range(200):
-                if number == 25:
-                    theirs = [asyncio.create_task(ask(w, stream=True, text="bad")) for _ in range(4)]
-                others.append(asyncio.create_task(ask(w, stream=True)))
-                await asyncio.sleep(0.2)
-                states |= {health["state"] for health in w.targets().values()}
-            assert states == {"closed"}
-            assert Counter([(await each).by for each in others]) == {"aws/haiku": 200}
-            tiers = len(w.hop.providers) if args is ARGS else 2
-            for each in theirs:
-                ended = await each
-                assert (ended.by, len(ended.steps)) == (503, tiers)
-
-    run_virtually(main())
 
 
 @pytest.mark.parametrize(("began", "state"), [(96.0, State.CLOSED), (95.0, State.OPEN), (None, State.OPEN)])

@@ -15,7 +15,7 @@ from deployments.attempt import RENEW_SECONDS
 from deployments.flows import FLOW_SECONDS, Flows
 from tests.unit.test_breaker import CUT, FAILED, MISCONFIGURED, NEUTRAL, OK, STARTED, THROTTLED, Circuit
 from tests.unit.test_failover import read, stream
-from tests.unit.tiers import E500, REST_SECONDS, ask, in_tiers, opened, state
+from tests.unit.tiers import REST_SECONDS, ask, in_tiers, opened, state
 from tests.unit.world import World
 
 FLOWING = Verdict.FLOWING
@@ -250,23 +250,6 @@ def test_a_probe_that_flows_on_another_epoch_closes_nothing(circuit: Circuit) ->
 
 
 # Through the link, in a world.
-
-
-@in_tiers()
-async def test_of_two_hundred_streams_a_tenth_that_is_refused_opens_nothing(w: World) -> None:
-    aws = w.provider("aws")
-    aws.words, aws.pace = ["w"] * 60, 1.0
-    streams = []
-    for number in range(200):
-        aws.ends = [E500] if number % 10 == 9 else [None]
-        streams.append(asyncio.create_task(ask(w, stream=True)))
-        await asyncio.sleep(0.1)
-    aws.ends = [None]
-    await w.settle()
-    health = w.targets()["aws/haiku"]
-    assert (health["state"], health["failed"], health["ok"]) == ("closed", 20, 0)
-    by = [(await each).by for each in streams]
-    assert (by.count("aws/haiku"), by.count("openai/gpt")) == (180, 20)
 
 
 @in_tiers()

@@ -396,16 +396,6 @@ async def test_without_breakwater_functions_run_without_circuits(w: World) -> No
 
 
 @in_world
-async def test_names_without_end_do_not_fill_the_board(w: World) -> None:
-    c = Near(w)
-    for number in range(300):
-        await c.call_with_failover(f"p{number}", {f"p{number}": answers("x")})
-    await c.aclose()
-    await w.settle()
-    assert len(w.targets()) < 280
-
-
-@in_world
 async def test_what_is_wrong_with_the_call_is_named(w: World) -> None:
     c = Near(w)
     wrong: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [

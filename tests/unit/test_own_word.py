@@ -241,22 +241,6 @@ def heal(w: World) -> None:
 
 
 @in_tiers()
-async def test_what_was_open_when_the_actor_went_away_comes_back_when_its_time_is_over(w: World) -> None:
-    aws, openai = w.provider("aws"), w.provider("openai")
-    aws.ends = openai.ends = [CONNECT]
-    for model in ("default", "solo") * 3:
-        await ask(w, model)
-    await w.settle()
-    assert (state(w, "aws/haiku"), state(w, "openai/gpt")) == ("open", "open")
-    w.actor.kill()
-    heal(w)
-    await asyncio.sleep(3600)
-    for _ in range(20):
-        ended = await ask(w)
-        assert (ended.by, ended.steps) == ("aws/haiku", ["aws: ok"])
-
-
-@in_tiers()
 async def test_while_the_actor_is_away_one_request_tries_what_is_due_and_the_others_go_round(w: World) -> None:
     await opened(w, "aws")
     calls = w.provider("aws").calls
@@ -320,21 +304,6 @@ async def test_an_isolation_ends_when_its_time_is_over_though_the_actor_is_away(
     assert ended.retry_after == pytest.approx(60 - 58 - 0.6, abs=0.01)
     await asyncio.sleep((ended.retry_after or 0) + 0.01)
     assert (await ask(w, "solo")).by == "openai/gpt"
-
-
-@in_tiers()
-async def test_a_probe_that_was_answered_after_the_actor_went_away_keeps_nobody_out(w: World) -> None:
-    await opened(w, "openai", "solo")
-    await asyncio.sleep(REST_SECONDS)
-    w.provider("openai").seconds = 5.0
-    probe = asyncio.create_task(ask(w, "solo"))
-    await asyncio.sleep(1)
-    w.actor.kill()
-    assert (await probe).by == "openai/gpt"
-    w.provider("openai").seconds = 0.0
-    await asyncio.sleep(3600)
-    ended = await ask(w, "solo")
-    assert (ended.by, ended.steps, ended.seconds) == ("openai/gpt", ["openai: ok"], 0.0)
 
 
 @in_tiers()

@@ -463,21 +463,6 @@ async def test_an_outage_of_one_row_keeps_no_other_row_from_asking(w: World, slo
     w.actor.slow = 0.0
 
 
-@in_tiers()
-async def test_panics_of_a_hundred_requests_a_second_ask_for_each_target_once_a_second(w: World) -> None:
-    for script in w.hop.providers.values():
-        script.ends = [CONNECT]
-    for _ in range(3):
-        await ask(w)
-    await w.settle()
-    asks, tasks = w.actor.asks, []
-    for _ in range(500):
-        tasks.append(asyncio.create_task(ask(w)))
-        await asyncio.sleep(0.01)
-    assert {(await task).by for task in tasks} == {503}
-    assert w.actor.asks - asks <= 2 * 2 * (5 + 3), "of two targets, in five seconds and what the last wait for"
-
-
 @pytest.mark.parametrize("slow", [0.0, 0.02, 0.049, 0.06])
 @pytest.mark.parametrize("at", [0.0, 0.001, 0.02, 0.0201, 0.03, 0.05, 0.0501, 0.3])
 def test_a_request_that_is_cancelled_around_its_permit_leaves_no_lease(slow: float, at: float) -> None:

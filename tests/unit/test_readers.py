@@ -52,17 +52,6 @@ async def test_a_reader_that_takes_nothing_for_long_lets_go_of_the_provider_and_
     assert nothing_is_left(w)
 
 
-@in_tiers()
-async def test_a_reader_that_never_comes_back_holds_nothing_for_ever(w: World) -> None:
-    stopped = [await reading(w) for _ in range(16)]
-    await asyncio.sleep(2 * READER_SECONDS)
-    assert w.provider("aws").cancelled == 16
-    assert nothing_is_left(w)
-    for answer, frames in stopped:
-        await frames.aclose()
-        await answer.close()
-
-
 @pytest.mark.parametrize("seconds", [30.0, 900.0])
 @in_tiers()
 async def test_a_reader_that_stops_is_held_to_its_own_deadline(w: World, seconds: float) -> None:
@@ -85,18 +74,6 @@ async def test_a_configured_deadline_is_no_limit_of_a_reader(w: World) -> None:
     assert w.door.deadline().total < 300
     assert b'"content"' in await anext(frames)
     await frames.aclose()
-    await answer.close()
-
-
-@in_tiers()
-async def test_a_reader_that_takes_a_frame_now_and_then_keeps_its_stream(w: World) -> None:
-    w.provider("aws").words, w.provider("aws").pace = ["w"] * 6, 1.0
-    answer, data = await stream(w), b""
-    async for frame in answer.frames():
-        data += frame
-        await asyncio.sleep(READER_SECONDS - 10)
-    assert data.count(b'"content"') == 6
-    assert data.endswith(DONE)
     await answer.close()
 
 

@@ -196,24 +196,6 @@ def test_whatever_moves_meanwhile_each_is_asked_once_at_most_and_every_walk_ends
 
 
 @in_tiers()
-async def test_a_second_tier_that_is_well_since_answers_as_soon_as_the_first_fails(w: World) -> None:
-    """Nobody has probed it for two hours, for the first was well."""
-    aws, openai = w.provider("aws"), w.provider("openai")
-    await opened(w, "openai", "solo")
-    calls = openai.calls
-    for _ in range(8):
-        await asyncio.sleep(900)
-        assert (await ask(w)).by == "aws/haiku"
-    assert (state(w, "openai/gpt"), openai.calls, w.actor.asks) == ("open", calls, 0)
-    aws.ends = [E500, None]
-    ended = await ask(w)
-    assert (ended.by, ended.steps, ended.seconds) == ("openai/gpt", ["aws: server_error", "openai: ok"], 0.0)
-    aws.ends = [CONNECT]
-    assert [(await ask(w)).by for _ in range(5)] == ["openai/gpt"] * 5
-    assert w.actor.asks == 1
-
-
-@in_tiers()
 async def test_a_second_tier_that_an_operator_has_recovered_answers_too(w: World) -> None:
     await w.link.call("command", "recover", "openai")
     await w.settle()
