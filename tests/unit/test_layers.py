@@ -4,6 +4,7 @@ import ast
 import functools
 import pathlib
 import re
+from collections.abc import Iterable, Iterator
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = [p for folder in ("actors", "deployments") for p in sorted((ROOT / folder).rglob("*.py"))]
@@ -19,9 +20,23 @@ MAY_IMPORT_RAY = {
 
 
 @functools.cache
+def parsed(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All of them, however deep: no expression holds an import."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            if isinstance(inner := getattr(node, part, None), list):
+                yield from statements(inner)
+
+
+@functools.cache
 def imports(path: pathlib.Path, *, top_level: bool = False) -> frozenset[str]:
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level else list(ast.walk(tree))
+    tree = parsed(path)
+    nodes = tree.body if top_level else list(statements(tree.body))
     found: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
