@@ -33,14 +33,14 @@ from deployments.failover.request_fit import RequestFit
 from deployments.failover.stream import COVER_SECONDS, StreamAnswer
 from deployments.failover.time_share import share
 from deployments.openai_api.chat import Request
-from deployments.providers.base import TimeLimits, call_dict
+from deployments.providers.base import CallMessage, TimeLimits, call_dict
 from deployments.rpc.port import CallTransport, ProviderStream
 from deployments.telemetry.explain import explained
 from deployments.telemetry.request_record import RequestRecord
 
 T = TypeVar("T")
 Verb = Literal["chat", "embed"]
-Once = Callable[["Attempt", dict[str, Any], TimeLimits, DeadlineTimer], Awaitable[T]]
+Once = Callable[["Attempt", CallMessage, TimeLimits, DeadlineTimer], Awaitable[T]]
 LimitOf = Callable[[TimeLimits], float]
 
 HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
@@ -82,7 +82,7 @@ class Failover:
     ) -> Answer:
         """A whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
 
-        async def once(attempt: Attempt, call: dict[str, Any], _: TimeLimits, __: DeadlineTimer) -> Answer:
+        async def once(attempt: Attempt, call: CallMessage, _: TimeLimits, __: DeadlineTimer) -> Answer:
             reply = await self._hop.complete(provider_of(attempt.target), {**call, "verb": verb})
             if (outcome := failure_in(attempt, reply)) is not None:
                 raise AttemptFailed(outcome)
@@ -95,9 +95,7 @@ class Failover:
     async def stream(self, request: Request, deadline: Deadline, trail: RequestRecord | None = None) -> StreamAnswer:
         """A stream whose first content has come. Raises as `complete` does, before that."""
 
-        async def once(
-            attempt: Attempt, call: dict[str, Any], limits: TimeLimits, limit: DeadlineTimer
-        ) -> StreamAnswer:
+        async def once(attempt: Attempt, call: CallMessage, limits: TimeLimits, limit: DeadlineTimer) -> StreamAnswer:
             held_until = asyncio.get_running_loop().time() + limits.first_token
             source: ProviderStream = self._hop.stream(provider_of(attempt.target), call)
             try:
@@ -214,7 +212,7 @@ class Failover:
         except TimeoutError:
             raise AttemptFailed(Outcome("deadline")) from None
 
-    def _call(self, attempt: Attempt, body: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    def _call(self, attempt: Attempt, body: Mapping[str, Any], request: Request) -> CallMessage:
         provider, _, model = attempt.target.partition("/")
         call = call_dict(body, model, request.model, self.limits[provider])
         if attempt.trail.trace is not None:
@@ -224,7 +222,7 @@ class Failover:
     async def _asked(
         self,
         attempt: Attempt,
-        call: dict[str, Any],
+        call: CallMessage,
         once: Once[T],
         limit_of: LimitOf,
         deadline: Deadline,

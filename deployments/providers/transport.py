@@ -21,7 +21,7 @@ from yarl import URL
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
-from deployments.providers.timing import current, turned_to
+from deployments.providers.timing import current_timing, note_peer
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes; what is longer is no answer of a model
 _LONG_HEADER = 64 * 1024
@@ -54,7 +54,7 @@ class Transport(httpx2.AsyncBaseTransport):
         return httpx2.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request)
 
     async def _sent(self, method: str, url: URL, headers: Any, body: bytes, **options: Any) -> "UpstreamResponse":
-        turned_to(url.host, url.port)
+        note_peer(url.host, url.port)
         await self._place()
         answer = None
         # aiohttp warns of long bytes, which it would write at once.
@@ -184,8 +184,8 @@ class _Connector(aiohttp.TCPConnector):
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         made = await self._within_limit(super()._create_connection(*args, **kwargs))
         # aiohttp's own tracing would tell the same, for a tenth of what a call costs.
-        if (timing := current()) is not None:
-            timing.connects()
+        if (timing := current_timing()) is not None:
+            timing.note_connected()
         return made
 
     async def _within_limit(self, connecting: Coroutine[Any, Any, Any]) -> Any:

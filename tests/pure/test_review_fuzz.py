@@ -99,11 +99,11 @@ def test_of_three_hundred_streams_over_one_connection_each_has_its_own_bytes_in_
             """Was it read to its end?"""
             frames, times = rnd.randrange(1, 40), rnd.choice([1, 1, 1, 30, 900])
             leaves = rnd.random() < 0.3
-            ride = await world.stream(name, "numbered", frames=frames, times=times)
+            stream = await world.stream(name, "numbered", frames=frames, times=times)
             data, last = b"", None
             expected = b"".join(f"data: {name} {number}\n\n".encode() * times for number in range(frames))
             try:
-                while (item := await anext(ride, None)) is not None:
+                while (item := await anext(stream, None)) is not None:
                     data, last = (data + item, last) if isinstance(item, bytes) else (data, item)
                     assert expected.startswith(data)
                     if rnd.random() < 0.1:
@@ -111,7 +111,7 @@ def test_of_three_hundred_streams_over_one_connection_each_has_its_own_bytes_in_
                     if leaves and rnd.random() < 0.05:
                         return False
             finally:
-                await ride.aclose()
+                await stream.aclose()
             assert (data, last) == (expected, END)
             return True
 

@@ -25,7 +25,7 @@ from deployments.providers.embedding import completed
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google.endpoint import Endpoints, sdk_over
 from deployments.providers.sse import SseEvents, payloads
-from deployments.providers.timing import answered_by
+from deployments.providers.timing import note_model
 from deployments.providers.translated import translated, translating
 from deployments.providers.transport import Transport, UpstreamResponse, unreached
 
@@ -53,7 +53,7 @@ class GoogleProvider:
                 data = await answer.whole()
             with translating():
                 answered = _object(data)
-                answered_by(answered.get("modelVersion"))
+                note_model(answered.get("modelVersion"))
                 return Completed(*from_generate(answered, call))
         except Exception as error:
             raise classified(error) from error
@@ -122,7 +122,7 @@ class GoogleProvider:
 
 def _chunk(payload: bytes) -> dict[str, Any]:
     chunk = _object(payload)
-    answered_by(chunk.get("modelVersion"))
+    note_model(chunk.get("modelVersion"))
     if error := chunk.get("error"):
         code = error.get("code") if isinstance(error, dict) else None
         errors.APIError.raise_error(code if isinstance(code, int) else 500, chunk, None)

@@ -20,7 +20,7 @@ from deployments.openai_api.chat import dump
 from deployments.openai_api.embeddings import inputs_in, is_cut, lengths_in
 from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, retry_after_of
 from deployments.providers.sse import SseScan
-from deployments.providers.timing import answered_by, trace_headers
+from deployments.providers.timing import note_model, trace_headers
 from deployments.providers.transport import Transport, UpstreamResponse, unreached
 
 
@@ -50,7 +50,7 @@ class OpenAIProvider:
     async def complete(self, call: Call) -> Completed:
         data = await self._whole(self._chat, chat_body(call, stream=False, strict=self._strict))
         answer = _answer_of(data)
-        answered_by(answer.get("model"))
+        note_model(answer.get("model"))
         # Searching the bytes for the one place to edit costs what writing them anew does.
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
@@ -79,7 +79,7 @@ class OpenAIProvider:
         except Exception as error:
             raise classified(error) from error
         finally:
-            answered_by(scan.model)
+            note_model(scan.model)
         # Without `[DONE]` every choice must have come to its own end.
         if finished < (1 if done else choices):
             raise failed("broken", "the stream ended without a finish reason")
@@ -88,7 +88,7 @@ class OpenAIProvider:
     async def embed(self, call: Call) -> Completed:
         """OpenAI's embeddings as they come, but for the model's name."""
         answer = _object_of(await self._whole(self._embeddings, embedding_body(call)))
-        answered_by(answer.get("model"))
+        note_model(answer.get("model"))
         try:
             lengths = lengths_in(answer)
         except (KeyError, TypeError, ValueError):
