@@ -6,14 +6,12 @@ outcome as a dict is cheaper and says more.
 
 import contextlib
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from actors.breaker.outcomes import Guilt, Outcome
 from deployments.config.application import Config, parse
-from deployments.config.settings import Bedrock, Google, Local, OpenAI
 from deployments.errors import AttemptFailed, failed
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.providers.base import (
@@ -27,6 +25,7 @@ from deployments.providers.base import (
     run_within_total,
     stream_within,
 )
+from deployments.providers.kinds import KINDS
 from deployments.providers.timing import begin_timing
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import EndMessage, HelloMessage, ReplyMessage, outcome_message
@@ -178,43 +177,6 @@ class LeftOut:
 
 
 def build_provider(config: Config, name: str) -> Provider:
-    """The adapter of a configured provider. Its SDK is imported here, in the replica that needs it."""
-    settings, limits = config.providers[name], config.limits_of(name)
-    match settings:
-        case Bedrock():
-            from deployments.providers.bedrock.adapter import BedrockProvider
-
-            return BedrockProvider(
-                region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, connect=limits.connect
-            )
-        case OpenAI():
-            from deployments.providers.openai.adapter import OpenAIProvider
-
-            return OpenAIProvider(
-                api_key=_secret(settings.key_env()) or "none",
-                base_url=settings.base_url,
-                connect=limits.connect,
-                traceparent=settings.traceparent,
-            )
-        case Google():
-            from deployments.providers.google.adapter import GoogleProvider
-
-            return GoogleProvider(
-                api_key=_secret(settings.api_key_env),
-                base_url=settings.base_url,
-                api_version=settings.api_version,
-                connect=limits.connect,
-            )
-        case Local():
-            from deployments.providers.local.adapter import LocalProvider
-
-            return LocalProvider(
-                model_path=settings.model_path,
-                slots=settings.slots,
-                context=settings.context,
-                threads=settings.threads,
-            )
-
-
-def _secret(variable: str | None) -> str:
-    return os.environ.get(variable, "") if variable else ""
+    """Return the adapter of a configured provider."""
+    settings = config.providers[name]
+    return KINDS[settings.kind].build(settings, config.limits_of(name).connect)

@@ -34,6 +34,7 @@ from deployments.failover.stream import COVER_SECONDS, StreamAnswer
 from deployments.failover.time_share import share
 from deployments.openai_api.chat import Request
 from deployments.providers.base import CallMessage, TimeLimits, call_dict
+from deployments.providers.kinds import KINDS
 from deployments.rpc.port import CallTransport, ProviderStream
 from deployments.telemetry.explain import explained
 from deployments.telemetry.request_record import RequestRecord
@@ -204,7 +205,8 @@ class Failover:
     async def _inlined(
         self, body: Mapping[str, Any], target: str, images: RequestImages, deadline: Deadline
     ) -> Mapping[str, Any]:
-        if self.rows.kind(target) == "openai" or not body.get("messages") or not remote_images(body):
+        takes_urls = KINDS[self.rows.kind(target)].passes_through
+        if takes_urls or not body.get("messages") or not remote_images(body):
             return body
         try:
             async with asyncio.timeout_at(deadline.at):

@@ -7,6 +7,7 @@ retry policy.
 
 import asyncio
 import email.utils
+import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -68,6 +69,11 @@ class Frames:
     data: bytes
     content: bool
     end: End | None = None
+
+
+def read_secret(variable: str | None) -> str:
+    """Return the secret in an environment variable, which the settings name; empty if there is none."""
+    return os.environ.get(variable, "") if variable else ""
 
 
 def end_of(head: Head, usage: JsonObject | None, call: Call) -> End:

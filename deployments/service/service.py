@@ -31,6 +31,7 @@ from deployments.failover.model_rows import chat_rows, embedding_rows
 from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import Drop, Request, check_request, frames_to_chunks, writable
 from deployments.openai_api.embeddings import check_embedding_request
+from deployments.providers.kinds import KINDS
 from deployments.rpc.port import CallTransport
 from deployments.service.auth import Authenticator
 from deployments.service.health import external_providers, health_summary, provider_health, system_health
@@ -251,7 +252,7 @@ class Service:
             "provider": provider,
             "model": model,
             "attempts": answer.trail.made,
-            "degraded": self.layout.config.providers[provider].kind == "local",
+            "degraded": KINDS[self.layout.config.providers[provider].kind].in_process,
             "dropped": list(answer.dropped),
             "request_id": answer.trail.request_id,
             **self._explained(answer.trail),

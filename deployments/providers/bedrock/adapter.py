@@ -9,7 +9,7 @@ import contextlib
 import json
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import botocore.exceptions as aws
 from botocore.eventstream import ParserError
@@ -82,6 +82,17 @@ class BedrockProvider:
     async def close(self) -> None:
         self._requests.close()
         await self._transport.aclose()
+
+
+class BedrockSettings(Protocol):
+    endpoint_url: str | None
+
+    def resolved_region(self) -> str | None: ...
+
+
+def build(settings: BedrockSettings, connect: float) -> BedrockProvider:
+    """Return the adapter of a configured provider. `connect` is in seconds."""
+    return BedrockProvider(region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, connect=connect)
 
 
 def written(call: Call) -> bytes:

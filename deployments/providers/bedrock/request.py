@@ -27,12 +27,13 @@ from deployments.providers.conversation import (
     refuse_unfit,
     signature_of,
 )
+from deployments.providers.kinds import BEDROCK
 
 
 def to_converse(call: Call) -> dict[str, Any]:
     """Keyword arguments of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
     body = call.body
-    refuse_unfit(fit("bedrock", body), "Bedrock")
+    refuse_unfit(fit(BEDROCK.capabilities, body), "Bedrock")
     talk, offer = read(body["messages"]), offer_of(body)
     arguments: dict[str, Any] = {
         "modelId": call.model,

@@ -9,7 +9,7 @@ sends, and bills, again), and a parser that a comment in a stream breaks.
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from google.genai import errors, types
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from deployments.aio.gather import gather
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import Head, dump
 from deployments.openai_api.embeddings import Vectors, joined, normalised, texts_of
-from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, retry_after_of
+from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, read_secret, retry_after_of
 from deployments.providers.conversation import call_limit
 from deployments.providers.embedding import completed
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
@@ -118,6 +118,22 @@ class GoogleProvider:
         await self._sdk.aio.aclose()
         await self._places.close()
         await self._transport.aclose()
+
+
+class GoogleSettings(Protocol):
+    api_key_env: str
+    base_url: str | None
+    api_version: str | None
+
+
+def build(settings: GoogleSettings, connect: float) -> GoogleProvider:
+    """Return the adapter of a configured provider. `connect` is in seconds."""
+    return GoogleProvider(
+        api_key=read_secret(settings.api_key_env),
+        base_url=settings.base_url,
+        api_version=settings.api_version,
+        connect=connect,
+    )
 
 
 def _chunk(payload: bytes) -> dict[str, Any]:

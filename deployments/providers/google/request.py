@@ -24,6 +24,7 @@ from deployments.providers.conversation import (
     refuse_unfit,
     signature_of,
 )
+from deployments.providers.kinds import GOOGLE
 
 UNSIGNED = urlsafe_b64encode(b"skip_thought_signature_validator").decode()
 
@@ -31,7 +32,7 @@ UNSIGNED = urlsafe_b64encode(b"skip_thought_signature_validator").decode()
 def to_generate(call: Call) -> dict[str, Any]:
     """The body of generateContent and streamGenerateContent. Raises `unsupported` naming the field."""
     body = call.body
-    refuse_unfit(fit("google", body), "Google")
+    refuse_unfit(fit(GOOGLE.capabilities, body), "Google")
     talk = read(body["messages"])
     signs = not call.model.rpartition("/")[2].startswith(_UNSIGNED_MODELS)
     contents = [

@@ -6,6 +6,7 @@ parameters. `model_path` takes any GGUF. It needs no network and no key.
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, dump, usage_chunk
@@ -94,3 +95,17 @@ class LocalProvider:
     async def close(self) -> None:
         self._engine.close()
         self._embedder.close()
+
+
+class LocalSettings(Protocol):
+    model_path: str | None
+    slots: int
+    context: int
+    threads: int
+
+
+def build(settings: LocalSettings, connect: float) -> LocalProvider:
+    """Return the adapter of a configured provider, which connects to nothing."""
+    return LocalProvider(
+        model_path=settings.model_path, slots=settings.slots, context=settings.context, threads=settings.threads
+    )

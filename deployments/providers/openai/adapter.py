@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import openai
@@ -18,7 +18,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import dump
 from deployments.openai_api.embeddings import inputs_in, is_cut, lengths_in
-from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, retry_after_of
+from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, read_secret, retry_after_of
 from deployments.providers.sse import SseScan
 from deployments.providers.timing import note_model, trace_headers
 from deployments.providers.transport import Transport, UpstreamResponse, unreached
@@ -118,6 +118,23 @@ class OpenAIProvider:
 
     async def close(self) -> None:
         await self._sdk.close()
+
+
+class OpenAISettings(Protocol):
+    base_url: str | None
+    traceparent: bool
+
+    def key_env(self) -> str | None: ...
+
+
+def build(settings: OpenAISettings, connect: float) -> OpenAIProvider:
+    """Return the adapter of a configured provider. `connect` is in seconds."""
+    return OpenAIProvider(
+        api_key=read_secret(settings.key_env()) or "none",
+        base_url=settings.base_url,
+        connect=connect,
+        traceparent=settings.traceparent,
+    )
 
 
 async def _drain(answer: UpstreamResponse) -> None:
