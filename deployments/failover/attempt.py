@@ -6,7 +6,7 @@ lease is kept until then.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from actors.breaker.outcomes import Outcome, Verdict
@@ -25,7 +25,7 @@ class Attempt:
     """One attempt under way: reports exactly once how it ended. `began` and `spoke` are on the link's clock."""
 
     link: BreakerClient
-    trail: RequestRecord
+    record: RequestRecord
     target: str
     permit: Mapping[str, Any]
     began: float = 0.0
@@ -39,9 +39,11 @@ class Attempt:
     heard: float | None = None  # after so many milliseconds its content began
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
     entry: AttemptUsage | None = None  # its row in the ledger
+    number: int = 0  # of the request's attempts, from 1
+    body: Mapping[str, Any] = field(default_factory=dict)  # the request as this target takes it
 
     def __post_init__(self) -> None:
-        self.began = self.trail.clock()
+        self.began = self.record.clock()
         self.link.under_way[provider_of(self.target)] += 1
 
     @property
@@ -55,7 +57,7 @@ class Attempt:
         self.link.times.note(self.target, self.verb, self.spoke - self.began)
 
     def _ms(self) -> float:
-        return self.trail.since(self.began)
+        return self.record.since(self.began)
 
     def keep_lease(self) -> None:
         """A probe says from time to time that it is still under way, however slow its provider or its reader is.
@@ -92,16 +94,16 @@ class Attempt:
         self.link.under_way[provider_of(self.target)] -= 1
         self.link.flows.remove(self)
         if outcome.kind == "ok":
-            self.trail.sent()
+            self.record.sent()
         ms = self._ms()
         used: dict[str, Any] = {}
-        self.trail.attempted(self._step(outcome, ms, used), outcome)
+        self.record.attempted(self._step(outcome, ms, used))
         if self.entry is not None:
             # If it ends the request too, the line that says so tells of this step already.
             used |= self.entry.settle(outcome, usage, body, first=first, over=over)
         self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
-            self.trail.finish(outcome.kind, self.target if outcome.content else None)
+            self.record.finish(outcome.kind, self.target if outcome.content else None)
 
     def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
         if whole and outcome.kind == "ok":
@@ -127,7 +129,7 @@ class Attempt:
         return AttemptRecord(
             self.target,
             outcome.kind,
-            round((self.began - self.trail.began) * 1000, 2),
+            round((self.began - self.record.began) * 1000, 2),
             ms,
             self.heard,
             self.upstream,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from actors.breaker.plan import Candidate, Plan
 from deployments.breaker_client.client import BreakerClient
 from deployments.errors import TOO_SMALL
-from deployments.failover.model_rows import ModelRows
-from deployments.telemetry.request_record import RequestRecord
+from deployments.failover.tried import Tried
+from deployments.routing.model_rows import ModelRows
 
 # For so long a request that nobody may answer now waits: for a probe that may be asked for in a second, and for one
 # that is out. It keeps half of its time for an answer, or less if its targets are known to need less.
@@ -32,7 +32,7 @@ class Candidates:
     link: BreakerClient
     rows: ModelRows
     row: list[str]
-    trail: RequestRecord
+    tried: Tried
     verb: str = "whole"  # or stream
     least: float = 0.0  # a window must be larger than this
     _hoping_since: float | None = None
@@ -57,8 +57,9 @@ class Candidates:
     def next(self) -> Turn | None:
         """Whose turn it is; None if nobody is left who may be asked now."""
         plan = self.link.plan(self.left, draw=self._draw)
-        if not self._asked and not self.trail.order:
-            self.trail.order = tuple(candidate.target for candidate in plan.candidates)
+        record = self.tried.record
+        if not self._asked and not record.order:
+            record.order = tuple(candidate.target for candidate in plan.candidates)
         self._tell(plan)
         if may := [c for c in plan.candidates if self._may(c)]:
             return Turn(may[0], len(may))
@@ -78,7 +79,7 @@ class Candidates:
         self._refused.add(target)
         if target not in self._told:
             self._told.add(target)
-            self.trail.skip((self.link.skipped(target, "open" if panic else "probing", 1.0),))
+            self.tried.skip((self.link.skipped(target, "open" if panic else "probing", 1.0),))
 
     def hope(self, now: float, deadline: float) -> tuple[float, float]:
         """For how many seconds more it may wait for somebody who may be asked soon, and for a probe that is out."""
@@ -104,7 +105,7 @@ class Candidates:
         woken = set() if plan.candidates else {c.target for c in plan.panics}
         new = [s for s in plan.skipped if s.target not in self._told and s.target not in woken]
         self._told |= {s.target for s in new}
-        self.trail.skip(tuple(new))
+        self.tried.skip(tuple(new))
 
     def _may(self, candidate: Candidate) -> bool:
         if candidate.target in self._refused:
@@ -113,5 +114,5 @@ class Candidates:
             return True
         self._asked.add(candidate.target)
         if candidate.target not in self._told:
-            self.trail.pass_over(candidate.target, TOO_SMALL)
+            self.tried.pass_over(candidate.target, TOO_SMALL)
         return False

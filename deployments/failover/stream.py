@@ -30,7 +30,7 @@ class StreamAnswer:
         deadline: Deadline,
     ):
         self.target = attempt.target
-        self.trail = attempt.trail
+        self.record = attempt.record
         self.dropped = attempt.dropped
         self.usage: Mapping[str, Any] | None = None
         self._attempt = attempt
@@ -51,7 +51,7 @@ class StreamAnswer:
             self._attempt.link.flows.add(self._attempt)
         if entry is not None:
             entry.delivered(self._first)
-        self.trail.sent()
+        self.record.sent()
         self._given = clock()
         self._look_after_its_reader()
         yield self._first
@@ -123,20 +123,20 @@ class StreamAnswer:
     def _error_frame(self, outcome: Outcome) -> bytes:
         error: BreakwaterError
         if outcome.kind == "deadline":
-            error = DeadlineExceeded("The request's deadline passed in mid-stream.", self.trail.entries)
+            error = DeadlineExceeded("The request's deadline passed in mid-stream.", self.record.entries)
         else:
             text = outcome.message or outcome.ending.why
-            error = NoAnswer(f"The stream from {self.target} broke off: {text}.", self.trail.entries)
+            error = NoAnswer(f"The stream from {self.target} broke off: {text}.", self.record.entries)
             error.code = "stream_interrupted"
-        told = {"breakwater": {"explained": explained(self.trail)}} if self.trail.explain else {}
+        told = {"breakwater": {"explained": explained(self.record)}} if self.record.explain else {}
         return frame({"error": error.body(), **told})
 
     def _explained(self) -> bytes:
         """A chunk without a choice, as the one with the usage is."""
-        if not self.trail.explain:
+        if not self.record.explain:
             return b""
-        head = Head(self.trail.request_id, self.trail.began_at // 1000, self.trail.row)
-        return bare_chunk(head, breakwater={"explained": explained(self.trail)})
+        head = Head(self.record.request_id, self.record.began_at // 1000, self.record.row)
+        return bare_chunk(head, breakwater={"explained": explained(self.record)})
 
     async def close(self) -> None:
         """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""

@@ -19,6 +19,7 @@ from deployments.ingress.http import build_http_api
 from deployments.rpc.client import PooledTransport
 from deployments.service.facade import Facade, errors_as_dicts
 from deployments.service.guarded_functions import Functions
+from deployments.service.python_api import PythonApi
 from deployments.service.service import Service
 from deployments.telemetry.otlp import tracer_for
 from deployments.telemetry.request_log import flush_log, log_request
@@ -51,17 +52,18 @@ class Ingress:
         self._ledger_starting = True
         self._traces = tracer_for(INGRESS)
         hop = PooledTransport(handles, layout.kinds().keys() - layout.fixed())
-        self._door = Service(layout, self._link, hop, self._ledger, [log_request], self._meter, self._traces)
+        self._service = Service(layout, self._link, hop, self._ledger, [log_request], self._meter, self._traces)
         self._metering: asyncio.Task[None] | None = None
-        self._facade = Facade(self._door)
-        self._functions = Functions(self._door)
+        self._python = PythonApi(self._service)
+        self._facade = Facade(self._service)
+        self._functions = Functions(self._service)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return build_http_api(self._door)
+        return build_http_api(self._service)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve calls this with `user_config`: once before the first request, and when it changes."""
-        await self._door.reconfigure(user_config)
+        await self._service.reconfigure(user_config)
         self._ledger.start()
         if self._metering is None:
             self._metering = asyncio.create_task(self._meter.run(self._sample))
@@ -71,7 +73,7 @@ class Ingress:
                     await self._link.connected.wait()
 
     async def _connect(self) -> ActorCall:
-        actor = await get_or_create(self._app, self._door.board_config(), newest=self._starting)
+        actor = await get_or_create(self._app, self._service.breaker_config(), newest=self._starting)
         self._starting = False
         return _calling(actor)
 
@@ -81,7 +83,7 @@ class Ingress:
         return _calling(actor)
 
     def _sample(self) -> None:
-        self._door.sample()
+        self._service.sample()
         flush_log()
 
     async def __del__(self) -> None:
@@ -90,7 +92,7 @@ class Ingress:
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
 
-    # The Python door; `Service` says what each takes and gives.
+    # The Python API; `PythonApi` says what each takes and gives.
 
     async def chat(
         self,
@@ -103,7 +105,7 @@ class Ingress:
         trace: Any = None,
     ) -> dict[str, Any]:
         caller = _by(tenant_id, agent_id, explain, trace)
-        return await self._door.chat(request, timeout_seconds, drop_unsupported, caller)
+        return await self._python.chat(request, timeout_seconds, drop_unsupported, caller)
 
     async def embed(
         self,
@@ -114,11 +116,11 @@ class Ingress:
         explain: bool = False,
         trace: Any = None,
     ) -> dict[str, Any]:
-        return await self._door.embed(request, timeout_seconds, _by(tenant_id, agent_id, explain, trace))
+        return await self._python.embed(request, timeout_seconds, _by(tenant_id, agent_id, explain, trace))
 
     async def get_request(self, request_id: str) -> dict[str, Any]:
         """What a request went through; see deployments/telemetry/explain.py."""
-        return await errors_as_dicts(self._door.request(request_id))
+        return await errors_as_dicts(self._service.queries.request(request_id))
 
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
         return await self._facade.get_usage_stats(tenant_id, agent_id)
@@ -134,7 +136,7 @@ class Ingress:
         trace: Any = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
         caller = _by(tenant_id, agent_id, explain, trace)
-        chunks = self._door.stream_chat(request, timeout_seconds, drop_unsupported, caller)
+        chunks = self._python.stream_chat(request, timeout_seconds, drop_unsupported, caller)
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

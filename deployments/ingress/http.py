@@ -1,4 +1,7 @@
-"""The HTTP door: OpenAI's routes and the operators', over one Service. No Ray.
+"""The HTTP API: OpenAI's routes and the operators', over one Service. No Ray.
+
+A request is taken apart in one order: who calls, by the access column of the route table and in one place; its
+headers; its body.
 
 Nothing is sent before the first content has come, so status and headers are true. Chat completions are
 answered without a framework between: it would cost as much as all that we do for a whole answer.
@@ -19,14 +22,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.errors import BreakwaterError, InternalError, NotFound, TooLarge, WrongRoute, error_object
+from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
-from deployments.failover.failover import Answer
-from deployments.failover.request_fit import dropped_header
 from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import DONE, dump, parse_object, parse_request
 from deployments.openai_api.chat import Request as Checked
 from deployments.openai_api.embeddings import parse_embedding_request
-from deployments.service.service import Service, drop_of
+from deployments.routing.request_fit import dropped_header
+from deployments.service.arguments import drop_of
+from deployments.service.auth import Access, Authenticator, Identity
+from deployments.service.service import Service
 from deployments.status_page.routes import StatusRoutes
 from deployments.telemetry.trace_context import extract
 from deployments.usage.caller import Caller, as_csv, question_of
@@ -39,12 +44,48 @@ TIMEOUT_HEADER = "x-request-timeout-seconds"
 DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
 Endpoint = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request, Identity], Awaitable[Response]]
 
 
-def build_http_api(door: Service) -> ASGIApp:
-    """The ASGI application of one ingress replica."""
-    routes = _Handlers(door)
-    return HttpApi(routes.chat, _framework(door, routes))
+def build_http_api(service: Service) -> ASGIApp:
+    """Return the ASGI application of one ingress replica."""
+    endpoints = {
+        (method, path): _guarded(service.authenticator, access, handler)
+        for method, path, access, handler in route_table(service)
+    }
+    return HttpApi(endpoints["POST", CHAT], _framework(endpoints))
+
+
+def route_table(service: Service) -> list[tuple[str, str, Access, Handler]]:
+    """Return every route with who may call it. What is not here is not served."""
+    handlers, status = _Handlers(service), StatusRoutes(service)
+    key, admin, either = Access.KEY, Access.ADMIN, Access.KEY_OR_ADMIN
+    return [
+        ("POST", CHAT, key, handlers.chat),
+        ("POST", "/v1/embeddings", key, handlers.embeddings),
+        ("GET", "/v1/models", key, handlers.models),
+        ("GET", "/v1/models/{name:path}", key, handlers.model),
+        ("GET", "/v1/health", key, handlers.health),
+        ("GET", "/v1/providers", key, handlers.providers),
+        ("GET", "/v1/providers/{name}", key, handlers.provider),
+        ("POST", "/v1/providers/{name}/{verb}", admin, handlers.command),
+        ("GET", "/v1/requests/{name}", either, handlers.request),
+        ("GET", "/v1/usage", either, handlers.usage),
+        ("GET", "/v1/breaker", admin, handlers.thresholds),
+        ("PATCH", "/v1/breaker", admin, handlers.thresholds),
+        ("GET", "/", Access.ANYONE, status.page),
+        ("GET", "/v1/status", either, status.status),
+        ("GET", "/v1/events", either, status.events),
+        ("GET", "/livez", Access.ANYONE, handlers.livez),
+        ("GET", "/readyz", Access.ANYONE, handlers.readyz),
+    ]
+
+
+def _guarded(authenticator: Authenticator, access: Access, handler: Handler) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return await handler(request, authenticator.admit(access, request.headers.get("authorization")))
+
+    return endpoint
 
 
 class HttpApi:
@@ -60,7 +101,7 @@ class HttpApi:
             response = await self._chat(Request(scope, receive))
         except Exception as error:
             if not isinstance(error, (BreakwaterError, ClientDisconnect)):
-                log.exception("a chat completion met a bug")
+                log.exception("A chat completion failed by a bug of ours; its client gets a 500")
             response = _response_to(error)
         await response(scope, receive, send)
 
@@ -71,29 +112,9 @@ def _is_chat(scope: Scope) -> bool:
     return path == CHAT or (path.endswith(CHAT) and path.removesuffix(CHAT) == scope.get("root_path", ""))
 
 
-def _framework(door: Service, routes: "_Handlers") -> Starlette:
-    status = StatusRoutes(door)
-    table: list[tuple[str, str, Endpoint]] = [
-        ("POST", CHAT, routes.chat),
-        ("POST", "/v1/embeddings", routes.embeddings),
-        ("GET", "/v1/models", routes.models),
-        ("GET", "/v1/models/{name:path}", routes.model),
-        ("GET", "/v1/health", routes.health),
-        ("GET", "/v1/providers", routes.providers),
-        ("GET", "/v1/providers/{name}", routes.provider),
-        ("POST", "/v1/providers/{name}/{verb}", routes.command),
-        ("GET", "/v1/requests/{name}", routes.request),
-        ("GET", "/v1/usage", routes.usage),
-        ("GET", "/v1/breaker", routes.thresholds),
-        ("PATCH", "/v1/breaker", routes.thresholds),
-        ("GET", "/", status.page),
-        ("GET", "/v1/status", status.status),
-        ("GET", "/v1/events", status.events),
-        ("GET", "/livez", routes.livez),
-        ("GET", "/readyz", routes.readyz),
-    ]
+def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:
     return Starlette(
-        routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in table],
+        routes=[Route(path, endpoint, methods=[method]) for (method, path), endpoint in endpoints.items()],
         exception_handlers={
             BreakwaterError: _on_error,
             HTTPException: _on_http_error,
@@ -104,33 +125,32 @@ def _framework(door: Service, routes: "_Handlers") -> Starlette:
 
 
 class _Handlers:
-    def __init__(self, door: Service):
-        self._door = door
+    def __init__(self, service: Service):
+        self._service = service
 
-    async def chat(self, request: Request) -> Response:
-        deadline, caller = self._deadline(request), self._caller(request)
-        checked = _wished(parse_request(await _body(request)), request)
+    async def chat(self, request: Request, who: Identity) -> Response:
+        caller, deadline = self._caller(request, who), self._deadline(request)
+        checked = _with_drop(parse_request(await _body(request)), request)
         if checked.stream:
-            answer = await self._door.failover.stream(checked, deadline, self._door.begin(caller, checked))
+            answer = await self._service.stream(checked, deadline, caller)
             return _EventStream(answer, self._headers(answer))
-        done = await self._door.failover.complete(checked, deadline, self._door.begin(caller, checked))
-        return self._whole(done)
+        return self._whole(await self._service.complete(checked, deadline, caller))
 
-    async def embeddings(self, request: Request) -> Response:
-        deadline, caller = self._deadline(request), self._caller(request)
-        checked = _wished(parse_embedding_request(await _body(request)), request)
-        return self._whole(await self._door.embeddings(checked, deadline, caller))
+    async def embeddings(self, request: Request, who: Identity) -> Response:
+        caller, deadline = self._caller(request, who), self._deadline(request)
+        checked = _with_drop(parse_embedding_request(await _body(request)), request)
+        return self._whole(await self._service.embeddings(checked, deadline, caller))
 
     def _whole(self, done: Answer) -> Response:
         body = done.body
-        if done.trail.explain:
-            body = dump({**json.loads(body), "breakwater": self._door.served_by(done)})
+        if done.record.explain:
+            body = dump({**json.loads(body), "breakwater": self._service.served_by(done)})
         return Response(body, media_type="application/json", headers=self._headers(done))
 
-    def _caller(self, request: Request) -> Caller:
-        """Raises Unauthorized without a key where one is needed, Forbidden for a tenant that is not the key's."""
-        headers = request.headers
-        key, tenant = self._door.gate.key(headers.get("authorization")), headers.get("x-tenant-id") or None
+    def _caller(self, request: Request, who: Identity) -> Caller:
+        """Return who asks, and who pays. Raises Forbidden for a tenant that is not the key's."""
+        headers, key = request.headers, who.key
+        tenant = headers.get("x-tenant-id") or None
         return Caller(
             "http",
             key.speaks_for(tenant) if key else tenant,
@@ -138,41 +158,38 @@ class _Handlers:
             key.name if key else None,
             headers.get("x-request-id"),
             explain=headers.get(EXPLAIN_HEADER, "").lower() == "true",
-            trace=None if self._door.traces is None else extract(headers),
+            trace=None if self._service.traces is None else extract(headers),
         )
 
-    async def usage(self, request: Request) -> Response:
+    async def usage(self, request: Request, who: Identity) -> Response:
         """The admin key sees all, a key its tenant's or its own; where no keys are needed, everybody sees all."""
         filters, groups = question_of(request.query_params)
-        authorization = request.headers.get("authorization")
-        if not self._door.gate.is_admin(authorization) and (key := self._door.gate.key(authorization)) is not None:
+        if (key := who.key) is not None:
             filters |= {"tenant": key.speaks_for(filters.get("tenant"))} if key.tenant else {"key": key.name}
-        rows = await self._door.usage(filters, groups)
+        rows = await self._service.queries.usage(filters, groups)
         if request.query_params.get("format") == "csv" or "text/csv" in request.headers.get("accept", ""):
             return Response(as_csv(rows), media_type="text/csv")
         return JSONResponse({"object": "list", "data": rows})
 
-    async def request(self, request: Request) -> Response:
+    async def request(self, request: Request, who: Identity) -> Response:
         """The admin key sees all, a key its tenant's or its own; where no keys are needed, everybody sees all."""
-        authorization = request.headers.get("authorization")
-        admin = self._door.gate.is_admin(authorization)
-        key = None if admin else self._door.gate.key(authorization)
-        name = request.path_params["name"]
-        found = await self._door.request(name)
+        name, key = request.path_params["name"], who.key
+        found = await self._service.queries.request(name)
         if key is not None and (found["tenant"] != key.tenant if key.tenant else found["key"] != key.name):
             raise NotFound(f"The request '{name}' is not known.")  # nor is it told that somebody else's is
         return JSONResponse(found)
 
     def _deadline(self, request: Request) -> Deadline:
         text = request.headers.get(TIMEOUT_HEADER)
-        deadline = self._door.deadline(text)
+        deadline = self._service.deadline(text)
         if not deadline.explicit:
             return deadline
         # Serve reads the same header and would cut in with an untyped answer of its own: be first.
         return Deadline(deadline.at - min(0.02, 0.2 * deadline.total), deadline.total, explicit=True)
 
     def _headers(self, answer: Answer | StreamAnswer) -> dict[str, str]:
-        by = self._door.served_by(answer)
+        """Return the headers of an answer: add one here."""
+        by = self._service.served_by(answer)
         headers = {
             "x-breakwater-provider": by["provider"],
             "x-breakwater-model": by["model"],
@@ -185,41 +202,35 @@ class _Handlers:
             headers["x-breakwater-dropped"] = dropped_header(answer.dropped)
         return headers
 
-    async def models(self, request: Request) -> Response:
-        self._door.gate.key(request.headers.get("authorization"))
-        return JSONResponse({"object": "list", "data": [_model(name) for name in self._door.models()]})
+    async def models(self, _: Request, __: Identity) -> Response:
+        return JSONResponse({"object": "list", "data": [_model(name) for name in self._service.models()]})
 
-    async def model(self, request: Request) -> Response:
-        self._door.gate.key(request.headers.get("authorization"))
-        return JSONResponse(_model(self._door.model(request.path_params["name"])))
+    async def model(self, request: Request, _: Identity) -> Response:
+        return JSONResponse(_model(self._service.model(request.path_params["name"])))
 
-    async def health(self, request: Request) -> Response:
-        self._door.gate.key(request.headers.get("authorization"))
-        return JSONResponse(await self._door.system_health())
+    async def health(self, _: Request, __: Identity) -> Response:
+        return JSONResponse(await self._service.operations.system_health())
 
-    async def providers(self, request: Request) -> Response:
-        self._door.gate.key(request.headers.get("authorization"))
-        return JSONResponse(await self._door.health_summary())
+    async def providers(self, _: Request, __: Identity) -> Response:
+        return JSONResponse(await self._service.operations.health_summary())
 
-    async def provider(self, request: Request) -> Response:
-        self._door.gate.key(request.headers.get("authorization"))
-        return JSONResponse(await self._door.provider_health(request.path_params["name"]))
+    async def provider(self, request: Request, _: Identity) -> Response:
+        return JSONResponse(await self._service.operations.provider_health(request.path_params["name"]))
 
-    async def command(self, request: Request) -> Response:
-        self._door.gate.admit_admin(request.headers.get("authorization"))
+    async def command(self, request: Request, _: Identity) -> Response:
         name, verb = request.path_params["name"], request.path_params["verb"]
-        return JSONResponse(await self._door.command(verb, name, request.query_params.get("seconds")))
+        seconds = request.query_params.get("seconds")
+        return JSONResponse(await self._service.operations.command(verb, name, seconds))
 
-    async def thresholds(self, request: Request) -> Response:
-        self._door.gate.admit_admin(request.headers.get("authorization"))
+    async def thresholds(self, request: Request, _: Identity) -> Response:
         changes = parse_object(await _body(request)) if request.method == "PATCH" else None
-        return JSONResponse(await self._door.thresholds(changes))
+        return JSONResponse(await self._service.operations.thresholds(changes))
 
-    async def livez(self, _: Request) -> Response:
+    async def livez(self, _: Request, __: Identity) -> Response:
         return JSONResponse({"status": "alive"})
 
-    async def readyz(self, _: Request) -> Response:
-        ready = self._door.ready()
+    async def readyz(self, _: Request, __: Identity) -> Response:
+        ready = self._service.operations.ready()
         return JSONResponse({"status": "ready" if ready else "no provider can be asked"}, 200 if ready else 503)
 
 
@@ -250,7 +261,7 @@ class _EventStream(Response):
             await self._answer.close()
 
 
-def _wished(checked: Checked, request: Request) -> Checked:
+def _with_drop(checked: Checked, request: Request) -> Checked:
     """With what the headers say of the fields that a tier can't heed."""
     word = request.headers.get(DROP_HEADER)
     return checked if word is None else replace(checked, drop=drop_of(word))

@@ -5,6 +5,7 @@ import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from deployments.config.settings import Auth
 from deployments.errors import ConfigError, Forbidden, Unauthorized
@@ -24,6 +25,26 @@ class Key:
         return self.tenant or tenant
 
 
+class Access(Enum):
+    """Who may call a route."""
+
+    ANYONE = "anyone"
+    KEY = "key"
+    ADMIN = "admin"
+    KEY_OR_ADMIN = "key or admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls: the holder of a key, an operator, or nobody in particular."""
+
+    key: Key | None = None
+    admin: bool = False
+
+
+NOBODY, OPERATOR = Identity(), Identity(admin=True)
+
+
 class Authenticator:
     """Without `api_keys_env` every caller passes: the server is for this machine then."""
 
@@ -39,8 +60,20 @@ class Authenticator:
         """Does every caller pass?"""
         return self._keys is None
 
+    def admit(self, access: Access, authorization: str | None) -> Identity:
+        """Return who calls. Raises Unauthorized or Forbidden for somebody who may not."""
+        match access:
+            case Access.ANYONE:
+                return NOBODY
+            case Access.ADMIN:
+                self.admit_admin(authorization)
+                return OPERATOR
+            case Access.KEY_OR_ADMIN if self.is_admin(authorization):
+                return OPERATOR
+        return Identity(self.key(authorization))
+
     def key(self, authorization: str | None) -> Key | None:
-        """The caller's key, None if none is needed. Raises Unauthorized."""
+        """Return the caller's key, None if none is needed. Raises Unauthorized."""
         if self._keys is None:
             return None
         key = _digest(_bearer(authorization))

@@ -12,6 +12,7 @@ from typing import Any
 
 from deployments.errors import BadRequest, BreakwaterError, error_dict
 from deployments.openai_api.foreign_answer import ForeignAnswer
+from deployments.service.python_api import PythonApi
 from deployments.service.service import Service
 from deployments.usage.caller import Caller
 
@@ -19,8 +20,9 @@ _OURS = frozenset({"messages", "stream", "stream_options"})  # fields that the f
 
 
 class Facade:
-    def __init__(self, door: Service):
-        self._door = door
+    def __init__(self, service: Service):
+        self._service = service
+        self._python = PythonApi(service)
 
     async def generate_completion(
         self,
@@ -45,7 +47,7 @@ class Facade:
         except BreakwaterError as error:
             return error_dict(error)
         caller = Caller("handle", tenant_id, agent_id, trace=trace)
-        answer = await self._door.chat(request, timeout_seconds, drop_unsupported, caller)
+        answer = await self._python.chat(request, timeout_seconds, drop_unsupported, caller)
         if _is_error(answer):
             return _of_prompt(answer)
         try:
@@ -76,7 +78,7 @@ class Facade:
             return
         request["stream_options"] = {"include_usage": True}
         caller = Caller("handle", tenant_id, agent_id, trace=trace)
-        stream = self._door.stream_chat(request, timeout_seconds, drop_unsupported, caller)
+        stream = self._python.stream_chat(request, timeout_seconds, drop_unsupported, caller)
         try:
             async with contextlib.aclosing(stream) as chunks:
                 async for chunk in chunks:
@@ -99,42 +101,42 @@ class Facade:
         return {
             **options,
             **{key: value for key, value in named.items() if value is not None},
-            "model": self._door.failover.rows.default if model is None else model,
+            "model": self._service.failover.rows.default if model is None else model,
             "messages": _messages(prompt),
         }
 
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
-        return await self._door.usage_stats(tenant_id, agent_id)
+        return await self._service.queries.usage_stats(tenant_id, agent_id)
 
     async def get_system_health(self) -> dict[str, Any]:
-        return await self._door.system_health()
+        return await self._service.operations.system_health()
 
     async def get_health_summary(self) -> dict[str, Any]:
-        return await self._door.health_summary()
+        return await self._service.operations.health_summary()
 
     async def get_all_provider_health(self) -> dict[str, Any]:
         """Provider's name to its health, in order of preference."""
-        return dict((await self._door.health_summary())["provider_health"])
+        return dict((await self._service.operations.health_summary())["provider_health"])
 
     async def get_provider_health(self, name: str) -> dict[str, Any]:
-        return await errors_as_dicts(self._door.provider_health(name))
+        return await errors_as_dicts(self._service.operations.provider_health(name))
 
     async def force_provider_recovery(self, name: str) -> dict[str, Any]:
         """Let the next request try it, whatever its circuit says; its health afterwards."""
-        return await errors_as_dicts(self._door.command("recover", name))
+        return await errors_as_dicts(self._service.operations.command("recover", name))
 
     async def reset_provider_stats(self, name: str) -> dict[str, Any]:
         """Forget its figures and close its circuits; its health afterwards."""
-        return await errors_as_dicts(self._door.command("reset", name))
+        return await errors_as_dicts(self._service.operations.command("reset", name))
 
     async def isolate(self, name: str, seconds: float | None = None) -> dict[str, Any]:
-        return await errors_as_dicts(self._door.command("isolate", name, seconds))
+        return await errors_as_dicts(self._service.operations.command("isolate", name, seconds))
 
     async def restore(self, name: str) -> dict[str, Any]:
-        return await errors_as_dicts(self._door.command("restore", name))
+        return await errors_as_dicts(self._service.operations.command("restore", name))
 
     async def thresholds(self, changes: Any = None) -> dict[str, Any]:
-        return await errors_as_dicts(self._door.thresholds(changes))
+        return await errors_as_dicts(self._service.operations.thresholds(changes))
 
 
 @dataclass(slots=True)

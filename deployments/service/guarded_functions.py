@@ -21,7 +21,9 @@ from actors.breaker.plan import FUNCTIONS, provider_of, target_of
 from deployments.config.settings import Strict
 from deployments.errors import BadRequest
 from deployments.failover.candidates import Candidates
-from deployments.service.service import ACTOR_SECONDS, Service
+from deployments.failover.tried import Tried
+from deployments.service.operations import ACTOR_SECONDS
+from deployments.service.service import Service
 from deployments.telemetry.request_record import RequestRecord
 
 log = logging.getLogger(f"ray.serve.{__name__}")
@@ -66,8 +68,8 @@ _ENDED: TypeAdapter[list[Ended]] = TypeAdapter(list[Ended])
 
 
 class Functions:
-    def __init__(self, door: Service):
-        self._door = door
+    def __init__(self, service: Service):
+        self._service = service
 
     async def begin(self, names: Any, primary: Any = None, model: Any = None) -> dict[str, Any]:
         """Which functions to call, in order, each with its permit. Raises BadRequest, UnknownModel.
@@ -77,17 +79,17 @@ class Functions:
         wanted = self._ordered(_checked(_NAMES, names, "provider_functions"), primary, self._row(model))
         allowed = {name: target for name, target in wanted.items() if self._in_mode(name)}
         await self._expect(list(allowed.values()))
-        trail = RequestRecord()
-        walk = Candidates(self._door.link, self._door.failover.rows, list(allowed.values()), trail)
+        tried = Tried(RequestRecord())
+        walk = Candidates(self._service.link, self._service.failover.rows, list(allowed.values()), tried)
         first, others = await self._first(walk)
         named = {target: name for name, target in allowed.items()}
-        config = self._door.layout.config
+        config = self._service.layout.config
         return {
             "candidates": [
                 {"name": named[target], "target": target, "permit": permit, "probe": permit is None}
                 for target, permit in [*first, *others]
             ],
-            "skipped": [*self._out_of_mode(wanted), *trail.entries],
+            "skipped": [*self._out_of_mode(wanted), *tried.record.entries],
             "retry_in_seconds": walk.retry_in,
             "fresh_seconds": 0.0 if any(permit and _exclusive(permit) for _, permit in first) else FRESH_SECONDS,
             "lease_seconds": config.policy().lease,
@@ -96,7 +98,7 @@ class Functions:
 
     async def _first(self, walk: Candidates) -> tuple[_Planned, _Planned]:
         """Whose turn it is, with its permit, and the others."""
-        link, clock = self._door.link, asyncio.get_running_loop().time
+        link, clock = self._service.link, asyncio.get_running_loop().time
         until = clock() + HOPE_SECONDS
         try:
             while True:
@@ -112,37 +114,39 @@ class Functions:
             link.leave(walk)
 
     def _others(self, walk: Candidates) -> _Planned:
-        plain = {"incarnation": self._door.link.incarnation}
+        plain = {"incarnation": self._service.link.incarnation}
         return [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in walk.candidates()]
 
     async def report(self, ended: Any) -> dict[str, Any]:
         """How calls ended. Raises BadRequest; a target that nobody knows is ignored."""
         for item in _checked(_ENDED, ended, "ended"):
             if item.kind == "started":
-                self._door.link.report_started(item.target, item.permit)
+                self._service.link.report_started(item.target, item.permit)
                 continue
             if item.kind == "unused":
-                self._door.link.release(item.target, item.permit)
+                self._service.link.release(item.target, item.permit)
                 continue
             if item.kind not in ENDINGS:
                 raise BadRequest(f"Invalid 'kind': {item.kind!r} is not one of {', '.join(ENDINGS)}.", "kind")
             outcome = Outcome(item.kind, status=item.status, message=item.message[:200], retry_after=item.retry_after)
             verdict = Verdict.NEUTRAL if self._not_held_against(item, outcome) else None
-            began = self._door.link.now() - item.ms / 1000
-            self._door.link.report(item.target, item.permit, outcome, item.ms, whole=True, verdict=verdict, began=began)
+            began = self._service.link.now() - item.ms / 1000
+            self._service.link.report(
+                item.target, item.permit, outcome, item.ms, whole=True, verdict=verdict, began=began
+            )
             labels = FUNCTIONS, FUNCTIONS, outcome.kind, outcome.verdict.value
-            self._door.meter.add("breakwater_attempts_total", labels)
+            self._service.meter.add("breakwater_attempts_total", labels)
         return {}
 
     def _not_held_against(self, item: Ended, outcome: Outcome) -> bool:
         """A key that is refused is the caller's own, and a call that makes everybody fail is no outage."""
-        of_ours = item.target in self._door.targets
+        of_ours = item.target in self._service.targets
         alike = bool(outcome.ending.alike) and not item.first and not item.lease
         return alike or (of_ours and outcome.ending.guilt is Guilt.US)
 
     def _row(self, model: Any) -> Mapping[str, str]:
         """Provider to its own id, of a row. Raises UnknownModel."""
-        rows = self._door.failover.rows
+        rows = self._service.failover.rows
         name = model or rows.default
         if name not in rows.names:
             raise rows.unknown(str(name))
@@ -152,7 +156,7 @@ class Functions:
         """Name to target: the primary, then the row's order, then the configuration's, then as they are given."""
         if primary is not None and primary not in names:
             raise BadRequest(f"Invalid 'primary_provider': {primary!r} has no function.", "primary_provider")
-        order = list(dict.fromkeys([*row, *(tier.name for tier in self._door.layout.tiers)]))
+        order = list(dict.fromkeys([*row, *(tier.name for tier in self._service.layout.tiers)]))
         ranks = {name: at for at, name in enumerate(order)}
         ranked = sorted(names, key=lambda n: (n != primary, ranks.get(provider_of(n), len(order))))
         wanted = {name: self._target(name, row) for name in ranked}
@@ -164,20 +168,20 @@ class Functions:
         provider, slash, rest = name.partition("/")
         if not slash:
             return row.get(name) or target_of(name, FUNCTIONS)
-        return name if name in self._door.targets else target_of(provider, f"{FUNCTIONS}/{rest}")
+        return name if name in self._service.targets else target_of(provider, f"{FUNCTIONS}/{rest}")
 
     def _in_mode(self, name: str) -> bool:
-        config = self._door.layout.config
+        config = self._service.layout.config
         return provider_of(name) not in config.providers or provider_of(name) in config.tier_names()
 
     def _out_of_mode(self, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
-        why = f"skipped: not in mode {self._door.layout.config.mode}"
+        why = f"skipped: not in mode {self._service.layout.config.mode}"
         out = [(name, target) for name, target in wanted.items() if not self._in_mode(name)]
         return [{"provider": provider_of(t), "model": t.partition("/")[2], "outcome": why} for _, t in out]
 
     async def _expect(self, targets: list[str]) -> None:
         """A target that nobody has seen gets its circuit; without the actor it runs without one."""
-        link = self._door.link
+        link = self._service.link
         if all(link.knows(target) for target in targets):
             return
         try:

@@ -25,36 +25,36 @@ _AS_MOST_SEE_IT = 0.5  # where one stands whose share still grows
 
 
 class Feed:
-    def __init__(self, door: Service):
-        self._door = door
+    def __init__(self, service: Service):
+        self._service = service
         self._readers = 0
-        self._moved = door.link.moved
+        self._moved = service.link.moved
         self._next: asyncio.Task[bytes] | None = None
 
     async def snapshot(self) -> dict[str, Any]:
-        door, away = self._door, False
+        service, away = self._service, False
         try:
             async with asyncio.timeout(POLL_SECONDS):
-                answer = await door.link.call("status")
+                answer = await service.link.call("status")
         except Exception:
-            answer, away = {"targets": door.link.last_seen(), "trends": {}}, True
-        mine = door.targets
+            answer, away = {"targets": service.link.last_seen(), "trends": {}}, True
+        mine = service.targets
         targets = {name: t for name, t in answer["targets"].items() if name in mine or of_functions(name)}
-        now, rows = door.link.now(), {"chat": door.failover.rows, "embeddings": door.embedder.rows}
+        now, rows = service.link.now(), {"chat": service.failover.rows, "embeddings": service.embedder.rows}
         known = Known(
             at=time.time(),
             targets=targets,
             trends=answer["trends"],
             away=away,
             plans={
-                (kind, name): door.link.plan(of.of(name), draw=_AS_MOST_SEE_IT)
+                (kind, name): service.link.plan(of.of(name), draw=_AS_MOST_SEE_IT)
                 for kind, of in rows.items()
                 for name in of.names
             },
-            quiet=frozenset(name for name in targets if door.link.silence.quiet(name, now)),
-            ledger=None if door.ledger is None else door.ledger.health(),
+            quiet=frozenset(name for name in targets if service.link.silence.quiet(name, now)),
+            ledger=None if service.ledger is None else service.ledger.health(),
         )
-        return status(door.layout, known)
+        return status(service.layout, known)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -88,7 +88,7 @@ class Feed:
             async with asyncio.timeout(BEAT_SECONDS):
                 await self._moved.wait()
         await asyncio.sleep(CALM_SECONDS)
-        self._moved = self._door.link.moved  # before we ask: what moves meanwhile is asked for again
+        self._moved = self._service.link.moved  # before we ask: what moves meanwhile is asked for again
         return _event(await self.snapshot())
 
 

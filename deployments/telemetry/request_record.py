@@ -11,10 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.breaker.outcomes import Guilt, Outcome
 from actors.breaker.plan import Plan, Skipped
 from actors.ledger.rows import encode_json
-from deployments.errors import UNFIT
 from deployments.telemetry.trace_context import Trace
 from deployments.usage.caller import Caller
 from deployments.usage.records import UsageRecord
@@ -128,8 +126,6 @@ class RequestRecord:
     steps: list[AttemptRecord] = field(default_factory=list)
     order: tuple[str, ...] = ()  # the plan's candidates
     made: int = 0
-    first: Outcome | None = None  # the first that was not the caller's own fault
-    last: Outcome | None = None
     sent_at: float | None = None  # milliseconds until its content went to the client
     ended: RequestSummary | None = None
     _text: tuple[int, str] = (-1, "")  # of so many steps
@@ -164,22 +160,7 @@ class RequestRecord:
         self.skip(plan.skipped)
         self.order = tuple(candidate.target for candidate in plan.candidates)
 
-    def only(self, kinds: frozenset[str]) -> bool:
-        """Did everybody in the row end so, with nobody skipped who might have done better?"""
-        return all(step.outcome in kinds or step.outcome.startswith(UNFIT) for step in self.steps)
-
-    def asked(self) -> str:
-        """The target that was asked last."""
-        return [step.target for step in self.steps if step.skipped is None][-1]
-
-    def left_out(self) -> list[str]:
-        """Targets that were skipped, but not for what they can't do."""
-        return [s.target for s in self.steps if s.skipped is not None and not s.outcome.startswith(UNFIT)]
-
-    def attempted(self, step: AttemptRecord, outcome: Outcome) -> None:
-        if self.first is None and outcome.ending.guilt is not Guilt.CALLER:
-            self.first = outcome
-        self.last = outcome
+    def attempted(self, step: AttemptRecord) -> None:
         self.steps.append(step)
 
     def sent(self) -> None:

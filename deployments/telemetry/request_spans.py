@@ -24,14 +24,14 @@ def of_request(ended: RequestSummary, trace: Trace) -> list[Span]:
         trace.place,
         trace.began,
         trace.began + nanoseconds(ended.ms),
-        tidy({**_of_door(ended, trace), **_of_request(ended)}),
+        tidy({**_of_service(ended, trace), **_of_request(ended)}),
         tuple(_moments(ended, trace.began)),
         _error(ended),
     )
     return [root, *(_attempt(step, trace, number) for number, step in enumerate(ended.attempts, 1))]
 
 
-def _of_door(ended: RequestSummary, trace: Trace) -> dict[str, object]:
+def _of_service(ended: RequestSummary, trace: Trace) -> dict[str, object]:
     if ended.caller.door != "http":
         return {}
     route = ROUTES[trace.verb]

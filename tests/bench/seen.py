@@ -15,7 +15,6 @@ os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0"
 
 import ray
 
-from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Candidate, Plan, Skipped
 from actors.metrics import NoMeter
 from actors.ray_metrics import RayMeter
@@ -37,7 +36,7 @@ PLAN = Plan((Candidate(TARGETS[1], 3), Candidate(TARGETS[2], 1)), (OPEN,))
 def ended(watch: Callable[[RequestSummary], None] | None) -> None:
     trail = RequestRecord("default", Caller("http", "acme", None, None, "an-id"), True, None, "replica-1", watch)
     trail.planned(PLAN)
-    trail.attempted(SERVED, Outcome("ok", content=True))
+    trail.attempted(SERVED)
     trail.sent()
     trail.finish("ok", SERVED.target)
 

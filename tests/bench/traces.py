@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Candidate, Plan
 from deployments.openai_api.chat import Head, completion, dump, usage_of
 from deployments.providers.timing import begin_timing
@@ -48,7 +47,7 @@ def request(traces: Tracer | None) -> None:
     call: dict[str, Any] = {"body": {}}
     if trail.trace is not None:
         call["trace"] = trail.trace.place.below(trail.made).headers()
-    trail.attempted(SERVED, Outcome("ok", content=True))
+    trail.attempted(SERVED)
     trail.sent()
     trail.finish("ok", SERVED.target)
 

@@ -21,7 +21,10 @@ def test_the_ledger_tells_the_same_story_when_memory_has_forgotten(store: Ledger
         rows = found(store, trail.request_id)
         assert rows is not None
         assert rows == found(store, "my-own-id")
-        told, remembered = from_ledger(rows["request"], rows["attempts"]), await w.w.door.request(trail.request_id)
+        told, remembered = (
+            from_ledger(rows["request"], rows["attempts"]),
+            await w.w.door.queries.request(trail.request_id),
+        )
         same = remembered.keys() - {"ms", "added_ms", "first_token_ms"}
         assert {name: told[name] for name in same} == {name: remembered[name] for name in same}
         assert [c["outcome"] for c in told["candidates"]] == ["server_error", "ok", "not reached"]

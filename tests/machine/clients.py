@@ -107,7 +107,7 @@ class Client:
         deadline, trail = door.deadline(asked.deadline), door.begin(_CALLER, request)
         if asked.stream:
             answer = await door.failover.stream(request, deadline, trail)
-            self._answered(asked, answer.target, answer.trail)
+            self._answered(asked, answer.target, answer.record)
             try:
                 async with contextlib.aclosing(answer.frames()) as frames:
                     await self._read(asked, frames)
@@ -115,7 +115,7 @@ class Client:
                 await answer.close()
         else:
             done = await door.failover.complete(request, deadline, trail)
-            self._answered(asked, done.target, done.trail)
+            self._answered(asked, done.target, done.record)
             self._check(asked, done.body)
             asked.end = "ok"
 

@@ -70,7 +70,7 @@ class Simulation:
             link = self._link(number, layout.config.policy())
             self.doors.append(Service(layout, link, self.wires))
         rng = random.Random(f"{script.seed}/actor")
-        self.actor = Actor(self.doors[0].board_config(), rng, self.truth, self.now)
+        self.actor = Actor(self.doors[0].breaker_config(), rng, self.truth, self.now)
         self.network = Network(script, self.actor, self.permits, self.figures, self.now)
 
     def _link(self, number: int, policy: Policy) -> BreakerClient:

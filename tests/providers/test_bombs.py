@@ -12,9 +12,9 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.config.settings import ImageLimits, ImageSettings
 from deployments.errors import AttemptFailed, BadRequest
-from deployments.failover.image_fetch import _request, is_public
 from deployments.openai_api.chat import parse_request
 from deployments.providers.base import Call, TimeLimits
+from deployments.routing.image_fetch import _request, is_public
 from tests.fakes.server import Behaviour, FakeServer
 from tests.providers.test_images import HERE, PNG, host, inlined, message, why
 

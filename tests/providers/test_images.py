@@ -9,7 +9,7 @@ import pytest
 
 from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed
-from deployments.failover.image_fetch import ImageFetcher, is_public
+from deployments.routing.image_fetch import ImageFetcher, is_public
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer
 

@@ -13,11 +13,11 @@ from pydantic import Field
 
 from deployments.config.application import Config, resolve
 from deployments.config.settings import Bedrock, Cloud, Google, Local, OpenAI
-from deployments.failover.request_fit import chat_fit, embedding_fit
 from deployments.openai_api.capabilities import COMMON_FIELDS, Capabilities, Fit
 from deployments.providers.base import Call, Completed, End, Frames, TimeLimits
 from deployments.providers.kinds import KINDS, ProviderKind
 from deployments.replica import build_provider
+from deployments.routing.request_fit import chat_fit, embedding_fit
 
 ROOT = pathlib.Path(__file__).parents[2]
 

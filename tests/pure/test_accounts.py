@@ -166,7 +166,7 @@ def test_embeddings_of_which_nobody_told_the_tokens_are_estimated_and_never_free
 
         x.w.hop.complete = vectors  # type: ignore[method-assign]
         request = {"model": "e", "input": ["a text of some forty characters, or so it is", "b" * 40]}
-        answer = await x.w.door.embed(request, None, Caller("http", "acme"))
+        answer = await x.w.python.embed(request, None, Caller("http", "acme"))
         assert "error" not in answer
         row, (attempt,) = x.rows
         assert (row.outcome, attempt.counted, attempt.tokens_out) == ("ok", "estimated", 0)
@@ -230,9 +230,9 @@ def test_a_text_too_long_for_the_local_tier_is_no_400_while_a_larger_one_is_only
         async with world(args, openai=Script([SERVER_ERROR]), local=Script([Outcome("too_long", status=400)])) as w:
             ask = {"model": "e", "input": "x"}
             for _ in range(3):
-                assert (await w.door.embed(ask))["status"] == 503
+                assert (await w.python.embed(ask))["status"] == 503
             await w.settle()
-            answer = await w.door.embed(ask)
+            answer = await w.python.embed(ask)
             assert [a["outcome"] for a in answer["error"]["attempts"]] == ["skipped: open", "too_long"]
             assert answer["status"] == 503, "with the first the request may be fine"
 
@@ -244,7 +244,7 @@ def test_a_pinned_embedding_target_has_the_length_of_its_row() -> None:
 
     async def main() -> None:
         async with world(args) as w:
-            await w.door.embed({"model": "openai/text-embedding-3-small", "input": "x"})
+            await w.python.embed({"model": "openai/text-embedding-3-small", "input": "x"})
             assert w.hop.last["dimensions"] == 512
 
     run_virtually(main())
@@ -254,7 +254,7 @@ def test_a_pinned_embedding_target_has_the_length_of_its_row() -> None:
 def test_what_is_no_json_is_refused_by_the_embeddings_of_the_handle_too(odd: Any) -> None:
     async def main() -> None:
         async with world(EMBEDDINGS) as w:
-            answer = await w.door.embed({"model": "e", "input": "x", "user": odd})
+            answer = await w.python.embed({"model": "e", "input": "x", "user": odd})
             assert (answer["status"], answer["error"]["code"]) == (400, "invalid_json")
             assert w.provider("openai").calls == 0
 
@@ -271,7 +271,7 @@ def test_an_instant_that_is_none_is_a_400_and_no_ledger_that_is_away(instant: st
 @pytest.mark.parametrize("tenant", [5, "", " "])
 def test_a_tenant_that_is_no_name_is_a_typed_error_by_handle(tenant: Any) -> None:
     async def test(x: Ledgered) -> None:
-        answer = await x.w.door.chat(REQUEST, caller=Caller("handle", tenant))
+        answer = await x.w.python.chat(REQUEST, caller=Caller("handle", tenant))
         assert (answer["status"], answer["error"]["param"]) == (400, "tenant_id")
 
     with_ledger(test)

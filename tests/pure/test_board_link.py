@@ -44,7 +44,7 @@ async def test_a_long_outage_without_the_actor_costs_ever_fewer_calls(w: World) 
 
 @in_world
 async def test_the_local_word_never_adds_a_target_that_the_actor_holds_open(w: World) -> None:
-    await w.door.command("isolate", "aws")
+    await w.door.operations.command("isolate", "aws")
     await w.settle()
     w.actor.kill()
     for _ in range(30):
@@ -88,7 +88,7 @@ async def test_an_actor_that_starts_anew_is_followed_and_old_reports_are_late(w:
     w.actor.kill()
     await asyncio.sleep(1)
     w.actor.incarnation += 1
-    w.actor.start(w.door.board_config())
+    w.actor.start(w.door.breaker_config())
     w.actor.away = False
     await task
     await w.settle()
@@ -111,8 +111,8 @@ async def test_a_sight_of_an_older_incarnation_is_not_taken(w: World) -> None:
 async def test_an_operators_word_holds_at_once_though_the_parked_answer_hangs(w: World) -> None:
     assert (await complete(w)).target == "aws/haiku"
     w.actor.incarnation += 1
-    w.actor.start(w.door.board_config())  # nobody tells who is parked at the one before
-    await w.door.command("isolate", "aws")
+    w.actor.start(w.door.breaker_config())  # nobody tells who is parked at the one before
+    await w.door.operations.command("isolate", "aws")
     assert (await complete(w)).target == "openai/gpt"
 
 
@@ -184,7 +184,7 @@ async def test_after_our_own_hold_one_caller_tries_and_the_others_go_round(w: Wo
     for _ in range(3):
         await complete(w)
     await asyncio.sleep(11)
-    assert w.door.ready()
+    assert w.door.operations.ready()
     w.provider("aws").ends, w.provider("aws").seconds = [None], 9.0
     answers = await asyncio.gather(*(complete(w) for _ in range(50)))
     assert sorted(a.target for a in answers) == ["aws/haiku"] + ["openai/gpt"] * 49

@@ -36,7 +36,7 @@ async def test_the_next_is_asked_where_the_config_says_that_its_window_is_larger
     w.door.failover.rows.windows = {"aws/haiku": 200_000, "openai/gpt": 128_000, "local/smol": 1_000_000}
     answer = await complete(w)
     assert answer.target == "local/smol"
-    assert [e["outcome"] for e in answer.trail.entries] == [
+    assert [e["outcome"] for e in answer.record.entries] == [
         "too_long",
         "skipped: no larger context window",
         "ok",
@@ -99,7 +99,7 @@ async def test_a_probe_whose_stream_breaks_costs_no_client_its_answer(w: World) 
     await opened_by_cut_streams(w)
     answer = await stream(w)
     assert answer.target == "openai/gpt"
-    assert [e["outcome"] for e in answer.trail.entries] == ["broken"]
+    assert [e["outcome"] for e in answer.record.entries] == ["broken"]
     assert (await read(answer)).endswith(DONE)
     await w.settle()
     health = w.targets()["aws/haiku"]

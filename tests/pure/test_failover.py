@@ -56,7 +56,7 @@ async def test_the_first_of_the_row_answers(w: World) -> None:
     answer = await complete(w)
     assert answer.target == "aws/haiku"
     assert json.loads(answer.body)["choices"][0]["message"]["content"] == "aws says hello"
-    assert answer.trail.made == 1
+    assert answer.record.made == 1
     assert w.provider("openai").calls == 0
 
 
@@ -65,7 +65,7 @@ async def test_a_failed_primary_is_answered_by_the_next(w: World) -> None:
     w.provider("aws").ends = [SERVER_ERROR]
     answer = await complete(w)
     assert answer.target == "openai/gpt"
-    assert [e["outcome"] for e in answer.trail.entries] == ["server_error", "ok"]
+    assert [e["outcome"] for e in answer.record.entries] == ["server_error", "ok"]
 
 
 @pytest.mark.parametrize("kind", [k for k, e in ENDINGS.items() if k != "ok"])
@@ -336,8 +336,8 @@ async def test_every_tier_has_a_share_of_the_time_that_is_left(w: World) -> None
         w.provider(name).seconds = 1000.0
     answer = await complete(w, seconds=10)
     assert answer.target == "local/smol"
-    assert [e["outcome"] for e in answer.trail.entries] == ["deadline", "deadline", "ok"]
-    assert [e["ms"] for e in answer.trail.entries] == pytest.approx([5000, 10000 / 3, 0], abs=0.1)
+    assert [e["outcome"] for e in answer.record.entries] == ["deadline", "deadline", "ok"]
+    assert [e["ms"] for e in answer.record.entries] == pytest.approx([5000, 10000 / 3, 0], abs=0.1)
 
 
 @in_world
@@ -402,7 +402,7 @@ async def test_a_stream_ends_with_done(w: World) -> None:
 async def test_before_the_first_content_a_stream_fails_over(w: World) -> None:
     w.provider("aws").ends = [SERVER_ERROR]
     answer = await stream(w)
-    assert (answer.target, answer.trail.made) == ("openai/gpt", 2)
+    assert (answer.target, answer.record.made) == ("openai/gpt", 2)
     assert (await read(answer)).endswith(DONE)
 
 
@@ -516,7 +516,7 @@ async def test_a_probe_that_let_others_in_and_breaks_afterwards_opens_its_circui
 
 @in_world
 async def test_an_isolated_provider_can_not_be_pinned_either(w: World) -> None:
-    await w.door.command("isolate", "openai")
+    await w.door.operations.command("isolate", "openai")
     await w.settle()
     with pytest.raises(NoAnswer) as caught:
         await complete(w, model="openai/some-other-model")

@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from deployments.failover.request_fit import chat_fit, dropped_header, embedding_fit, fit_request
 from deployments.ingress.http import build_http_api
+from deployments.routing.request_fit import chat_fit, dropped_header, embedding_fit, fit_request
 from tests.clock import run_virtually
 from tests.pure.world import ARGS, REQUEST, Script, World, world
 
@@ -129,7 +129,7 @@ def test_if_nobody_can_the_client_is_told_what() -> None:
 
 def test_if_the_only_one_who_can_is_out_it_is_no_fault_of_the_client() -> None:
     async def test(w: World) -> None:
-        await w.door.command("isolate", "openai")
+        await w.door.operations.command("isolate", "openai")
         await w.settle()
         response = await post(w, n=2)
         assert response.status_code == 503

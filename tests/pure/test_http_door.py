@@ -12,8 +12,8 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.config.settings import Auth
 from deployments.errors import ConfigError
-from deployments.ingress.http import MAX_BODY, build_http_api
-from deployments.service.auth import Authenticator, Key
+from deployments.ingress.http import MAX_BODY, build_http_api, route_table
+from deployments.service.auth import Access, Authenticator, Key
 from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
@@ -240,7 +240,7 @@ def test_alive_is_always_and_ready_is_when_somebody_can_answer() -> None:
             assert (await http.get("/livez")).status_code == 200
             assert (await http.get("/readyz")).status_code == 200
             for name in w.hop.providers:
-                await w.door.command("isolate", name)
+                await w.door.operations.command("isolate", name)
             await w.settle()
             assert (await http.get("/livez")).status_code == 200
             assert (await http.get("/readyz")).status_code == 503
@@ -323,14 +323,30 @@ class TestKeys:
 
         run_virtually(main())
 
+    def test_every_route_but_three_asks_for_a_key_first_of_all(self) -> None:
+        """Before it looks at a header or a body."""
+        wrong = {"authorization": "Bearer wrong", "x-request-timeout-seconds": "none"}
+
+        async def main() -> None:
+            async with client(GUARDED) as (http, w):
+                table = route_table(w.door)
+                free = {path for _, path, access, _ in table if access is Access.ANYONE}
+                assert free == {"/", "/livez", "/readyz"}
+                for method, path, _, _ in table:
+                    path = path.replace("{name:path}", "x").replace("{name}", "x").replace("{verb}", "reset")
+                    status = (await http.request(method, path, headers=wrong, content=b"no JSON")).status_code
+                    assert (status == 401) is (path not in free), path
+
+        run_virtually(main())
+
     def test_each_key_gets_in_and_may_be_bound_to_a_tenant(self) -> None:
         async def main() -> None:
             async with client(GUARDED) as (http, w):
                 for key in ("alpha", "beta"):
                     headers = {"authorization": f"Bearer {key}"}
                     assert (await http.post("/v1/chat/completions", json=REQUEST, headers=headers)).status_code == 200
-                assert w.door.gate.key("Bearer alpha").tenant == "tenant_1"
-                assert w.door.gate.key("Bearer beta").tenant is None
+                assert w.door.authenticator.key("Bearer alpha").tenant == "tenant_1"
+                assert w.door.authenticator.key("Bearer beta").tenant is None
 
         run_virtually(main())
 
@@ -357,7 +373,7 @@ class TestKeys:
                     response = await http.post("/v1/chat/completions", json=REQUEST, headers=headers)
                     assert response.status_code == status
                 assert response.json()["error"]["param"] == "x-tenant-id"
-                refused = await w.door.chat(REQUEST, caller=Caller("handle", "acne"))
+                refused = await w.python.chat(REQUEST, caller=Caller("handle", "acne"))
                 assert (refused["status"], refused["error"]["param"]) == (400, "tenant_id")
 
         run_virtually(main())
@@ -371,7 +387,7 @@ class TestKeys:
     def test_a_key_has_a_name_that_does_not_tell_it(self) -> None:
         async def main() -> None:
             async with client(GUARDED) as (_, w):
-                key = w.door.gate.key("Bearer beta")
+                key = w.door.authenticator.key("Bearer beta")
                 assert key.name.startswith("key-")
                 assert "beta" not in key.name
 

@@ -53,7 +53,7 @@ def counting(w: World) -> Counting:
     meter = Counting()
     w.door.meter = w.link._meter = meter
     counted = Metrics(meter, w.door.models(), w.door.targets)
-    w.door._watches = (*(x for x in w.door._watches if not isinstance(x, Metrics)), counted)
+    w.door._observers = (*(x for x in w.door._observers if not isinstance(x, Metrics)), counted)
     return meter
 
 
@@ -91,7 +91,7 @@ async def test_no_label_is_what_a_client_chose(w: World) -> None:
     meter = counting(w)
     for number in range(20):
         for model in (f"openai/mine-{number}", f"nonsense-{number}"):
-            await w.door.chat({**REQUEST, "model": model, f"field_{number}": 1})
+            await w.python.chat({**REQUEST, "model": model, f"field_{number}": 1})
     labels = {label for key in meter.counts for label in key}
     assert not [label for label in labels if "mine" in label or "nonsense" in label or "field" in label]
     assert {("other", "handle", "none", "model_not_found"), ("other", "handle", "openai", "ok")} == set(
@@ -121,7 +121,7 @@ async def test_a_deadline_that_passes_is_a_miss(w: World) -> None:
     meter = counting(w)
     for script in w.hop.providers.values():
         script.seconds = 100
-    assert (await w.door.chat(REQUEST, timeout_seconds=0.5))["status"] == 504
+    assert (await w.python.chat(REQUEST, timeout_seconds=0.5))["status"] == 504
     assert meter.of("deadline_misses_total") == {("default",): 1}
 
 
@@ -231,9 +231,9 @@ async def test_whoever_watches_and_fails_takes_no_request_with_it(w: World) -> N
     def broken(_: object) -> None:
         raise RuntimeError("a watch is broken")
 
-    w.door._watches = (broken,)
+    w.door._observers = (broken,)
     logging.getLogger("ray.serve.deployments.telemetry.request_record").disabled = True
     try:
-        assert (await w.door.chat(REQUEST))["object"] == "chat.completion"
+        assert (await w.python.chat(REQUEST))["object"] == "chat.completion"
     finally:
         logging.getLogger("ray.serve.deployments.telemetry.request_record").disabled = False

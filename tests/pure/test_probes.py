@@ -28,7 +28,7 @@ async def test_a_probe_that_flows_is_not_thrown_away_for_the_reserve(w: World) -
     await opened_by_cut_streams(w)
     flows(w.provider("aws"), 9.0)
     answer = await stream(w, seconds=10)  # the answer takes 9 s of the caller's 10
-    assert answer.target == "aws/haiku", [e["outcome"] for e in answer.trail.entries]
+    assert answer.target == "aws/haiku", [e["outcome"] for e in answer.record.entries]
     assert (await read(answer)).endswith(DONE)
     await w.settle()
     assert w.targets()["aws/haiku"]["state"] == "closed"
@@ -117,7 +117,7 @@ def test_no_second_probe_while_the_first_is_in_flight() -> None:
 async def test_a_prompt_too_long_is_a_400_though_a_smaller_tier_is_out(w: World) -> None:
     w.provider("aws").ends = [TOO_LONG]
     w.door.failover.rows.windows = {"aws/haiku": 200_000, "openai/gpt": 128_000, "local/smol": 2048}
-    await w.door.command("isolate", "local")
+    await w.door.operations.command("isolate", "local")
     await w.settle()
     with pytest.raises(NoAnswer) as caught:
         await complete(w)
@@ -131,7 +131,7 @@ async def test_a_prompt_too_long_is_a_400_though_a_smaller_tier_is_out(w: World)
 @in_world
 async def test_a_prompt_too_long_is_a_400_without_any_window_too(w: World) -> None:
     w.provider("aws").ends = [TOO_LONG]
-    await w.door.command("isolate", "openai")
+    await w.door.operations.command("isolate", "openai")
     await w.settle()
     with pytest.raises(NoAnswer) as caught:
         await complete(w)

@@ -11,7 +11,7 @@ from tests.pure.world import REQUEST, World
 
 @in_world
 async def test_chat_is_the_http_answer_with_who_gave_it(w: World) -> None:
-    answer = await w.door.chat({**REQUEST, "stream": True})
+    answer = await w.python.chat({**REQUEST, "stream": True})
     assert answer["object"] == "chat.completion"
     by = {"provider": "aws", "model": "haiku", "attempts": 1, "degraded": False, "dropped": []}
     assert answer["breakwater"].pop("request_id")
@@ -20,7 +20,7 @@ async def test_chat_is_the_http_answer_with_who_gave_it(w: World) -> None:
 
 @in_world
 async def test_stream_chat_is_chunks_the_first_with_who_gave_it(w: World) -> None:
-    chunks = [chunk async for chunk in w.door.stream_chat(REQUEST)]
+    chunks = [chunk async for chunk in w.python.stream_chat(REQUEST)]
     assert [c["choices"][0]["delta"]["content"] for c in chunks] == ["Hel", "lo"]
     assert ["breakwater" in c for c in chunks] == [True, False]
 
@@ -29,12 +29,12 @@ async def test_stream_chat_is_chunks_the_first_with_who_gave_it(w: World) -> Non
 async def test_an_error_is_a_dict_with_its_status(w: World) -> None:
     unwritable = [{**REQUEST, "seed": float("nan")}, {**REQUEST, "user": {1, 2}}, {**REQUEST, "user": "\ud800"}]
     for bad, status in [({}, 400), (None, 400), ({**REQUEST, "model": "x"}, 404), *((u, 400) for u in unwritable)]:
-        answer = await w.door.chat(bad)
+        answer = await w.python.chat(bad)
         assert (answer["status"], answer["error"]["type"]) == (status, "invalid_request_error")
-        assert [c async for c in w.door.stream_chat(bad)] == [answer]
+        assert [c async for c in w.python.stream_chat(bad)] == [answer]
     for script in w.hop.providers.values():
         script.ends = [SERVER_ERROR]
-    answer = await w.door.chat(REQUEST)
+    answer = await w.python.chat(REQUEST)
     assert (answer["status"], len(answer["error"]["attempts"])) == (503, 3)
 
 
@@ -42,14 +42,14 @@ async def test_an_error_is_a_dict_with_its_status(w: World) -> None:
 async def test_a_deadline_is_an_argument(w: World) -> None:
     for script in w.hop.providers.values():
         script.seconds = 10.0
-    assert (await w.door.chat(REQUEST, 0.5))["status"] == 504
-    assert (await w.door.chat(REQUEST, -1))["status"] == 400
+    assert (await w.python.chat(REQUEST, 0.5))["status"] == 504
+    assert (await w.python.chat(REQUEST, -1))["status"] == 400
 
 
 @in_world
 async def test_closing_a_stream_frees_the_provider(w: World) -> None:
     w.provider("aws").pace = 1.0
-    chunks = w.door.stream_chat(REQUEST)
+    chunks = w.python.stream_chat(REQUEST)
     await anext(chunks)
     await chunks.aclose()
     assert w.provider("aws").cancelled == 1

@@ -10,8 +10,8 @@ from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.registry import GUESTS
 from deployments.breaker_client.client import FIRST_PAUSE
 from deployments.errors import NoAnswer
-from deployments.failover.image_fetch import ImageFetcher
 from deployments.openai_api.chat import check_request
+from deployments.routing.image_fetch import ImageFetcher
 from deployments.service.guarded_functions import Functions
 from tests.clock import run_virtually
 from tests.pure.test_breaker import Circuit
@@ -240,7 +240,7 @@ async def test_an_older_incarnation_is_asked_ever_less_often_and_its_sight_is_no
     assert 60 <= polls <= 70, f"after {FIRST_PAUSE} s, twice as long each time, and then once a second"
     assert (await ask(w)).by == "aws/haiku"
     w.actor.incarnation = 3
-    w.actor.start(w.door.board_config())
+    w.actor.start(w.door.breaker_config())
     await asyncio.sleep(2)
     assert w.link.incarnation == 3
 

@@ -171,7 +171,7 @@ def test_a_change_while_the_actor_is_asked_is_not_missed() -> None:
         async with reading() as (w, [reader], _):
             for provider, place in (("aws", 0), ("openai", 1), ("local", 2)):
                 await asyncio.sleep(0.93)  # about when a frame is made
-                await w.door.command("isolate", provider)
+                await w.door.operations.command("isolate", provider)
                 await asyncio.sleep(0.25)
                 assert state(reader.shown[-1], place) == "isolated"
 
@@ -219,7 +219,7 @@ def test_a_slow_reader_gets_the_newest_and_nothing_waits_for_it() -> None:
     async def main() -> None:
         async with reading(slow=7.0) as (w, [slow], _):
             await asyncio.sleep(8)
-            await w.door.command("isolate", "aws")
+            await w.door.operations.command("isolate", "aws")
             await asyncio.sleep(14)
             assert len(slow.shown) <= 3
             assert state(slow.shown[-1]) == "isolated"
@@ -258,7 +258,7 @@ def test_pages_may_not_fill_a_replica() -> None:
 def test_while_the_actor_is_away_the_page_says_so_and_goes_on() -> None:
     async def main() -> None:
         async with reading() as (w, [reader], _):
-            await w.door.command("isolate", "aws")
+            await w.door.operations.command("isolate", "aws")
             await w.settle()
             w.actor.kill()
             await asyncio.sleep(2)

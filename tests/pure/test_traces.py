@@ -175,8 +175,8 @@ def test_a_stream_that_broke_off_is_an_error_under_status_200() -> None:
 
 def test_a_request_by_handle_goes_on_with_its_callers_trace_too() -> None:
     async def test(w: World, book: Book) -> None:
-        await w.door.chat(REQUEST, caller=Caller("handle", trace=HEADERS))
-        await w.door.chat(REQUEST, caller=Caller("handle", trace={"traceparent": 5}))
+        await w.python.chat(REQUEST, caller=Caller("handle", trace=HEADERS))
+        await w.python.chat(REQUEST, caller=Caller("handle", trace={"traceparent": 5}))
         mine, _, own, _ = book.spans
         assert (mine.name, f"{mine.place.parent_id:016x}") == ("handle chat", SPAN)
         assert own.place.parent_id is None
@@ -216,8 +216,8 @@ def test_without_traces_no_call_is_told_of_one_and_nothing_is_kept() -> None:
         async with world() as w:
             answer = await asked(w)
             assert w.hop.traces == [None]
-            assert answer.trail.trace is None
-            assert answer.trail.ended.trace is None
+            assert answer.record.trace is None
+            assert answer.record.ended.trace is None
 
     run_virtually(main())
 

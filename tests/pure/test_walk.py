@@ -14,7 +14,8 @@ from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot, Plan, Skipped,
 from deployments.breaker_client.client import BreakerClient
 from deployments.breaker_client.response_times import ResponseTimes
 from deployments.failover.candidates import HOPE_SECONDS, PROBE_SECONDS, Candidates, Turn
-from deployments.failover.model_rows import ModelRows
+from deployments.failover.tried import Tried
+from deployments.routing.model_rows import ModelRows
 from deployments.telemetry.request_record import RequestRecord
 from tests.pure.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, opened, state
 from tests.pure.world import World
@@ -50,7 +51,7 @@ class Sight:
 def walk_on(sight: Sight, **windows: int) -> Candidates:
     rows = ModelRows({"default": ROW}, dict.fromkeys("abc", "openai"))
     rows.windows = {f"{name}/m": window for name, window in windows.items()}
-    return Candidates(cast(BreakerClient, sight), rows, list(sight.seen), RequestRecord(clock=lambda: NOW))
+    return Candidates(cast(BreakerClient, sight), rows, list(sight.seen), Tried(RequestRecord(clock=lambda: NOW)))
 
 
 def turns(walk: Candidates) -> list[tuple[str, int]]:
@@ -63,7 +64,7 @@ def turns(walk: Candidates) -> list[tuple[str, int]]:
 
 
 def told(walk: Candidates) -> list[str]:
-    return [f"{step.target}: {step.outcome.removeprefix('skipped: ')}" for step in walk.trail.steps]
+    return [f"{step.target}: {step.outcome.removeprefix('skipped: ')}" for step in walk.tried.record.steps]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_whatever_moves_meanwhile_each_is_asked_once_at_most_and_every_walk_ends
         sight.seen[target] = seen
     asked += [target for target, _ in turns(walk)]
     assert len(asked) == len(set(asked))
-    assert len(told(walk)) == len({step.target for step in walk.trail.steps})
+    assert len(told(walk)) == len({step.target for step in walk.tried.record.steps})
 
 
 # A second tier that is due.

@@ -81,7 +81,7 @@ async def ask(
                 await answer.close()
     except NoAnswer as error:
         return Ended(error.status, _steps(error.attempts), since(w, began), error.retry_after)
-    return Ended(answer.target, _steps(answer.trail.entries), since(w, began), data=data)
+    return Ended(answer.target, _steps(answer.record.entries), since(w, began), data=data)
 
 
 def _steps(entries: Iterable[Mapping[str, Any]]) -> list[str]:

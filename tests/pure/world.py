@@ -12,6 +12,7 @@ from actors.breaker.registry import Registry
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import Config, ResolvedConfig, Tier, parse
 from deployments.openai_api.chat import Head, chunk, completion, dump
+from deployments.service.python_api import PythonApi
 from deployments.service.service import Service
 from deployments.telemetry.tracer import Tracer
 
@@ -171,6 +172,10 @@ class World:
     actor: ActorInProcess
     link: BreakerClient
 
+    @property
+    def python(self) -> PythonApi:
+        return PythonApi(self.door)
+
     def provider(self, name: str) -> Script:
         return self.hop.providers[name]
 
@@ -198,7 +203,7 @@ async def world(
 
     async def connect() -> Callable[..., Awaitable[Any]]:
         if not made:
-            made.append(ActorInProcess(door.board_config()))
+            made.append(ActorInProcess(door.breaker_config()))
         if made[0].away:
             raise ConnectionError("killed")
         return made[0]

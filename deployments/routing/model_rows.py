@@ -3,13 +3,11 @@
 import re
 from collections.abc import Mapping
 
-from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
 from deployments.config.application import ResolvedConfig
-from deployments.errors import BadRequest, NoAnswer, UnknownModel
-from deployments.failover.request_fit import Fitting, RequestFit, chat_fit, embedding_fit, fit_request
+from deployments.errors import BadRequest, UnknownModel
 from deployments.openai_api.chat import Drop, Request
-from deployments.telemetry.request_record import RequestRecord
+from deployments.routing.request_fit import Fitting, RequestFit, chat_fit, embedding_fit, fit_request
 
 _PINNABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -75,21 +73,14 @@ class ModelRows:
     def unknown(self, model: str) -> UnknownModel:
         return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.")
 
-    def fitting(self, request: Request, trail: RequestRecord) -> dict[str, RequestFit]:
-        """The request for each target that can take it. Raises NoAnswer, a 400, if none can."""
-        found: dict[str, RequestFit] = {}
-        lacking: str | None = None
-        for target in self.of(request.model):
-            fit = fit_request(self._fitting, self.kind(target), request.body, request.drop or self._drop)
-            if fit.missing:
-                lacking = lacking or fit.missing[0]
-                trail.pass_over(target, f"unsupported {', '.join(fit.missing)}")
-            else:
-                found[target] = fit
-        if not found and lacking is not None:
-            message = f"No provider of '{request.model}' can take '{lacking}'."
-            raise NoAnswer(message, trail.entries, Outcome("unsupported", status=400, param=lacking))
-        return found
+    def fits(self, request: Request) -> dict[str, RequestFit]:
+        """Return the request as each target of its row can take it, those included that lack a field of it.
+
+        Raises UnknownModel and BadRequest.
+        """
+        drop = request.drop or self._drop
+        targets = self.of(request.model)
+        return {target: fit_request(self._fitting, self.kind(target), request.body, drop) for target in targets}
 
 
 def chat_rows(layout: ResolvedConfig) -> ModelRows:

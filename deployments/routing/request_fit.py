@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.failover.image_fetch import pictured
 from deployments.openai_api.capabilities import Fit, fit
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import all_texts
 from deployments.providers.kinds import KINDS
+from deployments.routing.image_fetch import pictured
 
 Fitting = Callable[[str, Mapping[str, Any]], Fit]
 

@@ -1,0 +1,102 @@
+"""The two ways to call a provider: for a whole answer, and for a stream whose first content has come. No Ray."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from actors.breaker.outcomes import Outcome
+from actors.breaker.plan import provider_of
+from deployments.aio.deadline_timer import DeadlineTimer
+from deployments.errors import AttemptFailed
+from deployments.failover.attempt import Attempt, failure_in
+from deployments.failover.deadline import Deadline
+from deployments.failover.probe import hold_back
+from deployments.failover.stream import StreamAnswer
+from deployments.providers.base import CallMessage, TimeLimits
+from deployments.rpc.port import CallTransport, ProviderStream
+from deployments.telemetry.request_record import RequestRecord
+
+T_co = TypeVar("T_co", covariant=True)
+Verb = Literal["chat", "embed"]
+
+HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: the JSON body as bytes, and who gave it."""
+
+    target: str
+    body: bytes
+    usage: Mapping[str, Any] | None
+    record: RequestRecord
+    dropped: tuple[str, ...] = ()  # fields that it was not asked to heed
+
+
+class CallKind(Protocol[T_co]):
+    """`verb` names how long answers take apart: `whole` or `stream`."""
+
+    verb: str
+
+    def limit(self, limits: TimeLimits) -> float:
+        """Return the seconds until the replica itself ends a call of this kind that says nothing."""
+        ...
+
+    async def begin(self, attempt: Attempt, call: CallMessage, limits: TimeLimits, timer: DeadlineTimer) -> T_co:
+        """Return the answer. Raises AttemptFailed. `timer` ends the wait; it may be moved."""
+        ...
+
+
+class WholeCall:
+    verb = "whole"
+
+    def __init__(self, transport: CallTransport, verb: Verb):
+        self._transport = transport
+        self._verb = verb
+
+    def limit(self, limits: TimeLimits) -> float:
+        return limits.total
+
+    async def begin(self, attempt: Attempt, call: CallMessage, _: TimeLimits, __: DeadlineTimer) -> Answer:
+        reply = await self._transport.complete(provider_of(attempt.target), {**call, "verb": self._verb})
+        if (outcome := failure_in(attempt, reply)) is not None:
+            raise AttemptFailed(outcome)
+        attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])
+        return Answer(attempt.target, reply["body"], reply["usage"], attempt.record, attempt.dropped)
+
+
+class StreamCall:
+    verb = "stream"
+
+    def __init__(self, transport: CallTransport, deadline: Deadline):
+        self._transport = transport
+        self._deadline = deadline
+
+    def limit(self, limits: TimeLimits) -> float:
+        return limits.first_token
+
+    async def begin(
+        self, attempt: Attempt, call: CallMessage, limits: TimeLimits, timer: DeadlineTimer
+    ) -> StreamAnswer:
+        held_until = asyncio.get_running_loop().time() + limits.first_token
+        source: ProviderStream = self._transport.stream(provider_of(attempt.target), call)
+        try:
+            first = await anext(source, None)
+            if not isinstance(first, bytes):
+                raise AttemptFailed(failure_in(attempt, first or {}) or Outcome("empty"))
+            attempt.hear()
+            attempt.link.report_started(attempt.target, attempt.permit, attempt.began)
+            if attempt.probe and attempt.more:
+                # While it is silent the reserve is the others'; while it flows it is no reason to end it.
+                timer.move(attempt.until)
+                held_until = min(held_until, attempt.until - HAND_OVER_SECONDS)
+                first, source, ended = await hold_back(attempt, first, source, held_until, limits.idle / 2)
+                timer.move(None)
+                if ended is not None:  # it proved its health, whether its reader stays or not
+                    attempt.upstream = ended.get("upstream")
+                    attempt.end(Outcome("ok", content=True), usage=ended["usage"], first=first)
+        except BaseException:
+            await source.aclose()
+            raise
+        return StreamAnswer(attempt, first, source, limits.idle, self._deadline)

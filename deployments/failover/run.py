@@ -1,0 +1,216 @@
+"""One request's failover, step by step: whose turn it is, its attempt, its call, and the error at the end. No Ray."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from actors.breaker.outcomes import Outcome
+from actors.breaker.plan import provider_of
+from deployments.aio.deadline_timer import DeadlineTimer
+from deployments.breaker_client.client import BreakerClient
+from deployments.breaker_client.permits import Permit
+from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
+from deployments.failover.attempt import Attempt
+from deployments.failover.calls import CallKind
+from deployments.failover.candidates import Candidates, Turn
+from deployments.failover.comparison import Comparison
+from deployments.failover.deadline import Deadline
+from deployments.failover.no_answer import Row, no_answer
+from deployments.failover.stream import COVER_SECONDS
+from deployments.failover.time_share import share
+from deployments.failover.tried import Tried
+from deployments.openai_api.chat import Request
+from deployments.providers.base import CallMessage, TimeLimits, call_dict
+from deployments.providers.kinds import KINDS
+from deployments.routing.image_fetch import RequestImages, remote_images
+from deployments.routing.model_rows import ModelRows
+from deployments.routing.request_fit import RequestFit
+from deployments.telemetry.request_record import RequestRecord
+
+T = TypeVar("T")
+
+EARLY_SECONDS = 0.001  # before a deadline that is as good as over
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all requests of one replica stand on. `limits` is provider to time limits."""
+
+    rows: ModelRows
+    limits: Mapping[str, TimeLimits]
+    link: BreakerClient
+
+
+class FailoverRun(Generic[T]):
+    """`answer` runs it to its end: the answer of the first target that gives one, or an error."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        request: Request,
+        deadline: Deadline,
+        kind: CallKind[T],
+        images: RequestImages,
+        record: RequestRecord,
+    ):
+        self._rows, self._limits, self._link = ground.rows, ground.limits, ground.link
+        self._request = request
+        self._deadline = deadline
+        self._kind = kind
+        self._images = images
+        self._record = record
+        self._tried = Tried(record)
+        self._fits = self._fitting()
+        self._candidates = Candidates(self._link, self._rows, list(self._fits), self._tried, kind.verb)
+        self._comparison = Comparison()
+
+    def _fitting(self) -> dict[str, RequestFit]:
+        """Return the request for each target that can take it. Raises NoAnswer, a 400, if none can."""
+        found, lacking = dict[str, RequestFit](), None
+        for target, fit in self._rows.fits(self._request).items():
+            if fit.missing:
+                lacking = lacking or fit.missing[0]
+                self._tried.pass_over(target, f"unsupported {', '.join(fit.missing)}")
+            else:
+                found[target] = fit
+        if not found and lacking is not None:
+            message = f"No provider of '{self._request.model}' can take '{lacking}'."
+            refused = Outcome("unsupported", status=400, param=lacking)
+            raise NoAnswer(message, self._record.entries, refused)
+        return found
+
+    async def answer(self) -> T:
+        """Return the answer. Raises NoAnswer or DeadlineExceeded."""
+        answered, failed = None, None
+        try:
+            while (turn := await self._next_turn()) is not None:
+                if (attempt := await self._begin(turn)) is None:
+                    continue
+                failed = self._tried.last if attempt.ended else None
+                if failed is None:
+                    answer, failed = await self._ask(attempt)
+                    if failed is None:
+                        answered = (attempt.heard or (self._link.now() - attempt.began) * 1000) / 1000
+                        assert answer is not None
+                        return answer
+                if not self._goes_on():
+                    break
+        finally:
+            refused = failed is not None and failed.kind == "bad_request"
+            self._comparison.settle(answered, refused=refused)
+            self._link.leave(self._candidates)
+        raise self._no_answer()
+
+    async def _next_turn(self) -> Turn | None:
+        """Return whose turn it is. Where nobody may be asked now, but somebody soon, that is waited for.
+
+        What has failed is judged before that, by what is known: a probe must not be held for as long as we wait.
+        """
+        clock, candidates, until = asyncio.get_running_loop().time, self._candidates, self._deadline.at
+        while (now := clock()) < until:
+            if (turn := candidates.next()) is not None:
+                return turn
+            self._comparison.settle()
+            if not await self._link.hope(candidates, candidates.left, *candidates.hope(now, until)):
+                return None
+            candidates.again()
+        return None
+
+    async def _begin(self, turn: Turn) -> Attempt | None:
+        """Return an attempt that may call its target now; None where somebody else probes the target.
+
+        Where the request's images can't be had the attempt has ended: what they cost is the request's own time, and no
+        fault of the provider. So they come before the permit.
+        """
+        target = turn.candidate.target
+        fit = self._fits[target]
+        try:
+            body = await self._inlined(fit.body, target)
+        except AttemptFailed as error:
+            plain: Permit = {"epoch": turn.candidate.epoch, "incarnation": self._link.incarnation}
+            attempt = self._attempt(turn, plain, fit)
+            self._end(attempt, error.outcome)
+            return attempt
+        if body is not fit.body:
+            # Its images took their time, and its circuit may be another now.
+            if (now := self._candidates.next()) is None or now.candidate.target != target:
+                return None
+            turn = now
+        if (permit := await self._link.permit(turn.candidate, self._candidates)) is None:
+            self._candidates.refuse(turn)
+            return None
+        attempt = self._attempt(turn, permit, fit)
+        attempt.body = body
+        attempt.keep_lease()
+        return attempt
+
+    def _attempt(self, turn: Turn, permit: Permit, fit: RequestFit) -> Attempt:
+        """Return the attempt of this turn, with its share of the time and its row in the ledger."""
+        target, record, verb = turn.candidate.target, self._record, self._kind.verb
+        self._candidates.ask(turn)
+        attempt = Attempt(self._link, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
+        at = asyncio.get_running_loop().time()
+        usual = self._link.times.needed(target, verb)
+        attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)
+        if record.account is not None:
+            attempt.entry = record.account.open(target)
+        attempt.number = self._tried.begin()
+        return attempt
+
+    async def _inlined(self, body: Mapping[str, Any], target: str) -> Mapping[str, Any]:
+        takes_urls = KINDS[self._rows.kind(target)].passes_through
+        if takes_urls or not body.get("messages") or not remote_images(body):
+            return body
+        try:
+            async with asyncio.timeout_at(self._deadline.at):
+                return await self._images.inlined(body)
+        except TimeoutError:
+            raise AttemptFailed(Outcome("deadline")) from None
+
+    async def _ask(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
+        """Return the target's answer, or how the attempt failed."""
+        limits = self._limits[provider_of(attempt.target)]
+        gone_at = asyncio.get_running_loop().time() + limits.connect + self._kind.limit(limits) + COVER_SECONDS
+        timer = DeadlineTimer()
+        try:
+            with timer.until(min(attempt.until, gone_at)):
+                return await self._kind.begin(attempt, self._call(attempt, limits), limits, timer), None
+        except TimeoutError:
+            gone = gone_at < attempt.until and attempt.heard is None
+            outcome = Outcome("stalled" if timer.stalled else "unreachable" if gone else "deadline")
+        except AttemptFailed as error:
+            outcome = error.outcome
+        except BaseException:
+            attempt.end(Outcome("cancelled"), over=False)
+            raise
+        finally:
+            timer.close()
+        self._end(attempt, outcome, self._comparison)
+        return None, outcome
+
+    def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
+        _, _, model = attempt.target.partition("/")
+        call = call_dict(attempt.body, model, self._request.model, limits)
+        if self._record.trace is not None:
+            call["trace"] = self._record.trace.place.below(attempt.number).headers()
+        return call
+
+    def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
+        attempt.end(outcome, over=False, comparison=comparison)
+        self._tried.fail(attempt.target, outcome)
+
+    def _goes_on(self) -> bool:
+        """May another target be asked after the last failure?"""
+        target, outcome = self._tried.asked[-1]
+        if outcome.kind == "too_long" and target in self._rows.windows:
+            self._candidates.least = self._rows.window(target)
+            return True
+        return outcome.ending.failover
+
+    def _no_answer(self) -> NoAnswer:
+        # A timer may fire a fraction of a millisecond before its time.
+        if asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS:
+            message = "The request's deadline passed before any provider answered."
+            return DeadlineExceeded(message, self._record.entries)
+        return no_answer(self._tried, Row(self._rows.targets, self._rows.windows), self._candidates.retry_in)
