@@ -20,7 +20,7 @@ from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.capabilities import fit
 from deployments.openai_api.chat import check_request
 from deployments.providers.base import Call, TimeLimits
-from deployments.providers.bedrock.adapter import written
+from deployments.providers.bedrock.adapter import converse_body
 from deployments.providers.bedrock.request import to_converse, tool_use_id
 from deployments.providers.conversation import arguments_of
 from deployments.providers.google.request import to_generate
@@ -77,7 +77,7 @@ def written_by_boto3() -> Callable[[Arguments], Any]:
 def test_bedrock_gets_what_boto3_would_write(written_by_boto3: Any, body: dict[str, Any]) -> None:
     arguments = arguments_for("bedrock", body)
     if arguments is not None:
-        assert json.loads(written(call(body))) == json.loads(written_by_boto3(arguments))
+        assert json.loads(converse_body(call(body))) == json.loads(written_by_boto3(arguments))
 
 
 @MANY

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deployments.errors import failed
+from deployments.openai_api.json_types import JsonObject
 
 _SYSTEM = "You are a helpful assistant."  # without one the small model drifts
 
 
-def prompt_of(messages: Sequence[Mapping[str, Any]], extra: str = "") -> list[dict[str, str]]:
+def prompt_of(messages: Sequence[JsonObject], extra: str = "") -> list[dict[str, str]]:
     """The messages for the engine; `extra` is added to the system text."""
     system, turns, names = [], list[dict[str, str]](), dict[str, str]()
     for message in messages:
@@ -34,7 +35,7 @@ def prompt_of(messages: Sequence[Mapping[str, Any]], extra: str = "") -> list[di
     return [{"role": "system", "content": head}, *turns]
 
 
-def said(message: Mapping[str, Any]) -> str:
+def said(message: JsonObject) -> str:
     """A message's text, its tool calls told in words."""
     content = message.get("content")
     if isinstance(content, list):
@@ -43,7 +44,7 @@ def said(message: Mapping[str, Any]) -> str:
     return "\n".join([*([str(content)] if content else []), *calls])
 
 
-def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
+def check_messages(messages: Sequence[JsonObject]) -> None:
     """Raises `unsupported` naming what is no text."""
     for index, message in enumerate(messages):
         content = message.get("content")
@@ -57,11 +58,11 @@ def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
                 raise _cannot(f"messages.{index}.{name}")
 
 
-def _calls(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _calls(message: JsonObject) -> list[JsonObject]:
     return list(message.get("tool_calls") or [])
 
 
-def _function(call: Mapping[str, Any]) -> tuple[str, str]:
+def _function(call: JsonObject) -> tuple[str, str]:
     return str(call["function"].get("name")), str(call["function"].get("arguments"))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.local.prompt import said
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -29,7 +30,7 @@ _WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator
 class Tool:
     name: str
     description: str
-    parameters: Mapping[str, Any]
+    parameters: JsonObject
     param: str  # where its schema stands in the request
 
 
@@ -50,7 +51,7 @@ class Choice:
         """The only tool there is, when it must be called."""
         return self.tools[0] if self.tools and not self.is_open else None
 
-    def request(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def request(self, messages: Sequence[JsonObject]) -> JsonDict:
         """The question of one word, as a bare completion: a small model continues a list better than it obeys."""
         shots = [(talk, _DECLINED) for talk in _SMALL_TALK if self.may_decline]
         shots += [(tool.description, tool.name) for tool in self.tools]
@@ -69,7 +70,7 @@ class Choice:
         return next((tool for tool in self.tools if tool.name == word.strip()), None)
 
 
-def choice_of(body: Mapping[str, Any]) -> Choice:
+def choice_of(body: JsonObject) -> Choice:
     """What `tools` and `tool_choice` leave to the model. Raises for what is no tool."""
     choice = _left_open(_tools_of(body), body)
     if choice.is_open and len(choice.tools) > _MOST:
@@ -77,7 +78,7 @@ def choice_of(body: Mapping[str, Any]) -> Choice:
     return choice
 
 
-def _left_open(tools: list[Tool], body: Mapping[str, Any]) -> Choice:
+def _left_open(tools: list[Tool], body: JsonObject) -> Choice:
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools") or {}
@@ -98,7 +99,7 @@ def _left_open(tools: list[Tool], body: Mapping[str, Any]) -> Choice:
     return Choice(tuple(tool for tool in tools if tool.name not in called))
 
 
-def grammar_of(schema: Mapping[str, Any], start: str = "") -> str:
+def grammar_of(schema: JsonObject, start: str = "") -> str:
     """A grammar of the engine that admits the JSON values of a schema, after the word `start`."""
     rule = f"{json.dumps(start)} value" if start else "value"
     return (
@@ -126,7 +127,7 @@ def _bounded(schema: Any) -> Any:
     return made
 
 
-def _tools_of(body: Mapping[str, Any]) -> list[Tool]:
+def _tools_of(body: JsonObject) -> list[Tool]:
     tools = body.get("tools") or []
     if not isinstance(tools, list):
         raise _bad("Invalid 'tools': must be an array.", "tools")
@@ -155,7 +156,7 @@ def _named(tools: Sequence[Tool], name: Any) -> Tool:
     raise _bad(f"'tool_choice' names '{name}', which is not in 'tools'.", "tool_choice")
 
 
-def _called(messages: Sequence[Mapping[str, Any]]) -> set[str]:
+def _called(messages: Sequence[JsonObject]) -> set[str]:
     """The tools that were called since the user last spoke."""
     names: set[str] = set()
     for message in reversed(messages):
