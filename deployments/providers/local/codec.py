@@ -39,7 +39,7 @@ _NO_DEMAND: JsonObject = {"n": 1, "modalities": ["text"]}
 
 
 def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
-    """The engine's request: an answer, or the arguments of a tool. Raises for what it can't take."""
+    """Return the engine's request for an answer, or for the arguments of a tool. Raises naming an unsupported field."""
     body = call.body
     _check(body)
     schema = tool.parameters if tool else schema_of(body)
@@ -63,7 +63,7 @@ def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
 
 
 def schema_of(body: JsonObject) -> JsonObject | None:
-    """The JSON schema that the answer must match; None for free text."""
+    """Return the JSON schema that the answer must match; None for free text."""
     wanted = body.get("response_format") or {"type": "text"}
     kind = wanted.get("type") if isinstance(wanted, Mapping) else None
     if kind == "text":
@@ -159,16 +159,16 @@ class StreamCodec:
         return {"id": self._id, "type": "function", "function": {"name": self.tool.name, "arguments": arguments}}
 
     def end(self) -> str:
-        """The finish reason. An engine that stopped without one, or left its grammar, has not answered."""
+        """Return the finish reason. Raises `broken` without one, and `malformed` if the answer breaks its grammar."""
         if self.finish is None:
             raise failed("broken", "the engine stopped without a finish reason")
         bound = self.tool is not None or (schema_of(self.call.body) is not None and not self.call.body.get("stop"))
         if bound and self.finish != "length" and not _is_json("".join(self.text)):
-            raise failed("malformed", "the engine left its grammar")
+            raise failed("malformed", "the engine's answer does not match its grammar")
         return self.finish
 
     def answer(self) -> JsonDict:
-        """The whole answer."""
+        """Return the whole answer."""
         text, finish = "".join(self.text), self.end()
         if self.tool is not None:
             return completion(self.head, None, finish, self.usage, tool_calls=[self._tool_call(text)])

@@ -15,10 +15,10 @@ _SYSTEM = "You are a helpful assistant."  # without one the small model drifts
 
 
 def prompt_of(messages: Sequence[JsonObject], extra: str = "") -> list[dict[str, str]]:
-    """The messages for the engine; `extra` is added to the system text."""
+    """Return the messages for the engine; `extra` is added to the system text."""
     system, turns, names = [], list[dict[str, str]](), dict[str, str]()
     for message in messages:
-        role, text = message["role"], said(message)
+        role, text = message["role"], text_of_message(message)
         if role in ("system", "developer"):
             system.append(text)
             continue
@@ -35,8 +35,8 @@ def prompt_of(messages: Sequence[JsonObject], extra: str = "") -> list[dict[str,
     return [{"role": "system", "content": head}, *turns]
 
 
-def said(message: JsonObject) -> str:
-    """A message's text, its tool calls told in words."""
+def text_of_message(message: JsonObject) -> str:
+    """Return a message's text, with its tool calls in words."""
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text") or part.get("refusal") or "") for part in content)
@@ -45,7 +45,7 @@ def said(message: JsonObject) -> str:
 
 
 def check_messages(messages: Sequence[JsonObject]) -> None:
-    """Raises `unsupported` naming what is no text."""
+    """Raise `unsupported` naming the first field that is not text."""
     for index, message in enumerate(messages):
         content = message.get("content")
         if isinstance(content, list) and any(part.get("type") not in ("text", "refusal") for part in content):

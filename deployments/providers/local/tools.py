@@ -15,7 +15,7 @@ from typing import Any
 
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonDict, JsonObject
-from deployments.providers.local.prompt import said
+from deployments.providers.local.prompt import text_of_message
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DECLINED = "none"
@@ -55,7 +55,7 @@ class Choice:
         """The question of one word, as a bare completion: a small model continues a list better than it obeys."""
         shots = [(talk, _DECLINED) for talk in _SMALL_TALK if self.may_decline]
         shots += [(tool.description, tool.name) for tool in self.tools]
-        asked = next((said(m) for m in reversed(messages) if m["role"] == "user"), "")
+        asked = next((text_of_message(m) for m in reversed(messages) if m["role"] == "user"), "")
         length = min(_EXAMPLE, _EXAMPLES // len(shots))
         lines = [f"Message: {_line(text, length)}\nTool: {name}\n\n" for text, name in shots]
         names = [*(tool.name for tool in self.tools), *([_DECLINED] if self.may_decline else [])]
@@ -66,12 +66,12 @@ class Choice:
             "max_tokens": 64,
         }
 
-    def chosen(self, word: str) -> Tool | None:
+    def find(self, word: str) -> Tool | None:
         return next((tool for tool in self.tools if tool.name == word.strip()), None)
 
 
 def choice_of(body: JsonObject) -> Choice:
-    """What `tools` and `tool_choice` leave to the model. Raises for what is no tool."""
+    """Return the choice that `tools` and `tool_choice` leave to the model. Raises `bad_request` or `unsupported`."""
     choice = _left_open(_tools_of(body), body)
     if choice.is_open and len(choice.tools) > _MOST:
         raise failed("unsupported", f"The local model can't choose among more than {_MOST} tools.", param="tools")
@@ -100,7 +100,7 @@ def _left_open(tools: list[Tool], body: JsonObject) -> Choice:
 
 
 def grammar_of(schema: JsonObject, start: str = "") -> str:
-    """A grammar of the engine that admits the JSON values of a schema, after the word `start`."""
+    """Return a grammar of the engine that admits the JSON values of a schema, after the word `start`."""
     rule = f"{json.dumps(start)} value" if start else "value"
     return (
         "%llguidance {}\nstart: " + rule + "\nvalue: %json " + json.dumps({**_bounded(schema), "x-guidance": _WRITTEN})
