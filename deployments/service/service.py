@@ -22,6 +22,7 @@ from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Failover
 from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import Request
+from deployments.providers.kinds import KINDS
 from deployments.routing.image_fetch import ImageFetcher
 from deployments.routing.model_rows import chat_rows, embedding_rows
 from deployments.rpc.port import CallTransport
@@ -184,7 +185,7 @@ class Service:
             "provider": provider,
             "model": model,
             "attempts": answer.record.made,
-            "degraded": self.layout.config.providers[provider].kind == "local",
+            "degraded": KINDS[self.layout.config.providers[provider].kind].in_process,
             "dropped": list(answer.dropped),
             "request_id": answer.record.request_id,
             **self._explained(answer.record),

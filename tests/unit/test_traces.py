@@ -10,7 +10,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer, UnknownModel, failed
 from deployments.openai_api.chat import Head, check_request, chunk, completion, dump, usage_of
 from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, call_dict
-from deployments.providers.timing import answered_by, current
+from deployments.providers.timing import current_timing, note_model
 from deployments.replica import ProviderReplica
 from deployments.telemetry.otlp import readable
 from deployments.telemetry.spans import LONGEST, Span
@@ -251,12 +251,12 @@ class Provider:
         yield End(USAGE)
 
     async def _ask(self, *, late: bool = False) -> None:
-        timing = current()
+        timing = current_timing()
         assert timing is not None
         if self.peer:
             timing.peer = "api.example.com", 443
-            timing.connects()
-        answered_by("gpt-5.4-mini-2026-01-01")
+            timing.note_connected()
+        note_model("gpt-5.4-mini-2026-01-01")
         if self.hang:
             await asyncio.Event().wait()
         if self.error is not None and not late:
@@ -427,7 +427,7 @@ def test_a_call_without_a_trace_or_of_one_that_is_not_recorded_has_no_spans() ->
 
     class Noting(Provider):
         async def _ask(self, *, late: bool = False) -> None:
-            seen.append(current().trace)  # type: ignore[union-attr]
+            seen.append(current_timing().trace)  # type: ignore[union-attr]
 
     unsampled = {"traceparent": HEADERS["traceparent"][:-2] + "00"}
     assert called(Noting(), whole, trace=unsampled)[0] == []
@@ -440,7 +440,7 @@ def test_what_a_foreign_client_or_server_makes_up_harms_no_span() -> None:
     class Odd(Provider):
         async def complete(self, call: Call) -> Completed:
             await self._ask()
-            answered_by("x" * 10_000)
+            note_model("x" * 10_000)
             usage: Any = {"prompt_tokens": -1, "completion_tokens": "many", "prompt_tokens_details": 3}
             return Completed(dump({"choices": [{"finish_reason": None}], "id": 7}), usage)
 
