@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import provider_of
 from deployments.breaker_client.client import BreakerClient
@@ -27,7 +28,7 @@ class Attempt:
     link: BreakerClient
     trail: RequestRecord
     target: str
-    permit: Mapping[str, Any]
+    permit: Permit
     began: float = 0.0
     renewal: asyncio.Task[None] | None = None
     ended: bool = False

@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, cast
 
+from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.breaker.plan import provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.breaker_client.client import BreakerClient
-from deployments.breaker_client.permits import Permit
 from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt, failure_in

@@ -69,13 +69,13 @@ async def test_a_full_buffer_forgets_old_successes_before_any_failure(w: World) 
     w.actor.kill()
     await asyncio.sleep(1)
     permit = {"epoch": 0, "incarnation": 1}
-    w.link._most = 100
+    w.link.reports._most = 100
     for n in range(50):  # a failure between successes keeps them from being merged
         w.link.report("local/smol", permit, Outcome("ok", content=True), 1.0, whole=True)
         w.link.report("local/smol", permit, Outcome("connect", message=str(n)), 1.0)
     for n in range(10):
         w.link.report("local/smol", permit, Outcome("connect", message=f"late {n}"), 1.0)
-    held = list(w.link._buffer)
+    held = list(w.link.reports._buffer)
     assert len(held) == 100
     assert sum(item["verdict"] == "failed_start" for item in held) == 60
 
