@@ -123,7 +123,7 @@ class BreakerHealth(TypedDict):
 
     incarnation: int
     policy: PolicyFields
-    overrides: dict[str, float]
+    overrides: PolicyFields
     targets: dict[Target, TargetHealth]
 
 
@@ -157,7 +157,14 @@ class CircuitCheckpoint(TypedDict):
 
 
 class BreakerCheckpoint(TypedDict):
-    """What the actor stores at each change; the store adds `schema` and `wall`, see singleton.py."""
+    """What the actor stores at each change."""
 
     board: dict[Target, CircuitCheckpoint]
-    overrides: dict[str, float]
+    overrides: PolicyFields
+
+
+class StoredCheckpoint(BreakerCheckpoint):
+    """What it finds again: the store has added the schema, and the wall clock in seconds since the epoch."""
+
+    schema: int
+    wall: float

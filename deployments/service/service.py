@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from actors.breaker.messages import BreakerConfig
 from actors.breaker.plan import of_functions
 from actors.breaker.registry import COMMANDS
 from actors.ledger.rows import LONGEST_TEXT, QUESTIONS, unknown_in
@@ -101,7 +102,7 @@ class Service:
             with contextlib.suppress(Exception):  # a link that comes back says hello with this anyway
                 await self._actor("hello", self.board_config())
 
-    def board_config(self) -> dict[str, Any]:
+    def board_config(self) -> BreakerConfig:
         """What the breaker actor is told of this application."""
         return {"policy": asdict(self.layout.config.policy()), "targets": sorted(self.targets)}
 

@@ -100,8 +100,8 @@ async def test_an_actor_that_starts_anew_is_followed_and_old_reports_are_late(w:
 @in_world
 async def test_a_sight_of_an_older_incarnation_is_not_taken(w: World) -> None:
     policy = asdict(Policy())
-    w.link._take({"version": (7, 1), "policy": policy, "targets": w.actor.board.sight(w.actor.now)})
-    isolated = {t: {**s, "mode": "isolated"} for t, s in w.actor.board.sight(w.actor.now).items()}
+    w.link._take({"version": (7, 1), "policy": policy, "targets": w.actor.board.snapshot(w.actor.now)})
+    isolated = {t: {**s, "mode": "isolated"} for t, s in w.actor.board.snapshot(w.actor.now).items()}
     w.link._take({"version": (6, 99), "policy": policy, "targets": isolated})
     assert w.link.incarnation == 7
     assert (await complete(w)).target == "aws/haiku"
