@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
+from actors.ledger.messages import Totals
 from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, month_of
 
 MINUTE = 60_000
@@ -126,9 +126,9 @@ class Counters:
         for month in [m for m in self.months if m[1] < month_of(before)]:
             del self.months[month]
 
-    def totals(self, subjects: Iterable[str]) -> dict[str, Any]:
-        """What an acknowledgement carries: `{subject: {minutes: {n: [requests, tokens]}, months: {name: nanos}}}`."""
-        asked = {name: {"minutes": {}, "months": {}} for name in subjects}  # type: dict[str, Any]
+    def totals(self, subjects: Iterable[str]) -> Totals:
+        """Return what an acknowledgement carries of these subjects."""
+        asked: Totals = {name: {"minutes": {}, "months": {}} for name in subjects}
         for (name, minute), used in self.minutes.items():
             if name in asked:
                 asked[name]["minutes"][minute] = used
@@ -137,7 +137,7 @@ class Counters:
                 asked[name]["months"][month] = cost
         return asked
 
-    def replace(self, totals: Mapping[str, Any]) -> None:
+    def replace(self, totals: Totals) -> None:
         """Take the truth about these subjects."""
         self.minutes = {k: v for k, v in self.minutes.items() if k[0] not in totals}
         self.months = {k: v for k, v in self.months.items() if k[0] not in totals}
@@ -205,7 +205,7 @@ class Budget:
         for counters in (self._truth, *(sent for _, sent in self._sent)):
             counters.forget(now - MINUTE)
 
-    def acknowledged(self, position: int, totals: Mapping[str, Any], now: int) -> None:
+    def acknowledged(self, position: int, totals: Totals, now: int) -> None:
         """All before `position` is counted in `totals`."""
         while self._sent and self._sent[0][0] <= position:
             self._sent.popleft()

@@ -162,7 +162,7 @@ class Journal:
 
     def _alarm(self, error: OSError) -> None:
         if not self._alarmed:  # once a trouble, not once a line
-            log.error("alarm: the journal is kept in memory: %s", error)
+            log.error("The journal can't be written to disk (%s). Rows are kept in memory until it can.", error)
         self._alarmed = True
 
     def _trim(self) -> None:
