@@ -33,6 +33,61 @@ class LedgerWhoAmI(TypedDict):
     code: str
 
 
+class RequestIdentity(TypedDict):
+    """The part of a request that is the same in each of its lines; see rows.RequestRow."""
+
+    request_id: str
+    owner: str
+    began_at: int
+    tenant: str | None
+    agent: str | None
+    key_name: str | None
+    caller_id: str | None
+    model_row: str | None
+    door: str | None
+    stream: bool
+
+
+class RequestEnding(TypedDict):
+    """What the line says in which a request ends."""
+
+    version: int
+    state: str
+    outcome: str
+    ended_at: int
+    provider: str | None
+    model: str | None
+    attempts: int
+    trail: str | None
+
+
+class Used(TypedDict, total=False):
+    """What an attempt has used. Empty for one that had ended before."""
+
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int  # of those in
+    tokens_reasoning: int  # of those out
+    counted: str  # provider | estimated | none
+    cost: int | None  # nano-dollars
+
+
+class AttemptLine(Used, total=False):
+    """An attempt as far as it is known; see rows.AttemptRow."""
+
+    number: int
+    provider: str
+    model: str
+    began_at: int
+    version: int
+    state: str
+    kind: str
+    content: bool
+    ms: float
+    first_ms: float | None
+    ended_at: int
+
+
 class SubjectTotals(TypedDict):
     """What one subject has used: requests and tokens by minute, nano-dollars by month."""
 

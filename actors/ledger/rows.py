@@ -23,6 +23,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import orjson
 
+from actors.ledger.messages import AttemptLine, RequestEnding
+
 LOST, SETTLED = 1_000_000_000, 2_000_000_000  # versions; progress counts up from 1
 NANOS = 1_000_000_000  # in a dollar
 LONGEST_TEXT = 256
@@ -128,11 +130,11 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
 
 
-def line(at: int, identity: str, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> bytes:
-    """A record as one line. `identity` is the request's own part, already JSON: it is the same in every line."""
+def line(at: int, identity: str, attempt: AttemptLine | None, ending: RequestEnding | None = None) -> bytes:
+    """Return a record as one line. `identity` is the request's own part, already JSON: it is the same in every line."""
     request = identity if ending is None else f"{identity[:-1]},{encode_json(ending)[1:]}"
-    told = "null" if attempt is None else encode_json(attempt)
-    return f'{{"at":{at},"request":{request},"attempt":{told}}}\n'.encode()
+    used = "null" if attempt is None else encode_json(attempt)
+    return f'{{"at":{at},"request":{request},"attempt":{used}}}\n'.encode()
 
 
 def written_at(data: bytes) -> int:

@@ -99,7 +99,7 @@ class Attempt:
         self.trail.attempted(self._step(outcome, ms, used), outcome)
         if self.entry is not None:
             # If it ends the request too, the line that says so tells of this step already.
-            used |= self.entry.settle(outcome, usage, body, first=first, over=over)
+            used |= self.entry.settle(outcome, usage, body, first=first, over=over, trail=self.trail.text)
         self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
             self.trail.finish(outcome.kind, self.target if outcome.content else None)

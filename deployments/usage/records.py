@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
+from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, Used
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
 from deployments.usage.prices import PriceList
 from deployments.usage.token_estimate import DeliveredText, TokenEstimator, length_of, length_of_input, text_in
@@ -27,6 +28,9 @@ _FREE = frozenset(
         *("unreachable", "busy", "conflict", "unsupported", "bad_request", "too_long"),
     }
 )
+
+
+Trail = Callable[[], str]  # returns what a request went through, as JSON; called when its last line is written
 
 
 class UsageSink(Protocol):
@@ -61,7 +65,6 @@ class UsageRecord:
         "request_id",
         "served",
         "subjects",
-        "trail",
     )
 
     def __init__(
@@ -88,36 +91,35 @@ class UsageRecord:
         self.made = 0
         self.ended = False
         self.served: tuple[str, str] | None = None
-        self.trail: Callable[[], str] | None = None  # what the request went through, as JSON
-        self._identity = encode_json(
-            {
-                "request_id": request_id,
-                "owner": owner,
-                "began_at": self.began_at,
-                "tenant": _short(tenant),
-                "agent": _short(agent),
-                "key_name": _short(key_name),
-                "caller_id": _short(caller_id),
-                "model_row": _short(model_row),
-                "door": door,
-                "stream": stream,
-            }
-        )
+        identity: RequestIdentity = {
+            "request_id": request_id,
+            "owner": owner,
+            "began_at": self.began_at,
+            "tenant": _short(tenant),
+            "agent": _short(agent),
+            "key_name": _short(key_name),
+            "caller_id": _short(caller_id),
+            "model_row": _short(model_row),
+            "door": door,
+            "stream": stream,
+        }
+        self._identity = encode_json(identity)
 
     def open(self, target: Target) -> "AttemptUsage":
-        """A row of an attempt that is about to be made."""
+        """Write the row of an attempt that is about to be made, and return it."""
         self.made += 1
         entry = AttemptUsage(self._sink, self, target, self.made)
         entry.write()
         self._sink.opened(entry)
         return entry
 
-    def finish(self, outcome: str) -> None:
-        """The request is over. Only the first ending counts."""
+    def finish(self, outcome: str, trail: Trail | None = None) -> None:
+        """End the request. Only the first ending counts. `trail` says what it went through."""
         if not self.ended:
-            self.write(None, self.ending(outcome))
+            self.write(None, self.ending(outcome, trail))
 
-    def ending(self, outcome: str) -> dict[str, Any]:
+    def ending(self, outcome: str, trail: Trail | None = None) -> RequestEnding:
+        """Return what the request's line says of its end, and end it."""
         self.ended = True
         provider, model = self.served or (None, None)
         return {
@@ -128,10 +130,11 @@ class UsageRecord:
             "provider": provider,
             "model": model,
             "attempts": self.made,
-            "trail": self.trail() if self.trail is not None else None,
+            "trail": None if trail is None else trail(),
         }
 
-    def write(self, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> None:
+    def write(self, attempt: AttemptLine | None, ending: RequestEnding | None = None) -> None:
+        """Write a line: the request as far as it is known, with one of its attempts or none."""
         now = self._sink.now()
         self._sink.write(line(now, self._identity, attempt, ending))
         if not self._written and self.subjects:
@@ -140,7 +143,7 @@ class UsageRecord:
 
 
 class AttemptUsage:
-    """One attempt's row."""
+    """One attempt's row: what it has used."""
 
     __slots__ = (
         "_began",
@@ -167,7 +170,7 @@ class AttemptUsage:
         self.settled = False
         provider, model = parts_of(target)
         self._served = provider, model[:LONGEST_TEXT]
-        self._known: dict[str, Any] = {
+        self._known: AttemptLine = {
             "number": number,
             "provider": provider,
             "model": self._served[1],
@@ -176,7 +179,7 @@ class AttemptUsage:
         self.name = record.request_id, number
 
     def delivered(self, data: bytes) -> None:
-        """These frames go to the client."""
+        """Count frames that go to the client."""
         if self.settled:
             return
         if self.first_ms is None:
@@ -188,10 +191,13 @@ class AttemptUsage:
         if self.passed.size != self._told:
             self._told = self.passed.size
             self._version += 1
-            self.write(**self._used(None, b""), version=self._version, content=True, first_ms=self.first_ms)
+            used = self._used(None, b"")
+            more: AttemptLine = {"version": self._version, "content": True, "first_ms": self.first_ms}
+            self._record.write({**self._known, **used, **more})
 
-    def write(self, **more: Any) -> None:
-        self._record.write(self._known | more)
+    def write(self) -> None:
+        """Write down that the attempt was begun."""
+        self._record.write(self._known)
 
     def settle(
         self,
@@ -201,11 +207,12 @@ class AttemptUsage:
         *,
         first: bytes = b"",
         over: bool = True,
-    ) -> dict[str, Any]:
-        """How it ended; `usage` is OpenAI's, `body` a whole answer, `first` frames that are still to be delivered.
+        trail: Trail | None = None,
+    ) -> Used:
+        """Write down how it ended, and return what it has used: nothing if it had ended before.
 
-        Only the first ending counts. It is its request's end too if no other can be asked, or will be (`over`).
-        What it has used: tokens, how they were counted, and the cost.
+        `usage` is OpenAI's, `body` a whole answer, `first` frames that are still to be delivered. It is its request's
+        end too if no other can be asked, or will be (`over`); then `trail` says what the request went through.
         """
         if self.settled:
             return {}
@@ -222,7 +229,7 @@ class AttemptUsage:
         now = self._sink.now()
         if outcome.kind == "ok":
             record.served = self._served
-        attempt = {
+        attempt: AttemptLine = {
             **self._known,
             **used,
             "version": SETTLED,
@@ -233,7 +240,8 @@ class AttemptUsage:
             "first_ms": self.first_ms,
             "ended_at": now,
         }
-        record.write(attempt, record.ending(outcome.kind) if over and outcome.last and not record.ended else None)
+        last = over and outcome.last and not record.ended
+        record.write(attempt, record.ending(outcome.kind, trail) if last else None)
         if record.subjects:
             tokens = used["tokens_in"] + used["tokens_out"]
             self._sink.spent(record.subjects, Spend(now, 0, tokens, used["cost"] or 0))
@@ -242,8 +250,8 @@ class AttemptUsage:
     def _ms(self) -> float:
         return round((self._sink.seconds() - self._began) * 1000, 1)
 
-    def _used(self, usage: Mapping[str, Any] | None, body: bytes) -> dict[str, Any]:
-        """Tokens, where they come from, and what they cost."""
+    def _used(self, usage: Mapping[str, Any] | None, body: bytes) -> Used:
+        """Return tokens, where they come from, and what they cost."""
         estimator = self._sink.estimator(self.target)
         tokens_in = tokens_out = cached = reasoning = 0
         counted = "none"
@@ -281,6 +289,6 @@ def _short(text: str | None) -> str | None:
 
 
 def _count(data: Any, name: str) -> int:
-    """A figure of the provider's, which may be missing or anything."""
+    """Return a number of the provider's; 0 if it is missing or no count."""
     value = data.get(name) if isinstance(data, Mapping) else None
     return value if isinstance(value, int) and 0 <= value < 2**40 else 0

@@ -111,10 +111,9 @@ async def carried(folder: pathlib.Path, *, limits: bool, requests: int = 2500) -
     async def ask() -> None:
         assert link.admit("acme") is None
         account = link.begin(tenant="acme", agent="meetmind.coordinator", model_row="gpt-4", door="http", body=BODY)
-        account.trail = lambda: TRAIL
         entry = account.open("openai/gpt-4.1")
         await asyncio.sleep(AT_ONCE / RATE)
-        entry.settle(OK, USAGE)
+        entry.settle(OK, USAGE, trail=lambda: TRAIL)
         account.finish("ok")
 
     await asyncio.sleep(1)  # the store is made
