@@ -81,13 +81,13 @@ Change = tuple[str, Spend]
 
 
 def subjects_of(tenant: str | None, key_name: str | None) -> list[str]:
-    """As the ledger's rows have them: a name that is longer there would have no totals."""
+    """Return the subjects, cut as the ledger's rows cut names: a longer one would have no totals."""
     found = [] if tenant is None else [f"tenant:{tenant[:LONGEST_TEXT]}"]
     return found if key_name is None else [*found, f"key:{key_name[:LONGEST_TEXT]}"]
 
 
 def spend_of(row: RequestRow | AttemptRow) -> Spend | None:
-    """What a row counts for. An open attempt counts for nothing yet."""
+    """Return what a row counts for. An open attempt counts for nothing yet."""
     if isinstance(row, RequestRow):
         return Spend(row.began_at, requests=1)
     if row.ended_at is None:
@@ -96,7 +96,7 @@ def spend_of(row: RequestRow | AttemptRow) -> Spend | None:
 
 
 def changes(before: RequestRow | AttemptRow | None, after: RequestRow | AttemptRow) -> list[Change]:
-    """What it does to the counters that a row became another."""
+    """Return what it does to the counters that a row became another."""
     old, new = spend_of(before) if before else None, spend_of(after)
     if old == new:
         return []
@@ -158,7 +158,7 @@ class Budget:
         self._heard = -math.inf
 
     def check(self, subjects: Iterable[str], now: int) -> Refusal | None:
-        """May a request of these subjects begin?"""
+        """Return why a request of these subjects may not begin; None if it may."""
         for subject in subjects:
             limit = self.limits.of(subject)
             if limit is None:
@@ -193,12 +193,12 @@ class Budget:
                 self._ours.add(subject, spend)
 
     def asked(self, now: int) -> list[str]:
-        """The subjects whose totals the next acknowledgement should carry."""
+        """Return the subjects whose totals the next acknowledgement should carry."""
         self._asked = {s: m for s, m in self._asked.items() if m > now // MINUTE - INTEREST_MINUTES}
         return list(self._asked)
 
     def cut(self, position: int, now: int) -> None:
-        """A batch was cut: all that was spent so far lies before `position`."""
+        """Note that a batch was cut: all that was spent so far lies before `position`."""
         if self._ours.minutes or self._ours.months:
             self._sent.append((position, self._ours))
             self._ours = Counters()
@@ -206,7 +206,7 @@ class Budget:
             counters.forget(now - MINUTE)
 
     def acknowledged(self, position: int, totals: Totals, now: int) -> None:
-        """All before `position` is counted in `totals`."""
+        """Take the truth: all before `position` is counted in `totals`."""
         while self._sent and self._sent[0][0] <= position:
             self._sent.popleft()
         self._truth.replace(totals)

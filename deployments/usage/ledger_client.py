@@ -4,7 +4,7 @@ A row is in the journal when `open` or `settle` returns: it survives a kill -9 o
 are cut from the journal twice a second, so that most attempts have ended when they are sent, and ten times
 a second where there are limits, which are as true as the last batch. Batches are numbered, and sent again
 until they are acknowledged. While the actor or its store is away, rows wait on disk and requests go on.
-What a dead replica on this machine has left is sent by whoever finds it.
+What a dead replica on this machine has left is sent by the first that finds it.
 
 No request waits for any of it. The actor is a function `call(method, *arguments)`.
 """
@@ -99,7 +99,7 @@ class LedgerClient:
     # What a request asks and tells.
 
     def admit(self, tenant: str | None, key_name: str | None = None) -> Refusal | None:
-        """May a request of this tenant and key begin? A refusal says which limit, and for how long."""
+        """Return why a request of this tenant and key may not begin; None if it may."""
         if not self.budget.limits:
             return None
         refusal = self.budget.check(subjects_of(tenant, key_name), self.now())
@@ -112,13 +112,13 @@ class LedgerClient:
         return UsageRecord(self, self.replica, f"{self.replica}-{self._requests:x}", **details)
 
     async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[UsageRow]:
-        """See actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
+        """Return what was used: see actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
         if self._actor is None:
             raise ConnectionError("the ledger actor is away")
         return list(await self._actor("usage", dict(filters), list(group_by)))
 
     async def request(self, name: str) -> FoundRequest | None:
-        """What a request went through, by our id or the newest by the caller's; its rows, `{request, attempts}`."""
+        """Return the rows of a request, by our id, or the newest by the caller's. Raises ConnectionError."""
         if self._actor is None:
             raise ConnectionError("the ledger actor is away")
         found: FoundRequest | None = await self._actor("request", name)
@@ -136,7 +136,7 @@ class LedgerClient:
         }
 
     def sample(self, meter: Meter) -> None:
-        """Tell the meter how far the store is behind."""
+        """Set the gauges of how far the store is behind."""
         meter.set("breakwater_ledger_lag_seconds", (), self._lag())
         meter.set("breakwater_ledger_lag_rows", (), self._journal.lines)
         dropped = self._journal.dropped
@@ -144,7 +144,7 @@ class LedgerClient:
         self._dropped = dropped
 
     def _lag(self) -> float:
-        """How old the oldest line is that is not acknowledged."""
+        """Return how many seconds old the oldest line is that is not acknowledged."""
         data, _ = self._journal.read(CHUNK)
         return round(max(0.0, self._wall() - written_at(data) / 1000), 3) if data else 0.0
 
@@ -201,7 +201,7 @@ class LedgerClient:
                 self._up, pause = False, min(2 * pause, LONGEST_PAUSE)
 
     async def _send(self) -> bool:
-        """Get one batch acknowledged; is there a whole one more?"""
+        """Get one batch acknowledged. Return whether another whole one waits."""
         if self._batch is None:
             data, position = self._journal.read(CHUNK)
             if not data and self._up and self.seconds() - self._sent_at < HEARTBEAT_SECONDS:
