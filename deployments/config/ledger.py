@@ -6,11 +6,12 @@ Secrets are named by environment variable: a PostgreSQL URL holds a password.
 import os
 import pathlib
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from actors.ledger.budget import Limit, Limits
+from actors.ledger.messages import LedgerConfig
 from actors.ledger.rows import NANOS
 from deployments.config.settings import Strict
 
@@ -51,7 +52,7 @@ class LedgerSettings(Strict):
     def _home(self, app: str) -> pathlib.Path:
         return pathlib.Path(self.folder).expanduser().absolute() / app
 
-    def for_actor(self, app: str) -> dict[str, Any]:
+    def for_actor(self, app: str) -> LedgerConfig:
         """What the ledger actor is told; it reads the variable itself, so that no secret is sent."""
         return {
             "url_env": self.url_env,

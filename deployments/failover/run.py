@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.breaker_client.client import BreakerClient
-from deployments.breaker_client.permits import Permit
 from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt
 from deployments.failover.calls import CallKind

@@ -12,7 +12,8 @@ from starlette.types import ASGIApp
 from actors.breaker.actor import get_or_create
 from actors.ledger.actor import get_or_create_ledger
 from actors.ray_metrics import RayMeter
-from deployments.breaker_client.client import ActorCall, BreakerClient
+from deployments.breaker_client.actor_connection import ActorCall
+from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, parse, resolve
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.ingress.http import build_http_api

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from actors.breaker.messages import Permit
 from actors.breaker.outcomes import ENDINGS, Guilt, Outcome, Verdict
 from actors.breaker.plan import FUNCTIONS, provider_of, target_of
 from deployments.config.settings import Strict
@@ -52,7 +53,7 @@ class Ended(Strict):
     first: bool = True  # of its call
 
     @property
-    def permit(self) -> dict[str, Any]:
+    def permit(self) -> Permit:
         return {"epoch": self.epoch, "incarnation": self.incarnation, "lease": self.lease, "trial": self.trial}
 
 

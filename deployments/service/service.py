@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from actors.breaker.messages import BreakerConfig
 from actors.ledger.rows import LONGEST_TEXT
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
@@ -96,7 +97,7 @@ class Service:
                 async with asyncio.timeout(ACTOR_SECONDS):
                     await self.link.call("hello", self.breaker_config())
 
-    def breaker_config(self) -> dict[str, Any]:
+    def breaker_config(self) -> BreakerConfig:
         """What the breaker actor is told of this application."""
         return {"policy": asdict(self.layout.config.policy()), "targets": sorted(self.targets)}
 

@@ -133,7 +133,7 @@ class RequestRecord:
     def __post_init__(self) -> None:
         self.began = self.clock()
         if self.account is not None:
-            self.account.trail, self.began_at = self.text, self.account.began_at
+            self.began_at = self.account.began_at
 
     @property
     def explain(self) -> bool:
@@ -173,7 +173,7 @@ class RequestRecord:
         if self.ended is not None:
             return
         if self.account is not None:
-            self.account.finish(outcome)
+            self.account.finish(outcome, self.text)
         self.ended = self._ended(outcome, target, status)
         if self.watch is not None:
             try:
