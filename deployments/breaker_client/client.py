@@ -239,8 +239,9 @@ class BreakerClient:
 
     def report_item(self, target: Target, permit: Permit, verdict: Verdict, details: ReportDetails) -> None:
         """Queue a report for the actor, and take it into account here."""
-        seen, now = self._seen.get(target), self._clock()
-        self._own.note_report(target, permit, verdict, details, seen=seen, incarnation=self.incarnation, now=now)
+        if self._own.heeds(target, verdict, probe=bool(details.get("lease"))):
+            seen, now = self._seen.get(target), self._clock()
+            self._own.note_report(target, permit, verdict, details, seen=seen, incarnation=self.incarnation, now=now)
         self.reports.add(target, permit, verdict, details)
 
     # The loops.

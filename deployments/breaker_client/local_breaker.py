@@ -88,10 +88,7 @@ class LocalBreaker:
         incarnation: int,
         now: float,
     ) -> None:
-        """Take what this ingress reports to the actor, if it can matter here and belongs to what is `seen` now."""
-        probe = bool(details.get("lease"))
-        if not self.heeds(target, verdict, probe=probe):
-            return
+        """Take what this ingress reports to the actor, if it belongs to what is `seen` now. See `heeds`."""
         trial = permit.get("trial")
         current = seen is not None and (permit["epoch"], permit["incarnation"]) == (seen.epoch, incarnation)
         if verdict is Verdict.UNUSED or not (current or trial):
@@ -105,7 +102,8 @@ class LocalBreaker:
             began=details.get("began"),
             seconds=details.get("seconds", 0.0),
         )
-        self.note(target, report, now, closed=seen is not None and seen.state is State.CLOSED, probe=probe)
+        closed, probe = seen is not None and seen.state is State.CLOSED, bool(details.get("lease"))
+        self.note(target, report, now, closed=closed, probe=probe)
 
     def heeds(self, target: Target, verdict: Verdict, *, probe: bool) -> bool:
         """Return whether such a report can matter. Of a target that is well here the good ones do not."""
