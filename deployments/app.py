@@ -76,7 +76,7 @@ def build_app(args: dict[str, Any]) -> Application:
 
 def _built(args: dict[str, Any]) -> Application:
     layout = resolve(parse(args))
-    if (why := layout.config.guarded(_host())) is not None:
+    if (why := layout.config.explain_exposure(_host())) is not None:
         raise ConfigError(why)
     providers = {tier.name: _provider(tier, args) for tier in layout.tiers}
     # Serve calls `reconfigure` only where there is a user_config; an override replaces this empty one.
