@@ -15,6 +15,11 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     loop: "VirtualLoop"
 
     def select(self, timeout: float | None = None) -> Any:
+        if timeout is not None and len(self._fd_to_key) == 1:
+            # Nothing is open but the loop's own end, by which others wake it from a sleep: and it never sleeps.
+            if timeout > 0:
+                self.loop.now += timeout
+            return []
         ready = super().select(0)
         if not ready and timeout is None:
             raise RuntimeError("deadlock: every task waits, and no timer is set")

@@ -24,7 +24,6 @@ from deployments.config.settings import (
     Cloud,
     EmbeddingRow,
     ImageSettings,
-    Local,
     Mode,
     Modes,
     Name,
@@ -35,18 +34,12 @@ from deployments.config.settings import (
 )
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
-from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS, lengths_instead
+from deployments.openai_api.embeddings import lengths_instead
 from deployments.providers.base import TimeLimits
+from deployments.providers.kinds import KINDS
 
 INGRESS = "Ingress"
 Models = Mapping[str, Mapping[str, str]]  # a row's name to its providers, each with its own id of the model
-
-
-_KINDS_OF_MODE: Mapping[str, tuple[str, ...]] = {
-    "hybrid": ("bedrock", "openai", "google", "local"),
-    "aws_only": ("bedrock", "openai"),
-    "local_only": ("local",),
-}
 
 
 class Config(Accounting):
@@ -105,8 +98,7 @@ class Config(Accounting):
     def _length_refused(self, provider: str, model: str, dimensions: int) -> str | None:
         """Return the vector lengths of a model that can't have this one, in words; None if it can."""
         settings = self.providers[provider]
-        bundled = isinstance(settings, Local) and settings.model_path is None
-        return lengths_instead(BUNDLED if bundled else model, dimensions)
+        return lengths_instead(settings.embedding_model(model), dimensions)
 
     @field_validator("auth", mode="before")
     @classmethod
@@ -124,9 +116,9 @@ class Config(Accounting):
         chosen = getattr(self.modes, self.mode)
         if chosen is not None:
             return list(chosen)
-        kinds = _KINDS_OF_MODE[self.mode]
+        kinds = [kind.name for kind in KINDS.values() if self.mode in kind.modes]
         names = [name for name, p in self.providers.items() if p.kind in kinds]
-        # Bedrock, then OpenAI: the mode's own order, whatever the order of the providers.
+        # The mode has an order of its own, that of the table of kinds, whatever the order of the providers.
         return sorted(names, key=lambda n: kinds.index(self.providers[n].kind)) if self.mode == "aws_only" else names
 
     def embedding_models(self) -> Models:
@@ -185,19 +177,15 @@ class ResolvedConfig:
 
     def fixed(self) -> frozenset[str]:
         """Return the providers that have one model each."""
-        return frozenset(name for name, kind in self.kinds().items() if kind == "local")
+        return frozenset(name for name, kind in self.kinds().items() if KINDS[kind].in_process)
 
     def windows(self) -> dict[str, int]:
         """Return the context window of each target in tokens, where it is known."""
         return self._windows(self.config.models, lambda settings, model: settings.window(model))
 
     def embedding_windows(self) -> dict[str, int]:
-        """Return the same as `windows`, for embeddings: only that of the local model is known."""
-
-        def window(settings: ProviderSettings, _: str) -> int | None:
-            return min(settings.context, MOST_LOCAL_TOKENS) if isinstance(settings, Local) else None
-
-        return self._windows(self.config.embedding_models(), window)
+        """Return the same as `windows`, for embeddings."""
+        return self._windows(self.config.embedding_models(), lambda settings, model: settings.embedding_window(model))
 
     def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
         known = {
@@ -286,7 +274,7 @@ def _sentence(error: ValidationError) -> str:
         case "missing":
             return f"{key}: required key is missing"
         case "union_tag_invalid" | "union_tag_not_found":
-            return f"{key}.kind: must be one of bedrock, openai, google, local"
+            return f"{key}.kind: must be one of {', '.join(KINDS)}"
         case _:
             return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.breaker.circuit import Policy
+from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.base import TimeLimits
 
 Mode = Literal["hybrid", "aws_only", "local_only"]
@@ -81,6 +82,14 @@ class Overrides(Strict):
 class _Provider(Strict):
     timeouts: TimeoutOverrides = TimeoutOverrides()
 
+    def embedding_model(self, model: str) -> str:
+        """Return the name by which the lengths of the model's vectors are known."""
+        return model
+
+    def embedding_window(self, model: str) -> int | None:
+        """Return how many tokens a text to embed may have, if that is known."""
+        return None
+
 
 class Cloud(_Provider):
     context_windows: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1)]] = {}
@@ -143,6 +152,12 @@ class Local(_Provider):
 
     def window(self, model: str) -> int | None:
         return self.context
+
+    def embedding_model(self, model: str) -> str:
+        return BUNDLED if self.model_path is None else model
+
+    def embedding_window(self, model: str) -> int | None:
+        return min(self.context, MOST_LOCAL_TOKENS)
 
     def missing(self) -> str | None:
         if self.model_path and not os.path.isfile(self.model_path):

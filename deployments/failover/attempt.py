@@ -6,7 +6,7 @@ lease is kept until then.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from actors.breaker.outcomes import Outcome, Verdict
@@ -40,7 +40,7 @@ class Attempt:
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
     entry: AttemptUsage | None = None  # its row in the ledger
     number: int = 0  # of the request's attempts, from 1
-    body: Mapping[str, Any] = field(default_factory=dict)  # the request as this target takes it
+    body: Mapping[str, Any] | None = None  # the request as this target takes it
 
     def __post_init__(self) -> None:
         self.began = self.record.clock()

@@ -29,7 +29,7 @@ from deployments.telemetry.request_record import RequestRecord
 
 
 class Failover:
-    """`limits` is provider to limits, and may be replaced while running."""
+    """Ask the targets of a request in turn, until one answers."""
 
     def __init__(
         self,
@@ -39,9 +39,7 @@ class Failover:
         transport: CallTransport,
         images: ImageFetcher | None = None,
     ):
-        self.rows = rows
-        self.limits = limits
-        self._link = link
+        self._ground = Ground(rows, limits, link)
         self._transport = transport
         self._images = images or ImageFetcher(ImageLimits())
 
@@ -49,19 +47,23 @@ class Failover:
         self, request: Request, deadline: Deadline, record: RequestRecord | None = None, verb: Verb = "chat"
     ) -> Answer:
         """Return a whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
-        with _ending(record := record or RequestRecord(clock=self._link.now)):
+        with _ending(record := record or RequestRecord(clock=self._ground.link.now)):
             call = WholeCall(self._transport, verb)
             return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
 
     async def stream(self, request: Request, deadline: Deadline, record: RequestRecord | None = None) -> StreamAnswer:
         """Return a stream whose first content has come. Raises as `complete` does, before that."""
-        with _ending(record := record or RequestRecord(clock=self._link.now)):
+        with _ending(record := record or RequestRecord(clock=self._ground.link.now)):
             call = StreamCall(self._transport, deadline)
             return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
 
     @property
-    def _ground(self) -> Ground:
-        return Ground(self.rows, self.limits, self._link)
+    def rows(self) -> ModelRows:
+        return self._ground.rows
+
+    def set_limits(self, limits: Mapping[str, TimeLimits]) -> None:
+        """Replace the time limits, provider to limits, for the requests that begin from now on."""
+        self._ground.limits = limits
 
     def _fetched(self) -> RequestImages:
         return RequestImages(self._images)

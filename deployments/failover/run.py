@@ -21,7 +21,8 @@ from deployments.failover.stream import COVER_SECONDS
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
 from deployments.openai_api.chat import Request
-from deployments.providers.base import TimeLimits, call_dict
+from deployments.providers.base import CallMessage, TimeLimits, call_dict
+from deployments.providers.kinds import KINDS
 from deployments.routing.image_fetch import RequestImages, remote_images
 from deployments.routing.model_rows import ModelRows
 from deployments.routing.request_fit import RequestFit
@@ -32,9 +33,9 @@ T = TypeVar("T")
 EARLY_SECONDS = 0.001  # before a deadline that is as good as over
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ground:
-    """What all requests of one replica stand on. `limits` is provider to time limits."""
+    """What all requests of one replica stand on. `limits` is provider to time limits, and may be replaced."""
 
     rows: ModelRows
     limits: Mapping[str, TimeLimits]
@@ -67,7 +68,7 @@ class FailoverRun(Generic[T]):
     def _fitting(self) -> dict[str, RequestFit]:
         """Return the request for each target that can take it. Raises NoAnswer, a 400, if none can."""
         found, lacking = dict[str, RequestFit](), None
-        for target, fit in self._rows.fits(self._request).items():
+        for target, fit in self._rows.fits(self._request):
             if fit.missing:
                 lacking = lacking or fit.missing[0]
                 self._tried.pass_over(target, f"unsupported {', '.join(fit.missing)}")
@@ -124,14 +125,15 @@ class FailoverRun(Generic[T]):
         """
         target = turn.candidate.target
         fit = self._fits[target]
-        try:
-            body = await self._inlined(fit.body, target)
-        except AttemptFailed as error:
-            plain: Permit = {"epoch": turn.candidate.epoch, "incarnation": self._link.incarnation}
-            attempt = self._attempt(turn, plain, fit)
-            self._end(attempt, error.outcome)
-            return attempt
-        if body is not fit.body:
+        body = fit.body
+        if self._wants_images(body, target):
+            try:
+                body = await self._with_images(body)
+            except AttemptFailed as error:
+                plain: Permit = {"epoch": turn.candidate.epoch, "incarnation": self._link.incarnation}
+                attempt = self._attempt(turn, plain, fit)
+                self._end(attempt, error.outcome)
+                return attempt
             # Its images took their time, and its circuit may be another now.
             if (now := self._candidates.next()) is None or now.candidate.target != target:
                 return None
@@ -157,9 +159,11 @@ class FailoverRun(Generic[T]):
         attempt.number = self._tried.begin()
         return attempt
 
-    async def _inlined(self, body: Mapping[str, Any], target: str) -> Mapping[str, Any]:
-        if self._rows.kind(target) == "openai" or not body.get("messages") or not remote_images(body):
-            return body
+    def _wants_images(self, body: Mapping[str, Any], target: str) -> bool:
+        """Does it name images by URL, for a provider that takes bytes alone?"""
+        return not KINDS[self._rows.kind(target)].passes_through and bool(body.get("messages") and remote_images(body))
+
+    async def _with_images(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             async with asyncio.timeout_at(self._deadline.at):
                 return await self._images.inlined(body)
@@ -187,7 +191,8 @@ class FailoverRun(Generic[T]):
         self._end(attempt, outcome, self._comparison)
         return None, outcome
 
-    def _call(self, attempt: Attempt, limits: TimeLimits) -> dict[str, Any]:
+    def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
+        assert attempt.body is not None
         _, _, model = attempt.target.partition("/")
         call = call_dict(attempt.body, model, self._request.model, limits)
         if self._record.trace is not None:

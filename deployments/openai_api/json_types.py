@@ -1,7 +1,11 @@
-"""Types of JSON as OpenAI's API has it, for signatures. Pure."""
+"""Names for JSON in Python: what a request, an answer or a chunk of OpenAI's format is made of. Pure.
+
+Its fields are checked where they come in (`chat`, `embeddings`); behind that they are read as they are.
+"""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-JsonObject: TypeAlias = Mapping[str, Any]
-JsonValue: TypeAlias = JsonObject | list[Any] | str | int | float | bool | None
+JsonValue: TypeAlias = Any  # None, bool, int, float, str, or a list or an object of these
+JsonObject: TypeAlias = Mapping[str, JsonValue]  # to read
+JsonDict: TypeAlias = dict[str, JsonValue]  # to build

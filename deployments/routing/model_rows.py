@@ -1,7 +1,7 @@
 """Which targets a request's `model` means, and what becomes of the request at each of them. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from actors.breaker.plan import provider_of
 from deployments.config.application import ResolvedConfig
@@ -73,14 +73,14 @@ class ModelRows:
     def unknown(self, model: str) -> UnknownModel:
         return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.")
 
-    def fits(self, request: Request) -> dict[str, RequestFit]:
-        """Return the request as each target of its row can take it, those included that lack a field of it.
+    def fits(self, request: Request) -> Iterator[tuple[str, RequestFit]]:
+        """Yield each target with the request as it can take it, those included that lack a field of it.
 
         Raises UnknownModel and BadRequest.
         """
         drop = request.drop or self._drop
-        targets = self.of(request.model)
-        return {target: fit_request(self._fitting, self.kind(target), request.body, drop) for target in targets}
+        for target in self.of(request.model):
+            yield target, fit_request(self._fitting, self.kind(target), request.body, drop)
 
 
 def chat_rows(layout: ResolvedConfig) -> ModelRows:

@@ -6,6 +6,7 @@ from typing import cast
 from actors.breaker.plan import of_functions, provider_of
 from deployments.config.application import Tier
 from deployments.openai_api.json_types import JsonObject
+from deployments.providers.kinds import KINDS
 from deployments.service.answers import HealthSummary, LlmService, ProviderHealth, State, SystemHealth, TargetHealth
 
 SERVICE = "llm_service"
@@ -69,14 +70,14 @@ def system_health(mode: str, tiers: Sequence[Tier], targets: Mapping[str, JsonOb
     health = {tier.name: provider_health(tier, targets) for tier in called}
     available = [tier for tier in called if health[tier.name]["available"]]
     first = health[called[0].name]
-    stands_in = called[0].kind == "local" and mode != "local_only"
+    stands_in = KINDS[called[0].kind].in_process and mode != "local_only"
     well = bool(available) and available[0] is called[0] and not stands_in
     service: LlmService = {
         "health": "healthy" if well else "degraded" if available else "unhealthy",
         "circuit_breaker_state": "open" if first["isolated"] else first["state"],
         "failure_count": first["consecutive_failures"],
-        "aws_available": any(tier.kind == "bedrock" for tier in available),
-        "local_available": any(tier.kind == "local" for tier in available),
+        "aws_available": any(KINDS[tier.kind].is_aws for tier in available),
+        "local_available": any(KINDS[tier.kind].in_process for tier in available),
     }
     return {"mode": mode, "services": {"llm": service}}
 

@@ -18,6 +18,7 @@ from deployments.failover.failover import Failover
 from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import Request
 from deployments.openai_api.json_types import JsonObject
+from deployments.providers.kinds import KINDS
 from deployments.routing.image_fetch import ImageFetcher
 from deployments.routing.model_rows import chat_rows, embedding_rows
 from deployments.rpc.port import CallTransport
@@ -73,7 +74,8 @@ class Service:
     def _set_limits(self) -> None:
         config = self.resolved.config
         limits = {name: config.limits_of(name) for name in self.resolved.usable}
-        self.failover.limits = self.embedder.limits = limits
+        self.failover.set_limits(limits)
+        self.embedder.set_limits(limits)
         self.link.set_policy(config.policy())
 
     async def reconfigure(self, user_config: JsonObject) -> None:
@@ -189,7 +191,7 @@ class Service:
             "provider": provider,
             "model": model,
             "attempts": answer.record.made,
-            "degraded": self.resolved.config.providers[provider].kind == "local",
+            "degraded": KINDS[self.resolved.config.providers[provider].kind].in_process,
             "dropped": list(answer.dropped),
             "request_id": answer.record.request_id,
         }

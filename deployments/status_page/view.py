@@ -8,6 +8,7 @@ from typing import Any
 from actors.breaker.history import SLOT_SECONDS, SLOTS
 from actors.breaker.plan import Candidate, Plan, Skipped, of_functions, provider_of, target_of
 from deployments.config.application import ResolvedConfig, Tier
+from deployments.providers.kinds import KINDS
 from deployments.service.health import external_providers, provider_health
 
 LATELY = 6  # whole slots: the rate of calls is taken over so many at most
@@ -195,9 +196,10 @@ def _row(kind: str, name: str, own: Sequence[str], layout: ResolvedConfig, known
 
 def _stands_in(target: str, named: Mapping[str, str], layout: ResolvedConfig) -> bool:
     """Is it the local model, where a cloud was meant?"""
-    kinds = {tier.name: tier.kind for tier in layout.tiers}
-    meant = kinds[next(iter(named))] if layout.config.mode != "local_only" else "local"
-    return kinds[provider_of(target)] == "local" != meant
+    if layout.config.mode == "local_only":
+        return False
+    in_process = {tier.name: KINDS[tier.kind].in_process for tier in layout.tiers}
+    return in_process[provider_of(target)] and not in_process[next(iter(named))]
 
 
 def _skipped(skipped: Skipped) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from actors.breaker.outcomes import Outcome
 from deployments.openai_api.chat import max_tokens_of
+from deployments.providers.kinds import KINDS
 from deployments.providers.timing import Timing
 from deployments.telemetry.request_spans import FINE, why
 from deployments.telemetry.spans import Span, SpanEvent, Value, nanoseconds, tidy
@@ -24,13 +25,6 @@ from deployments.telemetry.trace_context import SpanContext
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
-PROVIDERS: Mapping[str, str] = {
-    "bedrock": "aws.bedrock",
-    "openai": "openai",
-    "google": "gcp.gemini",
-    "local": "llama_cpp",  # the conventions have no word for it
-}
-AZURE = ".openai.azure.com"
 _FIELDS: Mapping[str, str] = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
@@ -217,15 +211,16 @@ def of_call(called: Called) -> list[Span]:
         error=why(outcome) if failed else None,
     )
     # What was refused before anything was sent called nobody.
-    return [own] if called.peer is None and called.kind != "local" else [own, _upstream(called)]
+    return [own] if called.peer is None and not KINDS[called.kind].in_process else [own, _upstream(called)]
 
 
 def _upstream(called: Called) -> Span:
-    operation = "embeddings" if called.verb == "embed" else "generate_content" if called.kind == "google" else "chat"
+    kind = KINDS[called.kind]
+    operation = "embeddings" if called.verb == "embed" else kind.chat_operation
     failed = called.outcome.kind not in FINE
     return Span(
         f"{operation} {called.model}"[:200],
-        "internal" if called.kind == "local" else "client",
+        "internal" if kind.in_process else "client",
         called.place.below(1),
         called.began,
         called.over,
@@ -241,11 +236,10 @@ def _upstream(called: Called) -> Span:
 
 def _of_operation(called: Called, operation: str) -> dict[str, Value]:
     host, port = called.peer or (None, None)
-    azure = called.kind == "openai" and host is not None and host.endswith(AZURE)
     return tidy(
         {
             "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": "azure.ai.openai" if azure else PROVIDERS[called.kind],
+            "gen_ai.provider.name": KINDS[called.kind].system_at(host),
             "gen_ai.request.model": called.model,
             "server.address": host,
             "server.port": port,

@@ -13,7 +13,7 @@ from typing import Any
 
 from actors.breaker.plan import Candidate, Plan
 from deployments.openai_api.chat import Head, completion, dump, usage_of
-from deployments.providers.timing import timed
+from deployments.providers.timing import begin_timing
 from deployments.telemetry.otlp import BatchProcessor, Exporter
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord
 from deployments.telemetry.trace_context import Sampler
@@ -54,13 +54,13 @@ def request(traces: Tracer | None) -> None:
 
 def call(traces: Tracer | None, told: dict[str, Any] = CALL) -> None:
     """As the provider's replica does it."""
-    timing = timed()
+    timing = begin_timing()
     asked = None if traces is None else traces.asked(told, timing)
     timing.peer, timing.model = ("api.openai.com", 443), "gpt-2026"
     if asked is not None:
         asked.answered(USAGE, BODY)
         asked.tell()
-    timing.told()
+    timing.as_dict()
 
 
 def unrecorded(traces: Tracer | None) -> None:

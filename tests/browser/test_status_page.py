@@ -14,8 +14,8 @@ from tests.browser.browser import Browser
 from tests.browser.line import Line
 from tests.cluster.conftest import Cluster, eventually
 from tests.fakes.server import Behaviour
-from tests.pure.test_http_door import GUARDED
-from tests.pure.world import world
+from tests.unit.test_http_door import GUARDED
+from tests.unit.world import world
 
 pytestmark = pytest.mark.browser
 

@@ -1,0 +1,250 @@
+"""The README and the pages of docs/ say what is there: commands, links, files, markers, configs."""
+
+import importlib.util
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.readme import PAGES, README, ROOT, blocks, commands, section
+from tests.unit.test_layers import MAY_IMPORT_RAY
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MARKERS = {line.partition(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]}
+MOST_BYTES = 9 * 1024
+SERVE_CONFIG = "serve_config.yaml"
+
+
+def prose(page: str) -> str:
+    """Return a page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def code_spans(page: str) -> list[str]:
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(page))]
+
+
+def links(page: str) -> list[str]:
+    """Return the targets of a page's links and pictures."""
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", prose(page)))
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as both MkDocs and GitHub make them of simple words."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+def simple_commands(line: str) -> list[list[str]]:
+    """Return the words of each command of a line that `&&` joins."""
+    return [shlex.split(part) for part in line.split("&&")]
+
+
+EVERY_COMMAND = sorted(
+    {
+        (page, " ".join(words))
+        for page in PAGES
+        for line in (*commands(page), *(span for span in code_spans(page) if span.startswith("uv run ")))
+        for words in simple_commands(line)
+    }
+)
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / README).read_bytes()) <= MOST_BYTES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_something(page: str) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        if not re.match(r"https?:", link):
+            target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+            assert target.exists(), link
+            if anchor:
+                assert anchor in anchors(str(target.relative_to(ROOT))), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_shows_a_picture_of_another_host(page: str) -> None:
+    assert not re.findall(r"!\[[^\]]*\]\(\s*(?:https?:)?//|<(?:img|script|iframe|link)\b", prose(page))
+
+
+def test_the_site_has_every_page_and_loads_nothing_from_another_host() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    site: dict[str, Any] = yaml.safe_load(text)
+    assert {f"docs/{page}" for page in re.findall(r"[\w-]+\.md$", text, re.MULTILINE)} == set(PAGES) - {README}
+    assert site["theme"]["font"] is False
+    assert not {"extra_javascript", "extra_css", "repo_url"} & site.keys()
+    assert "//" not in text
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in (README, "docs/index.md")])
+def test_the_readme_and_the_start_page_lead_to_every_page(page: str) -> None:
+    assert page in links(README)
+    assert page.removeprefix("docs/") in links("docs/index.md")
+
+
+@pytest.mark.parametrize(("page", "line"), EVERY_COMMAND, ids=lambda text: text)
+def test_every_command_can_be_run(page: str, line: str) -> None:
+    match line.split():
+        case ["pip", "install", "uv"] | ["curl", *_]:
+            pass  # run by tests/first_run.py and tests/cluster/test_readme.py
+        case ["uv", "run", *words]:
+            check_uv_run(words)
+        case _:
+            pytest.fail(f"a command that no test knows: {line}")
+
+
+def check_uv_run(words: list[str]) -> None:
+    """Check a command behind `uv run`: its options, its program, and the files and modules that it names."""
+    while words[0].startswith("--"):
+        option, value, *words = words
+        assert option in ("--env-file", "--group")
+        assert (ROOT / value).exists() if option == "--env-file" else value in PROJECT["dependency-groups"]
+    match words:
+        case ["python", "-m", module, *arguments]:
+            check_module(module, arguments)
+        case ["pytest", *arguments]:
+            check_pytest(arguments)
+        case ["serve", "run", file]:
+            assert (ROOT / file).exists()
+        case [("ruff" | "mypy" | "mkdocs") as program, *_]:
+            groups = PROJECT["dependency-groups"].values()
+            assert any(name.startswith(program) for group in groups for name in group)
+        case _:
+            pytest.fail(f"a program that no test knows: {words}")
+
+
+def check_module(module: str, arguments: list[str]) -> None:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None
+    folder = pathlib.Path(spec.origin).parent
+    source = "\n".join(path.read_text() for path in folder.glob("*.py"))
+    for argument in arguments:
+        if argument.startswith("--"):
+            assert f'"{argument}"' in source, argument
+        elif argument.endswith(".yaml"):
+            assert (ROOT / argument).exists()
+
+
+def check_pytest(arguments: list[str]) -> None:
+    while arguments:
+        match arguments:
+            case ["-m", marker, *arguments]:
+                assert marker in MARKERS
+            case ["-s", *arguments]:
+                pass
+            case [path, *arguments]:
+                assert (ROOT / path).exists()
+
+
+def test_every_marker_is_explained_and_left_out_by_default() -> None:
+    said = re.findall(r"^\| `uv run pytest -m (\w+)", section("docs/contributing.md", "## Longer runs"), re.MULTILINE)
+    assert sorted(said) == sorted(MARKERS - {"postgres"})  # which is skipped instead where it can't run
+    [left_out] = re.findall(r"-m 'not \((.*)\)'", PROJECT["tool"]["pytest"]["ini_options"]["addopts"])
+    assert set(left_out.split(" or ")) == set(said)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_is_named_is_there(page: str) -> None:
+    for span in code_spans(page):
+        if re.fullmatch(r"(?:(?:actors|deployments|tests)/[\w/.]+|\w+\.(?:py|env|yaml|toml))", span):
+            found = (ROOT / span, ROOT / "deployments" / span)  # client.py is named without its folder too
+            assert any(path.exists() for path in found), span
+
+
+def checked(folder: pathlib.Path, config: Any) -> str:
+    """Return what the check of a configuration prints. It must pass."""
+    (folder / SERVE_CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    check = [sys.executable, "-m", "deployments.config", str(folder / SERVE_CONFIG)]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readmes_config_passes_the_check_and_has_fifteen_lines(tmp_path: pathlib.Path) -> None:
+    [block] = blocks("yaml", README)
+    assert len(block.splitlines()) <= 15
+    assert "2. local (local): ready" in checked(tmp_path, yaml.safe_load(block))
+
+
+def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.Path) -> None:
+    [block] = blocks("yaml", "docs/configuration.md")
+    config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
+    config["applications"][0]["deployments"] = yaml.safe_load(block)["deployments"]
+    assert "4. local (local): ready" in checked(tmp_path, config)
+
+
+@pytest.mark.parametrize(("page", "heading"), [(README, "## The folders"), ("docs/design.md", "## The parts")])
+def test_every_folder_has_its_line(page: str, heading: str) -> None:
+    said = re.findall(r"^\| `((?:actors|deployments)/\w+)` \|", section(page, heading), re.MULTILINE)
+    folders = [path for top in ("actors", "deployments") for path in (ROOT / top).iterdir() if path.is_dir()]
+    there = {str(path.relative_to(ROOT)) for path in folders if path.name != "__pycache__"}
+    assert sorted(said) == sorted(there)
+
+
+def test_the_design_names_all_that_may_import_ray() -> None:
+    said = set(re.findall(r"`((?:actors|deployments)/[\w/]+\.py)`", section("docs/design.md", "## The parts")))
+    assert said >= MAY_IMPORT_RAY
+
+
+def without_names(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+def test_every_route_is_in_the_table_of_routes() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "deployments").rglob("*.py"))
+    routes = re.findall(r'\("(?:GET|POST|PATCH)", "(/[^"]+)", [\w.]+, \w+\.\w+\)', source)
+    assert len(routes) > 10
+    table = section("docs/http-api.md", "## Routes")
+    said = {without_names(path) for path in re.findall(r"/[\w/]+(?:\{[^}]*\}|[\w/])*", table)}
+    assert {path for path in routes if without_names(path) not in said} == set()
+
+
+def test_prometheus_is_given_the_alerts_that_are_there() -> None:
+    [block] = blocks("yaml", "docs/operations.md")
+    [alerts] = yaml.safe_load(block)["rule_files"]
+    folder, _, path = alerts.partition("/breakwater/")
+    assert folder == "/path/to"
+    assert "groups" in yaml.safe_load((ROOT / path).read_text())
+
+
+def test_the_readmes_figures_of_speed_are_those_of_the_page() -> None:
+    rows = [line for line in section(README, "## How fast it is").splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 5
+    assert "\n".join(rows) in section("docs/performance.md", "## Results")
+
+
+def test_eight_rows_say_what_happens_when() -> None:
+    rows = [line for line in section(README, "## What happens when ...").splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 8
+
+
+@pytest.mark.site
+def test_the_site_is_built_and_loads_nothing_from_another_host(tmp_path: pathlib.Path) -> None:
+    build = [
+        "uv",
+        "run",
+        "--isolated",
+        "--only-group",
+        "docs",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--site-dir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = {page.name: page.read_text() for page in tmp_path.glob("*.html")}
+    assert {page.removeprefix("docs/").replace(".md", ".html") for page in PAGES if page != README} <= pages.keys()
+    loaded = re.compile(r"<(?:script|img|iframe)[^>]*\bsrc=[\"']?(?:https?:)?//|<link[^>]*\bhref=[\"']?(?:https?:)?//")
+    assert not [name for name, text in pages.items() if loaded.search(text)]

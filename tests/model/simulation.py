@@ -1,0 +1,177 @@
+"""A whole cluster in one process on a virtual clock: real doors, failover, links and board; simulated wires.
+
+One script is one history: everything random comes from its seed. The run is judged when it is over (oracle.py).
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from actors.breaker.circuit import Policy
+from deployments.breaker_client.client import BreakerClient
+from deployments.service.service import Service
+from tests.clock import VirtualLoop, run_virtually
+from tests.model.clients import Client, requests
+from tests.model.cluster import Actor, Network, Permits, WatchedLink
+from tests.model.figures import Figures, Wrong
+from tests.model.oracle import Oracle
+from tests.model.promises import DETECTED
+from tests.model.script import MODEL, Command, Fault, Outage, Script
+from tests.model.truth import Asked, Truth
+from tests.model.wires import Wires
+from tests.unit.world import layout_of
+
+LONGEST = 800.0  # after the last request: deadlines are shorter
+REST = 5.0
+ORDER_SECONDS = 0.5  # how long a command may take
+
+
+class Simulation:
+    def __init__(self, script: Script):
+        self.script = script
+        self.figures = Figures(provider_faults=len(script.faults))
+        self.truth = Truth(script)
+        self.asked: list[Asked] = []
+        self.opens: dict[Fault, float] = {}
+        self.doors: list[Service] = []
+        self.began = 0.0
+
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return asyncio.get_running_loop().time() - self.began
+
+    async def run(self) -> Figures:
+        self.began = asyncio.get_running_loop().time()
+        self._build()
+        work = self._happenings()
+        try:
+            for door in self.doors:
+                door.link.start()
+                await door.link.connected.wait()
+            await self._clients()
+            self._judge()
+            await self._rest()
+        finally:
+            await _ended(work)
+            for door in self.doors:
+                await door.link.close()
+        return self.figures
+
+    def _build(self) -> None:
+        script = self.script
+        layout = layout_of(script.config())
+        self.wires = Wires(self.truth, self.asked, self.figures, self.now)
+        self.lease = layout.config.policy().lease
+        self.permits = Permits(self.lease, self.figures, self.now)
+        for number in range(script.replicas):
+            link = self._link(number, layout.config.policy())
+            self.doors.append(Service(layout, link, self.wires))
+        rng = random.Random(f"{script.seed}/actor")
+        self.actor = Actor(self.doors[0].breaker_config(), rng, self.truth, self.now)
+        self.network = Network(script, self.actor, self.permits, self.figures, self.now)
+
+    def _link(self, number: int, policy: Policy) -> BreakerClient:
+        async def connect() -> Callable[..., Awaitable[Any]]:
+            return await self.network.connect(number)
+
+        draw = random.Random(f"{self.script.seed}/draw {number}").random
+        link = WatchedLink(connect, policy, clock=asyncio.get_running_loop().time, draw=draw)
+        link.permits, link.number = self.permits, number
+        return link
+
+    # -- what happens
+
+    def _happenings(self) -> list["asyncio.Task[None]"]:
+        """Everything but the clients."""
+        script = self.script
+        found = [self.actor.patrol(), self._outages()]
+        found += [self._at(c.at, self._command, c) for c in script.commands]
+        found += [self._at(s.at, self._stall, s.seconds) for s in script.stalls]
+        found += [self._at(at, self._look, f) for f in script.faults for at in self._looks(f)]
+        return [asyncio.create_task(each) for each in found]
+
+    def _looks(self, fault: Fault) -> tuple[float, ...]:
+        """When the circuit is looked at: as the fault ends, and when the last of its calls have."""
+        return fault.end, fault.end + DETECTED.get(fault.kind, 1.0) + 2 * self.script.latency[1]
+
+    async def _at(self, at: float, what: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        await asyncio.sleep(at - self.now())
+        await what(*arguments)
+
+    async def _outages(self) -> None:
+        for outage in self.script.outages:
+            await asyncio.sleep(outage.begin - self.now())
+            self.figures.actor_faults[outage.kind] += 1
+            if outage.replica is None:
+                await self._absence(outage)
+
+    async def _absence(self, outage: Outage) -> None:
+        self.actor.stop()
+        if outage.end < float("inf"):
+            await asyncio.sleep(outage.end - self.now())
+            self.actor.start()
+
+    async def _stall(self, seconds: float) -> None:
+        """Our process stands still, and with it everything in this world but its clock."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.now += seconds
+        self.truth.stalls.append((self.now(), seconds))
+
+    async def _command(self, command: Command) -> None:
+        link = self.doors[int(command.at) % len(self.doors)].link
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(ORDER_SECONDS):
+                await link.call("command", command.verb, command.provider, command.seconds)
+
+    async def _look(self, fault: Fault) -> None:
+        seen = self.actor.board.sight(self.actor.now).get(f"{fault.provider}/{MODEL}")
+        if seen is not None:
+            self.opens[fault] = max(self.opens.get(fault, 0.0), self.now() + seen["retry_in"])
+
+    async def _clients(self) -> None:
+        client, tasks = Client(self.doors, self.figures, self.now, self.wires.open), set[asyncio.Task[None]]()
+        for asked in requests(self.script):
+            if (wait := asked.began - self.now()) > 0:
+                await asyncio.sleep(wait)
+            self.asked.append(asked)
+            task = asyncio.create_task(client.ask(asked))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        if tasks:
+            await asyncio.wait(tasks, timeout=LONGEST + self.script.load.pauses[1])
+        await _ended(list(tasks))
+
+    # -- the end
+
+    def _judge(self) -> None:
+        Oracle(self.truth, self.asked, self.figures, self.opens).judge()
+        self.figures.wrongs = [replace(w, run=self.script.name) for w in self.figures.wrongs]
+        if self.figures.counts:
+            self.figures.runs.append(self.script.name)
+
+    async def _rest(self) -> None:
+        """Until every absence that ends has ended, and every permit has."""
+        ends = [o.end for o in self.script.outages if o.end < float("inf")]
+        await asyncio.sleep(max(0.0, max(ends, default=0.0) - self.now()) + self.lease + REST)
+        held = [name for name, breaker in self.actor.board.breakers.items() if breaker.probing(self.actor.now)]
+        self._leak(bool(held), f"permits are out of {held}")
+        for number, door in enumerate(self.doors):
+            self._leak(any(door.link.under_way.values()), f"replica {number} has calls under way")
+
+    def _leak(self, found: bool, what: str) -> None:
+        if found:
+            self.figures.wrong(Wrong("leaks", self.now(), None, None, what, self.script.name))
+
+
+async def _ended(tasks: list["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def simulate(script: Script) -> Figures:
+    return run_virtually(Simulation(script).run())

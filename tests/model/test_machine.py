@@ -1,0 +1,38 @@
+"""The board's stateful test: 600 programs in every run, 20,000 with `-m simulation`."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from actors.breaker import circuit as breaker
+from actors.breaker import plan
+from actors.breaker import registry as board
+from tests.model.world import machine
+
+WHOLE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+
+def run(programs: int, *, derandomize: bool) -> None:
+    run_state_machine_as_test(
+        machine(SimpleNamespace(board=board, plan=plan, breaker=breaker)),
+        settings=settings(
+            max_examples=programs,
+            stateful_step_count=60,
+            deadline=None,
+            derandomize=derandomize,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=WHOLE,
+        ),
+    )
+
+
+def test_six_hundred_programs_hold_every_invariant() -> None:
+    run(600, derandomize=True)
+
+
+@pytest.mark.simulation
+def test_twenty_thousand_programs_hold_every_invariant() -> None:
+    run(20_000, derandomize=False)

@@ -1,0 +1,71 @@
+"""A provider behind the hop: failures as data, and what a vendor says of our own account stays here."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from deployments.errors import failed
+from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, call_dict
+from deployments.replica import ProviderReplica
+from deployments.rpc.admission import Capacity
+
+SECRET = "Consumer 'api_key:AIza-secret' of account 123456789012 is suspended"
+
+
+class Failing:
+    def __init__(self, error: Exception):
+        self.error = error
+
+    async def complete(self, call: Call) -> Completed:
+        raise self.error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        raise self.error
+        yield
+
+    async def close(self) -> None:
+        pass
+
+
+def outcomes(error: Exception) -> list[dict]:
+    replica = ProviderReplica("x", {}, left_out="test")
+    replica._provider = Failing(error)
+    call = call_dict({"messages": []}, "m", "row", TimeLimits())
+
+    async def main() -> list[dict]:
+        return [await replica.complete(call), *[item async for item in replica.stream(call)]]
+
+    return [item["outcome"] for item in asyncio.run(main())]
+
+
+@pytest.mark.parametrize("kind", ["credential", "quota", "model_missing"])
+def test_a_vendors_words_about_our_account_go_no_further(kind: str) -> None:
+    for outcome in outcomes(failed(kind, SECRET, status=403, code="SUSPENDED")):
+        assert "AIza" not in str(outcome)
+        assert (outcome["kind"], outcome["status"], outcome["code"]) == (kind, 403, "SUSPENDED")
+
+
+def test_an_error_that_no_row_knows_is_unclassified_and_no_exception() -> None:
+    for outcome in outcomes(ZeroDivisionError("x")):
+        assert outcome["kind"] == "unclassified"
+
+
+def test_a_handle_call_waits_or_is_refused_where_calls_over_lanes_fill_the_replica() -> None:
+    replica = ProviderReplica("x", {}, left_out="test", capacity=lambda: Capacity("replica", calls=1, queue=1))
+    replica._provider = Failing(ZeroDivisionError("its turn came"))
+    call = call_dict({"messages": []}, "m", "row", TimeLimits())
+
+    async def main() -> None:
+        admission = replica._connections.admission
+        await admission.acquire()
+        waiting = asyncio.create_task(replica.complete(call))
+        await asyncio.sleep(0)
+        assert (admission.running, admission.waiting, admission.handle_calls) == (1, 1, 1)
+        refused = [await replica.complete(call), *[item async for item in replica.stream(call)]]
+        assert [item["outcome"]["kind"] for item in refused] == ["busy", "busy"]
+        admission.release()
+        assert "its turn came" in (await waiting)["outcome"]["message"]
+        assert (admission.running, admission.waiting, admission.handle_calls) == (0, 0, 0)
+
+    asyncio.run(main())
