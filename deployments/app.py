@@ -69,7 +69,7 @@ def build_app(args: JsonDict) -> Application:
 
 def _build(args: JsonDict) -> Application:
     layout = resolve(parse(args))
-    if (why := layout.config.guarded(_host())) is not None:
+    if (why := layout.config.explain_exposure(_host())) is not None:
         raise ConfigError(why)
     providers = {tier.name: _provider(tier, args) for tier in layout.tiers}
     # Serve calls `reconfigure` only where there is a user_config; an override replaces this empty one.

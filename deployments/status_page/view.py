@@ -62,7 +62,7 @@ def status(layout: ResolvedConfig, known: Known) -> dict[str, Any]:
 
 def _tier(tier: Tier, known: Known) -> dict[str, Any]:
     health = provider_health(tier, known.targets)
-    circuits = [_circuit(name, target, known) for name, target in health.pop("targets").items()]
+    circuits = [_circuit(name, target, known) for name, target in health["targets"].items()]
     counted = [c for c in circuits if not of_functions(c["name"])] or circuits
     series = [known.trends.get(c["name"], {}) for c in counted]
     said = {"word": "left out", "why": tier.left_out} if tier.left_out else _said(counted)
@@ -70,7 +70,11 @@ def _tier(tier: Tier, known: Known) -> dict[str, Any]:
         "name": tier.name,
         "kind": tier.kind,
         **said,
-        **{key: health[key] for key in ("available", "state", "isolated", "left_out", "last_error")},
+        "available": health["available"],
+        "state": health["state"],
+        "isolated": health["isolated"],
+        "left_out": health["left_out"],
+        "last_error": health["last_error"],
         "retry_in_seconds": min((c["retry_in_seconds"] for c in counted if c["word"] == "open"), default=None),
         "isolated_for_seconds": max((c["isolated_for_seconds"] for c in counted), default=0.0),
         "share": min((c["share"] for c in counted), default=1.0),

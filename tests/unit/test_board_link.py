@@ -158,9 +158,9 @@ async def test_thresholds_change_while_running(w: World) -> None:
     assert w.targets()["aws/haiku"]["retry_in_seconds"] < 5
     assert w.door.deadline().total == 9
     await w.door.reconfigure({"breaker": {"failure_treshold": 1}})
-    assert w.door.layout.config.breaker.failure_threshold == 1, "what can't be used changes nothing"
+    assert w.door.resolved.config.breaker.failure_threshold == 1, "what can't be used changes nothing"
     await w.door.reconfigure({})
-    assert w.door.layout.config.breaker.failure_threshold == 3, "back to what the args say"
+    assert w.door.resolved.config.breaker.failure_threshold == 3, "back to what the args say"
 
 
 @in_world

@@ -12,6 +12,7 @@ from deployments.openai_api.chat import Head, check_request, chunk, completion, 
 from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, call_dict
 from deployments.providers.timing import current_timing, note_model
 from deployments.replica import ProviderReplica
+from deployments.service.arguments import CallOptions
 from deployments.telemetry.otlp import readable
 from deployments.telemetry.spans import LONGEST, Span
 from deployments.telemetry.trace_context import Sampler, going_on
@@ -173,8 +174,8 @@ def test_a_stream_that_broke_off_is_an_error_under_status_200() -> None:
 
 def test_a_request_by_handle_goes_on_with_its_callers_trace_too() -> None:
     async def test(w: World, book: Book) -> None:
-        await w.python.chat(REQUEST, caller=Caller("handle", trace=HEADERS))
-        await w.python.chat(REQUEST, caller=Caller("handle", trace={"traceparent": 5}))
+        await w.python.chat(REQUEST, CallOptions(caller=Caller("handle", trace=HEADERS)))
+        await w.python.chat(REQUEST, CallOptions(caller=Caller("handle", trace={"traceparent": 5})))
         mine, _, own, _ = book.spans
         assert (mine.name, f"{mine.place.parent_id:016x}") == ("handle chat", SPAN)
         assert own.place.parent_id is None
