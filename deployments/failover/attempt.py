@@ -25,7 +25,7 @@ LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client 
 class Attempt:
     """One attempt under way: reports exactly once how it ended. `began` and `spoke` are on the link's clock."""
 
-    link: BreakerClient
+    breaker: BreakerClient
     record: RequestRecord
     target: str
     permit: Permit
@@ -45,7 +45,7 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self.began = self.record.clock()
-        self.link.under_way[provider_of(self.target)] += 1
+        self.breaker.under_way[provider_of(self.target)] += 1
 
     @property
     def probe(self) -> bool:
@@ -54,8 +54,8 @@ class Attempt:
     def hear(self) -> None:
         """Its content has begun."""
         self.heard = self._ms()
-        self.spoke = self.link.now()
-        self.link.times.note(self.target, self.verb, self.spoke - self.began)
+        self.spoke = self.breaker.now()
+        self.breaker.times.note(self.target, self.verb, self.spoke - self.began)
 
     def _ms(self) -> float:
         return self.record.since(self.began)
@@ -70,12 +70,12 @@ class Attempt:
 
     async def _renew(self) -> None:
         for _ in range(int(LONGEST_PROBE / RENEW_SECONDS)):
-            since = self.link.now()
+            since = self.breaker.now()
             await asyncio.sleep(RENEW_SECONDS)
             if self.spoke > since:
-                self.link.report_flowing(self.target, self.permit, self.began, RENEW_SECONDS)
+                self.breaker.report_flowing(self.target, self.permit, self.began, RENEW_SECONDS)
                 return
-            self.link.report_started(self.target, self.permit, self.began)
+            self.breaker.report_started(self.target, self.permit, self.began)
 
     def end(
         self,
@@ -92,8 +92,8 @@ class Attempt:
         if self.ended:
             return
         self.ended = True
-        self.link.under_way[provider_of(self.target)] -= 1
-        self.link.flows.remove(self)
+        self.breaker.under_way[provider_of(self.target)] -= 1
+        self.breaker.flows.remove(self)
         if outcome.kind == "ok":
             self.record.sent()
         ms = self._ms()
@@ -108,23 +108,23 @@ class Attempt:
 
     def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
         if whole and outcome.kind == "ok":
-            self.link.times.note(self.target, self.verb, ms / 1000)
+            self.breaker.times.note(self.target, self.verb, ms / 1000)
         if comparison is None or self.heard is not None or not comparison.takes(outcome):
             self._say(outcome, ms, whole)
             return
-        seconds = self.link.now() - self.began
+        seconds = self.breaker.now() - self.began
         if outcome.kind == "deadline":
-            self.link.times.cut(self.target, self.verb, seconds)
+            self.breaker.times.cut(self.target, self.verb, seconds)
 
         def charge(verdict: Verdict | None) -> None:
             self._say(outcome, ms, whole, verdict)
 
-        comparison.hold(outcome, seconds, self.link.times.usual(self.target, self.verb), charge)
+        comparison.hold(outcome, seconds, self.breaker.times.usual(self.target, self.verb), charge)
 
     def _say(self, outcome: Outcome, ms: float, whole: bool, verdict: Verdict | None = None) -> None:
         if self.renewal is not None:
             self.renewal.cancel()
-        self.link.report(self.target, self.permit, outcome, ms, whole=whole, verdict=verdict, began=self.began)
+        self.breaker.report(self.target, self.permit, outcome, ms, whole=whole, verdict=verdict, began=self.began)
 
     def _step(self, outcome: Outcome, ms: float, used: Mapping[str, Any]) -> AttemptRecord:
         return AttemptRecord(

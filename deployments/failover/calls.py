@@ -86,7 +86,7 @@ class StreamCall:
             if not isinstance(first, bytes):
                 raise AttemptFailed(failure_in(attempt, first or {}) or Outcome("empty"))
             attempt.hear()
-            attempt.link.report_started(attempt.target, attempt.permit, attempt.began)
+            attempt.breaker.report_started(attempt.target, attempt.permit, attempt.began)
             if attempt.probe and attempt.more:
                 # While it is silent the reserve is the others'; while it flows it is no reason to end it.
                 timer.move(attempt.until)

@@ -29,7 +29,7 @@ class Turn:
 class Candidates:
     """`row` are the targets that can take the request, in order."""
 
-    link: BreakerClient
+    breaker: BreakerClient
     rows: ModelRows
     row: list[str]
     tried: Tried
@@ -42,7 +42,7 @@ class Candidates:
     _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._draw = self.link.draw()
+        self._draw = self.breaker.draw()
 
     @property
     def left(self) -> list[str]:
@@ -52,11 +52,11 @@ class Candidates:
     @property
     def retry_in(self) -> float | None:
         """Seconds until the first of those that are out may be asked again."""
-        return self.link.plan(self.row, draw=self._draw).retry_in
+        return self.breaker.plan(self.row, draw=self._draw).retry_in
 
     def next(self) -> Turn | None:
         """Whose turn it is; None if nobody is left who may be asked now."""
-        plan = self.link.plan(self.left, draw=self._draw)
+        plan = self.breaker.plan(self.left, draw=self._draw)
         record = self.tried.record
         if not self._asked and not record.order:
             record.order = tuple(candidate.target for candidate in plan.candidates)
@@ -67,7 +67,7 @@ class Candidates:
 
     def candidates(self) -> list[Candidate]:
         """Who is left to ask, and may be."""
-        plan = self.link.plan(self.left, draw=self._draw)
+        plan = self.breaker.plan(self.left, draw=self._draw)
         return [c for c in (*plan.candidates, *plan.panics) if c.target not in self._refused]
 
     def ask(self, turn: Turn) -> None:
@@ -79,7 +79,7 @@ class Candidates:
         self._refused.add(target)
         if target not in self._told:
             self._told.add(target)
-            self.tried.skip((self.link.skipped(target, "open" if panic else "probing", 1.0),))
+            self.tried.skip((self.breaker.skipped(target, "open" if panic else "probing", 1.0),))
 
     def hope(self, now: float, deadline: float) -> tuple[float, float]:
         """For how many seconds more it may wait for somebody who may be asked soon, and for a probe that is out."""
@@ -91,7 +91,7 @@ class Candidates:
 
     def _spare(self, left: float) -> float:
         """What it may wait of the seconds that are left: the rest is for an answer, as long as those usually take."""
-        needed = [self.link.times.needed(target, self.verb) for target in self.left]
+        needed = [self.breaker.times.needed(target, self.verb) for target in self.left]
         longest = max(needed, default=0.0)
         return max(left / 2, left - 1.5 * longest) if longest else left / 2
 

@@ -35,11 +35,11 @@ class Failover:
         self,
         rows: ModelRows,
         limits: Mapping[str, TimeLimits],
-        link: BreakerClient,
+        breaker: BreakerClient,
         transport: CallTransport,
         images: ImageFetcher | None = None,
     ):
-        self._ground = Ground(rows, limits, link)
+        self._ground = Ground(rows, limits, breaker)
         self._transport = transport
         self._images = images or ImageFetcher(ImageLimits())
 
@@ -47,13 +47,13 @@ class Failover:
         self, request: Request, deadline: Deadline, record: RequestRecord | None = None, verb: Verb = "chat"
     ) -> Answer:
         """Return a whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
-        with _ending(record := record or RequestRecord(clock=self._ground.link.now)):
+        with _ending(record := record or RequestRecord(clock=self._ground.breaker.now)):
             call = WholeCall(self._transport, verb)
             return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
 
     async def stream(self, request: Request, deadline: Deadline, record: RequestRecord | None = None) -> StreamAnswer:
         """Return a stream whose first content has come. Raises as `complete` does, before that."""
-        with _ending(record := record or RequestRecord(clock=self._ground.link.now)):
+        with _ending(record := record or RequestRecord(clock=self._ground.breaker.now)):
             call = StreamCall(self._transport, deadline)
             return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
 

@@ -40,7 +40,7 @@ async def hold_back(
                     raise AttemptFailed(outcome)
                 await source.aclose()
                 return b"".join(frames), _just(ended), ended
-            attempt.spoke = attempt.link.now()
+            attempt.spoke = attempt.breaker.now()
             frames.append(item)
     except AttemptFailed as error:
         raise AttemptFailed(replace(error.outcome, content=True)) from error

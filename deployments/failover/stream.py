@@ -48,7 +48,7 @@ class StreamAnswer:
         """SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
         entry, clock = self._attempt.entry, asyncio.get_running_loop().time
         if not self._attempt.ended:  # a probe that was held back to its end has
-            self._attempt.link.flows.add(self._attempt)
+            self._attempt.breaker.flows.add(self._attempt)
         if entry is not None:
             entry.delivered(self._first)
         self.record.sent()
@@ -100,14 +100,14 @@ class StreamAnswer:
             raise AttemptFailed(self._left)
         silent_at = asyncio.get_running_loop().time() + self._idle + COVER_SECONDS
         until = min(silent_at, self._deadline.at) if self._deadline.explicit else silent_at
-        link = self._attempt.link
-        link.silence.wait(self.target, self, link.now())
+        breaker = self._attempt.breaker
+        breaker.silence.wait(self.target, self, breaker.now())
         try:
             with self._patience.until(until):
                 item = await anext(self._source, None)
             if isinstance(item, bytes) or (item and "usage" in item):
-                self._attempt.spoke = now = link.now()
-                link.silence.heard(self.target, self, now)
+                self._attempt.spoke = now = breaker.now()
+                breaker.silence.heard(self.target, self, now)
         except TimeoutError:
             stalled = "stalled" if self._patience.stalled else "unreachable"
             kind = stalled if until == silent_at else "deadline"
@@ -115,7 +115,7 @@ class StreamAnswer:
         except AttemptFailed as error:
             raise AttemptFailed(replace(error.outcome, content=True)) from error
         finally:
-            link.silence.gone(self.target, self)
+            breaker.silence.gone(self.target, self)
         if item is None:
             raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
         return item

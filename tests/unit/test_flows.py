@@ -319,4 +319,4 @@ async def test_streams_that_have_ended_are_not_remembered(w: World) -> None:
         await read(await stream(w))
     left = await stream(w)
     await left.close()
-    assert not w.link.flows._streams
+    assert not w.breaker.flows._streams

@@ -35,9 +35,9 @@ async def test_a_reader_that_takes_nothing_for_long_lets_go_of_the_provider_and_
 ) -> None:
     answer, frames = await reading(w)
     await asyncio.sleep(READER_SECONDS - 1)
-    assert (w.provider("aws").cancelled, w.link.under_way["aws"]) == (0, 1)
+    assert (w.provider("aws").cancelled, w.breaker.under_way["aws"]) == (0, 1)
     await asyncio.sleep(2.1)
-    assert (w.provider("aws").cancelled, w.link.under_way["aws"]) == (1, 0)
+    assert (w.provider("aws").cancelled, w.breaker.under_way["aws"]) == (1, 0)
     assert answer.record.ended is not None
     assert answer.record.ended.outcome == "cancelled"
     (last,) = [frame async for frame in frames]

@@ -198,7 +198,7 @@ def test_whatever_moves_meanwhile_each_is_asked_once_at_most_and_every_walk_ends
 
 @in_tiers()
 async def test_a_second_tier_that_an_operator_has_recovered_answers_too(w: World) -> None:
-    await w.link.call("command", "recover", "openai")
+    await w.breaker.call("command", "recover", "openai")
     await w.settle()
     assert state(w, "openai/gpt") == "half_open"
     w.provider("aws").ends = [E500]
@@ -247,6 +247,6 @@ async def test_a_tier_that_closes_while_the_first_is_silent_is_asked(w: World) -
     w.provider("aws").seconds, w.provider("aws").ends = 15.0, [E500]
     request = asyncio.create_task(ask(w))
     await asyncio.sleep(REST_SECONDS - 70)
-    await w.link.call("command", "reset", "openai")
+    await w.breaker.call("command", "reset", "openai")
     assert (await request).by == "openai/gpt"
     assert w.actor.asks == 0
