@@ -19,7 +19,7 @@ ConfigError                   serve_config.yaml is wrong; one sentence that name
 All arguments go to `super().__init__`, or an error would not survive pickling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.breaker.outcomes import Guilt, Outcome
@@ -35,7 +35,7 @@ class BreakwaterError(Exception):
     code: str | None = None
     param: str | None = None
     retry_after: float | None = None
-    explained: dict[str, Any] | None = None  # what the request went through, if its caller wants to read it
+    explained: Mapping[str, Any] | None = None  # what the request went through, if its caller wants to read it
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object, without the envelope."""

@@ -101,46 +101,46 @@ class ProviderReplica:
 
     async def _completed(self, call: Mapping[str, Any]) -> dict[str, Any]:
         timing = timed()
-        asked = None if self._traces is None else self._traces.asked(call, timing)
+        asked = None if self._traces is None else self._traces.begin_call(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
             done = await within_total(work, call_of(call))
             if asked is not None:
-                asked.answered(done.usage, done.body)
+                asked.succeed(done.usage, done.body)
         except Exception as error:
             outcome = self._outcome_of(error)
             if asked is not None:
-                asked.failed(outcome)
+                asked.fail(outcome)
             return {"outcome": asdict(outcome), "upstream": timing.told()}
         finally:
             if asked is not None:
-                asked.tell()
+                asked.finish()
         return {"body": done.body, "usage": done.usage, "upstream": timing.told()}
 
     async def _streamed(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
         timing = timed()
-        asked = None if self._traces is None else self._traces.asked(call, timing, stream=True)
+        asked = None if self._traces is None else self._traces.begin_call(call, timing, stream=True)
         items = stream_within(self._provider, call_of(call))
         try:
             async for item in items:
                 if isinstance(item, Frames):
                     timing.begins()
                     if asked is not None:
-                        asked.flows(item.data)
+                        asked.add_frames(item.data)
                     yield item.data
                 else:
                     if asked is not None:
-                        asked.answered(item.usage)
+                        asked.succeed(item.usage)
                     yield {"usage": item.usage, "tail": item.tail, "upstream": timing.told()}
         except Exception as error:
             outcome = self._outcome_of(error)
             if asked is not None:
-                asked.failed(outcome)
+                asked.fail(outcome)
             yield {"outcome": asdict(outcome), "upstream": timing.told()}
         finally:
             await items.aclose()
             if asked is not None:
-                asked.tell()
+                asked.finish()
 
     def __del__(self) -> None:
         """Serve calls this when the replica is stopped: its last spans go before it."""

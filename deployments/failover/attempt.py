@@ -94,10 +94,10 @@ class Attempt:
         self.link.under_way[provider_of(self.target)] -= 1
         self.link.flows.remove(self)
         if outcome.kind == "ok":
-            self.record.sent()
+            self.record.mark_sent()
         ms = self._ms()
         used: dict[str, Any] = {}
-        self.record.attempted(self._step(outcome, ms, used))
+        self.record.add_attempt(self._step(outcome, ms, used))
         if self.entry is not None:
             # If it ends the request too, the line that says so tells of this step already.
             used |= self.entry.settle(outcome, usage, body, first=first, over=over)

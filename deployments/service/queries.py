@@ -6,7 +6,7 @@ from typing import Any
 
 from actors.ledger.rows import QUESTIONS, unknown_in
 from deployments.errors import BadRequest, BreakwaterError, NotFound, Unavailable, error_dict
-from deployments.telemetry.explain import Recent, from_ledger
+from deployments.telemetry.explain import RecentRequests, from_ledger
 from deployments.usage.ledger_client import LedgerClient
 
 USAGE_SECONDS = 10.0  # how long a question of usage may take the ledger
@@ -15,7 +15,7 @@ USAGE_SECONDS = 10.0  # how long a question of usage may take the ledger
 class Queries:
     """`recent` are the last requests of this replica; all others are in the ledger, where there is one."""
 
-    def __init__(self, recent: Recent, ledger: LedgerClient | None):
+    def __init__(self, recent: RecentRequests, ledger: LedgerClient | None):
         self._recent = recent
         self._ledger = ledger
 
@@ -31,7 +31,7 @@ class Queries:
             found = None if rows is None else from_ledger(rows["request"], rows["attempts"])
         if found is None:
             raise NotFound(f"The request '{name}' is not known.")
-        return found
+        return dict(found)
 
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Who used what: see actors/ledger/queries.py. Raises BadRequest and Unavailable."""

@@ -29,7 +29,7 @@ from deployments.service.arguments import positive_seconds
 from deployments.service.auth import Authenticator
 from deployments.service.operations import ACTOR_SECONDS, Operations
 from deployments.service.queries import Queries
-from deployments.telemetry.explain import Recent, explained
+from deployments.telemetry.explain import RecentRequests, explain
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
 from deployments.telemetry.tracer import Tracer
@@ -59,7 +59,7 @@ class Service:
         self.ledger = ledger
         self.authenticator = Authenticator(layout.config.auth)
         self.meter = meter or NoMeter()
-        recent = Recent()
+        recent = RecentRequests()
         images = ImageFetcher(layout.config.images.limits())
         self.failover = Failover(chat_rows(layout), {}, link, hop, images)
         self.embedder = Failover(embedding_rows(layout), {}, link, hop, images)
@@ -192,7 +192,7 @@ class Service:
 
     def _explained(self, record: RequestRecord) -> dict[str, Any]:
         """A stream that has just begun explains itself at its end."""
-        return {"explained": explained(record)} if record.explain and record.ended is not None else {}
+        return {"explained": explain(record)} if record.explain and record.summary is not None else {}
 
     def models(self) -> list[str]:
         return list(dict.fromkeys([*self.failover.rows.names, *self.embedder.rows.names]))

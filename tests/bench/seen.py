@@ -18,7 +18,7 @@ import ray
 from actors.breaker.plan import Candidate, Plan, Skipped
 from actors.metrics import NoMeter
 from actors.ray_metrics import RayMeter
-from deployments.telemetry.explain import Recent
+from deployments.telemetry.explain import RecentRequests
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_log import flush_log, log_request
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord, RequestSummary
@@ -35,9 +35,9 @@ PLAN = Plan((Candidate(TARGETS[1], 3), Candidate(TARGETS[2], 1)), (OPEN,))
 
 def ended(watch: Callable[[RequestSummary], None] | None) -> None:
     trail = RequestRecord("default", Caller("http", "acme", None, None, "an-id"), True, None, "replica-1", watch)
-    trail.planned(PLAN)
-    trail.attempted(SERVED)
-    trail.sent()
+    trail.skip(PLAN.skipped)
+    trail.add_attempt(SERVED)
+    trail.mark_sent()
     trail.finish("ok", SERVED.target)
 
 
@@ -55,7 +55,7 @@ class Bench:
     """Inside a worker, where Ray's metrics are real."""
 
     def measured(self) -> dict[str, list[float]]:
-        meter, recent = RayMeter("bench"), Recent()
+        meter, recent = RayMeter("bench"), RecentRequests()
         counted = Metrics(meter, ["default"], TARGETS)
         watches: dict[str, Callable[[RequestSummary], None] | None] = {
             "trail alone": None,

@@ -1,0 +1,11 @@
+"""Names for JSON in Python: what a request, an answer or a chunk of OpenAI's format is made of. Pure.
+
+Its fields are checked where they come in (`chat`, `embeddings`); behind that they are read as they are.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+JsonValue: TypeAlias = Any  # None, bool, int, float, str, or a list or an object of these
+JsonObject: TypeAlias = Mapping[str, JsonValue]  # to read
+JsonDict: TypeAlias = dict[str, JsonValue]  # to build
