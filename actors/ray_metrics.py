@@ -1,4 +1,4 @@
-"""The meter over ray.util.metrics: what it is told goes into Ray's own export. Ray.
+"""The meter over ray.util.metrics: its values go into Ray's own export. Ray.
 
 Counters and gauges are kept here and handed on once a second, so that counting costs a look-up; a
 histogram takes each value at once, which costs some microseconds.
@@ -56,7 +56,7 @@ class RayMeter:
                 sample()
                 self.flush()
             except Exception:
-                log.exception("the meter goes on")
+                log.exception("Metrics could not be sampled or handed to Ray. Next try in %g s.", FLUSH_SECONDS)
             await asyncio.sleep(FLUSH_SECONDS)
 
     def _metric(self, name: str) -> Any:

@@ -1,8 +1,8 @@
-"""One actor of one name, found by all who ask for it, and replaced when it runs other code. Ray.
+"""Get or create one actor of one name, and replace it when it runs other code. Ray.
 
-It must not know what the actor does: it has a method `hello(config)` that takes the application's word
-and answers with `code`, the fingerprint of the source it runs. What must be known over its deaths, and
-which of two is the newer, lies in the cluster's key-value store: its vault.
+It must not know what the actor does: the actor has a method `hello(config)` that takes the application's
+configuration and answers with `code`, the fingerprint of the source it runs. What must outlive the actor, and which
+of two is the newer, lies in the cluster's key-value store: see `CheckpointStore`.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint
 
 
 def code_fingerprint() -> str:
-    """A hash of the actors' own source: a running actor with another one is stale."""
+    """Return a hash of the actors' own source: a running actor with another one is stale."""
     digest = hashlib.sha256()
     for path in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -33,9 +33,9 @@ def code_fingerprint() -> str:
 
 
 async def get_or_create_actor(
-    cls: type, app: str, role: str, config: Mapping[str, Any], *, newest: bool, **options: Any
+    cls: type, app: str, role: str, config: Mapping[str, object], *, newest: bool, **options: Any
 ) -> Any:
-    """The application's actor of this role, created if there is none.
+    """Return the application's actor of this role; create it if there is none.
 
     With `newest`, an actor that runs other code than ours is ended and replaced: only a replica that
     has just started may say so, because Serve starts replicas of the newest version only.
@@ -56,7 +56,7 @@ async def get_or_create_actor(
         who = await actor.hello.remote(config)
         if not newest or who["code"] == code_fingerprint():
             return actor
-        log.info("the %s actor runs other code: replacing it", role)
+        log.info("The %s actor runs other code than this replica. It is replaced.", role)
         ray.kill(actor, no_restart=True)
         await asyncio.sleep(0.05)  # the name is freed a moment after the kill
 
@@ -70,7 +70,7 @@ class CheckpointStore:
         self._store = internal_kv if store is None else store
 
     def claim(self) -> int:
-        """Take the next incarnation number. Put-if-absent: of many claimants one gets it."""
+        """Take and return the next incarnation number. Put-if-absent: of many claimants one gets it."""
         n = 1 + max(self._numbers("inc"), default=0)
         while self._store._internal_kv_put(self._key("inc", n), str(time.time()).encode(), overwrite=False):
             n += 1
@@ -81,20 +81,24 @@ class CheckpointStore:
         return n
 
     def succeeded(self, n: int) -> bool:
-        """Has a later incarnation been claimed? Not only the next one: old claims are deleted."""
+        """Return whether a later incarnation was claimed. Not only the next one counts: old claims are deleted."""
         return max(self._numbers("inc"), default=0) > n
 
     def crash_loop(self, n: int) -> bool:
-        """Were the last `LOOP_STARTS` incarnations claimed within `LOOP_SECONDS`? Ray restarts for ever."""
+        """Return whether the last `LOOP_STARTS` incarnations were claimed within `LOOP_SECONDS`.
+
+        Ray restarts an actor for ever.
+        """
         first = self._store._internal_kv_get(self._key("inc", n - LOOP_STARTS + 1)) if n >= LOOP_STARTS else None
         return first is not None and time.time() - float(first) < LOOP_SECONDS
 
-    def save(self, n: int, state: Mapping[str, Any]) -> None:
+    def save(self, n: int, state: Mapping[str, object]) -> None:
+        """Write the incarnation's checkpoint over its last one, as JSON. Raises what the store raises."""
         data = {"schema": SCHEMA, "wall": time.time(), **state}
         self._store._internal_kv_put(self._key("checkpoint", n), json.dumps(data).encode())
 
     def load(self, n: int) -> dict[str, Any] | None:
-        """The newest checkpoint of an earlier incarnation; None if there is none."""
+        """Return the newest checkpoint of an earlier incarnation, with `schema` and `wall`; None if there is none."""
         for earlier in sorted((x for x in self._numbers("checkpoint") if x < n), reverse=True):
             data: dict[str, Any] = json.loads(self._store._internal_kv_get(self._key("checkpoint", earlier)))
             return data

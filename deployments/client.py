@@ -1,23 +1,24 @@
-"""The Python door to Breakwater for any app on the cluster. This one file needs only Ray: import it, or copy it.
+"""The Python client of Breakwater for any app on the cluster. This file needs only Ray: import it, or copy it.
 
     llm = connect()                                    # the application's name, "llm" by default
     answer = await llm.chat({"model": "default", "messages": [...]})
     async for chunk in llm.stream_chat({...}): ...     # closing it cancels the call upstream
     llm.sync.chat({...})                               # the same, without a running event loop
 
-`timeout` is the caller's deadline in seconds. It is kept over there, where it ends in a DeadlineExceeded that
-lists the attempts; should no word come, it is kept here too, a second later. Errors come as exceptions:
+`timeout` is the caller's deadline in seconds. The application keeps it, and ends the call with a DeadlineExceeded
+that lists the attempts. If the application does not answer, the client ends the call itself, a second later.
+Errors are raised as exceptions:
 
 BreakwaterError               `status`, `code`, `param`, `attempts`, `retry_after`; all of them survive pickling
-├── CallerError               4xx: the request is at fault; the same again gives the same
+├── CallerError               4xx: the request is at fault, so the same request fails again
 │   ├── BadRequest            400, 413, ...: `param` names the field
 │   ├── NotAllowed            401, 403
 │   └── NotFound              404: no such model or provider
-├── Limited                   402, 429: everybody throttles, or a budget is spent; `retry_after` says when
-├── NoAnswer                  503: every provider failed, or the stream broke off
+├── Limited                   402, 429: all providers throttle, or a limit is used up; `retry_after` says when to retry
+├── NoAnswer                  503: all providers failed, or the stream broke off
 │   └── DeadlineExceeded      504
-├── Unavailable               503: Breakwater itself is not there, or is restarting; try again
-└── InternalError             500: a bug there
+├── Unavailable               503: Breakwater itself can't be reached, or is restarting; try again
+└── InternalError             500: a bug of Breakwater
 """
 
 import asyncio
@@ -40,15 +41,15 @@ from ray.serve.exceptions import RayServeException
 
 log = logging.getLogger(__name__)
 
-MARGIN = 1.0  # how long after a deadline its typed error may still come from over there
-PATIENCE = 120.0  # without a deadline: how long a first word may take
+MARGIN = 1.0  # how long after a deadline the application's own error may still arrive
+PATIENCE = 120.0  # without a deadline: how long the first answer may take
 PLAN_SECONDS = 2.0  # how long functions wait for their plan; then they run without one
-STALE_SECONDS = 60.0  # how long after its time a plan may still stand in for the next one
-MOST_PLANS = 64  # that are kept, one for each set of names
-NEARLY = 0.95  # a share of the time that is so much of a function's own limit is as good as all of it
-REPORT_SECONDS = 0.1  # how long what went well waits for company before it is reported
-SETTLE_SECONDS = 0.25  # how long what went wrong may take to be known to all, before the caller goes on
-RENEWALS = 50  # of a probe's lease: one function must not hold a circuit for ever
+STALE_SECONDS = 60.0  # how long after its expiry a plan may still be used while no newer one arrives
+MOST_PLANS = 64  # plans that are kept, one for each set of names
+NEARLY = 0.95  # a time share of at least this part of a function's own limit counts as the whole limit
+REPORT_SECONDS = 0.1  # how long a success waits for others before it is reported
+SETTLE_SECONDS = 0.25  # how long the caller waits for the report of a failure to arrive
+RENEWALS = 50  # of a probe's lease, so that one function can't hold a circuit for ever
 
 Json = dict[str, Any]
 Function = Callable[[], Awaitable[Any]]
@@ -57,7 +58,15 @@ R = TypeVar("R")
 
 
 class BreakwaterError(Exception):
-    """The base of all. Built from what the application said, or here if it said nothing."""
+    """The base of all errors. Made from the application's answer, or here if there was none.
+
+    Attributes:
+        status: HTTP status.
+        code, param: as in OpenAI's error object.
+        attempts: each candidate of the request, skipped or asked.
+        retry_after: seconds until the same request may succeed.
+        explained: what the request went through, if it was called with `explain`.
+    """
 
     def __init__(
         self,
@@ -123,12 +132,12 @@ _CLASSES: Mapping[int, type[BreakwaterError]] = {
 
 
 def error_from(data: Mapping[str, Any]) -> BreakwaterError:
-    """The exception that an error dict stands for: `{"error": {...}, "status": ..., "retry_after": ...}`."""
+    """Return the exception for an error dict: `{"error": {...}, "status": ..., "retry_after": ...}`."""
     error = data["error"]
-    if not isinstance(error, Mapping):  # a provider's own words, in a chunk that came through
-        return NoAnswer(f"The provider said an error: {error}", 503, "malformed_answer")
+    if not isinstance(error, Mapping):  # a provider's own error, in a chunk that was passed through
+        return NoAnswer(f"The provider's stream ended with an error: {error}", 503, "malformed_answer")
     code = error.get("code")
-    # What ends a stream has no status of its own.
+    # An error at the end of a stream has no status.
     status = int(data.get("status") or (504 if code == "deadline_exceeded" else 503))
     kind = _CLASSES.get(status, BadRequest if status < 500 else Unavailable if code == "unavailable" else NoAnswer)
     attempts, retry_after = error.get("attempts") or (), data.get("retry_after")
@@ -137,20 +146,21 @@ def error_from(data: Mapping[str, Any]) -> BreakwaterError:
 
 
 def connect(app: str = "llm", *, patience: float = PATIENCE) -> "Client":
-    """A client of the application `app`. It connects when it is first used, and may be pickled.
+    """Return a client of the application `app`. It connects at its first use, and can be pickled.
 
-    Where Ray is not initialised yet, it joins the cluster of RAY_ADDRESS or of this machine.
+    If Ray is not initialised yet, the client joins the cluster of RAY_ADDRESS or of this machine. `patience` is how
+    many seconds a call without `timeout` waits for its first answer.
     """
     return Client(app, patience)
 
 
 @dataclass(frozen=True, slots=True)
 class FailoverResult:
-    """What a function returned, whose it was, and how it came to that."""
+    """The result of `call_with_failover`."""
 
-    value: Any
-    provider_used: str
-    attempts: list[Json]
+    value: Any  # what the function returned
+    provider_used: str  # the name of the function
+    attempts: list[Json]  # each function, skipped or called: provider, model, outcome, and more
 
 
 class Client:
@@ -158,7 +168,7 @@ class Client:
         self.app = app
         self.patience = patience
         self.sync = SyncClient(self)
-        # A handle lives on the event loop that used it first.
+        # A handle belongs to the event loop that used it first.
         self._links: dict[asyncio.AbstractEventLoop, _Link] = {}
 
     def __reduce__(self) -> Any:
@@ -179,9 +189,10 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
     ) -> Json:
-        """OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`. Tenant and agent pay.
+        """Return OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`.
 
-        `explain`: what the request went through is in the answer, as `breakwater["explained"]`.
+        The usage is recorded for `tenant_id` and `agent_id`. With `explain`, `breakwater["explained"]` says what the
+        request went through.
         """
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
         return await self._call("chat", *arguments, wait=timeout, **_trace())
@@ -195,7 +206,7 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
     ) -> AsyncGenerator[Json, None]:
-        """OpenAI's chunks, the first with `breakwater`, and the last if it is to explain. Ends whole, or raises."""
+        """Yield OpenAI's chunks, the first with `breakwater`; with `explain` the last too. Raises if it breaks off."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
         return self._stream("stream_chat", *arguments, wait=timeout, **_trace())
 
@@ -207,7 +218,7 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
     ) -> Json:
-        """OpenAI's embeddings, with `breakwater`."""
+        """Return OpenAI's embeddings, with `breakwater` as in `chat`."""
         arguments = (request, timeout, tenant_id, agent_id, explain)
         return await self._call("embed", *arguments, wait=timeout, **_trace())
 
@@ -223,7 +234,11 @@ class Client:
         timeout: float | None = None,
         **options: Any,
     ) -> Json:
-        """`response`, `provider_used`, `model`, `usage`, `attempts`, `latency_ms`. `options` as OpenAI has them."""
+        """Answer `prompt`, a text or a list of messages.
+
+        Returns `response`, `provider_used`, `model`, `usage`, `attempts`, `latency_ms` and more. `options` are any
+        other fields of OpenAI's request.
+        """
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
         return await self._call("generate_completion", *arguments, wait=timeout, **(_trace() | options))
 
@@ -239,16 +254,16 @@ class Client:
         timeout: float | None = None,
         **options: Any,
     ) -> AsyncGenerator[Json, None]:
-        """`{"delta": text}` as it comes, then what `generate_completion` gives. Ends whole, or raises."""
+        """Yield `{"delta": text}` for each piece, then what `generate_completion` returns. Raises if it breaks off."""
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
         return self._stream("generate_streaming_completion", *arguments, wait=timeout, **(_trace() | options))
 
     async def get_request(self, request_id: str) -> Json:
-        """What a request went through: who was skipped and why, and each attempt. Raises NotFound."""
+        """Return what a request went through: skipped targets with reasons, and each attempt. Raises NotFound."""
         return await self._call("get_request", request_id)
 
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> Json:
-        """What they, or all, have used: in total and `by_model`."""
+        """Return the usage of a tenant, an agent, or all: the totals, and `by_model` a list."""
         return await self._call("get_usage_stats", tenant_id, agent_id)
 
     async def get_system_health(self) -> Json:
@@ -264,15 +279,15 @@ class Client:
         return await self._call("get_provider_health", name)
 
     async def force_provider_recovery(self, name: str) -> Json:
-        """Let the next request try it, whatever its circuit says."""
+        """Let the next request try the provider, whatever its circuits say. Return its health afterwards."""
         return await self._call("force_provider_recovery", name)
 
     async def reset_provider_stats(self, name: str) -> Json:
-        """Forget its figures and close its circuits."""
+        """Close the provider's circuits and forget its counts. Return its health afterwards."""
         return await self._call("reset_provider_stats", name)
 
     async def isolate(self, name: str, seconds: float | None = None) -> Json:
-        """Let nobody call it, for an hour by default."""
+        """Take the provider out, by default for an hour. Return its health afterwards."""
         return await self._call("isolate", name, seconds)
 
     async def restore(self, name: str) -> Json:
@@ -288,13 +303,13 @@ class Client:
         attempt_timeout: float | None = None,
         outcomes: Mapping[type[Exception], str] | None = None,
     ) -> FailoverResult:
-        """Call your own async functions, the primary's first, under the circuits that everybody shares.
+        """Call your own async functions, the primary's first, under the application's circuits.
 
-        A function runs under the circuit of its provider's model in the row `model`; with a name like
-        `openai/my-agent` under one of its own beside it. `outcome_of` names what a function raises;
-        `outcomes` names other classes of exceptions otherwise. What is no fault of a provider is raised as
-        it is, and nobody else is called. `attempt_timeout` is the application's `timeout_seconds`, if it
-        is not given. Raises NoAnswer when all have failed, and DeadlineExceeded after `timeout`.
+        A function runs under the circuit of its provider's model in the row `model`. A function with a name like
+        `openai/my-agent` has a circuit of its own. `outcome_of` maps an exception to an outcome, and `outcomes` maps
+        further classes. An exception that is not the provider's fault is raised as it is, and no other function
+        is called. `attempt_timeout` is in seconds, by default the application's `timeout_seconds`. Raises NoAnswer
+        when all functions have failed, and DeadlineExceeded after `timeout` seconds.
         """
         if unknown := set((outcomes or {}).values()) - OUTCOMES.keys():
             message = f"No such outcomes: {', '.join(sorted(unknown))}. Known ones: {', '.join(OUTCOMES)}."
@@ -304,7 +319,7 @@ class Client:
         return await under_way.run(primary_provider, model)
 
     async def aclose(self) -> None:
-        """Send what is still to be reported of functions."""
+        """Send the reports of functions that are still waiting."""
         if (link := self._links.get(asyncio.get_running_loop())) is not None:
             link.send()
             await link.settle()
@@ -330,7 +345,7 @@ class Client:
             except asyncio.CancelledError:
                 response.cancel()
                 raise
-        if answer.get("error"):  # a foreign server may have written there that there is none
+        if answer.get("error"):  # a provider may write `"error": null` into an answer
             raise error_from(answer)
         return answer
 
@@ -342,7 +357,7 @@ class Client:
         response, ended = None, False
         try:
             while True:
-                # Without a deadline only the first word is waited for so long.
+                # Without a deadline the limit holds for the first item only.
                 left = None if response and wait is None else until - asyncio.get_running_loop().time()
                 async with _over_there(left, late):
                     if response is None:
@@ -360,11 +375,11 @@ class Client:
                 response.cancel()
 
     def _limit(self, wait: Any) -> tuple[float, BreakwaterError]:
-        """How long to wait, and the error then. A deadline that is none is refused over there."""
+        """Return how many seconds to wait, and the error after that. The application refuses an invalid deadline."""
         if isinstance(wait, int | float) and wait > 0:
-            message = "The deadline passed, and Breakwater said nothing."
+            message = f"The deadline passed, and the application '{self.app}' did not answer."
             return wait + MARGIN, DeadlineExceeded(message, 504, "deadline_exceeded")
-        message = f"No word from the application '{self.app}' in {self.patience:g} s."
+        message = f"The application '{self.app}' did not answer within {self.patience:g} s."
         return self.patience, Unavailable(message, 503, "unavailable")
 
 
@@ -372,8 +387,8 @@ _joining = threading.Lock()
 
 
 def _trace() -> Json:
-    """The OpenTelemetry span that the caller is in, if it is in one: its trace goes on over there."""
-    known = sys.modules.get("opentelemetry.trace")  # who has not imported it is in none
+    """Return the caller's current OpenTelemetry span as W3C headers, so that its trace continues in Breakwater."""
+    known = sys.modules.get("opentelemetry.trace")  # a caller that has not imported it has no span
     here = known.get_current_span().get_span_context() if known else None
     if here is None or not here.is_valid:
         return {}
@@ -385,13 +400,13 @@ def _handle_of(app: str) -> Any:
     with _joining:
         if not ray.is_initialized():
             ray.init(address="auto", log_to_driver=False)
-    # Serve hands out one handle again and again, whose router stays on the loop that used it first.
+    # Serve caches one handle, and its router stays on the loop that used it first: so each loop gets a copy.
     return copy.copy(serve.get_app_handle(app))
 
 
 @contextlib.asynccontextmanager
 async def _over_there(seconds: float | None, late: BreakwaterError) -> AsyncGenerator[None, None]:
-    """Give what goes wrong on the way one typed error, and an end."""
+    """Turn every failure of a call into a typed error, and end the call with `late` after `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -402,24 +417,25 @@ async def _over_there(seconds: float | None, late: BreakwaterError) -> AsyncGene
     except Exception as error:
         away = isinstance(error, RayError | RayServeException | ConnectionError) and not isinstance(error, RayTaskError)
         if away or type(error).__module__.startswith("grpc"):
-            message = f"Breakwater is not there: {type(error).__name__}: {error}"
+            message = f"Breakwater can't be reached: {type(error).__name__}: {error}"
             raise Unavailable(message.split("\n")[0], 503, "unavailable", retry_after=1.0) from error
         raise InternalError(f"{type(error).__name__}: {error}".split("\n")[0]) from error
 
 
-# Functions of the caller's own, under the circuits that everybody shares.
+# The caller's own functions, under the application's circuits.
 
-# How a function can end, and whether the next is called then. The application knows what it says of a provider.
+# The outcomes of a function, and whether the next function is called then. The application knows what each
+# says of the provider's health.
 OUTCOMES: Mapping[str, bool] = {
     "connect": True,  # no connection
     "timeout": True,
     "broken": True,  # the connection broke
     "server_error": True,
     "overloaded": True,
-    "malformed": True,  # the answer is none
+    "malformed": True,  # the answer can't be read
     "unclassified": True,  # counts as a failure of the provider
-    "throttled": True,  # cools the provider, for `retry_after` seconds where the exception names them
-    "credential": True,  # the caller's own key, quota or model: of no consequence for the circuits of others
+    "throttled": True,  # the provider is not called for `retry_after` seconds, if the exception has them
+    "credential": True,  # the caller's own key, quota or model: does not count against the provider
     "quota": True,
     "model_missing": True,
     "conflict": True,
@@ -452,7 +468,7 @@ _OF_CLASS: Sequence[tuple[type[Exception], str]] = (  # the first that fits
 
 
 def outcome_of(error: Exception) -> str:
-    """What an exception of a function says: by its HTTP status if it has one, else by its class."""
+    """Return the outcome of a function's exception: by its HTTP status if it has one, else by its class."""
     if (status := _status_of(error)) is not None:
         return _OF_STATUS.get(status, "server_error" if status >= 500 else "bad_request")
     return next((kind for known, kind in _OF_CLASS if isinstance(error, known)), "unclassified")
@@ -475,7 +491,7 @@ def _retry_after(error: Exception) -> float | None:
 
 
 class _Link:
-    """What a client keeps on one event loop: its handle, plans that are fresh, and reports on their way."""
+    """A client's state on one event loop: its handle, its fresh plans, and the reports to be sent."""
 
     def __init__(self, client: Client):
         self._client = client
@@ -486,25 +502,27 @@ class _Link:
         self._sending: set[asyncio.Future[Any]] = set()
 
     async def plan(self, names: Sequence[str], primary: str, model: str | None) -> Json:
-        """Which functions to call; without Breakwater all of them, and nothing is reported."""
+        """Return the plan of which functions to call. Without Breakwater it is all of them, and nothing is reported."""
         key, now = (tuple(names), primary, model), asyncio.get_running_loop().time()
         until, kept = self._plans.get(key, (0.0, None))
         if kept is not None and now < until:
             return kept
         if kept is not None:
-            self._keep(key, now + PLAN_SECONDS, kept)  # one asks, the others go on
+            self._keep(
+                key, now + PLAN_SECONDS, kept
+            )  # this call fetches a new plan, the others use the old one meanwhile
         asked = asyncio.ensure_future(self._client._call("begin_call", list(names), primary, model))
         try:
             async with asyncio.timeout(PLAN_SECONDS):
                 plan: Json = await asyncio.shield(asked)
         except asyncio.CancelledError:
-            asked.add_done_callback(self._came_late)
+            asked.add_done_callback(self._give_back_late_plan)
             raise
         except CallerError:
             raise
         except (BreakwaterError, TimeoutError) as error:
-            asked.add_done_callback(self._came_late)
-            log.warning("functions run without their circuits: %s", type(error).__name__)
+            asked.add_done_callback(self._give_back_late_plan)
+            log.warning("functions run without circuits, their plan did not arrive: %s", type(error).__name__)
             plan = kept or _unguarded(names, primary)
             self._keep(key, now + PLAN_SECONDS + 1.0, plan)
             return plan
@@ -514,7 +532,7 @@ class _Link:
         return plan
 
     def _keep(self, key: Any, until: float, plan: Json) -> None:
-        """As the newest. What is long past its time goes, and beyond a number the oldest: names may be without end."""
+        """Keep a plan as the newest. Drop stale plans, and the oldest beyond `MOST_PLANS`: names may be endless."""
         self._plans.pop(key, None)
         self._plans[key] = (until, plan)
         stale = asyncio.get_running_loop().time() - STALE_SECONDS
@@ -523,15 +541,15 @@ class _Link:
         while len(self._plans) > MOST_PLANS:
             del self._plans[next(iter(self._plans))]
 
-    def _came_late(self, asked: "asyncio.Future[Json]") -> None:
-        """A plan that nobody waits for any more may hold a permit."""
+    def _give_back_late_plan(self, asked: "asyncio.Future[Json]") -> None:
+        """Give back the permits of a plan that arrived too late."""
         if asked.cancelled() or asked.exception():
             return
         for candidate in asked.result()["candidates"]:
             self.give_back(candidate)
 
     def give_back(self, candidate: Json) -> None:
-        """The permit of a function that is not called, if it has one to itself."""
+        """Give back the permit of a function that is not called, if the permit is exclusive."""
         if candidate["permit"] and (candidate["permit"].get("lease") or candidate["permit"].get("trial")):
             self.report(candidate, "unused")
 
@@ -542,7 +560,7 @@ class _Link:
         self._ended.append({"target": candidate["target"], "kind": kind, **permit, **details})
         if kind != "ok" or permit.get("lease"):
             if kind != "started":
-                self._plans.clear()  # what it knew is no longer so
+                self._plans.clear()  # the plans are outdated
             self.send()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(REPORT_SECONDS, self.send)
@@ -558,10 +576,10 @@ class _Link:
             sending.add_done_callback(self._sent)
 
     def _sent(self, sending: "asyncio.Future[Any]") -> None:
-        # Not sent again: it may have arrived, and a failure must not count twice. A lease ends by itself.
+        # It is not sent again: it may have arrived, and a failure must not count twice. A lease expires by itself.
         self._sending.discard(sending)
         if not sending.cancelled() and (error := sending.exception()) is not None:
-            log.warning("a report of functions is lost: %s", error)
+            log.warning("a report of functions is lost, it is not sent again: %s", error)
 
     async def settle(self) -> None:
         if self._sending:
@@ -624,7 +642,7 @@ class _Failover:
         raise self._no_answer(plan, late=clock() >= deadline) from cause
 
     async def _permitted(self, candidate: Json, model: str | None) -> Json | None:
-        """A function that is to be probed, with its permit: asked for now, when its turn has come."""
+        """Return a probe with its permit, which is fetched only now that its turn has come; None if refused."""
         alone = await self.link.plan([candidate["name"]], candidate["name"], model)
         for found in alone["candidates"]:
             return dict(found)
@@ -632,16 +650,16 @@ class _Failover:
         return None
 
     def _pass_over(self, candidate: Json) -> None:
-        """Even a call that is cancelled at once would have its effects."""
+        """Skip a function for lack of time: even a call that is cancelled at once could have side effects."""
         provider, _, model = candidate["target"].partition("/")
         self.attempts.append({"provider": provider, "model": model, "outcome": "skipped: no time left"})
         self.link.give_back(candidate)
 
     def _share(self, left: float, tiers: int, plan: Json) -> float:
-        """The seconds that the next function may take of those that are left, with so many to come, itself included.
+        """Return the seconds that the next of `tiers` functions may take of the `left` seconds.
 
-        By default the first of three may take half of 60 s, and its own limit is 30 s: cut a hair before that, a
-        function that hangs would never count as silent.
+        By default the first of three functions may take half of 60 s, and its own limit is 30 s. If it were cut off
+        just before its own limit, a function that hangs would never count as a failure.
         """
         seconds, limit = share(left, tiers), self._limit(plan)
         return max(seconds, limit) if tiers > 1 and seconds >= NEARLY * limit else seconds
@@ -650,7 +668,7 @@ class _Failover:
         return float(self.attempt_timeout or plan["timeout_seconds"])
 
     async def _attempt(self, candidate: Json, plan: Json, may_take: float) -> Any:
-        """What its function returns. Raises _Failed if the next is to be called, else what the function raised."""
+        """Return the function's result. Raises _Failed if the next is to be called, else the function's exception."""
         loop = asyncio.get_running_loop()
         began, kind, error = loop.time(), "cancelled", None
         own_limit = self._limit(plan)
@@ -675,7 +693,7 @@ class _Failover:
             self._note(candidate, kind, error, loop.time() - began)
 
     async def _renew(self, candidate: Json, plan: Json) -> None:
-        """A probe that is slow says so from time to time."""
+        """Renew the lease of a slow probe three times per lease."""
         if candidate["permit"] and candidate["permit"].get("lease"):
             for _ in range(RENEWALS):
                 await asyncio.sleep(plan["lease_seconds"] / 3)
@@ -692,21 +710,21 @@ class _Failover:
         if error is not None:
             entry["message"] = f"{type(error).__name__}: {error}"[:200]
         self.attempts.append(entry)
-        # Everybody reads what is reported: the text of an exception stays here.
-        told = {} if error is None else {"message": type(error).__name__, "status": status}
+        # Every operator reads the reports, so the text of an exception stays out of them.
+        details = {} if error is None else {"message": type(error).__name__, "status": status}
         named = error and _retry_after(error)
-        self.link.report(candidate, kind, ms=ms, first=self.made == 1, retry_after=named, **told)
+        self.link.report(candidate, kind, ms=ms, first=self.made == 1, retry_after=named, **details)
 
     def _no_answer(self, plan: Json, *, late: bool) -> BreakwaterError:
         if late:
             message = "The deadline passed before any function answered."
             return DeadlineExceeded(message, 504, "deadline_exceeded", None, self.attempts)
-        message = "Every function failed." if self.made else "No function can be called now."
+        message = "All functions failed." if self.made else "No function can be called now."
         return NoAnswer(message, 503, "no_provider_available", None, self.attempts, plan["retry_in_seconds"] or 1.0)
 
 
 class _Failed(Exception):
-    """A function failed, and the next may help."""
+    """A function failed, and the next may succeed."""
 
     def __init__(self, cause: Exception):
         super().__init__(cause)
@@ -754,9 +772,9 @@ async def _closed(stream: AsyncGenerator[Json, None]) -> None:
 
 
 class SyncClient:
-    """A client's methods for code that has no event loop: they wait on a loop of their own, in a thread.
+    """A client's methods for code without an event loop. They run on a loop of their own, in a thread.
 
-    Not for code that runs on an event loop: it would stand still meanwhile.
+    Don't call them from an event loop: it would be blocked.
     """
 
     def __init__(self, client: Client):
@@ -783,7 +801,7 @@ class SyncClient:
     restore = _waiting(Client.restore)
 
     def close(self) -> None:
-        """Send what is still to be reported, and end the thread."""
+        """Send the reports that are still waiting, and end the thread."""
         if self._loop is not None:
             self._wait(self._client.aclose())
             self._loop.call_soon_threadsafe(self._loop.stop)

@@ -1,4 +1,4 @@
-"""What can go wrong, named by guilt. Each error knows its HTTP status and its OpenAI-shaped body.
+"""All errors, named by guilt. Each knows its HTTP status and its body in OpenAI's shape.
 
 BreakwaterError
 ├── CallerError               the request is at fault: no provider is asked, or asked again
@@ -9,36 +9,76 @@ BreakwaterError
 │   ├── NotFound, WrongRoute  404, 405
 │   ├── TooLarge              413
 │   └── LimitReached          429 or 402, of a tenant or a key
-├── AttemptFailed             one attempt at one provider ended badly; `outcome` says how
-├── NoAnswer                  every attempt is spent, or none was possible
-│   └── DeadlineExceeded      504, the request's own time is over
-├── Unavailable               503, a part of us is away
-└── InternalError             500, a bug of ours
-ConfigError                   serve_config.yaml is wrong; one sentence that names the key
+├── AttemptFailed             one attempt failed; `outcome` says how
+├── NoAnswer                  all attempts failed, or no target could be asked
+│   └── DeadlineExceeded      504, the request's deadline has passed
+├── Unavailable               503, a part of Breakwater does not answer
+└── InternalError             500, a bug of Breakwater
+ConfigError                   serve_config.yaml is invalid; the message names the key
 
 All arguments go to `super().__init__`, or an error would not survive pickling.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypeAlias, TypedDict, cast
 
 from actors.breaker.outcomes import Guilt, Outcome
 
+# A candidate of a request as its client reads it: provider, model, outcome, and more where it was asked.
+Entry: TypeAlias = Mapping[str, Any]
+
+
+class ErrorBody(TypedDict):
+    """OpenAI's error object."""
+
+    message: str
+    type: str  # OpenAI's class of errors, as `invalid_request_error`
+    param: str | None  # the field of the request that is at fault
+    code: str | None
+    attempts: NotRequired[list[Entry]]  # each candidate, skipped or asked; only where no provider answered
+
+
+class Explanation(TypedDict):
+    explained: Entry  # see telemetry/explain.py
+
+
+class ErrorObject(TypedDict):
+    """OpenAI's envelope of an error."""
+
+    error: ErrorBody
+    breakwater: NotRequired[Explanation]  # only if the caller asked for an explanation
+
+
+class ErrorAnswer(ErrorObject):
+    """An error of the Python API."""
+
+    status: int  # the HTTP status that the HTTP API would have answered
+    retry_after: NotRequired[float]  # seconds
+
 
 class ConfigError(ValueError):
-    """The configuration can't be used. The message is one sentence that names the key."""
+    """The configuration is invalid. The message is one sentence that names the key."""
 
 
 class BreakwaterError(Exception):
+    """The base of all errors that a client may get.
+
+    Attributes:
+        status: HTTP status.
+        type, code, param: as in OpenAI's error object.
+        retry_after: seconds until the same request may succeed.
+        explained: what the request went through, if its caller asked for it: see telemetry/explain.py.
+    """
+
     status = 500
     type = "server_error"
     code: str | None = None
     param: str | None = None
     retry_after: float | None = None
-    explained: Mapping[str, Any] | None = None  # what the request went through, if its caller wants to read it
+    explained: Entry | None = None
 
-    def body(self) -> dict[str, Any]:
-        """OpenAI's error object, without the envelope."""
+    def body(self) -> ErrorBody:
+        """Return OpenAI's error object, without the envelope."""
         return {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
 
 
@@ -94,7 +134,7 @@ class TooLarge(CallerError):
 
 
 class LimitReached(CallerError):
-    """A tenant or a key has used what it may: `retry_after` seconds until it may again."""
+    """A tenant or a key has used up a limit. `retry_after` is seconds until the limit resets."""
 
     type = "rate_limit_error"
 
@@ -107,7 +147,7 @@ class LimitReached(CallerError):
 
 
 class AttemptFailed(BreakwaterError):
-    """One attempt ended; raised by a provider, taken by the failover, never sent to a client as it is."""
+    """One attempt failed. A provider raises it and the failover catches it; no client gets it."""
 
     def __init__(self, outcome: Outcome):
         super().__init__(outcome)
@@ -118,12 +158,12 @@ class AttemptFailed(BreakwaterError):
 
 
 class NoAnswer(BreakwaterError):
-    """Nobody answered. `attempts` says what was tried; the last outcome decides the status."""
+    """No provider answered. `attempts` lists each candidate; the outcome `last` decides the status."""
 
     def __init__(
         self,
         message: str,
-        attempts: Sequence[dict[str, Any]] = (),
+        attempts: Sequence[Entry] = (),
         last: Outcome | None = None,
         retry_after: float | None = None,
     ):
@@ -145,13 +185,19 @@ class NoAnswer(BreakwaterError):
     def __str__(self) -> str:
         return str(self.args[0])
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> ErrorBody:
         return {**super().body(), "attempts": self.attempts}
 
 
 class DeadlineExceeded(NoAnswer):
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        message: str,
+        attempts: Sequence[Entry] = (),
+        last: Outcome | None = None,
+        retry_after: float | None = None,
+    ):
+        super().__init__(message, attempts, last, retry_after)
         self.status, self.type, self.code = 504, "timeout_error", "deadline_exceeded"
 
 
@@ -165,14 +211,14 @@ class InternalError(BreakwaterError):
     code = "internal_error"
 
 
-def _all_throttle(attempts: Sequence[dict[str, Any]]) -> bool:
-    """Did all throttle that were asked, with nobody left out who could have answered?"""
-    asked = [a["outcome"] for a in attempts if not a["outcome"].startswith(UNFIT)]
-    return bool(asked) and all(outcome.removeprefix("skipped: ") == "throttled" for outcome in asked)
+def _all_throttle(attempts: Sequence[Entry]) -> bool:
+    """Return whether every target that could have answered throttles, skipped targets included."""
+    outcomes = [a["outcome"] for a in attempts if not a["outcome"].startswith(UNFIT)]
+    return bool(outcomes) and all(outcome.removeprefix("skipped: ") == "throttled" for outcome in outcomes)
 
 
 TOO_SMALL = "no larger context window"
-UNFIT = ("skipped: unsupported ", f"skipped: {TOO_SMALL}")  # whoever can't take the request at all
+UNFIT = ("skipped: unsupported ", f"skipped: {TOO_SMALL}")  # these targets can't take the request at all
 _CALLER_CODES = {
     "too_long": "context_length_exceeded",
     "content_filter": "content_filter",
@@ -180,22 +226,30 @@ _CALLER_CODES = {
 }
 
 
-def error_object(error: BreakwaterError) -> dict[str, Any]:
-    """OpenAI's envelope."""
-    told = {} if error.explained is None else {"breakwater": {"explained": error.explained}}
-    return {"error": error.body(), **told}
+def error_object(error: BreakwaterError) -> ErrorObject:
+    """Return an error in OpenAI's envelope."""
+    envelope: ErrorObject = {"error": error.body()}
+    if error.explained is not None:
+        envelope["breakwater"] = {"explained": error.explained}
+    return envelope
 
 
-def error_dict(error: BreakwaterError) -> dict[str, Any]:
-    """An error as the Python door gives it; `retry_after` is seconds, where there is one."""
-    told: dict[str, Any] = {**error_object(error), "status": error.status}
-    return told if error.retry_after is None else {**told, "retry_after": error.retry_after}
+def error_dict(error: BreakwaterError) -> ErrorAnswer:
+    """Return an error as the Python API answers it."""
+    answer = cast(ErrorAnswer, {**error_object(error), "status": error.status})
+    if error.retry_after is not None:
+        answer["retry_after"] = error.retry_after
+    return answer
 
 
 def failed(kind: str, message: str = "", **details: Any) -> AttemptFailed:
+    """Return the error of a failed attempt. `kind` and `details` are those of its Outcome."""
     return AttemptFailed(Outcome(kind, message=message, **details))
 
 
 def stalled(*, content: bool = False) -> AttemptFailed:
-    """What a limit says that passed while our own loop stood still: nothing of the provider."""
+    """Return the error of a time limit that passed while our own event loop stood still.
+
+    It says nothing of the provider. `content`: the stream had its first content.
+    """
     return failed("stalled", "our own event loop stood still as the time passed", content=content)

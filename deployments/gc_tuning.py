@@ -1,10 +1,13 @@
-"""How often a replica's cyclic garbage is looked for. No Ray."""
+"""Raise the threshold of the cyclic garbage collector in a replica. No Ray."""
 
 import gc
 
-EVERY = 10_000  # objects more than were freed; Python's own 700 comes many times a second under load
+THRESHOLD = 10_000  # allocations without deallocation; Python's own 700 is reached many times a second under load
 
 
 def collect_garbage_seldom() -> None:
-    """Serve freezes what a replica has started with; what a request makes is freed by counting references."""
-    gc.set_threshold(EVERY)
+    """Collect cyclic garbage seldom.
+
+    Serve freezes the objects of a replica's start, and reference counting frees those of a request.
+    """
+    gc.set_threshold(THRESHOLD)

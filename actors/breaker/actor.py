@@ -1,9 +1,9 @@
-"""BreakerActor: one board with a clock, an incarnation and a checkpoint.
+"""BreakerActor: one registry with a clock, an incarnation and a checkpoint.
 
 - One actor per application, named and detached: it outlives a redeploy with what it knows.
-- It runs on one event loop and never awaits between reading and writing the board: one writer.
+- It runs on one event loop and never awaits between reading and writing the registry: one writer.
 - A change that an ingress must see is checkpointed in the cluster's key-value store before it is
-  published, so a restarted actor lets nothing through that the last one held back.
+  published, so a restarted actor lets no call through that its predecessor held back.
 - Each start claims the next *incarnation* number, exactly once over the whole cluster. Ray may run
   two actors of one name when a node is cut off; the older finds the newer's claim and exits.
 
@@ -16,35 +16,49 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from actors.breaker.circuit import Policy
+from actors.breaker.messages import (
+    BreakerCheckpoint,
+    BreakerConfig,
+    BreakerHealth,
+    BreakerStatus,
+    Permit,
+    PolicyFields,
+    ReportItem,
+    StoredCheckpoint,
+    Version,
+    WatchAnswer,
+    WhoAmI,
+)
+from actors.breaker.plan import Target
 from actors.breaker.registry import COMMANDS, Registry, state_of
 from actors.ray_metrics import RayMeter
 from actors.singleton import LOOP_SECONDS, LOOP_STARTS, SCHEMA, CheckpointStore, code_fingerprint, get_or_create_actor
 
 log = logging.getLogger(__name__)
 
-PATROL_SECONDS = 1.0  # how often leases are ended and a successor is looked for
+PATROL_SECONDS = 1.0  # between two looks for leases whose time is over, and for a successor
 POLL_SECONDS = (30.0, 60.0)  # a parked poll's time limit, drawn at random against a herd
 
 
 class BreakerActor:
     """All methods are idempotent: a call that is sent twice does what it does once."""
 
-    def __init__(self, app: str, config: Mapping[str, Any]):
-        self._vault = CheckpointStore(app)
-        self._incarnation = self._vault.claim()
+    def __init__(self, app: str, config: BreakerConfig):
+        self._store = CheckpointStore(app)
+        self._incarnation = self._store.claim()
         self._code = code_fingerprint()
         self._meter = RayMeter(app)
-        self._board = Registry(Policy(), incarnation=self._incarnation, meter=self._meter)
-        self._configured: dict[str, Any] = {}  # the policy as the application's config has it
-        self._overrides: dict[str, Any] = {}  # what an operator has set since; it wins, and it is kept
-        self._targets: tuple[str, ...] = ()  # of the application's config
+        self._registry = Registry(Policy(), incarnation=self._incarnation, meter=self._meter)
+        self._configured: PolicyFields = {}  # the policy as the application's config has it
+        self._overrides: PolicyFields = {}  # what an operator has set since; it wins, and it is kept
+        self._targets: tuple[Target, ...] = ()  # of the application's config
         self._changed = asyncio.Event()
-        self._said: dict[str, str] = {}  # target: the state that the log has
+        self._logged: dict[Target, str] = {}  # target: the state that the log has
         self._published = self._saved = -1
         self._configure(config)
         self._restore()
@@ -52,53 +66,63 @@ class BreakerActor:
         self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
-        """What Ray's dashboard shows beside its name, and its log lines begin with."""
+        """Return what Ray's dashboard shows beside the name, and what each log line begins with."""
         return f"incarnation {self._incarnation}"
 
-    def _configure(self, config: Mapping[str, Any]) -> None:
+    def _configure(self, config: BreakerConfig) -> None:
         self._configured = dict(config["policy"])
-        self._board.policy = Policy(**{**self._configured, **self._overrides})
+        self._registry.policy = Policy(**{**self._configured, **self._overrides})
         self._targets = tuple(config["targets"])
-        self._board.expect(self._targets, time.monotonic())
+        self._registry.expect(self._targets, time.monotonic())
 
     def _sample(self) -> None:
-        self._board.sample(time.monotonic(), self._targets)
+        self._registry.sample(time.monotonic(), self._targets)
 
     def _restore(self) -> None:
-        if self._vault.crash_loop(self._incarnation):
-            log.error("alarm: %d starts within %g s: starting without the checkpoint", LOOP_STARTS, LOOP_SECONDS)
+        if self._store.crash_loop(self._incarnation):
+            log.error(
+                "The breaker actor has started %d times within %g s. "
+                "It starts without its checkpoint, with all circuits closed.",
+                LOOP_STARTS,
+                LOOP_SECONDS,
+            )
             return
         try:
-            found = self._vault.load(self._incarnation)
+            found = cast(StoredCheckpoint | None, self._store.load(self._incarnation))
             if found is not None and found["schema"] == SCHEMA:
-                self._board.restore(time.monotonic(), found["board"], time.time() - found["wall"])
+                self._registry.restore(time.monotonic(), found["board"], time.time() - found["wall"])
                 self._overrides = dict(found["overrides"])
-                self._board.policy = Policy(**{**self._configured, **self._overrides})
+                self._registry.policy = Policy(**{**self._configured, **self._overrides})
             elif found is not None:
-                log.error("alarm: breaker checkpoint of schema %s: starting with all circuits closed", found["schema"])
+                log.error(
+                    "The breaker's checkpoint has schema %s, and this version reads %d. "
+                    "The actor starts with all circuits closed.",
+                    found["schema"],
+                    SCHEMA,
+                )
         except Exception:
             # A start without memory beats a crash loop over a checkpoint that nobody can read.
-            log.exception("alarm: breaker checkpoint unreadable: starting with all circuits closed")
+            log.exception("The breaker's checkpoint can't be read. The actor starts with all circuits closed.")
 
-    async def hello(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the application's policy and targets; who I am."""
+    async def hello(self, config: BreakerConfig) -> WhoAmI:
+        """Take the application's policy and targets; return who answers."""
         self._configure(config)
         self._publish()
         if not self._tasks:
-            self._tasks.append(asyncio.create_task(self._watch_over()))
+            self._tasks.append(asyncio.create_task(self._patrol()))
             self._tasks.append(asyncio.create_task(self._meter.run(self._sample)))
         return await self.whoami()
 
-    async def expect(self, targets: list[str]) -> None:
-        """Know these targets too: functions of other apps run under circuits of their own."""
-        self._board.expect(targets, time.monotonic())
+    async def expect(self, targets: list[Target]) -> None:
+        """Give these targets circuits too: functions of other apps run under circuits of their own."""
+        self._registry.expect(targets, time.monotonic())
         self._publish()
 
-    async def whoami(self) -> dict[str, Any]:
+    async def whoami(self) -> WhoAmI:
         return {"pid": os.getpid(), "incarnation": self._incarnation, "code": self._code}
 
-    async def watch(self, seen: tuple[int, int] | None) -> dict[str, Any]:
-        """The sight as soon as it is newer than `seen`, at the latest after the poll's time limit."""
+    async def watch(self, seen: Version | None) -> WatchAnswer:
+        """Return the snapshot as soon as it is newer than `seen`, at the latest after the poll's time limit."""
         limit = random.uniform(*POLL_SECONDS)
         deadline = time.monotonic() + limit
         while seen is not None and tuple(seen) == self._version():
@@ -110,115 +134,123 @@ class BreakerActor:
                 break
         return {
             "version": self._version(),
-            "policy": asdict(self._board.policy),
-            "targets": self._board.sight(time.monotonic()),
+            "policy": asdict(self._registry.policy),
+            "targets": self._registry.snapshot(time.monotonic()),
         }
 
-    async def ask(self, target: str, name: str, panic: bool = False) -> dict[str, Any] | None:
-        """A permit to probe a target, or None. None too while we can't know that we are the only one."""
-        if not self._alone():
+    async def ask(self, target: Target, name: str, panic: bool = False) -> Permit | None:
+        """Return a permit to probe a target, or None. None too while a successor can't be ruled out."""
+        if not self._is_newest():
             return None
-        permit = self._board.ask(time.monotonic(), target, name, panic=panic)
+        grant = self._registry.ask(time.monotonic(), target, name, panic=panic)
         self._publish()
-        return permit and {**permit, "incarnation": self._incarnation}
+        if grant is None:
+            return None
+        target, epoch, lease = grant["target"], grant["epoch"], grant["lease"]
+        return {"target": target, "epoch": epoch, "lease": lease, "incarnation": self._incarnation}
 
-    async def release(self, target: str, lease: str) -> None:
+    async def release(self, target: Target, lease: str) -> None:
         """Give back a permit that was not used."""
-        self._board.release(time.monotonic(), target, lease, random.random())
+        self._registry.release(time.monotonic(), target, lease, random.random())
         self._publish()
 
-    async def report(self, replica: str, number: int, items: list[dict[str, Any]]) -> int:
-        """Take a batch of reports in order. A batch whose number was taken already is not taken twice."""
-        self._board.batch(time.monotonic(), replica, number, items, random.random())
+    async def report(self, replica: str, number: int, items: Sequence[ReportItem]) -> int:
+        """Take a batch of reports in order, and return its number. A number that was taken is not taken again."""
+        self._registry.batch(time.monotonic(), replica, number, items, random.random())
         self._publish()
         return number
 
     async def command(self, verb: str, provider: str, seconds: float | None = None) -> int:
-        """Isolate, restore, recover or reset a provider; how many targets that moved."""
+        """Isolate, restore, recover or reset a provider. Return how many targets it has."""
         if verb not in COMMANDS:
             raise ValueError(f"no such command: {verb}")
-        moved = self._board.command(time.monotonic(), verb, provider, seconds)
+        moved = self._registry.command(time.monotonic(), verb, provider, seconds)
         self._publish()
         return moved
 
-    async def override(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Set thresholds by hand, over the config; a value of None takes one back. The policy in force."""
+    async def override(self, changes: Mapping[str, Any]) -> PolicyFields:
+        """Set thresholds by hand, over the config; a value of None takes one back. Return the policy in force."""
         merged = {k: v for k, v in {**self._overrides, **changes}.items() if v is not None}
-        self._board.policy = Policy(**{**self._configured, **merged})
+        self._registry.policy = Policy(**{**self._configured, **merged})
         self._overrides = merged
-        self._board.version += 1
+        self._registry.version += 1
         self._publish()
-        return asdict(self._board.policy)
+        return asdict(self._registry.policy)
 
-    async def health(self) -> dict[str, Any]:
+    async def health(self) -> BreakerHealth:
         return {
             "incarnation": self._incarnation,
-            "policy": asdict(self._board.policy),
+            "policy": asdict(self._registry.policy),
             "overrides": self._overrides,
-            "targets": self._board.health(time.monotonic()),
+            "targets": self._registry.health(time.monotonic()),
         }
 
-    async def status(self) -> dict[str, Any]:
-        """Health, and what each target has done lately."""
-        return {**await self.health(), "trends": self._board.trends(time.monotonic())}
+    async def status(self) -> BreakerStatus:
+        """Return health, and what each target has done in the last minutes."""
+        return {**await self.health(), "trends": self._registry.histories(time.monotonic())}
 
-    def _version(self) -> tuple[int, int]:
-        return (self._incarnation, self._board.version)
+    def _version(self) -> Version:
+        return (self._incarnation, self._registry.version)
 
     def _publish(self) -> None:
-        if self._published != self._board.version:
-            self._published = self._board.version
+        if self._published != self._registry.version:
+            self._published = self._registry.version
             self._save()
-            self._say()
+            self._log_transitions()
             self._changed.set()
             self._changed = asyncio.Event()
-        elif self._saved != self._board.version:
-            self._save()  # the store was away
+        elif self._saved != self._registry.version:
+            self._save()  # the last time the store was away
 
-    def _say(self) -> None:
-        """A line in the log for each circuit whose state has changed."""
-        for target, breaker in self._board.breakers.items():
+    def _log_transitions(self) -> None:
+        """Write a log line for each circuit whose state has changed."""
+        for target, breaker in self._registry.breakers.items():
             state = state_of(breaker)
-            if self._said.setdefault(target, state) != state:
-                self._said[target] = state
-                told = {"event": "transition", "target": target, "state": state, "reason": breaker.reason}
-                log.warning("%s", json.dumps({**told, "epoch": breaker.epoch}))
+            if self._logged.setdefault(target, state) != state:
+                self._logged[target] = state
+                fields = {"event": "transition", "target": target, "state": state, "reason": breaker.reason}
+                log.warning("%s", json.dumps({**fields, "epoch": breaker.epoch}))
 
     def _save(self) -> None:
-        state = {"board": self._board.snapshot(time.monotonic()), "overrides": self._overrides}
+        state: BreakerCheckpoint = {
+            "board": self._registry.checkpoint(time.monotonic()),
+            "overrides": self._overrides,
+        }
         try:
-            self._vault.save(self._incarnation, state)
+            self._store.save(self._incarnation, state)
         except Exception as error:
-            # The store is away: what is known is still worth more to those who ask than nothing.
-            log.error("no checkpoint could be written: %s", error)  # noqa: TRY400
+            # What the actor knows is published all the same: it is worth more to those who ask than nothing.
+            log.error(  # noqa: TRY400
+                "The breaker's checkpoint could not be written (%s). The actor goes on, and tries again.", error
+            )
         else:
-            self._saved = self._board.version
+            self._saved = self._registry.version
 
-    async def _watch_over(self) -> None:
+    async def _patrol(self) -> None:
         while True:
             await asyncio.sleep(PATROL_SECONDS)
             try:
-                self._board.tick(time.monotonic(), random.random())
+                self._registry.tick(time.monotonic(), random.random())
                 self._publish()
-                self._alone()
+                self._is_newest()
             except Exception:
-                log.exception("the breaker actor's patrol goes on")
+                log.exception("The breaker actor could not end leases or look for a successor. It tries again.")
 
-    def _alone(self) -> bool:
-        """Is there no successor? One that is found ends this process; a store that is away is no answer."""
+    def _is_newest(self) -> bool:
+        """Return whether there is surely no successor. One that is found ends this process."""
         try:
-            if not self._vault.succeeded(self._incarnation):
+            if not self._store.succeeded(self._incarnation):
                 return True
         except Exception as error:
-            log.warning("can't look for a successor: %s", error)
+            log.warning("The breaker actor can't look for a successor (%s). Until it can, it grants no probe.", error)
             return False
-        log.warning("incarnation %d has a successor: exiting", self._incarnation)
+        log.warning("Incarnation %d of the breaker actor has a successor. It exits.", self._incarnation)
         os._exit(0)  # Ray's own exit_actor works only inside a method call
 
 
-async def get_or_create(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:
-    """The application's breaker actor, created if there is none.
+async def get_or_create(app: str, config: BreakerConfig, *, newest: bool) -> Any:
+    """Return the application's breaker actor; create it if there is none.
 
-    One that is replaced hands its checkpoint on; see singleton.summon_actor.
+    One that is replaced hands its checkpoint on; see singleton.get_or_create_actor.
     """
     return await get_or_create_actor(BreakerActor, app, "breaker", config, newest=newest)

@@ -1,7 +1,9 @@
-"""What a target has done lately, in slots of time: for people to look at. Pure; it decides nothing."""
+"""What a target has done in the last five minutes, in slots of time: for people. Pure; it decides nothing."""
 
 from collections import deque
 from dataclasses import dataclass, field
+
+from actors.breaker.messages import Series
 
 SLOTS, SLOT_SECONDS = 60, 5.0
 
@@ -18,12 +20,12 @@ class HistorySlot:
 
 @dataclass(slots=True)
 class History:
-    """A ring of slots. One in which nothing ended takes no place."""
+    """A ring of slots. A slot in which nothing ended takes no place."""
 
     slots: deque[HistorySlot] = field(default_factory=lambda: deque(maxlen=SLOTS))
 
     def note(self, now: float, *, ok: int = 0, failed: int = 0, ms: float = 0.0) -> None:
-        """Calls that ended now. Time goes forward: `now` is monotonic seconds."""
+        """Count calls that ended now, in monotonic seconds."""
         number = int(now // SLOT_SECONDS)
         if not self.slots or self.slots[-1].number < number:
             self.slots.append(HistorySlot(number))
@@ -32,8 +34,11 @@ class History:
         slot.failed += failed
         slot.ms += ms
 
-    def series(self, now: float) -> dict[str, list[int]]:
-        """`ok`, `failed` and `ms` of each slot up to this one, which has only begun; empty ones before are left out."""
+    def series(self, now: float) -> Series:
+        """Return `ok`, `failed` and `ms` of each slot, up to this one, which has only begun.
+
+        Empty slots before the first are left out.
+        """
         newest = int(now // SLOT_SECONDS)
         seen = {slot.number: slot for slot in self.slots if newest - SLOTS < slot.number <= newest}
         span = [seen.get(number, _NOTHING) for number in range(min(seen, default=newest + 1), newest + 1)]

@@ -1,31 +1,58 @@
-"""The plan of one request: from a model's row and the last sight to candidates. Pure.
+"""The plan of one request: from a model's row and the last snapshot to candidates. Pure.
 
-The *sight* is the flat dict that the breaker actor pushes (`board.Board.sight`); `received` puts it on
+The *snapshot* is the flat dict that the breaker actor pushes (`registry.Registry.snapshot`); `received` puts it on
 the receiver's own clock, because no two processes share a monotonic one.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 from actors.breaker.circuit import Mode, Policy, State, share
 
+Target = str  # one provider with one upstream model: `provider/upstream-model`
 
-def target_of(provider: str, model: str) -> str:
+
+def target_of(provider: str, model: str) -> Target:
     """A target's name: `provider/upstream-model`. A provider's name has no slash."""
     return f"{provider}/{model}"
 
 
-def provider_of(target: str) -> str:
+def parts_of(target: Target) -> tuple[str, str]:
+    """Return a target's provider and its upstream model, which may hold slashes."""
+    provider, _, model = target.partition("/")
+    return provider, model
+
+
+def provider_of(target: Target) -> str:
     return target.partition("/")[0]
+
+
+def model_of(target: Target) -> str:
+    return target.partition("/")[2]
 
 
 FUNCTIONS = "functions"  # in the place of a model: functions of others that run under our circuits
 
 
-def of_functions(target: str) -> bool:
+def of_functions(target: Target) -> bool:
     return target.split("/")[1:2] == [FUNCTIONS]
+
+
+class TargetSnapshot(TypedDict):
+    """One target as the actor sends it: seconds from now, or ago, instead of instants."""
+
+    state: str
+    mode: str
+    epoch: int
+    retry_in: float
+    reason: str
+    isolated_for: float
+    probing_for: float
+    panicky: bool
+    ramped: float | None
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +91,7 @@ UNKNOWN_CIRCUIT = CircuitSnapshot(State.CLOSED, Mode.AUTO, 0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    target: str
+    target: Target
     epoch: int
     probe: bool = False  # needs a permit when its turn comes
     panic: bool = False  # it is not due: only when nothing else has answered, and the permit is asked for in panic
@@ -74,7 +101,7 @@ class Candidate:
 class Skipped:
     """`state`, `epoch` and `since`, seconds in that state: of its circuit, as far as the ingress has seen it."""
 
-    target: str
+    target: Target
     why: str
     retry_in: float | None
     state: str | None = None
@@ -96,8 +123,8 @@ class Plan:
         return min((s.retry_in for s in self.skipped if s.retry_in is not None), default=None)
 
 
-def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, CircuitSnapshot]:
-    """A pushed sight on the receiver's own clock."""
+def received(snapshot: Mapping[Target, TargetSnapshot], now: float) -> dict[Target, CircuitSnapshot]:
+    """Return a pushed snapshot on the receiver's own clock."""
     return {
         target: CircuitSnapshot(
             State(data["state"]),
@@ -111,17 +138,17 @@ def received(sight: Mapping[str, Mapping[str, Any]], now: float) -> dict[str, Ci
             None if data["ramped"] is None else now - data["ramped"],
             now - data["since"],
         )
-        for target, data in sight.items()
+        for target, data in snapshot.items()
     }
 
 
 def plan(
-    row: Sequence[str],
-    seen: Mapping[str, CircuitSnapshot],
+    row: Sequence[Target],
+    seen: Mapping[Target, CircuitSnapshot],
     now: float,
     policy: Policy = _POLICY,
     draw: float = 0.0,
-    quiet: Collection[str] = (),
+    quiet: Collection[Target] = (),
 ) -> Plan:
     """The row's targets that may be asked, in its own order, and why the others are left out.
 
@@ -158,12 +185,12 @@ def _known(seconds: float) -> float | None:
     return seconds if seconds < math.inf else None
 
 
-def skip(target: str, seen: CircuitSnapshot, now: float, why: str, retry_in: float | None = None) -> Skipped:
+def skip(target: Target, seen: CircuitSnapshot, now: float, why: str, retry_in: float | None = None) -> Skipped:
     state = "isolated" if seen.isolated(now) else seen.state.value
     return Skipped(target, why, retry_in, state, seen.epoch, None if seen.since is None else now - seen.since)
 
 
-def _like_its_siblings(target: str, seen: Mapping[str, CircuitSnapshot]) -> CircuitSnapshot:
+def _like_its_siblings(target: Target, seen: Mapping[Target, CircuitSnapshot]) -> CircuitSnapshot:
     """A target that nobody has seen is closed, unless its whole provider is isolated."""
     siblings = [s for t, s in seen.items() if provider_of(t) == provider_of(target)]
     held = siblings and all(s.mode is Mode.ISOLATED for s in siblings)
@@ -172,7 +199,7 @@ def _like_its_siblings(target: str, seen: Mapping[str, CircuitSnapshot]) -> Circ
     return replace(UNKNOWN_CIRCUIT, mode=Mode.ISOLATED, isolated_until=max(s.isolated_until for s in siblings))
 
 
-def _panicky(row: Sequence[str], seen: Mapping[str, CircuitSnapshot], now: float) -> list[str]:
+def _panicky(row: Sequence[Target], seen: Mapping[Target, CircuitSnapshot], now: float) -> list[Target]:
     """Whom a panic may wake: those that merely failed, the one whose time is nearest first."""
     may = [t for t in row if t in seen and _may_panic(seen[t], now)]
     return sorted(may, key=lambda t: seen[t].open_until)

@@ -1,13 +1,13 @@
-"""All circuits under one policy, and what is known of each target.
+"""The registry of all circuits under one policy, and each target's stats.
 
 `Registry` is the actor's side: it owns the breakers, takes messages, counts, and remembers. What an
-ingress makes of it is in plan.py. No clock, no I/O. Instants leave this module only as remaining
+ingress makes of its snapshot is in plan.py. No clock, no I/O. Instants leave this module only as remaining
 seconds, because no two processes share a monotonic clock and a wall clock may step.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from actors.breaker.circuit import (
     PANICKY,
@@ -29,8 +29,9 @@ from actors.breaker.circuit import (
     step,
 )
 from actors.breaker.history import History
+from actors.breaker.messages import CircuitCheckpoint, ProbeGrant, ReportItem, Series, TargetHealth
 from actors.breaker.outcomes import Verdict
-from actors.breaker.plan import FUNCTIONS, of_functions, provider_of
+from actors.breaker.plan import FUNCTIONS, Target, TargetSnapshot, of_functions, parts_of, provider_of
 from actors.metrics import Meter, NoMeter
 
 COMMANDS: Mapping[str, Callable[[], Message]] = {
@@ -40,9 +41,10 @@ COMMANDS: Mapping[str, Callable[[], Message]] = {
     "reset": Reset,
 }
 REPLICAS = 10_000  # ingress replicas whose last report number is remembered
-GUESTS = 256  # circuits of functions: a name that is new at each call must not fill the board
+GUESTS = 256  # circuits of functions: a name that is new at each call must not fill the registry
 _SAYS_NOTHING = (Verdict.NEUTRAL, Verdict.REFUSED)
 _GOES_ON = (Verdict.STARTED, Verdict.FLOWING)
+_KEPT = ("kind", "status", "code", "message", "at")  # of an error
 
 
 @dataclass(slots=True)
@@ -55,10 +57,10 @@ class TargetStats:
     ms: float = 0.0
     late: int = 0
     probes: int = 0
-    unclassified: int = 0  # errors that no row of the table knows: each wants a row
-    last_error: dict[str, Any] | None = None
+    unclassified: int = 0  # errors of a kind that outcomes.py does not list
+    last_error: dict[str, object] | None = None
     used_at: float = 0.0  # when somebody last asked for it or reported to it
-    trend: History = field(default_factory=History)
+    history: History = field(default_factory=History)
 
     @property
     def requests(self) -> int:
@@ -70,26 +72,26 @@ class Registry:
     """Every target's circuit under one policy. `version` counts the changes that an ingress must see."""
 
     policy: Policy
-    breakers: dict[str, Breaker] = field(default_factory=dict)
-    tallies: dict[str, TargetStats] = field(default_factory=dict)
+    breakers: dict[Target, Breaker] = field(default_factory=dict)
+    stats: dict[Target, TargetStats] = field(default_factory=dict)
     version: int = 0
     incarnation: int = 0
     acked: dict[str, int] = field(default_factory=dict)  # ingress replica -> highest batch number taken
     meter: Meter = field(default_factory=NoMeter)
 
-    def expect(self, targets: Iterable[str], now: float = 0.0) -> None:
-        """Know these targets. Targets that are known already keep their state.
+    def expect(self, targets: Iterable[Target], now: float = 0.0) -> None:
+        """Give each of these targets a circuit. Those that have one keep its state.
 
-        Functions of others have `GUESTS` circuits together. When there are more, a closed one without a failure,
+        Functions of other apps have `GUESTS` circuits together. When there are more, a closed one without a failure,
         which holds nothing that would be missed, makes way; while there is none, the newcomer has no circuit.
         """
         for target in targets:
             if target not in self.breakers and (not of_functions(target) or self._room_for_a_guest()):
                 self.breakers[target] = self._newcomer(target, now)
-                self.tallies[target] = TargetStats()
+                self.stats[target] = TargetStats()
                 self.version += 1
-            if target in self.tallies:
-                self.tallies[target].used_at = now
+            if target in self.stats:
+                self.stats[target].used_at = now
 
     def _room_for_a_guest(self) -> bool:
         guests = [target for target in self.breakers if of_functions(target)]
@@ -98,20 +100,20 @@ class Registry:
         idle = [target for target in guests if _holds_nothing(self.breakers[target])]
         if not idle:
             return False
-        longest = min(idle, key=lambda target: self.tallies[target].used_at)
-        del self.breakers[longest], self.tallies[longest]
+        longest = min(idle, key=lambda target: self.stats[target].used_at)
+        del self.breakers[longest], self.stats[longest]
         return True
 
-    def _newcomer(self, target: str, now: float) -> Breaker:
-        """A new target of a provider that is isolated is isolated with it."""
+    def _newcomer(self, target: Target, now: float) -> Breaker:
+        """Return a new target's circuit. If its provider is isolated, it is isolated too."""
         siblings = [b for t, b in self.breakers.items() if provider_of(t) == provider_of(target)]
         if siblings and all(b.mode is Mode.ISOLATED for b in siblings):
             until = max(b.isolated_until for b in siblings)
             return Breaker(since=now, mode=Mode.ISOLATED, isolated_until=until)
         return Breaker(since=now)
 
-    def ask(self, now: float, target: str, name: str, *, panic: bool = False) -> dict[str, Any] | None:
-        """A permit to probe `target`, or None. The same name gets the same answer."""
+    def ask(self, now: float, target: Target, name: str, *, panic: bool = False) -> ProbeGrant | None:
+        """Grant a probe of `target`, or return None. The same name gets the same answer."""
         if target not in self.breakers:
             return None
         taken = self._take(now, target, Ask(name, panic))
@@ -120,15 +122,13 @@ class Registry:
         self.meter.add("breakwater_probes_total", (*labels_of(target), "granted"))
         return {"target": target, "epoch": taken.breaker.epoch, "lease": taken.granted.name}
 
-    def release(self, now: float, target: str, lease: str, jitter: float = 0.0) -> None:
+    def release(self, now: float, target: Target, lease: str, jitter: float = 0.0) -> None:
         """Give back a permit that was not used."""
         if target in self.breakers:
             self._take(now, target, Release(lease), jitter)
             self.meter.add("breakwater_probes_total", (*labels_of(target), "released"))
 
-    def batch(
-        self, now: float, replica: str, number: int, items: Iterable[Mapping[str, Any]], jitter: float = 0.0
-    ) -> None:
+    def batch(self, now: float, replica: str, number: int, items: Iterable[ReportItem], jitter: float = 0.0) -> None:
         """Take a batch of reports, unless this replica's batch of that number was taken before."""
         if number <= self.acked.get(replica, 0):
             return
@@ -141,47 +141,42 @@ class Registry:
             ours = item.get("incarnation", self.incarnation) == self.incarnation
             self.report(now, item if ours else {**item, "epoch": -1}, jitter)
 
-    def report(self, now: float, item: Mapping[str, Any], jitter: float = 0.0) -> None:
-        """Take one report: `{target, epoch, verdict, kind, count, ms, lease?, retry_after?, whole?, age?, ...}`.
-
-        `count` equal reports may come as one; `ms` is then their sum, and `age` how many seconds ago the newest of
-        them began. An unknown target is ignored.
-        """
+    def report(self, now: float, item: ReportItem, jitter: float = 0.0) -> None:
+        """Take one report, or several equal ones as one. An unknown target is ignored."""
         target = item["target"]
         if target not in self.breakers:
             return
         if item["verdict"] == Verdict.UNUSED:
-            self.release(now, target, item["lease"], jitter)
+            self.release(now, target, item["lease"] or "", jitter)
             return
         message = report_of(item, now)
-        tally = self.tallies[target]
-        tally.used_at = now
+        stats = self.stats[target]
+        stats.used_at = now
         if self._take(now, target, message, jitter).late:
-            tally.late += message.count
+            stats.late += message.count
             self.meter.add("breakwater_late_reports_total", labels_of(target), message.count)
         self._count(now, target, message.verdict, item)
 
-    def _count(self, now: float, target: str, verdict: Verdict, item: Mapping[str, Any]) -> None:
-        tally = self.tallies[target]
+    def _count(self, now: float, target: Target, verdict: Verdict, item: ReportItem) -> None:
+        stats = self.stats[target]
         count = item.get("count", 1)
         if verdict is Verdict.OK:
-            tally.ok += count
-            tally.ms += item.get("ms", 0.0)
-            tally.trend.note(now, ok=count, ms=item.get("ms", 0.0))
+            stats.ok += count
+            stats.ms += item.get("ms", 0.0)
+            stats.history.note(now, ok=count, ms=item.get("ms", 0.0))
         elif verdict in _SAYS_NOTHING:
-            tally.neutral += count
+            stats.neutral += count
         elif verdict not in _GOES_ON:
-            tally.failed += count
-            tally.trend.note(now, failed=count)
-            tally.unclassified += item.get("kind") == "unclassified"
-            keep = ("kind", "status", "code", "message", "at")
-            tally.last_error = {key: item[key] for key in keep if item.get(key) is not None}
+            stats.failed += count
+            stats.history.note(now, failed=count)
+            stats.unclassified += item.get("kind") == "unclassified"
+            stats.last_error = {key: value for key, value in item.items() if key in _KEPT and value is not None}
         if item.get("lease") and verdict not in _GOES_ON:
-            tally.probes += 1
+            stats.probes += 1
             self.meter.add("breakwater_probes_total", (*labels_of(target), _PROBED[verdict]))
 
     def command(self, now: float, verb: str, provider: str, seconds: float | None = None) -> int:
-        """Isolate, restore, recover or reset every target of a provider; how many it has.
+        """Isolate, restore, recover or reset every target of a provider. Return how many it has.
 
         `seconds` is how long an isolation lasts.
         """
@@ -190,7 +185,7 @@ class Registry:
         for target in targets:
             self._take(now, target, message)
             if verb == "reset":
-                self.tallies[target] = TargetStats()
+                self.stats[target] = TargetStats()
         return len(targets)
 
     def tick(self, now: float, jitter: float = 0.0) -> None:
@@ -199,8 +194,8 @@ class Registry:
             if breaker.leases or breaker.ghosts or breaker.mode is Mode.ISOLATED:
                 self._take(now, target, Tick(), jitter)
 
-    def sight(self, now: float) -> dict[str, dict[str, Any]]:
-        """What an ingress needs of each target; `retry_in` is seconds from now."""
+    def snapshot(self, now: float) -> dict[Target, TargetSnapshot]:
+        """Return what an ingress needs of each target. Times are seconds from now, or ago."""
         return {
             target: {
                 "state": b.state.value,
@@ -217,12 +212,12 @@ class Registry:
             for target, b in self.breakers.items()
         }
 
-    def health(self, now: float) -> dict[str, dict[str, Any]]:
-        """Everything that is known of each target, for people and for the facade."""
+    def health(self, now: float) -> dict[Target, TargetHealth]:
+        """Return all that is known of each target, for people and for the facade."""
         return {target: self._health(now, target) for target in self.breakers}
 
-    def _health(self, now: float, target: str) -> dict[str, Any]:
-        b, t = self.breakers[target], self.tallies[target]
+    def _health(self, now: float, target: Target) -> TargetHealth:
+        b, t = self.breakers[target], self.stats[target]
         return {
             "state": b.state.value,
             "isolated": b.mode is Mode.ISOLATED,
@@ -245,31 +240,31 @@ class Registry:
             "last_error": t.last_error,
         }
 
-    def trends(self, now: float) -> dict[str, dict[str, list[int]]]:
-        """What each target has done lately, slot by slot: see trend.py."""
-        return {target: tally.trend.series(now) for target, tally in self.tallies.items()}
+    def histories(self, now: float) -> dict[Target, Series]:
+        """Return what each target has done in the last minutes, slot by slot: see history.py."""
+        return {target: stats.history.series(now) for target, stats in self.stats.items()}
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """State that must outlive the process: JSON, instants as remaining seconds.
+    def checkpoint(self, now: float) -> dict[Target, CircuitCheckpoint]:
+        """Return the state that must outlive the process: JSON, instants as ages or remaining seconds.
 
-        Runs and tallies are left out: a run refills in three calls, and a tally decides nothing.
+        Runs and stats are left out: a run refills in three calls, and stats decide nothing.
         """
         return {target: _remaining(b, now) for target, b in self.breakers.items()}
 
-    def restore(self, now: float, snapshot: Mapping[str, Mapping[str, Any]], elapsed: float) -> None:
-        """Take over a snapshot that is `elapsed` wall seconds old. Raises on one that it can't read.
+    def restore(self, now: float, checkpoint: Mapping[Target, CircuitCheckpoint], elapsed: float) -> None:
+        """Take over a checkpoint that is `elapsed` wall seconds old. Raises on one that it can't read.
 
         Elapsed time shortens an open time but never a lease: a wall clock may have stepped, and a
         probe set free too early would be a second one.
         """
         elapsed = max(0.0, elapsed)
-        restored = {t: _revived(data, now, elapsed, self.policy) for t, data in snapshot.items()}
+        restored = {t: _revived(data, now, elapsed, self.policy) for t, data in checkpoint.items()}
         for target, breaker in restored.items():
             self.expect([target])
             self.breakers[target] = breaker
         self.version += 1
 
-    def _take(self, now: float, target: str, message: Message, jitter: float = 0.0) -> Step:
+    def _take(self, now: float, target: Target, message: Message, jitter: float = 0.0) -> Step:
         before = self.breakers[target]
         taken = step(before, now, message, self.policy, jitter)
         self.breakers[target] = taken.breaker
@@ -278,16 +273,17 @@ class Registry:
         self._meter_change(target, before, taken.breaker, message)
         return taken
 
-    def _meter_change(self, target: str, before: Breaker, after: Breaker, message: Message) -> None:
+    def _meter_change(self, target: Target, before: Breaker, after: Breaker, message: Message) -> None:
         if isinstance(message, Tick | Ask) and len(after.leases) < len(before.leases):
             self.meter.add("breakwater_probes_total", (*labels_of(target), "lost"))
         if (state := state_of(after)) != state_of(before):
             self.meter.add("breakwater_transitions_total", (*labels_of(target), state, _why(before, after)))
 
-    def sample(self, now: float, targets: Iterable[str]) -> None:
-        """Tell the meter what state the circuits of these are in.
+    def sample(self, now: float, targets: Iterable[Target]) -> None:
+        """Set the gauges of these targets' states.
 
-        Not of all: functions are other apps', and what has left the configuration while it was open is no alarm.
+        Others have none: functions are other apps', and a target that left the configuration while it was open is no
+        alarm.
         """
         self.meter.set("breakwater_incarnation", (), self.incarnation)
         for target in targets:
@@ -312,8 +308,8 @@ _PROBED: Mapping[Verdict, str] = {
 }
 
 
-def report_of(item: Mapping[str, Any], now: float) -> Report:
-    """One item of a batch as the circuit takes it."""
+def report_of(item: ReportItem, now: float) -> Report:
+    """Return one item of a batch as the circuit takes it."""
     age = item.get("age")
     return Report(
         epoch=item["epoch"],
@@ -328,12 +324,12 @@ def report_of(item: Mapping[str, Any], now: float) -> Report:
 
 
 def _holds_nothing(b: Breaker) -> bool:
-    """Is it closed, with nothing that would be missed?"""
+    """Return whether it is closed, with nothing that would be missed."""
     return b.usable and not (b.start_run or b.stream_run or b.leases or b.ghosts or b.level)
 
 
 def state_of(b: Breaker) -> str:
-    """One word for an operator."""
+    """Return the state, or `isolated`, as an operator reads it."""
     return ISOLATED if b.mode is Mode.ISOLATED else b.state.value
 
 
@@ -347,12 +343,9 @@ def _why(before: Breaker, after: Breaker) -> str:
     return "recovered" if before.state is State.HALF_OPEN else "manual"
 
 
-def labels_of(target: str) -> tuple[str, str]:
-    """Provider and model for the meter; functions of other apps may have any name."""
-    if of_functions(target):
-        return FUNCTIONS, FUNCTIONS
-    provider, _, model = target.partition("/")
-    return provider, model
+def labels_of(target: Target) -> tuple[str, str]:
+    """Return provider and model for a metric's labels; `functions` for those of other apps, which may have any name."""
+    return (FUNCTIONS, FUNCTIONS) if of_functions(target) else parts_of(target)
 
 
 def _seen(b: Breaker) -> tuple[object, ...]:
@@ -362,8 +355,8 @@ def _seen(b: Breaker) -> tuple[object, ...]:
 _REFILLS = ("start_run", "stream_run", "began_well", "ended_well", "broke_at", "ring", "panicked", "trial")
 
 
-def _remaining(b: Breaker, now: float) -> dict[str, Any]:
-    data = asdict(b)
+def _remaining(b: Breaker, now: float) -> CircuitCheckpoint:
+    data: dict[str, Any] = asdict(b)
     for key in _REFILLS:
         del data[key]
     data["open_until"] = max(0.0, b.open_until - now)
@@ -373,23 +366,22 @@ def _remaining(b: Breaker, now: float) -> dict[str, Any]:
     # A probe that is out belongs to the process that granted it: here it can only be a ghost.
     data["ghosts"] = [{"name": x.name, "until": x.until - now} for x in (*b.leases, *b.ghosts)]
     del data["leases"]
-    return data
+    return cast(CircuitCheckpoint, data)
 
 
-def _revived(data: Mapping[str, Any], now: float, elapsed: float, policy: Policy) -> Breaker:
+def _revived(data: CircuitCheckpoint, now: float, elapsed: float, policy: Policy) -> Breaker:
     longest = max(policy.recovery_cap, policy.recovery_timeout, policy.throttle_max, policy.misconfigured_cap)
     left = min(float(data["open_until"]) - elapsed, longest * (1 + policy.jitter))
     ghosts = tuple(Lease(str(g["name"]), now + float(g["until"])) for g in data["ghosts"])
-    breaker = Breaker(
-        **{
-            **data,
-            "state": State(data["state"]),
-            "mode": Mode(data["mode"]),
-            "open_until": now + max(0.0, left),
-            "isolated_until": now + max(0.0, float(data["isolated_until"]) - elapsed),
-            "ramp_from": None if data["ramp_from"] is None else now - float(data["ramp_from"]) - elapsed,
-            "since": now - float(data["since"]) - elapsed,
-            "ghosts": ghosts,
-        }
-    )
+    fields: dict[str, Any] = {
+        **data,
+        "state": State(data["state"]),
+        "mode": Mode(data["mode"]),
+        "open_until": now + max(0.0, left),
+        "isolated_until": now + max(0.0, float(data["isolated_until"]) - elapsed),
+        "ramp_from": None if data["ramp_from"] is None else now - float(data["ramp_from"]) - elapsed,
+        "since": now - float(data["since"]) - elapsed,
+        "ghosts": ghosts,
+    }
+    breaker = Breaker(**fields)
     return replace(breaker, epoch=breaker.epoch + 1)

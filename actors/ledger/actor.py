@@ -1,4 +1,4 @@
-"""LedgerActor: a ledger desk with a patrol, one per application. The Ray shell and nothing else.
+"""LedgerActor: the ledger's single writer with a patrol, one per application. The Ray shell and nothing else.
 
 - Named and detached, as the breaker actor is: it outlives a redeploy.
 - Its state is the store. A new start reads what it needs from there, and a call that is sent twice
@@ -15,6 +15,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from actors.ledger.messages import (
+    FoundRequest,
+    LedgerConfig,
+    LedgerWhoAmI,
+    StoreConfig,
+    UsageRow,
+    WriteAnswer,
+    WriterHealth,
+)
 from actors.ledger.writer import PATROL_SECONDS, LedgerWriter
 from actors.singleton import code_fingerprint, get_or_create_actor
 
@@ -26,53 +35,53 @@ ROLE = "ledger"
 class LedgerActor:
     """`config` is `{url_env, url, journals}`; a URL that holds a password is read from the environment here."""
 
-    def __init__(self, app: str, config: Mapping[str, Any]):
+    def __init__(self, app: str, config: LedgerConfig):
         self._code = code_fingerprint()
-        self._desk = LedgerWriter(_resolved(config))
+        self._writer = LedgerWriter(_resolved(config))
         self._patrol: asyncio.Task[None] | None = None
 
-    async def hello(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the application's store; who I am."""
-        await self._desk.configure(_resolved(config))
+    async def hello(self, config: LedgerConfig) -> LedgerWhoAmI:
+        """Take the application's store; return who answers."""
+        await self._writer.configure(_resolved(config))
         if self._patrol is None:
             self._patrol = asyncio.create_task(self._watch_over())
         return await self.whoami()
 
-    async def whoami(self) -> dict[str, Any]:
+    async def whoami(self) -> LedgerWhoAmI:
         return {"pid": os.getpid(), "code": self._code}
 
-    async def write(self, replica: str, number: int, data: bytes, subjects: Sequence[str] = ()) -> dict[str, Any]:
-        return await self._desk.write(replica, number, data, subjects)
+    async def write(self, replica: str, number: int, data: bytes, subjects: Sequence[str] = ()) -> WriteAnswer:
+        return await self._writer.write(replica, number, data, subjects)
 
     async def bury(self, replica: str) -> bool:
-        return await self._desk.bury(replica)
+        return await self._writer.settle_as_lost(replica)
 
-    async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[dict[str, Any]]:
-        return await self._desk.usage(filters, group_by)
+    async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
+        return await self._writer.usage(filters, group_by)
 
-    async def request(self, name: str) -> dict[str, Any] | None:
-        return await self._desk.request(name)
+    async def request(self, name: str) -> FoundRequest | None:
+        return await self._writer.request(name)
 
-    async def health(self) -> dict[str, Any]:
-        return await self._desk.health()
+    async def health(self) -> WriterHealth:
+        return await self._writer.health()
 
     async def _watch_over(self) -> None:
         while True:
             try:
-                await self._desk.patrol()
+                await self._writer.patrol()
             except Exception:
-                log.exception("the ledger actor's patrol goes on")
+                log.exception("The ledger actor could not recover what dead replicas have left. It tries again.")
             await asyncio.sleep(PATROL_SECONDS)
 
 
-def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(config: LedgerConfig) -> StoreConfig:
     name = config["url_env"]
     # Without the variable the store is away, for that reason; the actor itself goes on.
     url = config["url"] if name is None else os.environ.get(name)
     return {"url": url, "missing": f"{name} is not set where the ledger actor runs", "journals": config["journals"]}
 
 
-async def get_or_create_ledger(app: str, config: Mapping[str, Any], *, newest: bool) -> Any:
-    """The application's ledger actor; see singleton.summon_actor."""
-    where = {"resources": {"node:__internal_head__": 0.001}} if config["url_env"] is None else {}
+async def get_or_create_ledger(app: str, config: LedgerConfig, *, newest: bool) -> Any:
+    """Return the application's ledger actor; create it if there is none. See singleton.get_or_create_actor."""
+    where: dict[str, Any] = {"resources": {"node:__internal_head__": 0.001}} if config["url_env"] is None else {}
     return await get_or_create_actor(LedgerActor, app, ROLE, config, newest=newest, **where)

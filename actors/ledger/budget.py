@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
+from actors.ledger.messages import Totals
 from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, month_of
 
 MINUTE = 60_000
@@ -81,13 +81,13 @@ Change = tuple[str, Spend]
 
 
 def subjects_of(tenant: str | None, key_name: str | None) -> list[str]:
-    """As the ledger's rows have them: a name that is longer there would have no totals."""
+    """Return the subjects, cut as the ledger's rows cut names: a longer one would have no totals."""
     found = [] if tenant is None else [f"tenant:{tenant[:LONGEST_TEXT]}"]
     return found if key_name is None else [*found, f"key:{key_name[:LONGEST_TEXT]}"]
 
 
 def spend_of(row: RequestRow | AttemptRow) -> Spend | None:
-    """What a row counts for. An open attempt counts for nothing yet."""
+    """Return what a row counts for. An open attempt counts for nothing yet."""
     if isinstance(row, RequestRow):
         return Spend(row.began_at, requests=1)
     if row.ended_at is None:
@@ -96,7 +96,7 @@ def spend_of(row: RequestRow | AttemptRow) -> Spend | None:
 
 
 def changes(before: RequestRow | AttemptRow | None, after: RequestRow | AttemptRow) -> list[Change]:
-    """What it does to the counters that a row became another."""
+    """Return what it does to the counters that a row became another."""
     old, new = spend_of(before) if before else None, spend_of(after)
     if old == new:
         return []
@@ -126,9 +126,9 @@ class Counters:
         for month in [m for m in self.months if m[1] < month_of(before)]:
             del self.months[month]
 
-    def totals(self, subjects: Iterable[str]) -> dict[str, Any]:
-        """What an acknowledgement carries: `{subject: {minutes: {n: [requests, tokens]}, months: {name: nanos}}}`."""
-        asked = {name: {"minutes": {}, "months": {}} for name in subjects}  # type: dict[str, Any]
+    def totals(self, subjects: Iterable[str]) -> Totals:
+        """Return what an acknowledgement carries of these subjects."""
+        asked: Totals = {name: {"minutes": {}, "months": {}} for name in subjects}
         for (name, minute), used in self.minutes.items():
             if name in asked:
                 asked[name]["minutes"][minute] = used
@@ -137,7 +137,7 @@ class Counters:
                 asked[name]["months"][month] = cost
         return asked
 
-    def replace(self, totals: Mapping[str, Any]) -> None:
+    def replace(self, totals: Totals) -> None:
         """Take the truth about these subjects."""
         self.minutes = {k: v for k, v in self.minutes.items() if k[0] not in totals}
         self.months = {k: v for k, v in self.months.items() if k[0] not in totals}
@@ -158,7 +158,7 @@ class Budget:
         self._heard = -math.inf
 
     def check(self, subjects: Iterable[str], now: int) -> Refusal | None:
-        """May a request of these subjects begin?"""
+        """Return why a request of these subjects may not begin; None if it may."""
         for subject in subjects:
             limit = self.limits.of(subject)
             if limit is None:
@@ -193,20 +193,20 @@ class Budget:
                 self._ours.add(subject, spend)
 
     def asked(self, now: int) -> list[str]:
-        """The subjects whose totals the next acknowledgement should carry."""
+        """Return the subjects whose totals the next acknowledgement should carry."""
         self._asked = {s: m for s, m in self._asked.items() if m > now // MINUTE - INTEREST_MINUTES}
         return list(self._asked)
 
     def cut(self, position: int, now: int) -> None:
-        """A batch was cut: all that was spent so far lies before `position`."""
+        """Note that a batch was cut: all that was spent so far lies before `position`."""
         if self._ours.minutes or self._ours.months:
             self._sent.append((position, self._ours))
             self._ours = Counters()
         for counters in (self._truth, *(sent for _, sent in self._sent)):
             counters.forget(now - MINUTE)
 
-    def acknowledged(self, position: int, totals: Mapping[str, Any], now: int) -> None:
-        """All before `position` is counted in `totals`."""
+    def acknowledged(self, position: int, totals: Totals, now: int) -> None:
+        """Take the truth: all before `position` is counted in `totals`."""
         while self._sent and self._sent[0][0] <= position:
             self._sent.popleft()
         self._truth.replace(totals)

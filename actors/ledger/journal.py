@@ -75,7 +75,7 @@ class Journal:
 
     @property
     def broken(self) -> bool:
-        """Does the disk refuse? Lines that are in memory do not survive this process."""
+        """Return whether the disk refuses lines. Those in memory do not survive this process."""
         return self._segments[-1].path is None
 
     def append(self, line: bytes) -> None:
@@ -93,7 +93,7 @@ class Journal:
         self.lines += 1
 
     def read(self, most: int) -> tuple[bytes, int]:
-        """Whole lines from the first that is not acknowledged, and the position behind them."""
+        """Return whole lines from the first that is not acknowledged, and the position behind them."""
         for segment in self._segments:
             if segment.end > self.acked:
                 offset = max(0, self.acked - segment.start)
@@ -104,7 +104,7 @@ class Journal:
         return b"", self.acked
 
     def acknowledge(self, position: int, lines: int) -> None:
-        """All before `position`, so many lines, are where they belong."""
+        """Drop the lines before `position`, so many: they are in the store."""
         if position <= self.acked:
             return
         self.acked = position
@@ -128,7 +128,7 @@ class Journal:
         self._alarmed = False
 
     def close(self) -> None:
-        """Leave. What is not acknowledged is there for whoever takes over."""
+        """Leave. Lines that are not acknowledged stay on disk for another process to recover."""
         done = self.acked >= self.end
         for segment in self._segments:
             if done:
@@ -162,7 +162,7 @@ class Journal:
 
     def _alarm(self, error: OSError) -> None:
         if not self._alarmed:  # once a trouble, not once a line
-            log.error("alarm: the journal is kept in memory: %s", error)
+            log.error("The journal can't be written to disk (%s). Rows are kept in memory until it can.", error)
         self._alarmed = True
 
     def _trim(self) -> None:
@@ -179,7 +179,7 @@ class Journal:
         offset = max(0, min(self.acked - segment.start, segment.size))
         lines = segment.read(offset, segment.size).splitlines()
         settled = sum(_SETTLED in line for line in lines)
-        log.error("alarm: the journal is full: %d settled rows are dropped", settled)
+        log.error("The journal is full. Its %d oldest settled rows are dropped: their usage is not counted.", settled)
         self.dropped += settled
         self.drops += 1
         self.lines -= len(lines)
@@ -206,7 +206,7 @@ class Orphan:
                 start = stop
 
     def discard(self) -> None:
-        """All of it is where it belongs. The lock goes last: without it nobody would look again."""
+        """Delete it: all its lines are in the store. The lock goes last: without it nobody would look again."""
         for path in self._files():
             path.unlink(missing_ok=True)
         _lock_path(self.folder, self.owner).unlink(missing_ok=True)
@@ -220,7 +220,7 @@ class Orphan:
 
 
 def orphans(folder: pathlib.Path) -> Iterator[Orphan]:
-    """Journals whose writers are gone. Each must be discarded or released."""
+    """Yield the journals whose writers are gone. Each must be discarded or released."""
     for path in sorted(folder.glob("*.lock")):
         with contextlib.suppress(OSError):
             yield Orphan(folder, path.stem, _lock(path, create=False))
@@ -231,7 +231,7 @@ def _lock_path(folder: pathlib.Path, owner: str) -> pathlib.Path:
 
 
 def _lock(path: pathlib.Path, *, create: bool) -> int:
-    """The held lock's descriptor. Raises OSError if somebody else holds it."""
+    """Return the held lock's descriptor. Raises OSError if another process holds it."""
     while True:
         fd = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
         try:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, case, func, select
 
+from actors.ledger.messages import FoundRequest, UsageRow
 from actors.ledger.rows import NANOS, QUESTIONS, day_of, unknown_in
 from actors.ledger.store import LedgerStore
 from actors.ledger.tables import ATTEMPTS, REQUESTS
@@ -17,8 +18,8 @@ class UnknownQuestion(ValueError):
     """The caller named a filter or a group that there is none of."""
 
 
-def usage(store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """One dict a group, in the order of its names; one for all without groups.
+def usage(store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
+    """Return one row a group, in the order of its names; one for all without groups.
 
     `since` and `until` are seconds since the epoch, the latter not included; an attempt belongs to the
     day in which it began. `answered` is told of requests, and so only where nothing is asked by
@@ -36,7 +37,7 @@ def usage(store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str
     return [_shown(dict(zip(group_by, name, strict=True)), found.get(name, {}), requests.get(name)) for name in names]
 
 
-def found(store: LedgerStore, name: str) -> dict[str, Any] | None:
+def found(store: LedgerStore, name: str) -> FoundRequest | None:
     """A request's row and those of its attempts, by our id, or the newest by the caller's; None if there is none."""
     ours, theirs = REQUESTS.c.request_id == name, REQUESTS.c.caller_id == name
     with store.reading() as connection:

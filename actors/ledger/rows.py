@@ -1,8 +1,8 @@
 """Who used what: the rows of the ledger, and the line in which a row travels. Pure.
 
 A *request* is what a client asked for; an *attempt* is one call of one provider for it. A row exists
-before its attempt is sent, as `open`; it is `settled` when the attempt ends, and `lost` when whoever
-wrote it died before that.
+before its attempt is sent, as `open`; it is `settled` when the attempt ends, and `lost` when the replica
+that wrote it died before that.
 
 Every line says all that is known of its rows, and every row has a *version* that only grows: open 0,
 then what has been delivered so far, then lost, then settled. A row takes what has a higher version and
@@ -22,6 +22,8 @@ from operator import attrgetter
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import orjson
+
+from actors.ledger.messages import AttemptLine, RequestEnding
 
 LOST, SETTLED = 1_000_000_000, 2_000_000_000  # versions; progress counts up from 1
 NANOS = 1_000_000_000  # in a dollar
@@ -94,7 +96,7 @@ _shared = attrgetter(*_SHARED)
 
 
 def _fields(kind: type[Any], *others: str) -> dict[str, frozenset[type]]:
-    """What JSON may say of each field, but for the others."""
+    """Return which types JSON may have for each field, but for the others."""
     hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in others}
     sorts = {name: frozenset(get_args(hint) or (hint,)) for name, hint in hints.items()}
     return {name: of | {int} if float in of else of for name, of in sorts.items()}
@@ -108,7 +110,7 @@ _encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode_json(data: Any) -> str:
-    """JSON of what we say ourselves; whatever a caller's word may hold of it, there is a line."""
+    """Return JSON. A caller's text that orjson refuses is encoded all the same: there is always a line."""
     try:
         return orjson.dumps(data).decode()
     except TypeError:  # half a surrogate pair, or a number of more than 64 bits
@@ -128,20 +130,20 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
 
 
-def line(at: int, identity: str, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> bytes:
-    """A record as one line. `identity` is the request's own part, already JSON: it is the same in every line."""
+def line(at: int, identity: str, attempt: AttemptLine | None, ending: RequestEnding | None = None) -> bytes:
+    """Return a record as one line. `identity` is the request's own part, already JSON: it is the same in every line."""
     request = identity if ending is None else f"{identity[:-1]},{encode_json(ending)[1:]}"
-    told = "null" if attempt is None else encode_json(attempt)
-    return f'{{"at":{at},"request":{request},"attempt":{told}}}\n'.encode()
+    used = "null" if attempt is None else encode_json(attempt)
+    return f'{{"at":{at},"request":{request},"attempt":{used}}}\n'.encode()
 
 
 def written_at(data: bytes) -> int:
-    """When the first of these lines was written."""
+    """Return when the first of these lines was written, in milliseconds since the epoch."""
     return int(json.loads(data[: data.index(b"\n")])["at"])
 
 
 def parse(data: bytes) -> tuple[list[Record], int]:
-    """The records of whole lines, and how many lines were none."""
+    """Return the records of whole lines, and how many lines were invalid."""
     records: list[Record] = []
     wrong = 0
     for text in data.splitlines():
@@ -175,11 +177,11 @@ def _record(data: Mapping[str, Any]) -> Record:
 
 
 def _checked(data: Mapping[str, Any], fields: Mapping[str, frozenset[type]]) -> dict[str, Any]:
-    """What any store can hold, so that a store that refuses is away, and never over one row.
+    """Return the fields as any store can hold them: a store that refuses must be away, and never over one row.
 
     A field that a newer version has written is left out. Every field of every line is seen here.
     """
-    told: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     for name, value in data.items():
         wanted = fields.get(name)
         if wanted is None:
@@ -191,8 +193,8 @@ def _checked(data: Mapping[str, Any], fields: Mapping[str, frozenset[type]]) -> 
             value = _clean(value[:LONGEST_TEXT])
         elif sort in _NUMBERS and not -LARGEST <= value <= LARGEST:
             raise ValueError("a number that no store can hold")
-        told[name] = value
-    return told
+        checked[name] = value
+    return checked
 
 
 def _clean(text: str) -> str:
@@ -202,7 +204,7 @@ def _clean(text: str) -> str:
 
 
 def merged(rows: Iterable[Row]) -> list[Row]:
-    """The newest of each row."""
+    """Return the newest version of each row."""
     newest: dict[Any, Row] = {}
     for row in rows:
         name = (row.request_id, getattr(row, "number", 0))
@@ -213,7 +215,7 @@ def merged(rows: Iterable[Row]) -> list[Row]:
 
 
 def as_lost(row: Row, at: int) -> Row:
-    """An open row whose writer died. What it had delivered stays accounted."""
+    """Return an open row of a dead replica as lost. What it had delivered stays accounted."""
     version = LOST + row.version
     if isinstance(row, AttemptRow):
         return replace(row, version=version, state="lost", kind="lost", ended_at=at)
@@ -221,7 +223,7 @@ def as_lost(row: Row, at: int) -> Row:
 
 
 def after(old: Row | None, new: Row) -> Row | None:
-    """What a row becomes; None if it stays as it is.
+    """Return what a row becomes; None if it stays as it is.
 
     A row that was given up too early stays lost when only its progress comes after, and takes that.
     """
@@ -237,6 +239,6 @@ QUESTIONS = (*_NAMES, "day", "since", "until")  # what usage is asked by
 
 
 def unknown_in(filters: Iterable[str], group_by: Iterable[str]) -> str | None:
-    """The first filter or group that there is none of."""
+    """Return the first unknown filter or group, or None."""
     unknown = [name for name in filters if name not in (*_NAMES, "since", "until")]
     return next(iter([*unknown, *(name for name in group_by if name not in (*_NAMES, "day"))]), None)

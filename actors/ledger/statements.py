@@ -1,7 +1,7 @@
 """How rows of the ledger's tables get into a store and out of it: the statements, made once. Blocks.
 
-To make a statement costs as much as many rows, and SQLAlchemy's own way of a value to the driver more than
-all else that is done to a row: so values go there as they are, by place.
+Statements are compiled once, and values are bound by position: to make a statement costs as much as many rows, and
+SQLAlchemy's processing of parameters was the largest cost of a row.
 """
 
 from collections.abc import Mapping, Sequence

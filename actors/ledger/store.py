@@ -62,7 +62,7 @@ class LedgerStore:
         return engine
 
     def start(self, upto: int = len(MIGRATIONS)) -> int:
-        """Make the store if there is none, and bring it to our version; the version it had."""
+        """Make the store if there is none, and bring it to our version. Return the version it had."""
         if self.dialect == "sqlite" and self._url.database:
             pathlib.Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         with self._writing() as connection:
@@ -85,15 +85,15 @@ class LedgerStore:
             yield connection
 
     def write(self, records: Sequence[Record]) -> list[Change]:
-        """Take what is newer; what that adds to the subjects' counters."""
+        """Take the rows that are newer. Return what they add to the subjects' counters."""
         with self._writing() as connection:
             moved = self._merge(connection, REQUESTS, merged(r.request for r in records))
             moved += self._merge(connection, ATTEMPTS, merged(r.attempt for r in records if r.attempt is not None))
             self._add_up(connection, moved)
         return moved
 
-    def bury(self, owner: str, at: int) -> tuple[int, list[Change]]:
-        """Settle as lost what a writer that died has left open; how many rows, and what they add."""
+    def settle_as_lost(self, owner: str, at: int) -> tuple[int, list[Change]]:
+        """Settle as lost what a dead replica has left open. Return how many rows, and what they add."""
         with self._writing() as connection:
             attempts = self._give_up(connection, ATTEMPTS, owner, at)
             requests = self._give_up(connection, REQUESTS, owner, at)
@@ -118,7 +118,7 @@ class LedgerStore:
             return found
 
     def counters(self, now: int) -> Counters:
-        """What all subjects have used in this minute, the last one, and this month."""
+        """Return what all subjects have used in this minute, the last one, and this month."""
         since = (now // MINUTE - 1) * MINUTE
         counters = Counters()
         with self.reading() as connection:

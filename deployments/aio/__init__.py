@@ -1,4 +1,4 @@
-"""What asyncio lacks: a timer that is re-armed cheaply, and a gather that ends with its first failure.
+"""What does asyncio lack? A timer that is re-armed cheaply, and a gather that ends with its first failure.
 
 Runs in: any process.
 Imports: nothing of ours.

@@ -1,28 +1,28 @@
-"""A limit on each of many waits of one task, with one timer that is seldom set. No Ray.
+"""A re-armable timeout: a limit on each of many waits of one task, with one timer that is seldom set. No Ray.
 
-    patience = DeadlineTimer()
+    timer = DeadlineTimer()
     try:
-        with patience.until(at):        # TimeoutError at that instant of the loop's clock
+        with timer.until(at):           # TimeoutError at that instant of the loop's clock
             item = await anext(items)
     except TimeoutError:
-        neutral = patience.stalled      # was it we who stood still?
+        neutral = timer.stalled         # did our own event loop stand still?
     finally:
-        patience.close()
+        timer.close()
 
-`asyncio.timeout` sets a timer, and takes it away again, for each wait. A frame comes within milliseconds and may take
-seconds: here the timer of an earlier wait stays, and when it rings it looks how long the present one may take.
+`asyncio.timeout` sets and cancels a timer for each wait. A frame arrives within milliseconds and may take seconds: so
+the timer of an earlier wait stays here, and when it fires it checks the limit of the present wait.
 
-A timer that rings late says that our own loop stood still. What came meanwhile lies unread in sockets and queues, and
-the timer's turn may be before theirs. So a late timer gives the wait a little more, and only then ends it.
+A timer that fires late shows that our own event loop stood still. Data that arrived meanwhile is unread in sockets and
+queues, and the timer may run before their readers. So a late timer grants the wait a little more time before it ends.
 """
 
 import asyncio
 from types import TracebackType
 
-LATE = 0.005  # seconds after its time, from which on a timer is late
-LEAST_GRACE, MOST_GRACE = 0.02, 0.25  # seconds: as much as the timer was late, within these
-GRACES = 3  # so often a wait may be given more; a loop that lags without an end must not wait without one
-STALL = 1.0  # seconds of lateness in all, from which on silence proves nothing
+LATE = 0.005  # seconds: a timer that fires later than this counts as late
+MIN_GRACE, MAX_GRACE = 0.02, 0.25  # seconds: a grace is as long as the timer was late, within these
+MAX_GRACES = 3  # for each wait: an event loop that always lags must not wait for ever
+STALL = 1.0  # seconds of total lateness: beyond it silence says nothing of the other end
 
 _OVER = -1
 
@@ -33,12 +33,12 @@ class DeadlineTimer:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._rings = 0.0  # when the timer can, at the earliest
+        self._fires_at = 0.0  # the earliest instant at which the timer fires
         self._until: float | None = None  # of the present wait
         self._task: asyncio.Task[object] | None = None  # while it waits
         self._cancelling = 0
-        self._graces = 0  # that the present wait was given, or that it is over
-        self._lateness = 0.0  # of the present wait's timer, where it was late at all
+        self._graces = 0  # granted to the present wait; or _OVER
+        self._lateness = 0.0  # seconds by which the timers of the present wait were late
 
     def until(self, at: float) -> "DeadlineTimer":
         self._until = at
@@ -49,7 +49,7 @@ class DeadlineTimer:
         assert at is not None
         assert task is not None
         self._task, self._cancelling, self._graces = task, task.cancelling(), 0
-        if self._timer is None or at < self._rings:
+        if self._timer is None or at < self._fires_at:
             self._set(at)
         return self
 
@@ -58,28 +58,28 @@ class DeadlineTimer:
         if self._graces != _OVER:
             return
         assert task is not None
-        # Somebody else may have cancelled the task too: then it is cancelled.
+        # If other code has cancelled the task too, it stays cancelled.
         if task.uncancel() <= self._cancelling and kind is not None and issubclass(kind, asyncio.CancelledError):
             raise TimeoutError from error
 
     def move(self, at: float | None) -> None:
-        """Change the limit of the present wait; None takes it away. A wait whose time was over stays so."""
+        """Change the limit of the present wait; None removes it. A wait that has timed out stays so."""
         if self._task is None:
-            raise RuntimeError("there is no wait whose limit could be moved")
+            raise RuntimeError("no wait is active, so there is no limit to move")
         if self._graces == _OVER:
             return
         self._until, self._graces = at, 0
-        if at is not None and (self._timer is None or at < self._rings):
+        if at is not None and (self._timer is None or at < self._fires_at):
             self._set(at)
 
     @property
     def expired(self) -> bool:
-        """Was the time of the last wait over? Tells our own TimeoutError from one that came from inside."""
+        """Has the last wait timed out? Tells our own TimeoutError from one that was raised inside."""
         return self._graces == _OVER
 
     @property
     def stalled(self) -> bool:
-        """Did the last wait's time pass while our own loop stood still? Then the silence proves nothing."""
+        """Has the last wait timed out while our own event loop stood still? Then the other end may be healthy."""
         return self._graces == _OVER and self._lateness > STALL
 
     def close(self) -> None:
@@ -90,22 +90,22 @@ class DeadlineTimer:
     def _set(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # A limit that has passed already is no timer that is late.
-        self._timer, self._rings = self._loop.call_at(at, self._ring), max(at, self._loop.time())
+        # A limit in the past does not make the timer late.
+        self._timer, self._fires_at = self._loop.call_at(at, self._fire), max(at, self._loop.time())
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         if self._task is None or self._until is None or self._graces == _OVER:
-            return  # nobody waits for a limit now; the next wait sets it again
+            return  # no wait has a limit now; the next one sets the timer again
         now = self._loop.time()
         if now < self._until:
             self._set(self._until)
             return
-        late = now - max(self._until, self._rings)
+        late = now - max(self._until, self._fires_at)
         self._lateness = late if self._graces == 0 else self._lateness + late
-        if late > LATE and self._graces < GRACES:
+        if late > LATE and self._graces < MAX_GRACES:
             self._graces += 1
-            self._set(now + min(max(late, LEAST_GRACE), MOST_GRACE))
+            self._set(now + min(max(late, MIN_GRACE), MAX_GRACE))
         else:
             self._graces = _OVER
             self._task.cancel()

@@ -1,14 +1,17 @@
-"""Several calls at once, as one."""
+"""A gather that cancels the other coroutines at the first failure."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Never, TypeVar
 
 T = TypeVar("T")
 
 
-async def gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Their results in order. The first that fails ends the others too, and is raised as it is, in no group."""
+async def gather(calls: Iterable[Coroutine[object, Never, T]]) -> list[T]:
+    """Run coroutines at once, and return their results in order.
+
+    The first failure cancels the others, and is raised as it is, not in an ExceptionGroup.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]

@@ -1,8 +1,8 @@
-"""The ingress's end of the breaker actor: the last sight, permits, and reports on their way.
+"""The ingress's end of the breaker actor: the last snapshot, the plans that are made of it, and permits to probe.
 
 No request waits for the actor, but for a probe's permit: for 50 ms, or for twice as long as the actor is known to
-take, so that a slow actor keeps no healed target away. While the actor can't be asked the last sight goes on to be
-used, and our own word beside it (own_word.py): it leaves out what fails here, and tries what is due.
+take, so that a slow actor keeps no healed target away. While the actor can't be asked the last snapshot goes on to be
+used, and the local breaker beside it (local_breaker.py): it leaves out what fails here, and tries what is due.
 
 No Ray here: the actor is a function `call(method, *arguments)`.
 """
@@ -11,42 +11,39 @@ import asyncio
 import contextlib
 import logging
 import random
-import secrets
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from actors.breaker.circuit import Policy, State
+from actors.breaker.messages import Permit, ReportDetails, SeenHealth, Version, WatchAnswer
 from actors.breaker.outcomes import Outcome, Verdict
-from actors.breaker.plan import UNKNOWN_CIRCUIT, Candidate, CircuitSnapshot, Plan, Skipped, plan, received, skip
-from actors.breaker.registry import report_of
+from actors.breaker.plan import UNKNOWN_CIRCUIT, Candidate, CircuitSnapshot, Plan, Skipped, Target, plan, received, skip
 from actors.metrics import Meter, NoMeter
+from deployments.breaker_client.actor_connection import ActorCall, ActorConnection
 from deployments.breaker_client.flowing import FLOW_SECONDS, FlowingStreams
 from deployments.breaker_client.last_seen import last_seen
 from deployments.breaker_client.local_breaker import LocalBreaker
-from deployments.breaker_client.permits import Permit, Permits, ProbeQueue
+from deployments.breaker_client.permits import Permits, ProbeQueue
+from deployments.breaker_client.report_queue import BUFFER, ReportQueue, details_of, leased
 from deployments.breaker_client.response_times import ResponseTimes
-from deployments.breaker_client.stalls import LAG, StallDetector
+from deployments.breaker_client.stalls import StallDetector
+from deployments.breaker_client.waiting import may_ask, seconds_to_wait
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
-ActorCall = Callable[..., Awaitable[Any]]
-
 ASK_SECONDS, ASK_MOST = 0.05, 2.5  # how long a permit is waited for: usually, and where the actor is known to be slow
-AWAY_SECONDS = 5.0  # without a word of the actor: then it can't be asked
-PING_SECONDS = 2.0  # without a word of ours: then we say that there is none
 SHORTEST_WAIT = 0.001  # of seconds: what is left of a time that is as good as over
-REPORT_SECONDS = 0.5  # how long a success may wait to be told; whatever moves a circuit never waits
 BEAT_SECONDS = 0.1
 FIRST_PAUSE = 0.05  # before the actor is tried again; doubles to a second
-BUFFER = 10_000  # reports kept while the actor is away
-_MERGES = (Verdict.OK, Verdict.STARTED, Verdict.FLOWING)
-_QUIET = (*_MERGES, Verdict.NEUTRAL, Verdict.REFUSED)  # moves no circuit, but for a probe's
 
 
 class BreakerClient:
+    """What one ingress replica knows of each target, and the one way by which its attempts are reported."""
+
     def __init__(
         self,
         connect: Callable[[], Awaitable[ActorCall]],
@@ -57,27 +54,18 @@ class BreakerClient:
         most: int = BUFFER,
         meter: Meter | None = None,
     ):
-        self._connect = connect
         self._meter = meter or NoMeter()
-        self._heard_at = clock()
-        self.under_way: Counter[str] = Counter()  # provider: attempts
         self._clock = clock
         self._draw = draw
-        self._most = most
-        self._actor: ActorCall | None = None
-        self._version: tuple[int, int] | None = None
-        self._seen: dict[str, CircuitSnapshot] = {}
+        self._actor = ActorConnection(connect, clock, self._meter)
+        self._version: Version | None = None
+        self._seen: dict[Target, CircuitSnapshot] = {}
         self._own = LocalBreaker(policy)
         self._permits = Permits(self._ask, self.release, self._wake)
         self._line = ProbeQueue()
-        self._latency = 0.0  # how long the actor takes to answer, in seconds
-        self._contact_at = self._listened_at = clock()
-        self._replica = secrets.token_hex(8)
-        self._number = 0
-        self._buffer: deque[dict[str, Any]] = deque()
-        self._mergeable: dict[tuple[Any, ...], dict[str, Any]] = {}
-        self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.reports = ReportQueue(self._actor, clock, most=most)
+        self.under_way: Counter[str] = Counter()  # provider: attempts
         self.connected = asyncio.Event()
         self.moved = asyncio.Event()  # set, and replaced by another, when the actor has said something new
         self.silence = StallDetector()
@@ -86,6 +74,7 @@ class BreakerClient:
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
+        """Plan by these thresholds; the local breaker takes them too."""
         self._policy = policy
         self._own.set_policy(policy)
 
@@ -93,43 +82,27 @@ class BreakerClient:
         """Begin to watch and to report; False if that has begun. Needs a running loop."""
         if self._tasks:
             return False
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._deliver())]
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self.reports.run())]
         self._tasks.append(asyncio.create_task(self._listen()))
         return True
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """Call the actor. Raises ConnectionError while it is away, and what the method raises."""
-        if self._actor is None:
-            raise ConnectionError("the breaker actor is away")
-        return await self._call(method, *arguments)
+        return await self._actor.call(method, *arguments)
 
     async def look(self) -> None:
-        """Take what the actor says now. Its parked answer may hang on an incarnation that has just died."""
+        """Take the actor's snapshot now. Its parked answer may hang on an incarnation that has just died."""
         self._take(await self.call("watch", None))
 
-    async def _call(self, method: str, *arguments: Any) -> Any:
-        assert self._actor is not None
-        began = self._clock()
-        try:
-            answer = await self._actor(method, *arguments)
-        except BaseException:
-            self._meter.add("breakwater_actor_calls_total", (method, "failed"))
-            raise
-        self._meter.add("breakwater_actor_calls_total", (method, "ok"))
-        self._heard_at = self._clock()
-        if method != "watch":  # which is answered when there is something to say
-            took = self._heard_at - began
-            self._latency = max(took, 0.7 * self._latency + 0.3 * took)
-        return answer
-
     def sample(self) -> None:
-        """Tell the meter what is under way, and how fresh the order is."""
+        """Set the gauges of attempts under way, of the snapshot's age, and of reports that wait."""
         for provider, number in self.under_way.items():
             self._meter.set("breakwater_in_flight", (provider,), number)
-        self._meter.set("breakwater_order_age_seconds", (), self._clock() - self._heard_at)
-        self._meter.set("breakwater_reports_waiting", (), len(self._buffer))
+        self._meter.set("breakwater_order_age_seconds", (), self._actor.age)
+        self._meter.set("breakwater_reports_waiting", (), len(self.reports))
 
     async def close(self) -> None:
+        """Stop, and give back permits that nobody used."""
         self._permits.close()
         for task in self._tasks:
             task.cancel()
@@ -144,23 +117,15 @@ class BreakerClient:
     def now(self) -> float:
         return self._clock()
 
-    def last_seen(self) -> dict[str, dict[str, Any]]:
-        """What can be said of each target without the actor."""
+    def last_seen(self) -> dict[Target, SeenHealth]:
+        """Return what can be said of each target without the actor."""
         return last_seen(self._seen, self._clock())
 
-    def knows(self, target: str) -> bool:
+    def knows(self, target: Target) -> bool:
         return target in self._seen
 
-    @property
-    def cut_off(self) -> bool:
-        """Can the actor not be asked? While we did not listen ourselves, its silence says nothing."""
-        if self._actor is None:
-            return True
-        now = self._clock()
-        return now - self._heard_at > AWAY_SECONDS and now - self._listened_at <= LAG
-
-    def plan(self, row: Sequence[str], *, draw: float | None = None) -> Plan:
-        """The row's candidates now. Nothing is taken by looking.
+    def plan(self, row: Sequence[Target], *, draw: float | None = None) -> Plan:
+        """Return the row's candidates now. Nothing is taken by looking.
 
         `draw` decides where those stand whose share still grows; it is drawn if it is not given.
         """
@@ -171,55 +136,50 @@ class BreakerClient:
     def draw(self) -> float:
         return self._draw()
 
-    def _view(self) -> Mapping[str, CircuitSnapshot]:
-        seen = self._own.view(self._seen, cut_off=self.cut_off) if self._own else self._seen
+    def _view(self) -> Mapping[Target, CircuitSnapshot]:
+        seen = self._own.view(self._seen, cut_off=self._actor.cut_off) if self._own else self._seen
         mine = [target for target in self._permits.kept if target in seen]
         # The probe that is out is ours, and nobody uses it yet.
         return {**seen, **{t: replace(seen[t], probing_until=0.0) for t in mine}} if mine else seen
 
-    def skipped(self, target: str, why: str, retry_in: float | None = None) -> Skipped:
-        """That target, left out for a reason of our own."""
+    def skipped(self, target: Target, why: str, retry_in: float | None = None) -> Skipped:
+        """Return that target as one that is left out for a reason of our own."""
         return skip(target, self._view().get(target, UNKNOWN_CIRCUIT), self._clock(), why, retry_in)
 
     async def permit(self, candidate: Candidate, who: object = None) -> Permit | None:
-        """The leave to call a candidate now: `{epoch, incarnation}`, and `lease` or `trial` if it is a probe.
+        """Return the permit to call a candidate now, with `lease` or `trial` if it is a probe.
 
-        Taken when its turn has come; None if somebody else probes it or waits for it longer than `who`, or nobody may.
+        It is taken when the candidate's turn has come. None if somebody else probes it or waits for it longer than
+        `who`, or nobody may.
         """
-        plain = {"epoch": candidate.epoch, "incarnation": self.incarnation}
+        plain: Permit = {"epoch": candidate.epoch, "incarnation": self.incarnation}
         if not candidate.probe:
             return plain
         target, panic = candidate.target, candidate.panic
         if not self._line.may(who, target):
             return None
         ours = self._own.holds(target) and self._seen.get(target, UNKNOWN_CIRCUIT).state is State.CLOSED
-        if not (ours or self.cut_off):
-            wait = max(ASK_SECONDS, min(2 * self._latency, ASK_MOST))
+        if not (ours or self._actor.cut_off):
+            wait = max(ASK_SECONDS, min(2 * self._actor.latency, ASK_MOST))
             permit, answered = await self._permits.take(target, wait, panic=panic)
-            if permit is not None or answered or not self.cut_off:
+            if permit is not None or answered or not self._actor.cut_off:
                 return permit
         trial = self._own.take(target, self._seen.get(target, UNKNOWN_CIRCUIT), self._clock(), panic=panic)
         return None if trial is None else {**plain, "trial": trial}
 
-    async def _ask(self, target: str, name: str, panic: bool) -> dict[str, Any] | None:
-        permit: dict[str, Any] | None = await self.call("ask", target, name, panic)
+    async def _ask(self, target: Target, name: str, panic: bool) -> Permit | None:
+        permit: Permit | None = await self.call("ask", target, name, panic)
         return permit
 
-    async def hope(self, who: object, targets: Sequence[str], seconds: float, probe_seconds: float) -> bool:
-        """Wait until something new is known; False if there is nothing, or nothing more, to hope for.
+    async def hope(self, who: object, targets: Sequence[Target], seconds: float, probe_seconds: float) -> bool:
+        """Wait until something new is known; return False if it is not worth it: see waiting.py.
 
-        There is while one of these is due or being probed, for `probe_seconds` at most, or may be probed early.
         `who` keeps its place in the line, by which permits are asked for, until it leaves it.
         """
-        now, view = self._clock(), self._view()
-        known = {t: view[t] for t in targets if t in view and not view[t].isolated(now)}
-        if any(s.to_be_probed(now) or self._permits.awaited(target) for target, s in known.items()):
-            seconds = probe_seconds
-        elif not any(s.panicky for s in known.values()):
-            return False
+        now, awaited = self._clock(), self._permits.awaited
+        seconds, due = seconds_to_wait(self._view(), now, targets, awaited, seconds, probe_seconds)
         if seconds <= SHORTEST_WAIT or not self._line.enter(who, targets):
             return False
-        due = min((s.open_until - now for s in known.values() if s.rests(now)), default=seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, due)):
                 await self.moved.wait()
@@ -228,20 +188,12 @@ class BreakerClient:
                     await self.moved.wait()
         return True
 
-    def _may_ask(self, who: object, targets: Sequence[str]) -> bool:
-        """Is one of these closed now, or may be probed, and nobody waits for it longer?"""
-        now, view = self._clock(), self._view()
-        for target in targets:
-            s = view.get(target, UNKNOWN_CIRCUIT)
-            if s.isolated(now) or s.probing(now):
-                continue
-            free = self._line.may(who, target) and not self._permits.awaited(target)
-            if s.state is State.CLOSED or (free and (s.panicky or not s.rests(now))):
-                return True
-        return False
+    def _may_ask(self, who: object, targets: Sequence[Target]) -> bool:
+        first = partial(self._line.may, who)
+        return may_ask(self._view(), self._clock(), targets, self._permits.awaited, first)
 
     def leave(self, who: object) -> None:
-        """It waits no longer."""
+        """Take a request out of the line: it waits no longer."""
         self._line.leave(who)
 
     def _wake(self) -> None:
@@ -252,8 +204,8 @@ class BreakerClient:
 
     def report(
         self,
-        target: str,
-        permit: Mapping[str, Any],
+        target: Target,
+        permit: Permit,
         outcome: Outcome,
         ms: float,
         *,
@@ -261,83 +213,36 @@ class BreakerClient:
         verdict: Verdict | None = None,
         began: float | None = None,
     ) -> None:
-        """How an attempt ended. `permit` holds the epoch and incarnation it was made under.
+        """Report how an attempt ended. `permit` holds the epoch and incarnation it was made under.
 
-        `verdict`: what it says of the target, if not what the table says. `began`: when, on the link's clock.
+        `verdict`: what it says of the target, if not what the table says. `began`: when, on the client's clock.
         """
-        details: dict[str, Any] = {"kind": outcome.kind, "ms": ms, "whole": whole, "began": began}
-        if outcome.kind != "ok":
-            details |= {
-                "status": outcome.status,
-                "code": outcome.code,
-                "message": outcome.message[:200],
-                "retry_after": outcome.retry_after,
-                "at": time.time(),
-            }
-        self.report_item(target, permit, verdict or outcome.verdict, _leased(details, permit))
+        details = details_of(outcome, ms, permit, whole=whole, began=began)
+        self.report_item(target, permit, verdict or outcome.verdict, details)
 
-    def release(self, target: str, permit: Permit) -> None:
+    def release(self, target: Target, permit: Permit) -> None:
         """Give back a permit that was not used."""
-        if permit.get("trial"):
-            self._own.release(target, permit["trial"], self._clock())
-        elif permit.get("lease"):
-            self.report_item(target, permit, Verdict.UNUSED, {"kind": "unused", "ms": 0.0, "lease": permit["lease"]})
+        if trial := permit.get("trial"):
+            self._own.release(target, trial, self._clock())
+        elif lease := permit.get("lease"):
+            self.report_item(target, permit, Verdict.UNUSED, {"kind": "unused", "ms": 0.0, "lease": lease})
 
-    def report_started(self, target: str, permit: Permit, began: float | None = None) -> None:
-        """The first content of a stream came, or a probe is still under way."""
-        details = {"kind": "started", "ms": 0.0, "began": began}
-        self.report_item(target, permit, Verdict.STARTED, _leased(details, permit))
+    def report_started(self, target: Target, permit: Permit, began: float | None = None) -> None:
+        """Report that the first content of a stream came, or that a probe is still under way."""
+        details: ReportDetails = {"kind": "started", "ms": 0.0, "began": began}
+        self.report_item(target, permit, Verdict.STARTED, leased(details, permit))
 
-    def report_flowing(self, target: str, permit: Permit, began: float, seconds: float) -> None:
-        """Streams of it have flowed for so many seconds together; the oldest began then."""
-        details = {"kind": "flowing", "ms": 0.0, "began": began, "seconds": seconds}
-        self.report_item(target, permit, Verdict.FLOWING, _leased(details, permit))
+    def report_flowing(self, target: Target, permit: Permit, began: float, seconds: float) -> None:
+        """Report that streams have flowed for so many seconds together, the oldest since `began`."""
+        details: ReportDetails = {"kind": "flowing", "ms": 0.0, "began": began, "seconds": seconds}
+        self.report_item(target, permit, Verdict.FLOWING, leased(details, permit))
 
-    def report_item(self, target: str, permit: Permit, verdict: Verdict, details: Mapping[str, Any]) -> None:
-        self._note_on_our_own(target, permit, verdict, details)
-        key = (target, permit["incarnation"], permit["epoch"], verdict)
-        plain = verdict in _MERGES and not details.get("lease")
-        if plain and (known := self._mergeable.get((*key, details.get("whole")))):
-            _merge(known, verdict, details)
-            return
-        item = {
-            "target": target,
-            "incarnation": permit["incarnation"],
-            "epoch": permit["epoch"],
-            "verdict": verdict.value,
-            "count": 1,
-            **details,
-        }
-        if plain:
-            self._mergeable[(*key, details.get("whole"))] = item
-        else:
-            # Successes on either side of a failure must not be counted as one.
-            self._mergeable = {k: v for k, v in self._mergeable.items() if k[0] != target}
-        self._buffer.append(item)
-        if len(self._buffer) > self._most:
-            self._drop_one()
-        if verdict not in _QUIET or details.get("lease"):
-            self._urgent.set()
-
-    def _drop_one(self) -> None:
-        """Forget the oldest success rather than any failure."""
-        quiet = next((i for i in self._buffer if i["verdict"] in _QUIET), None)
-        self._buffer.remove(quiet) if quiet is not None else self._buffer.popleft()
-        self._mergeable.clear()
-
-    def _note_on_our_own(self, target: str, permit: Permit, verdict: Verdict, details: Mapping[str, Any]) -> None:
-        if not self._own.heeds(target, verdict, probe=bool(details.get("lease"))):
-            return
-        seen, trial = self._seen.get(target), permit.get("trial")
-        current = seen is not None and (permit["epoch"], permit["incarnation"]) == (seen.epoch, self.incarnation)
-        if verdict is Verdict.UNUSED or not (current or trial):
-            return
-        item = {**details, "epoch": 0, "verdict": verdict, "lease": trial}
-        now = self._clock()
-        if details.get("began") is not None:
-            item["age"] = now - details["began"]
-        closed = seen is not None and seen.state is State.CLOSED
-        self._own.note(target, report_of(item, now), now, closed=closed, probe=bool(details.get("lease")))
+    def report_item(self, target: Target, permit: Permit, verdict: Verdict, details: ReportDetails) -> None:
+        """Queue a report for the actor, and take it into account here."""
+        if self._own.heeds(target, verdict, probe=bool(details.get("lease"))):
+            seen, now = self._seen.get(target), self._clock()
+            self._own.note_report(target, permit, verdict, details, seen=seen, incarnation=self.incarnation, now=now)
+        self.reports.add(target, permit, verdict, details)
 
     # The loops.
 
@@ -345,21 +250,24 @@ class BreakerClient:
         pause = FIRST_PAUSE
         while True:
             try:
-                if self._actor is None:
-                    self._actor = await self._connect()
-                if not self._take(await self._call("watch", self._version)):
+                await self._actor.open()
+                if not self._take(await self.call("watch", self._version)):
                     raise ConnectionError("an older incarnation")
                 self.connected.set()
                 pause = FIRST_PAUSE
             except Exception as error:
                 if pause == FIRST_PAUSE:  # once an absence, not once a try
-                    log.warning("the breaker actor is away: %s", type(error).__name__)
-                self._actor = None
+                    log.warning(
+                        "The breaker actor can't be asked (%s). Requests go on by its last snapshot; "
+                        "the connection is tried again.",
+                        type(error).__name__,
+                    )
+                self._actor.drop()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
 
-    def _take(self, answer: Mapping[str, Any]) -> bool:
-        """Take a sight; False for one of an older incarnation, that does not know yet that it has a successor."""
+    def _take(self, answer: WatchAnswer) -> bool:
+        """Take a snapshot; return False for one of an older incarnation, which does not know its successor yet."""
         version = (int(answer["version"][0]), int(answer["version"][1]))
         if self._version is not None and version < self._version:
             return False
@@ -378,64 +286,14 @@ class BreakerClient:
         flowed_at = self._clock()
         while True:
             now = self._clock()
-            if (gap := now - self._listened_at) > LAG:
-                self._heard_at += gap  # we could not hear it
-            self._listened_at = now
+            self._actor.listen(now)
             self.silence.beat(now)
             if now - flowed_at >= FLOW_SECONDS:
                 flowed_at = now
-                self._tell_flows(now)
+                self._report_flows(now)
             await asyncio.sleep(BEAT_SECONDS)
 
-    def _tell_flows(self, now: float) -> None:
+    def _report_flows(self, now: float) -> None:
         flows, seconds = self.flows.take(now)
         for (target, *_), flow in flows.items():
             self.report_flowing(target, flow.permit, flow.oldest, seconds * flow.count)
-
-    async def _deliver(self) -> None:
-        batch: list[dict[str, Any]] = []
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REPORT_SECONDS):
-                    await self._urgent.wait()
-            self._urgent.clear()
-            if not batch and self._buffer:
-                batch = list(self._buffer)
-                self._buffer.clear()
-                self._mergeable.clear()
-                self._number += 1
-            if self._actor is None or not (batch or self._clock() - self._contact_at >= PING_SECONDS):
-                continue
-            if not batch:
-                self._number += 1
-            try:
-                self._contact_at = now = self._clock()
-                async with asyncio.timeout(5):
-                    await self._call("report", self._replica, self._number, [_aged(item, now) for item in batch])
-                batch = []
-            except Exception as error:
-                # The same number again: the actor takes it once.
-                log.info("reports wait: %s", type(error).__name__)
-
-
-def _leased(details: dict[str, Any], permit: Permit) -> dict[str, Any]:
-    if permit.get("lease"):
-        details["lease"] = permit["lease"]
-    return details
-
-
-def _merge(known: dict[str, Any], verdict: Verdict, more: Mapping[str, Any]) -> None:
-    """Another like it: the newest of successes counts, the oldest of streams that flow."""
-    known["count"] += 1
-    known["ms"] += more["ms"]
-    pick = min if verdict is Verdict.FLOWING else max
-    times = [x for x in (known.get("began"), more.get("began")) if x is not None]
-    known["began"] = pick(times, default=None)
-    if "seconds" in more:
-        known["seconds"] += more["seconds"]
-
-
-def _aged(item: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """For another process's clock: how long ago it began."""
-    told = {key: value for key, value in item.items() if key != "began"}
-    return told if item.get("began") is None else {**told, "age": now - item["began"]}

@@ -5,18 +5,22 @@ each that breaks counts at once. So every few seconds an ingress says how many s
 since it last said so, and since when the oldest of them has flowed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+from actors.breaker.messages import Permit
+from actors.breaker.plan import Target
 
 FLOW_SECONDS = 2.0  # between two such reports
 
+FlowKey = tuple[Target, int, int]  # the epoch and the incarnation that the streams began under
+
 
 class Flowing(Protocol):
-    """A stream: `permit` is what it began under, `began` and `spoke` are seconds on the link's clock."""
+    """A stream: `permit` is what it began under, `began` and `spoke` are seconds on the client's clock."""
 
-    target: str
-    permit: Mapping[str, Any]
+    target: Target
+    permit: Permit
     began: float
     spoke: float
 
@@ -25,12 +29,14 @@ class Flowing(Protocol):
 class Flow:
     """Streams of one target, under one permit's epoch."""
 
-    permit: Mapping[str, Any]
+    permit: Permit
     oldest: float
     count: int = 1
 
 
 class FlowingStreams:
+    """The streams that one ingress replica carries now."""
+
     def __init__(self) -> None:
         self._streams: dict[Flowing, None] = {}
         self._since: float | None = None
@@ -41,10 +47,10 @@ class FlowingStreams:
     def remove(self, stream: Flowing) -> None:
         self._streams.pop(stream, None)
 
-    def take(self, now: float) -> tuple[dict[tuple[Any, ...], Flow], float]:
-        """What has flowed since the last time, by target and epoch, and how many seconds ago that was."""
+    def take(self, now: float) -> tuple[dict[FlowKey, Flow], float]:
+        """Return what has flowed since the last time, by target and epoch, and how many seconds ago that was."""
         since, self._since = self._since, now
-        found: dict[tuple[Any, ...], Flow] = {}
+        found: dict[FlowKey, Flow] = {}
         if since is None:
             return found, 0.0
         for stream in self._streams:
@@ -59,5 +65,5 @@ class FlowingStreams:
         return found, now - since
 
 
-def _probes(permit: Mapping[str, Any]) -> bool:
+def _probes(permit: Permit) -> bool:
     return bool(permit.get("lease") or permit.get("trial"))

@@ -1,10 +1,10 @@
-"""The circuits that one ingress keeps on its own word, on the breaker's own reducer. Pure.
+"""The circuits that one ingress keeps by itself, on the breaker's own reducer. Pure.
 
 They serve where the actor's word is missing or late:
 
 - a target that fails *here* is left out here, though the actor's circuit is still closed;
-- while the actor can't be asked, what is due is tried by our own word: one *trial* at a time, and one that
-  succeeds closes the circuit for us until the actor speaks again.
+- while the actor can't be asked, a target that is due is tried by our own decision: one *trial* at a time, and one
+  that succeeds closes the circuit for us until the actor speaks again.
 
 So a missing actor never adds a target that it holds open before its time, and never keeps one away for good.
 """
@@ -14,35 +14,38 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from actors.breaker.circuit import PANICKY, Ask, Breaker, Policy, Release, Report, State, step
+from actors.breaker.messages import Permit, ReportDetails
 from actors.breaker.outcomes import Verdict
-from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot
+from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot, Target
 
-HOLD_SECONDS, CAP_SECONDS = 10.0, 60.0  # how long a target is left out on our own word alone
+HOLD_SECONDS, CAP_SECONDS = 10.0, 60.0  # how long a target is left out by our own decision alone
 _QUIET = (Verdict.OK, Verdict.STARTED, Verdict.FLOWING, Verdict.NEUTRAL, Verdict.REFUSED)
 
 
 class LocalBreaker:
+    """The circuits of targets that have failed here lately, or that were tried here."""
+
     def __init__(self, policy: Policy) -> None:
-        self._circuits: dict[str, Breaker] = {}  # only targets that failed here lately, or were tried
+        self._circuits: dict[Target, Breaker] = {}
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
-        # On our own word a target rests for shorter, then for twice as long each time, to a minute.
+        # By our own decision a target rests for shorter, then for twice as long each time, to a minute.
         self._policy = replace(policy, recovery_timeout=HOLD_SECONDS, recovery_cap=CAP_SECONDS)
 
     def __bool__(self) -> bool:
         return bool(self._circuits)
 
-    def holds(self, target: str) -> bool:
-        """Is it we who keep it away?"""
+    def holds(self, target: Target) -> bool:
+        """Return whether it is we who keep it away."""
         own = self._circuits.get(target)
         return own is not None and own.state is not State.CLOSED
 
-    def view(self, sight: Mapping[str, CircuitSnapshot], *, cut_off: bool) -> Mapping[str, CircuitSnapshot]:
-        """The sight with our own word in it. `cut_off`: the actor can't be asked."""
+    def view(self, snapshot: Mapping[Target, CircuitSnapshot], *, cut_off: bool) -> Mapping[Target, CircuitSnapshot]:
+        """Return the snapshot with our own circuits in it. `cut_off`: the actor can't be asked."""
         if not self._circuits:
-            return sight
-        seen = dict(sight)
+            return snapshot
+        seen = dict(snapshot)
         for target, own in self._circuits.items():
             was = seen.get(target, UNKNOWN_CIRCUIT)
             if own.state is State.CLOSED:
@@ -59,8 +62,8 @@ class LocalBreaker:
                 )
         return seen
 
-    def take(self, target: str, seen: CircuitSnapshot, now: float, *, panic: bool = False) -> str | None:
-        """Take a trial of a target that is due, or None if one is under way. `seen` is the actor's last word of it."""
+    def take(self, target: Target, seen: CircuitSnapshot, now: float, *, panic: bool = False) -> str | None:
+        """Take a trial of a target that is due; None if one is under way. `seen` is the actor's last snapshot of it."""
         own = self._circuits.get(target)
         if own is None or own.state is State.CLOSED:
             reason = seen.reason if seen.state is State.OPEN else ""
@@ -69,19 +72,47 @@ class LocalBreaker:
         self._circuits[target] = taken.breaker
         return None if taken.granted is None else taken.granted.name
 
-    def release(self, target: str, trial: str, now: float) -> None:
+    def release(self, target: Target, trial: str, now: float) -> None:
         """Give back a trial that was not used."""
         if (own := self._circuits.get(target)) is not None:
             self._circuits[target] = step(own, now, Release(trial), self._policy).breaker
 
-    def heeds(self, target: str, verdict: Verdict, *, probe: bool) -> bool:
-        """Could such a report matter? Of a target that is well here the good ones do not."""
+    def note_report(
+        self,
+        target: Target,
+        permit: Permit,
+        verdict: Verdict,
+        details: ReportDetails,
+        *,
+        seen: CircuitSnapshot | None,
+        incarnation: int,
+        now: float,
+    ) -> None:
+        """Take what this ingress reports to the actor, if it belongs to what is `seen` now. See `heeds`."""
+        trial = permit.get("trial")
+        current = seen is not None and (permit["epoch"], permit["incarnation"]) == (seen.epoch, incarnation)
+        if verdict is Verdict.UNUSED or not (current or trial):
+            return
+        report = Report(
+            epoch=0,
+            verdict=verdict,
+            lease=trial,
+            retry_after=details.get("retry_after"),
+            whole=details.get("whole", False),
+            began=details.get("began"),
+            seconds=details.get("seconds", 0.0),
+        )
+        closed, probe = seen is not None and seen.state is State.CLOSED, bool(details.get("lease"))
+        self.note(target, report, now, closed=closed, probe=probe)
+
+    def heeds(self, target: Target, verdict: Verdict, *, probe: bool) -> bool:
+        """Return whether such a report can matter. Of a target that is well here the good ones do not."""
         return probe or target in self._circuits or verdict not in _QUIET
 
-    def note(self, target: str, report: Report, now: float, *, closed: bool, probe: bool = False) -> None:
+    def note(self, target: Target, report: Report, now: float, *, closed: bool, probe: bool = False) -> None:
         """Take a report of a call from here. `closed`: the actor holds its circuit closed. `probe`: by its permit.
 
-        Its epoch is not looked at: the link says whether it belongs to what we see now.
+        Its epoch is not looked at: the caller says whether it belongs to what we see now.
         """
         own = self._circuits.get(target)
         if own is None:
@@ -97,6 +128,6 @@ class LocalBreaker:
         else:
             self._circuits[target] = own
 
-    def forget(self, target: str) -> None:
+    def forget(self, target: Target) -> None:
         """The actor has spoken of it."""
         self._circuits.pop(target, None)

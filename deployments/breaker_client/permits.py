@@ -1,6 +1,6 @@
 """Permits to probe, as one ingress asks for them. No Ray.
 
-One ask per target is under way at a time, whoever else needs one goes round. A permit that comes after its asker
+One ask per target is under way at a time; others who need one ask another target. A permit that comes after its asker
 has gone on is kept for a moment, for the next who needs it, and then given back: one that was never used says
 nothing of the target. Where the actor has refused, it is not asked again before that can have changed, and then the
 request that has waited longest asks.
@@ -9,9 +9,10 @@ request that has waited longest asks.
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
+from actors.breaker.messages import Permit
+from actors.breaker.plan import Target
 from deployments.aio.deadline_timer import DeadlineTimer
 
 log = logging.getLogger(f"ray.serve.{__name__}")
@@ -21,44 +22,47 @@ REFUSED_SECONDS = 1.0  # as often as a panic may be granted
 
 WAIT_MOST = 768  # at once: one row's outage must not fill the ingress
 
-Permit = Mapping[str, Any]
-ActorAsk = Callable[[str, str, bool], Awaitable[dict[str, Any] | None]]
+ActorAsk = Callable[[Target, str, bool], Awaitable[Permit | None]]
 
 
 class Permits:
-    """`ask(target, name, panic)` asks the actor; `unused(target, permit)` gives one back; `woken()` wakes who waits."""
+    """Permits on their way, and late ones that are kept.
 
-    def __init__(self, ask: ActorAsk, unused: Callable[[str, Permit], None], woken: Callable[[], None]):
+    `ask(target, name, panic)` asks the actor; `unused(target, permit)` gives one back; `woken()` wakes those who wait.
+    """
+
+    def __init__(self, ask: ActorAsk, unused: Callable[[Target, Permit], None], woken: Callable[[], None]):
         self._ask = ask
         self._unused = unused
         self._woken = woken
-        self._asking: set[str] = set()
-        self._kept: dict[str, tuple[Permit, asyncio.TimerHandle]] = {}
-        self._refused: dict[str, float] = {}
+        self._asking: set[Target] = set()
+        self._kept: dict[Target, tuple[Permit, asyncio.TimerHandle]] = {}
+        self._refused: dict[Target, float] = {}
         self._again: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
+        """Give back the permits that are kept."""
         if self._again is not None:
             self._again.cancel()
         for target in list(self._kept):
             self._give_back(target)
 
     def changed(self) -> None:
-        """The actor has said something new: who was refused may ask again."""
+        """Let targets that were refused be asked for again: the actor has said something new."""
         self._refused.clear()
 
     @property
-    def kept(self) -> Collection[str]:
-        """Targets whose permit came late, and waits for somebody."""
+    def kept(self) -> Collection[Target]:
+        """Return the targets whose permit came late, and waits for somebody."""
         return self._kept.keys()
 
-    def awaited(self, target: str) -> bool:
-        """Is one asked for, or somebody else's, as the actor has said just now?"""
+    def awaited(self, target: Target) -> bool:
+        """Return whether a permit is asked for, or is somebody else's, as the actor has said just now."""
         refused = asyncio.get_running_loop().time() < self._refused.get(target, 0.0)
         return refused or target in self._asking
 
-    async def take(self, target: str, wait: float, *, panic: bool = False) -> tuple[Permit | None, bool]:
-        """A permit, if there is one, and whether that is the actor's word; `wait` is seconds."""
+    async def take(self, target: Target, wait: float, *, panic: bool = False) -> tuple[Permit | None, bool]:
+        """Return a permit, if there is one, and whether that is the actor's answer. `wait` is seconds."""
         if (kept := self._kept.pop(target, None)) is not None:
             kept[1].cancel()
             return kept[0], True
@@ -76,7 +80,7 @@ class Permits:
             asked.add_done_callback(lambda done: self._late(done, target, 0.0))
             raise
         except Exception as error:
-            log.info("no permit for %s: %s", target, type(error).__name__)
+            log.info("The breaker actor gave no answer on a probe of %s in time (%s).", target, type(error).__name__)
             asked.add_done_callback(lambda done: self._late(done, target, max(KEEP_SECONDS, 2 * wait)))
             return None, False
         finally:
@@ -85,7 +89,7 @@ class Permits:
             self._refuse(target)
         return permit, True
 
-    def _refuse(self, target: str) -> None:
+    def _refuse(self, target: Target) -> None:
         now = asyncio.get_running_loop().time()
         self._refused = {t: until for t, until in self._refused.items() if until > now}
         self._refused[target] = now + REFUSED_SECONDS
@@ -96,8 +100,8 @@ class Permits:
         self._again = None
         self._woken()
 
-    def _late(self, asked: "asyncio.Future[Any]", target: str, keep: float) -> None:
-        """An answer that nobody waits for. `keep` is for how many seconds its permit may wait for another asker."""
+    def _late(self, asked: "asyncio.Future[Permit | None]", target: Target, keep: float) -> None:
+        """Take an answer that nobody waits for. Its permit may wait for `keep` seconds for another asker."""
         if asked.cancelled() or asked.exception():
             return
         if (permit := asked.result()) is None:
@@ -109,7 +113,7 @@ class Permits:
         else:
             self._unused(target, permit)
 
-    def _give_back(self, target: str) -> None:
+    def _give_back(self, target: Target) -> None:
         permit, timer = self._kept.pop(target)
         timer.cancel()
         self._unused(target, permit)
@@ -119,11 +123,11 @@ class ProbeQueue:
     """Who waits for a permit of each target, the longest first: else newcomers would be the first to ask."""
 
     def __init__(self) -> None:
-        self._waits: dict[object, Sequence[str]] = {}
-        self._lines: dict[str, dict[object, None]] = {}
+        self._waits: dict[object, Sequence[Target]] = {}
+        self._lines: dict[Target, dict[object, None]] = {}
 
-    def enter(self, who: object, targets: Sequence[str]) -> bool:
-        """Wait for these alone, at the place that it has already. False if the line is full."""
+    def enter(self, who: object, targets: Sequence[Target]) -> bool:
+        """Wait for these alone, at the place that it has already. Return False if the line is full."""
         if who not in self._waits and len(self._waits) >= WAIT_MOST:
             return False
         for target in set(self._waits.get(who, ())) - set(targets):
@@ -134,15 +138,16 @@ class ProbeQueue:
         return True
 
     def leave(self, who: object) -> None:
+        """Wait for nothing any more."""
         for target in self._waits.pop(who, ()):
             self._leave(who, target)
 
-    def may(self, who: object, target: str) -> bool:
-        """Does nobody wait for it longer?"""
+    def may(self, who: object, target: Target) -> bool:
+        """Return whether nobody waits for it longer."""
         line = self._lines.get(target)
         return not line or next(iter(line)) is who
 
-    def _leave(self, who: object, target: str) -> None:
+    def _leave(self, who: object, target: Target) -> None:
         line = self._lines[target]
         line.pop(who, None)
         if not line:

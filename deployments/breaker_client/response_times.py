@@ -1,8 +1,9 @@
 """How long a target's answers usually take, as one ingress has seen it. Pure.
 
 The measure is the slowest of its recent answers: a maximum that fades, so that one slow answer is forgotten
-within some hundred others. Two questions need it: how much of a deadline a tier needs (`shares.py`), and whether
-a call that our own share of the time has cut had been given enough to say something of the tier (`comparison.py`).
+within some hundred others. Two questions need it: how much of a deadline a tier needs (`failover/time_share.py`), and
+whether a call that our own share of the time has cut had been given enough to say something of the tier
+(`failover/comparison.py`).
 """
 
 from dataclasses import dataclass
@@ -24,24 +25,24 @@ class ResponseTimes:
         self._times: dict[tuple[str, str], _Time] = {}
 
     def note(self, target: str, verb: str, seconds: float) -> None:
-        """An answer came after so long."""
+        """Note that an answer came after so long."""
         time = self._take(target, verb)
         time.usual = max(seconds, FADING * time.usual)
         time.needed = max(seconds, FADING * time.needed)
 
     def cut(self, target: str, verb: str, seconds: float) -> None:
-        """None had come when its share of the time was over."""
+        """Note that no answer had come when its share of the time was over."""
         time = self._take(target, verb)
         if not time.usual:  # else we know what it needs, and this one hung
             time.needed = max(seconds, time.needed)
 
     def usual(self, target: str, verb: str) -> float | None:
-        """The slowest of its recent answers; None before there was one."""
+        """Return the slowest of its recent answers; None before there was one."""
         time = self._times.get((target, verb))
         return time.usual or None if time else None
 
     def needed(self, target: str, verb: str) -> float:
-        """What it may need: 0 if nothing is known."""
+        """Return what it may need: 0 if nothing is known."""
         time = self._times.get((target, verb))
         return time.needed if time else 0.0
 

@@ -20,7 +20,7 @@ TOGETHER = 2  # one silent stream is its own affair
 
 
 class StallDetector:
-    """What one ingress replica hears of the streams that it carries. All times on one clock, in seconds."""
+    """The streams that one ingress replica carries, and since when each is silent: seconds on one clock."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[Hashable, float]] = {}  # target: stream: since when, the longest first
@@ -29,7 +29,7 @@ class StallDetector:
         self._beat: float | None = None
 
     def beat(self, now: float) -> None:
-        """Say every tenth of a second that we listen. After a gap every silence begins anew."""
+        """Note every tenth of a second that we listen. After a gap every silence begins anew."""
         if self._beat is not None and now - self._beat > LAG:
             for waiting in self._waiting.values():
                 waiting.update(dict.fromkeys(waiting, now))
@@ -40,7 +40,7 @@ class StallDetector:
         self._waiting.setdefault(target, {})[stream] = now
 
     def heard(self, target: str, stream: Hashable, now: float) -> None:
-        """Frames came: the pause was one that its streams make."""
+        """Note that frames came: the pause was one that its streams make."""
         self._quiet.pop(target, None)
         since = self._waiting[target].pop(stream)
         pause = max(now - since, FADING * self._usual.pop(target, 0.0))
@@ -49,14 +49,14 @@ class StallDetector:
             del self._usual[next(iter(self._usual))]
 
     def gone(self, target: str, stream: Hashable) -> None:
-        """It waits no longer. A pause that ended in nothing is no measure of the usual ones."""
+        """Forget the stream. A pause that ended in nothing is no measure of the usual ones."""
         waiting = self._waiting.get(target, {})
         waiting.pop(stream, None)
         if not waiting:
             self._waiting.pop(target, None)
 
     def quiet(self, target: str, now: float) -> bool:
-        """Have most of the target's streams, two at least, been silent for far too long?
+        """Return whether most of the target's streams, two at least, have been silent for far too long.
 
         It stays so for a while when they have ended: each that comes to its limit is one fewer to be silent.
         """

@@ -1,16 +1,16 @@
-"""What serve_config.yaml may say, under `args`. Anything else is an error that names the key.
+"""The application's configuration: `args` in serve_config.yaml. An unknown key is an error that names it.
 
     python -m deployments.config serve_config.yaml
 
-checks a file without starting anything: it prints tiers, rows and what credentials are missing, or
-one sentence, and then exits with 1. Secrets are named by environment variable, never written.
+checks a file without starting anything. It prints tiers, rows and missing credentials, or one sentence on the first
+error, and then exits with 1. Secrets are named by environment variable, never written.
 """
 
 import ipaddress
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -24,32 +24,27 @@ from deployments.config.settings import (
     Cloud,
     EmbeddingRow,
     ImageSettings,
-    Local,
     Mode,
     Modes,
     Name,
     ProviderSettings,
     Strict,
     Timeouts,
-    unset,
+    explain_unset,
 )
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
-from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS, lengths_instead
+from deployments.openai_api.embeddings import lengths_instead
 from deployments.providers.base import TimeLimits
+from deployments.providers.kinds import KINDS
 
 INGRESS = "Ingress"
 Models = Mapping[str, Mapping[str, str]]  # a row's name to its providers, each with its own id of the model
 
 
-_KINDS_OF_MODE: Mapping[str, tuple[str, ...]] = {
-    "hybrid": ("bedrock", "openai", "google", "local"),
-    "aws_only": ("bedrock", "openai"),
-    "local_only": ("local",),
-}
-
-
 class Config(Accounting):
+    """The checked `args`. docs/configuration.md documents each key."""
+
     mode: Mode = "hybrid"
     modes: Modes = Modes()
     providers: dict[Name, ProviderSettings]
@@ -101,73 +96,75 @@ class Config(Accounting):
         return self
 
     def _length_refused(self, provider: str, model: str, dimensions: int) -> str | None:
-        """What lengths the model has instead, if it can't have this one."""
+        """Return the vector lengths of a model that can't have this one, in words; None if it can."""
         settings = self.providers[provider]
-        bundled = isinstance(settings, Local) and settings.model_path is None
-        return lengths_instead(BUNDLED if bundled else model, dimensions)
+        return lengths_instead(settings.embedding_model(model), dimensions)
 
     @field_validator("auth", mode="before")
     @classmethod
-    def _none_is_meant(cls, value: Any) -> Any:
+    def _read_none(cls, value: object) -> object:
         return Auth(unguarded=True) if value == "none" else value
 
-    def guarded(self, host: str) -> str | None:
-        """Why the application must not serve at this address as it is, if so."""
+    def explain_exposure(self, host: str) -> str | None:
+        """Return why the application must not serve at this address without keys; None if it may."""
         if self.auth.unguarded or self.auth.api_keys_env or is_loopback(host):
             return None
         return f"auth: {host} can be reached from other machines: set auth.api_keys_env, or auth: none if that is meant"
 
     def tier_names(self) -> list[str]:
-        """The providers of this mode, in order of preference, with credentials or without."""
+        """Return the providers of this mode, in order of preference, with credentials or without."""
         chosen = getattr(self.modes, self.mode)
         if chosen is not None:
             return list(chosen)
-        kinds = _KINDS_OF_MODE[self.mode]
+        kinds = [kind.name for kind in KINDS.values() if self.mode in kind.modes]
         names = [name for name, p in self.providers.items() if p.kind in kinds]
-        # Bedrock, then OpenAI: the mode's own order, whatever the order of the providers.
+        # The mode has an order of its own, that of the table of kinds, whatever the order of the providers.
         return sorted(names, key=lambda n: kinds.index(self.providers[n].kind)) if self.mode == "aws_only" else names
 
     def embedding_models(self) -> Models:
-        """As `models`, for embeddings."""
+        """Return the rows of embeddings, as `models` has those of chats."""
         return {name: row.targets for name, row in self.embeddings.items()}
 
     def limits_of(self, provider: str) -> TimeLimits:
+        """Return the time limits of one provider, in seconds."""
         return self.timeouts.limits(self.providers[provider].timeouts)
 
     def policy(self) -> Policy:
+        """Return the breaker's policy. Its lease outlives the longest call that any provider may have."""
         every = [self.limits_of(name) for name in self.providers]
         return self.breaker.policy(max(max(x.total, x.first_token + x.connect) for x in every))
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One provider as it stands in this deployment. `left_out` says why it is not called."""
+    """One provider as it stands in this deployment."""
 
     name: str
-    kind: str
-    left_out: str | None
+    kind: str  # `functions` for an external provider
+    left_out: str | None  # why the provider is not called; None if it is
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedConfig:
-    """A checked config with what the environment makes of it."""
+    """A checked config with the state of each provider, which depends on the environment."""
 
     config: Config
-    tiers: tuple[Tier, ...]
+    tiers: tuple[Tier, ...]  # all providers, those of the mode first, in order of preference
 
     @property
     def usable(self) -> list[str]:
+        """Return the names of the providers that can be called."""
         return [tier.name for tier in self.tiers if tier.left_out is None]
 
     def rows(self) -> dict[str, list[str]]:
-        """Row name to targets, in the row's own order; only providers that can be called."""
-        return self._callable(self.config.models)
+        """Return the targets of each row, in the row's own order, of providers that can be called."""
+        return self._targets_of(self.config.models)
 
     def embedding_rows(self) -> dict[str, list[str]]:
-        """As `rows`, for embeddings."""
-        return self._callable(self.config.embedding_models())
+        """Return the same as `rows`, for embeddings."""
+        return self._targets_of(self.config.embedding_models())
 
-    def _callable(self, rows: Models) -> dict[str, list[str]]:
+    def _targets_of(self, rows: Models) -> dict[str, list[str]]:
         usable = set(self.usable)
         return {
             row: [target_of(provider, model) for provider, model in models.items() if provider in usable]
@@ -175,24 +172,20 @@ class ResolvedConfig:
         }
 
     def kinds(self) -> dict[str, str]:
-        """The kind of each provider that can be called."""
+        """Return the kind of each provider that can be called, by its name."""
         return {tier.name: tier.kind for tier in self.tiers if tier.left_out is None}
 
     def fixed(self) -> frozenset[str]:
-        """Providers that have one model each."""
-        return frozenset(name for name, kind in self.kinds().items() if kind == "local")
+        """Return the providers that have one model each."""
+        return frozenset(name for name, kind in self.kinds().items() if KINDS[kind].in_process)
 
     def windows(self) -> dict[str, int]:
-        """Target to context window in tokens, where it is known."""
+        """Return the context window of each target in tokens, where it is known."""
         return self._windows(self.config.models, lambda settings, model: settings.window(model))
 
     def embedding_windows(self) -> dict[str, int]:
-        """As `windows`, for embeddings: the local model's alone is known."""
-
-        def window(settings: ProviderSettings, _: str) -> int | None:
-            return min(settings.context, MOST_LOCAL_TOKENS) if isinstance(settings, Local) else None
-
-        return self._windows(self.config.embedding_models(), window)
+        """Return the same as `windows`, for embeddings."""
+        return self._windows(self.config.embedding_models(), lambda settings, model: settings.embedding_window(model))
 
     def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
         known = {
@@ -203,8 +196,8 @@ class ResolvedConfig:
         return {target: tokens for target, tokens in known.items() if tokens is not None}
 
 
-def parse(args: Any) -> Config:
-    """The application's args. Raises ConfigError: one sentence that names the key."""
+def parse(args: object) -> Config:
+    """Return the application's args, checked. Raises ConfigError with one sentence that names the key."""
     if not isinstance(args, Mapping) or not args:
         raise ConfigError("args: providers and models are missing")
     try:
@@ -214,18 +207,18 @@ def parse(args: Any) -> Config:
 
 
 class Tunables(Strict):
-    """What may change while running: `user_config` of the deployment Ingress."""
+    """The keys that may change while running: `user_config` of the deployment Ingress."""
 
-    breaker: dict[str, Any] = Field(default_factory=dict)
-    timeouts: dict[str, Any] = Field(default_factory=dict)
+    breaker: dict[str, object] = Field(default_factory=dict)
+    timeouts: dict[str, object] = Field(default_factory=dict)
 
 
-def tuned(config: Config, user_config: Any) -> Config:
-    """The config with `user_config` over its `breaker` and `timeouts`, key by key. Raises ConfigError."""
+def apply_user_config(config: Config, user_config: object) -> Config:
+    """Return the config with `user_config` over its `breaker` and `timeouts`, key by key. Raises ConfigError."""
     try:
         over = Tunables.model_validate(user_config or {})
         if "connect" in over.timeouts:
-            raise ConfigError("timeouts.connect: can't change while running, the providers' clients have it")
+            raise ConfigError("timeouts.connect: can't change while running: the providers' clients are built with it")
         changed = config.model_dump(exclude={"breaker", "timeouts"}) | {
             "breaker": config.breaker.model_dump() | over.breaker,
             "timeouts": config.timeouts.model_dump() | over.timeouts,
@@ -236,28 +229,32 @@ def tuned(config: Config, user_config: Any) -> Config:
 
 
 def resolve(config: Config) -> ResolvedConfig:
-    """What the environment makes of the config. A provider without credentials is left out."""
+    """Return the config with the state of each provider: one without credentials is left out.
+
+    Raises ConfigError if a variable for keys or the ledger is not set, or no provider can be called.
+    """
     chosen = config.tier_names()
     others = [name for name in config.providers if name not in chosen]
     tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
-    layout = ResolvedConfig(config, tuple(tiers))
+    resolved = ResolvedConfig(config, tuple(tiers))
     for key, variable in config.auth.model_dump(exclude_none=True, exclude={"unguarded"}).items():
-        if unset(variable):
+        if explain_unset(variable):
             raise ConfigError(f"auth.{key}: {variable} is not set")
     if (missing := config.ledger.missing()) is not None:
         raise ConfigError(f"ledger.{missing}")
-    if not layout.usable:
+    if not resolved.usable:
         reasons = "; ".join(f"{t.name}: {t.left_out}" for t in tiers)
         raise ConfigError(f"mode: {config.mode} has no tier that can be called ({reasons})")
-    return layout
+    return resolved
 
 
-LOOPBACK = "127.0.0.1"  # where Serve listens unless it is told otherwise
-EVERYWHERE = "0.0.0.0"  # where it listens by a config file that does not say
+LOOPBACK = "127.0.0.1"  # where Serve listens by default
+EVERYWHERE = "0.0.0.0"  # where Serve listens by default if it is started by a config file
 
 
 def is_loopback(host: str) -> bool:
+    """Return whether an address or a name can be reached from this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -277,13 +274,13 @@ def _sentence(error: ValidationError) -> str:
         case "missing":
             return f"{key}: required key is missing"
         case "union_tag_invalid" | "union_tag_not_found":
-            return f"{key}.kind: must be one of bedrock, openai, google, local"
+            return f"{key}.kind: must be one of {', '.join(KINDS)}"
         case _:
             return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
-def read_applications(path: str) -> list[tuple[dict[str, Any], str]]:
-    """The applications of a Serve config file that are ours, and the host they are served at. Raises ConfigError."""
+def read_applications(path: str) -> list[tuple[dict[str, object], str]]:
+    """Return our applications in a Serve config file, each with the host it is served at. Raises ConfigError."""
     try:
         with open(path, encoding="utf-8") as file:
             data = yaml.safe_load(file)
@@ -303,34 +300,35 @@ def read_applications(path: str) -> list[tuple[dict[str, Any], str]]:
 
 
 def check(path: str) -> str:
-    """A report on a Serve config file. Raises ConfigError."""
+    """Return a report on a Serve config file. Raises ConfigError."""
     lines: list[str] = []
     for application, host in read_applications(path):
-        layout = resolve(parse(application.get("args")))
-        if (why := layout.config.guarded(host)) is not None:
+        resolved = resolve(parse(application.get("args")))
+        if (why := resolved.config.explain_exposure(host)) is not None:
             raise ConfigError(why)
-        known = {INGRESS, *layout.config.providers}
+        known = {INGRESS, *resolved.config.providers}
         overrides = application.get("deployments") or []
         if not isinstance(overrides, list) or not all(isinstance(o, dict) for o in overrides):
             raise ConfigError("deployments: must be a list of options, each with a name")
         for override in overrides:
             if override.get("name") == INGRESS:
-                tuned(layout.config, override.get("user_config"))
+                apply_user_config(resolved.config, override.get("user_config"))
             if override.get("name") not in known:
                 raise ConfigError(
                     f"deployments.{override.get('name')}: no such deployment (known: {', '.join(sorted(known))})"
                 )
-        lines += [f"application {application.get('name', 'default')}, mode {layout.config.mode}", "tiers:"]
-        for number, tier in enumerate(layout.tiers, 1):
+        lines += [f"application {application.get('name', 'default')}, mode {resolved.config.mode}", "tiers:"]
+        for number, tier in enumerate(resolved.tiers, 1):
             state = "ready" if tier.left_out is None else f"left out: {tier.left_out}"
             lines.append(f"  {number}. {tier.name} ({tier.kind}): {state}")
         lines.append("rows:")
-        for row, targets in layout.rows().items():
+        for row, targets in resolved.rows().items():
             lines.append(f"  {row}: {' > '.join(targets) or 'no provider can be called'}")
     return "\n".join(lines)
 
 
 def main(arguments: list[str]) -> int:
+    """Print the report on the file that `arguments` name, and return the exit code."""
     if len(arguments) != 1:
         print("usage: python -m deployments.config serve_config.yaml", file=sys.stderr)
         return 2

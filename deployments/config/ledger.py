@@ -1,4 +1,4 @@
-"""What serve_config.yaml may say of the ledger: where its rows go, prices, and limits.
+"""The keys of serve_config.yaml for the ledger: where its rows go, prices, and limits.
 
 Secrets are named by environment variable: a PostgreSQL URL holds a password.
 """
@@ -6,11 +6,12 @@ Secrets are named by environment variable: a PostgreSQL URL holds a password.
 import os
 import pathlib
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from actors.ledger.budget import Limit, Limits
+from actors.ledger.messages import LedgerConfig
 from actors.ledger.rows import NANOS
 from deployments.config.settings import Strict
 
@@ -20,11 +21,11 @@ PerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class Price(Strict):
-    """`cached` is for tokens that the provider took from its cache; it costs as `input` if it is not set."""
+    """US dollars for a million tokens."""
 
     input: PerMillion
     output: PerMillion
-    cached: PerMillion | None = None
+    cached: PerMillion | None = None  # input tokens from the provider's cache; by default as `input`
 
 
 class LedgerSettings(Strict):
@@ -39,20 +40,22 @@ class LedgerSettings(Strict):
     journal_megabytes: Annotated[int, Field(ge=4, le=4096)] = 64
 
     def missing(self) -> str | None:
+        """Return why the ledger can't be used, as `key: reason`; None if it can."""
         try:
             pathlib.Path(self.folder).expanduser()
         except RuntimeError:
-            return f"folder: {self.folder} can't be found, the user has no home: name a folder"
+            return f"folder: {self.folder} can't be found, because the user has no home directory: name another folder"
         return f"url_env: {self.url_env} is not set" if self.url_env and not os.environ.get(self.url_env) else None
 
     def journals(self, app: str) -> pathlib.Path:
+        """Return the folder of an application's journals."""
         return self._home(app) / "journal"
 
     def _home(self, app: str) -> pathlib.Path:
         return pathlib.Path(self.folder).expanduser().absolute() / app
 
-    def for_actor(self, app: str) -> dict[str, Any]:
-        """What the ledger actor is told; it reads the variable itself, so that no secret is sent."""
+    def for_actor(self, app: str) -> LedgerConfig:
+        """Return the ledger actor's configuration. The actor reads the variable itself, so no secret is sent."""
         return {
             "url_env": self.url_env,
             "url": f"sqlite:///{self._home(app) / 'usage.sqlite3'}",
@@ -61,19 +64,23 @@ class LedgerSettings(Strict):
 
 
 class LimitSettings(Strict):
-    """US dollars for `monthly_cost`."""
+    """The limits of one tenant or key. `monthly_cost` is in US dollars. None: no limit."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     monthly_cost: Dollars | None = None
 
     def limit(self) -> Limit:
+        """Return the limit with its cost in nano-dollars."""
         cost = None if self.monthly_cost is None else int(self.monthly_cost * NANOS)
         return Limit(self.requests_per_minute, self.tokens_per_minute, cost)
 
 
 class LimitsSettings(Strict):
-    """`each_*` holds for every one that is not named. `without_ledger`: what to do while it is away."""
+    """`each_*` holds for every tenant or key that is not named.
+
+    `without_ledger`: whether limited callers are served while the ledger is away.
+    """
 
     tenants: dict[str, LimitSettings] = Field(default_factory=dict)
     keys: dict[str, LimitSettings] = Field(default_factory=dict)
@@ -82,11 +89,12 @@ class LimitsSettings(Strict):
     without_ledger: Literal["allow", "refuse"] = "allow"
 
     def limits(self) -> Limits:
+        """Return all limits, those of names as `tenant:name` and `key:name`."""
         named = {f"tenant:{name}": x.limit() for name, x in self.tenants.items()}
         named |= {f"key:{name}": x.limit() for name, x in self.keys.items()}
         each = {"tenant": self.each_tenant, "key": self.each_key}
         return Limits(
-            named, {sort: x.limit() for sort, x in each.items() if x is not None}, self.without_ledger == "refuse"
+            named, {subject: x.limit() for subject, x in each.items() if x is not None}, self.without_ledger == "refuse"
         )
 
 

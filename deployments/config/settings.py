@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.breaker.circuit import Policy
+from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.base import TimeLimits
 
 Mode = Literal["hybrid", "aws_only", "local_only"]
@@ -17,11 +18,11 @@ LEAST_LEASE = 30.0  # a probe that streams renews its lease every ten seconds
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """`hosts` are names that may be private: an image store of one's own."""
+    """Limits of the images that are fetched for providers."""
 
-    max_bytes: int = 20 * 1024 * 1024
-    seconds: float = 5.0
-    hosts: frozenset[str] = frozenset()
+    max_bytes: int = 20 * 1024 * 1024  # of one image
+    seconds: float = 5.0  # for fetching one image
+    hosts: frozenset[str] = frozenset()  # names that may have private addresses: an image store of one's own
 
 
 class Strict(BaseModel):
@@ -29,7 +30,7 @@ class Strict(BaseModel):
 
 
 class TimeoutOverrides(Strict):
-    """Seconds; what is not set comes from the application's `timeouts`."""
+    """Seconds. A value that is not set comes from the application's `timeouts`."""
 
     timeout_seconds: Seconds | None = None
     connect: Seconds | None = None
@@ -47,6 +48,8 @@ class Timeouts(Strict):
     deadline: Seconds = 60
 
     def limits(self, over: TimeoutOverrides) -> TimeLimits:
+        """Return the limits of a provider with these overrides."""
+
         def pick(name: str) -> float:
             value = getattr(over, name)
             return float(getattr(self, name) if value is None else value)
@@ -60,12 +63,12 @@ class BreakerSettings(Strict):
     recovery_timeout: Seconds = 60
 
     def policy(self, longest: float) -> Policy:
-        """`longest` is the longest that a probe may take, in seconds: its lease must outlive it."""
+        """Return the breaker's policy. `longest` is the longest that a probe may take, in seconds."""
         return Policy(self.failure_threshold, self.recovery_timeout, lease=max(longest + 5, LEAST_LEASE))
 
 
 class Overrides(Strict):
-    """Thresholds that an operator may set while running; null takes one back."""
+    """Thresholds that an operator may set while running. Null restores the configuration's."""
 
     failure_threshold: Annotated[int, Field(ge=1, le=50)] | None = None
     recovery_timeout: Seconds | None = None
@@ -79,12 +82,20 @@ class Overrides(Strict):
 class _Provider(Strict):
     timeouts: TimeoutOverrides = TimeoutOverrides()
 
+    def embedding_model(self, model: str) -> str:
+        """Return the name by which the lengths of the model's vectors are known."""
+        return model
+
+    def embedding_window(self, model: str) -> int | None:
+        """Return how many tokens a text to embed may have, if that is known."""
+        return None
+
 
 class Cloud(_Provider):
     context_windows: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1)]] = {}
 
     def window(self, model: str) -> int | None:
-        """How many tokens the provider's model can hold, if that is known."""
+        """Return the context window of the provider's model in tokens, None if it is not known."""
         return self.context_windows.get(model)
 
 
@@ -112,14 +123,14 @@ class OpenAI(Cloud):
     kind: Literal["openai"]
     api_key_env: str | None = None
     base_url: str | None = None
-    traceparent: bool = False  # is it a server of one's own, that goes on with our traces?
+    traceparent: bool = False  # send our trace headers: for a server of one's own that traces too
 
     def key_env(self) -> str | None:
-        """OpenAI itself needs a key; a server named by `base_url` only if it says which."""
+        """Return the variable of the key. A server at `base_url` needs one only if `api_key_env` names it."""
         return self.api_key_env or (None if self.base_url else "OPENAI_API_KEY")
 
     def missing(self) -> str | None:
-        return unset(self.key_env())
+        return explain_unset(self.key_env())
 
 
 class Google(Cloud):
@@ -129,7 +140,7 @@ class Google(Cloud):
     api_version: str | None = None
 
     def missing(self) -> str | None:
-        return unset(self.api_key_env)
+        return explain_unset(self.api_key_env)
 
 
 class Local(_Provider):
@@ -142,16 +153,23 @@ class Local(_Provider):
     def window(self, model: str) -> int | None:
         return self.context
 
+    def embedding_model(self, model: str) -> str:
+        return BUNDLED if self.model_path is None else model
+
+    def embedding_window(self, model: str) -> int | None:
+        return min(self.context, MOST_LOCAL_TOKENS)
+
     def missing(self) -> str | None:
         if self.model_path and not os.path.isfile(self.model_path):
-            return f"model_path {self.model_path} is no file"
+            return f"model_path {self.model_path} does not exist"
         return None
 
 
 ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
 
 
-def unset(variable: str | None) -> str | None:
+def explain_unset(variable: str | None) -> str | None:
+    """Return the sentence that an environment variable is not set, None if it is or none is named."""
     return f"{variable} is not set" if variable and not os.environ.get(variable) else None
 
 
@@ -160,29 +178,29 @@ class Auth(Strict):
 
     api_keys_env: str | None = None
     admin_key_env: str | None = None
-    unguarded: bool = False  # `auth: none` says so: whoever reaches the server may ask
+    unguarded: bool = False  # set by `auth: none`: every caller that reaches the server passes
 
 
 class ImageSettings(Strict):
-    """Images that a message names by URL, fetched for providers that take bytes alone."""
+    """Images that a message names by URL. They are fetched for providers that take only bytes."""
 
     max_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024)] = 20 * 1024 * 1024
     seconds: Seconds = 5
-    hosts: list[str] = []  # may be private: an image store of one's own
+    hosts: list[str] = []  # may have private addresses: an image store of one's own
 
     def limits(self) -> ImageLimits:
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
 
 
 class EmbeddingRow(Strict):
-    """Targets whose vectors have one length."""
+    """A row of embeddings: targets whose vectors have the same length."""
 
     dimensions: Annotated[int, Field(ge=1, le=65_536)]
     targets: dict[Name, Annotated[str, Field(min_length=1)]]
 
 
 class Modes(Strict):
-    """Which providers each mode may use; by default by kind."""
+    """The providers of each mode, in order of preference. By default their kinds decide."""
 
     hybrid: list[Name] | None = None
     aws_only: list[Name] | None = None

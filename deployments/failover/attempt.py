@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import provider_of
 from deployments.breaker_client.client import BreakerClient
@@ -27,7 +28,7 @@ class Attempt:
     link: BreakerClient
     record: RequestRecord
     target: str
-    permit: Mapping[str, Any]
+    permit: Permit
     began: float = 0.0
     renewal: asyncio.Task[None] | None = None
     ended: bool = False
@@ -87,7 +88,7 @@ class Attempt:
         over: bool = True,
         comparison: Comparison | None = None,
     ) -> None:
-        """`first`, `over`: see account.Entry.settle. `comparison` judges what may be the request's own fault."""
+        """End it. `first`, `over`: see AttemptUsage.settle. `comparison` judges what may be the request's own fault."""
         if self.ended:
             return
         self.ended = True
@@ -96,11 +97,11 @@ class Attempt:
         if outcome.kind == "ok":
             self.record.mark_sent()
         ms = self._ms()
-        used: dict[str, Any] = {}
+        used = {} if self.entry is None else self.entry.count(outcome, usage, body, first=first)
+        # Before its row is settled: that may write the request's last line, which tells of this attempt too.
         self.record.add_attempt(self._step(outcome, ms, used))
         if self.entry is not None:
-            # If it ends the request too, the line that says so tells of this step already.
-            used |= self.entry.settle(outcome, usage, body, first=first, over=over)
+            self.entry.settle(outcome, over=over, trail=self.record.candidates_json)
         self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
             self.record.finish(outcome.kind, self.target if outcome.content else None)

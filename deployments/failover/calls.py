@@ -13,7 +13,7 @@ from deployments.failover.attempt import Attempt, failure_in
 from deployments.failover.deadline import Deadline
 from deployments.failover.probe import hold_back
 from deployments.failover.stream import StreamAnswer
-from deployments.providers.base import TimeLimits
+from deployments.providers.base import CallMessage, TimeLimits
 from deployments.rpc.port import CallTransport, ProviderStream
 from deployments.telemetry.request_record import RequestRecord
 
@@ -43,7 +43,7 @@ class CallKind(Protocol[T_co]):
         """Return the seconds until the replica itself ends a call of this kind that says nothing."""
         ...
 
-    async def begin(self, attempt: Attempt, call: dict[str, Any], limits: TimeLimits, timer: DeadlineTimer) -> T_co:
+    async def begin(self, attempt: Attempt, call: CallMessage, limits: TimeLimits, timer: DeadlineTimer) -> T_co:
         """Return the answer. Raises AttemptFailed. `timer` ends the wait; it may be moved."""
         ...
 
@@ -58,7 +58,7 @@ class WholeCall:
     def limit(self, limits: TimeLimits) -> float:
         return limits.total
 
-    async def begin(self, attempt: Attempt, call: dict[str, Any], _: TimeLimits, __: DeadlineTimer) -> Answer:
+    async def begin(self, attempt: Attempt, call: CallMessage, _: TimeLimits, __: DeadlineTimer) -> Answer:
         reply = await self._transport.complete(provider_of(attempt.target), {**call, "verb": self._verb})
         if (outcome := failure_in(attempt, reply)) is not None:
             raise AttemptFailed(outcome)
@@ -77,7 +77,7 @@ class StreamCall:
         return limits.first_token
 
     async def begin(
-        self, attempt: Attempt, call: dict[str, Any], limits: TimeLimits, timer: DeadlineTimer
+        self, attempt: Attempt, call: CallMessage, limits: TimeLimits, timer: DeadlineTimer
     ) -> StreamAnswer:
         held_until = asyncio.get_running_loop().time() + limits.first_token
         source: ProviderStream = self._transport.stream(provider_of(attempt.target), call)

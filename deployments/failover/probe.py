@@ -2,18 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
 from deployments.failover.attempt import Attempt, outcome_in
-from deployments.rpc.port import ProviderStream
+from deployments.rpc.port import EndMessage, ProviderStream, outcome_message
 
 
 async def hold_back(
     attempt: Attempt, first: bytes, source: ProviderStream, until: float, silent: float
-) -> tuple[bytes, ProviderStream, dict[str, Any] | None]:
+) -> tuple[bytes, ProviderStream, EndMessage | None]:
     """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
 
     The frames so far, whatever is still to come, and the answer's end if it has come. One that has been
@@ -36,7 +35,7 @@ async def hold_back(
                 raise
             item, spoke = coming.result(), clock()
             if not isinstance(item, bytes):
-                ended = item or {"outcome": asdict(Outcome("lost", message="the replica's stream stopped"))}
+                ended = item or {"outcome": outcome_message(Outcome("lost", message="the replica's stream stopped"))}
                 if (outcome := outcome_in(ended)) is not None:
                     raise AttemptFailed(outcome)
                 await source.aclose()
@@ -51,11 +50,11 @@ async def hold_back(
 class _Resumed:
     """The source again, from an item on that is awaited already. No generator: one that nobody began can't clean up."""
 
-    def __init__(self, coming: "asyncio.Future[bytes | dict[str, Any] | None]", source: "ProviderStream"):
-        self._coming: asyncio.Future[bytes | dict[str, Any] | None] | None = coming
+    def __init__(self, coming: "asyncio.Future[bytes | EndMessage | None]", source: "ProviderStream"):
+        self._coming: asyncio.Future[bytes | EndMessage | None] | None = coming
         self._source = source
 
-    async def __anext__(self) -> bytes | dict[str, Any]:
+    async def __anext__(self) -> bytes | EndMessage:
         coming, self._coming = self._coming, None
         if coming is None:
             return await anext(self._source)
@@ -75,9 +74,9 @@ class _Resumed:
         await self._source.aclose()
 
 
-async def _just(item: dict[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
+async def _just(item: EndMessage) -> AsyncGenerator[bytes | EndMessage, None]:
     yield item
 
 
-async def _following(source: ProviderStream) -> bytes | dict[str, Any] | None:
+async def _following(source: ProviderStream) -> bytes | EndMessage | None:
     return await anext(source, None)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.breaker_client.client import BreakerClient
-from deployments.breaker_client.permits import Permit
 from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt
 from deployments.failover.calls import CallKind
@@ -21,7 +21,8 @@ from deployments.failover.stream import COVER_SECONDS
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
 from deployments.openai_api.chat import Request
-from deployments.providers.base import TimeLimits, call_dict
+from deployments.providers.base import CallMessage, TimeLimits, call_dict
+from deployments.providers.kinds import KINDS
 from deployments.routing.image_fetch import RequestImages, remote_images
 from deployments.routing.model_rows import ModelRows
 from deployments.routing.request_fit import RequestFit
@@ -160,7 +161,7 @@ class FailoverRun(Generic[T]):
 
     def _wants_images(self, body: Mapping[str, Any], target: str) -> bool:
         """Does it name images by URL, for a provider that takes bytes alone?"""
-        return self._rows.kind(target) != "openai" and bool(body.get("messages") and remote_images(body))
+        return not KINDS[self._rows.kind(target)].passes_through and bool(body.get("messages") and remote_images(body))
 
     async def _with_images(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
@@ -190,7 +191,7 @@ class FailoverRun(Generic[T]):
         self._end(attempt, outcome, self._comparison)
         return None, outcome
 
-    def _call(self, attempt: Attempt, limits: TimeLimits) -> dict[str, Any]:
+    def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
         assert attempt.body is not None
         _, _, model = attempt.target.partition("/")
         call = call_dict(attempt.body, model, self._request.model, limits)

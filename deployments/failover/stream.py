@@ -11,7 +11,7 @@ from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded,
 from deployments.failover.attempt import Attempt, failure_in
 from deployments.failover.deadline import Deadline
 from deployments.openai_api.chat import DONE, Head, bare_chunk, frame
-from deployments.rpc.port import ProviderStream
+from deployments.rpc.port import EndMessage, ProviderStream
 from deployments.telemetry.explain import explain
 
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
@@ -94,7 +94,7 @@ class StreamAnswer:
         self._attempt.end(self._left)
         self._closing = asyncio.ensure_future(self._source.aclose())
 
-    async def _next(self) -> bytes | dict[str, Any]:
+    async def _next(self) -> bytes | EndMessage:
         self._given = None
         if self._left is not None:
             raise AttemptFailed(self._left)

@@ -12,11 +12,16 @@ from starlette.types import ASGIApp
 from actors.breaker.actor import get_or_create
 from actors.ledger.actor import get_or_create_ledger
 from actors.ray_metrics import RayMeter
-from deployments.breaker_client.client import ActorCall, BreakerClient
+from deployments.breaker_client.actor_connection import ActorCall
+from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, parse, resolve
+from deployments.errors import ErrorAnswer
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.ingress.http import build_http_api
+from deployments.openai_api.json_types import JsonObject
 from deployments.rpc.client import PooledTransport
+from deployments.service.answers import FunctionPlan, HealthSummary, Nothing, ProviderHealth, SystemHealth, Thresholds
+from deployments.service.arguments import CallOptions
 from deployments.service.facade import Facade, errors_as_dicts
 from deployments.service.guarded_functions import Functions
 from deployments.service.python_api import PythonApi
@@ -27,20 +32,23 @@ from deployments.usage.caller import Caller
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 
-CONNECT_SECONDS = 3.0  # how long a starting replica waits for the actor's first word; then it serves without
+CONNECT_SECONDS = 3.0  # how long a starting replica waits for the breaker actor; then it serves without it
 
 
 class Ingress:
-    """`args` are the application's, as the YAML has them; `handles` the provider deployments by name."""
+    """Serves the HTTP API and the Python API.
 
-    def __init__(self, args: Mapping[str, Any], handles: Mapping[str, DeploymentHandle[Any]]):
+    `args` are the application's, as the YAML has them. `handles` are the provider deployments by name.
+    """
+
+    def __init__(self, args: JsonObject, handles: Mapping[str, DeploymentHandle[Any]]):
         collect_garbage_seldom()
-        layout = resolve(parse(args))
+        resolved = resolve(parse(args))
         self._app = serve.get_replica_context().app_name
         self._starting = True
         self._meter = RayMeter(self._app)
-        self._link = BreakerClient(self._connect, layout.config.policy(), meter=self._meter)
-        config = layout.config
+        self._link = BreakerClient(self._connect, resolved.config.policy(), meter=self._meter)
+        config = resolved.config
         self._ledger = LedgerClient(
             self._connect_ledger,
             config.ledger.journals(self._app),
@@ -51,8 +59,8 @@ class Ingress:
         self._ledger_config = config.ledger.for_actor(self._app)
         self._ledger_starting = True
         self._traces = tracer_for(INGRESS)
-        hop = PooledTransport(handles, layout.kinds().keys() - layout.fixed())
-        self._service = Service(layout, self._link, hop, self._ledger, [log_request], self._meter, self._traces)
+        transport = PooledTransport(handles, resolved.kinds().keys() - resolved.fixed())
+        self._service = Service(resolved, self._link, transport, self._ledger, [log_request], self._meter, self._traces)
         self._metering: asyncio.Task[None] | None = None
         self._python = PythonApi(self._service)
         self._facade = Facade(self._service)
@@ -61,8 +69,8 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return build_http_api(self._service)
 
-    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Serve calls this with `user_config`: once before the first request, and when it changes."""
+    async def reconfigure(self, user_config: JsonObject) -> None:
+        """Apply `user_config`. Serve calls this once before the first request, and whenever it changes."""
         await self._service.reconfigure(user_config)
         self._ledger.start()
         if self._metering is None:
@@ -75,127 +83,128 @@ class Ingress:
     async def _connect(self) -> ActorCall:
         actor = await get_or_create(self._app, self._service.breaker_config(), newest=self._starting)
         self._starting = False
-        return _calling(actor)
+        return _caller_of(actor)
 
     async def _connect_ledger(self) -> ActorCall:
         actor = await get_or_create_ledger(self._app, self._ledger_config, newest=self._ledger_starting)
         self._ledger_starting = False
-        return _calling(actor)
+        return _caller_of(actor)
 
     def _sample(self) -> None:
         self._service.sample()
         flush_log()
 
     async def __del__(self) -> None:
-        """Serve awaits this when the replica is stopped: its last rows and spans go before it."""
+        """Send the last rows and spans. Serve awaits this when it stops the replica."""
         await self._ledger.close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
 
-    # The Python API; `PythonApi` says what each takes and gives.
+    # The Python API: `PythonApi` documents the arguments and the answers.
 
     async def chat(
         self,
-        request: Any,
+        request: object,
         timeout_seconds: float | None = None,
         drop_unsupported: str | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
-        trace: Any = None,
-    ) -> dict[str, Any]:
-        caller = _by(tenant_id, agent_id, explain, trace)
-        return await self._python.chat(request, timeout_seconds, drop_unsupported, caller)
+        trace: object = None,
+    ) -> JsonObject:
+        caller = _by_handle(tenant_id, agent_id, explain, trace)
+        return await self._python.chat(request, CallOptions(timeout_seconds, drop_unsupported, caller))
 
     async def embed(
         self,
-        request: Any,
+        request: object,
         timeout_seconds: float | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
-        trace: Any = None,
-    ) -> dict[str, Any]:
-        return await self._python.embed(request, timeout_seconds, _by(tenant_id, agent_id, explain, trace))
+        trace: object = None,
+    ) -> JsonObject:
+        caller = _by_handle(tenant_id, agent_id, explain, trace)
+        return await self._python.embed(request, CallOptions(timeout_seconds, caller=caller))
 
-    async def get_request(self, request_id: str) -> dict[str, Any]:
-        """What a request went through; see deployments/telemetry/explain.py."""
+    async def get_request(self, request_id: str) -> JsonObject:
+        """Return what a request went through: see deployments/telemetry/explain.py."""
         return await errors_as_dicts(self._service.queries.request(request_id))
 
-    async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
+    async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> JsonObject:
         return await self._facade.get_usage_stats(tenant_id, agent_id)
 
     async def stream_chat(
         self,
-        request: Any,
+        request: object,
         timeout_seconds: float | None = None,
         drop_unsupported: str | None = None,
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
-        trace: Any = None,
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        caller = _by(tenant_id, agent_id, explain, trace)
-        chunks = self._python.stream_chat(request, timeout_seconds, drop_unsupported, caller)
+        trace: object = None,
+    ) -> AsyncGenerator[JsonObject, None]:
+        caller = _by_handle(tenant_id, agent_id, explain, trace)
+        chunks = self._python.stream_chat(request, CallOptions(timeout_seconds, drop_unsupported, caller))
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
-    # The facade; `Facade` says what each takes and gives.
+    # The facade: `Facade` documents the arguments and the answers.
 
-    async def generate_completion(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+    async def generate_completion(self, *arguments: Any, **named: Any) -> JsonObject:
         return await self._facade.generate_completion(*arguments, **named)
 
-    async def generate_streaming_completion(
-        self, *arguments: Any, **named: Any
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    async def generate_streaming_completion(self, *arguments: Any, **named: Any) -> AsyncGenerator[JsonObject, None]:
         async with contextlib.aclosing(self._facade.generate_streaming_completion(*arguments, **named)) as items:
             async for item in items:
                 yield item
 
-    async def get_system_health(self) -> dict[str, Any]:
+    async def get_system_health(self) -> SystemHealth:
         return await self._facade.get_system_health()
 
-    async def get_health_summary(self) -> dict[str, Any]:
+    async def get_health_summary(self) -> HealthSummary:
         return await self._facade.get_health_summary()
 
-    async def get_all_provider_health(self) -> dict[str, Any]:
+    async def get_all_provider_health(self) -> dict[str, ProviderHealth]:
         return await self._facade.get_all_provider_health()
 
-    async def get_provider_health(self, name: str) -> dict[str, Any]:
+    async def get_provider_health(self, name: str) -> ProviderHealth | ErrorAnswer:
         return await self._facade.get_provider_health(name)
 
-    async def force_provider_recovery(self, name: str) -> dict[str, Any]:
+    async def force_provider_recovery(self, name: str) -> ProviderHealth | ErrorAnswer:
         return await self._facade.force_provider_recovery(name)
 
-    async def reset_provider_stats(self, name: str) -> dict[str, Any]:
+    async def reset_provider_stats(self, name: str) -> ProviderHealth | ErrorAnswer:
         return await self._facade.reset_provider_stats(name)
 
-    async def isolate(self, name: str, seconds: float | None = None) -> dict[str, Any]:
+    async def isolate(self, name: str, seconds: float | None = None) -> ProviderHealth | ErrorAnswer:
         return await self._facade.isolate(name, seconds)
 
-    async def restore(self, name: str) -> dict[str, Any]:
+    async def restore(self, name: str) -> ProviderHealth | ErrorAnswer:
         return await self._facade.restore(name)
 
-    async def thresholds(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def thresholds(self, changes: JsonObject | None = None) -> Thresholds | ErrorAnswer:
         return await self._facade.thresholds(changes)
 
-    # Functions of other apps under our circuits: `call_with_failover` in client.py.
+    # Functions of other apps under our circuits, for `call_with_failover` in client.py.
 
-    async def begin_call(self, names: list[str], primary: str | None = None, model: str | None = None) -> Any:
+    async def begin_call(
+        self, names: list[str], primary: str | None = None, model: str | None = None
+    ) -> FunctionPlan | ErrorAnswer:
         return await errors_as_dicts(self._functions.begin(names, primary, model))
 
-    async def report_call(self, ended: list[dict[str, Any]]) -> Any:
+    async def report_call(self, ended: list[JsonObject]) -> Nothing | ErrorAnswer:
         return await errors_as_dicts(self._functions.report(ended))
 
 
-def _calling(actor: Any) -> ActorCall:
-    def call(method: str, *arguments: Any) -> Awaitable[Any]:
+def _caller_of(actor: Any) -> ActorCall:
+    def call(method: str, *arguments: object) -> Awaitable[Any]:
         answer: Awaitable[Any] = getattr(actor, method).remote(*arguments)
         return answer
 
     return call
 
 
-def _by(tenant_id: str | None, agent_id: str | None, explain: bool, trace: Any) -> Caller:
+def _by_handle(tenant_id: str | None, agent_id: str | None, explain: bool, trace: object) -> Caller:
     return Caller("handle", tenant_id, agent_id, explain=explain is True, trace=trace)

@@ -1,10 +1,10 @@
 """The HTTP API: OpenAI's routes and the operators', over one Service. No Ray.
 
-A request is taken apart in one order: who calls, by the access column of the route table and in one place; its
-headers; its body.
+A request is checked in this order: first its caller, in one place, by the access column of the route table; then its
+headers; then its body.
 
-Nothing is sent before the first content has come, so status and headers are true. Chat completions are
-answered without a framework between: it would cost as much as all that we do for a whole answer.
+Nothing is sent before the first content is there, so status and headers are true. Chat completions bypass the
+framework: it would cost as much as all our own work for a whole answer.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,7 +29,7 @@ from deployments.openai_api.chat import DONE, dump, parse_object, parse_request
 from deployments.openai_api.chat import Request as Checked
 from deployments.openai_api.embeddings import parse_embedding_request
 from deployments.routing.request_fit import dropped_header
-from deployments.service.arguments import drop_of
+from deployments.service.arguments import parse_drop
 from deployments.service.auth import Access, Authenticator, Identity
 from deployments.service.service import Service
 from deployments.status_page.routes import StatusRoutes
@@ -57,7 +57,7 @@ def build_http_api(service: Service) -> ASGIApp:
 
 
 def route_table(service: Service) -> list[tuple[str, str, Access, Handler]]:
-    """Return every route with who may call it. What is not here is not served."""
+    """Return every route, each with who may call it. No other route is served."""
     handlers, status = _Handlers(service), StatusRoutes(service)
     key, admin, either = Access.KEY, Access.ADMIN, Access.KEY_OR_ADMIN
     return [
@@ -89,7 +89,7 @@ def _guarded(authenticator: Authenticator, access: Access, handler: Handler) -> 
 
 
 class HttpApi:
-    """Chat completions here, everything else by the framework."""
+    """Answers chat completions itself, and passes all other requests to the framework."""
 
     def __init__(self, chat: Endpoint, others: ASGIApp):
         self._chat, self._others = chat, others
@@ -101,13 +101,13 @@ class HttpApi:
             response = await self._chat(Request(scope, receive))
         except Exception as error:
             if not isinstance(error, (BreakwaterError, ClientDisconnect)):
-                log.exception("A chat completion failed by a bug of ours; its client gets a 500")
+                log.exception("A chat completion failed by a bug of Breakwater; its client gets a 500")
             response = _response_to(error)
         await response(scope, receive, send)
 
 
 def _is_chat(scope: Scope) -> bool:
-    """Behind a prefix too."""
+    """Return whether the path is that of chat completions, behind Serve's prefix too."""
     path: str = scope["path"]
     return path == CHAT or (path.endswith(CHAT) and path.removesuffix(CHAT) == scope.get("root_path", ""))
 
@@ -119,7 +119,7 @@ def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:
             BreakwaterError: _on_error,
             HTTPException: _on_http_error,
             ClientDisconnect: _on_error,
-            Exception: _on_error,  # raised again after this: Serve logs it with its stack
+            Exception: _on_error,  # Starlette raises it again after the response, and Serve logs it with its stack
         },
     )
 
@@ -128,28 +128,28 @@ class _Handlers:
     def __init__(self, service: Service):
         self._service = service
 
-    async def chat(self, request: Request, who: Identity) -> Response:
-        caller, deadline = self._caller(request, who), self._deadline(request)
+    async def chat(self, request: Request, identity: Identity) -> Response:
+        caller, deadline = self._caller(request, identity), self._deadline(request)
         checked = _with_drop(parse_request(await _body(request)), request)
         if checked.stream:
             answer = await self._service.stream(checked, deadline, caller)
             return _EventStream(answer, self._headers(answer))
         return self._whole(await self._service.complete(checked, deadline, caller))
 
-    async def embeddings(self, request: Request, who: Identity) -> Response:
-        caller, deadline = self._caller(request, who), self._deadline(request)
+    async def embeddings(self, request: Request, identity: Identity) -> Response:
+        caller, deadline = self._caller(request, identity), self._deadline(request)
         checked = _with_drop(parse_embedding_request(await _body(request)), request)
         return self._whole(await self._service.embeddings(checked, deadline, caller))
 
-    def _whole(self, done: Answer) -> Response:
-        body = done.body
-        if done.record.explain:
-            body = dump({**json.loads(body), "breakwater": self._service.served_by(done)})
-        return Response(body, media_type="application/json", headers=self._headers(done))
+    def _whole(self, answer: Answer) -> Response:
+        body = answer.body
+        if answer.record.explain:
+            body = dump({**json.loads(body), "breakwater": self._service.served_by(answer)})
+        return Response(body, media_type="application/json", headers=self._headers(answer))
 
-    def _caller(self, request: Request, who: Identity) -> Caller:
-        """Return who asks, and who pays. Raises Forbidden for a tenant that is not the key's."""
-        headers, key = request.headers, who.key
+    def _caller(self, request: Request, identity: Identity) -> Caller:
+        """Return the caller, with the tenant who pays. Raises Forbidden if the key is bound to another tenant."""
+        headers, key = request.headers, identity.key
         tenant = headers.get("x-tenant-id") or None
         return Caller(
             "http",
@@ -161,22 +161,26 @@ class _Handlers:
             trace=None if self._service.traces is None else extract(headers),
         )
 
-    async def usage(self, request: Request, who: Identity) -> Response:
-        """The admin key sees all, a key its tenant's or its own; where no keys are needed, everybody sees all."""
+    async def usage(self, request: Request, identity: Identity) -> Response:
+        """Answer a usage query.
+
+        The admin key sees all usage, any other key that of its tenant or its own. Without keys, everybody sees all.
+        """
         filters, groups = question_of(request.query_params)
-        if (key := who.key) is not None:
+        if (key := identity.key) is not None:
             filters |= {"tenant": key.speaks_for(filters.get("tenant"))} if key.tenant else {"key": key.name}
         rows = await self._service.queries.usage(filters, groups)
         if request.query_params.get("format") == "csv" or "text/csv" in request.headers.get("accept", ""):
             return Response(as_csv(rows), media_type="text/csv")
         return JSONResponse({"object": "list", "data": rows})
 
-    async def request(self, request: Request, who: Identity) -> Response:
-        """The admin key sees all, a key its tenant's or its own; where no keys are needed, everybody sees all."""
-        name, key = request.path_params["name"], who.key
+    async def request(self, request: Request, identity: Identity) -> Response:
+        """Answer with the explanation of one request. Who sees it is decided as in `usage`."""
+        name, key = request.path_params["name"], identity.key
         found = await self._service.queries.request(name)
         if key is not None and (found["tenant"] != key.tenant if key.tenant else found["key"] != key.name):
-            raise NotFound(f"The request '{name}' is not known.")  # nor is it told that somebody else's is
+            # Another tenant's request must look the same as an unknown one.
+            raise NotFound(f"The request '{name}' is not known.")
         return JSONResponse(found)
 
     def _deadline(self, request: Request) -> Deadline:
@@ -184,19 +188,19 @@ class _Handlers:
         deadline = self._service.deadline(text)
         if not deadline.explicit:
             return deadline
-        # Serve reads the same header and would cut in with an untyped answer of its own: be first.
+        # Serve reads the same header, and would answer with an untyped error of its own: end before it does.
         return Deadline(deadline.at - min(0.02, 0.2 * deadline.total), deadline.total, explicit=True)
 
     def _headers(self, answer: Answer | StreamAnswer) -> dict[str, str]:
-        """Return the headers of an answer: add one here."""
-        by = self._service.served_by(answer)
+        """Return the headers of an answer. New headers belong here."""
+        served = self._service.served_by(answer)
         headers = {
-            "x-breakwater-provider": by["provider"],
-            "x-breakwater-model": by["model"],
-            "x-breakwater-attempts": str(by["attempts"]),
-            "x-breakwater-request-id": by["request_id"],
+            "x-breakwater-provider": served["provider"],
+            "x-breakwater-model": served["model"],
+            "x-breakwater-attempts": str(served["attempts"]),
+            "x-breakwater-request-id": served["request_id"],
         }
-        if by["degraded"]:
+        if served["degraded"]:
             headers["x-breakwater-degraded"] = "true"
         if answer.dropped:
             headers["x-breakwater-dropped"] = dropped_header(answer.dropped)
@@ -235,9 +239,9 @@ class _Handlers:
 
 
 class _EventStream(Response):
-    """A stream as it comes; who serves us cancels it when its client goes away.
+    """Sends a stream's frames as they come. The server cancels the response when its client goes away.
 
-    Closes the answer however the response ends, even if its first byte could not be sent.
+    The answer is closed however the response ends, even if its first byte could not be sent.
     """
 
     media_type = "text/event-stream"
@@ -253,7 +257,7 @@ class _EventStream(Response):
             async with contextlib.aclosing(self._answer.frames()) as frames:
                 more = True
                 async for data in frames:
-                    more = not data.endswith(DONE)  # the last bytes and the body's end leave in one write
+                    more = not data.endswith(DONE)  # the last bytes and the end of the body go in one write
                     await send({"type": "http.response.body", "body": data, "more_body": more})
             if more:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -262,13 +266,13 @@ class _EventStream(Response):
 
 
 def _with_drop(checked: Checked, request: Request) -> Checked:
-    """With what the headers say of the fields that a tier can't heed."""
+    """Return the request with the header's choice of which unsupported fields may be dropped."""
     word = request.headers.get(DROP_HEADER)
-    return checked if word is None else replace(checked, drop=drop_of(word))
+    return checked if word is None else replace(checked, drop=parse_drop(word))
 
 
 async def _body(request: Request) -> bytes:
-    """The request's body; no more of it is read than may be."""
+    """Return the request's body. Raises TooLarge as soon as more than `MAX_BODY` bytes were read."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -278,7 +282,16 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _model(name: str) -> dict[str, Any]:
+class _Model(TypedDict):
+    """A model in OpenAI's list of models."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+def _model(name: str) -> _Model:
     return {"id": name, "object": "model", "created": 0, "owned_by": "breakwater"}
 
 
@@ -287,8 +300,8 @@ def _error_response(error: BreakwaterError) -> Response:
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after)))
     if isinstance(attempts := getattr(error, "attempts", None), list):
-        made = [a for a in attempts if not a["outcome"].startswith("skipped")]
-        headers["x-breakwater-attempts"] = str(len(made))
+        asked = [a for a in attempts if not a["outcome"].startswith("skipped")]
+        headers["x-breakwater-attempts"] = str(len(asked))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_object(error), status_code=error.status, headers=headers)
@@ -304,7 +317,7 @@ def _response_to(error: Exception) -> Response:
             return _error_response(error)
         case ClientDisconnect():
             return Response(status_code=499)
-    return _error_response(InternalError("Something went wrong here, not in your request."))
+    return _error_response(InternalError("Breakwater failed by a bug of its own. Its log has the details."))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

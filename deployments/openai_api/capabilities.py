@@ -23,9 +23,21 @@ class Fit:
     dropped: tuple[str, ...] = ()
 
 
-def fit(kind: str, body: Mapping[str, Any]) -> Fit:
-    """What a provider of this kind can't do with a checked request, and what it leaves out."""
-    able = _ABILITIES[kind]
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a kind of provider can do with a chat request: a row of `providers/kinds.py` holds one."""
+
+    carries: frozenset[str]
+    checks: Mapping[str, Callable[[Any], bool | None]]
+    images: frozenset[str] = frozenset()  # the types it can see
+    needs_turn: bool = True  # a system prompt alone is no request
+
+
+def fit(able: Capabilities | None, body: Mapping[str, Any]) -> Fit:
+    """Return what a kind of provider can't do with a checked request, and what it leaves out.
+
+    `able` are the kind's capabilities; None for a kind to which each field passes through.
+    """
     if able is None:
         return _WHOLE
     missing: list[str] = []
@@ -93,66 +105,23 @@ def _known_choice(choice: Any) -> bool:
     return choice in ("auto", "none", "required")
 
 
-def _json_schema(wanted: Any) -> bool:
-    """A schema to keep to. Converse has no word for any JSON at all."""
+def is_json_schema(wanted: Any) -> bool:
+    """Does `response_format` name a schema?"""
     schema = wanted.get("json_schema") if isinstance(wanted, dict) and wanted.get("type") == "json_schema" else None
     return isinstance(schema, dict) and isinstance(schema.get("schema"), dict)
 
 
-def _any_json(wanted: Any) -> bool:
-    return _json_schema(wanted) or (isinstance(wanted, dict) and wanted.get("type") == "json_object")
+def is_any_json(wanted: Any) -> bool:
+    return is_json_schema(wanted) or (isinstance(wanted, dict) and wanted.get("type") == "json_object")
 
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
-def _converse_effort(effort: Any) -> bool | None:
-    return None if effort == "none" else effort in EFFORTS  # there is no word for none
-
-
-@dataclass(frozen=True, slots=True)
-class _Abilities:
-    carries: frozenset[str]
-    checks: Mapping[str, Callable[[Any], bool | None]]
-    images: frozenset[str] = frozenset()  # the types it can see
-    needs_turn: bool = True  # a system prompt alone is no request
-
-
-_COMMON = frozenset({"model", "messages", "stream", "stream_options", "top_p", "stop"}) | {
+COMMON_FIELDS = frozenset({"model", "messages", "stream", "stream_options", "top_p", "stop"}) | {
     *("max_tokens", "max_completion_tokens")
 }
-_TOOLS = {"tools": _functions_only, "tool_choice": _known_choice}
-
-_ABILITIES: Mapping[str, _Abilities | None] = {
-    "openai": None,
-    "bedrock": _Abilities(
-        _COMMON | {"parallel_tool_calls"},
-        {
-            **_TOOLS,
-            "temperature": lambda value: value <= 1,
-            "response_format": _json_schema,
-            "reasoning_effort": _converse_effort,
-        },
-        images=frozenset({"png", "jpeg", "jpg", "gif", "webp"}),
-    ),
-    "google": _Abilities(
-        _COMMON
-        | {"temperature", "seed", "presence_penalty", "frequency_penalty"}
-        | {"logprobs", "top_logprobs", "parallel_tool_calls"},
-        {
-            **_TOOLS,
-            "n": lambda value: value <= 8,
-            "response_format": _any_json,
-            "reasoning_effort": lambda value: value in EFFORTS,
-        },
-        images=frozenset({"png", "jpeg", "jpg", "webp", "heic", "heif"}),
-    ),
-    "local": _Abilities(
-        _COMMON | {"temperature", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"},
-        {**_TOOLS, "response_format": _any_json},
-        needs_turn=False,
-    ),
-}
+TOOL_CHECKS: Mapping[str, Callable[[Any], bool | None]] = {"tools": _functions_only, "tool_choice": _known_choice}
 
 
 # Messages.
@@ -173,7 +142,7 @@ def is_blank(text: Any) -> bool:
     return not text or not isinstance(text, str) or text.isspace()
 
 
-def _judge_messages(messages: Any, able: _Abilities, missing: list[str], dropped: list[str]) -> None:
+def _judge_messages(messages: Any, able: Capabilities, missing: list[str], dropped: list[str]) -> None:
     spoken = not able.needs_turn
     for index, message in enumerate(messages):
         role, content = message["role"], message.get("content")
@@ -207,7 +176,7 @@ def _are_functions(calls: Any) -> bool:
 
 
 def _judge_parts(
-    index: int, role: str, parts: list[Any], able: _Abilities, missing: list[str], dropped: list[str]
+    index: int, role: str, parts: list[Any], able: Capabilities, missing: list[str], dropped: list[str]
 ) -> None:
     for at, part in enumerate(parts):
         kind = part.get("type")
@@ -227,7 +196,7 @@ def url_of(part: Mapping[str, Any]) -> str:
     return url if isinstance(url, str) else ""
 
 
-def _sees(able: _Abilities, url: str) -> bool:
+def _sees(able: Capabilities, url: str) -> bool:
     found = IMAGE.match(url) if able.images else None
     return found is not None and found.group(1).lower() in able.images
 

@@ -1,25 +1,27 @@
-"""The port that every provider speaks, and its time limits.
+"""The port that every provider implements, and its time limits.
 
-A provider takes a `Call` and gives a whole `Completed` body, or a stream of `Frames` and then an
-`End`. Each failure is an `AttemptFailed` with a kind of `actors/breaker/outcomes.py`. Retries inside an SDK
-are off: there is one failover policy, and it is not here.
+A provider takes a `Call` and returns a whole `Completed` body, or a stream of `Frames` and then an `End`. Each failure
+is an `AttemptFailed` with a kind of `actors/breaker/outcomes.py`. Retries inside an SDK are off: failover has the one
+retry policy.
 """
 
 import asyncio
 import email.utils
+import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import NotRequired, Protocol, TypedDict
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
+from deployments.openai_api.json_types import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds. `total` ends a call without a stream; it never ends a stream that flows."""
+    """Limits in seconds. `total` ends a call without a stream, and never a stream."""
 
     connect: float = 3.0
     first_token: float = 10.0
@@ -29,9 +31,9 @@ class TimeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One attempt. `model` is the provider's own id, `name` is what the client asked for."""
+    """One attempt. `model` is the provider's own id, and `name` the one that the client asked for."""
 
-    body: Mapping[str, Any]
+    body: JsonObject
     model: str
     name: str
     limits: TimeLimits
@@ -43,25 +45,25 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A whole answer: the JSON body as bytes, its usage as a dict."""
+    """A whole answer: the JSON body as bytes, and its usage."""
 
     body: bytes
-    usage: Mapping[str, Any] | None
+    usage: JsonObject | None
 
 
 @dataclass(frozen=True, slots=True)
 class End:
     """The stream ended with a finish reason. `tail` is frames still to be sent (usage)."""
 
-    usage: Mapping[str, Any] | None
+    usage: JsonObject | None
     tail: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Ready SSE frames. `content`: do they hold the answer's content, or its finish reason?
+    """Ready SSE frames. `content` says whether they hold the answer's content, or its finish reason.
 
-    `end`: every finish reason has come, so the answer is whole; should nothing more come, this ends it.
+    `end` is set once every finish reason has arrived. The answer is whole then, and ends so if nothing follows.
     """
 
     data: bytes
@@ -69,8 +71,13 @@ class Frames:
     end: End | None = None
 
 
-def end_of(head: Head, usage: Mapping[str, Any] | None, call: Call) -> End:
-    """The end of a stream, with its usage where the client wants it."""
+def read_secret(variable: str | None) -> str:
+    """Return the secret in an environment variable, which the settings name; empty if there is none."""
+    return os.environ.get(variable, "") if variable else ""
+
+
+def end_of(head: Head, usage: JsonObject | None, call: Call) -> End:
+    """Return the end of a stream, with a frame of its usage if the client wants one."""
     return End(usage, usage_chunk(head, usage) if usage and call.wants_usage else b"")
 
 
@@ -80,14 +87,14 @@ class Provider(Protocol):
     def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]: ...
 
     async def embed(self, call: Call) -> Completed:
-        """OpenAI's embeddings; the body's `dimensions` is the row's."""
+        """Return OpenAI's embeddings. The body's `dimensions` is the number that the row is configured with."""
         ...
 
     async def close(self) -> None: ...
 
 
 def kind_of_status(status: int, code: str | None, retry_after: float | None) -> str:
-    """The kind of an HTTP error, where nothing more special is known of it."""
+    """Return the outcome kind of an HTTP error that its provider has no special rule for."""
     if code in _KIND_OF_CODE:
         return _KIND_OF_CODE[code]
     if status == 429 or (status in (503, 529) and retry_after is not None):
@@ -122,7 +129,7 @@ _KIND_OF_CODE = {
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the provider said it: `retry-after-ms`, a number, or an HTTP date."""
+    """Return the seconds to wait from `retry-after-ms` or `retry-after` (a number, or an HTTP date), if any."""
     if (ms := _number(headers.get("retry-after-ms"))) is not None:
         return ms / 1000
     value = headers.get("retry-after")
@@ -144,67 +151,67 @@ def _number(text: str | None) -> float | None:
 
 
 async def complete_within(provider: Provider, call: Call) -> Completed:
-    return await within_total(provider.complete, call)
+    return await run_within_total(provider.complete, call)
 
 
-async def within_total(work: Callable[[Call], Awaitable[Completed]], call: Call) -> Completed:
-    """One whole answer inside the total limit."""
-    patience = DeadlineTimer()
+async def run_within_total(work: Callable[[Call], Awaitable[Completed]], call: Call) -> Completed:
+    """Return one whole answer. Raises AttemptFailed `timeout` after the total limit."""
+    timer = DeadlineTimer()
     try:
-        with patience.until(asyncio.get_running_loop().time() + call.limits.total):
+        with timer.until(asyncio.get_running_loop().time() + call.limits.total):
             return await work(call)
     except TimeoutError:
-        if patience.stalled:
+        if timer.stalled:
             raise stalled() from None
         raise failed("timeout", f"no whole answer within {call.limits.total:g} s") from None
     finally:
-        patience.close()
+        timer.close()
 
 
-MARKER_SECONDS = 2.0  # how long a whole answer waits for what only ends its stream: usage, `[DONE]`
+MARKER_SECONDS = 2.0  # how long a whole answer waits for the rest of its stream: usage, `[DONE]`
 
 
 async def stream_within(provider: Provider, call: Call) -> AsyncGenerator[Frames | End, None]:
-    """The provider's stream under the first-token limit and then the idle limit.
+    """Yield the provider's stream under the first-token limit, and then the idle limit.
 
-    Frames before the first content are held back and come out with it, so that whoever reads may
-    take the first item as the proof that an answer has begun. Once its finish reason has come an
-    answer is whole, even if its stream never says so.
+    Frames before the first content are held back and leave with it: so the first item proves that the answer has
+    begun. An answer is whole once its finish reason has arrived, even if its stream never ends.
+    Raises AttemptFailed: `first_token`, `idle`, `broken`, `empty`, `stalled`, or the provider's own.
     """
-    watch, patience = _Watch(call.limits), DeadlineTimer()
+    watchdog, timer = _Watchdog(call.limits), DeadlineTimer()
     source = provider.stream(call)
     try:
         while True:
-            with patience.until(watch.until):
+            with timer.until(watchdog.until):
                 item = await anext(source, None)
             if isinstance(item, Frames):
-                if (ready := watch.take(item)) is not None:
-                    given = watch.now()
+                if (ready := watchdog.take(item)) is not None:
+                    yielded_at = watchdog.now()
                     yield ready
-                    watch.until += watch.now() - given  # what the reader took is not the provider's silence
+                    watchdog.until += watchdog.now() - yielded_at  # the reader's time is not the provider's silence
                 continue
             if item is None:
                 raise failed("broken", "the stream ended without a finish reason")
-            if not watch.started:
+            if not watchdog.started:
                 raise failed("empty", "the stream ended without any content")
             yield item
             return
     except TimeoutError:
-        if watch.whole is None:
-            raise (stalled(content=watch.started) if patience.stalled else watch.silent()) from None
+        if watchdog.whole is None:
+            raise (stalled(content=watchdog.started) if timer.stalled else watchdog.timeout()) from None
     except AttemptFailed as error:
-        # A connection lost after the last finish reason takes nothing from the answer.
-        if watch.whole is None or error.outcome.kind != "broken":
-            raise AttemptFailed(replace(error.outcome, content=watch.started)) from error.__cause__
+        # The answer is whole when the connection is lost after the last finish reason.
+        if watchdog.whole is None or error.outcome.kind != "broken":
+            raise AttemptFailed(replace(error.outcome, content=watchdog.started)) from error.__cause__
     finally:
-        patience.close()
+        timer.close()
         await source.aclose()
-    assert watch.whole is not None
-    yield watch.whole
+    assert watchdog.whole is not None
+    yield watchdog.whole
 
 
-class _Watch:
-    """What a stream has shown so far, and until when its next sign of life may take."""
+class _Watchdog:
+    """The state of a stream, and the instant until which its next content must arrive."""
 
     def __init__(self, limits: TimeLimits):
         self._limits = limits
@@ -215,15 +222,15 @@ class _Watch:
         self.whole: End | None = None
 
     def take(self, frames: Frames) -> Frames | None:
-        """What may go out now."""
+        """Return the frames that may be sent now, if any."""
         self.started = self.started or frames.content
         if frames.end is not None:
             if self.whole is None:
                 self.until = self.now() + min(self._limits.idle, MARKER_SECONDS)
             self.whole = frames.end
-        elif frames.content:  # a comment that keeps a connection open is no sign of life of the model
+        elif frames.content:  # a keep-alive comment is no sign of life of the model
             self.until = self.now() + self._limits.idle
-            self.whole = None  # it goes on after a finish reason: that one ended nothing
+            self.whole = None  # content after a finish reason: the answer goes on
         if self.started and not self._held:
             return frames if frames.data else None
         self._held += frames.data
@@ -232,14 +239,29 @@ class _Watch:
         data, self._held = self._held, b""
         return Frames(data, content=True)
 
-    def silent(self) -> AttemptFailed:
+    def timeout(self) -> AttemptFailed:
         if self.started:
-            return failed("idle", f"nothing came for {self._limits.idle:g} s", content=True)
-        return failed("first_token", f"nothing came for {self._limits.first_token:g} s")
+            return failed("idle", f"no content for {self._limits.idle:g} s", content=True)
+        return failed("first_token", f"no content within {self._limits.first_token:g} s")
 
 
-def call_dict(body: Mapping[str, Any], model: str, name: str, limits: TimeLimits) -> dict[str, Any]:
-    """One call as it goes over the hop."""
+class CallMessage(TypedDict):
+    """A `Call` as it crosses the process. `limits` are TimeLimits's fields in order.
+
+    `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
+    `trace` holds the headers of its trace.
+    """
+
+    body: JsonObject
+    model: str
+    name: str
+    limits: tuple[float, float, float, float]
+    verb: NotRequired[str]
+    trace: NotRequired[Mapping[str, str]]
+
+
+def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
+    """Return one call as it crosses the process."""
     return {
         "body": body,
         "model": model,
@@ -248,5 +270,5 @@ def call_dict(body: Mapping[str, Any], model: str, name: str, limits: TimeLimits
     }
 
 
-def call_of(data: Mapping[str, Any]) -> Call:
+def call_of(data: CallMessage) -> Call:
     return Call(data["body"], data["model"], data["name"], TimeLimits(*data["limits"]))

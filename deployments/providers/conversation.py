@@ -1,34 +1,35 @@
-"""An OpenAI conversation as the other wires want it: two sides that take turns. Pure.
+"""An OpenAI conversation as other providers want it: two sides that take turns. Pure.
 
-System prompts stand apart. Neighbours of one side are one turn, results of tools belong to the
-user's side, blank text is left out, and a conversation that the assistant opened gets an opening
-from the user. A result knows the name of its function, which OpenAI leaves to its id.
+System prompts are separate. Neighbouring messages of one side form one turn, results of tools belong to the user's
+side, and blank text is left out. A conversation that the assistant opens gets an opening from the user. A result holds
+the name of its function, which OpenAI leaves to the id of its call.
 
-`extra_content` is where an answer keeps what only its own provider understands (a signature of its
-reasoning); a client sends it back with the message or the call that it came with.
+`extra_content` holds data that only the answer's own provider understands (a signature of its reasoning). A client
+returns it with the message or the call that it belongs to.
 """
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.capabilities import IMAGE, Fit, is_blank, url_of
 from deployments.openai_api.chat import text_of
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
 OPENING = "(The conversation begins.)"
 
-_NOTHING: Mapping[str, Any] = {}
+_NOTHING: JsonObject = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A text with what its provider keeps beside it. A plain text is a `str`."""
+    """A text with its provider's `extra_content`. A plain text is a `str`."""
 
     text: str
-    extra: Mapping[str, Any]
+    extra: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Image:
 class ToolCall:
     id: str
     name: str
-    arguments: dict[str, Any]
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    arguments: JsonDict
+    extra: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ class Turn:
 class Conversation:
     system: list[str] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)  # of the functions that were called, by the call's id
-    ids: dict[str, str] = field(default_factory=dict)  # what the client calls a call, and what it is called here
+    names: dict[str, str] = field(default_factory=dict)  # the name of the called function, by the id of the call
+    ids: dict[str, str] = field(default_factory=dict)  # the client's id of a call, and the id that it has here
 
     def take(self, side: Literal["user", "assistant"], items: list[Item]) -> None:
         if not items:
@@ -80,14 +81,14 @@ class Conversation:
 
 
 def refuse_unfit(fit: Fit, target: str) -> None:
-    """Raise `unsupported` that names the first field that the target can't do."""
+    """Raise `unsupported` for the first field that the target does not support, if any."""
     if fit.missing:
         param = fit.missing[0]
-        raise failed("unsupported", f"{target} can't take '{param}' here.", param=param)
+        raise failed("unsupported", f"{target} does not support '{param}' in this request.", param=param)
 
 
-def read(messages: Sequence[Mapping[str, Any]]) -> Conversation:
-    """The conversation of a request that `fit` has passed. Raises `bad_request` that names the field."""
+def read(messages: Sequence[JsonObject]) -> Conversation:
+    """Return the conversation of a request that `fit` has accepted. Raises `bad_request` that names the field."""
     talk = Conversation()
     for index, message in enumerate(messages):
         content = message.get("content")
@@ -95,7 +96,7 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Conversation:
             case "user":
                 talk.take("user", _parts(index, content))
             case "assistant":
-                talk.take("assistant", _said(index, message, talk))
+                talk.take("assistant", _assistant_items(index, message, talk))
             case "tool":
                 talk.take("user", [_result(index, message, talk)])
             case _:
@@ -105,7 +106,7 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Conversation:
     return talk
 
 
-def _parts(index: int, content: Any) -> list[Item]:
+def _parts(index: int, content: JsonValue) -> list[Item]:
     if content.__class__ is str or not content:
         return [] if is_blank(content) else [content]
     items: list[Item] = []
@@ -129,7 +130,7 @@ def _image(index: int, url: str) -> Image:
     return Image("jpeg" if subtype == "jpg" else subtype, data)
 
 
-def _said(index: int, message: Mapping[str, Any], talk: Conversation) -> list[Item]:
+def _assistant_items(index: int, message: JsonObject, talk: Conversation) -> list[Item]:
     items = _parts(index, message.get("content"))
     if not items and not is_blank(refusal := message.get("refusal")):
         items.append(str(refusal))
@@ -138,14 +139,14 @@ def _said(index: int, message: Mapping[str, Any], talk: Conversation) -> list[It
         items[-1] = Signed(items[-1], extra)
     for call in message.get("tool_calls") or ():
         made = _call(index, call)
-        if made.id in talk.names:  # a server that counts from 0 in each answer
+        if made.id in talk.names:  # some servers count from 0 in each answer
             made = replace(made, id=f"{made.id}-{len(talk.names)}")
         talk.ids[call["id"]], talk.names[made.id] = made.id, made.name
         items.append(made)
     return items
 
 
-def _call(index: int, call: Mapping[str, Any]) -> ToolCall:
+def _call(index: int, call: JsonObject) -> ToolCall:
     try:
         key, name, arguments = call["id"], call["function"]["name"], call["function"].get("arguments")
         if not (isinstance(key, str) and key and isinstance(name, str) and name):
@@ -156,16 +157,16 @@ def _call(index: int, call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(key, name, arguments_of(arguments), extra if isinstance(extra, dict) else _NOTHING)
 
 
-def arguments_of(text: Any) -> dict[str, Any]:
-    """A call's arguments as the object that the other wires want. What is no object is kept inside one."""
+def arguments_of(text: JsonValue) -> JsonDict:
+    """Return a call's arguments as an object, which other providers want; anything else is wrapped in one."""
     if text is None or (isinstance(text, str) and is_blank(text)):
         return {}
     try:
         value = json.loads(text, parse_constant=_no_constant)
         if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # half a pair can't be sent on
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can't be encoded
     except (TypeError, ValueError, RecursionError):
-        value = text  # a model's own broken JSON: it must see what it wrote
+        value = text  # broken JSON of the model, which must see its own text again
     return value if isinstance(value, dict) else {"arguments": value}
 
 
@@ -173,25 +174,25 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _result(index: int, message: Mapping[str, Any], talk: Conversation) -> ToolResult:
+def _result(index: int, message: JsonObject, talk: Conversation) -> ToolResult:
     key = message.get("tool_call_id")
     if not isinstance(key, str) or key not in talk.ids:
-        raise _bad(f"No tool call before it has the id {key!r}.", f"messages.{index}.tool_call_id")
+        raise _bad(f"No tool call before this result has the id {key!r}.", f"messages.{index}.tool_call_id")
     return ToolResult(talk.ids[key], talk.names[talk.ids[key]], text_of(message.get("content")))
 
 
-def signature_of(extra: Mapping[str, Any], provider: str, name: str) -> Any:
-    """What a provider kept beside its answer, if the client brought it back."""
+def signature_of(extra: JsonObject, provider: str, name: str) -> JsonValue:
+    """Return a value of a provider's `extra_content`; None if the client did not return it."""
     kept = extra.get(provider)
     return kept.get(name) if isinstance(kept, dict) else None
 
 
-# What may be called.
+# Which tools the model may call.
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    functions: Sequence[Mapping[str, Any]] = ()
+    functions: Sequence[JsonObject] = ()
     choice: str = "auto"  # auto | required | none
     only: str | None = None  # the one function that must be called
 
@@ -203,8 +204,8 @@ class Offer:
 NO_OFFER = Offer(choice="none")
 
 
-def offer_of(body: Mapping[str, Any]) -> Offer:
-    """The tools that a request offers, and how freely. Raises `bad_request` that names the field."""
+def offer_of(body: JsonObject) -> Offer:
+    """Return the tools that a request offers, and which of them it requires. Raises `bad_request` naming the field."""
     tools, choice = body.get("tools"), body.get("tool_choice")
     if not tools:
         if choice not in (None, "none", "auto"):
@@ -225,21 +226,21 @@ def offer_of(body: Mapping[str, Any]) -> Offer:
     return Offer(kept, "required" if allowed.get("mode") == "required" else "auto")
 
 
-def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+def _function(tool: JsonObject) -> JsonObject:
     function = tool.get("function")
     return function if isinstance(function, dict) else _NOTHING
 
 
-def _offered(name: Any, functions: Sequence[Mapping[str, Any]]) -> str:
+def _offered(name: JsonValue, functions: Sequence[JsonObject]) -> str:
     if any(f["name"] == name for f in functions):
         return str(name)
     raise _bad(f"'tool_choice' names the function {name!r}, which 'tools' does not offer.", "tool_choice")
 
 
-def call_limit(body: Mapping[str, Any]) -> int | None:
-    """How many calls an answer may hold; None for any number.
+def call_limit(body: JsonObject) -> int | None:
+    """Return how many tool calls an answer may hold; None for any number.
 
-    Neither wire can be told to make one call at most, so whoever reads an answer keeps to this.
+    Neither Converse nor Gemini has a parameter for it, so the codec of the answer keeps the limit.
     """
     if not body.get("tools") or body.get("tool_choice") == "none":
         return 0

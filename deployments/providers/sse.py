@@ -1,27 +1,29 @@
-"""An SSE stream: its events, and of an OpenAI-compatible one that passes through what can be known without parsing it.
+"""The events of an SSE stream, and a scan of OpenAI-compatible events that pass through unparsed. Pure.
 
-Pure, and per batch rather than per frame. The frames go to the client as the bytes they were, but
-for the model's name. What must be known (has content come, the finish reason, an in-band error, the
-usage) is searched as bytes. That is safe because JSON escapes every quote inside a string: an
-unescaped `"finish_reason":"` can only be structure, whatever the model wrote.
+The scan works per batch, not per frame. Frames go to the client as the bytes they were, except for the model's name.
+Content, finish reasons, errors inside the stream and usage are found by a search of the bytes. That is safe because
+JSON escapes every quote inside a string: an unescaped `"finish_reason":"` can only be structure, whatever the model
+wrote.
 """
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-MAX_EVENT = 64 * 1024 * 1024  # bytes; a longer one is no frame of an answer
+from deployments.openai_api.json_types import JsonDict, JsonValue
+
+MAX_EVENT = 64 * 1024 * 1024  # bytes: a longer event is no frame of an answer
 
 _CONTENT = re.compile(
     rb'"(?:content|reasoning_content|reasoning|refusal)"\s*:\s*"(?!")|"tool_calls"\s*:\s*\[\s*\{'
-    rb'|"content"\s*:\s*\[\s*\{\s*"type"'  # in parts, as some who think aloud do
+    rb'|"content"\s*:\s*\[\s*\{\s*"type"'  # content in parts, as some reasoning models send it
 )
-_TEXT = re.compile(rb'"content"\s*:\s*"(?!")')  # the commonest: a search for one word is the quickest
+_TEXT = re.compile(rb'"content"\s*:\s*"(?!")')  # the most common: a search for one word is the fastest
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(?!")')
 _ERROR = re.compile(
     rb'^event: *error\b|"error"\s*:\s*\{|^data: *\{\s*"error"\s*:\s*"|"finish_reason"\s*:\s*"error"', re.MULTILINE
 )
-_MAY_FAIL = b"error"  # in every match of it
+_MAY_FAIL = b"error"  # in every match of _ERROR
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _DONE = re.compile(rb"^data: *\[DONE\]", re.MULTILINE)
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
@@ -31,25 +33,25 @@ _BROKEN = re.compile(rb"^data:(?! *\{.*\} *$)(?! *\[DONE\])", re.MULTILINE)
 class Batch(NamedTuple):
     frames: bytes = b""  # whole events, ready to go out
     content: bool = False
-    finished: int = 0  # so many finish reasons were among them
-    done: bool = False  # the terminal marker came; it is not among the frames
-    error: dict[str, Any] | None = None  # an in-band error; it is not among the frames, which came before it
-    malformed: bool = False  # what comes after the frames is no JSON
+    finished: int = 0  # the number of finish reasons among the frames
+    done: bool = False  # `[DONE]` has arrived; it is not among the frames
+    error: JsonDict | None = None  # an error inside the stream, after the frames
+    malformed: bool = False  # the event after the frames is not JSON
 
 
 class SseEvents:
-    """Feed it the body as it comes; it keeps what is not yet a whole event."""
+    """Split a body into events. It keeps the bytes of an event that is not yet whole."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._half = False  # was the last byte a CR, maybe half of a CRLF?
+        self._half = False  # was the last byte a CR, which may be half of a CRLF?
 
     @property
     def overlong(self) -> bool:
         return len(self._rest) > MAX_EVENT
 
     def feed(self, data: bytes) -> bytes:
-        """The events that are whole now, if any. Their lines end with LF."""
+        """Return the events that are whole now, if any. Their lines end with LF."""
         if self._half:
             data, self._half = b"\r" + data, False
         if b"\r" in data:
@@ -57,7 +59,7 @@ class SseEvents:
             data = (data[:-1] if self._half else data).replace(b"\r\n", b"\n")
         if not self._rest and data.endswith(b"\n\n"):
             return data
-        # Only what is new is searched: a frame of many megabytes comes in thousands of pieces.
+        # Only the new bytes are searched: a frame of many megabytes arrives in thousands of pieces.
         known = len(self._rest)
         self._rest += data
         cut = self._rest.rfind(b"\n\n", max(0, known - 1))
@@ -68,24 +70,24 @@ class SseEvents:
         return events
 
     def end(self) -> bytes:
-        """What came after the last whole event."""
+        """Return the bytes after the last whole event."""
         return bytes(self._rest)
 
 
 class SseScan:
-    """What can be known of a stream's events that pass through."""
+    """Scan the events of a stream that pass through."""
 
     def __init__(self, name: str, *, keep_usage: bool):
         self._whole = SseEvents()
         self._name = b'"model":' + json.dumps(name).encode()
         self._model: bytes | None = None
         self._keep_usage = keep_usage
-        self.ended: set[Any] = set()  # the choices that came to their end
-        self.usage: dict[str, Any] | None = None
+        self.ended: set[JsonValue] = set()  # the choices that have a finish reason
+        self.usage: JsonDict | None = None
 
     @property
     def model(self) -> str | None:
-        """Who answers, in the provider's own words."""
+        """The model's name as the provider gave it."""
         return None if self._model is None else self._model.partition(b":")[2].strip(b' \t"').decode(errors="replace")
 
     def feed(self, data: bytes) -> Batch:
@@ -93,7 +95,7 @@ class SseScan:
         return self._events(events) if events else Batch(malformed=self._whole.overlong)
 
     def _events(self, events: bytes) -> Batch:
-        # The long searches are for what few events hold: most need not be searched for it.
+        # The slow searches are for what few events hold, so most batches skip them.
         plain = _plain(events)
         done = None if plain else _DONE.search(events)
         if done:
@@ -113,7 +115,7 @@ class SseScan:
                     ends = [c for c in _data_of(event).get("choices") or [] if isinstance(c, dict)]
                     self.ended |= {c.get("index", 0) for c in ends if c.get("finish_reason")}
         return Batch(
-            frames=self._renamed(events),
+            frames=self._rename_model(events),
             content=(_TEXT.search(events) or _CONTENT.search(events)) is not None,
             finished=finished,
             done=done is not None,
@@ -122,7 +124,7 @@ class SseScan:
         )
 
     def _take_usage(self, events: bytes) -> bytes:
-        """Remember the usage. A frame of usage alone goes on only to a client that asked for it."""
+        """Keep the usage, and drop a frame of usage alone unless the client wants it."""
         kept = []
         for event in events.split(b"\n\n"):
             if _USAGE.search(event):
@@ -133,7 +135,7 @@ class SseScan:
             kept.append(event)
         return b"\n\n".join(kept)
 
-    def _renamed(self, events: bytes) -> bytes:
+    def _rename_model(self, events: bytes) -> bytes:
         if self._model is None:
             found = _MODEL.search(events)
             if found is None:
@@ -143,7 +145,7 @@ class SseScan:
 
 
 def _plain(events: bytes) -> bool:
-    """Is each event one line, `data: {...}`? The only line ends are then those between them and at the end."""
+    """Is each event one line, `data: {...}`? Then the only line ends are those between and after the events."""
     return (
         events.startswith(b"data: {")
         and events.endswith(b"}\n\n")
@@ -155,7 +157,7 @@ _NO_DATA = (b":", b"event:", b"id:", b"retry:")
 
 
 def payloads(events: bytes) -> list[bytes]:
-    """The data of each event. A block that is no event at all is given as it is: some errors are bare JSON."""
+    """Return the data of each event. A block that is no event is returned as it is: some errors are bare JSON."""
     found = []
     for event in events.split(b"\n\n"):
         if event.startswith(b"data:") and b"\n" not in event:
@@ -167,13 +169,13 @@ def payloads(events: bytes) -> list[bytes]:
 
 
 def _cut(events: bytes, at: int) -> tuple[bytes, bytes]:
-    """What comes before the event that holds a place, and the rest."""
+    """Split before the event that holds the position."""
     start = events.rfind(b"\n\n", 0, at)
     start = start + 2 if start >= 0 else 0
     return events[:start], events[start:]
 
 
-def _data_of(event: bytes) -> dict[str, Any]:
+def _data_of(event: bytes) -> JsonDict:
     for line in event.split(b"\n"):
         if line.startswith(b"data:"):
             try:
@@ -184,7 +186,7 @@ def _data_of(event: bytes) -> dict[str, Any]:
     return {}
 
 
-def _error_of(events: bytes) -> dict[str, Any]:
+def _error_of(events: bytes) -> JsonDict:
     data = _data_of(events)
     error = data.get("error", data)
     return error if isinstance(error, dict) else {"message": str(error or "the stream ended with an error")}

@@ -1,21 +1,31 @@
-"""When one call had its connection and its first content, as the replica beside the provider sees it.
+"""When one call had its connection and its first content, measured in the provider's replica.
 
-The transports note the connection themselves, wherever a call's work goes on: a call is what its context says.
+Transports record timings through a context variable, so helpers and tasks of a call need no extra argument.
 """
 
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
+
+from deployments.openai_api.json_types import JsonValue
+
+
+class UpstreamTiming(TypedDict):
+    """Milliseconds since the call began, as they cross the process. A key is absent where nothing was measured."""
+
+    ms: float  # until the answer's end
+    connect_ms: NotRequired[float]
+    first_ms: NotRequired[float]
 
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds since the call began. `connected` stays None where a connection was used again.
+    """Seconds since the call began. `connected` stays None if the connection was reused.
 
-    Where traces are on, `trace` are the headers for a server of one's own that takes part in the call's trace,
-    `peer` is whom the transport turned to, and `model` who answered, as the provider itself says.
+    Where traces are on, `trace` holds the headers for a server of one's own that takes part in the call's trace,
+    `peer` is the host and the port that the transport connected to, and `model` the name that the provider gave.
     """
 
     began: float = field(default_factory=time.perf_counter)
@@ -25,49 +35,55 @@ class Timing:
     model: str | None = None
     trace: Mapping[str, str] | None = None
 
-    def connects(self) -> None:
-        """A new connection is there, TLS and all; of several the last counts."""
+    def note_connected(self) -> None:
+        """Record a new connection, after its TLS handshake. Of several the last counts."""
         self.connected = time.perf_counter() - self.began
 
-    def begins(self) -> None:
-        """Its first content is there."""
+    def note_content(self) -> None:
+        """Record content; the first counts."""
         if self.first is None:
             self.first = time.perf_counter() - self.began
 
-    def told(self) -> dict[str, float]:
-        """Milliseconds: `connect_ms` and `first_ms` where there is one, and `ms` until now."""
-        told = {"ms": time.perf_counter() - self.began}
+    def as_dict(self) -> UpstreamTiming:
+        """Return milliseconds, rounded: `ms` until now, and `connect_ms` and `first_ms` where they were measured."""
+        timing: UpstreamTiming = {"ms": _milliseconds(time.perf_counter() - self.began)}
         if self.connected is not None:
-            told["connect_ms"] = self.connected
+            timing["connect_ms"] = _milliseconds(self.connected)
         if self.first is not None:
-            told["first_ms"] = self.first
-        return {name: round(seconds * 1000, 2) for name, seconds in told.items()}
+            timing["first_ms"] = _milliseconds(self.first)
+        return timing
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 2)
 
 
 _CURRENT: ContextVar[Timing | None] = ContextVar("timing", default=None)
 
 
-def timed() -> Timing:
-    """Begin to time a call, for all that happens in this context."""
+def begin_timing() -> Timing:
+    """Begin to time a call. The timing is current in this context and in the tasks that it starts."""
     timing = Timing()
     _CURRENT.set(timing)
     return timing
 
 
-def current() -> Timing | None:
+def current_timing() -> Timing | None:
     return _CURRENT.get()
 
 
-def answered_by(model: Any) -> None:
+def note_model(model: JsonValue) -> None:
+    """Record the model's name as the provider gave it. Anything but text is ignored."""
     if (timing := _CURRENT.get()) is not None and timing.trace is not None and isinstance(model, str):
         timing.model = model
 
 
-def turned_to(host: str | None, port: int | None) -> None:
+def note_peer(host: str | None, port: int | None) -> None:
+    """Record the host and the port that a transport connects to."""
     if (timing := _CURRENT.get()) is not None and timing.trace is not None and host and port:
         timing.peer = host, port
 
 
 def trace_headers() -> Mapping[str, str] | None:
-    """What a server of one's own needs to go on with the call's trace."""
+    """Return the headers by which a server of one's own takes part in the call's trace; None without traces."""
     return None if (timing := _CURRENT.get()) is None else timing.trace

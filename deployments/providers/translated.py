@@ -1,4 +1,4 @@
-"""What a codec made of an answer in another shape, or of what came of it at once. Pure."""
+"""Batches of frames that a codec translated to OpenAI's format, and its errors. Pure."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from deployments.errors import AttemptFailed, failed
 
 
 class Translated(NamedTuple):
-    """Ready frames: do they hold content, and what came after them that is none?"""
+    """A batch of frames, whether they hold content, and the error that followed them, if any."""
 
     data: bytes
     content: bool
@@ -16,7 +16,7 @@ class Translated(NamedTuple):
 
 
 def translated(frames: Iterable[tuple[bytes, bool]]) -> Translated:
-    """Frames as the codec makes them, up to the first that it can't make."""
+    """Return the codec's frames as one batch, up to its first error."""
     data: list[bytes] = []
     content = False
     error: Exception | None = None
@@ -24,7 +24,7 @@ def translated(frames: Iterable[tuple[bytes, bool]]) -> Translated:
         for made, holds in frames:
             data.append(made)
             content = content or holds
-    except _STUMBLES:
+    except _CODEC_ERRORS:
         error = _malformed()
     except Exception as raised:
         error = raised
@@ -33,16 +33,16 @@ def translated(frames: Iterable[tuple[bytes, bool]]) -> Translated:
 
 @contextlib.contextmanager
 def translating() -> Iterator[None]:
-    """Around a codec, for a whole answer."""
+    """Translate a codec's errors over a whole answer to AttemptFailed `malformed`."""
     try:
         yield
-    except _STUMBLES:
+    except _CODEC_ERRORS:
         raise _malformed() from None
 
 
-# What a codec stumbles over where JSON is not of the shape that its API documents, or is no JSON.
-_STUMBLES = (LookupError, TypeError, AttributeError, ValueError)
+# Raised by a codec when the JSON does not have the shape that its API documents, or is no JSON.
+_CODEC_ERRORS = (LookupError, TypeError, AttributeError, ValueError)
 
 
 def _malformed() -> AttemptFailed:
-    return failed("malformed", "the answer is not of the shape that this API has", status=200)
+    return failed("malformed", "the provider's answer does not have the shape that its API documents", status=200)

@@ -1,9 +1,8 @@
-"""How bytes reach a provider and come back: aiohttp's connections, httpx2's errors.
+"""The HTTP transport to providers: aiohttp's connections under httpx2's errors.
 
-An SDK says where a call goes, as whom, and what its errors mean. What it would put between the socket
-and us, a client in pure Python and typed models, costs ten times the bytes; here a body goes out and
-comes in as bytes. The calls that are left to an SDK go over the same connections: this is also the
-transport of its own client.
+An SDK decides where a call goes, with which credentials, and what its errors mean. Its own client, in pure Python and
+with typed models, costs ten times as much as the bytes, so bodies are sent and read as bytes here. The calls that are
+left to an SDK use the same connections: this class is also the transport of the SDK's own client.
 """
 
 import asyncio
@@ -21,74 +20,74 @@ from yarl import URL
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
-from deployments.providers.timing import current, turned_to
+from deployments.providers.timing import current_timing, note_peer
 
-MAX_ANSWER = 64 * 1024 * 1024  # bytes; what is longer is no answer of a model
+MAX_ANSWER = 64 * 1024 * 1024  # bytes: a longer one is no answer of a model
 _LONG_HEADER = 64 * 1024
 
 
 class Transport(httpx2.AsyncBaseTransport):
-    """`connect` is the limit of a new connection, and of the wait for one of the `connections`.
+    """`connect` limits a new connection and the wait for one of the `connections`, each in seconds.
 
-    Reads have no limit here: first token, idle and total are kept by whoever calls, who ends what takes
-    too long by being cancelled or by closing the answer.
+    Reads have no limit here. The caller keeps the limits of first token, idle and total, and ends a read by its
+    cancellation or by closing the response.
     """
 
     def __init__(self, *, connect: float, connections: int, tls: ssl.SSLContext | None = None):
         self._connect, self._tls = connect, tls or httpx2.create_ssl_context()
-        self._places = asyncio.Semaphore(connections)
+        self._slots = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
 
     async def post(
         self, url: URL, headers: Mapping[str, str], body: bytes, *, follow: bool = False
     ) -> "UpstreamResponse":
-        """Send a body. `follow`: also to where the answer redirects to."""
-        return await self._sent("POST", url, headers, body, allow_redirects=follow)
+        """Send a body and return the response, whose head has arrived. `follow` also follows redirects."""
+        return await self._send("POST", url, headers, body, allow_redirects=follow)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url, body = URL(str(request.url), encoded=True), await request.aread()
         headers = request.headers.multi_items()
-        answer = await self._sent(
+        answer = await self._send(
             request.method, url, headers, body, allow_redirects=False, auto_decompress=False
         )  # httpx2 does both itself
         return httpx2.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request)
 
-    async def _sent(self, method: str, url: URL, headers: Any, body: bytes, **options: Any) -> "UpstreamResponse":
-        turned_to(url.host, url.port)
-        await self._place()
+    async def _send(self, method: str, url: URL, headers: Any, body: bytes, **options: Any) -> "UpstreamResponse":
+        note_peer(url.host, url.port)
+        await self._acquire_slot()
         answer = None
-        # aiohttp warns of long bytes, which it would write at once.
+        # aiohttp warns about long bytes, which it would write at once.
         data = body if len(body) <= 2**20 else io.BytesIO(body)
         try:
             proxy = proxy_of(url.scheme, url.host or "")
-            response = await self._opened().request(method, url, headers=headers, data=data, proxy=proxy, **options)
-            answer = UpstreamResponse(response, self._places)
+            response = await self._open().request(method, url, headers=headers, data=data, proxy=proxy, **options)
+            answer = UpstreamResponse(response, self._slots)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _in_httpx2(error) from error
+            raise _as_httpx2_error(error) from error
         finally:
             if answer is None:
-                self._places.release()
+                self._slots.release()
         return answer
 
-    async def _place(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()  # at once
+    async def _acquire_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()  # without waiting
             return
-        patience = DeadlineTimer()
+        timer = DeadlineTimer()
         try:
-            with patience.until(asyncio.get_running_loop().time() + self._connect):
-                await self._places.acquire()
+            with timer.until(asyncio.get_running_loop().time() + self._connect):
+                await self._slots.acquire()
         except TimeoutError:
             raise httpx2.PoolTimeout("all connections are in use") from None
         finally:
-            patience.close()
+            timer.close()
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=_Connector(self._connect, limit=0, ssl=self._tls, socket_factory=_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # the connector has the one limit
+                timeout=aiohttp.ClientTimeout(total=None),  # the connector keeps the only limit
                 max_line_size=_LONG_HEADER,
                 max_field_size=_LONG_HEADER,
             )
@@ -100,12 +99,12 @@ class Transport(httpx2.AsyncBaseTransport):
 
 
 class UpstreamResponse:
-    """An answer whose head has come. It holds a connection until its body has ended or it is closed."""
+    """A response whose head has arrived. It holds a connection until its body ends or it is closed."""
 
-    __slots__ = ("_content", "_places", "_response", "headers", "status")
+    __slots__ = ("_content", "_response", "_slots", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, places: asyncio.Semaphore):
-        self._response, self._content, self._places = response, response.content, places
+        self._response, self._content, self._slots = response, response.content, places
         self.status, self.headers = response.status, response.headers
 
     @property
@@ -117,14 +116,14 @@ class UpstreamResponse:
         return self._content.at_eof()
 
     async def read(self) -> bytes:
-        """What has come of the body and was not read yet, at least something; nothing at its end."""
+        """Return the unread bytes that have arrived, waiting for at least one; empty at the body's end."""
         try:
             return await self._content.readany()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _in_httpx2(error) from error
+            raise _as_httpx2_error(error) from error
 
     async def whole(self) -> bytes:
-        """The body, if it has an end that can be waited for."""
+        """Return the whole body. Raises AttemptFailed `malformed` if it is longer than MAX_ANSWER."""
         data = await self.read()
         if self._content.at_eof():
             return data
@@ -133,22 +132,22 @@ class UpstreamResponse:
             parts.append(part)
             size += len(part)
             if size > MAX_ANSWER:
-                raise failed("malformed", f"the answer is larger than {MAX_ANSWER} bytes", status=200)
+                raise failed("malformed", f"the answer is longer than {MAX_ANSWER // 2**20} MiB", status=200)
         return b"".join(parts)
 
     async def for_sdk(self) -> httpx2.Response:
-        """The whole answer as the SDKs know it, to make their errors of."""
+        """Return the whole response as an SDK knows it, which makes its error of it."""
         body = await self.whole()
         headers = [(k, v) for k, v in self.headers.items() if k.lower() != "content-encoding"]
         request = httpx2.Request("POST", str(self._response.url))
         return httpx2.Response(self.status, headers=headers, content=body, request=request)
 
     def close(self) -> None:
-        """Give the connection back, or end it if there is more to come."""
+        """Return the connection to the pool, or close it if the body has not ended."""
         self._response.close()
-        if self._places is not None:
-            self._places.release()
-            self._places = None  # type: ignore[assignment]
+        if self._slots is not None:
+            self._slots.release()
+            self._slots = None  # type: ignore[assignment]
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -164,9 +163,9 @@ class _Body(httpx2.AsyncByteStream):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Trusts no connection that spoke unasked, and notes new ones in the timing of the call that needed them.
+    """Drop connections that received bytes while unused, and record new ones in the timing of their call.
 
-    It keeps the limit of a new connection itself: aiohttp's would take our own lag for the host's silence.
+    It limits new connections itself: aiohttp's limit would take our own event loop's lag for the host's silence.
     """
 
     def __init__(self, seconds: float, **options: Any):
@@ -176,41 +175,41 @@ class _Connector(aiohttp.TCPConnector):
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         while True:
             connection = await super().connect(*args, **kwargs)
-            # aiohttp would give what came while nobody asked to whoever asks next.
+            # aiohttp would hand bytes that arrived between two calls to the next call.
             if connection.protocol is None or not connection.protocol.should_close:
                 return connection
             connection.close()
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        made = await self._within_limit(super()._create_connection(*args, **kwargs))
-        # aiohttp's own tracing would tell the same, for a tenth of what a call costs.
-        if (timing := current()) is not None:
-            timing.connects()
-        return made
+        connection = await self._within_limit(super()._create_connection(*args, **kwargs))
+        # aiohttp's own tracing would report the same, for a tenth of a call's cost.
+        if (timing := current_timing()) is not None:
+            timing.note_connected()
+        return connection
 
     async def _within_limit(self, connecting: Coroutine[Any, Any, Any]) -> Any:
-        patience = DeadlineTimer()
+        timer = DeadlineTimer()
         try:
-            with patience.until(asyncio.get_running_loop().time() + self._seconds):
+            with timer.until(asyncio.get_running_loop().time() + self._seconds):
                 return await connecting
         except TimeoutError as error:
-            if patience.stalled:
-                raise _StoodStill from error
+            if timer.stalled:
+                raise _EventLoopStalled from error
             raise
         finally:
-            patience.close()
+            timer.close()
 
 
-class _StoodStill(aiohttp.ClientError):
-    """The limit of a connection passed while our own loop stood still."""
+class _EventLoopStalled(aiohttp.ClientError):
+    """The limit of a new connection passed while our own event loop stood still."""
 
 
 class OwnLag(httpx2.ConnectTimeout):
-    """The same, as an SDK lets it through."""
+    """The same error in a type that an SDK passes through."""
 
 
 def _socket(info: Any) -> socket.socket:
-    """With keep-alive, so that the long silence before a whole answer is not cut on its way."""
+    """Return a socket with keep-alive: a middlebox may cut a connection in the silence before a whole answer."""
     family, kind, protocol, _, _ = info
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -221,21 +220,21 @@ def _socket(info: Any) -> socket.socket:
 
 @lru_cache(maxsize=64)
 def proxy_of(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names for a host. It is read once, as the SDKs read it."""
+    """Return the proxy that the environment names for a host. It is read once, as the SDKs read it."""
     if urllib.request.proxy_bypass(host):
         return None
     named = urllib.request.getproxies()
     return named.get(scheme) or named.get("all")
 
 
-def unreached(error: BaseException | None) -> AttemptFailed | None:
-    """What became of a call by the error of its transport; None if that is of another sort."""
-    message = str(error) or type(error).__name__
+def classify_transport_error(error: BaseException | None) -> AttemptFailed | None:
+    """Return how a call ended with an error of its transport; None for any other error."""
+    message = str(error) or "the connection to the provider failed"
     match error:
         case OwnLag():
             return stalled()
         case httpx2.PoolTimeout():
-            return failed("busy", "our own connections to this provider are all in use")
+            return failed("busy", "all of our connections to this provider are in use")
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
             return failed("connect", message)
         case httpx2.TransportError():
@@ -245,9 +244,9 @@ def unreached(error: BaseException | None) -> AttemptFailed | None:
     return None
 
 
-def _in_httpx2(error: Exception) -> httpx2.TransportError | httpx2.DecodingError | httpx2.InvalidURL:
-    """aiohttp's error as the SDKs know it."""
-    message = str(error) or type(error).__name__
+def _as_httpx2_error(error: Exception) -> httpx2.TransportError | httpx2.DecodingError | httpx2.InvalidURL:
+    """Return aiohttp's error as the SDKs know it, with a message for people."""
+    message = _explain(error)
     match error:
         case aiohttp.InvalidURL():
             return httpx2.InvalidURL(message)
@@ -255,13 +254,41 @@ def _in_httpx2(error: Exception) -> httpx2.TransportError | httpx2.DecodingError
             return httpx2.ProxyError(message)
         case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
             return httpx2.ConnectError(message)
-        case _StoodStill():
+        case _EventLoopStalled():
             return OwnLag(message)
         case TimeoutError():
             return httpx2.ConnectTimeout(message)
-        case aiohttp.ClientPayloadError() if "decode" in message.lower():
+        case aiohttp.ClientPayloadError() if "decode" in str(error).lower():
             return httpx2.DecodingError(message)
         case aiohttp.ClientOSError():
             return httpx2.ReadError(message)
         case _:
             return httpx2.RemoteProtocolError(message)
+
+
+def _explain(error: Exception) -> str:
+    """Say what failed, without the repr of aiohttp's error."""
+    match error:
+        case aiohttp.InvalidURL():
+            return "the provider redirected to an invalid URL"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy refused the connection to the provider with HTTP {error.status}"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"the TLS certificate of {error.host}:{error.port} is not valid"
+        case aiohttp.ClientConnectorError():
+            reason = error.os_error.strerror or type(error.os_error).__name__
+            return f"the connection to {error.host}:{error.port} failed: {reason}"
+        case aiohttp.ClientSSLError():
+            return "the TLS handshake with the provider failed"
+        case TimeoutError() | _EventLoopStalled():
+            return "the connection to the provider was not open within the connect limit"
+        case aiohttp.ClientPayloadError() if "decode" in str(error).lower():
+            return "the provider's answer can't be decompressed"
+        case aiohttp.ClientPayloadError() | aiohttp.ClientConnectionResetError():
+            return "the provider closed the connection before the end of its answer"
+        case aiohttp.ServerDisconnectedError():
+            return "the provider closed the connection without an answer"
+        case aiohttp.ClientOSError():
+            return f"the connection to the provider broke off: {error.strerror or type(error).__name__}"
+        case _:
+            return f"the provider's answer is not valid HTTP ({type(error).__name__})"

@@ -13,6 +13,7 @@ from typing import Any
 from deployments.openai_api.capabilities import Fit, fit
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import all_texts
+from deployments.providers.kinds import KINDS
 from deployments.routing.image_fetch import pictured
 
 Fitting = Callable[[str, Mapping[str, Any]], Fit]
@@ -47,11 +48,12 @@ def fit_request(fitting: Fitting, kind: str, body: Mapping[str, Any], drop: Drop
 
 def chat_fit(kind: str, body: Mapping[str, Any]) -> Fit:
     """`abilities.fit`, with an image that is named by URL as good as one that is there."""
-    return fit(kind, pictured(body)) if kind != "openai" else Fit()
+    row = KINDS[kind]
+    return Fit() if row.passes_through else fit(row.capabilities, pictured(body))
 
 
 def embedding_fit(kind: str, body: Mapping[str, Any]) -> Fit:
-    if kind == "openai":
+    if KINDS[kind].passes_through:
         return Fit()
     missing = [n for n, v in body.items() if n not in _EMBEDDING_FIELDS and n != "user" and v is not None]
     if not all_texts(body):

@@ -2,5 +2,5 @@
 
 Runs in: client, pool, connection, in_flight and p2c_router in the ingress; server and admission in the
 provider replica; port, framing and batching in both.
-Imports: `actors`, `errors`, `aio`.
+Imports: `actors`, `errors`, `aio`, `providers`.
 """

@@ -1,4 +1,8 @@
-"""How many calls a provider's replica takes at a time: what Serve would count in handle calls, in calls. No Ray."""
+"""The concurrency limit and the queue of one provider replica, for calls by handle and over connections. No Ray.
+
+Serve counts handle calls. One of those may open a connection that carries many calls, so the limit is
+kept here, per call.
+"""
 
 import asyncio
 import contextlib
@@ -8,83 +12,85 @@ from dataclasses import dataclass
 
 from deployments.errors import failed
 
+QUEUE_FULL = "the queue of this provider's deployment is full"
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """A replica's name, calls at a time, calls in line (-1: any number), its node, and the node's host.
+    """What a replica may take, and where it runs.
 
-    Without a host no other node may connect.
+    `calls` is the number of calls at a time, `queue` the number of calls that may wait (-1: any number). Without a
+    `host` no other node may connect.
     """
 
     replica: str = ""
     calls: int = 2**31
-    line: int = -1
+    queue: int = -1
     node: str = ""
     host: str | None = None
 
 
 class Admission:
-    """So many calls run, so many wait in line, the rest is refused, whichever way they came.
+    """Run a limited number of calls, queue a limited number, and refuse the rest, however they reached the replica.
 
-    `alone` are those with a handle call of their own. Serve has admitted them without knowing of the others.
+    `handle_calls` counts the calls that have a handle call of their own. Serve has admitted these without knowing of
+    the others.
     """
 
-    def __init__(self, room: Callable[[], Capacity]):
-        self._room = room
-        self._line: deque[asyncio.Future[None]] = deque()
+    def __init__(self, capacity: Callable[[], Capacity]):
+        self._capacity = capacity
+        self._queue: deque[asyncio.Future[None]] = deque()
         self.running = 0
-        self.alone = 0
+        self.handle_calls = 0
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
+        return len(self._queue)
 
     @property
-    def all(self) -> int:
+    def total(self) -> int:
         return self.running + self.waiting
 
     @contextlib.asynccontextmanager
-    async def by_itself(self) -> AsyncGenerator[None, None]:
-        """For a call with a handle call of its own. Raises AttemptFailed `busy`."""
-        self.alone += 1
+    async def admit_handle_call(self) -> AsyncGenerator[None, None]:
+        """Admit a call that has a handle call of its own, for as long as the context lasts.
+
+        Raises AttemptFailed `busy` if the queue is full.
+        """
+        self.handle_calls += 1
         try:
-            await self.enter()
+            await self.acquire()
             try:
                 yield
             finally:
-                self.leave()
+                self.release()
         finally:
-            self.alone -= 1
+            self.handle_calls -= 1
 
-    def _free(self, room: Capacity) -> bool:
-        return self.running < room.calls
-
-    async def enter(self) -> None:
-        """Raises AttemptFailed `busy`."""
-        room = self._room()
-        if self._free(room) and not self._line:
+    async def acquire(self) -> None:
+        """Take a slot, waiting in the queue if none is free. Raises AttemptFailed `busy` if the queue is full."""
+        capacity = self._capacity()
+        if self.running < capacity.calls and not self._queue:
             self.running += 1
             return
-        if 0 <= room.line <= len(self._line):
-            raise failed("busy", "the queue of this provider's deployment is full")
+        if 0 <= capacity.queue <= len(self._queue):
+            raise failed("busy", QUEUE_FULL)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
+        self._queue.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # its turn had come
-                self.leave()
-            elif turn in self._line:
-                self._line.remove(turn)
+            if not turn.cancelled():  # the slot was granted before the call was cancelled
+                self.release()
+            elif turn in self._queue:
+                self._queue.remove(turn)
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
+        """Give the slot back, and start the calls that now have one."""
         self.running -= 1
-        self._next()
-
-    def _next(self) -> None:
-        while self._line and self._free(self._room()):
-            turn = self._line.popleft()
+        while self._queue and self.running < self._capacity().calls:
+            turn = self._queue.popleft()
             if not turn.done():
                 self.running += 1
                 turn.set_result(None)

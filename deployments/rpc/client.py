@@ -1,4 +1,4 @@
-"""How a call reaches a provider replica: by a handle call each, or over a lane (boarding.py, ride.py, lanes.py)."""
+"""How a call reaches a provider replica: by a handle call of its own, or over a pooled connection (pool.py)."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import os
 import pickle
 import uuid
 from collections.abc import AsyncGenerator, Collection, Mapping
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import grpc
 import ray
@@ -17,92 +17,96 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.errors import AttemptFailed, failed
-from deployments.rpc.admission import Capacity
+from deployments.providers.base import CallMessage
+from deployments.rpc.admission import QUEUE_FULL, Capacity
 from deployments.rpc.connection import Connection
 from deployments.rpc.framing import is_encrypted
 from deployments.rpc.in_flight import IN_FLIGHT
 from deployments.rpc.pool import ConnectionPool, ControlCall
-from deployments.rpc.port import ProviderStream
+from deployments.rpc.port import EndMessage, HelloMessage, ProviderStream, ReplyMessage
+
+Handle: TypeAlias = DeploymentHandle[Any]  # Ray can't type a handle to a class that is unknown until it is bound
 
 
 class HandleTransport:
-    def __init__(self, handles: Mapping[str, DeploymentHandle[Any]]):
+    def __init__(self, handles: Mapping[str, Handle]):
         self._complete = {name: h.options(method_name="complete") for name, h in handles.items()}
         self._stream = {name: h.options(method_name="stream", stream=True) for name, h in handles.items()}
 
-    async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+    async def complete(self, provider: str, call: CallMessage) -> ReplyMessage:
         response: Any = self._complete[provider].remote(call)
         try:
-            answer: dict[str, Any] = await response
+            reply: ReplyMessage = await response
         except asyncio.CancelledError:
             response.cancel()
             raise
         except Exception as error:
-            raise _lost(error) from error
-        return answer
+            raise _classify(error) from error
+        return reply
 
-    def stream(self, provider: str, call: Mapping[str, Any]) -> ProviderStream:
-        return _items(self._stream[provider], call)
+    def stream(self, provider: str, call: CallMessage) -> ProviderStream:
+        return _read_handle(self._stream[provider], call)
 
 
-async def _items(method: Any, *arguments: Any) -> AsyncGenerator[Any, None]:
-    """What a streaming handle call gives, from the first item asked for; to close it is to cancel the call."""
-    under_way = None
+async def _read_handle(method: Any, *arguments: Any) -> AsyncGenerator[Any, None]:
+    """Yield the items of a streaming handle call, which begins with the first `anext`. Closing it cancels the call."""
+    response = None
     try:
-        under_way = method.remote(*arguments)
-        async for item in under_way:
+        response = method.remote(*arguments)
+        async for item in response:
             yield item
-        under_way = None
+        response = None
     except Exception as error:
-        under_way = None
-        raise _lost(error) from error
+        response = None
+        raise _classify(error) from error
     finally:
-        if under_way is not None:
+        if response is not None:
             with contextlib.suppress(Exception):
-                under_way.cancel()
+                response.cancel()
 
 
-SHARED_BYTES = 256 * 1024  # a larger call has a handle call of its own
+POOLED_BYTES = 256 * 1024  # a larger call has a handle call of its own
 
 
 class PooledTransport:
-    """Many calls over few connections where they follow each other; a handle call each where they do not.
+    """Send calls that follow each other over few connections, and each other call by a handle call of its own.
 
-    `shared` are the providers whose calls are worth it: with a slow model on our own processor they are not.
+    `pooled` are the providers whose calls are worth it: those of a slow model on our own processor are not.
     """
 
-    def __init__(self, handles: Mapping[str, DeploymentHandle[Any]], shared: Collection[str]):
-        self._alone = HandleTransport(handles)
-        self._boardings = {
-            name: ConnectionPool(name, _anchor(handles[name]), IN_FLIGHT) for name in handles.keys() & shared
+    def __init__(self, handles: Mapping[str, Handle], pooled: Collection[str]):
+        self._handles = HandleTransport(handles)
+        self._pools = {
+            name: ConnectionPool(name, _control_call(handles[name]), IN_FLIGHT) for name in handles.keys() & pooled
         }
 
-    async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
-        if (boarding := self._boardings.get(provider)) is not None:
-            way = boarding.way()
-            if way is None and boarding.opening:
-                way = await boarding.opened()
-            if way is not None and (packed := _packed(call)) is not None:
-                return await way.begin(call.get("verb", "chat"), packed).whole()
-        return await self._alone.complete(provider, call)
+    async def complete(self, provider: str, call: CallMessage) -> ReplyMessage:
+        if (pool := self._pools.get(provider)) is not None:
+            connection = pool.pick()
+            if connection is None and pool.opening:
+                connection = await pool.wait_and_pick()
+            if connection is not None and (pickled := _pickle_call(call)) is not None:
+                return await connection.begin(call.get("verb", "chat"), pickled).read_reply()
+        return await self._handles.complete(provider, call)
 
-    def stream(self, provider: str, call: Mapping[str, Any]) -> ProviderStream:
-        if (boarding := self._boardings.get(provider)) is not None:
-            if (way := boarding.way()) is not None:
-                return self._streamed(way, provider, call)
-            if boarding.opening:
-                return self._when_opened(boarding, provider, call)
-        return self._alone.stream(provider, call)
+    def stream(self, provider: str, call: CallMessage) -> ProviderStream:
+        if (pool := self._pools.get(provider)) is not None:
+            if (connection := pool.pick()) is not None:
+                return self._stream_over(connection, provider, call)
+            if pool.opening:
+                return self._wait_and_stream(pool, provider, call)
+        return self._handles.stream(provider, call)
 
-    def _streamed(self, way: Connection | None, provider: str, call: Mapping[str, Any]) -> ProviderStream:
-        if way is not None and (packed := _packed(call)) is not None:
-            return way.begin("stream", packed)
-        return self._alone.stream(provider, call)
+    def _stream_over(self, connection: Connection | None, provider: str, call: CallMessage) -> ProviderStream:
+        if connection is not None and (pickled := _pickle_call(call)) is not None:
+            # A stream of another verb would end with a ReplyMessage.
+            return cast(ProviderStream, connection.begin("stream", pickled))
+        return self._handles.stream(provider, call)
 
-    async def _when_opened(
-        self, boarding: ConnectionPool, provider: str, call: Mapping[str, Any]
-    ) -> AsyncGenerator[bytes | dict[str, Any], None]:
-        items = self._streamed(await boarding.opened(), provider, call)
+    async def _wait_and_stream(
+        self, pool: ConnectionPool, provider: str, call: CallMessage
+    ) -> AsyncGenerator[bytes | EndMessage, None]:
+        items = self._stream_over(await pool.wait_and_pick(), provider, call)
         try:
             while (item := await anext(items, None)) is not None:
                 yield item
@@ -110,44 +114,50 @@ class PooledTransport:
             await items.aclose()
 
 
-def _anchor(handle: DeploymentHandle[Any]) -> ControlCall:
-    board, ingress = handle.options(method_name="board", stream=True), uuid.uuid4().hex
-    return lambda: _items(board, ingress, replica_capacity().node)
+def _control_call(handle: Handle) -> ControlCall:
+    method, ingress = handle.options(method_name="board", stream=True), uuid.uuid4().hex
+
+    def call() -> AsyncGenerator[HelloMessage, None]:
+        return _read_handle(method, ingress, replica_capacity().node)
+
+    return call
 
 
-def _packed(call: Mapping[str, Any]) -> bytes | None:
-    packed = pickle.dumps(call, pickle.HIGHEST_PROTOCOL)
-    return packed if len(packed) <= SHARED_BYTES else None
+def _pickle_call(call: CallMessage) -> bytes | None:
+    """Return the call as bytes; None if it is too large for a shared connection."""
+    pickled = pickle.dumps(call, pickle.HIGHEST_PROTOCOL)
+    return pickled if len(pickled) <= POOLED_BYTES else None
 
 
 def replica_capacity() -> Capacity:
-    """What this replica may take, as Serve knows it with every override, and where it is.
+    """Return what this replica may take, as Serve knows it with every override, and where it runs.
 
-    Serve shows a replica its limits in a private field only; without it nothing is limited here.
+    Serve shows a replica its limits in a private field only; without it the capacity is unlimited here.
     """
     context = serve.get_replica_context()
     config = getattr(context, "_deployment_config", None)
-    calls, line = (2**31, -1) if config is None else (config.max_ongoing_requests, config.max_queued_requests)
-    return _room(context.replica_tag, calls, line)
+    calls, queue = (2**31, -1) if config is None else (config.max_ongoing_requests, config.max_queued_requests)
+    return _capacity(context.replica_tag, calls, queue)
 
 
 @functools.lru_cache(maxsize=4)
-def _room(replica: str, calls: int, line: int) -> Capacity:
-    """Asked for several times a call; where it is stays as it is."""
-    # Where Ray's own connections between nodes are encrypted, none of ours goes around that.
+def _capacity(replica: str, calls: int, queue: int) -> Capacity:
+    """Add where the replica runs, which never changes. Cached because it is needed several times a call."""
+    # If Ray encrypts its own connections between nodes, none of ours may bypass that.
     host = None if is_encrypted(os.environ) else ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    return Capacity(replica, calls, line, ray.get_runtime_context().get_node_id(), host)
+    return Capacity(replica, calls, queue, ray.get_runtime_context().get_node_id(), host)
 
 
-def _lost(error: Exception) -> AttemptFailed:
+def _classify(error: Exception) -> AttemptFailed:
+    """Return how a handle call failed on its way to the replica."""
     match error:
         case BackPressureError():
-            return failed("busy", "the queue of this provider's deployment is full")
+            return failed("busy", QUEUE_FULL)
         case DeploymentUnavailableError():
             return failed("unreachable", "this provider's deployment is unavailable")
         case grpc.RpcError() if getattr(error, "code", lambda: None)() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return failed("lost", "too large for one message between our replicas (see serve.env)")
+            return failed("lost", "the message between two of our replicas is too large (see serve.env)")
         case RayError() | RayServeException() | grpc.RpcError():
-            return failed("lost", f"the provider's replica went away: {type(error).__name__}")
+            return failed("lost", f"the provider's replica went away ({type(error).__name__})")
         case _:
             return failed("unclassified", f"{type(error).__name__}: {error}")

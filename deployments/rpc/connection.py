@@ -1,35 +1,40 @@
-"""One call on a lane as its reader sees it, and the ingress's end of that lane; lanes.py is the other. No Ray.
+"""The ingress's end of a multiplexed connection, and one call on it as its reader sees it. No Ray.
 
-- A call that is given up is told to the replica, after the call itself: the connection keeps the order.
-- A reader that is behind has its call held. What comes all the same has a bound; beyond it the call ends. One that
-  takes nothing for long loses its call: the replica ends it, and says so after what had come.
-- What ends a lane ends each call on it, each by itself, as `lost`.
+`server.py` is the other end.
+
+- A call that its reader gives up is cancelled at the replica by a message after the call itself: the connection keeps
+  the order.
+- A slow reader has its stream held: the replica stops to send. Frames that arrive all the same are kept up to a limit,
+  beyond which the stream fails. A reader that takes nothing for long loses its call: the replica ends it, and says so
+  after the frames that it has sent.
+- When a connection ends, each of its calls fails as `lost`.
 """
 
 import asyncio
 import itertools
 import time
 from collections import deque
-from typing import Any
+from typing import cast
 
 from deployments.errors import AttemptFailed, failed
 from deployments.rpc.framing import FramedConnection
 from deployments.rpc.in_flight import InFlightCounts
-from deployments.rpc.server import PIECE, Boarded, Item, Message
+from deployments.rpc.port import ReplyMessage
+from deployments.rpc.server import PIECE_BYTES, CallFrame, Item, ServerMessage
 
-BEHIND = 256 * 1024  # bytes that a reader has not taken: its call is held
-TOO_FAR_BEHIND = 16 * 1024 * 1024  # its call ends
+HOLD_BYTES = 256 * 1024  # unread bytes of a stream: beyond them the replica is told to hold it
+MAX_UNREAD_BYTES = 16 * 1024 * 1024  # beyond them the stream fails
 
 
 class ClientStream:
-    """An async iterator of what comes. Whoever has it closes it."""
+    """An async iterator of a call's items. Its owner closes it."""
 
-    def __init__(self, number: int, streams: bool, way: "Connection"):
+    def __init__(self, number: int, is_stream: bool, connection: "Connection"):
         self.number = number
-        self.streams = streams  # a whole answer has a reader that never waits
+        self.is_stream = is_stream  # the reader of a whole answer is never slow, so it is never held
         self.held = False
-        self.size = 0  # bytes that wait for the reader
-        self._way = way
+        self.size = 0  # unread bytes
+        self._connection = connection
         self._items: deque[Item] = deque()
         self._ended = False
         self._error: AttemptFailed | None = None
@@ -44,12 +49,12 @@ class ClientStream:
         self._wake()
 
     def fail(self, error: AttemptFailed) -> None:
-        """After what has come already."""
+        """End the stream with an error, after the items that have arrived."""
         self._error = self._error or error
         self._wake()
 
     async def __anext__(self) -> Item:
-        """All bytes that have come, or the last word. Raises AttemptFailed."""
+        """Return all bytes that have arrived, or the call's last item. Raises AttemptFailed."""
         while not self._items:
             if self._error is not None:
                 raise self._error
@@ -66,25 +71,26 @@ class ClientStream:
         self.size = 0
         if self.held:
             self.held = False
-            self._way.wait(self.number, held=False)
+            self._connection.hold(self.number, held=False)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def whole(self) -> dict[str, Any]:
-        """A whole answer, whose body may have come in pieces."""
+    async def read_reply(self) -> ReplyMessage:
+        """Return the reply of a whole answer, whose body may have arrived in pieces. Raises AttemptFailed."""
         try:
             parts: list[bytes] = []
             while isinstance(item := await self.__anext__(), bytes):
                 parts.append(item)
-            return {**item, "body": b"".join([*parts, item.get("body", b"")])} if parts else item
+            reply = cast(ReplyMessage, item)
+            return {**reply, "body": b"".join([*parts, reply.get("body", b"")])} if parts else reply
         finally:
-            self.leave()
+            self.release()
 
     async def aclose(self) -> None:
-        self.leave()
+        self.release()
 
-    def leave(self) -> None:
-        """Its reader takes no more."""
-        self._way.left(self, self._ended)
+    def release(self) -> None:
+        """Give the call up, if it has not ended: its reader takes no more."""
+        self._connection.release(self, self._ended)
 
     def _wake(self) -> None:
         if self._ready is not None and not self._ready.done():
@@ -92,99 +98,102 @@ class ClientStream:
 
 
 class Connection:
-    """The ingress's end of one lane: the calls that it carries to one replica."""
+    """The ingress's end of one connection to a replica, and the calls on it."""
 
-    def __init__(self, replica: str, room: int, pipe: FramedConnection, loads: InFlightCounts):
+    def __init__(self, replica: str, capacity: int, framed: FramedConnection, in_flight: InFlightCounts):
         self.replica = replica
-        self.room = room  # calls at a time
-        self.rides: dict[int, ClientStream] = {}
-        self.used_at = self.affirmed_at = asyncio.get_running_loop().time()
-        self.affirmed_in = 0  # of the answers that Serve has given
-        self.over = asyncio.Event()
-        self._loads = loads
+        self.capacity = capacity  # calls at a time
+        self.streams: dict[int, ClientStream] = {}
+        self.used_at = self.confirmed_at = asyncio.get_running_loop().time()
+        self.confirmed_in = 0  # the number of the last of Serve's answers that named this replica
+        self.closed = asyncio.Event()
+        self._in_flight = in_flight
         self._loop = asyncio.get_running_loop()
-        self._pipe = pipe
+        self._framed = framed
         self._numbers = itertools.count(1)
-        self._calls: list[Boarded] = []
-        self._drop: list[int] = []
-        self._wait: dict[int, bool] = {}
-        self._soon = False
-        pipe.listen(self._heard, self._lost)
+        self._new_calls: list[CallFrame] = []
+        self._cancelled: list[int] = []
+        self._holds: dict[int, bool] = {}
+        self._flush_scheduled = False
+        framed.listen(self._on_message, self._on_lost)
 
     @property
     def open(self) -> bool:
-        return not self._pipe.closed and not self._pipe.full
+        return not self._framed.closed and not self._framed.full
 
     def begin(self, verb: str, call: bytes) -> ClientStream:
-        ride = ClientStream(next(self._numbers), verb == "stream", self)
-        self.rides[ride.number] = ride
+        """Send a pickled call, and return the stream of its items."""
+        stream = ClientStream(next(self._numbers), verb == "stream", self)
+        self.streams[stream.number] = stream
         self.used_at = self._loop.time()
-        self._loads.begin(self.replica)
-        self._calls.append((ride.number, verb, call))
-        self._speak()
-        return ride
+        self._in_flight.begin(self.replica)
+        self._new_calls.append((stream.number, verb, call))
+        self._flush_soon()
+        return stream
 
-    def wait(self, number: int, *, held: bool) -> None:
-        self._wait[number] = held
-        self._speak()
+    def hold(self, number: int, *, held: bool) -> None:
+        """Tell the replica to hold a stream, or to go on with it."""
+        self._holds[number] = held
+        self._flush_soon()
 
-    def left(self, ride: ClientStream, ended: bool) -> None:
-        if self.rides.pop(ride.number, None) is None:
+    def release(self, stream: ClientStream, ended: bool) -> None:
+        """Forget a call, and cancel it at the replica unless it has ended."""
+        if self.streams.pop(stream.number, None) is None:
             return
-        self._loads.end(self.replica)
+        self._in_flight.end(self.replica)
         self.used_at = self._loop.time()
         if not ended:
-            self._drop.append(ride.number)
-            self._speak()
+            self._cancelled.append(stream.number)
+            self._flush_soon()
 
     def close(self) -> None:
-        self._pipe.close()
+        self._framed.close()
 
-    def _speak(self) -> None:
-        """With all that is to be said in this turn of the loop."""
-        if not self._soon:
-            self._soon = True
-            self._loop.call_soon(self._say)
+    def _flush_soon(self) -> None:
+        """Send one message with all that is queued in this turn of the event loop."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
 
-    def _say(self) -> None:
-        """In pieces, as the other end does. What is said of a call comes after the call itself."""
-        self._soon = False
-        *pieces, last = _in_pieces(self._calls)
+    def _flush(self) -> None:
+        """Send in pieces, as the other end does. Cancellations and holds follow the calls that they concern."""
+        self._flush_scheduled = False
+        *pieces, last = _split_calls(self._new_calls)
         for piece in pieces:
-            self._pipe.send((piece, [], {}))
-        self._pipe.send((last, self._drop, self._wait))
-        self._calls, self._drop, self._wait = [], [], {}
+            self._framed.send((piece, [], {}))
+        self._framed.send((last, self._cancelled, self._holds))
+        self._new_calls, self._cancelled, self._holds = [], [], {}
 
-    def _heard(self, message: Message) -> None:
-        under_way, items = message
-        self._loads.learn(self.replica, under_way, time.monotonic())
+    def _on_message(self, message: ServerMessage) -> None:
+        in_flight, items = message
+        self._in_flight.learn(self.replica, in_flight, time.monotonic())
         for number, item in items:
-            if (ride := self.rides.get(number)) is not None:  # else it was given up
-                ride.put(item)
-                if ride.size > BEHIND and ride.streams:
-                    self._behind(ride)
+            if (stream := self.streams.get(number)) is not None:  # else its reader has given it up
+                stream.put(item)
+                if stream.size > HOLD_BYTES and stream.is_stream:
+                    self._hold_or_fail(stream)
 
-    def _behind(self, ride: ClientStream) -> None:
-        if ride.size > TOO_FAR_BEHIND:
-            ride.fail(failed("lost", "its reader was too far behind"))
-            self.left(ride, ended=False)
-        elif not ride.held:
-            ride.held = True
-            self.wait(ride.number, held=True)
+    def _hold_or_fail(self, stream: ClientStream) -> None:
+        if stream.size > MAX_UNREAD_BYTES:
+            stream.fail(failed("lost", f"its reader left {MAX_UNREAD_BYTES // 2**20} MiB of the stream unread"))
+            self.release(stream, ended=False)
+        elif not stream.held:
+            stream.held = True
+            self.hold(stream.number, held=True)
 
-    def _lost(self) -> None:
-        for ride in list(self.rides.values()):
-            ride.fail(failed("lost", "the provider's replica went away"))
-        self.over.set()
+    def _on_lost(self) -> None:
+        for stream in list(self.streams.values()):
+            stream.fail(failed("lost", "the provider's replica went away"))
+        self.closed.set()
 
 
-def _in_pieces(calls: list[Boarded]) -> list[list[Boarded]]:
-    """At least one piece, each of at most PIECE bytes if no single call is larger."""
-    pieces: list[list[Boarded]] = [[]]
+def _split_calls(calls: list[CallFrame]) -> list[list[CallFrame]]:
+    """Split calls into at least one piece, each of at most PIECE_BYTES unless a single call is larger."""
+    pieces: list[list[CallFrame]] = [[]]
     size = 0
     for call in calls:
         size += len(call[2])
-        if pieces[-1] and size > PIECE:
+        if pieces[-1] and size > PIECE_BYTES:
             pieces.append([])
             size = len(call[2])
         pieces[-1].append(call)

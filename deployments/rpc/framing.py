@@ -1,8 +1,9 @@
-"""Messages both ways over one socket between two of our replicas: four bytes of length, then a pickle. No Ray.
+"""Length-prefixed framing between two of our replicas: messages both ways over one socket. No Ray.
 
-A `Listener` takes one connection and closes: on its own node by a name that is no file and no port, from another node
-by a port. Who connects says first one half of a secret that it was told by handle, and is answered with the other: so
-neither unpickles what a stranger has sent.
+A message is four bytes of length, then a pickle. A `Listener` accepts one connection and closes: on its own node by a
+name that is neither a file nor a port (Linux's abstract namespace), from another node by a port. The client sends one
+half of a secret that it got by handle, and the server answers with the other half: so neither end unpickles the bytes
+of a stranger.
 """
 
 import asyncio
@@ -13,17 +14,19 @@ import secrets
 import socket
 import struct
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-Address = str | tuple[str, int]  # a name in Linux's abstract namespace, or a host and a port
+from deployments.rpc.port import Address
 
-HALF = 32  # bytes of a secret
+Picklable: TypeAlias = Any  # ClientMessage one way, ServerMessage the other
+
+HALF_SECRET = 32  # bytes of a secret
 CONNECT_SECONDS, ACCEPT_SECONDS = 1.0, 5.0
-HIGH_WATER = 1024 * 1024  # bytes that wait here before it is said that the other end does not keep up
-MOST = 256 * 1024 * 1024  # bytes of one message
+HIGH_WATER = 1024 * 1024  # bytes that wait here before the connection counts as full
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024  # bytes of one message
 _LENGTH = struct.Struct("!I")
-# After so long without a sign of the other end a connection between nodes is over, idle or not.
-_SILENT = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 25_000}
+# A connection between nodes ends after 25 s without a sign of the other end, idle or not.
+_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 25_000}
 
 
 def _nothing() -> None:
@@ -31,34 +34,37 @@ def _nothing() -> None:
 
 
 class FramedConnection(asyncio.Protocol):
-    """One end. What comes before anybody listens is kept."""
+    """One end of a connection. Messages that arrive before `listen` are kept."""
 
     def __init__(self) -> None:
-        self.full = False  # the other end does not keep up: what is sent now waits here
+        self.full = False  # the other end reads too slowly: further messages wait here
         self.closed = False
-        self._heard: Callable[[Any], None] | None = None
-        self._lost: Callable[[], None] = _nothing
-        self._flows: Callable[[], None] = _nothing
+        self._on_message: Callable[[Picklable], None] | None = None
+        self._on_lost: Callable[[], None] = _nothing
+        self._on_writable: Callable[[], None] = _nothing
         self._transport: asyncio.Transport | None = None
-        self._rest = bytearray()
+        self._buffer = bytearray()
 
     def listen(
-        self, heard: Callable[[Any], None], lost: Callable[[], None], flows: Callable[[], None] = _nothing
+        self,
+        on_message: Callable[[Picklable], None],
+        on_lost: Callable[[], None],
+        on_writable: Callable[[], None] = _nothing,
     ) -> None:
-        """Who is told each message, once that there will be no more, and that a full pipe takes more again."""
-        self._heard, self._lost, self._flows = heard, lost, flows
+        """Set the callbacks: for each message, once for the end, and for each time a full connection drains."""
+        self._on_message, self._on_lost, self._on_writable = on_message, on_lost, on_writable
         if self.closed:
             self._end()
         else:
-            self._deal()
+            self._dispatch()
 
-    def send(self, message: Any) -> None:
+    def send(self, message: Picklable) -> None:
         if self._transport is not None and not self.closed:
             data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
             self._transport.write(_LENGTH.pack(len(data)) + data)
 
     def close(self) -> None:
-        """What has been sent may be lost: nobody waits for it."""
+        """Close at once. Messages that are not yet written are lost."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -68,121 +74,124 @@ class FramedConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
-        self._rest += data
-        if self._heard is not None:
-            self._deal()
+        self._buffer += data
+        if self._on_message is not None:
+            self._dispatch()
 
-    def _deal(self) -> None:
-        rest, at = self._rest, 0
-        while len(rest) - at >= _LENGTH.size and not self.closed and self._heard is not None:
-            (length,) = _LENGTH.unpack_from(rest, at)
-            if length > MOST:
+    def _dispatch(self) -> None:
+        buffer, at = self._buffer, 0
+        while len(buffer) - at >= _LENGTH.size and not self.closed and self._on_message is not None:
+            (length,) = _LENGTH.unpack_from(buffer, at)
+            if length > MAX_MESSAGE_BYTES:
                 self.close()
                 return
             at, end = at + _LENGTH.size, at + _LENGTH.size + length
-            if len(rest) < end:
+            if len(buffer) < end:
                 at -= _LENGTH.size
                 break
-            with memoryview(rest) as view:
+            with memoryview(buffer) as view:
                 message = pickle.loads(view[at:end])
             at = end
-            self._heard(message)
-        del rest[:at]
+            self._on_message(message)
+        del buffer[:at]
 
     def pause_writing(self) -> None:
         self.full = True
 
     def resume_writing(self) -> None:
         self.full = False
-        self._flows()
+        self._on_writable()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
-        if self._heard is not None:
+        if self._on_message is not None:
             self._end()
 
     def _end(self) -> None:
-        lost, self._heard, self._lost, self._flows = self._lost, None, _nothing, _nothing
-        lost()
+        on_lost = self._on_lost
+        self._on_message, self._on_lost, self._on_writable = None, _nothing, _nothing
+        on_lost()
 
 
 async def connect(address: Address, secret: bytes) -> FramedConnection:
-    """Raises OSError or TimeoutError, also where whoever listens does not know the secret."""
+    """Connect to a `Listener`. Raises OSError or TimeoutError, also if the other end does not know the secret."""
     loop = asyncio.get_running_loop()
-    said, answer = secret[:HALF], secret[HALF:]
-    taken: asyncio.Future[FramedConnection] = loop.create_future()
+    opening, answer = secret[:HALF_SECRET], secret[HALF_SECRET:]
+    accepted: asyncio.Future[FramedConnection] = loop.create_future()
 
-    def greet() -> _Greeting:
-        return _Greeting(answer, b"", taken, said)
+    def handshake() -> _Handshake:
+        return _Handshake(answer, b"", accepted, opening)
 
     async with asyncio.timeout(CONNECT_SECONDS):
         if isinstance(address, str):
-            with _handed_over(_near()) as near:
+            with _closed_on_error(_local_socket()) as near:
                 await loop.sock_connect(near, f"\0{address}")
-                transport, _ = await loop.create_unix_connection(greet, sock=near)
+                transport, _ = await loop.create_unix_connection(handshake, sock=near)
         else:
-            with _handed_over(_far(address[0])) as far:
+            with _closed_on_error(_tcp_socket(address[0])) as far:
                 await loop.sock_connect(far, address)
-                transport, _ = await loop.create_connection(greet, sock=far)
+                transport, _ = await loop.create_connection(handshake, sock=far)
         try:
-            return await taken
+            return await accepted
         except BaseException:
             transport.abort()
-            taken.cancel()
+            accepted.cancel()
             raise
 
 
 class Listener:
-    """Takes one connection whose other end knows the secret."""
+    """Accept one connection whose other end knows the secret."""
 
     def __init__(self) -> None:
-        self.secret = secrets.token_bytes(2 * HALF)
+        self.secret = secrets.token_bytes(2 * HALF_SECRET)
         self.address: Address = ""
-        self._taken: asyncio.Future[FramedConnection] = asyncio.get_running_loop().create_future()
+        self._accepted: asyncio.Future[FramedConnection] = asyncio.get_running_loop().create_future()
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, host: str | None) -> AsyncGenerator["Listener", None]:
-        """At a port of this host, or without one for this node alone."""
+        """Listen at a port of this host; without a host, for this node alone."""
         listener, loop = cls(), asyncio.get_running_loop()
         if host is None:
             listener.address = f"breakwater-{secrets.token_hex(16)}"
-            with _handed_over(_near()) as near:
+            with _closed_on_error(_local_socket()) as near:
                 near.bind(f"\0{listener.address}")
-                server = await loop.create_unix_server(listener._greet, sock=near)
+                server = await loop.create_unix_server(listener._handshake, sock=near)
         else:
-            with _handed_over(_far(host)) as far:
+            with _closed_on_error(_tcp_socket(host)) as far:
                 far.bind((host, 0))
                 listener.address = (host, far.getsockname()[1])
-                server = await loop.create_server(listener._greet, sock=far)
+                server = await loop.create_server(listener._handshake, sock=far)
         try:
             yield listener
         except BaseException:
-            if listener._taken.done() and not listener._taken.cancelled():
-                listener._taken.result().close()
+            if listener._accepted.done() and not listener._accepted.cancelled():
+                listener._accepted.result().close()
             raise
         finally:
             server.close()
-            listener._taken.cancel()
+            listener._accepted.cancel()
 
-    async def accepted(self) -> FramedConnection:
-        """Raises TimeoutError if nobody comes."""
+    async def accept(self) -> FramedConnection:
+        """Return the connection. Raises TimeoutError after ACCEPT_SECONDS."""
         async with asyncio.timeout(ACCEPT_SECONDS):
-            return await self._taken
+            return await self._accepted
 
-    def _greet(self) -> "_Greeting":
-        return _Greeting(self.secret[:HALF], self.secret[HALF:], self._taken)
+    def _handshake(self) -> "_Handshake":
+        return _Handshake(self.secret[:HALF_SECRET], self.secret[HALF_SECRET:], self._accepted)
 
 
-class _Greeting(asyncio.Protocol):
-    """A connection whose other end has to show first that it knows its half of the secret."""
+class _Handshake(asyncio.Protocol):
+    """A connection whose other end must prove first that it knows its half of the secret."""
 
-    def __init__(self, expected: bytes, answer: bytes, taken: "asyncio.Future[FramedConnection]", opening: bytes = b""):
+    def __init__(
+        self, expected: bytes, answer: bytes, accepted: "asyncio.Future[FramedConnection]", opening: bytes = b""
+    ):
         self._expected = expected
         self._answer = answer
-        self._taken = taken
+        self._accepted = accepted
         self._opening = opening
-        self._said = b""
+        self._received = b""
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -193,38 +202,38 @@ class _Greeting(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
-        self._said += data
-        if len(self._said) < HALF:
+        self._received += data
+        if len(self._received) < HALF_SECRET:
             return
-        if self._taken.done() or not hmac.compare_digest(self._said[:HALF], self._expected):
+        if self._accepted.done() or not hmac.compare_digest(self._received[:HALF_SECRET], self._expected):
             self._transport.abort()
             return
-        self._stop()
+        self._cancel_timer()
         self._transport.write(self._answer)
-        pipe = FramedConnection()
-        self._transport.set_protocol(pipe)
-        pipe.connection_made(self._transport)
-        pipe.data_received(self._said[HALF:])
-        self._taken.set_result(pipe)
+        connection = FramedConnection()
+        self._transport.set_protocol(connection)
+        connection.connection_made(self._transport)
+        connection.data_received(self._received[HALF_SECRET:])
+        self._accepted.set_result(connection)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._stop()
-        if self._opening and not self._taken.done():
-            self._taken.set_exception(ConnectionRefusedError("whoever listened does not know the secret"))
+        self._cancel_timer()
+        if self._opening and not self._accepted.done():
+            self._accepted.set_exception(ConnectionRefusedError("the other end does not know the connection's secret"))
 
-    def _stop(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
 
 def is_encrypted(environ: Mapping[str, str]) -> bool:
-    """Does Ray encrypt what goes between nodes? Then nothing of ours goes around that."""
+    """Does Ray encrypt its connections between nodes? Then none of ours may bypass that."""
     return environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")  # as Ray reads it
 
 
 @contextlib.contextmanager
-def _handed_over(made: socket.socket) -> Iterator[socket.socket]:
-    """To a transport or a server, or closed."""
+def _closed_on_error(made: socket.socket) -> Iterator[socket.socket]:
+    """Hand a socket over to a transport or a server, or close it if that fails."""
     try:
         yield made
     except BaseException:
@@ -232,18 +241,18 @@ def _handed_over(made: socket.socket) -> Iterator[socket.socket]:
         raise
 
 
-def _near() -> socket.socket:
-    """Not by path: uvloop would end a name of the abstract namespace at its first byte."""
+def _local_socket() -> socket.socket:
+    """Return a socket for one node. A path would not do: uvloop ends an abstract name at its first byte."""
     near = socket.socket(socket.AF_UNIX)
     near.setblocking(False)
     return near
 
 
-def _far(host: str) -> socket.socket:
-    """One whose other end may vanish without a word."""
+def _tcp_socket(host: str) -> socket.socket:
+    """Return a socket for two nodes, with keep-alive: the other end may vanish without a packet."""
     far = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     far.setblocking(False)
     far.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _SILENT.items():
+    for option, value in _KEEP_ALIVE.items():
         far.setsockopt(socket.IPPROTO_TCP, option, value)
     return far

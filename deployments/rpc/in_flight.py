@@ -1,36 +1,36 @@
-"""How many calls each replica has under way, as far as this process knows. No Ray."""
+"""How many calls each replica has in flight, as far as this process knows. No Ray."""
 
 from dataclasses import dataclass, field
 
-FRESH_SECONDS = 5.0  # other processes send calls too: what is older is not known any more
+FRESH_SECONDS = 5.0  # other processes send calls too, so an older count is not used
 
 
 @dataclass(slots=True)
 class InFlightCounts:
-    _of: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _counts: dict[str, tuple[int, float]] = field(default_factory=dict)  # by replica: calls, and when it reported them
 
     def learn(self, replica: str, calls: int, now: float) -> None:
-        """A replica has said so itself."""
-        self._of[replica] = (calls, now)
-        if len(self._of) > 1000:  # replicas that are gone
-            self._of = {name: told for name, told in self._of.items() if now - told[1] < FRESH_SECONDS}
+        """Store the count that a replica has reported itself."""
+        self._counts[replica] = (calls, now)
+        if len(self._counts) > 1000:  # replicas that no longer exist
+            self._counts = {name: known for name, known in self._counts.items() if now - known[1] < FRESH_SECONDS}
 
     def begin(self, replica: str) -> None:
-        """One more call is on its way there."""
-        self._count(replica, 1)
+        """Count one more call that is sent to the replica."""
+        self._add(replica, 1)
 
     def end(self, replica: str) -> None:
-        """One of its calls has ended."""
-        self._count(replica, -1)
+        """Count one call of the replica as ended."""
+        self._add(replica, -1)
 
-    def _count(self, replica: str, more: int) -> None:
-        if (told := self._of.get(replica)) is not None:
-            self._of[replica] = (max(0, told[0] + more), told[1])
+    def _add(self, replica: str, more: int) -> None:
+        if (known := self._counts.get(replica)) is not None:
+            self._counts[replica] = (max(0, known[0] + more), known[1])
 
     def of(self, replica: str, now: float) -> int:
-        """Of one that is not known none: so it is asked, and known."""
-        calls, at = self._of.get(replica, (0, now))
+        """Return the replica's calls in flight. An unknown one has 0: so it gets a call, and its count is learned."""
+        calls, at = self._counts.get(replica, (0, now))
         return calls if now - at < FRESH_SECONDS else 0
 
 
-IN_FLIGHT = InFlightCounts()  # Serve makes the router by itself: this is where it and the hop meet
+IN_FLIGHT = InFlightCounts()  # Serve constructs the router itself, so the router and PooledTransport share this object

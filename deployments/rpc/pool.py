@@ -1,12 +1,13 @@
-"""Many calls to one provider over few connections: which lane a call takes, and when there are lanes. No Ray.
+"""The connection pool of one provider: which connection takes a call, and when connections open and close. No Ray.
 
-A lane is opened by a handle call, so Serve chooses its replica. While calls come, Serve is asked again, each replica
-about once a second: that finds those that are new, and affirms those that it still sends to. A lane that was not
-affirmed for a while, though others were, takes no new calls: its replica is about to stop. An unused one is closed.
-Replicas to which no lane leads get their part of the calls by handle.
+A connection is opened by a control call, a handle call, so Serve chooses its replica. While calls arrive, Serve is
+asked again, for each replica about once a second: that finds new replicas, and confirms those that Serve still sends
+to. A connection that was not confirmed for a while, though others were, takes no new calls: its replica is about to
+stop. An unused connection is closed. An *unconnected* replica, to which no connection can lead, gets its share of the
+calls by handle.
 
-Where calls are rare there is no lane, and each is a handle call. Of those that come soon after another, all wait for
-the lane that opens, for as long as a handle call takes on a busy machine.
+Where calls are rare there is no connection, and each is a handle call. Calls that follow another one soon wait for the
+connection that is being opened, for as long as a handle call takes on a busy machine.
 """
 
 import asyncio
@@ -15,197 +16,210 @@ import contextvars
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
 
 from deployments.rpc.connection import Connection
 from deployments.rpc.framing import connect
 from deployments.rpc.in_flight import InFlightCounts
-from deployments.rpc.server import LEAST_ROOM
+from deployments.rpc.port import HelloMessage
+from deployments.rpc.server import MIN_CALLS
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
-ControlCall = Callable[[], AsyncGenerator[Mapping[str, Any], None]]  # what Lanes.board yields, by handle
+ControlCall = Callable[[], AsyncGenerator[HelloMessage, None]]  # the handle call that ConnectionServer.serve answers
 
-SOON_SECONDS = 1.0  # calls that follow each other within it are worth a lane
-LINGER_SECONDS = 1.0  # an empty lane waits so long for the next call
-LOOK_SECONDS = 0.5
-# A lane takes no new calls once others were named instead of it for so long, and so often each.
-FRESH_SECONDS, PASSED = 5.0, 4
-OPEN_SECONDS = 0.05  # the longest that a call waits for a lane
-ANSWER_SECONDS = 3.0  # the longest that Serve, a replica and a connection to it may take
-AGAIN_SECONDS, NARROW_SECONDS = 1.0, 10.0  # until it is tried again where none could be opened, or is worth it
-SHUN_SECONDS = 10.0  # until a connection is tried again to a replica on another node to which none could be made
-GOODBYE_SECONDS = 5.0
+FOLLOW_UP_SECONDS = 1.0  # calls that follow each other within it are worth a connection
+IDLE_SECONDS = 1.0  # after which an unused connection is closed
+REFRESH_SECONDS = 0.5
+# Stop using a connection when Serve has not returned its replica for 5 s and for at least 4 answers per connection.
+FRESH_SECONDS, MISSED_ANSWERS = 5.0, 4
+OPEN_SECONDS = 0.05  # the longest that a call waits for a connection
+HANDSHAKE_SECONDS = 3.0  # the longest that Serve, the replica and the connection may take together
+# Until the next attempt after one that failed, and after one that found a replica with less than MIN_CALLS.
+RETRY_SECONDS, SMALL_REPLICA_SECONDS = 1.0, 10.0
+BACKOFF_SECONDS = 10.0  # until the next attempt to reach a replica on another node that could not be reached
+CLOSE_SECONDS = 5.0
 
 
 class ConnectionPool:
-    def __init__(self, provider: str, anchor: ControlCall, loads: InFlightCounts):
+    def __init__(self, provider: str, control_call: ControlCall, in_flight: InFlightCounts):
         self._provider = provider
-        self._anchor = anchor
-        self._loads = loads
-        self._ways: dict[str, Connection] = {}  # by replica
-        self._anchors: set[asyncio.Task[None]] = set()
-        self._asking: asyncio.Future[None] | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._shunned: dict[str, float] = {}  # replicas to which no connection could be made, and until when
-        self._laneless: dict[str, float] = {}  # replicas to which no lane leads, and when they were named last
+        self._control_call = control_call
+        self._in_flight = in_flight
+        self._connections: dict[str, Connection] = {}  # by replica
+        self._control_calls: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Future[None] | None = None
+        self._maintenance: asyncio.Task[None] | None = None
+        self._backoff: dict[str, float] = {}  # replicas that could not be reached, and the end of their backoff
+        self._unconnected: dict[str, float] = {}  # replicas without a connection, and when Serve named them last
         self._answers = 0
         self._failing = False
         self._needed_at = self._asked_at = self._answered_at = self._not_before = float("-inf")
 
-    def way(self) -> Connection | None:
-        """For the next call, if it should not go by handle: of any two the one with fewer calls."""
+    def pick(self) -> Connection | None:
+        """Return the connection for the next call; None if it should go by handle.
+
+        Of any two connections the one with fewer calls in flight is taken.
+        """
         now = asyncio.get_running_loop().time()
         last, self._needed_at = self._needed_at, now
-        ways = [way for way in self._ways.values() if way.open and self._affirmed(way)]
-        if not ways:
-            if now - last < SOON_SECONDS:
+        usable = [c for c in self._connections.values() if c.open and self._is_fresh(c)]
+        if not usable:
+            if now - last < FOLLOW_UP_SECONDS:
                 self._ask(now)
             return None
-        if len(ways) == 1 and not self._laneless:
-            return ways[0]
+        if len(usable) == 1 and not self._unconnected:
+            return usable[0]
         clock = time.monotonic()
-        roomy = [way for way in ways if self._loads.of(way.replica, clock) < way.room]
-        others = len(self._laneless)
-        if others and (not roomy or random.random() * (len(ways) + others) < others):
+        free = [c for c in usable if self._in_flight.of(c.replica, clock) < c.capacity]
+        others = len(self._unconnected)
+        if others and (not free or random.random() * (len(usable) + others) < others):
             return None
-        ways = roomy or ways
-        return min(random.sample(ways, min(2, len(ways))), key=lambda way: self._loads.of(way.replica, clock))
+        usable = free or usable
+        return min(random.sample(usable, min(2, len(usable))), key=lambda c: self._in_flight.of(c.replica, clock))
 
     @property
     def opening(self) -> bool:
-        """Is the first lane to be expected soon?"""
-        return self._asking is not None and self._left_to_wait() > 0 and not self._any_open()
+        """Is the first connection expected soon?"""
+        return self._opening is not None and self._wait_left() > 0 and not self._any_open()
 
     def _any_open(self) -> bool:
-        return any(way.open for way in self._ways.values())
+        return any(c.open for c in self._connections.values())
 
-    async def opened(self) -> Connection | None:
-        """The lane that opens now, if it does so in time."""
-        if self._asking is not None:
-            await asyncio.wait([self._asking], timeout=self._left_to_wait())
-        return self.way()
+    async def wait_and_pick(self) -> Connection | None:
+        """As `pick`, after waiting up to OPEN_SECONDS for the connection that is being opened."""
+        if self._opening is not None:
+            await asyncio.wait([self._opening], timeout=self._wait_left())
+        return self.pick()
 
-    def _left_to_wait(self) -> float:
+    def _wait_left(self) -> float:
         return self._asked_at + OPEN_SECONDS - asyncio.get_running_loop().time()
 
-    def _affirmed(self, way: Connection) -> bool:
-        """While Serve does not answer, the lanes that work are kept."""
-        passed = self._answers - way.affirmed_in
-        return self._answered_at - way.affirmed_at < FRESH_SECONDS or passed < PASSED * max(2, len(self._ways))
+    def _is_fresh(self, connection: Connection) -> bool:
+        """Has Serve confirmed the replica lately? While Serve does not answer, working connections stay fresh."""
+        missed = self._answers - connection.confirmed_in
+        return self._answered_at - connection.confirmed_at < FRESH_SECONDS or missed < MISSED_ANSWERS * max(
+            2, len(self._connections)
+        )
 
     def _ask(self, now: float) -> None:
-        """In a context of its own: else Serve would end the anchor with the request that happened to need it."""
-        if self._asking is None and now >= self._not_before:
+        """Start a control call in a context of its own: else Serve would end it with the request that needed it."""
+        if self._opening is None and now >= self._not_before:
             loop = asyncio.get_running_loop()
-            self._asked_at, self._asking = now, loop.create_future()
-            task = loop.create_task(self._anchored(), context=contextvars.Context())
-            self._anchors.add(task)
-            task.add_done_callback(self._anchors.discard)
+            self._asked_at, self._opening = now, loop.create_future()
+            task = loop.create_task(self._run_control_call(), context=contextvars.Context())
+            self._control_calls.add(task)
+            task.add_done_callback(self._control_calls.discard)
 
-    def _answered(self) -> None:
-        asking, self._asking = self._asking, None
-        if asking is not None:
-            asking.set_result(None)
+    def _end_opening(self) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.set_result(None)
 
-    async def _anchored(self) -> None:
-        """One handle call, and the lane that it opens if it opens one."""
-        way = None
+    async def _run_control_call(self) -> None:
+        """Make one control call, and keep the connection that it opens, if it opens one, until that ends."""
+        connection = None
         try:
-            async with contextlib.aclosing(self._anchor()) as said:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    hello = await anext(said)
-                    way = await self._welcomed(hello)
-                if way is not None:
-                    self._answered()
-                    self._ask(asyncio.get_running_loop().time())  # until one is named that is known
-                    await _until_over(way, said)
+            async with contextlib.aclosing(self._control_call()) as replies:
+                async with asyncio.timeout(HANDSHAKE_SECONDS):
+                    hello = await anext(replies)
+                    connection = await self._take_hello(hello)
+                if connection is not None:
+                    self._end_opening()
+                    self._ask(asyncio.get_running_loop().time())  # until Serve names a replica that is known
+                    await _wait_until_closed(connection, replies)
                 elif "address" not in hello:
-                    self._answered()
-                    async with asyncio.timeout(GOODBYE_SECONDS):
-                        await anext(said, None)  # it ends by itself; to close it would be to cancel it
-        except Exception as error:  # calls go over other lanes meanwhile, or by handle
-            self._failed(error)
+                    self._end_opening()
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        await anext(replies, None)  # it ends by itself; to close it would be to cancel it
+        except Exception as error:  # calls use other connections meanwhile, or handles
+            self._note_failure(error)
         finally:
-            if way is None:
-                self._answered()
+            if connection is None:
+                self._end_opening()
             else:
-                way.close()
-                if self._ways.get(way.replica) is way:
-                    del self._ways[way.replica]
+                connection.close()
+                if self._connections.get(connection.replica) is connection:
+                    del self._connections[connection.replica]
 
-    async def _welcomed(self, hello: Mapping[str, Any]) -> Connection | None:
+    async def _take_hello(self, hello: HelloMessage) -> Connection | None:
+        """Connect if the hello says where, and return the new connection; else confirm the one that is known."""
         now = asyncio.get_running_loop().time()
-        replica, room = hello["replica"], hello["room"]
-        self._loads.learn(replica, hello["under_way"], time.monotonic())
+        replica, capacity = hello["replica"], hello["room"]
+        self._in_flight.learn(replica, hello["under_way"], time.monotonic())
         self._answered_at, self._answers = now, self._answers + 1
-        self._laneless = {name: at for name, at in self._laneless.items() if now - at < FRESH_SECONDS}
-        if "address" in hello and now >= self._shunned.get(replica, now):
-            return await self._joined(replica, room, hello)
-        if "address" not in hello and (known := self._ways.get(replica)) is not None:
-            self._affirm(known)
+        self._unconnected = {name: at for name, at in self._unconnected.items() if now - at < FRESH_SECONDS}
+        if "address" in hello and now >= self._backoff.get(replica, now):
+            return await self._connect(replica, capacity, hello)
+        if "address" not in hello and (known := self._connections.get(replica)) is not None:
+            self._confirm(known)
         else:
-            self._laneless[replica] = now
+            self._unconnected[replica] = now
         if not self._any_open():
-            self._not_before = now + (NARROW_SECONDS if room < LEAST_ROOM else AGAIN_SECONDS)
+            self._not_before = now + (SMALL_REPLICA_SECONDS if capacity < MIN_CALLS else RETRY_SECONDS)
         return None
 
-    def _affirm(self, way: Connection) -> None:
-        way.affirmed_at, way.affirmed_in = self._answered_at, self._answers
+    def _confirm(self, connection: Connection) -> None:
+        connection.confirmed_at, connection.confirmed_in = self._answered_at, self._answers
 
-    async def _joined(self, replica: str, room: int, hello: Mapping[str, Any]) -> Connection:
+    async def _connect(self, replica: str, capacity: int, hello: HelloMessage) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            pipe = await connect(hello["address"], hello["secret"])
+            framed = await connect(hello["address"], hello["secret"])
         except Exception:
-            if not isinstance(hello["address"], str):  # on one node it was only slow
+            if not isinstance(hello["address"], str):  # a connection on one node was only slow
                 now = loop.time()
-                self._shunned = {name: until for name, until in self._shunned.items() if until > now}
-                self._shunned[replica] = now + SHUN_SECONDS
-                self._laneless[replica] = now
+                self._backoff = {name: until for name, until in self._backoff.items() if until > now}
+                self._backoff[replica] = now + BACKOFF_SECONDS
+                self._unconnected[replica] = now
             raise
-        way = self._ways[replica] = Connection(replica, room, pipe, self._loads)
-        self._affirm(way)
-        self._laneless.pop(replica, None)
+        connection = self._connections[replica] = Connection(replica, capacity, framed, self._in_flight)
+        self._confirm(connection)
+        self._unconnected.pop(replica, None)
         self._failing = False
-        if self._keeper is None:
-            self._keeper = loop.create_task(self._keep(), context=contextvars.Context())
-        return way
+        if self._maintenance is None:
+            self._maintenance = loop.create_task(self._maintain(), context=contextvars.Context())
+        return connection
 
-    def _failed(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         if not self._failing:
-            log.warning("%s: a lane could not be opened: %r", self._provider, error)
+            log.warning(
+                "%s: connection to a provider replica failed; calls go by handle until a retry succeeds: %s: %s",
+                *(self._provider, type(error).__name__, error),
+            )
         self._failing = True
         if not self._any_open():
-            self._not_before = asyncio.get_running_loop().time() + AGAIN_SECONDS
+            self._not_before = asyncio.get_running_loop().time() + RETRY_SECONDS
 
-    async def _keep(self) -> None:
-        """The more replicas, the more often Serve is asked: each is to be named long before its lane is forgotten."""
+    async def _maintain(self) -> None:
+        """Close unused connections, and ask Serve the more often the more replicas there are.
+
+        Each replica must be named long before its connection would no longer be fresh.
+        """
         loop = asyncio.get_running_loop()
-        while self._ways:
-            await asyncio.sleep(2 * LOOK_SECONDS / max(2, len(self._ways) + len(self._laneless)))
+        while self._connections:
+            await asyncio.sleep(2 * REFRESH_SECONDS / max(2, len(self._connections) + len(self._unconnected)))
             now = loop.time()
-            for way in self._ways.values():
-                unused = now - way.used_at > LINGER_SECONDS
-                if not way.rides and (unused or not self._affirmed(way)):
-                    way.close()
+            for connection in self._connections.values():
+                unused = now - connection.used_at > IDLE_SECONDS
+                if not connection.streams and (unused or not self._is_fresh(connection)):
+                    connection.close()
             if self._needed_at > self._asked_at:
                 self._ask(now)
-        self._keeper = None
+        self._maintenance = None
 
 
-async def _until_over(way: Connection, said: AsyncGenerator[Mapping[str, Any], None]) -> None:
-    """Until the lane or its anchor ends; a lane that was closed here takes its anchor with it."""
-    ended: asyncio.Future[Any] = asyncio.ensure_future(anext(said, None))
-    over = asyncio.ensure_future(way.over.wait())
+async def _wait_until_closed(connection: Connection, replies: AsyncGenerator[HelloMessage, None]) -> None:
+    """Wait until the connection or its control call ends. The replica ends the call of a connection closed here."""
+    ended = asyncio.ensure_future(anext(replies, None))
+    closed = asyncio.ensure_future(connection.closed.wait())
     try:
-        await asyncio.wait([ended, over], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([ended, closed], return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
-            await asyncio.wait([ended], timeout=GOODBYE_SECONDS)
+            await asyncio.wait([ended], timeout=CLOSE_SECONDS)
     finally:
-        over.cancel()
+        closed.cancel()
         ended.cancel()
-        await asyncio.wait([ended, over])
+        await asyncio.wait([ended, closed])
         if not ended.cancelled():
             ended.exception()

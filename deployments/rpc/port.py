@@ -1,22 +1,86 @@
-"""What the failover asks of the way to a provider's replica: two protocols, without any implementation. Pure."""
+"""The contract between an ingress and a provider replica: the messages' shapes, and two protocols. Pure.
 
-from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol
+The messages are plain dicts on the wire, because an old replica and a new one call each other during a rolling
+deploy. So a key is never renamed, and a reader must not need a key that an older writer does not send.
+"""
+
+from collections.abc import Awaitable
+from dataclasses import asdict
+from typing import NotRequired, Protocol, TypedDict, cast, final
+
+from actors.breaker.outcomes import Outcome
+from deployments.openai_api.json_types import JsonObject
+from deployments.providers.base import CallMessage
+from deployments.providers.timing import UpstreamTiming
+
+Address = str | tuple[str, int]  # a name in Linux's abstract namespace, or a host and a port
+
+
+class OutcomeMessage(TypedDict):
+    """An `Outcome` as a dict: the arguments of its constructor."""
+
+    kind: str
+    status: NotRequired[int | None]
+    message: NotRequired[str]
+    code: NotRequired[str | None]
+    type: NotRequired[str | None]
+    param: NotRequired[str | None]
+    retry_after: NotRequired[float | None]
+    content: NotRequired[bool]
+
+
+@final
+class ReplyMessage(TypedDict):
+    """The reply to a call without a stream: `body` (JSON) and `usage`, or the `outcome` of a failed attempt."""
+
+    body: NotRequired[bytes]
+    usage: NotRequired[JsonObject | None]
+    outcome: NotRequired[OutcomeMessage]
+    upstream: NotRequired[UpstreamTiming]
+
+
+@final
+class EndMessage(TypedDict):
+    """The last item of a stream: `usage` and `tail` (frames still to be sent), or the `outcome` of a failed attempt."""
+
+    usage: NotRequired[JsonObject | None]
+    tail: NotRequired[bytes]
+    outcome: NotRequired[OutcomeMessage]
+    upstream: NotRequired[UpstreamTiming]
+
+
+class HelloMessage(TypedDict):
+    """A replica's answer to a control call: its calls at a time and in flight, and where to connect, if one may.
+
+    `secret` authenticates both ends of the connection.
+    """
+
+    replica: str
+    room: int
+    under_way: int
+    address: NotRequired[Address]
+    secret: NotRequired[bytes]
+
+
+def outcome_message(outcome: Outcome) -> OutcomeMessage:
+    """Return the outcome as it crosses the process."""
+    return cast(OutcomeMessage, asdict(outcome))
 
 
 class ProviderStream(Protocol):
-    """A provider's stream, and the way to let go of it."""
+    """A provider's stream: frames as bytes, then one `EndMessage`. Its owner always closes it."""
 
-    def __anext__(self) -> Awaitable[bytes | dict[str, Any]]: ...
+    def __anext__(self) -> Awaitable[bytes | EndMessage]: ...
 
     def aclose(self) -> Awaitable[None]: ...
 
 
 class CallTransport(Protocol):
-    """Raises AttemptFailed for what went wrong on the way; what the provider said comes as data."""
+    """Carry a call to a provider's replica.
 
-    async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]: ...
+    A failed attempt comes back as data (`outcome`); a failure on the way to the replica raises AttemptFailed.
+    """
 
-    def stream(self, provider: str, call: Mapping[str, Any]) -> ProviderStream:
-        """What comes: bytes, then a last dict. It is always closed."""
-        ...
+    async def complete(self, provider: str, call: CallMessage) -> ReplyMessage: ...
+
+    def stream(self, provider: str, call: CallMessage) -> ProviderStream: ...

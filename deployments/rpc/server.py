@@ -1,9 +1,9 @@
-"""Many calls of one ingress over one connection: the side beside the provider. No Ray.
+"""The replica's end of multiplexed connections: the calls of each ingress over one connection. No Ray.
 
-An ingress opens a *lane* by a handle call, so that Serve chooses the replica. The call says where to connect and
-stays open as long as the lane: it is the lane's *anchor*, by which Serve knows that this replica is in use. Calls,
-and what comes of them, go over the connection, gathered over all calls of the ingress, whenever they began.
-The ingress ends a lane, by closing it; with it end all calls that it carries.
+An ingress opens a connection by a *control call*, a handle call, so that Serve chooses the replica. The reply says
+where to connect, and the control call stays open as long as the connection: so Serve knows that this replica is in use.
+Calls and their items go over the connection. Items are batched over all calls of the ingress, whenever those began.
+The ingress ends a connection by closing it, and all calls on it end with it.
 """
 
 import asyncio
@@ -11,167 +11,171 @@ import contextlib
 import functools
 import pickle
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
+from deployments.providers.base import CallMessage
 from deployments.rpc.admission import Admission, Capacity
-from deployments.rpc.batching import WIDE, BatchInterval
+from deployments.rpc.batching import LONG_INTERVAL, BatchInterval
 from deployments.rpc.framing import FramedConnection, Listener
+from deployments.rpc.port import EndMessage, HelloMessage, ReplyMessage, outcome_message
 
-Item = bytes | dict[str, Any]  # frames or a piece of a body; the last of each call is a dict
-Boarded = tuple[int, str, bytes]  # a call's number, its verb (chat, embed or stream), and itself, pickled
-# From the ingress: calls that begin, calls that it has given up, and whether it has room for what comes of others.
-Wish = tuple[list[Boarded], list[int], Mapping[int, bool]]
-Message = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls under way here, and what has come
-Run = Callable[[str, Mapping[str, Any]], AsyncGenerator[Item, None]]
+Item = bytes | ReplyMessage | EndMessage  # frames or a piece of a body; the last item of each call is a dict
+CallFrame = tuple[int, str, bytes]  # a call's number, its verb (chat, embed or stream), and its CallMessage, pickled
+# From the ingress: new calls, numbers of cancelled calls, and the streams to hold (True) or to go on with (False).
+ClientMessage = tuple[list[CallFrame], list[int], Mapping[int, bool]]
+ServerMessage = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls in flight here, and items by call number
+Run = Callable[[str, CallMessage], AsyncGenerator[Item, None]]
 
-PIECE = 1024 * 1024  # bytes of one message, if no single item is larger
-BACKLOG = 8 * 1024 * 1024  # bytes that wait for an ingress that does not read
-READER_SECONDS = 600.0  # a reader that takes nothing for so long loses its call: none may hold a room for ever
-LEAST_ROOM = 16  # calls at a time: anchors take some of them
+PIECE_BYTES = 1024 * 1024  # of one message, unless a single item is larger
+BACKLOG_BYTES = 8 * 1024 * 1024  # that wait for an ingress that does not read
+READER_SECONDS = 600.0  # without reading: then a reader loses its call, which would hold a slot for ever
+MIN_CALLS = 16  # at a time: a replica that takes fewer has no connections, as control calls need some of them
 
 
 @dataclass(slots=True)
 class ServerStream:
-    """One call on a lane. While its reader is behind it is not `free`."""
+    """One call on a connection. `free` is unset while its reader is slow."""
 
     task: asyncio.Task[None]
     free: asyncio.Event = field(default_factory=asyncio.Event)
-    dropped: bool = False  # its reader is gone
+    dropped: bool = False  # the ingress has cancelled it
 
 
 class ServerConnection:
-    """What one ingress has under way here. `spacing` is between two messages while several calls share it."""
+    """The calls of one ingress. `interval` batches their items while several calls share the connection."""
 
     def __init__(
-        self, carry: Callable[["ServerConnection", Boarded], Any], under_way: Callable[[], int], spacing: BatchInterval
+        self,
+        run: Callable[["ServerConnection", CallFrame], Coroutine[object, object, None]],
+        in_flight: Callable[[], int],
+        interval: BatchInterval,
     ):
-        self.passages: dict[int, ServerStream] = {}
-        self.over = asyncio.Event()
-        self._carry = carry
-        self._under_way = under_way
-        self._spacing = spacing
+        self.streams: dict[int, ServerStream] = {}
+        self.closed = asyncio.Event()
+        self._run = run
+        self._in_flight = in_flight
+        self._interval = interval
         self._loop = asyncio.get_running_loop()
-        self._pipe: FramedConnection | None = None
+        self._framed: FramedConnection | None = None
         self._items: deque[tuple[int, Item]] = deque()
         self._size = 0
-        self._come_at = self._left_at = self._due = 0.0
-        self._soon = False
+        self._queued_at = self._sent_at = self._due = 0.0
+        self._flush_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
-        self._left = asyncio.Event()
+        self._flushed = asyncio.Event()
 
-    def open(self, pipe: FramedConnection) -> None:
-        self._pipe = pipe
-        pipe.listen(self._wished, self.over.set, self._leave_now)
+    def open(self, framed: FramedConnection) -> None:
+        self._framed = framed
+        framed.listen(self._on_message, self.closed.set, self._flush_soon)
 
-    def _wished(self, wish: Wish) -> None:
-        """An unknown number is one that has ended."""
-        calls, drop, wait = wish
+    def _on_message(self, message: ClientMessage) -> None:
+        """Take a message of the ingress. An unknown number belongs to a call that has ended."""
+        calls, dropped, holds = message
         for call in calls:
-            passage = ServerStream(self._loop.create_task(self._carry(self, call)))
-            passage.free.set()
-            self.passages[call[0]] = passage
-            # Not in a `finally` of its own: a task that is cancelled before it begins has none.
-            passage.task.add_done_callback(functools.partial(self._ended, call[0]))
-        for number in drop:
-            if (known := self.passages.get(number)) is not None:
+            stream = ServerStream(self._loop.create_task(self._run(self, call)))
+            stream.free.set()
+            self.streams[call[0]] = stream
+            # Not in a `finally` of the task: a task that is cancelled before its first step has none.
+            stream.task.add_done_callback(functools.partial(self._on_ended, call[0]))
+        for number in dropped:
+            if (known := self.streams.get(number)) is not None:
                 known.dropped = True
                 known.task.cancel()
-        for number, held in wait.items():
-            if (known := self.passages.get(number)) is not None:
+        for number, held in holds.items():
+            if (known := self.streams.get(number)) is not None:
                 (known.free.clear if held else known.free.set)()
 
-    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
-        passage = self.passages.pop(number)
-        if task.cancelled() and not passage.dropped and not self.over.is_set():
-            # Somebody below has cancelled it, and its reader still waits.
-            self.end(number, failed("lost", "the call was cancelled").outcome)
+    def _on_ended(self, number: int, task: asyncio.Task[None]) -> None:
+        stream = self.streams.pop(number)
+        if task.cancelled() and not stream.dropped and not self.closed.is_set():
+            # The provider's side has cancelled the task, and its reader still waits.
+            self.end(number, failed("lost", "the call was cancelled in the provider's replica").outcome)
 
     def end(self, number: int, outcome: Outcome) -> None:
-        """The last word of a call that failed. It waits for nobody: each call has one at most, and it is small."""
-        self._items.append((number, {"outcome": asdict(outcome)}))
-        self._leave_now()
+        """Send the last item of a call that failed. No backlog delays it: it is small, and there is one a call."""
+        self._items.append((number, {"outcome": outcome_message(outcome)}))
+        self._flush_soon()
 
     async def put(self, number: int, item: Item, *, first: bool) -> None:
-        """`first` of a stream: it waits for nobody. Raises AttemptFailed if an ingress reads nothing."""
-        while self._size > BACKLOG:
+        """Queue an item; the `first` of a stream is sent at once. Raises AttemptFailed if the ingress reads nothing."""
+        while self._size > BACKLOG_BYTES:
             self._drained.clear()
-            await _in_time(self._drained)
+            await _wait_for_reader(self._drained)
         now = self._loop.time()
-        gap = self._spacing.seconds(now)
+        gap = self._interval.seconds(now)
         if not self._items:
-            self._come_at = now
+            self._queued_at = now
         self._items.append((number, item))
         self._size += _size_of(item)
-        if first or len(self.passages) == 1:
-            self._leave_now()
+        if first or len(self.streams) == 1:
+            self._flush_soon()
         else:
-            self._leave_at(max(self._come_at, self._left_at + gap), now)
-        if not first and isinstance(item, bytes) and gap > WIDE:
-            await self._left.wait()  # what comes until then is read at once
+            self._flush_at(max(self._queued_at, self._sent_at + gap), now)
+        if not first and isinstance(item, bytes) and gap > LONG_INTERVAL:
+            await self._flushed.wait()  # the frames that arrive upstream until then are read at once
 
-    def _leave_now(self) -> None:
-        """With all that comes in this turn of the loop."""
+    def _flush_soon(self) -> None:
+        """Send all items that are queued in this turn of the event loop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._soon:
-            self._soon, self._due = True, self._loop.time()
-            self._loop.call_soon(self._leave)
+        if not self._flush_scheduled:
+            self._flush_scheduled, self._due = True, self._loop.time()
+            self._loop.call_soon(self._flush)
 
-    def _leave_at(self, due: float, now: float) -> None:
+    def _flush_at(self, due: float, now: float) -> None:
         if due <= now:
-            self._leave_now()
-        elif not self._soon and self._timer is None:
+            self._flush_soon()
+        elif not self._flush_scheduled and self._timer is None:
             self._due = due
-            self._timer = self._loop.call_at(due, self._leave)
+            self._timer = self._loop.call_at(due, self._flush)
 
-    def _leave(self) -> None:
-        """All that has come, in pieces. What a full pipe leaves goes when it takes more."""
-        self._soon, self._timer = False, None
+    def _flush(self) -> None:
+        """Send all queued items, in pieces. The rest waits while the connection is full."""
+        self._flush_scheduled, self._timer = False, None
         try:
-            while self._items and self._pipe is not None and not self._pipe.full:
+            while self._items and self._framed is not None and not self._framed.full:
                 now = self._loop.time()
-                taken = self._take()
-                self._pipe.send((self._under_way(), taken))
-                self._spacing.left(now, sum(map(_frames_of, taken)), self._due)
-                self._left_at = now
+                batch = self._take_batch()
+                self._framed.send((self._in_flight(), batch))
+                self._interval.note_sent(now, sum(map(_frame_count, batch)), self._due)
+                self._sent_at = now
         except Exception:
-            if self._pipe is not None:
-                self._pipe.close()  # else what was taken would be missing, and nobody would know
+            if self._framed is not None:
+                self._framed.close()  # else the items of this batch would be missing without a sign
             raise
         finally:
-            left, self._left = self._left, asyncio.Event()
-            left.set()
+            flushed, self._flushed = self._flushed, asyncio.Event()
+            flushed.set()
 
-    def _take(self) -> list[tuple[int, Item]]:
-        if self._size <= PIECE:
-            taken, self._items, self._size = list(self._items), deque(), 0
+    def _take_batch(self) -> list[tuple[int, Item]]:
+        if self._size <= PIECE_BYTES:
+            batch, self._items, self._size = list(self._items), deque(), 0
             self._drained.set()
-            return taken
-        taken, size = [], 0
+            return batch
+        batch, size = [], 0
         while self._items:
             more = _size_of(self._items[0][1])
-            if taken and size + more > PIECE:
+            if batch and size + more > PIECE_BYTES:
                 break
             size += more
-            taken.append(self._items.popleft())
+            batch.append(self._items.popleft())
         self._size -= size
         self._drained.set()
-        return taken
+        return batch
 
     async def close(self) -> None:
-        """End every call that is still under way, and wait for it: its connection upstream is closed then."""
-        self.over.set()
+        """Cancel every call that is in flight, and wait until each has closed its connection upstream."""
+        self.closed.set()
         if self._timer is not None:
             self._timer.cancel()
-        if self._pipe is not None:
-            self._pipe.close()
-        tasks = [passage.task for passage in self.passages.values()]
+        if self._framed is not None:
+            self._framed.close()
+        tasks = [stream.task for stream in self.streams.values()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -179,96 +183,99 @@ class ServerConnection:
 
 
 class ConnectionServer:
-    """All lanes of one replica, by the ingress that reads them."""
+    """All connections of one replica, by ingress."""
 
-    def __init__(self, run: Run, room: Callable[[], Capacity]):
+    def __init__(self, run: Run, capacity: Callable[[], Capacity]):
         self._run = run
-        self._room = room
-        self._open: dict[str, ServerConnection] = {}
-        self._spacing = BatchInterval()
-        self.admission = Admission(room)
+        self._capacity = capacity
+        self._connections: dict[str, ServerConnection] = {}
+        self._interval = BatchInterval()
+        self.admission = Admission(capacity)
 
-    async def board(self, ingress: str, node: str) -> AsyncGenerator[dict[str, Any], None]:
-        """An anchor: says where an ingress on that node finds its lane, and lasts as long as the lane.
+    async def serve(self, ingress: str, node: str) -> AsyncGenerator[HelloMessage, None]:
+        """Answer a control call: yield a hello, and last as long as the connection.
 
-        `{replica, room, under_way, address, secret}`; without the last two where the ingress has a lane already, or
-        may not or need not have one.
+        `ingress` is a unique name, and `node` the Ray node it runs on. The hello has no address where the ingress has
+        a connection already, or where it may not or need not have one.
         """
-        room = self._room()
-        near = node == room.node
-        if ingress in self._open or room.calls < LEAST_ROOM or not (near or room.host):
+        capacity = self._capacity()
+        near = node == capacity.node
+        if ingress in self._connections or capacity.calls < MIN_CALLS or not (near or capacity.host):
             yield self._hello()
             return
-        lane = self._open[ingress] = ServerConnection(self._travel, self.under_way, self._spacing)
+        connection = ServerConnection(self._run_call, self.in_flight, self._interval)
+        self._connections[ingress] = connection
         try:
-            async with Listener.open(None if near else room.host) as listener:
+            async with Listener.open(None if near else capacity.host) as listener:
                 yield {**self._hello(), "address": listener.address, "secret": listener.secret}
-                lane.open(await listener.accepted())
-            await lane.over.wait()
+                connection.open(await listener.accept())
+            await connection.closed.wait()
         except TimeoutError:
-            return  # an ingress that went away, or has no way to here: its calls come by handle
+            return  # the ingress has stopped, or can't connect to this node: its calls come by handle
         finally:
-            del self._open[ingress]
-            await lane.close()
+            del self._connections[ingress]
+            await connection.close()
 
-    def under_way(self) -> int:
-        return self.admission.alone + sum(len(lane.passages) for lane in self._open.values())
+    def in_flight(self) -> int:
+        return self.admission.handle_calls + sum(len(c.streams) for c in self._connections.values())
 
-    def _hello(self) -> dict[str, Any]:
-        room = self._room()
-        return {"replica": room.replica, "room": room.calls, "under_way": self.under_way()}
+    def _hello(self) -> HelloMessage:
+        capacity = self._capacity()
+        return {"replica": capacity.replica, "room": capacity.calls, "under_way": self.in_flight()}
 
-    async def _travel(self, lane: ServerConnection, boarded: Boarded) -> None:
-        number, verb, call = boarded
+    async def _run_call(self, connection: ServerConnection, frame: CallFrame) -> None:
+        number, verb, call = frame
         try:
-            await self.admission.enter()
+            await self.admission.acquire()
             try:
-                await self._carry(lane, number, self._run(verb, pickle.loads(call)))
+                await self._send_items(connection, number, self._run(verb, pickle.loads(call)))
             finally:
-                self.admission.leave()
+                self.admission.release()
         except AttemptFailed as error:
-            lane.end(number, error.outcome)
+            connection.end(number, error.outcome)
         except Exception as error:
-            lane.end(number, failed("unclassified", f"{type(error).__name__}: {error}").outcome)
+            connection.end(number, failed("unclassified", f"{type(error).__name__}: {error}").outcome)
 
-    async def _carry(self, lane: ServerConnection, number: int, items: AsyncGenerator[Item, None]) -> None:
-        first, free = True, lane.passages[number].free
+    async def _send_items(self, connection: ServerConnection, number: int, items: AsyncGenerator[Item, None]) -> None:
+        first, free = True, connection.streams[number].free
         async with contextlib.aclosing(items):
             async for item in items:
                 if not free.is_set():
-                    await _in_time(free)
+                    await _wait_for_reader(free)
                 if isinstance(item, bytes):
-                    await lane.put(number, item, first=first)
+                    await connection.put(number, item, first=first)
                     first = False
                     continue
-                for piece in _pieces(item):
-                    await lane.put(number, piece, first=first and isinstance(piece, bytes))
+                for piece in _split_body(item):
+                    await connection.put(number, piece, first=first and isinstance(piece, bytes))
                     first = False
 
 
-async def _in_time(reader: asyncio.Event) -> None:
-    """Until the reader takes something. Raises AttemptFailed `cancelled`: it counts as gone."""
+async def _wait_for_reader(reader: asyncio.Event) -> None:
+    """Wait until the reader reads again. Raises AttemptFailed `cancelled` after READER_SECONDS: it counts as gone."""
     try:
         async with asyncio.timeout(READER_SECONDS):
             await reader.wait()
     except TimeoutError:
-        if not reader.is_set():  # else we were late, not the reader
-            raise failed("cancelled", f"its reader took nothing for {READER_SECONDS:g} s", content=True) from None
+        if not reader.is_set():  # else our event loop was late, not the reader
+            raise failed("cancelled", f"the client read nothing for {READER_SECONDS:g} s", content=True) from None
 
 
-def _frames_of(one: tuple[int, Item]) -> int:
-    return one[1].count(b"\n\n") if isinstance(one[1], bytes) else 1
+def _frame_count(entry: tuple[int, Item]) -> int:
+    return entry[1].count(b"\n\n") if isinstance(entry[1], bytes) else 1
 
 
 def _size_of(item: Item) -> int:
-    return len(item if isinstance(item, bytes) else item.get("body", b""))
+    if isinstance(item, bytes):
+        return len(item)
+    return len(item["body"]) if "body" in item else 0
 
 
-def _pieces(item: dict[str, Any]) -> Iterator[Item]:
-    """A long body goes as pieces, and then the answer without it."""
-    if len(body := item.get("body", b"")) <= PIECE:
+def _split_body(item: ReplyMessage | EndMessage) -> Iterator[Item]:
+    """Yield a long body as pieces, and then the reply without it; any other item as it is."""
+    if "body" not in item or len(body := item["body"]) <= PIECE_BYTES:
         yield item
         return
-    for start in range(0, len(body), PIECE):
-        yield body[start : start + PIECE]
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]
     yield {**item, "body": b""}

@@ -1,4 +1,4 @@
-"""What can be asked of the application, over HTTP or by handle? Health, usage and commands too.
+"""The service behind both APIs, HTTP and Python: requests, health, usage and commands.
 
 Runs in: ingress replicas.
 Imports: everything but `rpc.client`, `replica`, `status_page`, `ingress` and `app`.

@@ -1,4 +1,4 @@
-"""Who may ask: Bearer keys from the environment, kept as hashes. Pure."""
+"""Authentication: Bearer keys from the environment, kept as hashes. Pure."""
 
 import hashlib
 import hmac
@@ -13,13 +13,13 @@ from deployments.errors import ConfigError, Forbidden, Unauthorized
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`tenant` is whom it is bound to, None if to nobody."""
+    """An API key's holder; not the key itself."""
 
-    name: str
-    tenant: str | None
+    name: str  # in usage records and limits
+    tenant: str | None  # the only tenant that the key may name; None: any
 
     def speaks_for(self, tenant: str | None) -> str | None:
-        """The tenant who pays. Raises Forbidden for one that the key is not bound to."""
+        """Return the tenant who pays. Raises Forbidden if the key is bound to another."""
         if self.tenant is not None and tenant not in (None, self.tenant):
             raise Forbidden("This API key is bound to another tenant.")
         return self.tenant or tenant
@@ -36,35 +36,39 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls: the holder of a key, an operator, or nobody in particular."""
+    """Who calls: the holder of a key, an operator, or an anonymous caller."""
 
-    key: Key | None = None
-    admin: bool = False
+    key: Key | None = None  # None: an operator, or no key is needed
+    admin: bool = False  # the caller has shown the admin key
 
 
-NOBODY, OPERATOR = Identity(), Identity(admin=True)
+ANONYMOUS, OPERATOR = Identity(), Identity(admin=True)
 
 
 class Authenticator:
-    """Without `api_keys_env` every caller passes: the server is for this machine then."""
+    """Checks the keys of callers.
+
+    Without `api_keys_env` every caller passes: then the server must only be reachable from this machine.
+    Raises ConfigError if a variable is not set or holds an empty key.
+    """
 
     def __init__(self, auth: Auth, environ: Mapping[str, str] = os.environ):
         self._keys: dict[bytes, Key] | None = None
         if auth.api_keys_env:
-            self._keys = dict(_entry(text) for text in _set(auth.api_keys_env, environ).split(",") if text.strip())
-        admin = _set(auth.admin_key_env, environ) if auth.admin_key_env else None
+            self._keys = dict(_parse_key(text) for text in _read(auth.api_keys_env, environ).split(",") if text.strip())
+        admin = _read(auth.admin_key_env, environ) if auth.admin_key_env else None
         self._admin = _digest(admin) if admin else None
 
     @property
     def open(self) -> bool:
-        """Does every caller pass?"""
+        """Return whether every caller passes."""
         return self._keys is None
 
     def admit(self, access: Access, authorization: str | None) -> Identity:
-        """Return who calls. Raises Unauthorized or Forbidden for somebody who may not."""
+        """Return who calls. Raises Unauthorized or Forbidden if the caller may not use the route."""
         match access:
             case Access.ANYONE:
-                return NOBODY
+                return ANONYMOUS
             case Access.ADMIN:
                 self.admit_admin(authorization)
                 return OPERATOR
@@ -82,6 +86,7 @@ class Authenticator:
         return self._keys[key]
 
     def is_admin(self, authorization: str | None) -> bool:
+        """Return whether the header holds the admin key."""
         try:
             self.admit_admin(authorization)
         except (Forbidden, Unauthorized):
@@ -89,18 +94,18 @@ class Authenticator:
         return True
 
     def admit_admin(self, authorization: str | None) -> None:
-        """Raises Forbidden if no admin key is configured, Unauthorized if it is not this one."""
+        """Raise Forbidden if no admin key is configured, Unauthorized if the header does not hold it."""
         if self._admin is None:
-            raise Forbidden("Operators' routes need auth.admin_key_env in the configuration.")
+            raise Forbidden("Operators' routes are off: the configuration has no auth.admin_key_env.")
         if not hmac.compare_digest(_digest(_bearer(authorization)), self._admin):
             raise Unauthorized("Incorrect admin key provided.")
 
 
-def _entry(text: str) -> tuple[bytes, Key]:
+def _parse_key(text: str) -> tuple[bytes, Key]:
     key, tenant, name = [part.strip() for part in f"{text}::".split(":")][:3]
     if not key:
         raise ConfigError("auth: an API key is empty")
-    # A name for accounts and limits, where none is given: it must not tell the key.
+    # Usage records and limits need a name. The default one must not reveal the key.
     return _digest(key), Key(name or f"key-{_digest(key).hex()[:8]}", tenant or None)
 
 
@@ -112,11 +117,11 @@ def _bearer(authorization: str | None) -> str:
 
 
 def _digest(key: str) -> bytes:
-    # A dict of hashes: a look-up by hash tells nothing of the key by its time.
+    # Keys are looked up by their hashes, so the time of a look-up reveals nothing of a key.
     return hashlib.sha256(key.encode()).digest()
 
 
-def _set(variable: str, environ: Mapping[str, str]) -> str:
+def _read(variable: str, environ: Mapping[str, str]) -> str:
     value = environ.get(variable, "")
     if not value.strip():
         raise ConfigError(f"auth: {variable} is not set")

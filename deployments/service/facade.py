@@ -1,22 +1,26 @@
-"""The facade that agents call: a prompt in, an answer with who gave it out, and what is known of the providers.
+"""The facade that agents call: a prompt in, a completion out, and the health of the providers.
 
 Pure over a Service: dicts in and out, errors included, so a caller on the cluster needs none of our code.
-Rates are percentages, times milliseconds, states lower case.
+`service/answers.py` documents the dicts.
 """
 
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from deployments.errors import BadRequest, BreakwaterError, error_dict
+from deployments.errors import BadRequest, BreakwaterError, ErrorAnswer, error_dict
 from deployments.openai_api.foreign_answer import ForeignAnswer
+from deployments.openai_api.json_types import JsonObject
+from deployments.service.answers import Completion, HealthSummary, ProviderHealth, SystemHealth, Thresholds
+from deployments.service.arguments import CallOptions
 from deployments.service.python_api import PythonApi
 from deployments.service.service import Service
 from deployments.usage.caller import Caller
 
-_OURS = frozenset({"messages", "stream", "stream_options"})  # fields that the facade itself sets
+T = TypeVar("T")
+_RESERVED = frozenset({"messages", "stream", "stream_options"})  # fields that the facade itself sets
 
 
 class Facade:
@@ -26,7 +30,7 @@ class Facade:
 
     async def generate_completion(
         self,
-        prompt: Any,
+        prompt: object,
         agent_id: str | None = None,
         tenant_id: str | None = None,
         model: str | None = None,
@@ -34,12 +38,12 @@ class Facade:
         max_tokens: int | None = None,
         timeout_seconds: float | None = None,
         drop_unsupported: str | None = None,
-        trace: Any = None,
-        **options: Any,
-    ) -> dict[str, Any]:
-        """Answer `prompt`, a text or a list of messages: `response`, `provider_used`, `model`, `usage`, ...
+        trace: object = None,
+        **options: object,
+    ) -> JsonObject:
+        """Answer `prompt`, a text or a list of messages, with a `Completion`.
 
-        `options` are any other fields of OpenAI's request. On failure `{"error": ..., "status": ...}`.
+        `options` are any other fields of OpenAI's request. On failure return `{"error": ..., "status": ...}`.
         """
         gathered = Gathered()
         try:
@@ -47,9 +51,9 @@ class Facade:
         except BreakwaterError as error:
             return error_dict(error)
         caller = Caller("handle", tenant_id, agent_id, trace=trace)
-        answer = await self._python.chat(request, timeout_seconds, drop_unsupported, caller)
+        answer = await self._python.chat(request, CallOptions(timeout_seconds, drop_unsupported, caller))
         if _is_error(answer):
-            return _of_prompt(answer)
+            return _name_prompt(answer)
         try:
             gathered.take(answer)
             return gathered.result()
@@ -58,7 +62,7 @@ class Facade:
 
     async def generate_streaming_completion(
         self,
-        prompt: Any,
+        prompt: object,
         agent_id: str | None = None,
         tenant_id: str | None = None,
         model: str | None = None,
@@ -66,10 +70,10 @@ class Facade:
         max_tokens: int | None = None,
         timeout_seconds: float | None = None,
         drop_unsupported: str | None = None,
-        trace: Any = None,
-        **options: Any,
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """`{"delta": text}` as it comes, then what `generate_completion` would have given, or its error."""
+        trace: object = None,
+        **options: object,
+    ) -> AsyncGenerator[JsonObject, None]:
+        """Yield each piece of text as `{"delta": text}`, then what `generate_completion` would have returned."""
         gathered = Gathered()
         try:
             request = self._request(prompt, model, temperature, max_tokens, options)
@@ -78,12 +82,12 @@ class Facade:
             return
         request["stream_options"] = {"include_usage": True}
         caller = Caller("handle", tenant_id, agent_id, trace=trace)
-        stream = self._python.stream_chat(request, timeout_seconds, drop_unsupported, caller)
+        stream = self._python.stream_chat(request, CallOptions(timeout_seconds, drop_unsupported, caller))
         try:
             async with contextlib.aclosing(stream) as chunks:
                 async for chunk in chunks:
                     if _is_error(chunk):
-                        yield {**_of_prompt(chunk), **gathered.provider()}
+                        yield {**_name_prompt(chunk), **gathered.provider()}
                         return
                     if text := gathered.take(chunk):
                         yield {"delta": text}
@@ -92,10 +96,10 @@ class Facade:
             yield {**error_dict(error), **gathered.provider()}
 
     def _request(
-        self, prompt: Any, model: Any, temperature: Any, max_tokens: Any, options: Mapping[str, Any]
+        self, prompt: object, model: object, temperature: object, max_tokens: object, options: Mapping[str, object]
     ) -> dict[str, Any]:
-        if taken := _OURS & options.keys():
-            name = min(taken)
+        if reserved := _RESERVED & options.keys():
+            name = min(reserved)
             raise BadRequest(f"Invalid '{name}': give the conversation as 'prompt'.", name, "invalid_value")
         named = {"temperature": temperature, "max_tokens": max_tokens}
         return {
@@ -105,74 +109,85 @@ class Facade:
             "messages": _messages(prompt),
         }
 
-    async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
+    async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> JsonObject:
         return await self._service.queries.usage_stats(tenant_id, agent_id)
 
-    async def get_system_health(self) -> dict[str, Any]:
+    async def get_system_health(self) -> SystemHealth:
         return await self._service.operations.system_health()
 
-    async def get_health_summary(self) -> dict[str, Any]:
+    async def get_health_summary(self) -> HealthSummary:
         return await self._service.operations.health_summary()
 
-    async def get_all_provider_health(self) -> dict[str, Any]:
-        """Provider's name to its health, in order of preference."""
-        return dict((await self._service.operations.health_summary())["provider_health"])
+    async def get_all_provider_health(self) -> dict[str, ProviderHealth]:
+        """Return each provider's health by its name, in order of preference."""
+        return (await self._service.operations.health_summary())["provider_health"]
 
-    async def get_provider_health(self, name: str) -> dict[str, Any]:
+    async def get_provider_health(self, name: str) -> ProviderHealth | ErrorAnswer:
         return await errors_as_dicts(self._service.operations.provider_health(name))
 
-    async def force_provider_recovery(self, name: str) -> dict[str, Any]:
-        """Let the next request try it, whatever its circuit says; its health afterwards."""
+    async def force_provider_recovery(self, name: str) -> ProviderHealth | ErrorAnswer:
+        """Let the next request try the provider, whatever its circuits say. Return its health afterwards."""
         return await errors_as_dicts(self._service.operations.command("recover", name))
 
-    async def reset_provider_stats(self, name: str) -> dict[str, Any]:
-        """Forget its figures and close its circuits; its health afterwards."""
+    async def reset_provider_stats(self, name: str) -> ProviderHealth | ErrorAnswer:
+        """Close the provider's circuits and forget its counts. Return its health afterwards."""
         return await errors_as_dicts(self._service.operations.command("reset", name))
 
-    async def isolate(self, name: str, seconds: float | None = None) -> dict[str, Any]:
+    async def isolate(self, name: str, seconds: float | None = None) -> ProviderHealth | ErrorAnswer:
+        """Take the provider out, by default for an hour. Return its health afterwards."""
         return await errors_as_dicts(self._service.operations.command("isolate", name, seconds))
 
-    async def restore(self, name: str) -> dict[str, Any]:
+    async def restore(self, name: str) -> ProviderHealth | ErrorAnswer:
+        """End the provider's isolation. Return its health afterwards."""
         return await errors_as_dicts(self._service.operations.command("restore", name))
 
-    async def thresholds(self, changes: Any = None) -> dict[str, Any]:
+    async def thresholds(self, changes: object = None) -> Thresholds | ErrorAnswer:
         return await errors_as_dicts(self._service.operations.thresholds(changes))
 
 
 @dataclass(slots=True)
 class Gathered:
-    """An answer as it is put together, and who gave it."""
+    """A completion that is put together from an answer or its chunks.
+
+    Attributes:
+        began: when the call began, in seconds of the performance counter.
+        served_by: the field `breakwater` of the answer, a `ServedBy`; empty until it has come.
+        answer: the text, usage and calls so far.
+    """
 
     began: float = field(default_factory=time.perf_counter)
-    by: Mapping[str, Any] = field(default_factory=dict)
+    served_by: JsonObject = field(default_factory=dict)
     answer: ForeignAnswer = field(default_factory=ForeignAnswer)
 
-    def take(self, data: Mapping[str, Any]) -> str:
-        """One completion or chunk; the text that it brought. Raises NoAnswer for what can't be read."""
-        # Only the first is ours: a server may have a field of that name too.
-        self.by = self.by or data.get("breakwater") or {}
+    def take(self, data: JsonObject) -> str:
+        """Add a whole completion or a chunk, and return its text. Raises NoAnswer if it can't be read."""
+        # Only the first such field is ours: a provider's chunk may have a field of that name too.
+        self.served_by = self.served_by or data.get("breakwater") or {}
         return self.answer.take(data)
 
-    def provider(self) -> dict[str, Any]:
-        return {"provider_used": self.by["provider"]} if self.by else {}
+    def provider(self) -> dict[str, str]:
+        """Return `{"provider_used": name}`, or an empty dict while it is not known."""
+        return {"provider_used": self.served_by["provider"]} if self.served_by else {}
 
-    def result(self) -> dict[str, Any]:
-        """`attempts` counts the providers that were asked; `model` is the one that answered. Raises NoAnswer."""
-        made: dict[str, Any] = {
+    def result(self) -> Completion:
+        """Return the whole completion. Raises NoAnswer if the answer has neither text nor calls."""
+        completion: Completion = {
             "response": self.answer.text,
-            "provider_used": self.by["provider"],
-            "model": self.by["model"],
+            "provider_used": self.served_by["provider"],
+            "model": self.served_by["model"],
             "usage": self.answer.usage,
-            "attempts": self.by["attempts"],
+            "attempts": self.served_by["attempts"],
             "latency_ms": round((time.perf_counter() - self.began) * 1000, 1),
-            "degraded": self.by["degraded"],
-            "dropped": self.by["dropped"],
+            "degraded": self.served_by["degraded"],
+            "dropped": self.served_by["dropped"],
             "finish_reason": self.answer.finish,
         }
-        return made | ({"tool_calls": calls} if (calls := self.answer.tool_calls) else {})
+        if calls := self.answer.tool_calls:
+            completion["tool_calls"] = calls
+        return completion
 
 
-def _messages(prompt: Any) -> list[Any]:
+def _messages(prompt: object) -> list[Any]:
     if isinstance(prompt, str) and prompt.strip():
         return [{"role": "user", "content": prompt}]
     if isinstance(prompt, list) and prompt:
@@ -180,13 +195,13 @@ def _messages(prompt: Any) -> list[Any]:
     raise BadRequest("Invalid 'prompt': a text or a list of messages is needed.", "prompt", "invalid_value")
 
 
-def _is_error(answer: Mapping[str, Any]) -> bool:
-    """Is it one of ours? A server may have written there that there is none."""
+def _is_error(answer: JsonObject) -> bool:
+    """Return whether an answer is an error of ours. A provider may write `"error": null` into an answer."""
     return bool(answer.get("error")) and isinstance(answer["error"], Mapping)
 
 
-def _of_prompt(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """An error names the argument that the caller wrote, which is no `messages`."""
+def _name_prompt(answer: JsonObject) -> JsonObject:
+    """Return an error that names `prompt`, as the caller wrote it, instead of `messages`."""
     error = dict(answer["error"])
     if isinstance(param := error.get("param"), str) and param.partition(".")[0] == "messages":
         error["param"] = "prompt" + param.removeprefix("messages")
@@ -194,8 +209,8 @@ def _of_prompt(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": 504 if error.get("code") == "deadline_exceeded" else 503, **answer, "error": error}
 
 
-async def errors_as_dicts(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    """The answer, or the error as a dict: no class of ours is on the caller's path."""
+async def errors_as_dicts(answer: Awaitable[T]) -> T | ErrorAnswer:
+    """Return the answer, or its error as a dict: the caller may not have our exception classes on its path."""
     try:
         return await answer
     except BreakwaterError as error:

@@ -1,27 +1,30 @@
-"""Functions of other apps under our circuits: the plan before them, and how they ended. No Ray.
+"""Functions of other apps under our circuits: the plan before a call, and the reports after it. No Ray.
 
-The caller runs them itself; here it learns in which order, and tells what came of it. A function runs
-under the circuit of its provider's model in a row, so that it shares what our own calls know; where
-the row has none, under `provider/functions`, which is isolated and recovered with the provider.
+The caller runs the functions itself. It asks here for their order, and reports how each ended. A function runs
+under the circuit of its provider's model in a row, so that it shares the health that our own calls measure. Where
+the row has no such model, it runs under `provider/functions`, which is isolated and recovered with the provider.
 
-A plan without a probe may be used again for `fresh_seconds`, so that a healthy call asks nothing. What is exclusive is
-taken when it is used: a function that is a probe, and whose turn may come later, has no permit yet (`probe`), and who
-comes to it asks for a plan of it alone.
+A plan without a probe may be used again for `fresh_seconds`, so that most healthy calls need no plan. A permit for a
+probe is exclusive, so it is taken only for the first candidate. A later candidate that is a probe has no permit yet
+(`probe`): when its turn comes, the caller asks for a plan of this function alone.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from actors.breaker.messages import Permit
 from actors.breaker.outcomes import ENDINGS, Guilt, Outcome, Verdict
 from actors.breaker.plan import FUNCTIONS, provider_of, target_of
 from deployments.config.settings import Strict
 from deployments.errors import BadRequest
 from deployments.failover.candidates import Candidates
 from deployments.failover.tried import Tried
+from deployments.openai_api.json_types import JsonObject
+from deployments.service.answers import FunctionPlan, Nothing, PlannedFunction
 from deployments.service.operations import ACTOR_SECONDS
 from deployments.service.service import Service
 from deployments.telemetry.request_record import RequestRecord
@@ -30,96 +33,102 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 T = TypeVar("T")
 
 FRESH_SECONDS = 1.0
-HOPE_SECONDS = 1.5  # for a probe that is out: a plan must be there within the two seconds that a client waits for it
-MOST = 64  # functions of one call
+# How long a plan waits for the end of a running probe: a client waits two seconds for its plan.
+PROBE_WAIT_SECONDS = 1.5
+MOST = 64  # functions in one call
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Ended(Strict):
-    """How one call of a function ended, or that its probe is `started` and still runs."""
+class CallReport(Strict):
+    """How one call of a function ended, as its caller reports it.
+
+    `epoch`, `incarnation`, `lease` and `trial` are the permit of the plan, as it was.
+    """
 
     target: Text
     epoch: int
     incarnation: int
-    kind: str
+    kind: str  # of the outcome; `started`: a probe still runs; `unused`: the permit is given back
     lease: str | None = None
     trial: str | None = None
-    ms: Seconds = 0.0
-    status: int | None = None
+    ms: Seconds = 0.0  # milliseconds of the call
+    status: int | None = None  # HTTP status, where there was one
     message: Annotated[str, Field(max_length=2000)] = ""
-    retry_after: Seconds | None = None
-    first: bool = True  # of its call
+    retry_after: Seconds | None = None  # as the provider named it
+    first: bool = True  # the first function that was called for its request
 
     @property
-    def permit(self) -> dict[str, Any]:
+    def permit(self) -> Permit:
+        """Return the permit of the call."""
         return {"epoch": self.epoch, "incarnation": self.incarnation, "lease": self.lease, "trial": self.trial}
 
 
-_Planned = list[tuple[str, dict[str, Any] | None]]  # targets, each with its permit if it has one
+_Planned = list[tuple[str, JsonObject | None]]  # targets, each with its permit if it has one
 
 
-def _exclusive(permit: Mapping[str, Any]) -> bool:
+def _is_exclusive(permit: JsonObject) -> bool:
     return bool(permit.get("lease") or permit.get("trial"))
 
 
 _NAMES: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[Text], Field(min_length=1, max_length=MOST)])
-_ENDED: TypeAdapter[list[Ended]] = TypeAdapter(list[Ended])
+_REPORTS: TypeAdapter[list[CallReport]] = TypeAdapter(list[CallReport])
 
 
 class Functions:
     def __init__(self, service: Service):
         self._service = service
 
-    async def begin(self, names: Any, primary: Any = None, model: Any = None) -> dict[str, Any]:
-        """Which functions to call, in order, each with its permit. Raises BadRequest, UnknownModel.
+    async def begin(self, names: object, primary: object = None, model: object = None) -> FunctionPlan:
+        """Return which functions to call, in order, each with its permit. Raises BadRequest, UnknownModel.
 
-        `names` are providers; `provider/anything` has a circuit of its own beside the provider's.
+        `names` are providers; `provider/anything` has a circuit of its own beside the provider's. `primary` is the
+        name to call first, `model` a row's name.
         """
         wanted = self._ordered(_checked(_NAMES, names, "provider_functions"), primary, self._row(model))
         allowed = {name: target for name, target in wanted.items() if self._in_mode(name)}
         await self._expect(list(allowed.values()))
         tried = Tried(RequestRecord())
-        walk = Candidates(self._service.link, self._service.failover.rows, list(allowed.values()), tried)
-        first, others = await self._first(walk)
-        named = {target: name for name, target in allowed.items()}
-        config = self._service.layout.config
+        candidates = Candidates(self._service.link, self._service.failover.rows, list(allowed.values()), tried)
+        first, others = await self._permit_first(candidates)
+        names_of = {target: name for name, target in allowed.items()}
+        config = self._service.resolved.config
         return {
             "candidates": [
-                {"name": named[target], "target": target, "permit": permit, "probe": permit is None}
+                PlannedFunction(name=names_of[target], target=target, permit=permit, probe=permit is None)
                 for target, permit in [*first, *others]
             ],
             "skipped": [*self._out_of_mode(wanted), *tried.record.entries],
-            "retry_in_seconds": walk.retry_in,
-            "fresh_seconds": 0.0 if any(permit and _exclusive(permit) for _, permit in first) else FRESH_SECONDS,
+            "retry_in_seconds": candidates.retry_in,
+            "fresh_seconds": 0.0 if any(permit and _is_exclusive(permit) for _, permit in first) else FRESH_SECONDS,
             "lease_seconds": config.policy().lease,
             "timeout_seconds": float(config.timeouts.timeout_seconds),
         }
 
-    async def _first(self, walk: Candidates) -> tuple[_Planned, _Planned]:
-        """Whose turn it is, with its permit, and the others."""
+    async def _permit_first(self, candidates: Candidates) -> tuple[_Planned, _Planned]:
+        """Return the first candidate with its permit, and the others. Both are empty if none can be called."""
         link, clock = self._service.link, asyncio.get_running_loop().time
-        until = clock() + HOPE_SECONDS
+        until = clock() + PROBE_WAIT_SECONDS
         try:
             while True:
-                while (turn := walk.next()) is not None:
-                    if (permit := await link.permit(turn.candidate, walk)) is not None:
-                        walk.ask(turn)
-                        return [(turn.candidate.target, dict(permit))], self._others(walk)
-                    walk.refuse(turn)
-                if not await link.hope(walk, walk.left, until - clock(), until - clock()):
+                while (turn := candidates.next()) is not None:
+                    if (permit := await link.permit(turn.candidate, candidates)) is not None:
+                        candidates.ask(turn)
+                        return [(turn.candidate.target, dict(permit))], self._others(candidates)
+                    candidates.refuse(turn)
+                if not await link.hope(candidates, candidates.left, until - clock(), until - clock()):
                     return [], []
-                walk.again()
+                candidates.again()
         finally:
-            link.leave(walk)
+            link.leave(candidates)
 
-    def _others(self, walk: Candidates) -> _Planned:
+    def _others(self, candidates: Candidates) -> _Planned:
         plain = {"incarnation": self._service.link.incarnation}
-        return [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in walk.candidates()]
+        return [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in candidates.candidates()]
 
-    async def report(self, ended: Any) -> dict[str, Any]:
-        """How calls ended. Raises BadRequest; a target that nobody knows is ignored."""
-        for item in _checked(_ENDED, ended, "ended"):
+    async def report(self, ended: object) -> Nothing:
+        """Report how calls ended: a list of `CallReport`s. An unknown target is ignored. Raises BadRequest."""
+        for item in _checked(_REPORTS, ended, "ended"):
             if item.kind == "started":
                 self._service.link.report_started(item.target, item.permit)
                 continue
@@ -129,7 +138,7 @@ class Functions:
             if item.kind not in ENDINGS:
                 raise BadRequest(f"Invalid 'kind': {item.kind!r} is not one of {', '.join(ENDINGS)}.", "kind")
             outcome = Outcome(item.kind, status=item.status, message=item.message[:200], retry_after=item.retry_after)
-            verdict = Verdict.NEUTRAL if self._not_held_against(item, outcome) else None
+            verdict = Verdict.NEUTRAL if self._is_callers_own(item, outcome) else None
             began = self._service.link.now() - item.ms / 1000
             self._service.link.report(
                 item.target, item.permit, outcome, item.ms, whole=True, verdict=verdict, began=began
@@ -138,25 +147,29 @@ class Functions:
             self._service.meter.add("breakwater_attempts_total", labels)
         return {}
 
-    def _not_held_against(self, item: Ended, outcome: Outcome) -> bool:
-        """A key that is refused is the caller's own, and a call that makes everybody fail is no outage."""
+    def _is_callers_own(self, item: CallReport, outcome: Outcome) -> bool:
+        """Return whether a failure says nothing of the provider.
+
+        A refused key is the caller's own. And where one function after another fails alike, the call itself is
+        at fault, not the providers.
+        """
         of_ours = item.target in self._service.targets
         alike = bool(outcome.ending.alike) and not item.first and not item.lease
         return alike or (of_ours and outcome.ending.guilt is Guilt.US)
 
-    def _row(self, model: Any) -> Mapping[str, str]:
-        """Provider to its own id, of a row. Raises UnknownModel."""
+    def _row(self, model: object) -> Mapping[str, str]:
+        """Return the targets of a row by provider. Raises UnknownModel."""
         rows = self._service.failover.rows
         name = model or rows.default
-        if name not in rows.names:
+        if not isinstance(name, str) or name not in rows.names:
             raise rows.unknown(str(name))
         return {provider_of(target): target for target in rows.of(name)}
 
-    def _ordered(self, names: list[str], primary: Any, row: Mapping[str, str]) -> dict[str, str]:
-        """Name to target: the primary, then the row's order, then the configuration's, then as they are given."""
+    def _ordered(self, names: list[str], primary: object, row: Mapping[str, str]) -> dict[str, str]:
+        """Return each name's target: the primary's first, then in the order of the row, the configuration, `names`."""
         if primary is not None and primary not in names:
             raise BadRequest(f"Invalid 'primary_provider': {primary!r} has no function.", "primary_provider")
-        order = list(dict.fromkeys([*row, *(tier.name for tier in self._service.layout.tiers)]))
+        order = list(dict.fromkeys([*row, *(tier.name for tier in self._service.resolved.tiers)]))
         ranks = {name: at for at, name in enumerate(order)}
         ranked = sorted(names, key=lambda n: (n != primary, ranks.get(provider_of(n), len(order))))
         wanted = {name: self._target(name, row) for name in ranked}
@@ -171,16 +184,16 @@ class Functions:
         return name if name in self._service.targets else target_of(provider, f"{FUNCTIONS}/{rest}")
 
     def _in_mode(self, name: str) -> bool:
-        config = self._service.layout.config
+        config = self._service.resolved.config
         return provider_of(name) not in config.providers or provider_of(name) in config.tier_names()
 
-    def _out_of_mode(self, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
-        why = f"skipped: not in mode {self._service.layout.config.mode}"
+    def _out_of_mode(self, wanted: Mapping[str, str]) -> list[JsonObject]:
+        why = f"skipped: not in mode {self._service.resolved.config.mode}"
         out = [(name, target) for name, target in wanted.items() if not self._in_mode(name)]
         return [{"provider": provider_of(t), "model": t.partition("/")[2], "outcome": why} for _, t in out]
 
     async def _expect(self, targets: list[str]) -> None:
-        """A target that nobody has seen gets its circuit; without the actor it runs without one."""
+        """Have a circuit made for each unknown target. Without the breaker actor they run without one."""
         link = self._service.link
         if all(link.knows(target) for target in targets):
             return
@@ -188,10 +201,10 @@ class Functions:
             async with asyncio.timeout(ACTOR_SECONDS):
                 await link.call("expect", targets)
         except Exception as error:
-            log.info("functions without a circuit: %s", type(error).__name__)
+            log.info("functions run without new circuits, the breaker actor did not answer: %s", type(error).__name__)
 
 
-def _checked(adapter: TypeAdapter[T], value: Any, name: str) -> T:
+def _checked(adapter: TypeAdapter[T], value: object, name: str) -> T:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:

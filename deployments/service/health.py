@@ -1,28 +1,32 @@
-"""What people and programs read of the providers' health, in the shapes that the user named. Pure."""
+"""The health of providers and of the service, from the health of the targets. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 from actors.breaker.plan import of_functions, provider_of
 from deployments.config.application import Tier
+from deployments.openai_api.json_types import JsonObject
+from deployments.providers.kinds import KINDS
+from deployments.service.answers import HealthSummary, LlmService, ProviderHealth, State, SystemHealth, TargetHealth
 
 SERVICE = "llm_service"
 _WORST = ("open", "half_open", "closed")
 
 
-def provider_health(tier: Tier, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One provider: rates are percentages, latencies milliseconds, states lower case.
+def provider_health(tier: Tier, targets: Mapping[str, JsonObject]) -> ProviderHealth:
+    """Return the health of one provider from the breaker's health of each target.
 
-    A provider has a circuit for each of its models. Its state is the worst of theirs; it is available
+    A provider has a circuit for each of its models. Its state is the worst of theirs. It is available
     as long as one of them lets calls through.
     """
     mine = {name: t for name, t in targets.items() if provider_of(name) == tier.name}
-    # What the functions of others meet says nothing of our own calls, unless there are none.
+    # The functions of other apps say nothing of our own calls, so they count only where nothing else does.
     counted = [t for name, t in mine.items() if not of_functions(name)] or list(mine.values())
     ok = sum(t["ok"] for t in counted)
     requests = sum(t["requests"] for t in counted)
     isolated = bool(counted) and all(t["isolated"] for t in counted)
-    state = min((t["state"] for t in counted), key=_WORST.index, default="closed")
+    states: list[State] = [t["state"] for t in counted]
+    state: State = min(states, key=_WORST.index, default="closed")
     shut = bool(counted) and all(t["isolated"] or t["state"] == "open" for t in counted)
     errors = [t["last_error"] for t in counted if t["last_error"]]
     return {
@@ -39,10 +43,8 @@ def provider_health(tier: Tier, targets: Mapping[str, Mapping[str, Any]]) -> dic
     }
 
 
-def health_summary(
-    tiers: Sequence[Tier], targets: Mapping[str, Mapping[str, Any]], *, actor_away: bool
-) -> dict[str, Any]:
-    """All providers of the configuration, in order of preference."""
+def health_summary(tiers: Sequence[Tier], targets: Mapping[str, JsonObject], *, actor_away: bool) -> HealthSummary:
+    """Return the health of all providers of the configuration, in order of preference."""
     every = {tier.name: provider_health(tier, targets) for tier in tiers}
     ok = sum(t["ok"] for t in targets.values())
     requests = sum(t["requests"] for t in targets.values())
@@ -58,33 +60,35 @@ def health_summary(
     }
 
 
-def system_health(mode: str, tiers: Sequence[Tier], targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The service as a whole. Its circuit is that of the provider that is asked first.
+def system_health(mode: str, tiers: Sequence[Tier], targets: Mapping[str, JsonObject]) -> SystemHealth:
+    """Return the health of the service as a whole. Its circuit is that of the provider that is asked first.
 
-    `healthy`: that one lets calls through, and is no stand-in; `degraded`: only others do; else `unhealthy`.
+    `healthy`: that provider lets calls through, and is not the local model in place of a cloud provider.
+    `degraded`: only other providers let calls through. `unhealthy`: no provider does.
     """
     called = [tier for tier in tiers if tier.left_out is None]
     health = {tier.name: provider_health(tier, targets) for tier in called}
     available = [tier for tier in called if health[tier.name]["available"]]
     first = health[called[0].name]
-    stands_in = called[0].kind == "local" and mode != "local_only"
+    stands_in = KINDS[called[0].kind].in_process and mode != "local_only"
     well = bool(available) and available[0] is called[0] and not stands_in
-    service = {
+    service: LlmService = {
         "health": "healthy" if well else "degraded" if available else "unhealthy",
         "circuit_breaker_state": "open" if first["isolated"] else first["state"],
         "failure_count": first["consecutive_failures"],
-        "aws_available": any(tier.kind == "bedrock" for tier in available),
-        "local_available": any(tier.kind == "local" for tier in available),
+        "aws_available": any(KINDS[tier.kind].is_aws for tier in available),
+        "local_available": any(KINDS[tier.kind].in_process for tier in available),
     }
     return {"mode": mode, "services": {"llm": service}}
 
 
 def external_providers(tiers: Sequence[Tier], targets: Iterable[str]) -> list[Tier]:
-    """Providers that we do not call ourselves, but whose functions run under our circuits."""
+    """Return the providers that we do not call ourselves, but whose functions run under our circuits."""
     ours = {tier.name for tier in tiers}
     names = dict.fromkeys(provider_of(target) for target in targets if of_functions(target))
     return [Tier(name, "functions", None) for name in names if name not in ours]
 
 
-def _public(target: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in target.items() if key != "ms"}
+def _public(target: JsonObject) -> TargetHealth:
+    # The sum of milliseconds serves the average above; nobody else reads it.
+    return cast(TargetHealth, {key: value for key, value in target.items() if key != "ms"})

@@ -1,76 +1,65 @@
 """The Python API: dicts in and dicts out, errors included. No Ray.
 
-A caller on the cluster need not have our code on its path, so nothing of ours crosses to it.
+A caller on the cluster may not have our code on its path, so no class of ours crosses to it.
 """
 
 import contextlib
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import Any
 
 from deployments.errors import BreakwaterError, error_dict
-from deployments.openai_api.chat import check_request, frames_to_chunks, writable
+from deployments.openai_api.chat import Request, check_request, frames_to_chunks, writable
 from deployments.openai_api.embeddings import check_embedding_request
-from deployments.service.arguments import drop_of
+from deployments.openai_api.json_types import JsonObject
+from deployments.service.arguments import CallOptions, parse_drop
 from deployments.service.service import Service
-from deployments.usage.caller import Caller
 
-_BY_HANDLE = Caller("handle")
+_DEFAULT = CallOptions()
 
 
 class PythonApi:
-    """`chat`, `stream_chat` and `embed` take a request as OpenAI's API has it."""
+    """`chat`, `stream_chat` and `embed` take a request as OpenAI's API has it, and check it."""
 
     def __init__(self, service: Service):
         self._service = service
 
-    async def chat(
-        self,
-        request: Any,
-        timeout_seconds: float | None = None,
-        drop_unsupported: str | None = None,
-        caller: Caller = _BY_HANDLE,
-    ) -> dict[str, Any]:
-        """A chat completion, with `breakwater: {provider, model, attempts, degraded, dropped}`.
+    async def chat(self, request: object, options: CallOptions = _DEFAULT) -> JsonObject:
+        """Return a chat completion with `breakwater`, which is a `ServedBy`.
 
-        On failure `{"error": {..., attempts}, "status": HTTP status}`.
+        On failure return `{"error": {..., attempts}, "status": HTTP status}`.
         """
         try:
-            checked = replace(check_request(_with_stream(request, False)), drop=drop_of(drop_unsupported))
-            deadline = self._service.deadline(timeout_seconds)
-            answer = await self._service.complete(checked, deadline, caller)
+            checked = _checked(request, options, stream=False)
+            deadline = self._service.deadline(options.timeout_seconds)
+            answer = await self._service.complete(checked, deadline, options.caller)
         except BreakwaterError as error:
             return error_dict(error)
         return {**json.loads(answer.body), "breakwater": self._service.served_by(answer)}
 
-    async def embed(
-        self, request: Any, timeout_seconds: float | None = None, caller: Caller = _BY_HANDLE
-    ) -> dict[str, Any]:
-        """OpenAI's embeddings, with `breakwater` as in `chat`: its `model` says whose vectors they are."""
+    async def embed(self, request: object, options: CallOptions = _DEFAULT) -> JsonObject:
+        """Return OpenAI's embeddings with `breakwater` as in `chat`: its `model` made the vectors.
+
+        The option `drop_unsupported` is ignored.
+        """
         try:
-            answer = await self._service.embeddings(
-                check_embedding_request(writable(request)), self._service.deadline(timeout_seconds), caller
-            )
+            checked = check_embedding_request(writable(request))
+            deadline = self._service.deadline(options.timeout_seconds)
+            answer = await self._service.embeddings(checked, deadline, options.caller)
         except BreakwaterError as error:
             return error_dict(error)
         return {**json.loads(answer.body), "breakwater": self._service.served_by(answer)}
 
-    async def stream_chat(
-        self,
-        request: Any,
-        timeout_seconds: float | None = None,
-        drop_unsupported: str | None = None,
-        caller: Caller = _BY_HANDLE,
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """Chunks, the first with `breakwater` as in `chat`. A failure is a last `{"error": ...}`."""
+    async def stream_chat(self, request: object, options: CallOptions = _DEFAULT) -> AsyncGenerator[JsonObject, None]:
+        """Yield chunks, the first with `breakwater` as in `chat`. A failure is the last item, `{"error": ...}`."""
         try:
-            checked = replace(check_request(_with_stream(request, True)), drop=drop_of(drop_unsupported))
-            answer = await self._service.stream(checked, self._service.deadline(timeout_seconds), caller)
+            checked = _checked(request, options, stream=True)
+            deadline = self._service.deadline(options.timeout_seconds)
+            answer = await self._service.stream(checked, deadline, options.caller)
         except BreakwaterError as error:
             yield error_dict(error)
             return
-        extra = {"breakwater": self._service.served_by(answer)}
+        extra: JsonObject = {"breakwater": self._service.served_by(answer)}
         try:
             async with contextlib.aclosing(answer.frames()) as frames:
                 async for data in frames:
@@ -81,5 +70,6 @@ class PythonApi:
             await answer.close()
 
 
-def _with_stream(request: Any, stream: bool) -> Any:
-    return {**request, "stream": stream} if isinstance(request, dict) else request
+def _checked(request: object, options: CallOptions, *, stream: bool) -> Request:
+    body = {**request, "stream": stream} if isinstance(request, dict) else request
+    return replace(check_request(body), drop=parse_drop(options.drop_unsupported))

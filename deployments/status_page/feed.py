@@ -54,7 +54,7 @@ class Feed:
             quiet=frozenset(name for name in targets if service.link.silence.quiet(name, now)),
             ledger=None if service.ledger is None else service.ledger.health(),
         )
-        return status(service.layout, known)
+        return status(service.resolved, known)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:

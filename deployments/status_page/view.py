@@ -8,6 +8,7 @@ from typing import Any
 from actors.breaker.history import SLOT_SECONDS, SLOTS
 from actors.breaker.plan import Candidate, Plan, Skipped, of_functions, provider_of, target_of
 from deployments.config.application import ResolvedConfig, Tier
+from deployments.providers.kinds import KINDS
 from deployments.service.health import external_providers, provider_health
 
 LATELY = 6  # whole slots: the rate of calls is taken over so many at most
@@ -61,7 +62,7 @@ def status(layout: ResolvedConfig, known: Known) -> dict[str, Any]:
 
 def _tier(tier: Tier, known: Known) -> dict[str, Any]:
     health = provider_health(tier, known.targets)
-    circuits = [_circuit(name, target, known) for name, target in health.pop("targets").items()]
+    circuits = [_circuit(name, target, known) for name, target in health["targets"].items()]
     counted = [c for c in circuits if not of_functions(c["name"])] or circuits
     series = [known.trends.get(c["name"], {}) for c in counted]
     said = {"word": "left out", "why": tier.left_out} if tier.left_out else _said(counted)
@@ -69,7 +70,11 @@ def _tier(tier: Tier, known: Known) -> dict[str, Any]:
         "name": tier.name,
         "kind": tier.kind,
         **said,
-        **{key: health[key] for key in ("available", "state", "isolated", "left_out", "last_error")},
+        "available": health["available"],
+        "state": health["state"],
+        "isolated": health["isolated"],
+        "left_out": health["left_out"],
+        "last_error": health["last_error"],
         "retry_in_seconds": min((c["retry_in_seconds"] for c in counted if c["word"] == "open"), default=None),
         "isolated_for_seconds": max((c["isolated_for_seconds"] for c in counted), default=0.0),
         "share": min((c["share"] for c in counted), default=1.0),
@@ -191,9 +196,10 @@ def _row(kind: str, name: str, own: Sequence[str], layout: ResolvedConfig, known
 
 def _stands_in(target: str, named: Mapping[str, str], layout: ResolvedConfig) -> bool:
     """Is it the local model, where a cloud was meant?"""
-    kinds = {tier.name: tier.kind for tier in layout.tiers}
-    meant = kinds[next(iter(named))] if layout.config.mode != "local_only" else "local"
-    return kinds[provider_of(target)] == "local" != meant
+    if layout.config.mode == "local_only":
+        return False
+    in_process = {tier.name: KINDS[tier.kind].in_process for tier in layout.tiers}
+    return in_process[provider_of(target)] and not in_process[next(iter(named))]
 
 
 def _skipped(skipped: Skipped) -> dict[str, Any]:

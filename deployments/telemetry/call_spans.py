@@ -17,6 +17,7 @@ from functools import partial
 from actors.breaker.outcomes import Outcome
 from deployments.openai_api.chat import max_tokens_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.kinds import KINDS
 from deployments.providers.timing import Timing
 from deployments.telemetry.request_spans import NO_ERRORS, error_text
 from deployments.telemetry.spans import Span, SpanEvent, Value, clean_attributes, nanoseconds
@@ -24,13 +25,6 @@ from deployments.telemetry.trace_context import SpanContext
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
-PROVIDERS: Mapping[str, str] = {
-    "bedrock": "aws.bedrock",
-    "openai": "openai",
-    "google": "gcp.gemini",
-    "local": "llama_cpp",  # the conventions do not name it
-}
-AZURE = ".openai.azure.com"
 _FIELDS: Mapping[str, str] = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
@@ -241,15 +235,16 @@ def call_spans(call: CallSummary) -> list[Span]:
         error=error_text(outcome) if failed else None,
     )
     # A call that was refused before anything was sent has no upstream call.
-    return [own] if call.peer is None and call.kind != "local" else [own, _upstream_span(call)]
+    return [own] if call.peer is None and not KINDS[call.kind].in_process else [own, _upstream_span(call)]
 
 
 def _upstream_span(call: CallSummary) -> Span:
-    operation = "embeddings" if call.verb == "embed" else "generate_content" if call.kind == "google" else "chat"
+    kind = KINDS[call.kind]
+    operation = "embeddings" if call.verb == "embed" else kind.chat_operation
     failed = call.outcome.kind not in NO_ERRORS
     return Span(
         f"{operation} {call.model}"[:200],
-        "internal" if call.kind == "local" else "client",
+        "internal" if kind.in_process else "client",
         call.context.child(1),
         call.began,
         call.answered,
@@ -265,11 +260,10 @@ def _upstream_span(call: CallSummary) -> Span:
 
 def _operation_attributes(call: CallSummary, operation: str) -> dict[str, Value]:
     host, port = call.peer or (None, None)
-    azure = call.kind == "openai" and host is not None and host.endswith(AZURE)
     return clean_attributes(
         {
             "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": "azure.ai.openai" if azure else PROVIDERS[call.kind],
+            "gen_ai.provider.name": KINDS[call.kind].system_at(host),
             "gen_ai.request.model": call.model,
             "server.address": host,
             "server.port": port,

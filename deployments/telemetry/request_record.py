@@ -180,7 +180,7 @@ class RequestRecord:
     def __post_init__(self) -> None:
         self.began = self.clock()
         if self.usage is not None:
-            self.usage.trail, self.began_at = self.candidates_json, self.usage.began_at
+            self.began_at = self.usage.began_at
 
     @property
     def explain(self) -> bool:
@@ -219,7 +219,7 @@ class RequestRecord:
         if self.summary is not None:
             return
         if self.usage is not None:
-            self.usage.finish(outcome)
+            self.usage.finish(outcome, self.candidates_json)
         self.summary = self._summary_of(outcome, target, status)
         if self.observer is not None:
             try:

@@ -1,4 +1,4 @@
-"""Who asks, and who pays for it; and what is told of what was used. Pure."""
+"""The caller's identity, the errors of limits, and the parsing and printing of usage queries. Pure."""
 
 import csv
 import io
@@ -43,20 +43,22 @@ def check_caller(caller: Caller, declared: Collection[str] | None) -> None:
 
 
 def limit_reached(refusal: Refusal) -> LimitReached:
-    """The error of a request that is over a limit, in OpenAI's words."""
+    """Return the error of a request that is over a limit, with OpenAI's codes."""
     who, seconds = refusal.subject.replace(":", " ", 1), refusal.reset_seconds
     if refusal.limit == "ledger_away":
-        message = f"What {who} has used can't be told now, and it has limits: try again soon."
+        message = (
+            f"The limits of {who} can't be checked, because the ledger does not answer. Try again in {seconds:.0f} s."
+        )
         return LimitReached(message, refusal.status, "ledger_unavailable", seconds)
     if refusal.limit == "monthly_cost":
-        message = f"{who} has used its ${refusal.most / NANOS:.2f} of this month."
+        message = f"{who} has used the ${refusal.most / NANOS:.2f} that it may use this month."
         return LimitReached(message, refusal.status, "insufficient_quota", seconds)
-    message = f"{who} has used its {refusal.most} {_UNITS[refusal.limit]}: try again in {seconds:.0f} s."
+    message = f"{who} has used its {refusal.most} {_UNITS[refusal.limit]}. Try again in {seconds:.0f} s."
     return LimitReached(message, refusal.status, "rate_limit_exceeded", seconds)
 
 
 def question_of(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Filters and groups of a usage query: names as in the ledger, instants as ISO dates or seconds."""
+    """Return filters and groups of a usage query: names as in the ledger, instants as ISO dates or seconds."""
     filters: dict[str, Any] = {k: v for k, v in params.items() if k not in ("group_by", "format")}
     for name in ("since", "until"):
         if name in filters:

@@ -4,7 +4,7 @@ A row is in the journal when `open` or `settle` returns: it survives a kill -9 o
 are cut from the journal twice a second, so that most attempts have ended when they are sent, and ten times
 a second where there are limits, which are as true as the last batch. Batches are numbered, and sent again
 until they are acknowledged. While the actor or its store is away, rows wait on disk and requests go on.
-What a dead replica on this machine has left is sent by whoever finds it.
+What a dead replica on this machine has left is sent by the first that finds it.
 
 No request waits for any of it. The actor is a function `call(method, *arguments)`.
 """
@@ -20,6 +20,7 @@ from typing import Any
 
 from actors.ledger.budget import Budget, Limits, Refusal, Spend, subjects_of
 from actors.ledger.journal import MOST, Journal, Orphan, orphans
+from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, WriteAnswer
 from actors.ledger.rows import written_at
 from actors.metrics import Meter
 from deployments.usage.prices import PriceList
@@ -36,10 +37,10 @@ LONGEST_PAUSE = 2.0  # between two tries while the ledger is away
 WRITE_SECONDS = 15.0
 HEARTBEAT_SECONDS = 2.0  # between signs of life when there is nothing to write
 PROGRESS_SECONDS = 1.0  # what a stream has delivered is written down so often: a kill loses no more
-ADOPT_SECONDS = 5.0
+RECOVER_SECONDS = 5.0
 CLOSE_SECONDS = 2.0  # how long a replica that leaves tries to get its last rows away
 CHUNK = 256 * 1024
-GAUGES = 1000  # targets whose tokens we know by heart; clients may pin any
+ESTIMATORS = 1000  # targets whose token estimates are kept; clients may pin any
 
 
 class StoreAway(ConnectionError):
@@ -65,7 +66,7 @@ class LedgerClient:
         self._folder = folder
         self._wall, self.seconds = wall, clock
         self._journal = Journal(folder, self.replica, most=most)
-        self._gauges: dict[str, TokenEstimator] = {}
+        self._estimators: dict[str, TokenEstimator] = {}
         self._open: dict[tuple[str, int], AttemptUsage] = {}
         self._requests = 0
         self._actor: ActorCall | None = None
@@ -74,7 +75,7 @@ class LedgerClient:
         self._rewriting = False
         self._sent_at = clock()
         self._up = False
-        self._adopted = self._refused = self._dropped = 0
+        self._recovered = self._refused = self._dropped = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> bool:
@@ -98,7 +99,7 @@ class LedgerClient:
     # What a request asks and tells.
 
     def admit(self, tenant: str | None, key_name: str | None = None) -> Refusal | None:
-        """May a request of this tenant and key begin? A refusal says which limit, and for how long."""
+        """Return why a request of this tenant and key may not begin; None if it may."""
         if not self.budget.limits:
             return None
         refusal = self.budget.check(subjects_of(tenant, key_name), self.now())
@@ -106,36 +107,36 @@ class LedgerClient:
         return refusal
 
     def begin(self, **details: Any) -> UsageRecord:
-        """The account of a request; `details` as UsageRecord takes them."""
+        """Return the usage record of a request; `details` as UsageRecord takes them."""
         self._requests += 1
         return UsageRecord(self, self.replica, f"{self.replica}-{self._requests:x}", **details)
 
-    async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[dict[str, Any]]:
-        """See actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
+    async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[UsageRow]:
+        """Return what was used: see actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
         if self._actor is None:
-            raise ConnectionError("the ledger is away")
+            raise ConnectionError("the ledger actor is away")
         return list(await self._actor("usage", dict(filters), list(group_by)))
 
-    async def request(self, name: str) -> dict[str, Any] | None:
-        """What a request went through, by our id or the newest by the caller's; its rows, `{request, attempts}`."""
+    async def request(self, name: str) -> FoundRequest | None:
+        """Return the rows of a request, by our id, or the newest by the caller's. Raises ConnectionError."""
         if self._actor is None:
-            raise ConnectionError("the ledger is away")
-        found = await self._actor("request", name)
-        return None if found is None else dict(found)
+            raise ConnectionError("the ledger actor is away")
+        found: FoundRequest | None = await self._actor("request", name)
+        return found
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> ClientHealth:
         return {
             "store": "up" if self._up else "down",
             "journal": "memory" if self._journal.broken else "disk",
             "lag_rows": self._journal.lines,
             "lag_seconds": self._lag(),
             "dropped": self._journal.dropped,
-            "adopted": self._adopted,
+            "adopted": self._recovered,
             "refused": self._refused,
         }
 
     def sample(self, meter: Meter) -> None:
-        """Tell the meter how far the store is behind."""
+        """Set the gauges of how far the store is behind."""
         meter.set("breakwater_ledger_lag_seconds", (), self._lag())
         meter.set("breakwater_ledger_lag_rows", (), self._journal.lines)
         dropped = self._journal.dropped
@@ -143,21 +144,21 @@ class LedgerClient:
         self._dropped = dropped
 
     def _lag(self) -> float:
-        """How old the oldest line is that is not acknowledged."""
+        """Return how many seconds old the oldest line is that is not acknowledged."""
         data, _ = self._journal.read(CHUNK)
         return round(max(0.0, self._wall() - written_at(data) / 1000), 3) if data else 0.0
 
-    # The book that accounts are written into.
+    # The sink that usage records are written into.
 
     def now(self) -> int:
         return int(self._wall() * 1000)
 
-    def gauge(self, target: str) -> TokenEstimator:
-        known = self._gauges.get(target)
+    def estimator(self, target: str) -> TokenEstimator:
+        known = self._estimators.get(target)
         if known is None:
-            if len(self._gauges) >= GAUGES:
-                del self._gauges[next(iter(self._gauges))]
-            known = self._gauges[target] = TokenEstimator()
+            if len(self._estimators) >= ESTIMATORS:
+                del self._estimators[next(iter(self._estimators))]
+            known = self._estimators[target] = TokenEstimator()
         return known
 
     def write(self, line: bytes) -> None:
@@ -191,13 +192,16 @@ class LedgerClient:
                 self._up, pause = True, usual
             except Exception as error:
                 if self._up:  # once an absence, not once a try
-                    log.warning("the ledger is away, rows wait in the journal: %s", error or type(error).__name__)
+                    log.warning(
+                        "The ledger does not take rows (%s). They wait in the journal, and are sent again.",
+                        error or type(error).__name__,
+                    )
                 if not isinstance(error, StoreAway):
                     self._actor = None
                 self._up, pause = False, min(2 * pause, LONGEST_PAUSE)
 
     async def _send(self) -> bool:
-        """Get one batch acknowledged; is there a whole one more?"""
+        """Get one batch acknowledged. Return whether another whole one waits."""
         if self._batch is None:
             data, position = self._journal.read(CHUNK)
             if not data and self._up and self.seconds() - self._sent_at < HEARTBEAT_SECONDS:
@@ -206,49 +210,54 @@ class LedgerClient:
             self._batch = data, position
             self.budget.cut(self._journal.end, self.now())
         data, position = self._batch
-        ack = await self._told("write", self.replica, self._number, data, self.budget.asked(self.now()))
+        ack: WriteAnswer = await self._send_to_store(
+            "write", self.replica, self._number, data, self.budget.asked(self.now())
+        )
         self._batch = None
         self._sent_at = self.seconds()
         self._journal.acknowledge(position, data.count(b"\n"))
         self.budget.acknowledged(position, ack["totals"], self.now())
         return self._journal.end - position > CHUNK
 
-    async def _told(self, method: str, *arguments: Any) -> Any:
+    async def _send_to_store(self, method: str, *arguments: Any) -> Any:
         async with asyncio.timeout(WRITE_SECONDS):
             if self._actor is None:
                 self._actor = await self._connect()
             answer = await self._actor(method, *arguments)
         # The same number again if this fails: the actor takes it once, and a row takes no line twice.
         if (answer["store"] if isinstance(answer, dict) else answer) not in ("up", True):
-            raise StoreAway("the store is down")
+            raise StoreAway("the ledger's store is down")
         return answer
 
     async def _patrol(self) -> None:
-        adopt_at = self.seconds()
+        recover_at = self.seconds()
         while True:
             try:
                 if self._journal.broken:
                     self._journal.mend()
                 for entry in list(self._open.values()):
                     entry.progress()
-                if self.seconds() >= adopt_at:
-                    adopt_at = self.seconds() + ADOPT_SECONDS
+                if self.seconds() >= recover_at:
+                    recover_at = self.seconds() + RECOVER_SECONDS
                     for orphan in orphans(self._folder):
-                        await self._adopt(orphan)
+                        await self._recover(orphan)
             except Exception:
-                log.exception("the ledger link's patrol goes on")
+                log.exception("The ledger's upkeep in this replica failed. Next try in %g s.", PROGRESS_SECONDS)
             await asyncio.sleep(PROGRESS_SECONDS)
 
-    async def _adopt(self, orphan: Orphan) -> None:
+    async def _recover(self, orphan: Orphan) -> None:
         """Send what a dead replica has left, then settle as lost what it had open."""
         kept = True
         try:
             for chunk in orphan.chunks(CHUNK):
-                await self._told("write", orphan.owner, 0, chunk, [])
-            await self._told("bury", orphan.owner)
+                await self._send_to_store("write", orphan.owner, 0, chunk, [])
+            await self._send_to_store("bury", orphan.owner)
             kept = False
         except Exception as error:
-            log.info("a dead replica's journal waits: %s", error or type(error).__name__)
+            log.info(
+                "The journal of a dead replica can't be sent (%s). It is kept, and tried again.",
+                error or type(error).__name__,
+            )
         finally:
             orphan.release() if kept else orphan.discard()
-        self._adopted += not kept
+        self._recovered += not kept

@@ -18,7 +18,7 @@ class PriceList:
         self._rates = {name: _rates(price) for name, price in prices.items()}
 
     def cost(self, provider: str, model: str, tokens_in: int, tokens_out: int, cached: int = 0) -> int | None:
-        """Nano-dollars, rounded half up; None if there is no price. `cached` are part of `tokens_in`."""
+        """Return nano-dollars, rounded half up; None if there is no price. `cached` are part of `tokens_in`."""
         rates = self._rates.get(f"{provider}/{model}") or self._rates.get(model)
         if rates is None:
             return None
@@ -27,11 +27,11 @@ class PriceList:
         return (fresh * of_input + min(cached, tokens_in) * of_cached + tokens_out * of_output + 500) // 1000
 
     def free(self, provider: str, model: str) -> bool:
-        """Does this model cost nothing, whatever it is asked?"""
+        """Return whether this model costs nothing, whatever it is asked."""
         return self._rates.get(f"{provider}/{model}", self._rates.get(model)) == (0, 0, 0)
 
 
 def _rates(price: Price) -> tuple[int, int, int]:
-    """Pico-dollars for one token: in, out, cached."""
+    """Return pico-dollars for one token: in, out, cached."""
     cached = price.input if price.cached is None else price.cached
     return int(price.input * _PICOS), int(price.output * _PICOS), int(cached * _PICOS)

@@ -1,10 +1,10 @@
-"""The account of one request: each attempt has a row before it is sent, and each row one ending. No Ray.
+"""The usage record of one request: each attempt has a row before it is sent, and each row one ending. No Ray.
 
-    account = link.begin(tenant="acme", model_row="gpt-4", body=request.body)
-    entry = account.open("openai/gpt-4.1")     # in the journal when this returns
-    entry.delivered(frames)                    # whatever goes to the client
-    entry.settle(outcome, usage)               # ends the request too if nothing can follow
-    account.finish("server_error")             # no provider answered; does nothing if it has ended
+    record = client.begin(tenant="acme", model_row="gpt-4", body=request.body)
+    attempt = record.open("openai/gpt-4.1")     # in the journal when this returns
+    attempt.delivered(frames)                  # whatever goes to the client
+    attempt.settle(outcome, usage)             # ends the request too if nothing can follow
+    record.finish("server_error")              # no provider answered; does nothing if it has ended
 
 Nothing here waits, and nothing here fails a request. It must not know where lines go.
 """
@@ -14,7 +14,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from actors.breaker.outcomes import Outcome
+from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
+from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, Used
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
 from deployments.usage.prices import PriceList
 from deployments.usage.token_estimate import DeliveredText, TokenEstimator, length_of, length_of_input, text_in
@@ -28,8 +30,11 @@ _FREE = frozenset(
 )
 
 
+Trail = Callable[[], str]  # returns what a request went through, as JSON; called when its last line is written
+
+
 class UsageSink(Protocol):
-    """What an account needs of the link."""
+    """What a usage record needs of the ledger client."""
 
     prices: PriceList
 
@@ -37,7 +42,7 @@ class UsageSink(Protocol):
 
     def seconds(self) -> float: ...
 
-    def gauge(self, target: str) -> TokenEstimator: ...
+    def estimator(self, target: Target) -> TokenEstimator: ...
 
     def write(self, line: bytes) -> None: ...
 
@@ -50,8 +55,8 @@ class UsageSink(Protocol):
 
 class UsageRecord:
     __slots__ = (
-        "_book",
         "_identity",
+        "_sink",
         "_written",
         "began_at",
         "body",
@@ -60,12 +65,11 @@ class UsageRecord:
         "request_id",
         "served",
         "subjects",
-        "trail",
     )
 
     def __init__(
         self,
-        book: UsageSink,
+        sink: UsageSink,
         owner: str,
         request_id: str,
         *,
@@ -78,75 +82,76 @@ class UsageRecord:
         stream: bool = False,
         body: Mapping[str, Any] | None = None,
     ):
-        self._book = book
+        self._sink = sink
         self._written = False
         self.request_id = request_id
-        self.began_at = book.now()
+        self.began_at = sink.now()
         self.body = body or {}
         self.subjects = subjects_of(tenant, key_name)
         self.made = 0
         self.ended = False
         self.served: tuple[str, str] | None = None
-        self.trail: Callable[[], str] | None = None  # what the request went through, as JSON
-        self._identity = encode_json(
-            {
-                "request_id": request_id,
-                "owner": owner,
-                "began_at": self.began_at,
-                "tenant": _short(tenant),
-                "agent": _short(agent),
-                "key_name": _short(key_name),
-                "caller_id": _short(caller_id),
-                "model_row": _short(model_row),
-                "door": door,
-                "stream": stream,
-            }
-        )
+        identity: RequestIdentity = {
+            "request_id": request_id,
+            "owner": owner,
+            "began_at": self.began_at,
+            "tenant": _short(tenant),
+            "agent": _short(agent),
+            "key_name": _short(key_name),
+            "caller_id": _short(caller_id),
+            "model_row": _short(model_row),
+            "door": door,
+            "stream": stream,
+        }
+        self._identity = encode_json(identity)
 
-    def open(self, target: str) -> "AttemptUsage":
-        """A row of an attempt that is about to be made."""
+    def open(self, target: Target) -> "AttemptUsage":
+        """Write the row of an attempt that is about to be made, and return it."""
         self.made += 1
-        entry = AttemptUsage(self._book, self, target, self.made)
+        entry = AttemptUsage(self._sink, self, target, self.made)
         entry.write()
-        self._book.opened(entry)
+        self._sink.opened(entry)
         return entry
 
-    def finish(self, outcome: str) -> None:
-        """The request is over. Only the first ending counts."""
+    def finish(self, outcome: str, trail: Trail | None = None) -> None:
+        """End the request. Only the first ending counts. `trail` says what it went through."""
         if not self.ended:
-            self.write(None, self.ending(outcome))
+            self.write(None, self.ending(outcome, trail))
 
-    def ending(self, outcome: str) -> dict[str, Any]:
+    def ending(self, outcome: str, trail: Trail | None = None) -> RequestEnding:
+        """Return what the request's line says of its end, and end it."""
         self.ended = True
         provider, model = self.served or (None, None)
         return {
             "version": SETTLED,
             "state": "settled",
             "outcome": outcome,
-            "ended_at": self._book.now(),
+            "ended_at": self._sink.now(),
             "provider": provider,
             "model": model,
             "attempts": self.made,
-            "trail": self.trail() if self.trail is not None else None,
+            "trail": None if trail is None else trail(),
         }
 
-    def write(self, attempt: Mapping[str, Any] | None, ending: Mapping[str, Any] | None = None) -> None:
-        now = self._book.now()
-        self._book.write(line(now, self._identity, attempt, ending))
+    def write(self, attempt: AttemptLine | None, ending: RequestEnding | None = None) -> None:
+        """Write a line: the request as far as it is known, with one of its attempts or none."""
+        now = self._sink.now()
+        self._sink.write(line(now, self._identity, attempt, ending))
         if not self._written and self.subjects:
-            self._book.spent(self.subjects, Spend(now, requests=1))
+            self._sink.spent(self.subjects, Spend(now, requests=1))
         self._written = True
 
 
 class AttemptUsage:
-    """One attempt's row."""
+    """One attempt's row: what it has used."""
 
     __slots__ = (
-        "_account",
         "_began",
-        "_book",
+        "_counted",
         "_known",
+        "_record",
         "_served",
+        "_sink",
         "_told",
         "_version",
         "first_ms",
@@ -156,26 +161,27 @@ class AttemptUsage:
         "target",
     )
 
-    def __init__(self, book: UsageSink, account: UsageRecord, target: str, number: int):
-        self._book, self._account = book, account
-        self._began = book.seconds()
+    def __init__(self, sink: UsageSink, record: UsageRecord, target: Target, number: int):
+        self._sink, self._record = sink, record
+        self._began = sink.seconds()
         self._version = self._told = 0
         self.target = target
         self.passed = DeliveredText()
         self.first_ms: float | None = None
+        self._counted: Used | None = None
         self.settled = False
-        provider, _, model = target.partition("/")
+        provider, model = parts_of(target)
         self._served = provider, model[:LONGEST_TEXT]
-        self._known: dict[str, Any] = {
+        self._known: AttemptLine = {
             "number": number,
             "provider": provider,
             "model": self._served[1],
-            "began_at": book.now(),
+            "began_at": sink.now(),
         }
-        self.name = account.request_id, number
+        self.name = record.request_id, number
 
     def delivered(self, data: bytes) -> None:
-        """These frames go to the client."""
+        """Count frames that go to the client."""
         if self.settled:
             return
         if self.first_ms is None:
@@ -187,10 +193,28 @@ class AttemptUsage:
         if self.passed.size != self._told:
             self._told = self.passed.size
             self._version += 1
-            self.write(**self._used(None, b""), version=self._version, content=True, first_ms=self.first_ms)
+            used = self._used(None, b"")
+            more: AttemptLine = {"version": self._version, "content": True, "first_ms": self.first_ms}
+            self._record.write({**self._known, **used, **more})
 
-    def write(self, **more: Any) -> None:
-        self._account.write(self._known | more)
+    def write(self) -> None:
+        """Write down that the attempt was begun."""
+        self._record.write(self._known)
+
+    def count(
+        self, outcome: Outcome, usage: Mapping[str, Any] | None = None, body: bytes = b"", *, first: bytes = b""
+    ) -> Used:
+        """Return what an attempt that ends so has used; arguments as `settle` has them. It is counted once."""
+        if self._counted is None:
+            if first:
+                self.delivered(first)
+            self._counted = self._used(usage, body)
+            if self._counted["counted"] == "none" and outcome.kind in _FREE and not self._has_content(outcome):
+                self._counted["cost"] = 0
+        return self._counted
+
+    def _has_content(self, outcome: Outcome) -> bool:
+        return outcome.content or self.passed.size > 0
 
     def settle(
         self,
@@ -200,28 +224,25 @@ class AttemptUsage:
         *,
         first: bytes = b"",
         over: bool = True,
-    ) -> dict[str, Any]:
-        """How it ended; `usage` is OpenAI's, `body` a whole answer, `first` frames that are still to be delivered.
+        trail: Trail | None = None,
+    ) -> Used:
+        """Write down how it ended, and return what it has used: nothing if it had ended before.
 
-        Only the first ending counts. It is its request's end too if no other can be asked, or will be (`over`).
-        What it has used: tokens, how they were counted, and the cost.
+        `usage` is OpenAI's, `body` a whole answer, `first` frames that are still to be delivered. It is its request's
+        end too if no other can be asked, or will be (`over`); then `trail` says what the request went through.
         """
         if self.settled:
             return {}
-        if first:
-            self.delivered(first)
+        used = self.count(outcome, usage, body, first=first)
         self.settled = True
-        self._book.closed(self)
-        account = self._account
-        if self.passed.size > 0 and not outcome.content:
+        self._sink.closed(self)
+        record = self._record
+        if self._has_content(outcome) and not outcome.content:
             outcome = replace(outcome, content=True)
-        used = self._used(usage, body)
-        if used["counted"] == "none" and outcome.kind in _FREE and not outcome.content:
-            used["cost"] = 0
-        now = self._book.now()
+        now = self._sink.now()
         if outcome.kind == "ok":
-            account.served = self._served
-        attempt = {
+            record.served = self._served
+        attempt: AttemptLine = {
             **self._known,
             **used,
             "version": SETTLED,
@@ -232,18 +253,19 @@ class AttemptUsage:
             "first_ms": self.first_ms,
             "ended_at": now,
         }
-        account.write(attempt, account.ending(outcome.kind) if over and outcome.last and not account.ended else None)
-        if account.subjects:
+        last = over and outcome.last and not record.ended
+        record.write(attempt, record.ending(outcome.kind, trail) if last else None)
+        if record.subjects:
             tokens = used["tokens_in"] + used["tokens_out"]
-            self._book.spent(account.subjects, Spend(now, 0, tokens, used["cost"] or 0))
+            self._sink.spent(record.subjects, Spend(now, 0, tokens, used["cost"] or 0))
         return used
 
     def _ms(self) -> float:
-        return round((self._book.seconds() - self._began) * 1000, 1)
+        return round((self._sink.seconds() - self._began) * 1000, 1)
 
-    def _used(self, usage: Mapping[str, Any] | None, body: bytes) -> dict[str, Any]:
-        """Tokens, where they come from, and what they cost."""
-        gauge = self._book.gauge(self.target)
+    def _used(self, usage: Mapping[str, Any] | None, body: bytes) -> Used:
+        """Return tokens, where they come from, and what they cost."""
+        estimator = self._sink.estimator(self.target)
         tokens_in = tokens_out = cached = reasoning = 0
         counted = "none"
         if isinstance(usage, Mapping):  # a foreign server may say anything
@@ -251,16 +273,16 @@ class AttemptUsage:
             tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
             cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
             reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-            gauge.of_prompt.learn(self._prompt(), tokens_in)
+            estimator.of_prompt.learn(self._prompt(), tokens_in)
             if self.passed.size:
-                gauge.learn(self.passed, tokens_out - reasoning)
+                estimator.learn(self.passed, tokens_out - reasoning)
         elif self.passed.size or body:
             counted = "estimated"
-            tokens_in = round(gauge.of_prompt.of(self._prompt()))
-            tokens_out = round(gauge.by_text.of(text_in(body))) if body else gauge.tokens(self.passed)
+            tokens_in = round(estimator.of_prompt.of(self._prompt()))
+            tokens_out = round(estimator.by_text.of(text_in(body))) if body else estimator.tokens(self.passed)
         provider, model = self._served
-        known = counted != "none" or self._book.prices.free(provider, model)
-        cost = self._book.prices.cost(provider, model, tokens_in, tokens_out, cached) if known else None
+        known = counted != "none" or self._sink.prices.free(provider, model)
+        cost = self._sink.prices.cost(provider, model, tokens_in, tokens_out, cached) if known else None
         return {
             "tokens_in": tokens_in,
             "tokens_out": tokens_out,
@@ -271,7 +293,7 @@ class AttemptUsage:
         }
 
     def _prompt(self) -> int:
-        body = self._account.body
+        body = self._record.body
         return length_of(body.get("messages") or ()) or length_of_input(body.get("input"))
 
 
@@ -280,6 +302,6 @@ def _short(text: str | None) -> str | None:
 
 
 def _count(data: Any, name: str) -> int:
-    """A figure of the provider's, which may be missing or anything."""
+    """Return a number of the provider's; 0 if it is missing or no count."""
     value = data.get(name) if isinstance(data, Mapping) else None
     return value if isinstance(value, int) and 0 <= value < 2**40 else 0

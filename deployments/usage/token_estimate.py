@@ -1,6 +1,6 @@
 """How much of an answer was delivered, and how many tokens that is. Pure.
 
-Whoever cuts a stream short gets no figures from the provider. Tokens are then estimated from the frames
+A stream that is cut short brings no token counts from the provider. Tokens are then estimated from the frames
 and the text that were delivered, at the rate that whole answers of the same target have shown lately,
 by whichever of the two has been nearer to the truth. Before there is any, a token is four characters.
 
@@ -36,14 +36,14 @@ class DeliveredText:
         self.size += len(data)
 
     def text(self) -> int:
-        """About how many bytes of it are text: what the frames hold beside it is the same in each."""
+        """Return about how many bytes of it are text: what the frames hold beside it is the same in each."""
         frames = max(1, self.first.count(b"\n\n"))
         around = (len(self.first) - text_in(self.first)) / frames
         return max(0, round(self.size - self.frames * around))
 
 
 def text_in(data: bytes) -> int:
-    """How many bytes of text there are in frames or in a whole body."""
+    """Return how many bytes of text there are in frames or in a whole body."""
     return sum(len(match) for match in _TEXT.findall(data))
 
 
@@ -52,7 +52,7 @@ def length_of(messages: Sequence[Mapping[str, Any]]) -> int:
 
 
 def length_of_input(given: Any) -> int:
-    """Of texts to embed, in characters; a token that came as such is as long as four."""
+    """Return the length of texts to embed, in characters; a token that came as a number counts as four."""
     if isinstance(given, str):
         return len(given)
     if isinstance(given, int):
@@ -89,7 +89,7 @@ class TokenEstimator:
     of_prompt: CharsPerToken = field(default_factory=lambda: CharsPerToken(5, 20, 0.3))
 
     def learn(self, delivered: DeliveredText, tokens: int) -> None:
-        """A whole stream had so many tokens."""
+        """Take what a whole stream had: so many tokens."""
         self.by_frame.learn(delivered.frames, tokens)
         self.by_text.learn(delivered.text(), tokens)
 

@@ -22,7 +22,8 @@ import ray
 from actors.breaker.actor import get_or_create
 from actors.breaker.circuit import Policy
 from actors.breaker.outcomes import Outcome
-from deployments.breaker_client.client import ActorCall, BreakerClient
+from deployments.breaker_client.actor_connection import ActorCall
+from deployments.breaker_client.client import BreakerClient
 from tests.bench.figures import percentile
 from tests.bench.processes import cpu_of
 

@@ -90,7 +90,7 @@ class Carried:
 
     async def __call__(self, method: str, *arguments: Any) -> Any:
         began = time.process_time()
-        answer = await getattr(self.desk, method)(*arguments)
+        answer = await getattr(self.desk, {"bury": "settle_as_lost"}.get(method, method))(*arguments)
         self.cpu += time.process_time() - began
         self.batches += method == "write"
         return answer
@@ -111,10 +111,9 @@ async def carried(folder: pathlib.Path, *, limits: bool, requests: int = 2500) -
     async def ask() -> None:
         assert link.admit("acme") is None
         account = link.begin(tenant="acme", agent="meetmind.coordinator", model_row="gpt-4", door="http", body=BODY)
-        account.trail = lambda: TRAIL
         entry = account.open("openai/gpt-4.1")
         await asyncio.sleep(AT_ONCE / RATE)
-        entry.settle(OK, USAGE)
+        entry.settle(OK, USAGE, trail=lambda: TRAIL)
         account.finish("ok")
 
     await asyncio.sleep(1)  # the store is made

@@ -13,7 +13,7 @@ from typing import Any
 
 from actors.breaker.plan import Candidate, Plan
 from deployments.openai_api.chat import Head, completion, dump, usage_of
-from deployments.providers.timing import timed
+from deployments.providers.timing import begin_timing
 from deployments.telemetry.otlp import BatchProcessor, Exporter
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord
 from deployments.telemetry.trace_context import Sampler
@@ -41,26 +41,26 @@ UNRECORDED = CALL | {"trace": {"traceparent": HEADERS["traceparent"][:-2] + "00"
 def request(traces: Tracer | None) -> None:
     """As the door and the failover do it."""
     trace = None if traces is None else traces.begin(None, "chat")
-    trail = RequestRecord("default", Caller("http", "acme"), True, None, "an-id", traces, trace=trace)
-    trail.skip(PLAN.skipped)
-    trail.made += 1
+    record = RequestRecord("default", Caller("http", "acme"), True, None, "an-id", traces, trace=trace)
+    record.skip(PLAN.skipped)
+    record.made += 1
     call: dict[str, Any] = {"body": {}}
-    if trail.trace is not None:
-        call["trace"] = trail.trace.context.child(trail.made).headers()
-    trail.add_attempt(SERVED)
-    trail.mark_sent()
-    trail.finish("ok", SERVED.target)
+    if record.trace is not None:
+        call["trace"] = record.trace.context.child(record.made).headers()
+    record.add_attempt(SERVED)
+    record.mark_sent()
+    record.finish("ok", SERVED.target)
 
 
 def call(traces: Tracer | None, told: dict[str, Any] = CALL) -> None:
     """As the provider's replica does it."""
-    timing = timed()
+    timing = begin_timing()
     asked = None if traces is None else traces.begin_call(told, timing)
     timing.peer, timing.model = ("api.openai.com", 443), "gpt-2026"
     if asked is not None:
         asked.succeed(USAGE, BODY)
         asked.finish()
-    timing.told()
+    timing.as_dict()
 
 
 def unrecorded(traces: Tracer | None) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import ray
 
-from actors.breaker.actor import Vault, get_or_create
+from actors.breaker.actor import get_or_create
 from actors.breaker.circuit import Policy
-from actors.singleton import NAMESPACE, code_fingerprint
+from actors.singleton import NAMESPACE, CheckpointStore, code_fingerprint
 from tests.cluster.conftest import Cluster, eventually
 
 CONFIG = {"policy": asdict(Policy()), "targets": ["aws/haiku", "openai/gpt"]}
@@ -102,15 +102,15 @@ def test_two_applications_on_one_cluster_do_not_meet(app: str) -> None:
 
 
 def test_an_unreadable_checkpoint_is_a_clean_start_and_no_crash_loop(app: str) -> None:
-    vault = Vault(app)
-    vault.save(vault.claim(), {"aws/haiku": {"state": "ajar"}})
+    store = CheckpointStore(app)
+    store.save(store.claim(), {"aws/haiku": {"state": "ajar"}})
     health = ray.get(summoned(app).health.remote())["targets"]
     assert health["aws/haiku"]["state"] == "closed"
 
 
 def test_an_incarnation_that_has_a_successor_exits(app: str) -> None:
     first = whoami(summoned(app))
-    assert Vault(app).claim() == first["incarnation"] + 1
+    assert CheckpointStore(app).claim() == first["incarnation"] + 1
     eventually(lambda: _answer(app).get("pid") not in (None, first["pid"]), 60)
 
 

@@ -19,8 +19,8 @@ from deployments.rpc.framing import Address
 from deployments.rpc.in_flight import InFlightCounts
 from deployments.rpc.pool import (
     FRESH_SECONDS,
-    LINGER_SECONDS,
-    LOOK_SECONDS,
+    IDLE_SECONDS,
+    REFRESH_SECONDS,
     ConnectionPool,
 )
 from deployments.rpc.server import ConnectionServer, Item
@@ -77,17 +77,17 @@ class Upstream:
 class World:
     """One ingress and its provider's replicas; the first is chosen unless `chosen` says another."""
 
-    def __init__(self, *rooms: Capacity):
+    def __init__(self, *capacities: Capacity):
         self.upstream = Upstream()
-        self.rooms = list(rooms) or [Capacity("replica", node=NODE)]
-        self.loads = InFlightCounts()
-        self.replicas = [ConnectionServer(self.upstream.run, lambda room=room: room) for room in self.rooms]  # type: ignore[misc]
-        self.boarding = ConnectionPool("openai", self.anchor, self.loads)
+        self.capacities = list(capacities) or [Capacity("replica", node=NODE)]
+        self.in_flight = InFlightCounts()
+        self.replicas = [ConnectionServer(self.upstream.run, lambda room=room: room) for room in self.capacities]  # type: ignore[misc]
+        self.pool = ConnectionPool("openai", self.control_call, self.in_flight)
         self.chosen = 0
-        self.anchors = 0  # that were asked for
+        self.control_calls = 0  # that were asked for
         self.open = 0  # that last
         self.broken = False
-        self.slow = 0.0  # seconds that an anchor takes to arrive
+        self.slow = 0.0  # seconds that an control_call takes to arrive
         self.node = NODE
         self.cut = asyncio.Event()
         self.swallowed: Address | None = None  # where connections that are made lead to nobody
@@ -106,17 +106,17 @@ class World:
             self.swallowed = None
 
     @property
-    def lanes(self) -> ConnectionServer:
+    def server(self) -> ConnectionServer:
         return self.replicas[0]
 
-    async def anchor(self) -> AsyncGenerator[Mapping[str, Any], None]:
-        self.anchors += 1
+    async def control_call(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        self.control_calls += 1
         await asyncio.sleep(self.slow)
         if self.broken:
             raise failed("unreachable", "this provider's deployment is unavailable")
         self.open += 1
         try:
-            async with aclosing(self.replicas[self.chosen].board("ingress", self.node)) as said:
+            async with aclosing(self.replicas[self.chosen].serve("ingress", self.node)) as said:
                 async for word in _until(said, self.cut):
                     if self.swallowed and self.chosen in self.swallows and "address" in word:
                         word["address"] = self.swallowed
@@ -124,19 +124,19 @@ class World:
         finally:
             self.open -= 1
 
-    async def way(self) -> Connection:
+    async def connection(self) -> Connection:
         """As soon as there is a lane."""
-        way = self.boarding.way() or self.boarding.way() or await self.boarding.opened()
-        assert way is not None
-        return way
+        connection = self.pool.pick() or self.pool.pick() or await self.pool.wait_and_pick()
+        assert connection is not None
+        return connection
 
     async def complete(self, name: str, does: str = "answers", **more: Any) -> dict[str, Any]:
-        way = await self.way()
-        return await way.begin("chat", pickle.dumps({"name": name, "does": does, **more})).whole()
+        connection = await self.connection()
+        return await connection.begin("chat", pickle.dumps({"name": name, "does": does, **more})).read_reply()
 
     async def stream(self, name: str, does: str = "streams", **more: Any) -> ClientStream:
-        way = await self.way()
-        return way.begin("stream", pickle.dumps({"name": name, "does": does, **more}))
+        connection = await self.connection()
+        return connection.begin("stream", pickle.dumps({"name": name, "does": does, **more}))
 
     async def read(self, name: str, does: str = "streams", **more: Any) -> list[Item]:
         return await rest(await self.stream(name, does, **more))
@@ -161,30 +161,30 @@ async def _until(said: AsyncGenerator[Any, None], cut: asyncio.Event) -> AsyncGe
         yield word
 
 
-async def rest(ride: ClientStream) -> list[Item]:
+async def rest(stream: ClientStream) -> list[Item]:
     """Up to the last word."""
     found: list[Item] = []
     try:
-        while (item := await anext(ride, None)) is not None:
+        while (item := await anext(stream, None)) is not None:
             found.append(item)
     finally:
-        await ride.aclose()
+        await stream.aclose()
     return found
 
 
-def on(main: Callable[[World], Awaitable[Any]], *rooms: Capacity) -> Any:
+def on(main: Callable[[World], Awaitable[Any]], *capacities: Capacity) -> Any:
     async def run() -> Any:
-        world = World(*rooms)
+        world = World(*capacities)
         try:
             async with asyncio.timeout(1000):
                 return await main(world)
         finally:
-            await asyncio.sleep(LINGER_SECONDS + FRESH_SECONDS + 2 * LOOK_SECONDS)
+            await asyncio.sleep(IDLE_SECONDS + FRESH_SECONDS + 2 * REFRESH_SECONDS)
             assert not world.upstream.open, "a call upstream is still open"
-            assert not world.open, "an anchor is still open"
-            assert not world.boarding._ways
-            for lanes in world.replicas:
-                assert (lanes.admission.running, lanes.admission.waiting, lanes.admission.all) == (0, 0, 0)
+            assert not world.open, "an control_call is still open"
+            assert not world.pool._connections
+            for server in world.replicas:
+                assert (server.admission.running, server.admission.waiting, server.admission.total) == (0, 0, 0)
 
     return run_virtually(run())
 
@@ -196,7 +196,7 @@ def frames_in(items: list[Item]) -> int:
 
 async def flowing(world: World, items: int, **more: Any) -> ClientStream:
     """A stream from which so many items were read."""
-    ride = await world.stream(**more)
+    stream = await world.stream(**more)
     for _ in range(items):
-        await anext(ride)
-    return ride
+        await anext(stream)
+    return stream

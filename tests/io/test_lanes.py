@@ -10,20 +10,20 @@ import pytest
 
 from deployments.errors import AttemptFailed
 from deployments.rpc.admission import Capacity
-from deployments.rpc.connection import BEHIND, TOO_FAR_BEHIND
+from deployments.rpc.connection import HOLD_BYTES, MAX_UNREAD_BYTES
 from deployments.rpc.framing import connect
 from deployments.rpc.pool import (
-    AGAIN_SECONDS,
+    RETRY_SECONDS,
 )
-from deployments.rpc.server import BACKLOG, PIECE, READER_SECONDS
+from deployments.rpc.server import BACKLOG_BYTES, PIECE_BYTES, READER_SECONDS
 from tests.io.lane_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
 
 
 def test_calls_of_one_turn_go_in_one_message() -> None:
     async def main(world: World) -> None:
-        way = await world.way()
+        connection = await world.connection()
         sent = []
-        way._pipe.send, send = lambda message: (sent.append(message), send(message)), way._pipe.send  # type: ignore[func-returns-value, method-assign, assignment]
+        connection._framed.send, send = lambda message: (sent.append(message), send(message)), connection._framed.send  # type: ignore[func-returns-value, method-assign, assignment]
         await asyncio.gather(*[world.complete(str(number)) for number in range(20)])
         assert [len(calls) for calls, _, _ in sent if calls] == [20]
 
@@ -33,7 +33,7 @@ def test_calls_of_one_turn_go_in_one_message() -> None:
 def test_the_only_call_never_waits() -> None:
     async def main(world: World) -> None:
         now = asyncio.get_running_loop().time
-        await world.way()
+        await world.connection()
         began = now()
         await world.complete("first")
         await world.complete("second")
@@ -46,24 +46,24 @@ def test_the_only_call_never_waits() -> None:
 def test_frames_of_many_streams_share_messages_and_the_first_of_each_waits_for_none() -> None:
     async def main(world: World) -> None:
         loop = asyncio.get_running_loop()
-        way = await world.way()
+        connection = await world.connection()
         heard: list[float] = []
         messages = 0
-        deal = way._heard
+        deal = connection._on_message
 
         def counted(message: Any) -> None:
             nonlocal messages
             messages += 1
             deal(message)
 
-        way._pipe._heard = counted
+        connection._framed._on_message = counted
 
         async def one(number: int) -> None:
             await asyncio.sleep(number * 0.00037)
             began = loop.time()
-            ride = await flowing(world, 1, name=str(number), frames=50)
+            stream = await flowing(world, 1, name=str(number), frames=50)
             heard.append(loop.time() - began)
-            await ride.aclose()
+            await stream.aclose()
 
         async def whole(number: int) -> int:
             await asyncio.sleep(number * 0.00037)
@@ -112,28 +112,28 @@ def test_a_call_that_is_given_up_at_any_moment_leaves_nothing_behind(turns: int)
 
 def test_what_has_come_before_a_reader_leaves_is_not_told_to_the_replica() -> None:
     async def main(world: World) -> None:
-        ride = await world.stream("whole")
+        stream = await world.stream("whole")
         await asyncio.sleep(1)
-        assert len(await rest(ride)) == 2
-        way = await world.way()
-        assert (way._drop, way._calls) == ([], [])
+        assert len(await rest(stream)) == 2
+        connection = await world.connection()
+        assert (connection._cancelled, connection._new_calls) == ([], [])
 
     on(main)
 
 
-@pytest.mark.parametrize("what", ["anchor", "connection", "replica"])
+@pytest.mark.parametrize("what", ["control_call", "connection", "replica"])
 def test_a_lane_that_breaks_ends_each_call_on_it_by_itself(what: str) -> None:
     async def main(world: World) -> None:
         streams = [await flowing(world, 1, name=str(n), frames=1000) for n in range(3)]
         late = asyncio.create_task(world.complete("late", "waits"))
         await asyncio.sleep(0.02)
-        way = await world.way()
-        if what == "anchor":
+        connection = await world.connection()
+        if what == "control_call":
             world.cut.set()
         elif what == "connection":
-            way.close()
+            connection.close()
         else:
-            next(iter(world.lanes._open.values())).over.set()
+            next(iter(world.server._connections.values())).closed.set()
         for task in (*map(asyncio.create_task, map(rest, streams)), late):
             with pytest.raises(AttemptFailed) as caught:
                 await task
@@ -141,7 +141,7 @@ def test_a_lane_that_breaks_ends_each_call_on_it_by_itself(what: str) -> None:
         await asyncio.sleep(0.1)
         assert not world.upstream.open
         world.cut.clear()
-        await asyncio.sleep(AGAIN_SECONDS)
+        await asyncio.sleep(RETRY_SECONDS)
         assert (await world.complete("after"))["name"] == "after"
 
     on(main)
@@ -163,7 +163,7 @@ def test_a_slow_reader_is_held_and_the_others_flow() -> None:
         slow = await flowing(world, 1, name="slow", frame=frame, frames=3000, every=0.0001)
         assert (await world.read("fast", frames=200))[-1] == END
         await asyncio.sleep(30)
-        assert slow.size < BEHIND * 2
+        assert slow.size < HOLD_BYTES * 2
         assert world.upstream.given["slow"] < 100
         size = len(frame) + sum(len(item) for item in await rest(slow) if isinstance(item, bytes))
         assert size == 3000 * len(frame)
@@ -173,7 +173,7 @@ def test_a_slow_reader_is_held_and_the_others_flow() -> None:
 
 def test_a_slow_reader_that_cannot_be_held_ends_at_the_bound_and_alone() -> None:
     async def main(world: World) -> None:
-        slow = await flowing(world, 1, name="slow", frame=b"x" * PIECE, frames=100, every=0.001)
+        slow = await flowing(world, 1, name="slow", frame=b"x" * PIECE_BYTES, frames=100, every=0.001)
         slow.held = True  # as if its replica had been told already
         fast = asyncio.create_task(world.read("fast", frames=20))
         await asyncio.sleep(1)
@@ -181,37 +181,37 @@ def test_a_slow_reader_that_cannot_be_held_ends_at_the_bound_and_alone() -> None
         size = slow.size
         with pytest.raises(AttemptFailed):
             await rest(slow)
-        assert size <= TOO_FAR_BEHIND + 2 * PIECE
+        assert size <= MAX_UNREAD_BYTES + 2 * PIECE_BYTES
 
     on(main)
 
 
 def test_an_ingress_that_does_not_read_fills_no_memory() -> None:
     async def main(world: World) -> None:
-        way = await world.way()
-        way._pipe._transport.pause_reading()  # type: ignore[union-attr]
-        rides = [await world.stream(str(n), frame=b"x" * PIECE, frames=100, every=0.001) for n in range(3)]
+        connection = await world.connection()
+        connection._framed._transport.pause_reading()  # type: ignore[union-attr]
+        streams = [await world.stream(str(n), frame=b"x" * PIECE_BYTES, frames=100, every=0.001) for n in range(3)]
         await asyncio.sleep(5)
         assert sum(world.upstream.given.values()) < 30
-        way._pipe._transport.resume_reading()  # type: ignore[union-attr]
-        for ride in rides:
-            assert (await rest(ride))[-1] == END
+        connection._framed._transport.resume_reading()  # type: ignore[union-attr]
+        for stream in streams:
+            assert (await rest(stream))[-1] == END
 
     on(main)
 
 
 def gone(item: Any) -> bool:
-    """Is it the last word of a call whose reader took nothing for too long?"""
+    """Is it the last word of a call whose reader read nothing for too long?"""
     outcome = item["outcome"]
     return (outcome["kind"], outcome["content"], outcome["message"]) == (
         "cancelled",
         True,
-        f"its reader took nothing for {READER_SECONDS:g} s",
+        f"the client read nothing for {READER_SECONDS:g} s",
     )
 
 
 def test_readers_that_stop_hold_no_room_for_ever_and_read_what_had_come_when_they_come_back() -> None:
-    frame = b"x" * PIECE
+    frame = b"x" * PIECE_BYTES
 
     async def main(world: World) -> None:
         stopped = [await flowing(world, 1, name=str(n), frame=frame, frames=1000) for n in range(16)]
@@ -220,32 +220,32 @@ def test_readers_that_stop_hold_no_room_for_ever_and_read_what_had_come_when_the
         await asyncio.sleep(2)
         assert not world.upstream.open
         assert (await world.complete("next"))["name"] == "next"
-        for ride in stopped:
-            *frames, last = await rest(ride)
-            assert len(b"".join(frames)) >= BEHIND  # type: ignore[arg-type]
+        for stream in stopped:
+            *frames, last = await rest(stream)
+            assert len(b"".join(frames)) >= HOLD_BYTES  # type: ignore[arg-type]
             assert gone(last)
 
-    on(main, Capacity("replica", calls=16, line=0, node=NODE))
+    on(main, Capacity("replica", calls=16, queue=0, node=NODE))
 
 
 def test_a_reader_that_takes_something_now_and_then_keeps_its_call() -> None:
     async def main(world: World) -> None:
         began = asyncio.get_running_loop().time()
-        slow = await flowing(world, 1, name="slow", frame=b"x" * PIECE, frames=5)
-        size = PIECE
+        slow = await flowing(world, 1, name="slow", frame=b"x" * PIECE_BYTES, frames=5)
+        size = PIECE_BYTES
         while isinstance(item := await anext(slow), bytes):
             size += len(item)
             await asyncio.sleep(READER_SECONDS * 0.3)
         await slow.aclose()
         assert asyncio.get_running_loop().time() - began > READER_SECONDS
-        assert (size, item) == (5 * PIECE, END)
+        assert (size, item) == (5 * PIECE_BYTES, END)
 
     on(main)
 
 
 def test_a_reader_that_stops_and_leaves_ends_its_call_at_once() -> None:
     async def main(world: World) -> None:
-        stopped = await flowing(world, 1, name="stopped", frame=b"x" * PIECE, frames=1000)
+        stopped = await flowing(world, 1, name="stopped", frame=b"x" * PIECE_BYTES, frames=1000)
         await asyncio.sleep(10)
         await stopped.aclose()
         await asyncio.sleep(0.1)
@@ -256,7 +256,7 @@ def test_a_reader_that_stops_and_leaves_ends_its_call_at_once() -> None:
 
 def test_no_timer_is_set_for_a_frame_whose_reader_keeps_up() -> None:
     async def main(world: World) -> None:
-        await world.way()
+        await world.connection()
         loop = asyncio.get_running_loop()
         timers: list[float] = []
         call_at = loop.call_at
@@ -272,15 +272,15 @@ def test_no_timer_is_set_for_a_frame_whose_reader_keeps_up() -> None:
 @pytest.mark.parametrize("seconds", [READER_SECONDS - 1, READER_SECONDS + 1])
 def test_an_ingress_that_reads_nothing_for_long_loses_the_calls_that_wait_for_it(seconds: float) -> None:
     async def main(world: World) -> None:
-        way = await world.way()
-        way._pipe._transport.pause_reading()  # type: ignore[union-attr]
-        rides = [await world.stream(str(n), frame=b"x" * PIECE, frames=100, every=0.001) for n in range(3)]
+        connection = await world.connection()
+        connection._framed._transport.pause_reading()  # type: ignore[union-attr]
+        streams = [await world.stream(str(n), frame=b"x" * PIECE_BYTES, frames=100, every=0.001) for n in range(3)]
         await asyncio.sleep(seconds)
         kept = seconds < READER_SECONDS
         assert bool(world.upstream.open) is kept
-        way._pipe._transport.resume_reading()  # type: ignore[union-attr]
-        items = [await rest(ride) for ride in rides]
-        assert sum(len(item) for of in items for item in of if isinstance(item, bytes)) >= BACKLOG
+        connection._framed._transport.resume_reading()  # type: ignore[union-attr]
+        items = [await rest(stream) for stream in streams]
+        assert sum(len(item) for of in items for item in of if isinstance(item, bytes)) >= BACKLOG_BYTES
         assert [of[-1] == END if kept else gone(of[-1]) for of in items] == [True] * 3
 
     on(main)
@@ -288,12 +288,12 @@ def test_an_ingress_that_reads_nothing_for_long_loses_the_calls_that_wait_for_it
 
 def test_a_whole_answer_that_nobody_reads_for_long_ends_typed_too() -> None:
     async def main(world: World) -> None:
-        way = await world.way()
-        way._pipe._transport.pause_reading()  # type: ignore[union-attr]
-        long = asyncio.create_task(world.complete("long", size=PIECE * 100))
+        connection = await world.connection()
+        connection._framed._transport.pause_reading()  # type: ignore[union-attr]
+        long = asyncio.create_task(world.complete("long", size=PIECE_BYTES * 100))
         await asyncio.sleep(READER_SECONDS + 1)
         assert not world.upstream.open
-        way._pipe._transport.resume_reading()  # type: ignore[union-attr]
+        connection._framed._transport.resume_reading()  # type: ignore[union-attr]
         assert gone(await long)
 
     on(main)
@@ -303,85 +303,85 @@ def test_many_large_calls_of_one_turn_go_in_messages_of_bounded_size_and_all_arr
     """A message beyond the pipe's bound would end the lane, and each call on it."""
 
     async def main(world: World) -> None:
-        way = await world.way()
+        connection = await world.connection()
         sizes = []
-        way._pipe.send, send = (  # type: ignore[method-assign]
+        connection._framed.send, send = (  # type: ignore[method-assign]
             lambda message: (sizes.append(sum(len(call[2]) for call in message[0])), send(message))[1],
-            way._pipe.send,
+            connection._framed.send,
         )
         calls = [world.complete(str(n), pad="x" * 255_000) for n in range(60)]
         answers = await asyncio.gather(*calls)
         assert [answer["name"] for answer in answers] == [str(n) for n in range(60)]
-        assert max(sizes) <= PIECE
+        assert max(sizes) <= PIECE_BYTES
 
     on(main)
 
 
 def test_a_call_that_is_given_up_in_the_turn_in_which_it_began_is_told_after_it() -> None:
     async def main(world: World) -> None:
-        way = await world.way()
-        large = {"does": "waits", "pad": b"x" * (PIECE // 2)}
-        rides = [way.begin("stream", pickle.dumps({"name": str(n), **large})) for n in range(10)]
-        for ride in rides:
-            await ride.aclose()
+        connection = await world.connection()
+        large = {"does": "waits", "pad": b"x" * (PIECE_BYTES // 2)}
+        streams = [connection.begin("stream", pickle.dumps({"name": str(n), **large})) for n in range(10)]
+        for stream in streams:
+            await stream.aclose()
         await asyncio.sleep(0.1)
         assert not world.upstream.open
-        assert not next(iter(world.lanes._open.values())).passages
+        assert not next(iter(world.server._connections.values())).streams
 
     on(main)
 
 
 def test_a_long_answer_goes_in_pieces_and_comes_whole() -> None:
     async def main(world: World) -> None:
-        answer, _ = await asyncio.gather(world.complete("long", size=PIECE * 5 + 7), world.complete("short"))
-        assert len(answer["body"]) == PIECE * 5 + 7
+        answer, _ = await asyncio.gather(world.complete("long", size=PIECE_BYTES * 5 + 7), world.complete("short"))
+        assert len(answer["body"]) == PIECE_BYTES * 5 + 7
 
     on(main)
 
 
 def test_many_answers_that_come_at_once_go_in_messages_of_bounded_size() -> None:
     async def main(world: World) -> None:
-        way = await world.way()
+        connection = await world.connection()
         sizes = []
-        deal = way._heard
+        deal = connection._on_message
 
         def measured(message: Any) -> None:
             sizes.append(sum(len(item["body"]) for _, item in message[1]))
             deal(message)
 
-        way._pipe._heard = measured
-        await asyncio.gather(*(world.complete(str(n), size=PIECE // 3) for n in range(50)))
-        assert max(sizes) <= PIECE
+        connection._framed._on_message = measured
+        await asyncio.gather(*(world.complete(str(n), size=PIECE_BYTES // 3) for n in range(50)))
+        assert max(sizes) <= PIECE_BYTES
 
     on(main)
 
 
 def test_calls_run_wait_and_are_refused_by_their_number() -> None:
     async def main(world: World) -> None:
-        await world.way()
+        await world.connection()
         answers = [asyncio.create_task(world.complete(str(n), after=1)) for n in range(27)]
         await asyncio.sleep(0.5)
-        assert (world.lanes.admission.running, world.lanes.admission.waiting) == (20, 5)
+        assert (world.server.admission.running, world.server.admission.waiting) == (20, 5)
         replies = await asyncio.gather(*answers)
         assert [r.get("outcome", {}).get("kind") for r in replies] == [None] * 25 + ["busy"] * 2
-        assert (world.lanes.admission.running, world.lanes.admission.waiting) == (0, 0)
+        assert (world.server.admission.running, world.server.admission.waiting) == (0, 0)
 
-    on(main, Capacity("replica", calls=20, line=5, node=NODE))
+    on(main, Capacity("replica", calls=20, queue=5, node=NODE))
 
 
 def test_calls_with_a_handle_call_of_their_own_take_room_too() -> None:
     async def main(world: World) -> None:
-        await world.way()
-        async with world.lanes.admission.by_itself():
+        await world.connection()
+        async with world.server.admission.admit_handle_call():
             others = [asyncio.create_task(world.complete(str(n), after=2)) for n in range(14)]
             await world.complete("quick")
-            assert world.loads.of("replica", time.monotonic()) == 15
+            assert world.in_flight.of("replica", time.monotonic()) == 15
             others.append(asyncio.create_task(world.complete("last", after=2)))
             await asyncio.sleep(0.1)
             waiting = asyncio.create_task(world.complete("waiting"))
             await asyncio.sleep(0.1)
             assert "waiting" not in world.upstream.began
-            assert world.lanes.admission.all == 17
+            assert world.server.admission.total == 17
         assert (await waiting)["name"] == "waiting"
         await asyncio.gather(*others)
 
@@ -406,42 +406,42 @@ def test_a_call_that_is_given_up_in_line_takes_nobodys_turn() -> None:
 @pytest.mark.parametrize("dies", [False, True])
 def test_calls_that_run_and_wait_and_are_given_up_at_once_leave_no_room_taken_or_given(dies: bool) -> None:
     async def main(world: World) -> None:
-        way = await world.way()
-        rides = [way.begin("stream", pickle.dumps({"name": str(n), "does": "waits"})) for n in range(26)]
+        connection = await world.connection()
+        streams = [connection.begin("stream", pickle.dumps({"name": str(n), "does": "waits"})) for n in range(26)]
         await asyncio.sleep(0.1)
-        assert (world.lanes.admission.running, world.lanes.admission.waiting) == (16, 10)
+        assert (world.server.admission.running, world.server.admission.waiting) == (16, 10)
         if dies:
-            way.close()
-        for ride in rides:
-            await ride.aclose()
+            connection.close()
+        for stream in streams:
+            await stream.aclose()
         await asyncio.sleep(0.1)
-        assert (world.lanes.admission.running, world.lanes.admission.waiting) == (0, 0)
+        assert (world.server.admission.running, world.server.admission.waiting) == (0, 0)
 
     on(main, Capacity("replica", calls=16, node=NODE))
 
 
 def test_a_call_that_somebody_below_cancels_has_an_end() -> None:
     async def main(world: World) -> None:
-        ride = await world.stream("cancelled", "cancels")
-        assert [item["outcome"]["kind"] for item in await rest(ride) if isinstance(item, dict)] == ["lost"]
+        stream = await world.stream("cancelled", "cancels")
+        assert [item["outcome"]["kind"] for item in await rest(stream) if isinstance(item, dict)] == ["lost"]
 
     on(main)
 
 
 def test_a_full_pipe_says_nothing_of_our_own_lateness() -> None:
     async def main(world: World) -> None:
-        way = await world.way()
+        connection = await world.connection()
         much = asyncio.create_task(world.read("much", frame=b"x" * 100_000, frames=200, every=0.001))
         other = asyncio.create_task(world.read("other", frames=3, every=10))
         await asyncio.sleep(0.01)
-        way._pipe._transport.pause_reading()  # type: ignore[union-attr]
+        connection._framed._transport.pause_reading()  # type: ignore[union-attr]
         await asyncio.sleep(5)
-        way._pipe._transport.resume_reading()  # type: ignore[union-attr]
+        connection._framed._transport.resume_reading()  # type: ignore[union-attr]
         given = world.upstream.given["much"]
         assert given < 150, "the pipe was never full"
         await asyncio.sleep(0.01)
         assert world.upstream.given["much"] > given, "the pipe takes no more"
-        assert world.lanes._spacing._late < 0.01
+        assert world.server._interval._mean_lateness < 0.01
         await asyncio.gather(much, other)
 
     on(main)
@@ -449,7 +449,7 @@ def test_a_full_pipe_says_nothing_of_our_own_lateness() -> None:
 
 def test_an_ingress_that_dies_ends_all_its_calls() -> None:
     async def main(world: World) -> None:
-        async with aclosing(world.lanes.board("other", NODE)) as said:
+        async with aclosing(world.server.serve("other", NODE)) as said:
             hello = await anext(said)
             ended = asyncio.ensure_future(anext(said, None))
             pipe = await connect(hello["address"], hello["secret"])

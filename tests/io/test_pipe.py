@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deployments.rpc.framing import ACCEPT_SECONDS, HALF, Listener, connect, is_encrypted
+from deployments.rpc.framing import ACCEPT_SECONDS, HALF_SECRET, Listener, connect, is_encrypted
 from tests.clock import run_virtually
 
 
@@ -21,12 +21,12 @@ def test_who_does_not_know_the_secret_is_not_listened_to() -> None:
         async with Listener.open("127.0.0.1") as listener:
             assert isinstance(listener.address, tuple)
             reader, writer = await asyncio.open_connection(*listener.address)
-            writer.write(b"?" * HALF + b"\0\0\0\x05what?")
+            writer.write(b"?" * HALF_SECRET + b"\0\0\0\x05what?")
             assert await over(reader)
             writer.close()
             silent, silence = await asyncio.open_connection(*listener.address)
             pipe = await connect(listener.address, listener.secret)
-            taken = await listener.accepted()
+            taken = await listener.accept()
             assert not taken.closed
             with pytest.raises(OSError, match="does not know"):
                 await connect(listener.address, listener.secret)  # a second time
@@ -41,21 +41,21 @@ def test_who_does_not_know_the_secret_is_not_listened_to() -> None:
     run_virtually(main())
 
 
-@pytest.mark.parametrize("says", [b"", b"?" * HALF + b"\0\0\0\x05what?"])
+@pytest.mark.parametrize("says", [b"", b"?" * HALF_SECRET + b"\0\0\0\x05what?"])
 def test_whoever_listens_in_its_place_is_not_believed(says: bytes) -> None:
     async def main() -> None:
         async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            heard.append(await reader.readexactly(HALF))
+            heard.append(await reader.readexactly(HALF_SECRET))
             writer.write(says)
             assert await over(reader)
             writer.close()
 
         heard: list[bytes] = []
-        secret = bytes(range(2 * HALF))
+        secret = bytes(range(2 * HALF_SECRET))
         server = await asyncio.start_server(impostor, "127.0.0.1", 0)
         with pytest.raises((OSError, TimeoutError)):
             await connect(server.sockets[0].getsockname(), secret)
-        assert heard == [secret[:HALF]], "it was told the other half"
+        assert heard == [secret[:HALF_SECRET]], "it was told the other half"
         server.close()
         await asyncio.sleep(0.1)
 
@@ -65,7 +65,7 @@ def test_whoever_listens_in_its_place_is_not_believed(says: bytes) -> None:
 def test_a_message_that_is_too_long_ends_the_connection_at_both_ends() -> None:
     async def main() -> None:
         async with Listener.open(None) as listener:
-            near, far = await connect(listener.address, listener.secret), await listener.accepted()
+            near, far = await connect(listener.address, listener.secret), await listener.accept()
             ended: list[str] = []
             near.listen(print, lambda: ended.append("near"))
             far.listen(print, lambda: ended.append("far"))

@@ -15,7 +15,7 @@ from tests.clock import run_virtually
 @contextlib.asynccontextmanager
 async def two_ends() -> AsyncGenerator[tuple[FramedConnection, FramedConnection], None]:
     async with Listener.open(None) as listener:
-        near, far = await connect(listener.address, listener.secret), await listener.accepted()
+        near, far = await connect(listener.address, listener.secret), await listener.accept()
     try:
         yield near, far
     finally:

@@ -136,8 +136,8 @@ def play(shared: LedgerStore, made: list[list[Call]], data: st.DataObject) -> No
         for _ in range(data.draw(st.integers(1, 2), label="times sent")):
             count_up(shared.write(batch))
         if data.draw(st.booleans(), label="buried too early"):
-            count_up(shared.bury(owner, NOON + 700)[1])
-    count_up(shared.bury(owner, NOON + 900)[1])
+            count_up(shared.settle_as_lost(owner, NOON + 700)[1])
+    count_up(shared.settle_as_lost(owner, NOON + 900)[1])
 
     (found,) = usage(shared, {"tenant": tenant})
     assert (found["requests"], found["attempts"]) == (truth.requests, truth.attempts)

@@ -48,12 +48,12 @@ def test_an_absorbed_attempt_is_a_row_of_its_own_under_the_same_request(store: L
 def test_what_a_dead_writer_left_open_is_lost_and_its_true_ending_still_wins(store: LedgerStore) -> None:
     store.write([opened("r1", tokens_out=3, version=2), opened("r2", owner="other")])
     assert store.owners_of_open_rows() == {"replica", "other"}
-    assert store.bury("replica", NOON + 9)[0] == 2
+    assert store.settle_as_lost("replica", NOON + 9)[0] == 2
     assert store.owners_of_open_rows() == {"other"}
     lost = next(row for row in rows(store) if row["request_id"] == "r1")
     assert (lost["state"], lost["kind"], lost["version"], lost["tokens_out"]) == ("lost", "lost", LOST + 2, 3)
     assert {str(r["request_id"]): r["outcome"] for r in rows(store, REQUESTS)} == {"r1": "lost", "r2": None}
-    assert store.bury("replica", NOON + 10) == (0, [])
+    assert store.settle_as_lost("replica", NOON + 10) == (0, [])
     store.write([opened("r1", tokens_out=2, version=1), opened("r1", tokens_out=4, version=3)])
     lost = next(row for row in rows(store) if row["request_id"] == "r1")
     assert (lost["state"], lost["tokens_out"]) == ("lost", 4), "what it had delivered came later"

@@ -52,7 +52,7 @@ class DeskInProcess:
         if self.away:
             raise ConnectionError("killed")
         self.writes += method == "write"
-        answer = await getattr(self.desk, method)(*arguments)
+        answer = await getattr(self.desk, {"bury": "settle_as_lost"}.get(method, method))(*arguments)
         await asyncio.sleep(self.seconds)
         if self.loses_answers:
             raise ConnectionError("the answer was lost")

@@ -54,7 +54,7 @@ class Actor:
 
     def publish(self) -> None:
         if self.published != self.board.version:
-            self.saved, self.saved_at = self.board.snapshot(self.now), self.now
+            self.saved, self.saved_at = self.board.checkpoint(self.now), self.now
             self.published = self.board.version
             self.changed.set()
             self.changed = asyncio.Event()
@@ -86,7 +86,7 @@ class Actor:
         return {
             "version": (self.incarnation, self.board.version),
             "policy": asdict(self.board.policy),
-            "targets": self.board.sight(self.now),
+            "targets": self.board.snapshot(self.now),
         }
 
     def _ask(self, target: str, name: str, *more: Any, **named: Any) -> dict[str, Any] | None:

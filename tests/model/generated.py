@@ -29,7 +29,10 @@ FILES = (
     *(f"deployments/failover/{name}.py" for name in ("failover", "candidates", "comparison", "time_share", "attempt")),
     *(
         f"deployments/breaker_client/{name}.py"
-        for name in ("client", "permits", "local_breaker", "response_times", "flowing")
+        for name in (
+            *("client", "actor_connection", "report_queue", "waiting"),
+            *("permits", "local_breaker", "response_times", "flowing"),
+        )
     ),
 )
 LEVELS = ("tests/unit", "tests/property", "tests/io")

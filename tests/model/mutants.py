@@ -156,8 +156,8 @@ MUTANTS = [
         "M16",
         "a restart forgets",
         D,
-        "for t, data in snapshot.items()}\n",
-        'for t, data in snapshot.items() if data["state"] != "open"}\n',
+        "for t, data in checkpoint.items()}\n",
+        'for t, data in checkpoint.items() if data["state"] != "open"}\n',
         ("state-survives",),
     ),
     Mutant(

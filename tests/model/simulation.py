@@ -128,7 +128,7 @@ class Simulation:
                 await link.call("command", command.verb, command.provider, command.seconds)
 
     async def _look(self, fault: Fault) -> None:
-        seen = self.actor.board.sight(self.actor.now).get(f"{fault.provider}/{MODEL}")
+        seen = self.actor.board.snapshot(self.actor.now).get(f"{fault.provider}/{MODEL}")
         if seen is not None:
             self.opens[fault] = max(self.opens.get(fault, 0.0), self.now() + seen["retry_in"])
 

@@ -17,7 +17,7 @@ from tests.model.test_machine import WHOLE
 from tests.model.world import Wrong, machine
 
 ACTORS = pathlib.Path(__file__).parents[2] / "actors"
-PURE = ("__init__", "outcomes", "circuit", "plan", "registry", "history")
+PURE = ("__init__", "outcomes", "circuit", "plan", "messages", "registry", "history")
 
 
 def mutated(mutant: Mutant, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:

@@ -111,7 +111,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                     self.unclear[target] = 0
 
         def planned(self, draw: float = 0.0) -> Any:
-            seen = plan_module.received(self.board.sight(self.now), self.now)
+            seen = plan_module.received(self.board.snapshot(self.now), self.now)
             return plan_module.plan(ROW, seen, self.now, self.policy, draw)
 
         def begin(self, draw: float = 0.0, name: str | None = None) -> Out | None:
@@ -514,7 +514,7 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
         )
         def actor_restarts(self, down: float, same_origin: bool, step: float) -> None:
             before = self.before()
-            saved, at, was_now = self.board.snapshot(self.now), self.wall + self.wall_step, self.now
+            saved, at, was_now = self.board.checkpoint(self.now), self.wall + self.wall_step, self.now
             self.wall += down
             self.wall_step += step
             if not same_origin:

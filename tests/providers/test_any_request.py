@@ -20,10 +20,11 @@ from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.capabilities import fit
 from deployments.openai_api.chat import check_request
 from deployments.providers.base import Call, TimeLimits
-from deployments.providers.bedrock.adapter import written
+from deployments.providers.bedrock.adapter import converse_body
 from deployments.providers.bedrock.request import to_converse, tool_use_id
 from deployments.providers.conversation import arguments_of
 from deployments.providers.google.request import to_generate
+from deployments.providers.kinds import KINDS
 from tests.fakes import bedrock_wire, gemini_wire
 from tests.providers.any_request import HINT, requests
 
@@ -45,7 +46,7 @@ def converse_report() -> Callable[[Arguments], str]:
 
 def arguments_for(kind: str, body: Mapping[str, Any]) -> Arguments | None:
     """What the SDK is given; None if the request is refused as `fit` says."""
-    suits = fit(kind, body)
+    suits = fit(KINDS[kind].capabilities, body)
     if not suits.missing:
         if kind == "bedrock":
             return to_converse(call(body))
@@ -76,7 +77,7 @@ def written_by_boto3() -> Callable[[Arguments], Any]:
 def test_bedrock_gets_what_boto3_would_write(written_by_boto3: Any, body: dict[str, Any]) -> None:
     arguments = arguments_for("bedrock", body)
     if arguments is not None:
-        assert json.loads(written(call(body))) == json.loads(written_by_boto3(arguments))
+        assert json.loads(converse_body(call(body))) == json.loads(written_by_boto3(arguments))
 
 
 @MANY
@@ -220,7 +221,7 @@ def test_what_fit_does_not_name_is_carried_and_what_it_drops_is_not(kind: str, b
     arguments = arguments_for(kind, body)
     if arguments is None:
         return
-    dropped = fit(kind, body).dropped
+    dropped = fit(KINDS[kind].capabilities, body).dropped
     assert HINT not in json.dumps(arguments, default=repr)
     for name, value in body.items():
         if value == HINT or (HINT in str(value) and name != "messages"):
@@ -261,7 +262,7 @@ def test_nonsense_in_any_place_is_refused_and_never_a_bug(body: dict[str, Any], 
     except BadRequest:
         return
     for kind, codec in (("bedrock", to_converse), ("google", to_generate)):
-        suits = fit(kind, body)
+        suits = fit(KINDS[kind].capabilities, body)
         with contextlib.suppress(AttemptFailed):
             codec(call(body))
             assert not suits.missing

@@ -64,10 +64,10 @@ def test_every_request_goes_to_its_models_path_with_a_signature_of_its_own(bench
 
 
 def test_a_bearer_token_of_the_environment_is_who_asks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deployments.providers.bedrock import endpoint as bedrock_place
+    from deployments.providers.bedrock import endpoint as bedrock_endpoint
 
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "a-token")
-    requests = bedrock_place.SignedRequests(region="us-east-1", endpoint_url="https://127.0.0.1:1")
+    requests = bedrock_endpoint.SignedRequests(region="us-east-1", endpoint_url="https://127.0.0.1:1")
     _, headers = asyncio.run(requests.signed("converse", "m", b"{}"))
     requests.close()
     assert headers["Authorization"] == "Bearer a-token"
@@ -82,7 +82,7 @@ def test_without_credentials_a_call_is_our_own_fault(bench: Bench, monkeypatch: 
 
 def test_so_many_models_are_remembered_and_no_more(bench: Bench) -> None:
     async def work(provider: Any) -> None:
-        place = provider._requests._place("converse", "m")
+        place = provider._requests._find_endpoint("converse", "m")
         provider._requests._known |= {("converse", str(n)): place for n in range(MOST_KEPT)}
         await complete_within(provider, bench.call())
         assert len(provider._requests._known) == 1

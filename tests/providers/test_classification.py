@@ -160,14 +160,14 @@ ROWS = [
     ids=[f"{p.__name__.rsplit('.')[-1]}-{type(e).__name__}-{k}" for p, e, k in ROWS],
 )
 def test_each_exception_is_its_row(provider: Any, error: Exception, kind: str) -> None:
-    outcome = provider.classified(error).outcome
+    outcome = provider.classify(error).outcome
     assert outcome.kind == kind
     assert kind in ENDINGS
 
 
 def test_googles_own_delay_beats_the_header() -> None:
     error = google_error(429, "RESOURCE_EXHAUSTED", {"retryDelay": "36s"}, **{"retry-after": "2"})
-    assert google_provider.classified(error).outcome.retry_after == 36.0
+    assert google_provider.classify(error).outcome.retry_after == 36.0
 
 
 @given(st.integers(400, 599), st.none() | st.text(max_size=30), st.none() | st.floats(0, 100))

@@ -4,7 +4,7 @@ import contextlib
 import json
 
 from deployments.providers.base import Provider, stream_within
-from deployments.providers.timing import Timing, timed
+from deployments.providers.timing import Timing, begin_timing
 from tests.providers.conftest import Bench
 
 
@@ -164,14 +164,14 @@ def test_a_call_tells_when_its_connection_and_its_first_content_came(bench: Benc
     async def two_streams(provider: Provider) -> list[Timing]:
         timings = []
         for _ in range(2):
-            timings.append(timed())
+            timings.append(begin_timing())
             async with contextlib.aclosing(stream_within(provider, bench.call())) as items:
                 async for _ in items:
-                    timings[-1].begins()
+                    timings[-1].note_content()
         return timings
 
     new, again = bench.run(two_streams)
-    assert set(again.told()) == {"ms", "first_ms"}
-    assert 0 < again.told()["first_ms"] <= again.told()["ms"]
+    assert set(again.as_dict()) == {"ms", "first_ms"}
+    assert 0 < again.as_dict()["first_ms"] <= again.as_dict()["ms"]
     if bench.fake is not None:
-        assert 0 < new.told()["connect_ms"] <= new.told()["first_ms"]
+        assert 0 < new.as_dict()["connect_ms"] <= new.as_dict()["first_ms"]

@@ -9,7 +9,7 @@ import pytest
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, Completed, within_total
+from deployments.providers.base import Call, Completed, run_within_total
 from tests.fakes.server import Behaviour, status
 from tests.fakes.vectors import vector
 from tests.providers.conftest import Bench
@@ -24,7 +24,7 @@ def embed(bench: Bench, given: Any = TEXTS, *, model: str | None = None, **body:
     dimensions = 576 if bench.kind == "local" else 512 if model is None else 1024
     asked = {"model": "row", "input": given, "dimensions": dimensions, **body}
     call = Call(asked, model or MODELS[bench.kind], "row", bench.limits)
-    done: Completed = bench.run(lambda provider: within_total(provider.embed, call))
+    done: Completed = bench.run(lambda provider: run_within_total(provider.embed, call))
     answer = json.loads(done.body)
     assert answer["usage"] == done.usage
     assert (answer["object"], answer["model"]) == ("list", "row")

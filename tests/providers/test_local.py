@@ -278,12 +278,12 @@ def test_embeddings_wait_for_each_other_and_a_cancelled_one_frees_its_turn(local
         first = asyncio.create_task(provider.embed_texts(["one", "two"]))
         await asyncio.sleep(0)
         with pytest.raises(AttemptFailed) as caught:
-            await provider.embed_texts(["three"], patience=0)
+            await provider.embed_texts(["three"], wait=0)
         assert caught.value.outcome.kind == "busy"
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         assert first.cancelled()
-        assert (await provider.embed_texts(["four"], patience=0)).prompt_tokens == 1
+        assert (await provider.embed_texts(["four"], wait=0)).prompt_tokens == 1
 
     local_bench.run(work)
 

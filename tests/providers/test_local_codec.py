@@ -132,8 +132,8 @@ def test_the_choice_of_a_tool_is_one_line_an_example_whatever_the_tools_say(body
     assert {line.split(":")[0] for line in lines if line} == {"Message", "Tool"}
     assert re.fullmatch(r'root ::= (" [\w-]+"( \| )?)+', request["grammar"])
     for tool in choice.tools:
-        assert choice.chosen(f" {tool.name}") is not None
-    assert choice.chosen(" none") is None or any(tool.name == "none" for tool in choice.tools)
+        assert choice.find(f" {tool.name}") is not None
+    assert choice.find(" none") is None or any(tool.name == "none" for tool in choice.tools)
 
 
 @pytest.mark.parametrize(

@@ -317,9 +317,9 @@ def test_a_connection_that_was_made_while_we_stood_still_is_used() -> None:
 def test_a_place_that_became_free_while_we_stood_still_is_taken() -> None:
     async def main() -> None:
         transport: Any = Transport(connect=3, connections=1)
-        await transport._place()
-        waiting = asyncio.create_task(transport._place())
-        asyncio.get_running_loop().call_later(2, transport._places.release)
+        await transport._acquire_slot()
+        waiting = asyncio.create_task(transport._acquire_slot())
+        asyncio.get_running_loop().call_later(2, transport._slots.release)
         await asyncio.sleep(1)
         stand_still(60)
         await waiting
@@ -340,7 +340,7 @@ def test_who_finds_no_connection_free_is_busy_until_one_is(kind: str, ends: str)
         first = stream_within(provider, bench.call(stream=True))
         waiting = asyncio.ensure_future(anext(first))
         await (asyncio.to_thread(fake.arrived.wait, 30) if ends == "cancelled" else waiting)
-        assert transport._places.locked()
+        assert transport._slots.locked()
         transport._connect = 0.2  # the place is waited for so long; connections are made before or after
         with pytest.raises(AttemptFailed) as caught:
             await complete_within(provider, bench.call())
@@ -351,12 +351,12 @@ def test_who_finds_no_connection_free_is_busy_until_one_is(kind: str, ends: str)
         await first.aclose()
         fake.behave = Behaviour()
         await complete_within(provider, bench.call())
-        assert not transport._places.locked()
+        assert not transport._slots.locked()
         assert await asyncio.to_thread(fake.received[0].gone.wait, 10), "the upstream was not freed"
 
     def build() -> Provider:
         provider: Any = provider_at(kind, fake.url, LIMITS.connect)
-        provider._transport._places = asyncio.Semaphore(1)
+        provider._transport._slots = asyncio.Semaphore(1)
         return provider
 
     bench.build = build  # type: ignore[assignment]

@@ -15,6 +15,7 @@ from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, merged, par
 from deployments.config.ledger import Accounting
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.openai_api.chat import check_request
+from deployments.service.arguments import CallOptions
 from deployments.usage.caller import Caller, question_of
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
@@ -166,7 +167,7 @@ def test_embeddings_of_which_nobody_told_the_tokens_are_estimated_and_never_free
 
         x.w.hop.complete = vectors  # type: ignore[method-assign]
         request = {"model": "e", "input": ["a text of some forty characters, or so it is", "b" * 40]}
-        answer = await x.w.python.embed(request, None, Caller("http", "acme"))
+        answer = await x.w.python.embed(request, CallOptions(caller=Caller("http", "acme")))
         assert "error" not in answer
         row, (attempt,) = x.rows
         assert (row.outcome, attempt.counted, attempt.tokens_out) == ("ok", "estimated", 0)
@@ -271,7 +272,7 @@ def test_an_instant_that_is_none_is_a_400_and_no_ledger_that_is_away(instant: st
 @pytest.mark.parametrize("tenant", [5, "", " "])
 def test_a_tenant_that_is_no_name_is_a_typed_error_by_handle(tenant: Any) -> None:
     async def test(x: Ledgered) -> None:
-        answer = await x.w.python.chat(REQUEST, caller=Caller("handle", tenant))
+        answer = await x.w.python.chat(REQUEST, CallOptions(caller=Caller("handle", tenant)))
         assert (answer["status"], answer["error"]["param"]) == (400, "tenant_id")
 
     with_ledger(test)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from actors.breaker.circuit import Policy, State
+from actors.breaker.messages import CircuitCheckpoint
 from actors.breaker.plan import Plan, plan, received
 from actors.breaker.registry import GUESTS, Registry
 
@@ -25,7 +26,7 @@ def fail(board: Registry, target: str, times: int = 3, now: float = 0.0, **more:
 
 
 def planned(board: Registry, now: float, row: list[str] = ROW) -> Plan:
-    return plan(row, received(board.sight(now), now), now)
+    return plan(row, received(board.snapshot(now), now), now)
 
 
 def names(p: Plan) -> list[str]:
@@ -67,7 +68,7 @@ def test_whoever_is_due_stands_behind_one_that_ramps_before_it_in_the_row(board:
     permit = board.ask(60.0, "aws/haiku", "one")
     assert permit is not None
     board.report(60.0, {**permit, "verdict": "ok", "kind": "ok", "ms": 1.0})
-    p = plan(ROW, received(board.sight(61.0), 61.0), 61.0, draw=0.9)
+    p = plan(ROW, received(board.snapshot(61.0), 61.0), 61.0, draw=0.9)
     assert [(c.target, c.probe) for c in p.candidates] == [
         ("local/smol", False),
         ("aws/haiku", False),
@@ -85,7 +86,7 @@ def test_those_that_merely_failed_are_asked_when_nobody_else_has_answered(board:
 
 def test_an_isolation_that_is_over_holds_nobody_though_the_actor_has_not_said_so(board: Registry) -> None:
     board.command(0.0, "isolate", "aws", 60.0)
-    sight = received(board.sight(0.0), 0.0)
+    sight = received(board.snapshot(0.0), 0.0)
     assert names(plan(ROW, sight, 59.0)) == ROW[1:]
     assert plan(ROW, sight, 59.0).retry_in == 1.0
     assert names(plan(ROW, sight, 60.0)) == ROW
@@ -94,7 +95,7 @@ def test_an_isolation_that_is_over_holds_nobody_though_the_actor_has_not_said_so
 def test_a_probe_that_nothing_is_heard_of_keeps_the_others_out_for_its_lease_only(board: Registry) -> None:
     fail(board, "aws/haiku")
     assert board.ask(60.0, "aws/haiku", "one") is not None
-    sight = received(board.sight(60.0), 60.0)
+    sight = received(board.snapshot(60.0), 60.0)
     assert names(plan(ROW, sight, 60.0 + Policy().lease - 1)) == ROW[1:]
     assert names(plan(ROW, sight, 60.0 + Policy().lease)) == ROW
 
@@ -188,11 +189,11 @@ class TestSnapshot:
     def test_it_keeps_open_times_modes_and_levels_over_a_restart(self, board: Registry) -> None:
         fail(board, "aws/haiku", now=1000.0)
         board.command(1000.0, "isolate", "openai")
-        stored = json.loads(json.dumps(board.snapshot(1010.0)))
+        stored = json.loads(json.dumps(board.checkpoint(1010.0)))
 
         after = Registry(Policy())
         after.restore(5.0, stored, elapsed=20.0)
-        sight = after.sight(5.0)
+        sight = after.snapshot(5.0)
         assert sight["aws/haiku"]["retry_in"] == pytest.approx(30.0)
         assert sight["openai/gpt"]["mode"] == "isolated"
         assert after.breakers["aws/haiku"].level == 1
@@ -201,23 +202,27 @@ class TestSnapshot:
         fail(board, "aws/haiku")
         board.ask(60.0, "aws/haiku", "one")
         after = Registry(Policy())
-        after.restore(0.0, board.snapshot(60.0), elapsed=1.0)
+        after.restore(0.0, board.checkpoint(60.0), elapsed=1.0)
         assert after.ask(1.0, "aws/haiku", "two") is None
         assert after.ask(Policy().lease + 1, "aws/haiku", "two") is not None
 
     def test_a_wall_clock_that_stepped_back_admits_nothing_early(self, board: Registry) -> None:
         fail(board, "aws/haiku")
         after = Registry(Policy())
-        after.restore(0.0, board.snapshot(0.0), elapsed=-7200.0)
-        assert after.sight(0.0)["aws/haiku"]["retry_in"] == pytest.approx(60.0)
+        after.restore(0.0, board.checkpoint(0.0), elapsed=-7200.0)
+        assert after.snapshot(0.0)["aws/haiku"]["retry_in"] == pytest.approx(60.0)
 
     def test_every_restored_epoch_is_a_new_one(self, board: Registry) -> None:
         after = Registry(Policy())
-        after.restore(0.0, board.snapshot(0.0), elapsed=0.0)
+        after.restore(0.0, board.checkpoint(0.0), elapsed=0.0)
         assert all(after.breakers[t].epoch > board.breakers[t].epoch for t in ROW)
 
     def test_one_that_cannot_be_read_changes_nothing(self, board: Registry) -> None:
-        good = board.snapshot(0.0)
+        good = board.checkpoint(0.0)
         with pytest.raises((KeyError, ValueError, TypeError)):
             board.restore(0.0, {**good, "aws/haiku": {"state": "ajar"}}, elapsed=0.0)
         assert board.breakers["aws/haiku"].epoch == 0
+
+
+def test_a_checkpoint_holds_what_its_type_says(board: Registry) -> None:
+    assert board.checkpoint(0.0)["aws/haiku"].keys() == CircuitCheckpoint.__annotations__.keys()

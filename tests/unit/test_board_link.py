@@ -55,13 +55,13 @@ async def test_a_full_buffer_forgets_old_successes_before_any_failure(w: World) 
     w.actor.kill()
     await asyncio.sleep(1)
     permit = {"epoch": 0, "incarnation": 1}
-    w.link._most = 100
+    w.link.reports._most = 100
     for n in range(50):  # a failure between successes keeps them from being merged
         w.link.report("local/smol", permit, Outcome("ok", content=True), 1.0, whole=True)
         w.link.report("local/smol", permit, Outcome("connect", message=str(n)), 1.0)
     for n in range(10):
         w.link.report("local/smol", permit, Outcome("connect", message=f"late {n}"), 1.0)
-    held = list(w.link._buffer)
+    held = list(w.link.reports._buffer)
     assert len(held) == 100
     assert sum(item["verdict"] == "failed_start" for item in held) == 60
 
@@ -86,8 +86,8 @@ async def test_an_actor_that_starts_anew_is_followed_and_old_reports_are_late(w:
 @in_world
 async def test_a_sight_of_an_older_incarnation_is_not_taken(w: World) -> None:
     policy = asdict(Policy())
-    w.link._take({"version": (7, 1), "policy": policy, "targets": w.actor.board.sight(w.actor.now)})
-    isolated = {t: {**s, "mode": "isolated"} for t, s in w.actor.board.sight(w.actor.now).items()}
+    w.link._take({"version": (7, 1), "policy": policy, "targets": w.actor.board.snapshot(w.actor.now)})
+    isolated = {t: {**s, "mode": "isolated"} for t, s in w.actor.board.snapshot(w.actor.now).items()}
     w.link._take({"version": (6, 99), "policy": policy, "targets": isolated})
     assert w.link.incarnation == 7
     assert (await complete(w)).target == "aws/haiku"
@@ -158,9 +158,9 @@ async def test_thresholds_change_while_running(w: World) -> None:
     assert w.targets()["aws/haiku"]["retry_in_seconds"] < 5
     assert w.door.deadline().total == 9
     await w.door.reconfigure({"breaker": {"failure_treshold": 1}})
-    assert w.door.layout.config.breaker.failure_threshold == 1, "what can't be used changes nothing"
+    assert w.door.resolved.config.breaker.failure_threshold == 1, "what can't be used changes nothing"
     await w.door.reconfigure({})
-    assert w.door.layout.config.breaker.failure_threshold == 3, "back to what the args say"
+    assert w.door.resolved.config.breaker.failure_threshold == 3, "back to what the args say"
 
 
 @in_world

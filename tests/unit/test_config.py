@@ -251,16 +251,16 @@ def test_overrides_that_are_no_list_are_one_sentence(tmp_path: pathlib.Path, ove
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "example.com"])
 def test_beyond_this_machine_it_is_not_served_without_keys(host: str) -> None:
-    why = parse(shipped()).guarded(host)
+    why = parse(shipped()).explain_exposure(host)
     assert why is not None
     assert why.startswith(f"auth: {host} can be reached from other machines")
-    assert parse(changed("auth", "none")).guarded(host) is None
-    assert parse(changed("auth", {"api_keys_env": "KEYS"})).guarded(host) is None
+    assert parse(changed("auth", "none")).explain_exposure(host) is None
+    assert parse(changed("auth", {"api_keys_env": "KEYS"})).explain_exposure(host) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_on_this_machine_it_needs_none(host: str) -> None:
-    assert parse(shipped()).guarded(host) is None
+    assert parse(shipped()).explain_exposure(host) is None
 
 
 def test_the_check_reads_the_host_from_the_file(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,7 +285,7 @@ def test_a_ledger_without_a_home_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", homeless)
-    with pytest.raises(ConfigError, match=r"^ledger\.folder: .* name a folder$"):
+    with pytest.raises(ConfigError, match=r"^ledger\.folder: .* name another folder$"):
         resolve(parse(changed("ledger", {"folder": "~/x"})))
 
 
@@ -295,7 +295,7 @@ def test_a_ledger_without_a_home_is_named_when_nobody_named_a_folder(monkeypatch
 
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", homeless)
-    with pytest.raises(ConfigError, match=r"^ledger\.folder: .* name a folder$"):
+    with pytest.raises(ConfigError, match=r"^ledger\.folder: .* name another folder$"):
         resolve(parse(shipped()))
 
 

@@ -141,7 +141,7 @@ async def test_a_reader_that_leaves_while_a_probe_is_held_back_gives_its_permit_
     await asyncio.gather(reader, return_exceptions=True)
     await w.settle()
     assert w.provider("aws").cancelled == 1
-    assert not w.actor.board.sight(w.actor.now)["aws/haiku"]["probing_for"]
+    assert not w.actor.board.snapshot(w.actor.now)["aws/haiku"]["probing_for"]
 
 
 @in_world

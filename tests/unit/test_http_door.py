@@ -13,6 +13,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.config.settings import Auth
 from deployments.errors import ConfigError
 from deployments.ingress.http import MAX_BODY, build_http_api, route_table
+from deployments.service.arguments import CallOptions
 from deployments.service.auth import Access, Authenticator, Key
 from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller
@@ -373,7 +374,7 @@ class TestKeys:
                     response = await http.post("/v1/chat/completions", json=REQUEST, headers=headers)
                     assert response.status_code == status
                 assert response.json()["error"]["param"] == "x-tenant-id"
-                refused = await w.python.chat(REQUEST, caller=Caller("handle", "acne"))
+                refused = await w.python.chat(REQUEST, CallOptions(caller=Caller("handle", "acne")))
                 assert (refused["status"], refused["error"]["param"]) == (400, "tenant_id")
 
         run_virtually(main())

@@ -14,6 +14,7 @@ from actors.breaker.registry import Registry
 from actors.ledger.budget import Limit, Limits, Spend
 from actors.metrics import METRICS, Labels
 from deployments.errors import LimitReached
+from deployments.service.arguments import CallOptions
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_log import line_of
 from tests.unit.test_accounts import Ledgered, with_ledger
@@ -51,7 +52,7 @@ class Counting:
 
 def counting(w: World) -> Counting:
     meter = Counting()
-    w.door.meter = w.link._meter = meter
+    w.door.meter = w.link._meter = w.link._actor.meter = meter
     counted = Metrics(meter, w.door.models(), w.door.targets)
     w.door._observers = (*(x for x in w.door._observers if not isinstance(x, Metrics)), counted)
     return meter
@@ -121,7 +122,7 @@ async def test_a_deadline_that_passes_is_a_miss(w: World) -> None:
     meter = counting(w)
     for script in w.hop.providers.values():
         script.seconds = 100
-    assert (await w.python.chat(REQUEST, timeout_seconds=0.5))["status"] == 504
+    assert (await w.python.chat(REQUEST, CallOptions(timeout_seconds=0.5)))["status"] == 504
     assert meter.of("deadline_misses_total") == {("default",): 1}
 
 

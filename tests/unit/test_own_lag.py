@@ -110,7 +110,7 @@ async def test_streams_that_fall_silent_are_noticed_whether_we_stood_still_befor
 async def test_after_a_stall_of_ours_the_actor_does_not_count_as_away(w: World, stall: float) -> None:
     await asyncio.sleep(1.0)
     stand_still(stall)
-    assert not w.link.cut_off
+    assert not w.link._actor.cut_off
     for _ in range(10):
         await asyncio.sleep(0.5)
-        assert not w.link.cut_off
+        assert not w.link._actor.cut_off

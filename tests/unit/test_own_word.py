@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from actors.breaker.circuit import Mode, Policy, Report, State
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot
-from deployments.breaker_client.client import AWAY_SECONDS
+from deployments.breaker_client.actor_connection import AWAY_SECONDS
 from deployments.breaker_client.local_breaker import CAP_SECONDS, HOLD_SECONDS, LocalBreaker
 from tests.unit.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, opened, since, state
 from tests.unit.world import World
@@ -339,7 +339,7 @@ async def test_an_actor_that_only_hangs_is_as_good_as_away(w: World) -> None:
     w.actor.slow = 1e6
     await asyncio.sleep(REST_SECONDS)
     assert (await ask(w)).by == "aws/haiku"
-    assert w.link.cut_off
+    assert w.link._actor.cut_off
     assert REST_SECONDS > AWAY_SECONDS
 
 

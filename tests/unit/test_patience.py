@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.aio.deadline_timer import GRACES, LEAST_GRACE, MOST_GRACE, DeadlineTimer
+from deployments.aio.deadline_timer import MAX_GRACE, MAX_GRACES, MIN_GRACE, DeadlineTimer
 from tests.clock import VirtualLoop, run_virtually
 
 
@@ -182,7 +182,7 @@ def test_an_item_may_need_many_turns_of_the_loop_to_arrive() -> None:
 
 @pytest.mark.parametrize(
     ("stall", "grace"),
-    [(0.004, 0.0), (0.006, LEAST_GRACE), (0.1, 0.1), (5.0, MOST_GRACE)],
+    [(0.004, 0.0), (0.006, MIN_GRACE), (0.1, 0.1), (5.0, MAX_GRACE)],
     ids=["not late", "barely late", "late", "very late"],
 )
 def test_a_silent_wait_gets_as_much_more_as_its_timer_was_late_within_bounds(stall: float, grace: float) -> None:
@@ -202,7 +202,7 @@ def test_a_silent_wait_gets_as_much_more_as_its_timer_was_late_within_bounds(sta
 def test_a_wait_has_stalled_when_its_timer_was_late_by_more_than_a_second_in_all(stalls: int, stalled: bool) -> None:
     async def work(patience: DeadlineTimer) -> None:
         for number in range(stalls):
-            later(2.99 + number * (0.4 + MOST_GRACE), stand_still, 0.41)  # just before it would ring again
+            later(2.99 + number * (0.4 + MAX_GRACE), stand_still, 0.41)  # just before it would ring again
         with pytest.raises(TimeoutError):
             await waited(patience, 10_000, 3)
         assert patience.stalled is stalled
@@ -241,7 +241,7 @@ def test_a_loop_that_lags_without_an_end_is_given_more_three_times() -> None:
             later(2.99 + number * 0.18, stand_still, 0.1)  # just before it would ring again
         with pytest.raises(TimeoutError):
             await waited(patience, 10_000, 3)
-        assert now() - began == pytest.approx(2.99 + GRACES * 0.18 + 0.1)
+        assert now() - began == pytest.approx(2.99 + MAX_GRACES * 0.18 + 0.1)
 
     with_patience(work)
 

@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from deployments import errors
+from deployments.service.arguments import CallOptions
 from tests.unit.test_failover import SERVER_ERROR, in_world
 from tests.unit.world import REQUEST, World
 
@@ -42,8 +43,8 @@ async def test_an_error_is_a_dict_with_its_status(w: World) -> None:
 async def test_a_deadline_is_an_argument(w: World) -> None:
     for script in w.hop.providers.values():
         script.seconds = 10.0
-    assert (await w.python.chat(REQUEST, 0.5))["status"] == 504
-    assert (await w.python.chat(REQUEST, -1))["status"] == 400
+    assert (await w.python.chat(REQUEST, CallOptions(0.5)))["status"] == 504
+    assert (await w.python.chat(REQUEST, CallOptions(-1)))["status"] == 400
 
 
 @in_world

@@ -52,20 +52,20 @@ def test_an_error_that_no_row_knows_is_unclassified_and_no_exception() -> None:
 
 
 def test_a_handle_call_waits_or_is_refused_where_calls_over_lanes_fill_the_replica() -> None:
-    replica = ProviderReplica("x", {}, left_out="test", room=lambda: Capacity("replica", calls=1, line=1))
+    replica = ProviderReplica("x", {}, left_out="test", capacity=lambda: Capacity("replica", calls=1, queue=1))
     replica._provider = Failing(ZeroDivisionError("its turn came"))
     call = call_dict({"messages": []}, "m", "row", TimeLimits())
 
     async def main() -> None:
-        admission = replica._lanes.admission
-        await admission.enter()
+        admission = replica._connections.admission
+        await admission.acquire()
         waiting = asyncio.create_task(replica.complete(call))
         await asyncio.sleep(0)
-        assert (admission.running, admission.waiting, admission.alone) == (1, 1, 1)
+        assert (admission.running, admission.waiting, admission.handle_calls) == (1, 1, 1)
         refused = [await replica.complete(call), *[item async for item in replica.stream(call)]]
         assert [item["outcome"]["kind"] for item in refused] == ["busy", "busy"]
-        admission.leave()
+        admission.release()
         assert "its turn came" in (await waiting)["outcome"]["message"]
-        assert (admission.running, admission.waiting, admission.alone) == (0, 0, 0)
+        assert (admission.running, admission.waiting, admission.handle_calls) == (0, 0, 0)
 
     asyncio.run(main())

@@ -1,75 +1,75 @@
-"""How far apart messages leave, and what a lane does with it. A clock that jumps."""
+"""How far apart messages leave, and what a connection does with it. A clock that jumps."""
 
 import asyncio
 import math
 
 import pytest
 
-from deployments.rpc.batching import FADING, LEAST, MANY, MOST, USUAL, BatchInterval
+from deployments.rpc.batching import BUSY_RATE, MAX_INTERVAL, MIN_INTERVAL, RATE_SECONDS, TIMER_JITTER, BatchInterval
 from deployments.rpc.framing import FramedConnection
-from deployments.rpc.server import Item, Message, ServerConnection, ServerStream
+from deployments.rpc.server import Item, ServerConnection, ServerMessage, ServerStream
 from tests.clock import run_virtually
 
 FRAME = b"data: {}\n\n"
-SOME = 0.6 * MANY  # a second: enough that lateness counts, too few to widen anything by their number
+SOME = 0.6 * BUSY_RATE  # a second: enough that lateness counts, too few to widen anything by their number
 
 
 def late(seconds: float, times: int = 100, rate: float = SOME, end: float = 0.0) -> BatchInterval:
     """So many messages a second, each so late and with one thing in it, the last of them at `end`."""
-    spacing = BatchInterval()
+    interval = BatchInterval()
     for number in range(1 - times, 1):
-        left_at = end + number / rate
-        spacing.left(left_at, 1, left_at - seconds)
-    return spacing
+        sent_at = end + number / rate
+        interval.note_sent(sent_at, 1, sent_at - seconds)
+    return interval
 
 
 def rated(rate: float, apart: float = 0.01, seconds: float = 1.0) -> float:
     """The distance after so much, so many a second."""
-    spacing, now = BatchInterval(), 0.0
+    interval, now = BatchInterval(), 0.0
     while now < seconds:
         now += apart
-        spacing.left(now, round(rate * apart))
-    return spacing.seconds(now)
+        interval.note_sent(now, round(rate * apart))
+    return interval.seconds(now)
 
 
 def test_where_little_comes_and_there_is_room_it_is_the_least() -> None:
-    for spacing in (BatchInterval(), late(0.0), late(USUAL)):
-        assert spacing.seconds(0.0) == LEAST
-    assert rated(MANY / 2, apart=0.02) == LEAST
+    for interval in (BatchInterval(), late(0.0), late(TIMER_JITTER)):
+        assert interval.seconds(0.0) == MIN_INTERVAL
+    assert rated(BUSY_RATE / 2, apart=0.02) == MIN_INTERVAL
 
 
 def test_it_grows_with_what_comes_up_to_a_bound() -> None:
-    assert rated(3 * MANY) == pytest.approx(3 * LEAST, rel=0.1)
-    assert rated(6 * MANY) == pytest.approx(6 * LEAST, rel=0.1)
-    assert rated(1000 * MANY) == MOST
+    assert rated(3 * BUSY_RATE) == pytest.approx(3 * MIN_INTERVAL, rel=0.1)
+    assert rated(6 * BUSY_RATE) == pytest.approx(6 * MIN_INTERVAL, rel=0.1)
+    assert rated(1000 * BUSY_RATE) == MAX_INTERVAL
 
 
 def test_after_a_rush_it_is_the_least_again() -> None:
-    spacing = BatchInterval()
-    spacing.left(1.0, 10_000)
-    assert spacing.seconds(1.0) == MOST
-    assert spacing.seconds(1.0 + 10 * FADING) == LEAST
+    interval = BatchInterval()
+    interval.note_sent(1.0, 10_000)
+    assert interval.seconds(1.0) == MAX_INTERVAL
+    assert interval.seconds(1.0 + 10 * RATE_SECONDS) == MIN_INTERVAL
 
 
 def test_it_follows_lateness_up_to_a_bound_and_back() -> None:
     assert late(0.004).seconds(0.0) == pytest.approx(0.006, rel=0.01)
-    spacing = late(5.0)
-    assert spacing.seconds(0.0) == MOST
+    interval = late(5.0)
+    assert interval.seconds(0.0) == MAX_INTERVAL
     for number in range(1, 100):
-        spacing.left(number / SOME, 1, number / SOME)
-    assert spacing.seconds(99 / SOME) == LEAST
+        interval.note_sent(number / SOME, 1, number / SOME)
+    assert interval.seconds(99 / SOME) == MIN_INTERVAL
 
 
 def test_however_late_nobody_waits_for_what_will_not_come() -> None:
-    seldom = late(5.0, rate=0.8 / MOST)
-    assert seldom.seconds(0.0) == LEAST
-    assert late(5.0, rate=1.5 / MOST).seconds(0.0) == MOST
+    seldom = late(5.0, rate=0.8 / MAX_INTERVAL)
+    assert seldom.seconds(0.0) == MIN_INTERVAL
+    assert late(5.0, rate=1.5 / MAX_INTERVAL).seconds(0.0) == MAX_INTERVAL
 
 
 def test_once_late_is_not_late() -> None:
-    spacing = late(0.0, end=-0.01)
-    spacing.left(0.0, 1, -0.005)
-    assert spacing.seconds(0.0) == LEAST
+    interval = late(0.0, end=-0.01)
+    interval.note_sent(0.0, 1, -0.005)
+    assert interval.seconds(0.0) == MIN_INTERVAL
 
 
 class Sent(FramedConnection):
@@ -79,15 +79,15 @@ class Sent(FramedConnection):
         super().__init__()
         self.messages: list[tuple[float, list[tuple[int, Item]]]] = []
 
-    def send(self, message: Message) -> None:
+    def send(self, message: ServerMessage) -> None:
         self.messages.append((asyncio.get_running_loop().time(), message[1]))
 
 
-def lane_of(spacing: BatchInterval) -> tuple[ServerConnection, list[tuple[float, list[tuple[int, Item]]]]]:
-    lane, sent = ServerConnection(lambda *_: None, lambda: 2, spacing), Sent()
-    lane.open(sent)
-    lane.passages = dict.fromkeys((1, 2), ServerStream(asyncio.current_task()))  # type: ignore[arg-type]
-    return lane, sent.messages
+def connection_of(interval: BatchInterval) -> tuple[ServerConnection, list[tuple[float, list[tuple[int, Item]]]]]:
+    connection, sent = ServerConnection(lambda *_: None, lambda: 2, interval), Sent()
+    connection.open(sent)
+    connection.streams = dict.fromkeys((1, 2), ServerStream(asyncio.current_task()))  # type: ignore[arg-type]
+    return connection, sent.messages
 
 
 async def a_turn() -> None:
@@ -97,21 +97,21 @@ async def a_turn() -> None:
 def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
     async def main() -> None:
         clock = asyncio.get_running_loop().time
-        lane, sent = lane_of(late(5.0, end=clock()))
-        await lane.put(1, FRAME, first=True)
+        connection, sent = connection_of(late(5.0, end=clock()))
+        await connection.put(1, FRAME, first=True)
         await a_turn()
         assert sent == [(clock(), [(1, FRAME)])]
         left = clock()
 
         async def writes(number: int, after: float) -> float:
             await asyncio.sleep(after)
-            await lane.put(number, FRAME, first=False)
+            await connection.put(number, FRAME, first=False)
             return clock()
 
         writers = await asyncio.gather(writes(1, 0.001), writes(2, 0.006))
-        assert sent[1:] == [(pytest.approx(left + MOST), [(1, FRAME), (2, FRAME)])]
+        assert sent[1:] == [(pytest.approx(left + MAX_INTERVAL), [(1, FRAME), (2, FRAME)])]
         # Whoever has written is told to go on when it has left, not before.
-        assert [at - left for at in writers] == pytest.approx([MOST, MOST])
+        assert [at - left for at in writers] == pytest.approx([MAX_INTERVAL, MAX_INTERVAL])
 
     run_virtually(main())
 
@@ -119,13 +119,13 @@ def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
 def test_a_first_frame_ends_the_wait_of_all() -> None:
     async def main() -> None:
         clock = asyncio.get_running_loop().time
-        lane, sent = lane_of(late(5.0, end=clock()))
-        await lane.put(1, FRAME, first=True)
+        connection, sent = connection_of(late(5.0, end=clock()))
+        await connection.put(1, FRAME, first=True)
         await a_turn()
         left = clock()
-        writer = asyncio.create_task(lane.put(1, FRAME, first=False))
+        writer = asyncio.create_task(connection.put(1, FRAME, first=False))
         await asyncio.sleep(0.004)
-        await lane.put(2, FRAME, first=True)
+        await connection.put(2, FRAME, first=True)
         await writer
         assert sent[1:] == [(pytest.approx(left + 0.004), [(1, FRAME), (2, FRAME)])]
 
@@ -135,26 +135,26 @@ def test_a_first_frame_ends_the_wait_of_all() -> None:
 def test_what_comes_after_a_while_leaves_at_once_and_the_next_a_millisecond_later() -> None:
     async def main() -> None:
         clock = asyncio.get_running_loop().time
-        lane, sent = lane_of(BatchInterval())
+        connection, sent = connection_of(BatchInterval())
         began = clock()
         for number in (1, 2, 1):
-            await lane.put(number, FRAME, first=False)
+            await connection.put(number, FRAME, first=False)
         assert clock() == began, "on a core with room nobody waits for what they wrote"
         await a_turn()
-        await lane.put(2, FRAME, first=False)
+        await connection.put(2, FRAME, first=False)
         await asyncio.sleep(1)
-        assert [(at - began, len(items)) for at, items in sent] == [(0, 3), (pytest.approx(LEAST), 1)]
+        assert [(at - began, len(items)) for at, items in sent] == [(0, 3), (pytest.approx(MIN_INTERVAL), 1)]
 
     run_virtually(main())
 
 
 def test_the_only_call_of_a_lane_never_waits() -> None:
     async def main() -> None:
-        lane, sent = lane_of(late(5.0, end=asyncio.get_running_loop().time()))
-        del lane.passages[2]
+        connection, sent = connection_of(late(5.0, end=asyncio.get_running_loop().time()))
+        del connection.streams[2]
         began = asyncio.get_running_loop().time()
         for _ in range(5):
-            await lane.put(1, FRAME, first=False)
+            await connection.put(1, FRAME, first=False)
             await a_turn()
         assert [at - began for at, _ in sent] == [0] * 5
 
@@ -163,12 +163,12 @@ def test_the_only_call_of_a_lane_never_waits() -> None:
 
 def test_frames_count_however_few_reads_they_came_in() -> None:
     async def main() -> float:
-        lane, sent = lane_of(BatchInterval())
+        connection, sent = connection_of(BatchInterval())
         for _ in range(100):
-            left = lane._left
-            await lane.put(1, FRAME * 20, first=False)
+            left = connection._flushed
+            await connection.put(1, FRAME * 20, first=False)
             await left.wait()
         return sent[-1][0] - sent[-2][0]
 
     # Twenty frames each T seconds, and T a millisecond for each hundred of them a second.
-    assert run_virtually(main()) == pytest.approx(math.sqrt(20 / MANY * LEAST), rel=0.1)
+    assert run_virtually(main()) == pytest.approx(math.sqrt(20 / BUSY_RATE * MIN_INTERVAL), rel=0.1)

@@ -36,9 +36,9 @@ class Scene:
         self.report(now, target, "failed_start", 3, kind="server_error", status=500, message="no", at=7.0)
 
     def at(self, now: float) -> dict[str, Any]:
-        seen = received(self.board.sight(now), now)
+        seen = received(self.board.snapshot(now), now)
         plans = {("chat", name): plan(row, seen, now, draw=0.5) for name, row in self.rows.items()}
-        health, trends = self.board.health(now), self.board.trends(now)
+        health, trends = self.board.health(now), self.board.histories(now)
         return status(self.layout, Known(9.0, health, trends, False, plans, **self.more))
 
     def tier(self, name: str, now: float) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def test_functions_of_others_have_circuits_that_do_not_count_for_ours() -> None:
 def test_without_the_actor_states_are_the_last_seen_and_there_are_no_figures() -> None:
     scene = Scene()
     scene.fail(0.0, "aws/haiku")
-    seen = received(scene.board.sight(1.0), 1.0)
+    seen = received(scene.board.snapshot(1.0), 1.0)
     plans = {("chat", name): plan(row, seen, 1.0) for name, row in scene.rows.items()}
     shown = status(scene.layout, Known(9.0, last_seen(seen, 1.0), {}, True, plans))
     aws = shown["tiers"][0]

@@ -8,7 +8,7 @@ import pytest
 
 from actors.breaker.outcomes import Verdict
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, stream_within, within_total
+from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, run_within_total, stream_within
 from tests.clock import VirtualLoop, run_virtually
 
 FRAME = Frames(b"data: {}\n\n", content=True)
@@ -287,10 +287,10 @@ def test_a_whole_answer_has_its_time_without_our_own_lag(seconds: float, stall: 
     async def main() -> None:
         stands_still_after(28, stall)
         if kind is None:
-            assert await within_total(work, CALL) == answer
+            assert await run_within_total(work, CALL) == answer
         else:
             with pytest.raises(AttemptFailed) as caught:
-                await within_total(work, CALL)
+                await run_within_total(work, CALL)
             assert caught.value.outcome.kind == kind
         assert nobody_is_cancelled()
         assert timers() == 0
@@ -306,7 +306,7 @@ def test_a_timeout_that_the_work_itself_raises_after_a_stall_is_not_ours() -> No
     async def main() -> None:
         stands_still_after(5, 60)
         with pytest.raises(AttemptFailed) as caught:
-            await within_total(work, CALL)
+            await run_within_total(work, CALL)
         assert caught.value.outcome.kind == "timeout"
 
     run_virtually(main())

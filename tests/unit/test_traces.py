@@ -10,8 +10,9 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer, UnknownModel, failed
 from deployments.openai_api.chat import Head, check_request, chunk, completion, dump, usage_of
 from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, call_dict
-from deployments.providers.timing import answered_by, current
+from deployments.providers.timing import current_timing, note_model
 from deployments.replica import ProviderReplica
+from deployments.service.arguments import CallOptions
 from deployments.telemetry.otlp import readable
 from deployments.telemetry.spans import LONGEST, Span
 from deployments.telemetry.trace_context import Sampler, parse_context
@@ -173,8 +174,8 @@ def test_a_stream_that_broke_off_is_an_error_under_status_200() -> None:
 
 def test_a_request_by_handle_goes_on_with_its_callers_trace_too() -> None:
     async def test(w: World, book: Book) -> None:
-        await w.python.chat(REQUEST, caller=Caller("handle", trace=HEADERS))
-        await w.python.chat(REQUEST, caller=Caller("handle", trace={"traceparent": 5}))
+        await w.python.chat(REQUEST, CallOptions(caller=Caller("handle", trace=HEADERS)))
+        await w.python.chat(REQUEST, CallOptions(caller=Caller("handle", trace={"traceparent": 5})))
         mine, _, own, _ = book.spans
         assert (mine.name, f"{mine.context.parent_id:016x}") == ("handle chat", SPAN)
         assert own.context.parent_id is None
@@ -251,12 +252,12 @@ class Provider:
         yield End(USAGE)
 
     async def _ask(self, *, late: bool = False) -> None:
-        timing = current()
+        timing = current_timing()
         assert timing is not None
         if self.peer:
             timing.peer = "api.example.com", 443
-            timing.connects()
-        answered_by("gpt-5.4-mini-2026-01-01")
+            timing.note_connected()
+        note_model("gpt-5.4-mini-2026-01-01")
         if self.hang:
             await asyncio.Event().wait()
         if self.error is not None and not late:
@@ -427,7 +428,7 @@ def test_a_call_without_a_trace_or_of_one_that_is_not_recorded_has_no_spans() ->
 
     class Noting(Provider):
         async def _ask(self, *, late: bool = False) -> None:
-            seen.append(current().trace)  # type: ignore[union-attr]
+            seen.append(current_timing().trace)  # type: ignore[union-attr]
 
     unsampled = {"traceparent": HEADERS["traceparent"][:-2] + "00"}
     assert called(Noting(), whole, trace=unsampled)[0] == []
@@ -440,7 +441,7 @@ def test_what_a_foreign_client_or_server_makes_up_harms_no_span() -> None:
     class Odd(Provider):
         async def complete(self, call: Call) -> Completed:
             await self._ask()
-            answered_by("x" * 10_000)
+            note_model("x" * 10_000)
             usage: Any = {"prompt_tokens": -1, "completion_tokens": "many", "prompt_tokens_details": 3}
             return Completed(dump({"choices": [{"finish_reason": None}], "id": 7}), usage)
 

@@ -53,7 +53,7 @@ def board_with_traffic() -> Registry:
 
 
 def test_the_board_notes_what_it_counts() -> None:
-    assert board_with_traffic().trends(12.0) == {
+    assert board_with_traffic().histories(12.0) == {
         "aws/haiku": {"ok": [3], "failed": [1], "ms": [90.0]},
         "openai/gpt": NOTHING,
     }
@@ -61,6 +61,6 @@ def test_the_board_notes_what_it_counts() -> None:
 
 def test_a_reset_forgets_it_and_no_checkpoint_has_it() -> None:
     board = board_with_traffic()
-    assert "trend" not in json.dumps(board.snapshot(12.0))
+    assert "trend" not in json.dumps(board.checkpoint(12.0))
     board.command(12.0, "reset", "aws")
-    assert board.trends(12.0)["aws/haiku"] == NOTHING
+    assert board.histories(12.0)["aws/haiku"] == NOTHING

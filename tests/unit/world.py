@@ -130,7 +130,7 @@ class ActorInProcess:
         return {
             "version": (self.incarnation, self.board.version),
             "policy": asdict(self.board.policy),
-            "targets": self.board.sight(self.now),
+            "targets": self.board.snapshot(self.now),
         }
 
     async def ask(self, target: str, name: str, panic: bool = False) -> dict[str, Any] | None:
@@ -157,7 +157,7 @@ class ActorInProcess:
 
     async def status(self) -> dict[str, Any]:
         self.polls += 1
-        return {**await self.health(), "trends": self.board.trends(self.now)}
+        return {**await self.health(), "trends": self.board.histories(self.now)}
 
     def kill(self) -> None:
         self.away = True

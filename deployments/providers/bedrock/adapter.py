@@ -1,15 +1,14 @@
-"""AWS Bedrock through boto3: Converse, ConverseStream and InvokeModel.
+"""The adapter of AWS Bedrock through boto3: Converse, ConverseStream and InvokeModel.
 
-boto3 says where a call goes and what an error means, and signs it with the credentials that it finds. Its
-client blocks, checks what was checked before and parses what is only translated; so bodies are the API's
-own JSON (see bedrock_request and bedrock_codec), and go over connections of ours.
+boto3 provides endpoints, credentials, signatures and errors. Its client blocks, checks what was checked before, and
+parses what is only translated. So bodies are the API's own JSON (request.py, codec.py), over connections of ours.
 """
 
 import contextlib
 import json
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import botocore.exceptions as aws
 from botocore.eventstream import ParserError
@@ -25,7 +24,7 @@ from deployments.providers.bedrock.endpoint import SignedRequests
 from deployments.providers.bedrock.event_stream import EventStream, Message
 from deployments.providers.conversation import call_limit
 from deployments.providers.translated import translated, translating
-from deployments.providers.transport import Transport, UpstreamResponse, unreached
+from deployments.providers.transport import Transport, UpstreamResponse, classify_transport_error
 
 
 class BedrockProvider:
@@ -35,43 +34,43 @@ class BedrockProvider:
 
     async def complete(self, call: Call) -> Completed:
         try:
-            with contextlib.closing(await self._asked("converse", call.model, written(call))) as answer:
+            with contextlib.closing(await self._request("converse", call.model, converse_body(call))) as answer:
                 data = await answer.whole()
             with translating():
                 return Completed(*from_converse(json.loads(data), call))
         except Exception as error:
-            raise classified(error) from error
+            raise classify(error) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), EventStream()
         try:
-            with contextlib.closing(await self._asked("converse_stream", call.model, written(call))) as answer:
+            with contextlib.closing(await self._request("converse_stream", call.model, converse_body(call))) as answer:
                 while data := await answer.read():
-                    made = translated(_frames(codec, events.feed(data)))
-                    if made.data or codec.finished:
+                    batch = translated(_frames(codec, events.feed(data)))
+                    if batch.data or codec.finished:
                         end = end_of(codec.head, codec.usage, call) if codec.finished else None
-                        yield Frames(made.data, content=made.content, end=end)
-                    if made.error is not None:
-                        raise made.error
+                        yield Frames(batch.data, content=batch.content, end=end)
+                    if batch.error is not None:
+                        raise batch.error
         except Exception as error:
-            raise classified(error) from error
+            raise classify(error) from error
         if not codec.finished:
-            raise failed("broken", "the stream ended without messageStop")
+            raise failed("broken", "the stream ended without a finish reason (messageStop)")
         yield end_of(codec.head, codec.usage, call)
 
     async def embed(self, call: Call) -> Completed:
         async def invoke(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
             data = json.dumps(body).encode()
-            with contextlib.closing(await self._asked("invoke_model", call.model, data)) as answer:
+            with contextlib.closing(await self._request("invoke_model", call.model, data)) as answer:
                 return parsed(await answer.whole()), answer.headers
 
         try:
             return await embed(call, invoke)
         except Exception as error:
-            raise classified(error) from error
+            raise classify(error) from error
 
-    async def _asked(self, operation: str, model: str, body: bytes) -> UpstreamResponse:
-        """The answer, its head at least. Raises boto3's own error for any status but 200."""
+    async def _request(self, operation: str, model: str, body: bytes) -> UpstreamResponse:
+        """Return the response, whose head has arrived. Raises boto3's own error for any status but 200."""
         url, headers = await self._requests.signed(operation, model, body)
         answer = await self._transport.post(url, headers, body)
         if answer.status == 200:
@@ -84,8 +83,19 @@ class BedrockProvider:
         await self._transport.aclose()
 
 
-def written(call: Call) -> bytes:
-    """The body of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
+class BedrockSettings(Protocol):
+    endpoint_url: str | None
+
+    def resolved_region(self) -> str | None: ...
+
+
+def build(settings: BedrockSettings, connect: float) -> BedrockProvider:
+    """Return the adapter of a configured provider. `connect` is in seconds."""
+    return BedrockProvider(region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, connect=connect)
+
+
+def converse_body(call: Call) -> bytes:
+    """Return the body of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
     arguments = to_converse(call)
     del arguments["modelId"]  # it is in the path
     return _ENCODER.encode(arguments).encode(errors="replace")
@@ -112,11 +122,11 @@ _EVENTS = frozenset(
 
 
 def _in_band(kind: Any, headers: Mapping[str, Any], payload: bytes) -> aws.EventStreamError:
-    """An error inside the stream, as boto3 would have raised it."""
+    """Return the error inside the stream that boto3 would have raised."""
     code, message = headers.get(":error-code"), headers.get(":error-message")
     if kind == "exception":
-        said = parsed(payload)
-        code, message = headers.get(":exception-type"), said.get("message", said.get("Message"))
+        error = parsed(payload)
+        code, message = headers.get(":exception-type"), error.get("message", error.get("Message"))
     return aws.EventStreamError({"Error": {"Code": code or "", "Message": message or ""}}, "ConverseStream")
 
 
@@ -138,8 +148,8 @@ _KINDS = {
 }
 
 
-def classified(error: Exception) -> AttemptFailed:
-    """boto3's exceptions by type and code. A code inside a stream begins in lower case."""
+def classify(error: Exception) -> AttemptFailed:
+    """Return the failure for boto3's exception, by its type and code. A code inside a stream begins in lower case."""
     match error:
         case AttemptFailed():
             return error
@@ -150,14 +160,14 @@ def classified(error: Exception) -> AttemptFailed:
         case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
             return failed("credential", str(error))
         case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ProxyConnectionError() | aws.SSLError():
-            return failed("connect", str(error))
+            return failed("connect", "the connection to Bedrock failed")
         case aws.ReadTimeoutError():
-            return failed("timeout", str(error))
+            return failed("timeout", "Bedrock sent no answer within boto3's limit")
         case aws.HTTPClientError():
-            return failed("broken", str(error))
+            return failed("broken", "the connection to Bedrock broke off")
         case ResponseParserError() | ParserError() | UnicodeDecodeError():
-            return failed("malformed", str(error))
-    return unreached(error) or failed("unclassified", f"{type(error).__name__}: {error}")
+            return failed("malformed", f"Bedrock's answer can't be parsed ({type(error).__name__})")
+    return classify_transport_error(error) or failed("unclassified", f"{type(error).__name__}: {error}")
 
 
 def _client_error(error: aws.ClientError) -> AttemptFailed:
@@ -175,5 +185,5 @@ def _client_error(error: aws.ClientError) -> AttemptFailed:
 
 
 def _too_long(message: str) -> bool:
-    """Bedrock has no code for it: the one case that must be told by text."""
+    """Is the prompt too long? Bedrock has no code for it, so only the text tells."""
     return "too long" in message.lower()

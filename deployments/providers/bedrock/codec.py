@@ -1,12 +1,11 @@
-"""Bedrock's Converse to OpenAI chat completions: the answer, whole and streamed. Pure."""
+"""The codec from Bedrock's Converse to OpenAI chat completions: the answer, whole and streamed. Pure."""
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, chunk, completion_of, dump, usage_of
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.choice import admits, arguments_delta, call_delta, choice, tool_call
@@ -26,23 +25,23 @@ _FINISH = {
 
 
 def finish_of(reason: str, *, calls: int = 0) -> str:
-    """OpenAI's finish reason. An answer that the model itself spoiled is an error."""
+    """Return OpenAI's finish reason. Raises `server_error` for an answer that the model itself spoiled."""
     if reason.startswith("malformed"):
         raise failed("server_error", f"the model stopped with {reason}", code=reason)
     finish = _FINISH.get(reason, "stop")
-    if finish in ("stop", "tool_calls"):  # what it says of tools is not always what it did
+    if finish in ("stop", "tool_calls"):  # the stop reason does not always agree with the calls
         return "tool_calls" if calls else "stop"
     return finish
 
 
-def from_converse(response: Mapping[str, Any], call: Call) -> tuple[bytes, dict[str, Any]]:
-    """The completion's JSON body and its usage."""
+def from_converse(response: JsonObject, call: Call) -> tuple[bytes, JsonDict]:
+    """Return the completion's JSON body and its usage."""
     message = (response.get("output") or {}).get("message")
     if not message or not response.get("stopReason"):
-        raise failed("malformed", "the answer has no output or no stop reason", status=200)
+        raise failed("malformed", "the provider's answer has no output or no stop reason", status=200)
     usage = usage_from(response.get("usage") or {})
     texts: list[str] = []
-    calls: list[dict[str, Any]] = []
+    calls: list[JsonDict] = []
     reasoning = Reasoning()
     for block in message["content"]:
         if "text" in block:
@@ -55,12 +54,12 @@ def from_converse(response: Mapping[str, Any], call: Call) -> tuple[bytes, dict[
             reasoning.take_block(block["reasoningContent"])
     finish = finish_of(response["stopReason"], calls=len(calls))
     made = choice(
-        0, "".join(texts), finish, tool_calls=calls, reasoning="".join(reasoning.said), extra=reasoning.kept()
+        0, "".join(texts), finish, tool_calls=calls, reasoning="".join(reasoning.texts), extra=reasoning.kept()
     )
     return dump(completion_of(Head.new(call.name), [made], usage)), usage
 
 
-def usage_from(usage: Mapping[str, Any]) -> dict[str, Any]:
+def usage_from(usage: JsonObject) -> JsonDict:
     # Converse counts cached tokens beside the input, OpenAI within it.
     cached = usage.get("cacheReadInputTokens") or 0
     prompt = usage.get("inputTokens", 0) + cached + (usage.get("cacheWriteInputTokens") or 0)
@@ -69,39 +68,39 @@ def usage_from(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Reasoning:
-    """Reasoning as it comes, and its signed blocks until the call or the end that they belong to."""
+    """The reasoning so far, and its signed blocks until the call or the end that they belong to."""
 
-    said: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     _open: dict[str, str] = field(default_factory=dict)
     _redacted: bytes = b""
     _blocks: list[dict[str, str]] = field(default_factory=list)
 
-    def take_block(self, block: Mapping[str, Any]) -> None:
+    def take_block(self, block: JsonObject) -> None:
         self.take_delta(block.get("reasoningText") or block)
         self.close()
 
-    def take_delta(self, delta: Mapping[str, Any]) -> str:
-        """What of it can be shown."""
+    def take_delta(self, delta: JsonObject) -> str:
+        """Keep a delta, and return the part of it that can be shown."""
         redacted = delta.get("redactedContent") or b""  # on the wire it is in base64
         self._redacted += b64decode(redacted) if isinstance(redacted, str) else redacted
         if signature := delta.get("signature"):
             self._open["signature"] = self._open.get("signature", "") + signature
         text = delta.get("text") or ""
         if text:
-            self.said.append(text)
+            self.texts.append(text)
             self._open["text"] = self._open.get("text", "") + text
         return text
 
     def close(self) -> None:
-        """A block is over. Without a signature nobody would take it back."""
+        """End a block, and keep it if it is signed: Bedrock takes no other back."""
         if "signature" in self._open:
             self._blocks.append({"text": self._open.get("text", ""), "signature": self._open["signature"]})
         if self._redacted:
             self._blocks.append({"redacted": b64encode(self._redacted).decode()})
         self._open, self._redacted = {}, b""
 
-    def kept(self) -> dict[str, Any] | None:
-        """The signed blocks since the last time, as `extra_content`."""
+    def kept(self) -> JsonDict | None:
+        """Return the signed blocks since the last call, as `extra_content`."""
         blocks, self._blocks = self._blocks, []
         return {"bedrock": {"reasoning": blocks}} if blocks else None
 
@@ -113,12 +112,12 @@ class StreamCodec:
     head: Head
     limit: int | None = None  # of calls
     finished: bool = False
-    usage: dict[str, Any] | None = None
+    usage: JsonDict | None = None
     _calls: int = 0
     _open: str | None = None  # the arguments' state of the call that is open: None, "empty", "begun", "withheld"
     _reasoning: Reasoning = field(default_factory=Reasoning)
 
-    def frames(self, event: Mapping[str, Any]) -> tuple[bytes, bool]:
+    def frames(self, event: JsonObject) -> tuple[bytes, bool]:
         """The frames of one event, and whether they hold content."""
         if "contentBlockDelta" in event:
             delta = event["contentBlockDelta"]["delta"]
@@ -136,7 +135,7 @@ class StreamCodec:
             self.usage = usage_from(event["metadata"].get("usage") or {})
         return b"", False
 
-    def _delta(self, delta: Mapping[str, Any]) -> tuple[bytes, bool]:
+    def _delta(self, delta: JsonObject) -> tuple[bytes, bool]:
         if "toolUse" in delta:
             fragment = delta["toolUse"].get("input") or ""
             if not fragment or self._open not in ("empty", "begun"):
@@ -147,7 +146,7 @@ class StreamCodec:
             return chunk(self.head, {"reasoning_content": text}), True
         return b"", False
 
-    def _block_start(self, start: Mapping[str, Any]) -> tuple[bytes, bool]:
+    def _block_start(self, start: JsonObject) -> tuple[bytes, bool]:
         use = start.get("toolUse")
         if not use:
             return b"", False

@@ -8,6 +8,7 @@ from typing import Any
 from deployments.aio.gather import gather
 from deployments.errors import failed
 from deployments.openai_api.embeddings import Vectors, is_cut, joined, texts_of
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call, Completed
 from deployments.providers.embedding import completed
 
@@ -15,40 +16,40 @@ AT_ONCE = 8  # calls of one request
 MOST_COHERE = 96
 TOKENS_HEADER = "x-amzn-bedrock-input-token-count"
 
-Invoke = Callable[[Mapping[str, Any]], Awaitable[tuple[Mapping[str, Any], Mapping[str, str]]]]
+Invoke = Callable[[JsonObject], Awaitable[tuple[JsonObject, Mapping[str, str]]]]
 
 
 async def embed(call: Call, invoke: Invoke) -> Completed:
-    """`invoke` sends one body to the model and gives the answer's body and headers."""
+    """Return embeddings. `invoke` sends one body to the model, and returns the answer's body and headers."""
     cohere = "cohere.embed" in call.model
     bodies = _cohere_bodies(call) if cohere else _titan_bodies(call)
-    gate = asyncio.Semaphore(AT_ONCE)
+    limit = asyncio.Semaphore(AT_ONCE)
 
-    async def one(body: Mapping[str, Any]) -> Vectors:
-        async with gate:
+    async def one(body: JsonObject) -> Vectors:
+        async with limit:
             answer, headers = await invoke(body)
         return (_cohere_vectors if cohere else _titan_vectors)(answer, headers)
 
     return completed(call, *joined(await gather(one(body) for body in bodies)))
 
 
-def _titan_bodies(call: Call) -> list[dict[str, Any]]:
+def _titan_bodies(call: Call) -> list[JsonDict]:
     cut = {"dimensions": call.body["dimensions"]} if call.body.get("dimensions") and is_cut(call.model) else {}
     return [{"inputText": text, **({"normalize": True, **cut} if cut else {})} for text in texts_of(call.body)]
 
 
-def _cohere_bodies(call: Call) -> list[dict[str, Any]]:
+def _cohere_bodies(call: Call) -> list[JsonDict]:
     texts = texts_of(call.body)
     cut = {"output_dimension": call.body["dimensions"]} if call.body.get("dimensions") and is_cut(call.model) else {}
     rest = {"input_type": "search_document", "embedding_types": ["float"], "truncate": "NONE", **cut}
     return [{"texts": texts[at : at + MOST_COHERE], **rest} for at in range(0, len(texts), MOST_COHERE)]
 
 
-def _titan_vectors(answer: Mapping[str, Any], _: Mapping[str, str]) -> Vectors:
+def _titan_vectors(answer: JsonObject, _: Mapping[str, str]) -> Vectors:
     return [_vector(answer.get("embedding"))], answer.get("inputTextTokenCount")
 
 
-def _cohere_vectors(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Vectors:
+def _cohere_vectors(answer: JsonObject, headers: Mapping[str, str]) -> Vectors:
     found = answer.get("embeddings")
     vectors: Any = found.get("float") if isinstance(found, dict) else found
     count = headers.get(TOKENS_HEADER, "")
@@ -57,15 +58,16 @@ def _cohere_vectors(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Ve
 
 def _vector(found: Any) -> list[float]:
     if not isinstance(found, list) or not found or not all(isinstance(x, (int, float)) for x in found):
-        raise failed("malformed", "the answer has no vector", status=200)
+        raise failed("malformed", "the provider's answer has no vector", status=200)
     return found
 
 
-def parsed(data: bytes) -> dict[str, Any]:
+def parsed(data: bytes) -> JsonDict:
+    """Return the JSON object of an answer. Raises `malformed` for anything else."""
     try:
         answer = json.loads(data)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise failed("malformed", "the answer is no JSON object", status=200)
+        raise failed("malformed", "the provider's answer is not a JSON object", status=200)
     return answer

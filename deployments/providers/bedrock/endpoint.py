@@ -1,7 +1,7 @@
-"""SignedRequests to Bedrock as boto3 would send them: its endpoint, its headers, its credentials, its signature.
+"""The endpoint and the signer of Bedrock: URL, headers, credentials and signature as boto3 would send them.
 
-Where a model's calls go is read off what boto3 would send, once for each model. What is left for each
-call is the signature.
+The URL of a model's calls is taken from the request that boto3 would send, once for each model. So each call costs only
+its signature.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class _Endpoint:
     signer: Any
 
 
-# An operation, and the least that it takes.
+# Each operation, and its minimal arguments.
 _OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "converse": {"messages": []},
     "converse_stream": {"messages": []},
@@ -52,33 +52,33 @@ class SignedRequests:
         self.tls = ssl.create_default_context(cafile=get_cert_path(core.get_config_variable("ca_bundle") or True))
 
     async def signed(self, operation: str, model: str, body: bytes) -> tuple[URL, dict[str, str]]:
-        """Where a call goes, and its headers. Raises what boto3 raises of credentials."""
-        place = self._known.get((operation, model)) or self._place(operation, model)
+        """Return the URL and the signed headers of a call. Raises boto3's errors of credentials."""
+        endpoint = self._known.get((operation, model)) or self._find_endpoint(operation, model)
         fresh = not isinstance(self._credentials, RefreshableCredentials) or not self._credentials.refresh_needed()
-        # Whoever asks for new credentials waits for them, and must not have all others wait too.
-        headers = _signed(place, body) if fresh else await asyncio.to_thread(_signed, place, body)
-        return URL(place.url, encoded=True), headers
+        # A refresh of credentials blocks: in a thread it delays this call only.
+        headers = _signed(endpoint, body) if fresh else await asyncio.to_thread(_signed, endpoint, body)
+        return URL(endpoint.url, encoded=True), headers
 
     def error(self, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> Exception:
-        """What boto3 would have raised."""
+        """Return the error that boto3 would have raised for a response."""
         model = self._client.meta.service_model.operation_model(self._name(operation))
         response = {"status_code": status, "headers": HeadersDict(headers), "body": body}
         parsed: Any = self._parser.parse(response, model.output_shape)
-        made: Exception = self._client.exceptions.from_code(parsed["Error"]["Code"])(parsed, model.name)
-        return made
+        error: Exception = self._client.exceptions.from_code(parsed["Error"]["Code"])(parsed, model.name)
+        return error
 
-    def _place(self, operation: str, model: str) -> _Endpoint:
+    def _find_endpoint(self, operation: str, model: str) -> _Endpoint:
         try:
             getattr(self._client, operation)(modelId=model, **_OPERATIONS[operation])
-            raise RuntimeError("boto3 answered without having signed")
+            raise RuntimeError("boto3 returned without signing a request")
         except _Ready as ready:
             request, signer = ready.args
         headers = {**dict(request.headers.items()), "Accept-Encoding": "identity"}
         if len(self._known) >= MOST_KEPT:
             self._known.clear()
-        place = _Endpoint(self._name(operation), request.url, headers, {**request.context, _OURS: True}, signer)
-        self._known[operation, model] = place
-        return place
+        endpoint = _Endpoint(self._name(operation), request.url, headers, {**request.context, _OURS: True}, signer)
+        self._known[operation, model] = endpoint
+        return endpoint
 
     def _name(self, operation: str) -> str:
         name: str = self._client.meta.method_to_api_mapping[operation]
@@ -88,11 +88,11 @@ class SignedRequests:
         self._client.close()
 
 
-_OURS = "made of what was read off boto3"
+_OURS = "built by breakwater from boto3's request"
 
 
 class _Ready(Exception):
-    """A request as boto3 would have sent it, unsigned, and who would have signed it."""
+    """The unsigned request that boto3 would have sent, and its signer."""
 
 
 def _before_sign(request: AWSRequest, request_signer: Any, **_: Any) -> None:
@@ -100,8 +100,8 @@ def _before_sign(request: AWSRequest, request_signer: Any, **_: Any) -> None:
         raise _Ready(request, request_signer)
 
 
-def _signed(place: _Endpoint, body: bytes) -> dict[str, str]:
-    request = AWSRequest(method="POST", url=place.url, headers=place.headers, data=body)
-    request.context = dict(place.context)
-    place.signer.sign(place.operation, request)
+def _signed(endpoint: _Endpoint, body: bytes) -> dict[str, str]:
+    request = AWSRequest(method="POST", url=endpoint.url, headers=endpoint.headers, data=body)
+    request.context = dict(endpoint.context)
+    endpoint.signer.sign(endpoint.operation, request)
     return dict(request.headers.items())

@@ -1,8 +1,8 @@
-"""AWS's binary event stream: messages out of bytes as they come. Pure.
+"""The parser of AWS's binary event stream. Pure.
 
-A message is: its length, the length of its headers, a CRC of those two; headers; payload; a CRC of all
-before. The errors and the reader of headers are botocore's. The headers of a stream are a handful of
-blocks that come again and again, so each is read once.
+A message is its length, the length of its headers, and a CRC of those two; then headers, payload, and a CRC of all
+before. The errors and the parser of headers are botocore's. A stream repeats a handful of header blocks, so each is
+parsed once.
 """
 
 import struct
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from botocore.eventstream import ChecksumMismatch, EventStreamHeaderParser, InvalidPayloadLength, ParserError
 
-MOST = 24 * 1024 * 1024  # bytes of a message
+MAX_MESSAGE_BYTES = 24 * 1024 * 1024
 
 _PRELUDE = struct.Struct("!III")
 _CRC = struct.Struct("!I")
@@ -25,14 +25,14 @@ class Message(NamedTuple):
 
 
 class EventStream:
-    """Feed it the body as it comes; it keeps what is not yet a whole message."""
+    """Split a body into messages. It keeps the bytes of a message that is not yet whole."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._needed = 0  # bytes, before there is another message
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are whole now. Raises botocore's ParserError at the first that is none."""
+        """Yield the messages that are whole now. Raises botocore's ParserError at the first that is invalid."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed:
@@ -51,13 +51,13 @@ class EventStream:
 
 
 def _lengths(data: bytes, at: int) -> tuple[int, int]:
-    """Of the message that begins here, and of its headers. Without a whole prelude, the prelude's."""
+    """Return the lengths of a message and of its headers; before its prelude is whole, those of the prelude."""
     if len(data) - at < _PRELUDE.size:
         return _PRELUDE.size, 0
     length, headers, crc = _PRELUDE.unpack_from(data, at)
     if (found := crc32(data[at : at + 8])) != crc:
         raise ChecksumMismatch(crc, found)
-    if length > MOST:
+    if length > MAX_MESSAGE_BYTES:
         raise InvalidPayloadLength(length)
     if length < _PRELUDE.size + headers + _CRC.size:
         raise ParserError(f"a message of {length} bytes can't have {headers} bytes of headers")
@@ -77,5 +77,5 @@ def _headers(block: bytes) -> Mapping[str, Any]:
     try:
         headers: Mapping[str, Any] = EventStreamHeaderParser().parse(block)
     except (struct.error, LookupError, UnicodeDecodeError) as error:
-        raise ParserError(f"headers that can't be read: {error!r}") from None
+        raise ParserError(f"the headers can't be parsed ({type(error).__name__})") from None
     return headers

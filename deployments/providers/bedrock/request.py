@@ -8,11 +8,10 @@ import contextlib
 import hashlib
 import re
 from base64 import b64decode
-from collections.abc import Mapping
-from typing import Any
 
 from deployments.openai_api.capabilities import fit
 from deployments.openai_api.chat import dump, max_tokens_of, stops_of
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.conversation import (
     Conversation,
@@ -27,14 +26,15 @@ from deployments.providers.conversation import (
     refuse_unfit,
     signature_of,
 )
+from deployments.providers.kinds import BEDROCK
 
 
-def to_converse(call: Call) -> dict[str, Any]:
+def to_converse(call: Call) -> JsonDict:
     """Keyword arguments of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
     body = call.body
-    refuse_unfit(fit("bedrock", body), "Bedrock")
+    refuse_unfit(fit(BEDROCK.capabilities, body), "Bedrock")
     talk, offer = read(body["messages"]), offer_of(body)
-    arguments: dict[str, Any] = {
+    arguments: JsonDict = {
         "modelId": call.model,
         "messages": [{"role": turn.side, "content": _blocks(turn.items)} for turn in talk.turns],
         "inferenceConfig": _inference(body),
@@ -48,7 +48,7 @@ def to_converse(call: Call) -> dict[str, Any]:
     return arguments
 
 
-def _inference(body: Mapping[str, Any]) -> dict[str, Any]:
+def _inference(body: JsonObject) -> JsonDict:
     inference = {
         "maxTokens": max_tokens_of(body),
         "temperature": body.get("temperature"),
@@ -58,8 +58,8 @@ def _inference(body: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in inference.items() if v is not None}
 
 
-def _blocks(items: list[Item]) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
+def _blocks(items: list[Item]) -> list[JsonDict]:
+    blocks: list[JsonDict] = []
     for item in items:
         match item:
             case str():
@@ -81,9 +81,9 @@ def _blocks(items: list[Item]) -> list[dict[str, Any]]:
     return blocks
 
 
-def _reasoning(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _reasoning(extra: JsonObject) -> list[JsonDict]:
     """Reasoning that Bedrock itself signed. From anyone else it would be refused."""
-    blocks: list[dict[str, Any]] = []
+    blocks: list[JsonDict] = []
     signed = signature_of(extra, "bedrock", "reasoning")
     for kept in signed if isinstance(signed, list) else ():
         match kept:
@@ -106,12 +106,12 @@ def tool_use_id(key: str) -> str:
 _GONE = "Not available any more. Do not call it."
 
 
-def _tools(offer: Offer, talk: Conversation) -> dict[str, Any] | None:
+def _tools(offer: Offer, talk: Conversation) -> JsonDict | None:
     """Converse has no choice of none: what the history called must be named, so it is named as gone."""
     if offer.choice == "none":
         gone = [{"name": name, "description": _GONE} for name in dict.fromkeys(talk.names.values())]
         return {"tools": [_spec(function) for function in gone]} if gone else None
-    config: dict[str, Any] = {"tools": [_spec(function) for function in offer.functions]}
+    config: JsonDict = {"tools": [_spec(function) for function in offer.functions]}
     if offer.only is not None:
         config["toolChoice"] = {"tool": {"name": offer.only}}
     elif offer.choice == "required":
@@ -119,9 +119,9 @@ def _tools(offer: Offer, talk: Conversation) -> dict[str, Any] | None:
     return config
 
 
-def _spec(function: Mapping[str, Any]) -> dict[str, Any]:
+def _spec(function: JsonObject) -> JsonDict:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    spec: dict[str, Any] = {"name": function["name"], "inputSchema": {"json": schema}}
+    spec: JsonDict = {"name": function["name"], "inputSchema": {"json": schema}}
     if function.get("description"):
         spec["description"] = function["description"]
     if function.get("strict"):
@@ -132,8 +132,8 @@ def _spec(function: Mapping[str, Any]) -> dict[str, Any]:
 _EFFORT = {"minimal": "low"}
 
 
-def _output(body: Mapping[str, Any]) -> dict[str, Any]:
-    output: dict[str, Any] = {}
+def _output(body: JsonObject) -> JsonDict:
+    output: JsonDict = {}
     effort = body.get("reasoning_effort")
     if effort and effort != "none":
         output["effort"] = _EFFORT.get(effort, effort)
@@ -143,7 +143,7 @@ def _output(body: Mapping[str, Any]) -> dict[str, Any]:
     return output
 
 
-def _schema(wanted: Mapping[str, Any]) -> dict[str, str]:
+def _schema(wanted: JsonObject) -> dict[str, str]:
     """The schema goes as the text of a JSON document."""
     named = {k: str(wanted[k]) for k in ("name", "description") if wanted.get(k)}
     return {"schema": dump(wanted["schema"]).decode(), **named}

@@ -1,15 +1,14 @@
-"""Google Gemini through google-genai: generateContent and streamGenerateContent.
+"""The adapter of Google Gemini through google-genai: generateContent and streamGenerateContent.
 
-The SDK says where a call goes, as whom, and what an error means. Its typed models are left out: bodies
-are the API's own JSON (see google_request and google_codec), and go over connections of ours. With them
-goes what it would do behind our back: retries, automatic function calling, automatic continuation (which
-sends, and bills, again), and a parser that a comment in a stream breaks.
+The SDK provides endpoints, keys and errors. Its typed models are not used: bodies are the API's own JSON (request.py,
+codec.py), over connections of ours. That avoids the SDK's retries, automatic function calling, automatic continuation
+(which sends, and bills, again), and a parser that fails at a comment in a stream.
 """
 
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from google.genai import errors, types
 from pydantic import ValidationError
@@ -19,15 +18,15 @@ from deployments.aio.gather import gather
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import Head, dump
 from deployments.openai_api.embeddings import Vectors, joined, normalised, texts_of
-from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, retry_after_of
+from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, read_secret, retry_after_of
 from deployments.providers.conversation import call_limit
 from deployments.providers.embedding import completed
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google.endpoint import Endpoints, sdk_over
 from deployments.providers.sse import SseEvents, payloads
-from deployments.providers.timing import answered_by
+from deployments.providers.timing import note_model
 from deployments.providers.translated import translated, translating
-from deployments.providers.transport import Transport, UpstreamResponse, unreached
+from deployments.providers.transport import Transport, UpstreamResponse, classify_transport_error
 
 MOST_TEXTS = 100  # of one call: Gemini refuses more
 
@@ -45,48 +44,48 @@ class GoogleProvider:
         self._transport = Transport(connect=connect, connections=connections)
 
         where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version}
-        self._sdk, self._places = sdk_over(self._transport, **where), Endpoints(**where)
+        self._sdk, self._endpoints = sdk_over(self._transport, **where), Endpoints(**where)
 
     async def complete(self, call: Call) -> Completed:
         try:
-            with contextlib.closing(await self._asked(call, stream=False)) as answer:
+            with contextlib.closing(await self._request(call, stream=False)) as answer:
                 data = await answer.whole()
             with translating():
                 answered = _object(data)
-                answered_by(answered.get("modelVersion"))
+                note_model(answered.get("modelVersion"))
                 return Completed(*from_generate(answered, call))
         except Exception as error:
-            raise classified(error) from error
+            raise classify(error) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), SseEvents()
-        goes_on, ended = False, False
+        continues, ended = False, False
         try:
-            with contextlib.closing(await self._asked(call, stream=True)) as answer:
+            with contextlib.closing(await self._request(call, stream=True)) as answer:
                 while not ended:
                     data = await answer.read()
                     ended = not data
                     before = codec.finished
                     whole = events.end() if ended else events.feed(data)
-                    made = translated(codec.frames(_chunk(payload)) for payload in payloads(whole))
-                    goes_on = goes_on or (before and made.content)
-                    if made.data or codec.finished:
-                        end = end_of(codec.head, codec.usage, call) if codec.finished and not goes_on else None
-                        yield Frames(made.data, content=made.content, end=end)
-                    if made.error is not None:
-                        raise made.error
+                    batch = translated(codec.frames(_chunk(payload)) for payload in payloads(whole))
+                    continues = continues or (before and batch.content)
+                    if batch.data or codec.finished:
+                        end = end_of(codec.head, codec.usage, call) if codec.finished and not continues else None
+                        yield Frames(batch.data, content=batch.content, end=end)
+                    if batch.error is not None:
+                        raise batch.error
                     if events.overlong:
-                        raise failed("malformed", "a frame of the stream has no end")
+                        raise failed("malformed", "an event of the stream is too long")
         except Exception as error:
-            raise classified(error) from error
+            raise classify(error) from error
         if not codec.finished:
             raise failed("broken", "the stream ended without a finish reason")
         yield end_of(codec.head, codec.usage, call)
 
-    async def _asked(self, call: Call, *, stream: bool) -> UpstreamResponse:
-        """The answer, its head at least. Raises the SDK's own error for any status but 200."""
+    async def _request(self, call: Call, *, stream: bool) -> UpstreamResponse:
+        """Return the response, whose head has arrived. Raises the SDK's own error for any status but 200."""
         body = dump(to_generate(call))
-        url, headers = await self._places.of(call.model, stream=stream)
+        url, headers = await self._endpoints.of(call.model, stream=stream)
         answer = await self._transport.post(url, headers, body)
         if answer.status == 200:
             return answer
@@ -100,10 +99,10 @@ class GoogleProvider:
         try:
             parts = await gather(self._embedded(call, batch) for batch in batches)
         except Exception as error:
-            raise classified(error) from error
-        vectors, told = joined(parts)
+            raise classify(error) from error
+        vectors, tokens = joined(parts)
         # Gemini scales only its longest vectors to length one.
-        return completed(call, [normalised(v) for v in vectors], told)
+        return completed(call, [normalised(v) for v in vectors], tokens)
 
     async def _embedded(self, call: Call, texts: list[str]) -> Vectors:
         response = await self._sdk.aio.models.embed_content(
@@ -111,18 +110,34 @@ class GoogleProvider:
             contents=[types.Content(parts=[types.Part(text=text)]) for text in texts],
             config=types.EmbedContentConfig(output_dimensionality=call.body.get("dimensions")),
         )
-        told = response.usage_metadata.prompt_token_count if response.usage_metadata else None
-        return [e.values or [] for e in response.embeddings or []], told
+        tokens = response.usage_metadata.prompt_token_count if response.usage_metadata else None
+        return [e.values or [] for e in response.embeddings or []], tokens
 
     async def close(self) -> None:
         await self._sdk.aio.aclose()
-        await self._places.close()
+        await self._endpoints.close()
         await self._transport.aclose()
+
+
+class GoogleSettings(Protocol):
+    api_key_env: str
+    base_url: str | None
+    api_version: str | None
+
+
+def build(settings: GoogleSettings, connect: float) -> GoogleProvider:
+    """Return the adapter of a configured provider. `connect` is in seconds."""
+    return GoogleProvider(
+        api_key=read_secret(settings.api_key_env),
+        base_url=settings.base_url,
+        api_version=settings.api_version,
+        connect=connect,
+    )
 
 
 def _chunk(payload: bytes) -> dict[str, Any]:
     chunk = _object(payload)
-    answered_by(chunk.get("modelVersion"))
+    note_model(chunk.get("modelVersion"))
     if error := chunk.get("error"):
         code = error.get("code") if isinstance(error, dict) else None
         errors.APIError.raise_error(code if isinstance(code, int) else 500, chunk, None)
@@ -134,9 +149,9 @@ def _object(body: bytes) -> dict[str, Any]:
         data = json.loads(body)
         data = data[0] if isinstance(data, list) and len(data) == 1 else data  # as some errors come
     except ValueError:
-        raise failed("malformed", "the answer is not JSON", status=200) from None
+        raise failed("malformed", "the provider's answer is not JSON", status=200) from None
     if not isinstance(data, dict):
-        raise failed("malformed", "the answer is not an object", status=200)
+        raise failed("malformed", "the provider's answer is not an object", status=200)
     return data
 
 
@@ -151,18 +166,18 @@ _KINDS = {
 }
 
 
-def classified(error: Exception) -> AttemptFailed:
-    """The SDK's errors by type, code and reason; transport errors come unwrapped."""
+def classify(error: Exception) -> AttemptFailed:
+    """Return the failure for an SDK's error, by its type, code and reason. Transport errors arrive unwrapped."""
     match error:
         case AttemptFailed():
             return error
         case errors.APIError():
             return _api_error(error)
         case ValidationError():
-            return failed("malformed", "the answer is of a shape that the SDK does not know", status=200)
+            return failed("malformed", "the provider's answer has a shape that the SDK does not know", status=200)
         case errors.UnknownApiResponseError() | json.JSONDecodeError() | UnicodeDecodeError():
-            return failed("malformed", str(error), status=200)
-    return unreached(error) or failed("unclassified", f"{type(error).__name__}: {error}")
+            return failed("malformed", f"the provider's answer can't be parsed ({type(error).__name__})", status=200)
+    return classify_transport_error(error) or failed("unclassified", f"{type(error).__name__}: {error}")
 
 
 def _api_error(error: errors.APIError) -> AttemptFailed:
@@ -192,7 +207,7 @@ def _details(error: errors.APIError) -> list[dict[str, Any]]:
 
 
 def _seconds(text: Any) -> float | None:
-    """A protobuf duration: "36s"."""
+    """Return the seconds of a protobuf duration, as "36s"."""
     try:
         return float(str(text).removesuffix("s")) if text else None
     except ValueError:

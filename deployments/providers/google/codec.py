@@ -1,14 +1,13 @@
-"""Gemini's generate_content to OpenAI chat completions: the answer, whole and streamed. Pure.
+"""The codec from Gemini's generateContent to OpenAI chat completions: the answer, whole and streamed. Pure.
 
 Answers are read in the API's own JSON shape (camelCase), which outlives the SDK's types.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, chunk, completion_of, dump, usage_of
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.choice import admits, call_delta, choice, tool_call
 from deployments.providers.conversation import call_limit
@@ -35,7 +34,7 @@ def finish_of(reason: str, *, calls: int = 0) -> str:
     return _FINISH.get(reason, "content_filter")
 
 
-def usage_from(usage: Mapping[str, Any]) -> dict[str, Any]:
+def usage_from(usage: JsonObject) -> JsonDict:
     # Gemini counts thoughts beside the candidates, OpenAI within the completion.
     thoughts = usage.get("thoughtsTokenCount") or 0
     done = (usage.get("candidatesTokenCount") or 0) + thoughts
@@ -44,38 +43,38 @@ def usage_from(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class _Said:
-    """What one candidate says in a response or a chunk."""
+class _CandidateParts:
+    """The parts of one candidate in a response or a chunk."""
 
     text: str = ""
     reasoning: str = ""
-    calls: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[JsonDict] = field(default_factory=list)
     signature: str | None = None  # of a text; a call has its own
 
 
-def _said(candidate: Mapping[str, Any], made: int, limit: int | None) -> _Said:
-    """`made`: so many calls came from it before."""
-    said = _Said()
+def _read_candidate(candidate: JsonObject, made: int, limit: int | None) -> _CandidateParts:
+    """Return the candidate's parts. `made` is the number of its calls in earlier chunks."""
+    parts = _CandidateParts()
     for part in (candidate.get("content") or {}).get("parts") or ():
         signature = part.get("thoughtSignature")
         if part.get("functionCall"):
-            if admits(made + len(said.calls), limit):
+            if admits(made + len(parts.calls), limit):
                 made_by = part["functionCall"]
                 call = tool_call(made_by.get("id"), made_by.get("name") or "", made_by.get("args"), _extra(signature))
-                said.calls.append(call)
+                parts.calls.append(call)
         elif part.get("thought"):
-            said.reasoning += part.get("text") or ""
+            parts.reasoning += part.get("text") or ""
         else:
-            said.text += part.get("text") or ""
-            said.signature = signature or said.signature
-    return said
+            parts.text += part.get("text") or ""
+            parts.signature = signature or parts.signature
+    return parts
 
 
-def _extra(signature: str | None) -> dict[str, Any] | None:
+def _extra(signature: str | None) -> JsonDict | None:
     return {"google": {"thought_signature": signature}} if signature else None
 
 
-def from_generate(response: Mapping[str, Any], call: Call) -> tuple[bytes, dict[str, Any]]:
+def from_generate(response: JsonObject, call: Call) -> tuple[bytes, JsonDict]:
     """The completion's JSON body and its usage. A blocked prompt is an answer: the model's refusal."""
     usage = usage_from(response.get("usageMetadata") or {})
     candidates = response.get("candidates") or []
@@ -84,31 +83,31 @@ def from_generate(response: Mapping[str, Any], call: Call) -> tuple[bytes, dict[
     else:
         choices = [_choice(index, candidate, call) for index, candidate in enumerate(candidates)]
     if not choices:
-        raise failed("malformed", "the answer has no candidate with a finish reason", status=200)
+        raise failed("malformed", "the provider's answer has no candidate with a finish reason", status=200)
     return dump(completion_of(Head.new(call.name), choices, usage)), usage
 
 
-def _is_blocked(response: Mapping[str, Any]) -> bool:
+def _is_blocked(response: JsonObject) -> bool:
     return bool((response.get("promptFeedback") or {}).get("blockReason"))
 
 
-def _choice(index: int, candidate: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def _choice(index: int, candidate: JsonObject, call: Call) -> JsonDict:
     reason = candidate.get("finishReason")
     if not reason:
-        raise failed("malformed", "the answer has a candidate without a finish reason", status=200)
-    said = _said(candidate, 0, call_limit(call.body))
+        raise failed("malformed", "the provider's answer has a candidate without a finish reason", status=200)
+    parts = _read_candidate(candidate, 0, call_limit(call.body))
     return choice(
         candidate.get("index") or index,
-        said.text,
-        finish_of(reason, calls=len(said.calls)),
-        tool_calls=said.calls,
-        reasoning=said.reasoning,
-        extra=_extra(said.signature),
+        parts.text,
+        finish_of(reason, calls=len(parts.calls)),
+        tool_calls=parts.calls,
+        reasoning=parts.reasoning,
+        extra=_extra(parts.signature),
         logprobs=logprobs_from(candidate.get("logprobsResult")),
     )
 
 
-def logprobs_from(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def logprobs_from(result: JsonObject | None) -> JsonDict | None:
     """OpenAI's log probabilities; None where none were asked for."""
     if not result:
         return None
@@ -122,14 +121,14 @@ def logprobs_from(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"content": content, "refusal": None}
 
 
-def _token(candidate: Mapping[str, Any]) -> dict[str, Any]:
+def _token(candidate: JsonObject) -> JsonDict:
     token = candidate.get("token") or ""
     return {"token": token, "logprob": candidate.get("logProbability") or 0.0, "bytes": list(token.encode())}
 
 
 @dataclass(slots=True)
-class _Going:
-    """A choice whose stream has begun."""
+class _ChoiceState:
+    """The state of a choice whose stream has begun."""
 
     calls: int = 0
     finished: bool = False
@@ -142,10 +141,10 @@ class StreamCodec:
     head: Head
     limit: int | None = None  # of calls
     finished: bool = False
-    usage: dict[str, Any] | None = None
-    _choices: dict[int, _Going] = field(default_factory=dict)
+    usage: JsonDict | None = None
+    _choices: dict[int, _ChoiceState] = field(default_factory=dict)
 
-    def frames(self, response: Mapping[str, Any]) -> tuple[bytes, bool]:
+    def frames(self, response: JsonObject) -> tuple[bytes, bool]:
         """The frames of one chunk, and whether they hold content."""
         if usage := response.get("usageMetadata"):
             self.usage = usage_from(usage)
@@ -161,25 +160,25 @@ class StreamCodec:
         return data, content
 
     def _begin(self, index: int) -> bytes:
-        self._choices[index] = _Going()
+        self._choices[index] = _ChoiceState()
         self.finished = False
         return chunk(self.head, {"role": "assistant", "content": ""}, index=index)
 
-    def _candidate(self, candidate: Mapping[str, Any]) -> tuple[bytes, bool]:
+    def _candidate(self, candidate: JsonObject) -> tuple[bytes, bool]:
         index = candidate.get("index") or 0
         data = b"" if index in self._choices else self._begin(index)
-        going = self._choices[index]
-        said = _said(candidate, going.calls, self.limit)
-        deltas: list[dict[str, Any]] = []
-        if said.reasoning:
-            deltas.append({"reasoning_content": said.reasoning})
-        if said.text:
-            deltas.append({"content": said.text})
-        for call in said.calls:
-            deltas.append(call_delta(going.calls, call))
-            going.calls += 1
+        state = self._choices[index]
+        parts = _read_candidate(candidate, state.calls, self.limit)
+        deltas: list[JsonDict] = []
+        if parts.reasoning:
+            deltas.append({"reasoning_content": parts.reasoning})
+        if parts.text:
+            deltas.append({"content": parts.text})
+        for call in parts.calls:
+            deltas.append(call_delta(state.calls, call))
+            state.calls += 1
         content = bool(deltas)
-        if extra := _extra(said.signature):
+        if extra := _extra(parts.signature):
             deltas.append({"extra_content": extra})
         logprobs = logprobs_from(candidate.get("logprobsResult"))
         if logprobs and not deltas:
@@ -188,7 +187,7 @@ class StreamCodec:
             data += chunk(self.head, delta, index=index, logprobs=logprobs)
             logprobs = None
         if reason := candidate.get("finishReason"):
-            data += chunk(self.head, {}, finish_of(reason, calls=going.calls), index=index)
-            going.finished = content = True
+            data += chunk(self.head, {}, finish_of(reason, calls=state.calls), index=index)
+            state.finished = content = True
             self.finished = all(other.finished for other in self._choices.values())
         return data, content

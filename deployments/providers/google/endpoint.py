@@ -1,6 +1,6 @@
-"""Where google-genai sends a call, and with which headers: read off what it would send, once for each model.
+"""The endpoint and the headers of a call, taken from the request that google-genai would send, once for each model.
 
-The SDK has no public word for it. It is given a transport that sends nothing, and asked to generate.
+The SDK has no public API for it. So it gets a transport that sends nothing, and is asked to generate.
 """
 
 import httpx2
@@ -10,7 +10,7 @@ from yarl import URL
 
 MOST_KEPT = 1000  # a client may name any model
 
-Place = tuple[URL, dict[str, str]]
+Endpoint = tuple[URL, dict[str, str]]
 
 
 def sdk_over(
@@ -29,17 +29,17 @@ def sdk_over(
 class Endpoints:
     def __init__(self, *, api_key: str, base_url: str | None, api_version: str | None):
         self._sdk = sdk_over(_Unsent(), api_key=api_key, base_url=base_url, api_version=api_version)
-        self._known: dict[tuple[str, bool], Place] = {}
+        self._known: dict[tuple[str, bool], Endpoint] = {}
 
-    async def of(self, model: str, *, stream: bool) -> Place:
+    async def of(self, model: str, *, stream: bool) -> Endpoint:
         if (known := self._known.get((model, stream))) is not None:
             return known
         request = await self._request(model, stream)
         headers = {k: v for k, v in request.headers.items() if k not in _OF_THE_TRANSPORT}
         if len(self._known) >= MOST_KEPT:
             self._known.clear()
-        place = self._known[model, stream] = URL(str(request.url), encoded=True), headers
-        return place
+        endpoint = self._known[model, stream] = URL(str(request.url), encoded=True), headers
+        return endpoint
 
     async def _request(self, model: str, stream: bool) -> httpx2.Request:
         models = self._sdk.aio.models
@@ -54,18 +54,18 @@ class Endpoints:
                 await models.generate_content(model=model, contents=".", config=config)
         except _Ready as ready:
             return ready.request
-        raise RuntimeError("google-genai answered without having asked")
+        raise RuntimeError("google-genai returned without sending a request")
 
     async def close(self) -> None:
         await self._sdk.aio.aclose()
 
 
-# What the transport writes itself.
+# Headers that the transport writes itself.
 _OF_THE_TRANSPORT = frozenset({"host", "connection", "content-length", "accept-encoding"})
 
 
 class _Ready(Exception):
-    """A request as the SDK would have sent it."""
+    """The request that the SDK would have sent."""
 
     def __init__(self, request: httpx2.Request):
         super().__init__(request)

@@ -6,11 +6,10 @@ goes with the value that Google names for such histories.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
-from typing import Any
 
 from deployments.openai_api.capabilities import fit
 from deployments.openai_api.chat import max_tokens_of, stops_of
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.conversation import (
     Image,
@@ -24,14 +23,15 @@ from deployments.providers.conversation import (
     refuse_unfit,
     signature_of,
 )
+from deployments.providers.kinds import GOOGLE
 
 UNSIGNED = urlsafe_b64encode(b"skip_thought_signature_validator").decode()
 
 
-def to_generate(call: Call) -> dict[str, Any]:
+def to_generate(call: Call) -> JsonDict:
     """The body of generateContent and streamGenerateContent. Raises `unsupported` naming the field."""
     body = call.body
-    refuse_unfit(fit("google", body), "Google")
+    refuse_unfit(fit(GOOGLE.capabilities, body), "Google")
     talk = read(body["messages"])
     signs = not call.model.rpartition("/")[2].startswith(_UNSIGNED_MODELS)
     contents = [
@@ -46,7 +46,7 @@ def to_generate(call: Call) -> dict[str, Any]:
         "frequencyPenalty": body.get("frequency_penalty"),
         "candidateCount": body.get("n"),
     }
-    made: dict[str, Any] = {
+    made: JsonDict = {
         "contents": contents,
         "generationConfig": {k: v for k, v in config.items() if v is not None},
     }
@@ -64,8 +64,8 @@ _UNSIGNED_MODELS = ("gemini-1", "gemini-2")
 _RARE = frozenset({"tools", "tool_choice", "response_format", "logprobs", "reasoning_effort", "seed"})
 
 
-def _parts(turn: Turn, signs: bool) -> list[dict[str, Any]]:
-    parts: list[dict[str, Any]] = []
+def _parts(turn: Turn, signs: bool) -> list[JsonDict]:
+    parts: list[JsonDict] = []
     step = True  # the first call of a step carries the signature of all of them
     for item in turn.items:
         match item:
@@ -86,7 +86,7 @@ def _parts(turn: Turn, signs: bool) -> list[dict[str, Any]]:
     return parts
 
 
-def _signed(extra: Mapping[str, Any]) -> dict[str, str]:
+def _signed(extra: JsonObject) -> dict[str, str]:
     signature = signature_of(extra, "google", "thought_signature")
     if not isinstance(signature, str) or not signature:
         return {}
@@ -98,8 +98,8 @@ def _signed(extra: Mapping[str, Any]) -> dict[str, str]:
     return {"thoughtSignature": urlsafe_b64encode(kept).decode()}
 
 
-def _rare(body: Mapping[str, Any], model: str) -> dict[str, Any]:
-    config: dict[str, Any] = {}
+def _rare(body: JsonObject, model: str) -> JsonDict:
+    config: JsonDict = {}
     if body.get("seed") is not None:
         config["seed"] = body["seed"] % 2**31  # of 32 bits there; which one it is says nothing
     wanted = body.get("response_format") or {}
@@ -117,7 +117,7 @@ def _rare(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     return config
 
 
-def _tools(offer: Offer) -> dict[str, Any]:
+def _tools(offer: Offer) -> JsonDict:
     if not offer.functions:
         return {}
     return {
@@ -126,7 +126,7 @@ def _tools(offer: Offer) -> dict[str, Any]:
     }
 
 
-def _declaration(function: Mapping[str, Any]) -> dict[str, Any]:
+def _declaration(function: JsonObject) -> JsonDict:
     made = {
         "name": function["name"],
         "description": function.get("description") or None,
@@ -135,7 +135,7 @@ def _declaration(function: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in made.items() if v is not None}
 
 
-def _calling(offer: Offer) -> dict[str, Any]:
+def _calling(offer: Offer) -> JsonDict:
     if offer.choice == "none":
         return {"mode": "NONE"}
     if offer.only is not None:
@@ -149,7 +149,7 @@ _LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MED
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192}
 
 
-def _thinking(effort: str, model: str) -> dict[str, Any]:
+def _thinking(effort: str, model: str) -> JsonDict:
     """Levels since Gemini 3, a budget of tokens before, as in Google's own OpenAI-compatible API."""
     if "gemini-2" in model:
         return {"thinkingBudget": _BUDGETS.get(effort, 24576)}

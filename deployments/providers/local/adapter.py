@@ -1,4 +1,4 @@
-"""The local model: llama.cpp in this process, the last tier when every cloud is down.
+"""The adapter of the local model: llama.cpp in this process, the last tier when every cloud is down.
 
 Proof of life, not quality: the weights that come with the package are SmolLM2-135M, 135 million
 parameters. `model_path` takes any GGUF. It needs no network and no key.
@@ -6,6 +6,7 @@ parameters. `model_path` takes any GGUF. It needs no network and no key.
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, dump, usage_chunk
@@ -43,10 +44,10 @@ class LocalProvider:
         tail = usage_chunk(codec.head, codec.usage) if codec.usage and call.wants_usage else b""
         yield End(codec.usage, tail)
 
-    async def _frames(self, call: Call, codec: StreamCodec, patience: float) -> AsyncGenerator[bytes, None]:
-        """The answer's frames. What can't be asked of the model is refused before a slot is waited for."""
+    async def _frames(self, call: Call, codec: StreamCodec, wait: float) -> AsyncGenerator[bytes, None]:
+        """Yield the answer's frames. A request that the model can't take is refused before the wait for a slot."""
         request, choice = to_engine(call), choice_of(call.body)
-        async with self._engine.slot(patience):
+        async with self._engine.slot(wait):
             if (tool := await self._chosen(choice, call)) is not None:
                 codec.tool, request = tool, to_engine(call, tool)
             await self._prove(call, tool)
@@ -59,15 +60,15 @@ class LocalProvider:
         if not choice.is_open:
             return choice.settled
         word = await self._engine.text(choice.request(call.body["messages"]))
-        if (tool := choice.chosen(word)) is None and not choice.may_decline:
-            raise failed("malformed", "the engine left its grammar")
+        if (tool := choice.find(word)) is None and not choice.may_decline:
+            raise failed("malformed", "the engine's answer does not match its grammar")
         return tool
 
     async def _prove(self, call: Call, tool: Tool | None) -> None:
         """Refuse a schema that the engine can't compile.
 
-        Of such a one it says nothing: it answers as if there were none. So the grammar is tried for one
-        token, after a letter that nothing but the grammar would put there.
+        The engine reports no error: it answers as if there were no schema. So the grammar is tried for one token, after
+        a letter that only the grammar would produce.
         """
         schema = tool.parameters if tool else schema_of(call.body)
         if schema is None:
@@ -80,17 +81,31 @@ class LocalProvider:
             self._proven[proof] = (await self._engine.text(request)).startswith(_CANARY)
         if not self._proven[proof]:
             param = tool.param if tool else "response_format"
-            message = f"Invalid '{param}': the local model can't be held to this schema."
+            message = f"Invalid '{param}': the local model can't follow this schema."
             raise failed("bad_request", message, status=400, code="invalid_value", param=param)
 
     async def embed(self, call: Call) -> Completed:
-        got = await self.embed_texts(texts_of(call.body), patience=call.limits.total / 2)
+        got = await self.embed_texts(texts_of(call.body), wait=call.limits.total / 2)
         return completed(call, got.vectors, got.prompt_tokens)
 
-    async def embed_texts(self, texts: Sequence[str], *, patience: float = 15.0) -> Embedded:
-        """Vectors of length one by mean pooling, in the order of the texts."""
-        return await self._embedder.embed(texts, patience)
+    async def embed_texts(self, texts: Sequence[str], *, wait: float = 15.0) -> Embedded:
+        """Return vectors of length one by mean pooling, in the order of the texts."""
+        return await self._embedder.embed(texts, wait)
 
     async def close(self) -> None:
         self._engine.close()
         self._embedder.close()
+
+
+class LocalSettings(Protocol):
+    model_path: str | None
+    slots: int
+    context: int
+    threads: int
+
+
+def build(settings: LocalSettings, connect: float) -> LocalProvider:
+    """Return the adapter of a configured provider, which connects to nothing."""
+    return LocalProvider(
+        model_path=settings.model_path, slots=settings.slots, context=settings.context, threads=settings.threads
+    )

@@ -8,10 +8,10 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import Head, chunk, completion, max_tokens_of, stops_of, usage_of
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.local.prompt import check_messages, prompt_of
 from deployments.providers.local.tools import Tool, grammar_of
@@ -35,11 +35,11 @@ HINTS = frozenset(
         *("reasoning_effort", "verbosity", "parallel_tool_calls"),
     }
 )
-_NO_DEMAND: Mapping[str, Any] = {"n": 1, "modalities": ["text"]}
+_NO_DEMAND: JsonObject = {"n": 1, "modalities": ["text"]}
 
 
-def to_engine(call: Call, tool: Tool | None = None) -> dict[str, Any]:
-    """The engine's request: an answer, or the arguments of a tool. Raises for what it can't take."""
+def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
+    """Return the engine's request for an answer, or for the arguments of a tool. Raises naming an unsupported field."""
     body = call.body
     _check(body)
     schema = tool.parameters if tool else schema_of(body)
@@ -62,8 +62,8 @@ def to_engine(call: Call, tool: Tool | None = None) -> dict[str, Any]:
     }
 
 
-def schema_of(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The JSON schema that the answer must match; None for free text."""
+def schema_of(body: JsonObject) -> JsonObject | None:
+    """Return the JSON schema that the answer must match; None for free text."""
     wanted = body.get("response_format") or {"type": "text"}
     kind = wanted.get("type") if isinstance(wanted, Mapping) else None
     if kind == "text":
@@ -79,7 +79,7 @@ def schema_of(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return schema
 
 
-def _check(body: Mapping[str, Any]) -> None:
+def _check(body: JsonObject) -> None:
     for name, value in body.items():
         if name not in _CARRIED | HINTS and value not in (None, False, "", [], {}) and value != _NO_DEMAND.get(name):
             raise failed("unsupported", f"The local model can't take '{name}'.", param=name)
@@ -91,7 +91,7 @@ def _calling(tool: Tool) -> str:
     return f"You call the function {tool.name}: {tool.description}\nIts arguments: {schema}"
 
 
-def _logprobs(body: Mapping[str, Any]) -> dict[str, Any]:
+def _logprobs(body: JsonObject) -> JsonDict:
     top = body.get("top_logprobs")
     if top is not None and (not isinstance(top, int) or not 0 <= top <= 20):
         raise _bad("Invalid 'top_logprobs': must be an integer from 0 to 20.", "top_logprobs")
@@ -110,13 +110,13 @@ class StreamCodec:
     head: Head
     tool: Tool | None = None  # whose arguments these are; set before the first chunk
     text: list[str] = field(default_factory=list)
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[JsonDict] = field(default_factory=list)
     finish: str | None = None
-    usage: dict[str, Any] | None = None
+    usage: JsonDict | None = None
     _id: str = field(default_factory=lambda: f"call_{secrets.token_hex(12)}")
     _begun: bool = False
 
-    def frames(self, part: Mapping[str, Any]) -> bytes:
+    def frames(self, part: JsonObject) -> bytes:
         if usage := part.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             self.usage = usage_of(usage["prompt_tokens"], usage["completion_tokens"], cached=cached)
@@ -140,35 +140,35 @@ class StreamCodec:
         role = chunk(self.head, {"role": "assistant", "content": None, "refusal": None})
         return role + chunk(self.head, {"tool_calls": [{"index": 0, **self._tool_call("")}]})
 
-    def _fragment(self, text: str, tokens: list[dict[str, Any]]) -> bytes:
+    def _fragment(self, text: str, tokens: list[JsonDict]) -> bytes:
         self.text.append(text)
         if self.tool is not None:
             return chunk(self.head, {"tool_calls": [{"index": 0, "function": {"arguments": text}}]})
         self.logprobs += tokens
         return chunk(self.head, {"content": text}, logprobs={"content": tokens, "refusal": None} if tokens else None)
 
-    def _tokens(self, choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _tokens(self, choice: JsonObject) -> list[JsonDict]:
         if not self.call.body.get("logprobs"):
             return []
         top = self.call.body.get("top_logprobs") or 0
         found = (choice.get("logprobs") or {}).get("content") or []
         return [{**_token(t), "top_logprobs": [_token(o) for o in t["top_logprobs"][:top]]} for t in found]
 
-    def _tool_call(self, arguments: str) -> dict[str, Any]:
+    def _tool_call(self, arguments: str) -> JsonDict:
         assert self.tool is not None
         return {"id": self._id, "type": "function", "function": {"name": self.tool.name, "arguments": arguments}}
 
     def end(self) -> str:
-        """The finish reason. An engine that stopped without one, or left its grammar, has not answered."""
+        """Return the finish reason. Raises `broken` without one, and `malformed` if the answer breaks its grammar."""
         if self.finish is None:
             raise failed("broken", "the engine stopped without a finish reason")
         bound = self.tool is not None or (schema_of(self.call.body) is not None and not self.call.body.get("stop"))
         if bound and self.finish != "length" and not _is_json("".join(self.text)):
-            raise failed("malformed", "the engine left its grammar")
+            raise failed("malformed", "the engine's answer does not match its grammar")
         return self.finish
 
-    def answer(self) -> dict[str, Any]:
-        """The whole answer."""
+    def answer(self) -> JsonDict:
+        """Return the whole answer."""
         text, finish = "".join(self.text), self.end()
         if self.tool is not None:
             return completion(self.head, None, finish, self.usage, tool_calls=[self._tool_call(text)])
@@ -177,7 +177,7 @@ class StreamCodec:
         return completion(self.head, text, finish, self.usage, logprobs=logprobs)
 
 
-def _token(token: Mapping[str, Any]) -> dict[str, Any]:
+def _token(token: JsonObject) -> JsonDict:
     return {name: token.get(name) for name in ("token", "logprob", "bytes")}
 
 

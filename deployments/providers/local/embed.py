@@ -29,10 +29,10 @@ class Embedder:
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-embed")
 
-    async def embed(self, texts: Sequence[str], patience: float) -> Embedded:
-        """One vector a text. `busy` when the texts before are not done within `patience` seconds."""
+    async def embed(self, texts: Sequence[str], wait: float) -> Embedded:
+        """Return one vector a text. Raises `busy` if earlier texts are not done within `wait` seconds."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(wait):
                 await self._turn.acquire()
         except TimeoutError:
             raise failed("busy", "the local model is busy with other embeddings") from None

@@ -110,10 +110,10 @@ class Engine:
         self._threads = ThreadPoolExecutor(params.n_parallel, thread_name_prefix="local")
 
     @contextlib.asynccontextmanager
-    async def slot(self, patience: float) -> AsyncIterator[None]:
-        """A slot within `patience` seconds, or `busy`: that all are taken is no failure of the model."""
+    async def slot(self, wait: float) -> AsyncIterator[None]:
+        """Hold a slot. Raises `busy` if none is free within `wait` seconds: that is no failure of the model."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(wait):
                 await self._slots.acquire()
         except TimeoutError:
             raise failed("busy", "all slots of the local model are in use") from None
@@ -123,11 +123,11 @@ class Engine:
             self._slots.release()
 
     def chat(self, request: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """The chunks of a chat, as many as have come. Needs a slot."""
+        """Yield the chunks of a chat, all that have arrived at a time. Needs a slot."""
         return self._decoded(self._server.handle_chat_completions, request)
 
     async def text(self, request: Mapping[str, Any]) -> str:
-        """A bare completion. Needs a slot."""
+        """Return the text of a bare completion. Needs a slot."""
         async with contextlib.aclosing(self._decoded(self._server.handle_completions, request)) as chunks:
             return "".join([c["text"] async for parts in chunks for part in parts for c in part.get("choices", [])])
 
@@ -148,7 +148,7 @@ class Engine:
                 yield parts
         finally:
             stop.set()
-            # Whoever holds the slot keeps it until the engine has let go of it.
+            # The slot must stay taken until the engine has stopped.
             await asyncio.shield(asyncio.wait([done]))
 
     def close(self) -> None:
@@ -173,10 +173,10 @@ def _decode(run: Callable[..., Any], request: dict[str, Any], inbox: Inbox, stop
 
 
 def engine_error(error: Mapping[str, Any]) -> Exception:
-    """The engine's error object as an outcome."""
+    """Return the failure for the engine's error object."""
     message = str(error.get("message", ""))
     if error.get("type") == "exceed_context_size_error":
         return failed("too_long", message, status=400, code="context_length_exceeded", param="messages")
     if error.get("code") == 400 or error.get("type") == "invalid_request_error":
         return failed("bad_request", message, status=400)
-    return failed("server_error", message or "the engine failed", code=str(error.get("type", "")))
+    return failed("server_error", message or "the local model's engine failed", code=str(error.get("type", "")))

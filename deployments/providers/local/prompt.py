@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deployments.errors import failed
+from deployments.openai_api.json_types import JsonObject
 
 _SYSTEM = "You are a helpful assistant."  # without one the small model drifts
 
 
-def prompt_of(messages: Sequence[Mapping[str, Any]], extra: str = "") -> list[dict[str, str]]:
-    """The messages for the engine; `extra` is added to the system text."""
+def prompt_of(messages: Sequence[JsonObject], extra: str = "") -> list[dict[str, str]]:
+    """Return the messages for the engine; `extra` is added to the system text."""
     system, turns, names = [], list[dict[str, str]](), dict[str, str]()
     for message in messages:
-        role, text = message["role"], said(message)
+        role, text = message["role"], text_of_message(message)
         if role in ("system", "developer"):
             system.append(text)
             continue
@@ -34,8 +35,8 @@ def prompt_of(messages: Sequence[Mapping[str, Any]], extra: str = "") -> list[di
     return [{"role": "system", "content": head}, *turns]
 
 
-def said(message: Mapping[str, Any]) -> str:
-    """A message's text, its tool calls told in words."""
+def text_of_message(message: JsonObject) -> str:
+    """Return a message's text, with its tool calls in words."""
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text") or part.get("refusal") or "") for part in content)
@@ -43,8 +44,8 @@ def said(message: Mapping[str, Any]) -> str:
     return "\n".join([*([str(content)] if content else []), *calls])
 
 
-def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Raises `unsupported` naming what is no text."""
+def check_messages(messages: Sequence[JsonObject]) -> None:
+    """Raise `unsupported` naming the first field that is not text."""
     for index, message in enumerate(messages):
         content = message.get("content")
         if isinstance(content, list) and any(part.get("type") not in ("text", "refusal") for part in content):
@@ -57,11 +58,11 @@ def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
                 raise _cannot(f"messages.{index}.{name}")
 
 
-def _calls(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _calls(message: JsonObject) -> list[JsonObject]:
     return list(message.get("tool_calls") or [])
 
 
-def _function(call: Mapping[str, Any]) -> tuple[str, str]:
+def _function(call: JsonObject) -> tuple[str, str]:
     return str(call["function"].get("name")), str(call["function"].get("arguments"))
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.errors import AttemptFailed, failed
-from deployments.providers.local.prompt import said
+from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.providers.local.prompt import text_of_message
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DECLINED = "none"
@@ -29,7 +30,7 @@ _WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator
 class Tool:
     name: str
     description: str
-    parameters: Mapping[str, Any]
+    parameters: JsonObject
     param: str  # where its schema stands in the request
 
 
@@ -50,11 +51,11 @@ class Choice:
         """The only tool there is, when it must be called."""
         return self.tools[0] if self.tools and not self.is_open else None
 
-    def request(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def request(self, messages: Sequence[JsonObject]) -> JsonDict:
         """The question of one word, as a bare completion: a small model continues a list better than it obeys."""
         shots = [(talk, _DECLINED) for talk in _SMALL_TALK if self.may_decline]
         shots += [(tool.description, tool.name) for tool in self.tools]
-        asked = next((said(m) for m in reversed(messages) if m["role"] == "user"), "")
+        asked = next((text_of_message(m) for m in reversed(messages) if m["role"] == "user"), "")
         length = min(_EXAMPLE, _EXAMPLES // len(shots))
         lines = [f"Message: {_line(text, length)}\nTool: {name}\n\n" for text, name in shots]
         names = [*(tool.name for tool in self.tools), *([_DECLINED] if self.may_decline else [])]
@@ -65,19 +66,19 @@ class Choice:
             "max_tokens": 64,
         }
 
-    def chosen(self, word: str) -> Tool | None:
+    def find(self, word: str) -> Tool | None:
         return next((tool for tool in self.tools if tool.name == word.strip()), None)
 
 
-def choice_of(body: Mapping[str, Any]) -> Choice:
-    """What `tools` and `tool_choice` leave to the model. Raises for what is no tool."""
+def choice_of(body: JsonObject) -> Choice:
+    """Return the choice that `tools` and `tool_choice` leave to the model. Raises `bad_request` or `unsupported`."""
     choice = _left_open(_tools_of(body), body)
     if choice.is_open and len(choice.tools) > _MOST:
         raise failed("unsupported", f"The local model can't choose among more than {_MOST} tools.", param="tools")
     return choice
 
 
-def _left_open(tools: list[Tool], body: Mapping[str, Any]) -> Choice:
+def _left_open(tools: list[Tool], body: JsonObject) -> Choice:
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools") or {}
@@ -98,8 +99,8 @@ def _left_open(tools: list[Tool], body: Mapping[str, Any]) -> Choice:
     return Choice(tuple(tool for tool in tools if tool.name not in called))
 
 
-def grammar_of(schema: Mapping[str, Any], start: str = "") -> str:
-    """A grammar of the engine that admits the JSON values of a schema, after the word `start`."""
+def grammar_of(schema: JsonObject, start: str = "") -> str:
+    """Return a grammar of the engine that admits the JSON values of a schema, after the word `start`."""
     rule = f"{json.dumps(start)} value" if start else "value"
     return (
         "%llguidance {}\nstart: " + rule + "\nvalue: %json " + json.dumps({**_bounded(schema), "x-guidance": _WRITTEN})
@@ -126,7 +127,7 @@ def _bounded(schema: Any) -> Any:
     return made
 
 
-def _tools_of(body: Mapping[str, Any]) -> list[Tool]:
+def _tools_of(body: JsonObject) -> list[Tool]:
     tools = body.get("tools") or []
     if not isinstance(tools, list):
         raise _bad("Invalid 'tools': must be an array.", "tools")
@@ -155,7 +156,7 @@ def _named(tools: Sequence[Tool], name: Any) -> Tool:
     raise _bad(f"'tool_choice' names '{name}', which is not in 'tools'.", "tool_choice")
 
 
-def _called(messages: Sequence[Mapping[str, Any]]) -> set[str]:
+def _called(messages: Sequence[JsonObject]) -> set[str]:
     """The tools that were called since the user last spoke."""
     names: set[str] = set()
     for message in reversed(messages):

@@ -1,14 +1,14 @@
-"""OpenAI and every server that speaks its chat completions, through the openai SDK.
+"""The adapter of OpenAI, and of each server with its chat completions, through the openai SDK.
 
-The SDK does keys, endpoints and errors. Its client and its typed models are left out: a body passes
-through as the bytes it was, which is most of the SDK's cost per call.
+The SDK provides keys, endpoints and errors. Its client and its typed models are not used: a body passes through as the
+bytes it was, and those models are most of the SDK's cost per call.
 """
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator
+from typing import Protocol
 
 import httpx2
 import openai
@@ -18,10 +18,11 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import dump
 from deployments.openai_api.embeddings import inputs_in, is_cut, lengths_in
-from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, retry_after_of
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, read_secret, retry_after_of
 from deployments.providers.sse import SseScan
-from deployments.providers.timing import answered_by, trace_headers
-from deployments.providers.transport import Transport, UpstreamResponse, unreached
+from deployments.providers.timing import note_model, trace_headers
+from deployments.providers.transport import Transport, UpstreamResponse, classify_transport_error
 
 
 class OpenAIProvider:
@@ -41,73 +42,73 @@ class OpenAIProvider:
         base = URL(str(self._sdk.base_url), encoded=True)
         self._chat = base.joinpath("chat/completions", encoded=True)
         self._embeddings = base.joinpath("embeddings", encoded=True)
-        said = {**self._sdk.auth_headers, **self._sdk.default_headers}
-        self._headers = {k: v for k, v in said.items() if isinstance(v, str)}
+        headers = {**self._sdk.auth_headers, **self._sdk.default_headers}
+        self._headers = {k: v for k, v in headers.items() if isinstance(v, str)}
         if base.user is not None:
-            self._headers.pop("Authorization", None)  # the URL says who we are
+            self._headers.pop("Authorization", None)  # the URL holds the credentials
         self._strict, self._traceparent = _is_openai(self._sdk.base_url.host), traceparent
 
     async def complete(self, call: Call) -> Completed:
         data = await self._whole(self._chat, chat_body(call, stream=False, strict=self._strict))
         answer = _answer_of(data)
-        answered_by(answer.get("model"))
-        # Searching the bytes for the one place to edit costs what writing them anew does.
+        note_model(answer.get("model"))
+        # To search the bytes for the name costs as much as to write the JSON again.
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
-        finished, done, choices, goes_on = 0, False, call.body.get("n") or 1, False
+        finished, done, choices, continues = 0, False, call.body.get("n") or 1, False
         try:
             with contextlib.closing(
-                await self._asked(self._chat, chat_body(call, stream=True, strict=self._strict))
+                await self._request(self._chat, chat_body(call, stream=True, strict=self._strict))
             ) as answer:
                 while data := await answer.read():
                     batch = scan.feed(data)
-                    goes_on = goes_on or (batch.content and finished >= choices)
+                    continues = continues or (batch.content and finished >= choices)
                     finished = len(scan.ended)
-                    end = End(scan.usage) if finished >= choices and not goes_on else None
+                    end = End(scan.usage) if finished >= choices and not continues else None
                     if batch.frames or end:
                         yield Frames(batch.frames, content=batch.content or batch.finished > 0, end=end)
                     if batch.error is not None:
                         raise _in_band(batch.error)
                     if batch.malformed:
-                        raise failed("malformed", "a frame of the stream is not JSON")
+                        raise failed("malformed", "an event of the stream is not JSON")
                     if batch.done:
                         done = True
                         await _drain(answer)
                         break
         except Exception as error:
-            raise classified(error) from error
+            raise classify(error) from error
         finally:
-            answered_by(scan.model)
-        # Without `[DONE]` every choice must have come to its own end.
+            note_model(scan.model)
+        # Without `[DONE]` each choice must have a finish reason.
         if finished < (1 if done else choices):
             raise failed("broken", "the stream ended without a finish reason")
         yield End(scan.usage)
 
     async def embed(self, call: Call) -> Completed:
-        """OpenAI's embeddings as they come, but for the model's name."""
+        """Return OpenAI's embeddings as they are, except for the model's name."""
         answer = _object_of(await self._whole(self._embeddings, embedding_body(call)))
-        answered_by(answer.get("model"))
+        note_model(answer.get("model"))
         try:
             lengths = lengths_in(answer)
         except (KeyError, TypeError, ValueError):
             raise failed("malformed", "the answer has no embeddings", status=200) from None
         if (wanted := call.body.get("dimensions")) is not None and lengths != {wanted}:
-            raise failed("malformed", f"the vectors have {sorted(lengths)} dimensions, the row {wanted}", status=200)
-        if (asked := inputs_in(call.body)) != (came := len(answer["data"])):
-            raise failed("malformed", f"{came} vectors came for {asked} inputs", status=200)
+            raise failed("malformed", f"vectors of {sorted(lengths)} dimensions, and the row has {wanted}", status=200)
+        if (inputs := inputs_in(call.body)) != (vectors := len(answer["data"])):
+            raise failed("malformed", f"the provider returned {vectors} vectors for {inputs} inputs", status=200)
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
-    async def _whole(self, url: URL, body: Mapping[str, Any]) -> bytes:
+    async def _whole(self, url: URL, body: JsonObject) -> bytes:
         try:
-            with contextlib.closing(await self._asked(url, body)) as answer:
+            with contextlib.closing(await self._request(url, body)) as answer:
                 return await answer.whole()
         except Exception as error:
-            raise classified(error) from error
+            raise classify(error) from error
 
-    async def _asked(self, url: URL, body: Mapping[str, Any]) -> UpstreamResponse:
-        """The answer, its head at least. Raises the SDK's own error for any status but success."""
+    async def _request(self, url: URL, body: JsonObject) -> UpstreamResponse:
+        """Return the response, whose head has arrived. Raises the SDK's own error for any status but 2xx."""
         trace = trace_headers() if self._traceparent else None
         headers = {**self._headers, **trace} if trace else self._headers
         answer = await self._transport.post(url, headers, dump(body), follow=True)
@@ -120,18 +121,35 @@ class OpenAIProvider:
         await self._sdk.close()
 
 
+class OpenAISettings(Protocol):
+    base_url: str | None
+    traceparent: bool
+
+    def key_env(self) -> str | None: ...
+
+
+def build(settings: OpenAISettings, connect: float) -> OpenAIProvider:
+    """Return the adapter of a configured provider. `connect` is in seconds."""
+    return OpenAIProvider(
+        api_key=read_secret(settings.key_env()) or "none",
+        base_url=settings.base_url,
+        connect=connect,
+        traceparent=settings.traceparent,
+    )
+
+
 async def _drain(answer: UpstreamResponse) -> None:
-    """Read the body's end after `[DONE]`, so that the connection can be used again."""
+    """Read the body's end after `[DONE]`, so that the connection can be reused."""
     with contextlib.suppress(TimeoutError, httpx2.TransportError):
         async with asyncio.timeout(0.1):
             while await answer.read():
                 pass
 
 
-def chat_body(call: Call, *, stream: bool, strict: bool) -> dict[str, Any]:
+def chat_body(call: Call, *, stream: bool, strict: bool) -> JsonDict:
     body = {**call.body, "model": call.model, "stream": stream}
     if stream:
-        # Usage is always asked for: what a stream cost must be known. The client sees it if it asked.
+        # Usage is always requested: the stream's cost must be known. The client gets it if it asked.
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
     else:
         body.pop("stream_options", None)
@@ -141,35 +159,35 @@ def chat_body(call: Call, *, stream: bool, strict: bool) -> dict[str, Any]:
 
 
 def _is_openai(host: str) -> bool:
-    """Is it OpenAI itself? A compatible server may want back what it added to its answers; OpenAI refuses it."""
+    """Is it OpenAI itself? It refuses fields that a compatible server may have added, and wants back."""
     return host.endswith((".openai.com", ".openai.azure.com"))
 
 
 _NOT_OPENAIS = frozenset({"reasoning_content", "extra_content"})
 
 
-def _of_openai(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A message without what another provider's answer added to it and to its calls."""
+def _of_openai(message: JsonObject) -> JsonObject:
+    """Return a message without the fields that another provider's answer added to it and to its calls."""
     calls = message.get("tool_calls")
-    calls = calls if isinstance(calls, list) else None  # what is none OpenAI refuses by itself
+    calls = calls if isinstance(calls, list) else None  # OpenAI itself refuses anything but a list
     if not calls and _NOT_OPENAIS.isdisjoint(message):
         return message
     kept = _without(message)
     return {**kept, "tool_calls": [_without(call) for call in calls]} if calls else kept
 
 
-def _without(value: Any) -> Any:
+def _without(value: JsonValue) -> JsonValue:
     return {k: v for k, v in value.items() if k not in _NOT_OPENAIS} if isinstance(value, dict) else value
 
 
-def embedding_body(call: Call) -> dict[str, Any]:
+def embedding_body(call: Call) -> JsonDict:
     body = {**call.body, "model": call.model, "encoding_format": call.body.get("encoding_format") or "float"}
     if body.get("dimensions") is None or not is_cut(call.model):
-        body.pop("dimensions", None)  # the others refuse to be told what they can't change
+        body.pop("dimensions", None)  # other models refuse a parameter that they can't change
     return body
 
 
-def _object_of(data: bytes) -> dict[str, Any]:
+def _object_of(data: bytes) -> JsonDict:
     try:
         answer = json.loads(data)
     except ValueError:
@@ -182,7 +200,7 @@ def _object_of(data: bytes) -> dict[str, Any]:
     return answer
 
 
-def _answer_of(data: bytes) -> dict[str, Any]:
+def _answer_of(data: bytes) -> JsonDict:
     answer = _object_of(data)
     choices = answer.get("choices")
     ended = isinstance(choices, list) and all(isinstance(c, dict) and c.get("finish_reason") for c in choices)
@@ -191,32 +209,32 @@ def _answer_of(data: bytes) -> dict[str, Any]:
     return answer
 
 
-def _in_band(error: Mapping[str, Any]) -> AttemptFailed:
-    """An error object under status 200."""
+def _in_band(error: JsonObject) -> AttemptFailed:
+    """Return the failure for an error object under status 200."""
     code = error.get("code")
     status = code if isinstance(code, int) else None
     text = _code_of(code, error.get("type"))
     kind = kind_of_status(status or 500, text, None)
     if text in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
         kind = "throttled"
-    message, param = str(error.get("message") or "an error inside the stream"), error.get("param")
+    message, param = str(error.get("message") or "the stream contains an error without a message"), error.get("param")
     return failed(kind, message, status=status, code=text, param=param if isinstance(param, str) else None)
 
 
-def classified(error: Exception) -> AttemptFailed:
-    """The SDK's exceptions by type, status and code; never by text."""
+def classify(error: Exception) -> AttemptFailed:
+    """Return the failure for an SDK's exception, by its type, status and code; never by its text."""
     if isinstance(error, AttemptFailed):
         return error
     if isinstance(error, openai.APIStatusError):
         return _http_error(error)
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-    if (found := unreached(cause)) is not None:
+    if (found := classify_transport_error(cause)) is not None:
         return found
     return failed("unclassified", f"{type(error).__name__}: {error}")
 
 
 def _http_error(error: openai.APIStatusError) -> AttemptFailed:
-    body: Mapping[str, Any] = error.body if isinstance(error.body, dict) else {}
+    body: JsonObject = error.body if isinstance(error.body, dict) else {}
     code = _code_of(error.code, body.get("type"))
     retry_after = retry_after_of(error.response.headers)
     return AttemptFailed(
@@ -232,8 +250,8 @@ def _http_error(error: openai.APIStatusError) -> AttemptFailed:
     )
 
 
-def _code_of(code: Any, kind: Any) -> str | None:
-    """A word that says what went wrong, in OpenAI's words. Some servers only repeat the status as their code."""
+def _code_of(code: JsonValue, kind: JsonValue) -> str | None:
+    """Return the error's code in OpenAI's words. Some servers only repeat the status as their code."""
     word = code if code and not str(code).isdigit() else kind or code
     return _FOREIGN_CODES.get(str(word), str(word)) if word else None
 

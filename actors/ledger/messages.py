@@ -1,0 +1,138 @@
+"""What crosses between an ingress replica and the ledger actor. Pure types.
+
+Keys are wire words: replicas and actors of different versions talk to each other during a rolling deploy. So a key
+keeps its name and its meaning; a new one is `NotRequired`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+UsageRow = dict[str, Any]  # a row of a usage query: its columns are what was asked for, see queries.py
+
+
+class LedgerConfig(TypedDict):
+    """What an application tells its actor in `hello`. It holds no secret: the actor reads `url_env` itself."""
+
+    url_env: str | None  # the environment variable with SQLAlchemy's URL; without one `url` holds
+    url: str
+    journals: str | None  # the folder of this machine's journals
+
+
+class StoreConfig(TypedDict):
+    """The store as the actor has found it: without a URL there is none, and `missing` says why."""
+
+    url: str | None
+    missing: str
+    journals: str | None
+
+
+class LedgerWhoAmI(TypedDict):
+    """The answer to `hello` and `whoami`. `code` is the fingerprint of the source that the actor runs."""
+
+    pid: int
+    code: str
+
+
+class RequestIdentity(TypedDict):
+    """The part of a request that is the same in each of its lines; see rows.RequestRow."""
+
+    request_id: str
+    owner: str
+    began_at: int
+    tenant: str | None
+    agent: str | None
+    key_name: str | None
+    caller_id: str | None
+    model_row: str | None
+    door: str | None
+    stream: bool
+
+
+class RequestEnding(TypedDict):
+    """What the line says in which a request ends."""
+
+    version: int
+    state: str
+    outcome: str
+    ended_at: int
+    provider: str | None
+    model: str | None
+    attempts: int
+    trail: str | None
+
+
+class Used(TypedDict, total=False):
+    """What an attempt has used. Empty for one that had ended before."""
+
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int  # of those in
+    tokens_reasoning: int  # of those out
+    counted: str  # provider | estimated | none
+    cost: int | None  # nano-dollars
+
+
+class AttemptLine(Used, total=False):
+    """An attempt as far as it is known; see rows.AttemptRow."""
+
+    number: int
+    provider: str
+    model: str
+    began_at: int
+    version: int
+    state: str
+    kind: str
+    content: bool
+    ms: float
+    first_ms: float | None
+    ended_at: int
+
+
+class SubjectTotals(TypedDict):
+    """What one subject has used: requests and tokens by minute, nano-dollars by month."""
+
+    minutes: dict[int, tuple[int, int]]
+    months: dict[str, int]
+
+
+Totals = dict[str, SubjectTotals]
+
+
+class WriteAnswer(TypedDict):
+    """The answer to `write`: whether the batch is committed (`up`), and the totals of the subjects asked for."""
+
+    number: int
+    store: str  # up | down
+    totals: Totals
+
+
+class FoundRequest(TypedDict):
+    """The rows of one request, by column."""
+
+    request: Mapping[str, Any]
+    attempts: list[Mapping[str, Any]]
+
+
+class WriterHealth(TypedDict):
+    """The answer to `health`."""
+
+    store: str  # up | down
+    trouble: str | None
+    dialect: str | None
+    replicas: int
+    waiting_batches: int
+    rejected_lines: int
+    lost_rows: int
+    adopted_journals: int
+
+
+class ClientHealth(TypedDict):
+    """The ledger as one ingress replica sees it: a part of `/v1/providers`."""
+
+    store: str  # up | down
+    journal: str  # disk | memory
+    lag_rows: int
+    lag_seconds: float
+    dropped: int
+    adopted: int
+    refused: int

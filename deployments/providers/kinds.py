@@ -1,0 +1,143 @@
+"""The table of provider kinds: one row of plain data for each. Pure; an adapter is imported only where it is built.
+
+A new kind is a folder with an adapter, a row here, and its settings class in `config/settings.py`. Nothing else asks
+for a kind by its name: callers ask the row what the kind can do.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from deployments.openai_api.capabilities import (
+    COMMON_FIELDS,
+    EFFORTS,
+    TOOL_CHECKS,
+    Capabilities,
+    is_any_json,
+    is_json_schema,
+)
+from deployments.openai_api.json_types import JsonObject, JsonValue
+from deployments.providers.base import Provider
+
+
+class KindSettings(Protocol):
+    """A provider's settings. Each adapter reads the fields of its own settings class."""
+
+    @property
+    def kind(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKind:
+    """What the rest of the program may know of a kind.
+
+    - `adapter`: a module with `build(settings, connect) -> Provider`; `connect` is the connect limit in seconds.
+    - `capabilities`: what it can do with a chat request; None if each field passes through, images by URL too.
+    - `modes`: the operating modes that use it by default.
+    - `is_aws`: whether its health counts as `aws_available`.
+    - `in_process`: the model runs in the replica itself. It stands in for a cloud, has no models but those of the
+      rows, and its few calls go by handle.
+    - `replica_options`: what its deployment has otherwise than the default, as keys of `serve.deployment`.
+    - `system`, `systems_by_host`, `chat_operation`: its names in OpenTelemetry's conventions for generative AI; a
+      server whose host ends with a key of `systems_by_host` has a name of its own.
+    """
+
+    name: str
+    adapter: str
+    system: str
+    capabilities: Capabilities | None = None
+    modes: tuple[str, ...] = ("hybrid",)
+    is_aws: bool = False
+    in_process: bool = False
+    replica_options: JsonObject = field(default_factory=dict)
+    systems_by_host: Mapping[str, str] = field(default_factory=dict)
+    chat_operation: str = "chat"
+
+    @property
+    def passes_through(self) -> bool:
+        """Does each field of a request reach the provider as it is?"""
+        return self.capabilities is None
+
+    def build(self, settings: KindSettings, connect: float) -> Provider:
+        """Return the adapter of one provider. Its SDK is imported here, in the replica that needs it."""
+        build: Callable[[KindSettings, float], Provider] = importlib.import_module(self.adapter).build
+        return build(settings, connect)
+
+    def system_at(self, host: str | None) -> str:
+        """Return `gen_ai.provider.name` for the server that was called."""
+        for suffix, system in self.systems_by_host.items():
+            if host is not None and host.endswith(suffix):
+                return system
+        return self.system
+
+
+def _converse_effort(effort: JsonValue) -> bool | None:
+    return None if effort == "none" else effort in EFFORTS  # Converse has no word for none
+
+
+BEDROCK = ProviderKind(
+    name="bedrock",
+    adapter="deployments.providers.bedrock.adapter",
+    system="aws.bedrock",
+    capabilities=Capabilities(
+        COMMON_FIELDS | {"parallel_tool_calls"},
+        {
+            **TOOL_CHECKS,
+            "temperature": lambda value: value <= 1,
+            "response_format": is_json_schema,  # Converse has no word for JSON without a schema
+            "reasoning_effort": _converse_effort,
+        },
+        images=frozenset({"png", "jpeg", "jpg", "gif", "webp"}),
+    ),
+    modes=("hybrid", "aws_only"),
+    is_aws=True,
+)
+OPENAI = ProviderKind(
+    name="openai",
+    adapter="deployments.providers.openai.adapter",
+    system="openai",
+    modes=("hybrid", "aws_only"),
+    systems_by_host={".openai.azure.com": "azure.ai.openai"},
+)
+GOOGLE = ProviderKind(
+    name="google",
+    adapter="deployments.providers.google.adapter",
+    system="gcp.gemini",
+    capabilities=Capabilities(
+        COMMON_FIELDS
+        | {"temperature", "seed", "presence_penalty", "frequency_penalty"}
+        | {"logprobs", "top_logprobs", "parallel_tool_calls"},
+        {
+            **TOOL_CHECKS,
+            "n": lambda value: value <= 8,
+            "response_format": is_any_json,
+            "reasoning_effort": lambda value: value in EFFORTS,
+        },
+        images=frozenset({"png", "jpeg", "jpg", "webp", "heic", "heif"}),
+    ),
+    chat_operation="generate_content",
+)
+LOCAL = ProviderKind(
+    name="local",
+    adapter="deployments.providers.local.adapter",
+    system="llama_cpp",  # the conventions have no name for it
+    capabilities=Capabilities(
+        COMMON_FIELDS | {"temperature", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"},
+        {**TOOL_CHECKS, "response_format": is_any_json},
+        needs_turn=False,
+    ),
+    modes=("hybrid", "local_only"),
+    in_process=True,
+    # Two sequences at a time on one thread: further calls wait in the replica, and soon in the queue.
+    replica_options={
+        "ray_actor_options": {"num_cpus": 0.5, "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "passive"}}},
+        "max_ongoing_requests": 16,
+        # The waits in the queue and for a slot together are shorter than the limit of a first token.
+        "max_queued_requests": 8,
+        "autoscaling_config": {"max_replicas": 2, "target_ongoing_requests": 2},
+    },
+)
+
+# In the order in which mode `aws_only` prefers them.
+KINDS: dict[str, ProviderKind] = {kind.name: kind for kind in (BEDROCK, OPENAI, GOOGLE, LOCAL)}
