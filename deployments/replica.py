@@ -101,46 +101,46 @@ class ProviderReplica:
 
     async def _complete(self, call: CallMessage) -> ReplyMessage:
         timing = begin_timing()
-        spans = None if self._traces is None else self._traces.asked(call, timing)
+        spans = None if self._traces is None else self._traces.begin_call(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
             done = await run_within_total(work, call_of(call))
             if spans is not None:
-                spans.answered(done.usage, done.body)
+                spans.succeed(done.usage, done.body)
         except Exception as error:
             outcome = self._outcome_of(error)
             if spans is not None:
-                spans.failed(outcome)
+                spans.fail(outcome)
             return {"outcome": outcome_message(outcome), "upstream": timing.as_dict()}
         finally:
             if spans is not None:
-                spans.tell()
+                spans.finish()
         return {"body": done.body, "usage": done.usage, "upstream": timing.as_dict()}
 
     async def _stream(self, call: CallMessage) -> AsyncGenerator[bytes | EndMessage, None]:
         timing = begin_timing()
-        spans = None if self._traces is None else self._traces.asked(call, timing, stream=True)
+        spans = None if self._traces is None else self._traces.begin_call(call, timing, stream=True)
         items = stream_within(self._provider, call_of(call))
         try:
             async for item in items:
                 if isinstance(item, Frames):
                     timing.note_content()
                     if spans is not None:
-                        spans.flows(item.data)
+                        spans.add_frames(item.data)
                     yield item.data
                 else:
                     if spans is not None:
-                        spans.answered(item.usage)
+                        spans.succeed(item.usage)
                     yield {"usage": item.usage, "tail": item.tail, "upstream": timing.as_dict()}
         except Exception as error:
             outcome = self._outcome_of(error)
             if spans is not None:
-                spans.failed(outcome)
+                spans.fail(outcome)
             yield {"outcome": outcome_message(outcome), "upstream": timing.as_dict()}
         finally:
             await items.aclose()
             if spans is not None:
-                spans.tell()
+                spans.finish()
 
     def __del__(self) -> None:
         """Send the last spans. Serve calls this when it stops the replica."""

@@ -95,13 +95,13 @@ class Attempt:
         self.breaker.under_way[provider_of(self.target)] -= 1
         self.breaker.flows.remove(self)
         if outcome.kind == "ok":
-            self.record.sent()
+            self.record.mark_sent()
         ms = self._ms()
         used = {} if self.entry is None else self.entry.count(outcome, usage, body, first=first)
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
-        self.record.attempted(self._step(outcome, ms, used))
+        self.record.add_attempt(self._step(outcome, ms, used))
         if self.entry is not None:
-            self.entry.settle(outcome, over=over, trail=self.record.text)
+            self.entry.settle(outcome, over=over, trail=self.record.candidates_json)
         self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
             self.record.finish(outcome.kind, self.target if outcome.content else None)

@@ -24,7 +24,7 @@ from deployments.providers.base import TimeLimits
 from deployments.routing.image_fetch import ImageFetcher, RequestImages
 from deployments.routing.model_rows import ModelRows
 from deployments.rpc.port import CallTransport
-from deployments.telemetry.explain import explained
+from deployments.telemetry.explain import explain
 from deployments.telemetry.request_record import RequestRecord
 
 
@@ -77,7 +77,7 @@ def _ending(record: RequestRecord) -> Iterator[None]:
     except BaseException as error:
         record.finish(_ending_of(error), status=getattr(error, "status", None))
         if record.explain and isinstance(error, BreakwaterError):
-            error.explained = explained(record)
+            error.explained = explain(record)
         raise
 
 

@@ -154,8 +154,8 @@ class FailoverRun(Generic[T]):
         at = asyncio.get_running_loop().time()
         usual = self._breaker.times.needed(target, verb)
         attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)
-        if record.account is not None:
-            attempt.entry = record.account.open(target)
+        if record.usage is not None:
+            attempt.entry = record.usage.open(target)
         attempt.number = self._tried.begin()
         return attempt
 
@@ -196,7 +196,7 @@ class FailoverRun(Generic[T]):
         _, _, model = attempt.target.partition("/")
         call = call_dict(attempt.body, model, self._request.model, limits)
         if self._record.trace is not None:
-            call["trace"] = self._record.trace.place.below(attempt.number).headers()
+            call["trace"] = self._record.trace.context.child(attempt.number).headers()
         return call
 
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:

@@ -12,7 +12,7 @@ from deployments.failover.attempt import Attempt, failure_in
 from deployments.failover.deadline import Deadline
 from deployments.openai_api.chat import DONE, Head, bare_chunk, frame
 from deployments.rpc.port import EndMessage, ProviderStream
-from deployments.telemetry.explain import explained
+from deployments.telemetry.explain import explain
 
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
 READER_SECONDS = 600.0  # without taking a frame: who reads so slowly must not hold a provider's connection for ever
@@ -51,7 +51,7 @@ class StreamAnswer:
             self._attempt.breaker.flows.add(self._attempt)
         if entry is not None:
             entry.delivered(self._first)
-        self.record.sent()
+        self.record.mark_sent()
         self._given = clock()
         self._look_after_its_reader()
         yield self._first
@@ -128,7 +128,7 @@ class StreamAnswer:
             text = outcome.message or outcome.ending.why
             error = NoAnswer(f"The stream from {self.target} broke off: {text}.", self.record.entries)
             error.code = "stream_interrupted"
-        told = {"breakwater": {"explained": explained(self.record)}} if self.record.explain else {}
+        told = {"breakwater": {"explained": explain(self.record)}} if self.record.explain else {}
         return frame({"error": error.body(), **told})
 
     def _explained(self) -> bytes:
@@ -136,7 +136,7 @@ class StreamAnswer:
         if not self.record.explain:
             return b""
         head = Head(self.record.request_id, self.record.began_at // 1000, self.record.row)
-        return bare_chunk(head, breakwater={"explained": explained(self.record)})
+        return bare_chunk(head, breakwater={"explained": explain(self.record)})
 
     async def close(self) -> None:
         """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""

@@ -60,7 +60,9 @@ class Ingress:
         self._ledger_starting = True
         self._traces = tracer_for(INGRESS)
         transport = PooledTransport(handles, resolved.kinds().keys() - resolved.fixed())
-        self._service = Service(resolved, self._breaker, transport, self._ledger, [log_request], self._meter, self._traces)
+        self._service = Service(
+            resolved, self._breaker, transport, self._ledger, [log_request], self._meter, self._traces
+        )
         self._metering: asyncio.Task[None] | None = None
         self._python = PythonApi(self._service)
         self._facade = Facade(self._service)

@@ -124,7 +124,9 @@ class Operations:
     def ready(self) -> bool:
         """Return whether any row has a target that may be asked, as far as this replica knows."""
         return any(
-            (plan := self._breaker.plan(rows.of(n))).candidates or plan.panics for rows in self._tables for n in rows.names
+            (plan := self._breaker.plan(rows.of(n))).candidates or plan.panics
+            for rows in self._tables
+            for n in rows.names
         )
 
     async def _target_health(self) -> tuple[Mapping[str, JsonObject], bool]:

@@ -28,7 +28,7 @@ from deployments.service.arguments import parse_seconds
 from deployments.service.auth import Authenticator
 from deployments.service.operations import ACTOR_SECONDS, Operations
 from deployments.service.queries import Queries
-from deployments.telemetry.explain import Recent, explained
+from deployments.telemetry.explain import RecentRequests, explain
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
 from deployments.telemetry.tracer import Tracer
@@ -61,7 +61,7 @@ class Service:
         self.ledger = ledger
         self.authenticator = Authenticator(resolved.config.auth)
         self.meter = meter or NoMeter()
-        recent = Recent()
+        recent = RecentRequests()
         images = ImageFetcher(resolved.config.images.limits())
         self.failover = Failover(chat_rows(resolved), {}, breaker, transport, images)
         self.embedder = Failover(embedding_rows(resolved), {}, breaker, transport, images)
@@ -196,8 +196,8 @@ class Service:
             "dropped": list(answer.dropped),
             "request_id": answer.record.request_id,
         }
-        if answer.record.explain and answer.record.ended is not None:
-            served["explained"] = explained(answer.record)
+        if answer.record.explain and answer.record.summary is not None:
+            served["explained"] = explain(answer.record)
         return served
 
     def models(self) -> list[str]:

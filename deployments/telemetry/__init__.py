@@ -1,4 +1,4 @@
-"""What is told of a request: its record, metrics, a line in the log, spans.
+"""What is recorded of a request: its record, metrics, a log line, spans.
 
 Runs in: ingress replicas; spans in provider replicas too.
 Imports: `actors`, `errors`, `openai_api`, `providers.timing`, `usage`.

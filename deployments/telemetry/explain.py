@@ -1,55 +1,95 @@
-"""One request explained: what `/v1/requests/{id}` and `x-breakwater-explain` tell. Pure.
+"""The explanation of one request, for `/v1/requests/{id}` and `x-breakwater-explain`. Pure.
 
-The same shape from an ingress's memory and from the ledger: who asked for what, how it ended, and for each
-candidate in order why it was skipped, or how asking it went. No content of any message is in it.
+It has the same shape from an ingress's memory and from the ledger: who asked for what, how it ended, and for each
+candidate in order why it was skipped, or how its attempt ended. It has no content of any message.
 """
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from actors.ledger.rows import NANOS, encode_json
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.request_record import TOKENS, RequestRecord, RequestSummary
 
-MOST = 10_000
+MOST_REQUESTS = 10_000
 
 
-def explained(trail: RequestRecord) -> dict[str, Any] | None:
-    """A request that is over; None of one that is not."""
-    ended = trail.ended
-    return None if ended is None else {**_head(ended), "candidates": json.loads(ended.text)}
+class RequestHead(TypedDict):
+    """A request without its candidates. Times are milliseconds; `began_at` is since the epoch."""
+
+    request_id: str
+    x_request_id: str | None  # the caller's own id
+    tenant: str | None
+    agent: str | None
+    key: str | None  # the name of its API key
+    door: str  # by which API it came: http or handle
+    row: str
+    stream: bool
+    began_at: int
+    outcome: str
+    provider: str | None  # that answered
+    model: str | None
+    attempts: int
+    ms: float | None  # None while the request is open
+    first_token_ms: float | None
+    added_ms: float | None  # our own part of `first_token_ms`; the ledger does not have it
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    tokens_reasoning: int
+    cost_usd: float | None  # None if the cost of one attempt is unknown
 
 
-def _head(ended: RequestSummary) -> dict[str, Any]:
-    provider, _, model = (ended.target or "").partition("/")
+class ExplainedRequest(RequestHead):
+    """A request with its candidates, skipped, asked or not reached, in order."""
+
+    candidates: list[JsonDict]
+
+
+def explain(record: RequestRecord) -> ExplainedRequest | None:
+    """Return the explanation of a request that is over; None while it is under way."""
+    summary = record.summary
+    return None if summary is None else {**_head(summary), "candidates": json.loads(summary.candidates_json)}
+
+
+def _head(summary: RequestSummary) -> RequestHead:
+    provider, _, model = (summary.target or "").partition("/")
+    used = summary.used
     return {
-        "request_id": ended.request_id,
-        "x_request_id": ended.caller.request_id,
-        "tenant": ended.caller.tenant,
-        "agent": ended.caller.agent,
-        "key": ended.caller.key_name,
-        "door": ended.caller.door,
-        "row": ended.row,
-        "stream": ended.stream,
-        "began_at": ended.began_at,
-        "outcome": ended.outcome,
+        "request_id": summary.request_id,
+        "x_request_id": summary.caller.request_id,
+        "tenant": summary.caller.tenant,
+        "agent": summary.caller.agent,
+        "key": summary.caller.key_name,
+        "door": summary.caller.door,
+        "row": summary.row,
+        "stream": summary.stream,
+        "began_at": summary.began_at,
+        "outcome": summary.outcome,
         "provider": provider or None,
         "model": model or None,
-        "attempts": len(ended.attempts),
-        "ms": ended.ms,
-        "first_token_ms": ended.first,
-        "added_ms": ended.added,
-        **{name: ended.used[name] for name in TOKENS},
-        "cost_usd": _dollars(ended.used["cost"]),
+        "attempts": len(summary.attempts),
+        "ms": summary.ms,
+        "first_token_ms": summary.first_ms,
+        "added_ms": summary.added_ms,
+        "tokens_in": used["tokens_in"],
+        "tokens_out": used["tokens_out"],
+        "tokens_cached": used["tokens_cached"],
+        "tokens_reasoning": used["tokens_reasoning"],
+        "cost_usd": _dollars(used["cost"]),
     }
 
 
-def from_ledger(row: Mapping[str, Any], attempts: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The same of a request's rows in the ledger. What is still open, or was lost, has no candidates yet."""
+def from_ledger(row: JsonObject, attempts: list[JsonObject]) -> ExplainedRequest:
+    """Return the explanation of a request from its row in the ledger and those of its attempts.
+
+    A request that is still open, or that was lost, has its attempts for candidates.
+    """
     costs = [a["cost"] for a in attempts]
     first = [a["first_ms"] for a in attempts if a["first_ms"] is not None]
-    ended = row["ended_at"]
+    ended_at = row["ended_at"]
+    tokens = {name: sum(a[name] for a in attempts) for name in TOKENS}
     return {
         "request_id": row["request_id"],
         "x_request_id": row["caller_id"],
@@ -64,16 +104,19 @@ def from_ledger(row: Mapping[str, Any], attempts: list[Mapping[str, Any]]) -> di
         "provider": row["provider"],
         "model": row["model"],
         "attempts": len(attempts),
-        "ms": None if ended is None else float(ended - row["began_at"]),
+        "ms": None if ended_at is None else float(ended_at - row["began_at"]),
         "first_token_ms": first[-1] if first else None,
         "added_ms": None,
-        **{name: sum(a[name] for a in attempts) for name in TOKENS},
+        "tokens_in": tokens["tokens_in"],
+        "tokens_out": tokens["tokens_out"],
+        "tokens_cached": tokens["tokens_cached"],
+        "tokens_reasoning": tokens["tokens_reasoning"],
         "cost_usd": _dollars(None if None in costs else sum(costs)),
         "candidates": json.loads(row["trail"]) if row["trail"] else [_candidate(a) for a in attempts],
     }
 
 
-def _candidate(attempt: Mapping[str, Any]) -> dict[str, Any]:
+def _candidate(attempt: JsonObject) -> JsonDict:
     return {
         "provider": attempt["provider"],
         "model": attempt["model"],
@@ -87,28 +130,35 @@ def _dollars(nanos: int | None) -> float | None:
     return None if nanos is None else nanos / NANOS
 
 
-class Recent:
-    """The last requests of one ingress replica, each as JSON: ten thousand small bytes cost no collector anything."""
+class RecentRequests:
+    """The explanations of one ingress replica's last requests.
 
-    def __init__(self, most: int = MOST):
+    Each is kept as JSON, because the garbage collector does not look into bytes.
+    """
+
+    def __init__(self, most: int = MOST_REQUESTS):
         self._most = most
-        self._known: OrderedDict[str, bytes] = OrderedDict()
-        self._names: dict[str, str] = {}  # the caller's id: ours
+        self._explanations: OrderedDict[str, bytes] = OrderedDict()
+        self._ids: dict[str, str] = {}  # the caller's id: our id
 
-    def add(self, ended: RequestSummary) -> None:
-        head = encode_json(_head(ended))
-        self._known[ended.request_id] = f'{head[:-1]},"candidates":{ended.text}}}'.encode()
-        if ended.caller.request_id is not None:
-            self._names[ended.caller.request_id] = ended.request_id
-        if len(self._known) > self._most:
-            _, gone = self._known.popitem(last=False)
-            self._forget(json.loads(gone))
+    def add(self, summary: RequestSummary) -> None:
+        head = encode_json(_head(summary))
+        self._explanations[summary.request_id] = f'{head[:-1]},"candidates":{summary.candidates_json}}}'.encode()
+        if summary.caller.request_id is not None:
+            self._ids[summary.caller.request_id] = summary.request_id
+        if len(self._explanations) > self._most:
+            _, oldest = self._explanations.popitem(last=False)
+            self._forget(json.loads(oldest))
 
-    def _forget(self, gone: Mapping[str, Any]) -> None:
-        if self._names.get(gone["x_request_id"]) == gone["request_id"]:
-            del self._names[gone["x_request_id"]]
+    def _forget(self, oldest: ExplainedRequest) -> None:
+        theirs = oldest["x_request_id"]
+        if theirs is not None and self._ids.get(theirs) == oldest["request_id"]:
+            del self._ids[theirs]
 
-    def find(self, name: str) -> dict[str, Any] | None:
-        """By our id, or the newest by the caller's."""
-        data = self._known.get(self._names.get(name, name))
-        return None if data is None else dict(json.loads(data))
+    def find(self, name: str) -> ExplainedRequest | None:
+        """Return the request with our id, or the newest with the caller's id; None if it is not here."""
+        data = self._explanations.get(self._ids.get(name, name))
+        if data is None:
+            return None
+        found: ExplainedRequest = json.loads(data)
+        return found

@@ -1,6 +1,6 @@
-"""What an ingress counts: of each request that is over, and once a second of what is under way. No Ray.
+"""What an ingress counts of each request that is over. No Ray.
 
-All labels are words of the configuration or of ours: what a client or a provider chose becomes `other`.
+All labels are words of the configuration or of ours: a name that a client or a provider chose becomes `other`.
 """
 
 from collections.abc import Iterable
@@ -11,52 +11,52 @@ from actors.metrics import Meter
 from deployments.telemetry.request_record import AttemptRecord, RequestSummary
 
 OTHER, NONE = "other", "none"
-_TOKENS = ("in", "out", "cached", "reasoning")
+_TOKEN_KINDS = ("in", "out", "cached", "reasoning")
 
 
 class Metrics:
-    """`rows` and `targets` are those of the configuration: of any other no name is told."""
+    """An observer that counts. `rows` and `targets` are the configured ones: no other name becomes a label."""
 
     def __init__(self, meter: Meter, rows: Iterable[str], targets: Iterable[str]):
         self._meter = meter
         self._rows = frozenset(rows)
         self._targets = {target: (provider_of(target), target.partition("/")[2]) for target in targets}
 
-    def __call__(self, ended: RequestSummary) -> None:
-        """One request is over."""
-        meter, row = self._meter, ended.row if ended.row in self._rows else OTHER
-        provider = NONE if ended.target is None else provider_of(ended.target)
-        meter.add("breakwater_requests_total", (row, ended.caller.door, provider, ended.outcome))
-        if ended.outcome in ("deadline_exceeded", "deadline"):
+    def __call__(self, summary: RequestSummary) -> None:
+        """Count one request that is over."""
+        meter, row = self._meter, summary.row if summary.row in self._rows else OTHER
+        provider = NONE if summary.target is None else provider_of(summary.target)
+        meter.add("breakwater_requests_total", (row, summary.caller.door, provider, summary.outcome))
+        if summary.outcome in ("deadline_exceeded", "deadline"):
             meter.add("breakwater_deadline_misses_total", (row,))
-        if ended.first is not None and ended.stream:
-            meter.observe("breakwater_first_token_seconds", (row, provider), ended.first / 1000)
-        if ended.outcome == "ok":
-            meter.observe("breakwater_request_seconds", (row, provider), ended.ms / 1000)
-        if ended.added is not None:
-            meter.observe("breakwater_added_seconds", (ended.caller.door,), ended.added / 1000)
-        self._steps(ended.steps)
+        if summary.first_ms is not None and summary.stream:
+            meter.observe("breakwater_first_token_seconds", (row, provider), summary.first_ms / 1000)
+        if summary.outcome == "ok":
+            meter.observe("breakwater_request_seconds", (row, provider), summary.ms / 1000)
+        if summary.added_ms is not None:
+            meter.observe("breakwater_added_seconds", (summary.caller.door,), summary.added_ms / 1000)
+        self._count_records(summary.records)
 
-    def _steps(self, steps: tuple[AttemptRecord, ...]) -> None:
-        before: AttemptRecord | None = None
-        for step in steps:
-            provider = provider_of(step.target)
-            if (why := step.skipped) is None:
-                self._attempt(step)
-                if before is not None:
-                    way = provider_of(before.target), provider, _reason(before)
-                    self._meter.add("breakwater_failovers_total", way)
+    def _count_records(self, records: tuple[AttemptRecord, ...]) -> None:
+        previous: AttemptRecord | None = None
+        for record in records:
+            provider = provider_of(record.target)
+            if (reason := record.skipped) is None:
+                self._count_attempt(record)
+                if previous is not None:
+                    labels = provider_of(previous.target), provider, _failover_reason(previous)
+                    self._meter.add("breakwater_failovers_total", labels)
             else:
-                self._meter.add("breakwater_skips_total", (provider, _plain(why)))
-            before = step
+                self._meter.add("breakwater_skips_total", (provider, _without_fields(reason)))
+            previous = record
 
-    def _attempt(self, step: AttemptRecord) -> None:
-        labels = self._targets.get(step.target) or (provider_of(step.target), OTHER)
+    def _count_attempt(self, record: AttemptRecord) -> None:
+        labels = self._targets.get(record.target) or (provider_of(record.target), OTHER)
         meter = self._meter
-        meter.add("breakwater_attempts_total", (*labels, step.outcome, step.verdict or NONE))
-        if not (used := step.used):
+        meter.add("breakwater_attempts_total", (*labels, record.outcome, record.verdict or NONE))
+        if not (used := record.used):
             return
-        for kind in _TOKENS:
+        for kind in _TOKEN_KINDS:
             if amount := used[f"tokens_{kind}"]:
                 meter.add("breakwater_tokens_total", (*labels, kind), amount)
         if used["cost"] is None:
@@ -65,10 +65,10 @@ class Metrics:
             meter.add("breakwater_cost_usd_total", labels, used["cost"] / NANOS)
 
 
-def _reason(step: AttemptRecord) -> str:
-    return step.outcome if step.skipped is None else _plain(step.skipped)
+def _failover_reason(record: AttemptRecord) -> str:
+    return record.outcome if record.skipped is None else _without_fields(record.skipped)
 
 
-def _plain(why: str) -> str:
-    """Without the field that a tier has no use for: a client may name any."""
-    return "unsupported" if why.startswith("unsupported ") else why
+def _without_fields(reason: str) -> str:
+    """Return the reason without the unsupported fields, because a client may name any."""
+    return "unsupported" if reason.startswith("unsupported ") else reason

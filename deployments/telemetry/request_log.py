@@ -1,7 +1,7 @@
-"""One line a request, in the log that Ray Serve shows: JSON, without content, without a secret. No Ray.
+"""One log line a request, in the log that Ray Serve shows: JSON, without content, without a secret. No Ray.
 
-Serve buffers a replica's log by the thousand lines when it is tuned for throughput, so it is flushed once
-a second here.
+When Serve is tuned for throughput it buffers a replica's log by the thousand lines, so the ingress flushes it once a
+second.
 """
 
 import logging
@@ -9,38 +9,40 @@ import logging
 from actors.ledger.rows import encode_json
 from deployments.telemetry.request_record import RequestSummary
 
-SERVE = "ray.serve"  # Serve's own logger: what is beneath it goes to the replica's log
-_lines = logging.getLogger(f"{SERVE}.requests")
+SERVE_LOGGER = "ray.serve"  # Serve writes this logger and all beneath it to the replica's log
+_request_log = logging.getLogger(f"{SERVE_LOGGER}.requests")
 
 
-def log_request(ended: RequestSummary) -> None:
-    _lines.info("%s", line_of(ended))
+def log_request(summary: RequestSummary) -> None:
+    _request_log.info("%s", line_of(summary))
 
 
-def line_of(ended: RequestSummary) -> str:
-    provider, _, model = (ended.target or "").partition("/")
-    asked = [{"target": s.target, "outcome": s.outcome, "status": s.status, "ms": s.ms} for s in ended.attempts]
+def line_of(summary: RequestSummary) -> str:
+    """Return the log line of a request that is over, as a JSON object."""
+    provider, _, model = (summary.target or "").partition("/")
+    attempts = [{"target": a.target, "outcome": a.outcome, "status": a.status, "ms": a.ms} for a in summary.attempts]
     return encode_json(
         {
             "event": "request",
-            "request_id": ended.request_id,
-            "x_request_id": ended.caller.request_id,
-            "row": ended.row,
-            "door": ended.caller.door,
-            "stream": ended.stream,
-            "outcome": ended.outcome,
+            "request_id": summary.request_id,
+            "x_request_id": summary.caller.request_id,
+            "row": summary.row,
+            "door": summary.caller.door,
+            "stream": summary.stream,
+            "outcome": summary.outcome,
             "provider": provider or None,
             "model": model or None,
-            "attempts": asked,
-            "ms": ended.ms,
-            "first_token_ms": ended.first,
-            "added_ms": ended.added,
-            "tokens_in": ended.used["tokens_in"],
-            "tokens_out": ended.used["tokens_out"],
+            "attempts": attempts,
+            "ms": summary.ms,
+            "first_token_ms": summary.first_ms,
+            "added_ms": summary.added_ms,
+            "tokens_in": summary.used["tokens_in"],
+            "tokens_out": summary.used["tokens_out"],
         }
     )
 
 
 def flush_log() -> None:
-    for handler in logging.getLogger(SERVE).handlers:
+    """Write what Serve has buffered of this process's log."""
+    for handler in logging.getLogger(SERVE_LOGGER).handlers:
         handler.flush()

@@ -1,109 +1,144 @@
-"""What one request goes through, from its beginning to its one end. No Ray.
+"""The record of one request, from its beginning to its one end. No Ray.
 
-A trail has a step for each target that was skipped and for each attempt, in order. When the request is
-over, it is told once to its account and to whoever watches: metrics, log, traces, `/v1/requests`. Each of
-them gets the same frozen `RequestSummary`, and none of them is known here.
+A record has an attempt record for each target that was skipped or asked, in order. When the request is over, its usage
+record and its observers (metrics, log, traces, `/v1/requests`) each get it once: the observers as the same frozen
+`RequestSummary`. The record knows none of them.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
-from actors.breaker.plan import Plan, Skipped
+from actors.breaker.plan import Skipped
 from actors.ledger.rows import encode_json
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.trace_context import Trace
 from deployments.usage.caller import Caller
 from deployments.usage.records import UsageRecord
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
-LONGEST_MESSAGE = 200
+LONGEST_MESSAGE = 200  # characters of an error message in an explanation
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
 _SKIPPED = "skipped: "
 
 
+class UsageTotals(TypedDict):
+    """What all attempts of a request have used."""
+
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    tokens_reasoning: int
+    cost: int | None  # nano-dollars; None if the cost of one attempt is unknown
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One target: skipped, or asked. Milliseconds; `at` is since the request began, `first` until content came.
+    """One target of a request: skipped, or asked.
 
-    `upstream` is what the provider's replica has measured: `{connect_ms?, first_ms?, ms}`; no `connect_ms`
-    where a connection was used again.
+    Attributes:
+        outcome: a kind of `actors/breaker/outcomes.py`, or "skipped: reason".
+        at: milliseconds from the begin of the request to the begin of the attempt.
+        ms: milliseconds that the attempt took.
+        first_ms: milliseconds from the begin of the attempt to its first content.
+        upstream: milliseconds that the provider's replica measured: `{connect_ms?, first_ms?, ms}`. There is no
+            `connect_ms` where a connection was reused.
+        status: the HTTP status of the provider's error.
+        state: of its circuit, if the target was skipped for that.
+        since: seconds that the circuit has been in this state.
+        retry_in: seconds until the target may be asked again.
+        used: tokens and cost. The attempt fills it when its usage record has counted them.
     """
 
     target: str
-    outcome: str  # a kind of actors/breaker/outcomes.py, or "skipped: why"
+    outcome: str
     at: float
     ms: float | None = None
-    first: float | None = None
-    upstream: Mapping[str, Any] | None = None
+    first_ms: float | None = None
+    upstream: Mapping[str, float] | None = None
     status: int | None = None
     message: str | None = None
     verdict: str | None = None
     probe: bool = False
-    state: str | None = None  # of its circuit, if it was skipped for that
+    state: str | None = None
     epoch: int | None = None
-    since: float | None = None  # seconds in that state
-    retry_in: float | None = None  # seconds
-    used: Mapping[str, Any] = field(default_factory=dict)  # tokens and cost, filled when they are counted
+    since: float | None = None
+    retry_in: float | None = None
+    used: JsonObject = field(default_factory=dict)
 
     @property
     def skipped(self) -> str | None:
-        """Why it was skipped."""
+        """Return why the target was skipped; None if it was asked."""
         return self.outcome.removeprefix(_SKIPPED) if self.outcome.startswith(_SKIPPED) else None
 
-    def told(self) -> dict[str, Any]:
-        """As an error's `attempts` have it."""
+    def as_dict(self) -> JsonDict:
+        """Return the record as the `attempts` of an error have it."""
         provider, _, model = self.target.partition("/")
-        told: dict[str, Any] = {"provider": provider, "model": model, "outcome": self.outcome}
+        data: JsonDict = {"provider": provider, "model": model, "outcome": self.outcome}
         if self.skipped is None:
-            told |= {"status": self.status, "ms": self.ms}
+            data |= {"status": self.status, "ms": self.ms}
         if self.message is not None:
-            told["message"] = self.message
+            data["message"] = self.message
         if self.retry_in is not None:
-            told["retry_in_seconds"] = round(self.retry_in, 3)
-        return told
+            data["retry_in_seconds"] = round(self.retry_in, 3)
+        return data
 
-    def explained(self) -> dict[str, Any]:
-        """As `/v1/requests` has it."""
-        more: dict[str, Any] = {"at_ms": self.at}
+    def as_candidate(self) -> JsonDict:
+        """Return the record as the `candidates` of `/v1/requests` have it."""
+        more: JsonDict = {"at_ms": self.at}
         if self.skipped is None:
             upstream = {f"upstream_{name}": value for name, value in (self.upstream or {}).items()}
-            more |= {"verdict": self.verdict, "probe": self.probe, "epoch": self.epoch, "first_token_ms": self.first}
+            more |= {"verdict": self.verdict, "probe": self.probe, "epoch": self.epoch, "first_token_ms": self.first_ms}
             more |= upstream
         elif self.state is not None:
             since = None if self.since is None else round(self.since, 3)
             more |= {"state": self.state, "epoch": self.epoch, "since_seconds": since}
-        told = self.told()
+        data = self.as_dict()
         if self.message is not None:
-            told["message"] = self.message[:LONGEST_MESSAGE]
-        return told | more
+            data["message"] = self.message[:LONGEST_MESSAGE]
+        return data | more
 
 
 @dataclass(frozen=True, slots=True)
 class RequestSummary:
-    """One request that is over. Milliseconds; `added` is our own part of the time to the first content."""
+    """One request that is over.
+
+    Attributes:
+        outcome: "ok", a kind of `actors/breaker/outcomes.py`, or the code of an error.
+        began_at: wall clock, milliseconds since the epoch.
+        ms: milliseconds from its begin to its end.
+        first_ms: milliseconds until its first content went to the client.
+        added_ms: our own part of `first_ms`: what no provider took. None if it is unknown.
+        target: the target that answered.
+        records: of each target that was skipped or asked, in order.
+        candidates_json: the records, and the candidates that were not reached, as a JSON list.
+        status: HTTP status of the error that the caller got instead of content.
+        trace: only where traces are on.
+    """
 
     request_id: str
     row: str
     caller: Caller
     stream: bool
-    outcome: str  # ok, a kind of actors/breaker/outcomes.py, or the code of an error
-    began_at: int  # wall clock, milliseconds since the epoch
+    outcome: str
+    began_at: int
     ms: float
-    first: float | None
-    added: float | None
-    target: str | None  # that answered
-    steps: tuple[AttemptRecord, ...]
-    text: str  # the steps and what was not reached, as JSON
-    used: Mapping[str, Any]  # tokens_in, tokens_out, tokens_cached, tokens_reasoning, cost in nano-dollars or None
-    status: int | None = None  # of the error that its caller got instead of content
-    trace: Trace | None = None  # only where traces are on
+    first_ms: float | None
+    added_ms: float | None
+    target: str | None
+    records: tuple[AttemptRecord, ...]
+    candidates_json: str
+    used: UsageTotals
+    status: int | None = None
+    trace: Trace | None = None
 
     @property
     def attempts(self) -> list[AttemptRecord]:
-        return [step for step in self.steps if step.skipped is None]
+        """Return the records of the targets that were asked."""
+        return [record for record in self.records if record.skipped is None]
 
 
 Observer = Callable[[RequestSummary], None]
@@ -111,92 +146,106 @@ Observer = Callable[[RequestSummary], None]
 
 @dataclass(slots=True)
 class RequestRecord:
-    """`watch` is told when the request is over."""
+    """The record of a request that is under way. It decides nothing.
+
+    Attributes:
+        usage: its usage record, where there is a ledger.
+        observer: is called with the summary when the request is over.
+        clock: seconds, monotonic. The event loop's own clock may know whole milliseconds only.
+        began: on `clock`.
+        began_at: wall clock, milliseconds since the epoch.
+        order: the candidates of its first plan, in order.
+        made: how many attempts have begun.
+        sent_at: milliseconds until its first content went to the client.
+        summary: None until the request is over.
+    """
 
     row: str = ""
     caller: Caller = field(default_factory=lambda: Caller("handle"))
     stream: bool = False
-    account: UsageRecord | None = None
+    usage: UsageRecord | None = None
     request_id: str = ""
-    watch: Observer | None = None
-    clock: Callable[[], float] = time.monotonic  # a loop's own may know whole milliseconds only
+    observer: Observer | None = None
+    clock: Callable[[], float] = time.monotonic
     trace: Trace | None = None
     began: float = 0.0
     began_at: int = field(default_factory=lambda: int(time.time() * 1000))
-    steps: list[AttemptRecord] = field(default_factory=list)
-    order: tuple[str, ...] = ()  # the plan's candidates
+    records: list[AttemptRecord] = field(default_factory=list)
+    order: tuple[str, ...] = ()
     made: int = 0
-    sent_at: float | None = None  # milliseconds until its content went to the client
-    ended: RequestSummary | None = None
-    _text: tuple[int, str] = (-1, "")  # of so many steps
+    sent_at: float | None = None
+    summary: RequestSummary | None = None
+    _json: tuple[int, str] = (-1, "")  # the candidates as JSON, when there were so many records
 
     def __post_init__(self) -> None:
         self.began = self.clock()
-        if self.account is not None:
-            self.began_at = self.account.began_at
+        if self.usage is not None:
+            self.began_at = self.usage.began_at
 
     @property
     def explain(self) -> bool:
-        """Does the caller want to read it in the answer?"""
+        """Return whether the caller wants the explanation in the answer."""
         return self.caller.explain
 
     @property
-    def entries(self) -> list[dict[str, Any]]:
-        """The steps as an error tells them."""
-        return [step.told() for step in self.steps]
+    def entries(self) -> list[JsonDict]:
+        """Return the attempt records as the `attempts` of an error have them."""
+        return [record.as_dict() for record in self.records]
 
-    def pass_over(self, target: str, why: str) -> None:
-        self.steps.append(AttemptRecord(target, f"{_SKIPPED}{why}", self._now()))
+    def pass_over(self, target: str, reason: str) -> None:
+        """Add a target that can't take this request."""
+        self.records.append(AttemptRecord(target, f"{_SKIPPED}{reason}", self._now()))
 
     def skip(self, skipped: tuple[Skipped, ...]) -> None:
+        """Add targets that can't be asked now."""
         at = self._now()
         for s in skipped:
-            why = f"{_SKIPPED}{s.why}"
-            self.steps.append(
-                AttemptRecord(s.target, why, at, state=s.state, epoch=s.epoch, since=s.since, retry_in=s.retry_in)
+            outcome = f"{_SKIPPED}{s.why}"
+            self.records.append(
+                AttemptRecord(s.target, outcome, at, state=s.state, epoch=s.epoch, since=s.since, retry_in=s.retry_in)
             )
 
-    def planned(self, plan: Plan) -> None:
-        self.skip(plan.skipped)
-        self.order = tuple(candidate.target for candidate in plan.candidates)
+    def add_attempt(self, record: AttemptRecord) -> None:
+        """Add an attempt that is over."""
+        self.records.append(record)
 
-    def attempted(self, step: AttemptRecord) -> None:
-        self.steps.append(step)
-
-    def sent(self) -> None:
-        """Its content goes to the client now."""
+    def mark_sent(self) -> None:
+        """Note that content goes to the client now. Only the first call counts."""
         if self.sent_at is None:
             self.sent_at = self._now()
 
     def finish(self, outcome: str, target: str | None = None, status: int | None = None) -> None:
-        """The request is over. Only the first ending counts."""
-        if self.ended is not None:
+        """End the request, and tell its usage record and its observer. Only the first call counts."""
+        if self.summary is not None:
             return
-        if self.account is not None:
-            self.account.finish(outcome, self.text)
-        self.ended = self._ended(outcome, target, status)
-        if self.watch is not None:
+        if self.usage is not None:
+            self.usage.finish(outcome, self.candidates_json)
+        self.summary = self._summary_of(outcome, target, status)
+        if self.observer is not None:
             try:
-                self.watch(self.ended)
+                self.observer(self.summary)
             except Exception:
-                log.exception("who watches must not fail a request")
+                log.exception("request %s: an observer of its end failed; the request is not affected", self.request_id)
 
-    def text(self) -> str:
-        """Steps, and whoever was not reached, as JSON. Ledger and log ask for the same, one after the other."""
-        if self._text[0] != len(self.steps):
-            made = {step.target for step in self.steps}
-            later = [_not_reached(t) for t in self.order if t not in made]
-            self._text = len(self.steps), encode_json([s.explained() for s in self.steps] + later)
-        return self._text[1]
+    def candidates_json(self) -> str:
+        """Return the records, and the candidates that were not reached, as a JSON list.
+
+        The ledger and the summary need the same text one after the other, so it is kept until there is a new record.
+        """
+        if self._json[0] != len(self.records):
+            seen = {record.target for record in self.records}
+            later = [_not_reached(t) for t in self.order if t not in seen]
+            self._json = len(self.records), encode_json([r.as_candidate() for r in self.records] + later)
+        return self._json[1]
 
     def since(self, then: float) -> float:
-        """Milliseconds."""
+        """Return the milliseconds since `then`, which is on `clock`."""
         return round((self.clock() - then) * 1000, 2)
 
     def _now(self) -> float:
         return self.since(self.began)
 
-    def _ended(self, outcome: str, target: str | None, status: int | None) -> RequestSummary:
+    def _summary_of(self, outcome: str, target: str | None, status: int | None) -> RequestSummary:
         return RequestSummary(
             self.request_id,
             self.row,
@@ -206,34 +255,39 @@ class RequestRecord:
             self.began_at,
             self._now(),
             self.sent_at,
-            self._added(),
+            self._added_ms(),
             target,
-            tuple(self.steps),
-            self.text(),
-            _summed(self.steps),
+            tuple(self.records),
+            self.candidates_json(),
+            _total(self.records),
             status,
             self.trace,
         )
 
-    def _added(self) -> float | None:
-        """What of the time to the first content no provider had; None if that can't be told."""
-        asked = [step for step in self.steps if step.skipped is None]
+    def _added_ms(self) -> float | None:
+        """Return the part of the time to the first content that no provider took; None if it is unknown."""
+        asked = [record for record in self.records if record.skipped is None]
         if self.sent_at is None or not asked:
             return None
-        *before, served = asked
-        theirs = (served.upstream or {}).get("first_ms" if self.stream else "ms")
-        if theirs is None:
+        *failed, served = asked
+        upstream_ms = (served.upstream or {}).get("first_ms" if self.stream else "ms")
+        if upstream_ms is None:
             return None
-        return max(0.0, round(self.sent_at - sum(s.ms or 0.0 for s in before) - float(theirs), 2))
+        return max(0.0, round(self.sent_at - sum(r.ms or 0.0 for r in failed) - float(upstream_ms), 2))
 
 
-def _summed(steps: list[AttemptRecord]) -> dict[str, Any]:
-    """What all attempts have used; the cost is unknown as soon as that of one is."""
-    used = [step.used for step in steps if step.used]
+def _total(records: list[AttemptRecord]) -> UsageTotals:
+    used = [record.used for record in records if record.used]
     costs = [u["cost"] for u in used]
-    return {name: sum(u[name] for u in used) for name in TOKENS} | {"cost": None if None in costs else sum(costs)}
+    return {
+        "tokens_in": sum(u["tokens_in"] for u in used),
+        "tokens_out": sum(u["tokens_out"] for u in used),
+        "tokens_cached": sum(u["tokens_cached"] for u in used),
+        "tokens_reasoning": sum(u["tokens_reasoning"] for u in used),
+        "cost": None if None in costs else sum(costs),
+    }
 
 
-def _not_reached(target: str) -> dict[str, Any]:
+def _not_reached(target: str) -> JsonDict:
     provider, _, model = target.partition("/")
     return {"provider": provider, "model": model, "outcome": "not reached"}

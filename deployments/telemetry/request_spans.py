@@ -1,7 +1,7 @@
-"""A request that is over as spans: its own, and one for each attempt. Pure.
+"""The spans of a request that is over: its own, and one for each attempt. Pure.
 
-Who was skipped is a moment of the request's span. Tenant and agent stand there too, for whoever looks for a
-tenant's requests, and go no further: neither to a provider's replica nor to a provider.
+A skipped target is an event of the request's span. Tenant and agent are attributes of that span alone, so that an
+operator finds a tenant's requests. They go neither to a provider's replica nor to a provider.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,29 +10,30 @@ from actors.breaker.outcomes import ENDINGS
 from actors.breaker.plan import provider_of
 from actors.ledger.rows import NANOS
 from deployments.telemetry.request_record import AttemptRecord, RequestSummary
-from deployments.telemetry.spans import Span, SpanEvent, Value, nanoseconds, tidy
+from deployments.telemetry.spans import Span, SpanEvent, Value, clean_attributes, nanoseconds
 from deployments.telemetry.trace_context import Trace
 
 ROUTES: Mapping[str, str] = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
-FINE = frozenset({"ok", "cancelled"})  # outcomes that are nobody's error
+NO_ERRORS = frozenset({"ok", "cancelled"})  # outcomes that are nobody's error
 
 
-def of_request(ended: RequestSummary, trace: Trace) -> list[Span]:
+def request_spans(summary: RequestSummary, trace: Trace) -> list[Span]:
+    """Return the spans of a request, its own first."""
     root = Span(
-        f"POST {ROUTES[trace.verb]}" if ended.caller.door == "http" else f"handle {trace.verb}",
+        f"POST {ROUTES[trace.verb]}" if summary.caller.door == "http" else f"handle {trace.verb}",
         "server",
-        trace.place,
+        trace.context,
         trace.began,
-        trace.began + nanoseconds(ended.ms),
-        tidy({**_of_service(ended, trace), **_of_request(ended)}),
-        tuple(_moments(ended, trace.began)),
-        _error(ended),
+        trace.began + nanoseconds(summary.ms),
+        clean_attributes({**_http_attributes(summary, trace), **_request_attributes(summary)}),
+        tuple(_events(summary, trace.began)),
+        _error(summary),
     )
-    return [root, *(_attempt(step, trace, number) for number, step in enumerate(ended.attempts, 1))]
+    return [root, *(_attempt_span(record, trace, number) for number, record in enumerate(summary.attempts, 1))]
 
 
-def _of_service(ended: RequestSummary, trace: Trace) -> dict[str, object]:
-    if ended.caller.door != "http":
+def _http_attributes(summary: RequestSummary, trace: Trace) -> dict[str, object]:
+    if summary.caller.door != "http":
         return {}
     route = ROUTES[trace.verb]
     return {
@@ -40,80 +41,80 @@ def _of_service(ended: RequestSummary, trace: Trace) -> dict[str, object]:
         "http.route": route,
         "url.path": route,
         "url.scheme": "http",
-        "http.response.status_code": 200 if ended.first is not None else ended.status,
+        "http.response.status_code": 200 if summary.first_ms is not None else summary.status,
     }
 
 
-def _of_request(ended: RequestSummary) -> dict[str, object]:
-    cost = ended.used.get("cost")
+def _request_attributes(summary: RequestSummary) -> dict[str, object]:
+    cost = summary.used.get("cost")
     return {
-        "breakwater.request_id": ended.request_id,
-        "breakwater.x_request_id": ended.caller.request_id,
-        "breakwater.door": ended.caller.door,
-        "breakwater.row": ended.row,
-        "breakwater.stream": ended.stream,
-        "breakwater.outcome": ended.outcome,
-        "breakwater.attempts": len(ended.attempts),
-        "breakwater.target": ended.target,
-        "breakwater.first_token_ms": ended.first,
-        "breakwater.added_ms": ended.added,
+        "breakwater.request_id": summary.request_id,
+        "breakwater.x_request_id": summary.caller.request_id,
+        "breakwater.door": summary.caller.door,
+        "breakwater.row": summary.row,
+        "breakwater.stream": summary.stream,
+        "breakwater.outcome": summary.outcome,
+        "breakwater.attempts": len(summary.attempts),
+        "breakwater.target": summary.target,
+        "breakwater.first_token_ms": summary.first_ms,
+        "breakwater.added_ms": summary.added_ms,
         "breakwater.cost_usd": None if cost is None else cost / NANOS,
-        "breakwater.tenant": ended.caller.tenant,
-        "breakwater.agent": ended.caller.agent,
-        "error.type": ended.outcome if _error(ended) else None,
+        "breakwater.tenant": summary.caller.tenant,
+        "breakwater.agent": summary.caller.agent,
+        "error.type": summary.outcome if _error(summary) else None,
     }
 
 
-def _error(ended: RequestSummary) -> str | None:
-    """Why a request counts as failed: a 4xx is an answer."""
-    failed = ended.outcome not in FINE if ended.status is None else ended.status >= 500
-    return why(ended.outcome) if failed else None
+def _error(summary: RequestSummary) -> str | None:
+    """Return why a request failed; None if it did not. An error of the client (4xx) is no failure."""
+    failed = summary.outcome not in NO_ERRORS if summary.status is None else summary.status >= 500
+    return error_text(summary.outcome) if failed else None
 
 
-def why(outcome: str) -> str:
-    """Words of ours; what a provider said may repeat what it was asked."""
+def error_text(outcome: str) -> str:
+    """Return our own words for an outcome, because a provider's message may repeat the request."""
     return ENDINGS[outcome].why if outcome in ENDINGS else outcome
 
 
-def _moments(ended: RequestSummary, began: int) -> Iterator[SpanEvent]:
-    for step in ended.steps:
-        if step.skipped is not None:
-            yield SpanEvent("skipped", began + nanoseconds(step.at), _of_skipped(step))
-    if ended.stream and ended.first is not None:
-        yield SpanEvent("first token", began + nanoseconds(ended.first), {})
+def _events(summary: RequestSummary, began: int) -> Iterator[SpanEvent]:
+    for record in summary.records:
+        if record.skipped is not None:
+            yield SpanEvent("skipped", began + nanoseconds(record.at), _skipped_attributes(record))
+    if summary.stream and summary.first_ms is not None:
+        yield SpanEvent("first token", began + nanoseconds(summary.first_ms), {})
 
 
-def _of_skipped(step: AttemptRecord) -> dict[str, Value]:
-    return tidy(
+def _skipped_attributes(record: AttemptRecord) -> dict[str, Value]:
+    return clean_attributes(
         {
-            "breakwater.target": step.target,
-            "breakwater.why": step.skipped,
-            "breakwater.state": step.state,
-            "breakwater.epoch": step.epoch,
-            "breakwater.retry_in_seconds": step.retry_in,
+            "breakwater.target": record.target,
+            "breakwater.why": record.skipped,
+            "breakwater.state": record.state,
+            "breakwater.epoch": record.epoch,
+            "breakwater.retry_in_seconds": record.retry_in,
         }
     )
 
 
-def _attempt(step: AttemptRecord, trace: Trace, number: int) -> Span:
-    began, failed = trace.began + nanoseconds(step.at), step.outcome not in FINE
+def _attempt_span(record: AttemptRecord, trace: Trace, number: int) -> Span:
+    began, failed = trace.began + nanoseconds(record.at), record.outcome not in NO_ERRORS
     attributes = {
         "breakwater.attempt": number,
-        "breakwater.target": step.target,
-        "breakwater.outcome": step.outcome,
-        "breakwater.verdict": step.verdict,
-        "breakwater.probe": step.probe,
-        "breakwater.epoch": step.epoch,
-        "breakwater.first_token_ms": step.first,
-        "http.response.status_code": step.status,
-        "error.type": step.outcome if failed else None,
+        "breakwater.target": record.target,
+        "breakwater.outcome": record.outcome,
+        "breakwater.verdict": record.verdict,
+        "breakwater.probe": record.probe,
+        "breakwater.epoch": record.epoch,
+        "breakwater.first_token_ms": record.first_ms,
+        "http.response.status_code": record.status,
+        "error.type": record.outcome if failed else None,
     }
     return Span(
-        f"attempt {provider_of(step.target)}",
+        f"attempt {provider_of(record.target)}",
         "client",
-        trace.place.below(number),
+        trace.context.child(number),
         began,
-        began + nanoseconds(step.ms or 0.0),
-        tidy(attributes),
-        error=why(step.outcome) if failed else None,
+        began + nanoseconds(record.ms or 0.0),
+        clean_attributes(attributes),
+        error=error_text(record.outcome) if failed else None,
     )

@@ -1,8 +1,8 @@
-"""Which trace a request belongs to, and who decides whether it is recorded: W3C trace context. Pure.
+"""Which trace a request belongs to, and whether it is recorded: W3C trace context. Pure.
 
-A trace goes on over a hop as a dict of the two headers, whatever carries it: HTTP, a handle, our own calls.
-Ids are drawn once a request and once a call; the spans of attempts are numbered from there, so that nothing
-but the first id has to be kept until the spans are written.
+A trace context travels as a dict of the two headers, over HTTP, over a handle and in our own calls. Ids are drawn once
+a request and once a call. The spans of attempts are numbered from there, so only the first id has to be kept until
+the spans are made.
 """
 
 import logging
@@ -10,19 +10,27 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
+
+from deployments.openai_api.json_types import JsonObject
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 PARENT, STATE = "traceparent", "tracestate"
-LONGEST_STATE = 512  # characters; what is longer may be dropped, and is
+LONGEST_STATE = 512  # characters; W3C allows to drop a longer state, and we do
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _STATE = re.compile(r"[\x20-\x7e\t]*")
 
 
 @dataclass(frozen=True, slots=True)
 class SpanContext:
-    """Where one span is in its trace. `remote`: its parent is not in this process."""
+    """The ids of one span, and its trace's flags.
+
+    Attributes:
+        remote: its parent is not in this process.
+        sampled: its trace is recorded.
+        state: the `tracestate` header.
+    """
 
     trace_id: int
     span_id: int
@@ -31,42 +39,51 @@ class SpanContext:
     sampled: bool = True
     state: str = ""
 
-    def below(self, number: int) -> "SpanContext":
-        """The place of its child of this number, from 1."""
+    def child(self, number: int) -> "SpanContext":
+        """Return the context of its child of this number, from 1."""
         return SpanContext(self.trace_id, self.span_id + number, self.span_id, False, self.sampled, self.state)
 
     def headers(self) -> dict[str, str]:
-        """As the next one is told of it."""
-        told = {PARENT: f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.sampled:02x}"}
-        return {**told, STATE: self.state} if self.state else told
+        """Return the headers with which the callee continues the trace below this span."""
+        headers = {PARENT: f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.sampled:02x}"}
+        return {**headers, STATE: self.state} if self.state else headers
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The trace of one request: the place of its own span, its begin, and what was asked for."""
+    """The trace of one request.
 
-    place: SpanContext
-    began: int  # wall clock, nanoseconds since the epoch
+    Attributes:
+        context: of the request's own span.
+        began: wall clock, nanoseconds since the epoch.
+        verb: "chat" or "embed".
+    """
+
+    context: SpanContext
+    began: int
     verb: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Records `ratio` of the traces that begin here; one that goes on is recorded if whoever began it says so."""
+    """Decides whether a trace is recorded: `ratio` of all traces, and for `parent_based` as the parent span was."""
 
     ratio: float = 1.0
-    heeds_parent: bool = True
+    parent_based: bool = True
 
     def __call__(self, trace_id: int, parent: bool | None) -> bool:
-        if self.heeds_parent and parent is not None:
+        """Return whether a trace is recorded. `parent` says whether the parent span is; None without one."""
+        if self.parent_based and parent is not None:
             return parent
-        # The same traces as every other OpenTelemetry SDK would choose.
+        # Every OpenTelemetry SDK chooses the same traces.
         return trace_id & (2**64 - 1) < round(self.ratio * 2**64)
 
 
-def going_on(headers: Any) -> SpanContext | None:
-    """The span that these headers tell of; None if they tell of none, or of one that can't be."""
-    parent = headers.get(PARENT) if isinstance(headers, Mapping) else None
+def parse_context(headers: object) -> SpanContext | None:
+    """Return the span that trace headers name; None if there is none, or if the headers are invalid."""
+    if not isinstance(headers, Mapping):
+        return None
+    parent = headers.get(PARENT)
     found = _PARENT.fullmatch(parent) if isinstance(parent, str) else None
     if found is None:
         return None
@@ -77,45 +94,53 @@ def going_on(headers: Any) -> SpanContext | None:
     return SpanContext(*ids, sampled=bool(int(flags, 16) & 1), state=_state_of(headers)) if all(ids) else None
 
 
-def extract(headers: Any) -> dict[str, str] | None:
-    """What HTTP headers say of the trace; nothing else of them is kept."""
+class HttpHeaders(Protocol):
+    """HTTP headers as Starlette has them, for instance."""
+
+    def get(self, key: str, /) -> str | None: ...
+
+    def getlist(self, key: str, /) -> list[str]: ...
+
+
+def extract(headers: HttpHeaders) -> dict[str, str] | None:
+    """Return the two trace headers of HTTP headers; None without `traceparent`."""
     parent = headers.get(PARENT)
     return None if parent is None else {PARENT: parent, STATE: ",".join(headers.getlist(STATE))}
 
 
-def _state_of(headers: Mapping[str, Any]) -> str:
+def _state_of(headers: JsonObject) -> str:
     state = headers.get(STATE)
-    fine = isinstance(state, str) and len(state) <= LONGEST_STATE and _STATE.fullmatch(state)
-    return str(state) if fine else ""
+    valid = isinstance(state, str) and len(state) <= LONGEST_STATE and _STATE.fullmatch(state)
+    return str(state) if valid else ""
 
 
-def context_of(headers: Any, sampler: Sampler) -> SpanContext:
-    """The place of a span that goes on with these headers' trace, or that begins one."""
-    parent = going_on(headers)
+def new_context(headers: object, sampler: Sampler) -> SpanContext:
+    """Return the context of a new span. It continues the trace of the headers, or begins a trace."""
+    parent = parse_context(headers)
     if parent is None:
         trace_id = random.getrandbits(128) or 1
-        return SpanContext(trace_id, _fresh(), sampled=sampler(trace_id, None))
+        return SpanContext(trace_id, _new_span_id(), sampled=sampler(trace_id, None))
     sampled = sampler(parent.trace_id, parent.sampled)
-    return SpanContext(parent.trace_id, _fresh(), parent.span_id, True, sampled, parent.state)
+    return SpanContext(parent.trace_id, _new_span_id(), parent.span_id, True, sampled, parent.state)
 
 
-def _fresh() -> int:
-    """A span's id, with room above it for those of its children."""
+def _new_span_id() -> int:
+    # The ids above it are those of its children: with 63 bits they don't overflow.
     return random.getrandbits(63) + 1
 
 
 def sampler_of(environ: Mapping[str, str]) -> Sampler:
-    """As OTEL_TRACES_SAMPLER and its argument say."""
+    """Return the sampler that OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG name."""
     name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
-    heeds_parent = name.startswith("parentbased_")
+    parent_based = name.startswith("parentbased_")
     match name.removeprefix("parentbased_"):
         case "always_on":
-            return Sampler(1.0, heeds_parent)
+            return Sampler(1.0, parent_based)
         case "always_off":
-            return Sampler(0.0, heeds_parent)
+            return Sampler(0.0, parent_based)
         case "traceidratio":
-            return Sampler(_ratio_of(environ.get("OTEL_TRACES_SAMPLER_ARG", "")), heeds_parent)
-    log.warning("OTEL_TRACES_SAMPLER=%s is not known here: every trace is recorded", name)
+            return Sampler(_ratio_of(environ.get("OTEL_TRACES_SAMPLER_ARG", "")), parent_based)
+    log.warning("OTEL_TRACES_SAMPLER=%s is not supported, so every trace is recorded", name)
     return Sampler()
 
 
@@ -126,5 +151,5 @@ def _ratio_of(text: str) -> float:
         ratio = -1.0
     if 0 <= ratio <= 1:
         return ratio
-    log.warning("OTEL_TRACES_SAMPLER_ARG=%s is no number from 0 to 1: every trace is recorded", text)
+    log.warning("OTEL_TRACES_SAMPLER_ARG=%s is not a number from 0 to 1, so every trace is recorded", text)
     return 1.0

@@ -1,34 +1,34 @@
-"""All that the doors and the replicas see of traces: ids when something begins, a word when it is over. Pure.
+"""The tracer, through which ingress and provider replicas record spans: ids at a begin, spans at an end. Pure.
 
-Nothing is written here: a span's making is put aside, for a thread that has time for it.
+It makes no span itself: it puts a function that does into the batch processor, whose thread calls it.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+from deployments.openai_api.json_types import JsonObject
 from deployments.providers.timing import Timing
 from deployments.telemetry.call_spans import CallSpans
 from deployments.telemetry.request_record import RequestSummary
-from deployments.telemetry.request_spans import of_request
+from deployments.telemetry.request_spans import request_spans
 from deployments.telemetry.spans import Span
-from deployments.telemetry.trace_context import Sampler, Trace, context_of, going_on
+from deployments.telemetry.trace_context import Sampler, Trace, new_context, parse_context
 
-Telling = Callable[[], list[Span]]
-_AS_TOLD = Sampler()
+SpanFactory = Callable[[], list[Span]]
+_AS_PARENT = Sampler()
 
 
 class Tracer:
-    """Of the deployment `name`, which is a provider of that `kind`, or the ingress.
+    """The tracer of the deployment `name`, which is a provider of that `kind`, or the ingress.
 
-    `put` takes what is to be written; `close` waits for it to be gone, but not for long.
+    `put` takes what makes the spans. `close` waits a limited time until all are exported.
     """
 
     def __init__(
         self,
         sampler: Sampler,
-        put: Callable[[Telling], None],
+        put: Callable[[SpanFactory], None],
         close: Callable[[], None] = lambda: None,
         *,
         name: str = "",
@@ -39,23 +39,26 @@ class Tracer:
         self._name, self._kind = name, kind
         self.close = close
 
-    def begin(self, headers: Any, verb: str) -> Trace:
-        """A request begins, in the trace that its caller's headers tell of or in one of its own."""
-        return Trace(context_of(headers, self._sampler), time.time_ns(), verb)
+    def begin(self, headers: object, verb: str) -> Trace:
+        """Return the trace of a request that begins: that of its caller's headers, or a new one."""
+        return Trace(new_context(headers, self._sampler), time.time_ns(), verb)
 
-    def __call__(self, ended: RequestSummary) -> None:
-        """A request is over."""
-        if (trace := ended.trace) is not None and trace.place.sampled:
-            self._put(partial(of_request, ended, trace))
+    def __call__(self, summary: RequestSummary) -> None:
+        """Record the spans of a request that is over."""
+        if (trace := summary.trace) is not None and trace.context.sampled:
+            self._put(partial(request_spans, summary, trace))
 
-    def asked(self, call: Mapping[str, Any], timing: Timing, *, stream: bool = False) -> CallSpans | None:
-        """A provider's replica is called; None if this call is not to be recorded."""
-        above = going_on(call.get("trace"))
-        if above is None:
+    def begin_call(self, call: JsonObject, timing: Timing, *, stream: bool = False) -> CallSpans | None:
+        """Return the spans of a call that begins in a provider's replica; None if it is not recorded.
+
+        Either way `timing.trace` gets the headers with which the provider's server continues the trace.
+        """
+        parent = parse_context(call.get("trace"))
+        if parent is None:
             return None
-        if not above.sampled:
-            timing.trace = above.headers()
+        if not parent.sampled:
+            timing.trace = parent.headers()
             return None
-        place = context_of(call["trace"], _AS_TOLD)
-        timing.trace = place.below(1).headers()
-        return CallSpans(place, self._name, self._kind, call, stream, timing, self._put)
+        context = new_context(call["trace"], _AS_PARENT)
+        timing.trace = context.child(1).headers()
+        return CallSpans(context, self._name, self._kind, call, stream, timing, self._put)

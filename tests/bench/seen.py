@@ -1,4 +1,4 @@
-"""What a request costs in its ingress for being seen: trail, metrics in Ray, log line, and memory of it. CPU time.
+"""What a request costs in its ingress for being seen: record, metrics in Ray, log line, and memory of it. CPU time.
 
 uv run python -m tests.bench.seen
 """
@@ -18,7 +18,7 @@ import ray
 from actors.breaker.plan import Candidate, Plan, Skipped
 from actors.metrics import NoMeter
 from actors.ray_metrics import RayMeter
-from deployments.telemetry.explain import Recent
+from deployments.telemetry.explain import RecentRequests
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_log import flush_log, log_request
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord, RequestSummary
@@ -33,12 +33,12 @@ OPEN = Skipped(TARGETS[0], "open", 12.5, "open", 7, 47.5)
 PLAN = Plan((Candidate(TARGETS[1], 3), Candidate(TARGETS[2], 1)), (OPEN,))
 
 
-def ended(watch: Callable[[RequestSummary], None] | None) -> None:
-    trail = RequestRecord("default", Caller("http", "acme", None, None, "an-id"), True, None, "replica-1", watch)
-    trail.planned(PLAN)
-    trail.attempted(SERVED)
-    trail.sent()
-    trail.finish("ok", SERVED.target)
+def ended(observer: Callable[[RequestSummary], None] | None) -> None:
+    record = RequestRecord("default", Caller("http", "acme", None, None, "an-id"), True, None, "replica-1", observer)
+    record.skip(PLAN.skipped)
+    record.add_attempt(SERVED)
+    record.mark_sent()
+    record.finish("ok", SERVED.target)
 
 
 def _log_to(folder: str) -> None:
@@ -55,23 +55,23 @@ class Bench:
     """Inside a worker, where Ray's metrics are real."""
 
     def measured(self) -> dict[str, list[float]]:
-        meter, recent = RayMeter("bench"), Recent()
+        meter, recent = RayMeter("bench"), RecentRequests()
         counted = Metrics(meter, ["default"], TARGETS)
-        watches: dict[str, Callable[[RequestSummary], None] | None] = {
-            "trail alone": None,
+        observers: dict[str, Callable[[RequestSummary], None] | None] = {
+            "record alone": None,
             "+ metrics, no Ray": Metrics(NoMeter(), ["default"], TARGETS),
             "+ metrics": counted,
             "+ log line": log_request,
             "+ memory": recent.add,
         }
-        found: dict[str, list[float]] = {name: [] for name in watches}
+        found: dict[str, list[float]] = {name: [] for name in observers}
         with tempfile.TemporaryDirectory() as folder:
             _log_to(folder)
             for _ in range(ROUNDS):
-                for name, watch in watches.items():
+                for name, observer in observers.items():
                     began = time.process_time()
                     for number in range(REQUESTS):
-                        ended(watch)
+                        ended(observer)
                         if number % 400 == 0:
                             meter.flush()
                             flush_log()
@@ -82,7 +82,7 @@ class Bench:
 def main() -> None:
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     found: Any = ray.get(Bench.remote().measured.remote())
-    alone = statistics.median(found["trail alone"])
+    alone = statistics.median(found["record alone"])
     for name, values in found.items():
         median = statistics.median(values)
         print(f"{name:18} {median:7.1f} us a request ({median - alone:+.1f})")

@@ -17,7 +17,7 @@ from deployments.providers.timing import begin_timing
 from deployments.telemetry.otlp import BatchProcessor, Exporter
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord
 from deployments.telemetry.trace_context import Sampler
-from deployments.telemetry.tracer import Telling, Tracer
+from deployments.telemetry.tracer import SpanFactory, Tracer
 from deployments.usage.caller import Caller
 from tests.fakes.otlp import Receiver
 
@@ -41,25 +41,25 @@ UNRECORDED = CALL | {"trace": {"traceparent": HEADERS["traceparent"][:-2] + "00"
 def request(traces: Tracer | None) -> None:
     """As the door and the failover do it."""
     trace = None if traces is None else traces.begin(None, "chat")
-    trail = RequestRecord("default", Caller("http", "acme"), True, None, "an-id", traces, trace=trace)
-    trail.planned(PLAN)
-    trail.made += 1
+    record = RequestRecord("default", Caller("http", "acme"), True, None, "an-id", traces, trace=trace)
+    record.skip(PLAN.skipped)
+    record.made += 1
     call: dict[str, Any] = {"body": {}}
-    if trail.trace is not None:
-        call["trace"] = trail.trace.place.below(trail.made).headers()
-    trail.attempted(SERVED)
-    trail.sent()
-    trail.finish("ok", SERVED.target)
+    if record.trace is not None:
+        call["trace"] = record.trace.context.child(record.made).headers()
+    record.add_attempt(SERVED)
+    record.mark_sent()
+    record.finish("ok", SERVED.target)
 
 
 def call(traces: Tracer | None, told: dict[str, Any] = CALL) -> None:
     """As the provider's replica does it."""
     timing = begin_timing()
-    asked = None if traces is None else traces.asked(told, timing)
+    asked = None if traces is None else traces.begin_call(told, timing)
     timing.peer, timing.model = ("api.openai.com", 443), "gpt-2026"
     if asked is not None:
-        asked.answered(USAGE, BODY)
-        asked.tell()
+        asked.succeed(USAGE, BODY)
+        asked.finish()
     timing.as_dict()
 
 
@@ -79,23 +79,23 @@ def microseconds(work: Callable[[Tracer | None], None], traces: Tracer | None) -
 
 def written(exporter: Exporter, work: Callable[[Tracer | None], None]) -> float:
     """CPU time of the writing thread for one request or call, sending included."""
-    heap: list[Telling] = []
+    heap: list[SpanFactory] = []
     traces = Tracer(Sampler(), heap.append, name="openai", kind="openai")
     for _ in range(1024):
         work(traces)
     began = time.thread_time()
     for at in range(0, len(heap), 128):
-        assert exporter.send([span for telling in heap[at : at + 128] for span in telling()]) is None
+        assert exporter.send([span for factory in heap[at : at + 128] for span in factory()]) is None
     return (time.thread_time() - began) / len(heap) * 1e6
 
 
-def latest(outbox: BatchProcessor | None) -> tuple[float, float]:
+def latest(processor: BatchProcessor | None) -> tuple[float, float]:
     """How late, in milliseconds, a thread that wants the interpreter each millisecond gets it: p99 and worst."""
     late, until = [], time.perf_counter() + 5
     stop = threading.Event()
 
     def busy() -> None:
-        traces = None if outbox is None else Tracer(Sampler(), outbox.put)
+        traces = None if processor is None else Tracer(Sampler(), processor.put)
         while not stop.wait(0.002):
             request(traces)
 
@@ -110,7 +110,7 @@ def latest(outbox: BatchProcessor | None) -> tuple[float, float]:
 
 
 def main() -> None:
-    heap: deque[Telling] = deque(maxlen=16)
+    heap: deque[SpanFactory] = deque(maxlen=16)
     on = Tracer(Sampler(), heap.append, name="openai", kind="openai")
     unsampled = Tracer(Sampler(0.0), heap.append)
     print("us of CPU           off  unsampled    sampled   written beside")
@@ -120,13 +120,13 @@ def main() -> None:
     for name, work, other in (("request, ingress", request, request), ("call, replica", call, unrecorded)):
         costs = [microseconds(work, None), microseconds(other, unsampled), microseconds(work, on)]
         print(f"{name:<16} {costs[0]:7.2f} {costs[1]:10.2f} {costs[2]:10.2f} {written(exporter, work):16.1f}")
-    for name, outbox in (("off", None), ("on", BatchProcessor(exporter, "here"))):
-        p99, worst = latest(outbox)
+    for name, processor in (("off", None), ("on", BatchProcessor(exporter, "here"))):
+        p99, worst = latest(processor)
         print(
             f"with traces {name}, another thread waits for the interpreter: p99 {p99:.2f} ms, at worst {worst:.2f} ms"
         )
-        if outbox is not None:
-            outbox.close()
+        if processor is not None:
+            processor.close()
     receiver.stop()
 
 

@@ -246,13 +246,13 @@ def test_a_receiver_that_is_away_costs_no_request_anything(llm: Cluster, receive
         for number in range(40):
             response = llm.post(model="first-openai", stream=number % 2 == 0)
             assert response.status_code == 200
-        said = eventually(lambda: _of_ingress(_said("not all traces arrive at")))  # the others may go on trying
+        said = eventually(lambda: _of_ingress(_said("Not all traces arrive at")))  # the others may go on trying
     finally:
         receiver.listen()
     assert all(receiver.url in line for line in said)
     asked(llm, receiver, 4, model="first-openai")
     eventually(lambda: _of_ingress(_said("again; those of")))
-    assert len(_of_ingress(_said("not all traces arrive at"))) == 1
+    assert len(_of_ingress(_said("Not all traces arrive at"))) == 1
 
 
 def _said(words: str) -> list[str]:

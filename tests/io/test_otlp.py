@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deployments.errors import ConfigError
-from deployments.telemetry.otlp import BatchProcessor, endpoint_of, traces_of
+from deployments.telemetry.otlp import BatchProcessor, build_tracer, endpoint_of
 from deployments.telemetry.spans import Span, SpanEvent
 from deployments.telemetry.trace_context import SpanContext
 from tests.fakes.otlp import Receiver
@@ -19,8 +19,8 @@ URL = "http://collector:4318"
 
 
 def span(name: str = "a span") -> Span:
-    place = SpanContext(1, 2, 3, remote=True, state="a=b")
-    return Span(name, "server", place, 1, 2, {"x": 1, "y": ("z",)}, (SpanEvent("m", 1, {"n": "o"}),), "why")
+    context = SpanContext(1, 2, 3, remote=True, state="a=b")
+    return Span(name, "server", context, 1, 2, {"x": 1, "y": ("z",)}, (SpanEvent("m", 1, {"n": "o"}),), "why")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_is_configured_wrongly_is_said_in_one_sentence_and_leaves_traces_of
 ) -> None:
     with pytest.raises(ConfigError):
         endpoint_of(environ)
-    assert traces_of(environ, "Ingress") is None
+    assert build_tracer(environ, "Ingress") is None
     [said] = caplog.records
     assert said.levelname == "ERROR"
     assert said.exc_info is None
@@ -102,87 +102,87 @@ def way() -> Way:
 
 
 @pytest.fixture
-def outboxes() -> Iterator[list[BatchProcessor]]:
+def processors() -> Iterator[list[BatchProcessor]]:
     made: list[BatchProcessor] = []
     yield made
-    for outbox in made:
-        outbox.close(5)
-        assert not outbox._thread.is_alive()
+    for processor in made:
+        processor.close(5)
+        assert not processor._thread.is_alive()
 
 
-def telling(name: str) -> Any:
+def factory(name: str) -> Any:
     return lambda: [span(name)]
 
 
-def test_what_is_put_goes_out_and_the_end_waits_for_the_rest(way: Way, outboxes: list[BatchProcessor]) -> None:
-    outbox = BatchProcessor(way, "receiver", every=3600)
-    outboxes.append(outbox)
+def test_what_is_put_goes_out_and_the_end_waits_for_the_rest(way: Way, processors: list[BatchProcessor]) -> None:
+    processor = BatchProcessor(way, "receiver", every=3600)
+    processors.append(processor)
     for number in range(500):
-        outbox.put(telling(str(number)))
-    outbox.close(10)
+        processor.put(factory(str(number)))
+    processor.close(10)
     assert way.sent == [str(n) for n in range(500)]
 
 
 def test_a_receiver_that_hangs_costs_a_bound_of_memory_and_the_oldest_are_dropped(
-    way: Way, outboxes: list[BatchProcessor], caplog: pytest.LogCaptureFixture
+    way: Way, processors: list[BatchProcessor], caplog: pytest.LogCaptureFixture
 ) -> None:
     way.go.clear()
-    outbox = BatchProcessor(way, "receiver", most=10, every=0.001)
-    outboxes.append(outbox)
-    outbox.put(telling("under way"))
+    processor = BatchProcessor(way, "receiver", most=10, every=0.001)
+    processors.append(processor)
+    processor.put(factory("under way"))
     assert way.called.acquire(timeout=10)
     for number in range(1000):
-        outbox.put(telling(str(number)))
-    assert len(outbox._heap) == 10
+        processor.put(factory(str(number)))
+    assert len(processor._queue) == 10
     way.go.set()
-    outbox.close(10)
+    processor.close(10)
     assert way.sent == ["under way", *map(str, range(990, 1000))]
     assert [r.getMessage().rpartition(": ")[2] for r in caplog.records if r.levelname == "WARNING"] == ["too slow"]
 
 
-def test_the_end_does_not_wait_for_a_receiver_that_hangs(way: Way, outboxes: list[BatchProcessor]) -> None:
+def test_the_end_does_not_wait_for_a_receiver_that_hangs(way: Way, processors: list[BatchProcessor]) -> None:
     way.go.clear()
-    outbox = BatchProcessor(way, "receiver", every=0.001)
-    outboxes.append(outbox)
-    outbox.put(telling("lost"))
+    processor = BatchProcessor(way, "receiver", every=0.001)
+    processors.append(processor)
+    processor.put(factory("lost"))
     assert way.called.acquire(timeout=10)
-    outbox.close(0.05)
+    processor.close(0.05)
     assert way.sent == []
     assert way.stopped
 
 
 def test_a_receiver_that_is_away_is_said_once_and_so_is_its_return(
-    way: Way, outboxes: list[BatchProcessor], caplog: pytest.LogCaptureFixture
+    way: Way, processors: list[BatchProcessor], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     way.answers = ["connection refused", "connection refused", "connection refused", None]
-    outbox = BatchProcessor(way, "http://receiver", every=0.001)
-    outboxes.append(outbox)
+    processor = BatchProcessor(way, "http://receiver", every=0.001)
+    processors.append(processor)
     for number in range(5):
-        outbox.put(telling(str(number)))
+        processor.put(factory(str(number)))
         assert way.called.acquire(timeout=10)
-    outbox.close(10)
+    processor.close(10)
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
-        ("WARNING", "not all traces arrive at http://receiver, and what does not fit is dropped: connection refused"),
-        ("INFO", "all traces arrive at http://receiver again; those of 3 requests or calls are lost"),
+        ("WARNING", "Not all traces arrive at http://receiver; those that don't are dropped: connection refused"),
+        ("INFO", "All traces arrive at http://receiver again; those of 3 requests or calls are lost"),
     ]
 
 
 def test_a_bug_of_ours_in_a_span_ends_neither_the_thread_nor_a_request(
-    way: Way, outboxes: list[BatchProcessor], caplog: pytest.LogCaptureFixture
+    way: Way, processors: list[BatchProcessor], caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> list[Span]:
         raise ZeroDivisionError("a bug")
 
-    outbox = BatchProcessor(way, "receiver", every=3600)
-    outboxes.append(outbox)
-    outbox.put(broken)
-    outbox.put(telling("fine"))
-    outbox.put(broken)
-    outbox.close(10)
+    processor = BatchProcessor(way, "receiver", every=3600)
+    processors.append(processor)
+    processor.put(broken)
+    processor.put(factory("fine"))
+    processor.put(broken)
+    processor.close(10)
     assert way.sent == ["fine"]
     [said] = caplog.records
-    assert said.getMessage() == "a span can't be made"
+    assert said.getMessage() == "A span could not be made, and is lost. Further such errors are not logged."
 
 
 # The real exporter.
@@ -197,7 +197,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 def exported(*spans: Span, deployment: str = "Ingress") -> None:
-    traces = traces_of(os.environ, deployment)
+    traces = build_tracer(os.environ, deployment)
     assert traces is not None
     traces._put(lambda: list(spans))
     traces.close()

@@ -43,7 +43,7 @@ def spans_of(
             pass
 
     bench.run(work)
-    return [span for telling in heap for span in telling()]
+    return [span for factory in heap for span in factory()]
 
 
 def check_peer(bench: Bench, span: Span) -> None:
@@ -56,13 +56,13 @@ def check_peer(bench: Bench, span: Span) -> None:
 @pytest.mark.parametrize("use", ["complete", "stream"])
 def test_each_kind_says_whom_it_asked_who_answered_and_how(bench: Bench, use: str) -> None:
     own, upstream = spans_of(bench, use)
-    assert upstream.place.parent_id == own.place.span_id
+    assert upstream.context.parent_id == own.context.span_id
     check_peer(bench, upstream)
     assert upstream.attributes.get("gen_ai.response.model") == ANSWERED_BY.get(bench.kind)
     assert upstream.attributes["gen_ai.response.finish_reasons"] == ("stop",)
     assert str(upstream.attributes["gen_ai.response.id"]).startswith("chatcmpl-")
     assert isinstance(upstream.attributes["gen_ai.usage.output_tokens"], int)
-    moments = [moment.name for moment in upstream.moments]
+    moments = [event.name for event in upstream.events]
     assert moments == ["connected"] * (bench.fake is not None) + ["first token"] * (use == "stream")
 
 
@@ -112,7 +112,7 @@ def test_a_server_of_ones_own_goes_on_from_the_upstream_span(own_server: Bench, 
     assert own_server.fake is not None
     _, upstream = spans_of(own_server, use)
     [received] = own_server.fake.received
-    assert received.headers["traceparent"] == f"00-{TRACE}-{upstream.place.span_id:016x}-01"
+    assert received.headers["traceparent"] == f"00-{TRACE}-{upstream.context.span_id:016x}-01"
     assert received.headers["tracestate"] == HEADERS["tracestate"]
 
 
@@ -142,6 +142,6 @@ def test_a_connection_that_is_used_again_knows_its_peer_too() -> None:
             runner.run(provider.close())
         for span in made:
             check_peer(bench, span)
-        assert [len(span.moments) for span in made] == [1, 0]
+        assert [len(span.events) for span in made] == [1, 0]
         assert bench.fake is not None
         bench.fake.stop()

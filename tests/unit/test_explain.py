@@ -10,7 +10,7 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.rows import LONGEST_TRAIL, SETTLED, encode_json, line, parse
 from deployments.errors import NoAnswer, NotFound
 from deployments.openai_api.chat import check_request, frames_to_chunks
-from deployments.telemetry.explain import Recent
+from deployments.telemetry.explain import RecentRequests
 from deployments.telemetry.request_record import RequestRecord, RequestSummary
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
@@ -118,17 +118,17 @@ def test_the_last_ten_thousand_are_kept_and_no_more() -> None:
         for number in range(4):
             trail = RequestRecord("row", Caller("http", request_id=f"theirs-{number % 3}"), request_id=f"ours-{number}")
             trail.finish("ok")
-            assert trail.ended is not None
-            made.append(trail.ended)
+            assert trail.summary is not None
+            made.append(trail.summary)
         return made
 
-    recent = Recent(most=2)
+    recent = RecentRequests(most=2)
     for ended in run_virtually(main()):
         recent.add(ended)
     assert [bool(recent.find(f"ours-{n}")) for n in range(4)] == [False, False, True, True]
     assert recent.find("theirs-1") is None
     assert recent.find("theirs-0") == recent.find("ours-3")
-    assert len(recent._names) == 2
+    assert len(recent._ids) == 2
 
 
 def test_the_answer_itself_explains_if_it_is_asked_to() -> None:

@@ -216,7 +216,7 @@ def test_a_circuit_that_has_left_the_configuration_is_no_alarm() -> None:
 async def test_the_log_has_one_line_of_json_a_request_without_a_word_of_it(w: World) -> None:
     w.provider("aws").ends = [Outcome("server_error", status=500, message="the prompt was: my secret question")]
     trail = await asked(w)
-    line = line_of(trail.ended)
+    line = line_of(trail.summary)
     assert "\n" not in line
     assert "secret" not in line
     told = json.loads(line)

@@ -38,8 +38,8 @@ async def test_a_reader_that_takes_nothing_for_long_lets_go_of_the_provider_and_
     assert (w.provider("aws").cancelled, w.breaker.under_way["aws"]) == (0, 1)
     await asyncio.sleep(2.1)
     assert (w.provider("aws").cancelled, w.breaker.under_way["aws"]) == (1, 0)
-    assert answer.record.ended is not None
-    assert answer.record.ended.outcome == "cancelled"
+    assert answer.record.summary is not None
+    assert answer.record.summary.outcome == "cancelled"
     (last,) = [frame async for frame in frames]
     error = error_in(last)
     assert error["code"] == "stream_interrupted"

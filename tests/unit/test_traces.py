@@ -15,8 +15,8 @@ from deployments.replica import ProviderReplica
 from deployments.service.arguments import CallOptions
 from deployments.telemetry.otlp import readable
 from deployments.telemetry.spans import LONGEST, Span
-from deployments.telemetry.trace_context import Sampler, going_on
-from deployments.telemetry.tracer import Telling, Tracer
+from deployments.telemetry.trace_context import Sampler, parse_context
+from deployments.telemetry.tracer import SpanFactory, Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR
@@ -33,12 +33,12 @@ class Book:
     """Where spans go in these tests."""
 
     def __init__(self, sampler: Sampler | None = None, **provider: str):
-        self.tellings: list[Telling] = []
-        self.traces = Tracer(sampler or Sampler(), self.tellings.append, **provider)
+        self.factories: list[SpanFactory] = []
+        self.traces = Tracer(sampler or Sampler(), self.factories.append, **provider)
 
     @property
     def spans(self) -> list[Span]:
-        return [span for telling in self.tellings for span in telling()]
+        return [span for factory in self.factories for span in factory()]
 
 
 def attributes(span: Span, *names: str) -> list[Any]:
@@ -70,16 +70,16 @@ def test_a_failover_is_one_trace_with_an_attempt_for_each_call() -> None:
         root, first, second = book.spans
         assert [s.name for s in book.spans] == ["POST /v1/chat/completions", "attempt aws", "attempt openai"]
         assert [s.kind for s in book.spans] == ["server", "client", "client"]
-        assert {f"{s.place.trace_id:032x}" for s in book.spans} == {TRACE}
-        assert (f"{root.place.parent_id:016x}", root.place.remote, root.place.state) == (
+        assert {f"{s.context.trace_id:032x}" for s in book.spans} == {TRACE}
+        assert (f"{root.context.parent_id:016x}", root.context.remote, root.context.state) == (
             SPAN,
             True,
             "congo=t61rcWkgMzE",
         )
-        assert first.place.parent_id == second.place.parent_id == root.place.span_id
-        told = [going_on(headers) for headers in w.hop.traces]
-        assert [place and place.span_id for place in told] == [first.place.span_id, second.place.span_id]
-        assert [place and place.state for place in told] == ["congo=t61rcWkgMzE"] * 2
+        assert first.context.parent_id == second.context.parent_id == root.context.span_id
+        told = [parse_context(headers) for headers in w.hop.traces]
+        assert [context and context.span_id for context in told] == [first.context.span_id, second.context.span_id]
+        assert [context and context.state for context in told] == ["congo=t61rcWkgMzE"] * 2
         assert first.error == "429, or asked to wait"
         assert attributes(first, "breakwater.attempt", "breakwater.outcome", "error.type") == [
             1,
@@ -104,16 +104,16 @@ def test_a_failover_is_one_trace_with_an_attempt_for_each_call() -> None:
     in_traced(test)
 
 
-def test_who_was_skipped_is_a_moment_of_the_request() -> None:
+def test_who_was_skipped_is_an_event_of_the_request() -> None:
     async def test(w: World, book: Book) -> None:
         w.provider("aws").ends = [SERVER_ERROR]
         for _ in range(3):
             await asked(w)
         await asyncio.sleep(5)
-        book.tellings.clear()
+        book.factories.clear()
         await asked(w)
         root, served = book.spans
-        [skipped] = root.moments
+        [skipped] = root.events
         assert skipped.name == "skipped"
         assert skipped.attributes["breakwater.target"] == "aws/haiku"
         assert (skipped.attributes["breakwater.why"], skipped.attributes["breakwater.epoch"]) == ("open", 1)
@@ -130,7 +130,7 @@ def test_a_stream_says_when_its_first_token_came_and_a_reader_who_left_is_no_err
             break
         await answer.close()
         root, attempt = book.spans
-        [first] = root.moments
+        [first] = root.events
         assert (first.name, first.at - root.began) == ("first token", 250_000_000)
         assert (root.error, attempt.error) == (None, None)
         assert root.attributes["breakwater.outcome"] == attempt.attributes["breakwater.outcome"] == "cancelled"
@@ -148,7 +148,7 @@ def test_a_request_that_failed_has_the_status_that_its_caller_got() -> None:
         root = book.spans[0]
         assert root.error
         assert attributes(root, "http.response.status_code", "error.type") == [503, "no_provider_available"]
-        book.tellings.clear()
+        book.factories.clear()
         with pytest.raises(UnknownModel):
             await asked(w, model="no-such-row")
         [root] = book.spans
@@ -177,8 +177,8 @@ def test_a_request_by_handle_goes_on_with_its_callers_trace_too() -> None:
         await w.python.chat(REQUEST, CallOptions(caller=Caller("handle", trace=HEADERS)))
         await w.python.chat(REQUEST, CallOptions(caller=Caller("handle", trace={"traceparent": 5})))
         mine, _, own, _ = book.spans
-        assert (mine.name, f"{mine.place.parent_id:016x}") == ("handle chat", SPAN)
-        assert own.place.parent_id is None
+        assert (mine.name, f"{mine.context.parent_id:016x}") == ("handle chat", SPAN)
+        assert own.context.parent_id is None
         assert "http.route" not in mine.attributes
 
     in_traced(test)
@@ -192,10 +192,10 @@ def test_over_http_the_clients_headers_are_heard_and_nothing_else_of_them_is_kep
             await http.post("/v1/chat/completions", json=REQUEST, headers=[*headers, ("x-other", SECRET)])
             await http.post("/v1/embeddings", json={"model": "none", "input": "x"})
             mine, _, embed = book.spans
-            assert (f"{mine.place.trace_id:032x}", f"{mine.place.parent_id:016x}") == (TRACE, SPAN)
-            assert mine.place.state == "a=1,b=2"
+            assert (f"{mine.context.trace_id:032x}", f"{mine.context.parent_id:016x}") == (TRACE, SPAN)
+            assert mine.context.state == "a=1,b=2"
             assert (embed.name, embed.attributes["breakwater.outcome"]) == ("POST /v1/embeddings", "model_not_found")
-            assert SECRET not in repr(book.tellings)
+            assert SECRET not in repr(book.factories)
 
     run_virtually(main())
 
@@ -203,7 +203,7 @@ def test_over_http_the_clients_headers_are_heard_and_nothing_else_of_them_is_kep
 def test_a_trace_that_is_not_sampled_is_told_on_and_not_recorded() -> None:
     async def test(w: World, book: Book) -> None:
         await asked(w, Caller("http"))
-        assert book.tellings == []
+        assert book.factories == []
         [told] = w.hop.traces
         assert told["traceparent"].endswith("-00")
 
@@ -216,7 +216,7 @@ def test_without_traces_no_call_is_told_of_one_and_nothing_is_kept() -> None:
             answer = await asked(w)
             assert w.hop.traces == [None]
             assert answer.record.trace is None
-            assert answer.record.ended.trace is None
+            assert answer.record.summary.trace is None
 
     run_virtually(main())
 
@@ -327,8 +327,8 @@ def test_a_call_is_a_span_of_its_replica_and_one_of_the_upstream_call_beneath() 
         "chat gpt-5.4-mini",
         "client",
     )
-    assert (f"{own.place.trace_id:032x}", f"{own.place.parent_id:016x}", own.place.remote) == (TRACE, SPAN, True)
-    assert (upstream.place.parent_id, upstream.place.remote) == (own.place.span_id, False)
+    assert (f"{own.context.trace_id:032x}", f"{own.context.parent_id:016x}", own.context.remote) == (TRACE, SPAN, True)
+    assert (upstream.context.parent_id, upstream.context.remote) == (own.context.span_id, False)
     assert dict(upstream.attributes) == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
@@ -349,10 +349,10 @@ def test_a_call_is_a_span_of_its_replica_and_one_of_the_upstream_call_beneath() 
         "gen_ai.usage.cache_read.input_tokens": 512,
         "gen_ai.usage.reasoning.output_tokens": 100,
     }
-    assert [moment.name for moment in upstream.moments] == ["connected"]
+    assert [event.name for event in upstream.events] == ["connected"]
     assert own.began <= upstream.began <= upstream.ended <= own.ended
     assert SECRET not in repr(book.spans)
-    assert SECRET not in repr(book.tellings), "content must not even wait to be written"
+    assert SECRET not in repr(book.factories), "content must not even wait to be written"
 
 
 def test_a_stream_has_its_first_token_and_why_it_ended() -> None:
@@ -362,9 +362,9 @@ def test_a_stream_has_its_first_token_and_why_it_ended() -> None:
     assert upstream.attributes["gen_ai.response.id"] == "chatcmpl-1"
     assert upstream.attributes["gen_ai.usage.output_tokens"] == 233
     assert isinstance(upstream.attributes["gen_ai.response.time_to_first_chunk"], float)
-    assert [moment.name for moment in upstream.moments] == ["connected", "first token"]
+    assert [event.name for event in upstream.events] == ["connected", "first token"]
     assert (own.error, upstream.error) == (None, None)
-    assert SECRET not in repr(book.tellings)
+    assert SECRET not in repr(book.factories)
 
 
 def test_a_stream_that_was_left_is_cancelled_and_one_that_broke_is_an_error() -> None:
@@ -419,7 +419,7 @@ def test_an_embedding_has_its_dimensions() -> None:
     assert upstream.attributes["gen_ai.request.encoding_formats"] == ("base64",)
     assert upstream.attributes["gen_ai.usage.input_tokens"] == 7
     assert "gen_ai.usage.output_tokens" not in upstream.attributes
-    assert SECRET not in repr(book.tellings)
+    assert SECRET not in repr(book.factories)
 
 
 def test_a_call_without_a_trace_or_of_one_that_is_not_recorded_has_no_spans() -> None:

@@ -64,7 +64,7 @@ def turns(walk: Candidates) -> list[tuple[str, int]]:
 
 
 def told(walk: Candidates) -> list[str]:
-    return [f"{step.target}: {step.outcome.removeprefix('skipped: ')}" for step in walk.tried.record.steps]
+    return [f"{step.target}: {step.outcome.removeprefix('skipped: ')}" for step in walk.tried.record.records]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_whatever_moves_meanwhile_each_is_asked_once_at_most_and_every_walk_ends
         sight.seen[target] = seen
     asked += [target for target, _ in turns(walk)]
     assert len(asked) == len(set(asked))
-    assert len(told(walk)) == len({step.target for step in walk.tried.record.steps})
+    assert len(told(walk)) == len({step.target for step in walk.tried.record.records})
 
 
 # A second tier that is due.
