@@ -23,7 +23,10 @@ LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One attempt under way: reports exactly once how it ended. `began` and `spoke` are on the link's clock."""
+    """One attempt under way: it reports exactly once how it ended.
+
+    `began` and `content_at` are on the breaker client's clock.
+    """
 
     breaker: BreakerClient
     record: RequestRecord
@@ -33,13 +36,13 @@ class Attempt:
     renewal: asyncio.Task[None] | None = None
     ended: bool = False
     verb: str = "whole"  # or stream
-    spoke: float = 0.0  # when content last came
+    content_at: float = 0.0  # when content last came
     dropped: tuple[str, ...] = ()  # fields that this target's provider has no use for
-    more: bool = False  # is another left to ask?
-    until: float = 0.0  # on the loop's clock: then the time that is kept for the others begins
-    heard: float | None = None  # after so many milliseconds its content began
+    more: bool = False  # whether another target is left to ask
+    until: float = 0.0  # on the loop's clock: when its share of the time is over
+    first_content_ms: float | None = None  # from its beginning until its content began
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
-    entry: AttemptUsage | None = None  # its row in the ledger
+    usage: AttemptUsage | None = None  # its row in the ledger
     number: int = 0  # of the request's attempts, from 1
     body: Mapping[str, Any] | None = None  # the request as this target takes it
 
@@ -51,17 +54,17 @@ class Attempt:
     def probe(self) -> bool:
         return bool(self.permit.get("lease") or self.permit.get("trial"))
 
-    def hear(self) -> None:
-        """Its content has begun."""
-        self.heard = self._ms()
-        self.spoke = self.breaker.now()
-        self.breaker.times.note(self.target, self.verb, self.spoke - self.began)
+    def note_first_content(self) -> None:
+        """Note that its content has begun."""
+        self.first_content_ms = self._ms()
+        self.content_at = self.breaker.now()
+        self.breaker.times.note(self.target, self.verb, self.content_at - self.began)
 
     def _ms(self) -> float:
         return self.record.since(self.began)
 
     def keep_lease(self) -> None:
-        """A probe says from time to time that it is still under way, however slow its provider or its reader is.
+        """Let a probe report from time to time that it is still under way, however slow its provider or its reader is.
 
         Once content has come for a while it says that it flows: then it is no probe any more.
         """
@@ -72,7 +75,7 @@ class Attempt:
         for _ in range(int(LONGEST_PROBE / RENEW_SECONDS)):
             since = self.breaker.now()
             await asyncio.sleep(RENEW_SECONDS)
-            if self.spoke > since:
+            if self.content_at > since:
                 self.breaker.report_flowing(self.target, self.permit, self.began, RENEW_SECONDS)
                 return
             self.breaker.report_started(self.target, self.permit, self.began)
@@ -97,11 +100,11 @@ class Attempt:
         if outcome.kind == "ok":
             self.record.mark_sent()
         ms = self._ms()
-        used = {} if self.entry is None else self.entry.count(outcome, usage, body, first=first)
+        used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first)
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
         self.record.add_attempt(self._step(outcome, ms, used))
-        if self.entry is not None:
-            self.entry.settle(outcome, over=over, trail=self.record.candidates_json)
+        if self.usage is not None:
+            self.usage.settle(outcome, over=over, trail=self.record.candidates_json)
         self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
             self.record.finish(outcome.kind, self.target if outcome.content else None)
@@ -109,7 +112,7 @@ class Attempt:
     def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
         if whole and outcome.kind == "ok":
             self.breaker.times.note(self.target, self.verb, ms / 1000)
-        if comparison is None or self.heard is not None or not comparison.takes(outcome):
+        if comparison is None or self.first_content_ms is not None or not comparison.takes(outcome):
             self._say(outcome, ms, whole)
             return
         seconds = self.breaker.now() - self.began
@@ -132,7 +135,7 @@ class Attempt:
             outcome.kind,
             round((self.began - self.record.began) * 1000, 2),
             ms,
-            self.heard,
+            self.first_content_ms,
             self.upstream,
             outcome.status,
             None if outcome.kind == "ok" else outcome.message or outcome.ending.why,

@@ -91,7 +91,7 @@ class FailoverRun(Generic[T]):
                 if failed is None:
                     answer, failed = await self._ask(attempt)
                     if failed is None:
-                        answered = (attempt.heard or (self._breaker.now() - attempt.began) * 1000) / 1000
+                        answered = (attempt.first_content_ms or (self._breaker.now() - attempt.began) * 1000) / 1000
                         assert answer is not None
                         return answer
                 if not self._goes_on():
@@ -155,7 +155,7 @@ class FailoverRun(Generic[T]):
         usual = self._breaker.times.needed(target, verb)
         attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)
         if record.usage is not None:
-            attempt.entry = record.usage.open(target)
+            attempt.usage = record.usage.open(target)
         attempt.number = self._tried.begin()
         return attempt
 
@@ -179,7 +179,7 @@ class FailoverRun(Generic[T]):
             with timer.until(min(attempt.until, gone_at)):
                 return await self._kind.begin(attempt, self._call(attempt, limits), limits, timer), None
         except TimeoutError:
-            gone = gone_at < attempt.until and attempt.heard is None
+            gone = gone_at < attempt.until and attempt.first_content_ms is None
             outcome = Outcome("stalled" if timer.stalled else "unreachable" if gone else "deadline")
         except AttemptFailed as error:
             outcome = error.outcome

@@ -43,7 +43,7 @@ async def test_a_reader_that_takes_nothing_for_long_lets_go_of_the_provider_and_
     (last,) = [frame async for frame in frames]
     error = error_in(last)
     assert error["code"] == "stream_interrupted"
-    assert error["message"] == f"The stream from aws/haiku broke off: its reader took nothing for {READER_SECONDS:g} s."
+    assert error["message"] == f"The stream from aws/haiku broke off: the client read nothing for {READER_SECONDS:g} s."
     assert [attempt["outcome"] for attempt in error["attempts"]] == ["cancelled"]
     await answer.close()
     await w.settle()
