@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from actors.breaker.plan import provider_of
-from deployments.config.application import ResolvedConfig
 from deployments.errors import BadRequest, UnknownModel
 from deployments.openai_api.chat import Drop, Request
 from deployments.routing.request_fit import Fitting, RequestFit, chat_fit, embedding_fit, fit_request
+
+if TYPE_CHECKING:
+    from deployments.config.resolved import ResolvedConfig
 
 _PINNABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -83,7 +86,7 @@ class ModelRows:
             yield target, fit_request(self._fitting, self.kind(target), request.body, drop)
 
 
-def chat_rows(layout: ResolvedConfig) -> ModelRows:
+def chat_rows(layout: "ResolvedConfig") -> ModelRows:
     return ModelRows(
         layout.rows(),
         layout.kinds(),
@@ -93,7 +96,7 @@ def chat_rows(layout: ResolvedConfig) -> ModelRows:
     )
 
 
-def embedding_rows(layout: ResolvedConfig) -> ModelRows:
+def embedding_rows(layout: "ResolvedConfig") -> ModelRows:
     return ModelRows(
         layout.embedding_rows(),
         layout.kinds(),

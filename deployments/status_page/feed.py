@@ -8,13 +8,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.breaker.plan import of_functions
 from deployments.errors import Unavailable
 from deployments.openai_api.chat import dump
-from deployments.service.service import Service
 from deployments.status_page.view import Known, status
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
 
 STREAM_SECONDS = 30.0
 BEAT_SECONDS = 0.9  # how long nothing need have changed until the next frame
@@ -25,7 +27,7 @@ _AS_MOST_SEE_IT = 0.5  # where one stands whose share still grows
 
 
 class Feed:
-    def __init__(self, service: Service):
+    def __init__(self, service: "Service"):
         self._service = service
         self._readers = 0
         self._moved = service.breaker.moved

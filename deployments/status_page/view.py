@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.breaker.history import SLOT_SECONDS, SLOTS
 from actors.breaker.plan import Candidate, Plan, Skipped, of_functions, provider_of, target_of
-from deployments.config.application import ResolvedConfig, Tier
+from deployments.config.tier import Tier
 from deployments.providers.kinds import KINDS
 from deployments.service.health import external_providers, provider_health
+
+if TYPE_CHECKING:
+    from deployments.config.resolved import ResolvedConfig
 
 LATELY = 6  # whole slots: the rate of calls is taken over so many at most
 _HEALTH = ("healthy", "degraded", "unhealthy")
@@ -37,7 +40,7 @@ class Known:
     ledger: Mapping[str, Any] | None = None
 
 
-def status(layout: ResolvedConfig, known: Known) -> dict[str, Any]:
+def status(layout: "ResolvedConfig", known: Known) -> dict[str, Any]:
     """Tiers in order, each with its word, why, and what it did lately; rows with the order in force now.
 
     Its health is that of the worst row: of a provider whose circuits differ it can't be told who answers.
@@ -177,7 +180,7 @@ def _summed(series: Sequence[Sequence[float]]) -> list[float]:
     return [sum(column) for column in zip_longest(*map(reversed, series), fillvalue=0)][::-1]
 
 
-def _row(kind: str, name: str, own: Sequence[str], layout: ResolvedConfig, known: Known) -> dict[str, Any]:
+def _row(kind: str, name: str, own: Sequence[str], layout: "ResolvedConfig", known: Known) -> dict[str, Any]:
     """`health` is what its requests meet: their first choice, somebody else, or nobody but a probe."""
     plan = known.plans[kind, name]
     named = layout.config.models[name] if kind == "chat" else layout.config.embeddings[name].targets
@@ -194,7 +197,7 @@ def _row(kind: str, name: str, own: Sequence[str], layout: ResolvedConfig, known
     }
 
 
-def _stands_in(target: str, named: Mapping[str, str], layout: ResolvedConfig) -> bool:
+def _stands_in(target: str, named: Mapping[str, str], layout: "ResolvedConfig") -> bool:
     """Is it the local model, where a cloud was meant?"""
     if layout.config.mode == "local_only":
         return False
@@ -207,7 +210,7 @@ def _skipped(skipped: Skipped) -> dict[str, Any]:
     return {"target": skipped.target, "why": skipped.why, "retry_in_seconds": retry_in}
 
 
-def _left_out(named: Mapping[str, str], layout: ResolvedConfig) -> list[dict[str, Any]]:
+def _left_out(named: Mapping[str, str], layout: "ResolvedConfig") -> list[dict[str, Any]]:
     why = {tier.name: tier.left_out for tier in layout.tiers if tier.left_out is not None}
     return [
         {"target": target_of(provider, model), "why": why[provider], "retry_in_seconds": None}
