@@ -26,7 +26,13 @@ from tests.model.mutate import Mutant, mutants_of
 
 FILES = (
     *(f"actors/breaker/{name}.py" for name in ("circuit", "registry", "plan")),
-    *(f"deployments/failover/{name}.py" for name in ("failover", "candidates", "comparison", "time_share", "attempt")),
+    *(
+        f"deployments/failover/{name}.py"
+        for name in (
+            *("failover", "run", "calls", "candidates", "tried", "no_answer"),
+            *("comparison", "time_share", "attempt"),
+        )
+    ),
     *(
         f"deployments/breaker_client/{name}.py"
         for name in (

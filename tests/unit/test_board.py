@@ -226,3 +226,35 @@ class TestSnapshot:
 
 def test_a_checkpoint_holds_what_its_type_says(board: Registry) -> None:
     assert board.checkpoint(0.0)["aws/haiku"].keys() == CircuitCheckpoint.__annotations__.keys()
+
+
+def test_a_replica_that_goes_on_reporting_is_never_the_one_that_is_forgotten(
+    board: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.breaker.registry.REPLICAS", 2)
+    for replica, number in (("a", 1), ("b", 1), ("a", 2), ("c", 1)):
+        board.batch(0.0, replica, number, [])
+    assert dict(board.acked) == {"a": 2, "c": 1}
+
+
+def test_an_answer_without_a_time_adds_none(board: Registry) -> None:
+    item = {"target": "aws/haiku", "epoch": 0, "verdict": "ok", "kind": "ok", "count": 2}
+    board.report(1.0, item)
+    board.report(1.0, {**item, "ms": 30.0})
+    assert board.health(1.0)["aws/haiku"]["ms"] == 30.0
+    assert sum(board.histories(1.0)["aws/haiku"]["ms"]) == 30.0
+
+
+def test_an_isolation_that_was_taken_back_has_no_time_left(board: Registry) -> None:
+    board.command(0.0, "isolate", "aws", 100.0)
+    assert board.snapshot(40.0)["aws/haiku"]["isolated_for"] == 60.0
+    board.command(40.0, "restore", "aws")
+    assert board.snapshot(41.0)["aws/haiku"]["isolated_for"] == 0.0
+
+
+def test_a_share_is_told_in_thousandths(board: Registry) -> None:
+    fail(board, "aws/haiku")
+    permit = board.ask(60.0, "aws/haiku", "one")
+    assert permit is not None
+    board.report(60.0, {**permit, "verdict": "ok", "kind": "ok", "ms": 1.0})
+    assert board.health(61.23)["aws/haiku"]["share"] == 0.155  # 0.1 + 0.9 * 1.23 / 20 = 0.15535

@@ -1,6 +1,7 @@
 """The circuit of one target, message by message. Time is an argument."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from actors.breaker.circuit import (
     Ask,
     Breaker,
     Isolate,
+    Lease,
     Message,
     Mode,
     Policy,
@@ -454,3 +456,22 @@ def test_a_late_throttle_keeps_a_panic_away(circuit: Circuit) -> None:
     circuit.report(THROTTLED, epoch=old, retry_after=200)
     circuit.now += 1
     assert circuit.take(Ask("a", panic=True)).granted is None
+
+
+def test_the_window_holds_no_more_slots_than_it_has_tenths(circuit: Circuit) -> None:
+    for _ in range(200):
+        circuit.report(OK, whole=True)
+    assert len(circuit.b.ring) == 1
+    assert circuit.b.ring[0].ended == 200
+
+
+def test_of_two_probes_that_are_still_out_each_is_out_for_its_own_time(circuit: Circuit) -> None:
+    circuit.probing()
+    circuit.take(Recover())  # the first is a ghost
+    circuit.now += POLICY.lease / 2
+    assert circuit.ask() is None
+    circuit.b = replace(circuit.b, ghosts=(*circuit.b.ghosts, Lease("later", circuit.now + POLICY.lease)))
+    circuit.now += POLICY.lease / 2
+    assert circuit.ask() is None, "the first is over, the second is not"
+    circuit.now += POLICY.lease / 2
+    assert circuit.ask() is not None

@@ -193,6 +193,26 @@ def test_a_circuits_life_is_counted() -> None:
     assert sum(value for key, value in meter.gauges.items() if key[0] == "state") == 1
 
 
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        ("misconfigured", "misconfigured"),
+        ("throttled", "throttled"),
+        ("failed_stream", "failed"),
+        ("unused", "released"),
+    ],
+)
+def test_the_end_of_a_probe_is_counted_by_what_it_said(verdict: str, told: str) -> None:
+    meter = Counting()
+    board = Registry(Policy(failure_threshold=1, recovery_timeout=10), meter=meter)
+    board.expect(["aws/haiku"])
+    board.report(0, {"target": "aws/haiku", "epoch": 0, "verdict": "failed_start", "kind": "connect"})
+    permit = board.ask(13, "aws/haiku", "p1")
+    assert permit is not None
+    board.report(14, {**permit, "verdict": verdict, "kind": verdict})
+    assert meter.of("probes_total") == {("aws", "haiku", "granted"): 1, ("aws", "haiku", told): 1}
+
+
 def test_an_open_circuit_whose_time_is_over_is_due_and_no_alarm() -> None:
     meter = Counting()
     board = Registry(Policy(failure_threshold=1, recovery_timeout=10), meter=meter)
