@@ -17,12 +17,12 @@ FlowKey = tuple[Target, int, int]  # the epoch and the incarnation that the stre
 
 
 class Flowing(Protocol):
-    """A stream: `permit` is what it began under, `began` and `spoke` are seconds on the client's clock."""
+    """A stream: `permit` is what it began under, `began` and `content_at` are seconds on the client's clock."""
 
     target: Target
     permit: Permit
     began: float
-    spoke: float
+    content_at: float
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class FlowingStreams:
         if since is None:
             return found, 0.0
         for stream in self._streams:
-            if stream.spoke <= since or stream.began >= since or _probes(stream.permit):
+            if stream.content_at <= since or stream.began >= since or _probes(stream.permit):
                 continue  # silent, too young to say anything, or a probe, which reports for itself
             key = (stream.target, stream.permit["epoch"], stream.permit["incarnation"])
             if (flow := found.get(key)) is None:

@@ -23,9 +23,12 @@ LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One attempt under way: reports exactly once how it ended. `began` and `spoke` are on the link's clock."""
+    """One attempt under way: it reports exactly once how it ended.
 
-    link: BreakerClient
+    `began` and `content_at` are on the breaker client's clock.
+    """
+
+    breaker: BreakerClient
     record: RequestRecord
     target: str
     permit: Permit
@@ -33,35 +36,35 @@ class Attempt:
     renewal: asyncio.Task[None] | None = None
     ended: bool = False
     verb: str = "whole"  # or stream
-    spoke: float = 0.0  # when content last came
+    content_at: float = 0.0  # when content last came
     dropped: tuple[str, ...] = ()  # fields that this target's provider has no use for
-    more: bool = False  # is another left to ask?
-    until: float = 0.0  # on the loop's clock: then the time that is kept for the others begins
-    heard: float | None = None  # after so many milliseconds its content began
+    more: bool = False  # whether another target is left to ask
+    until: float = 0.0  # on the loop's clock: when its share of the time is over
+    first_content_ms: float | None = None  # from its beginning until its content began
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
-    entry: AttemptUsage | None = None  # its row in the ledger
+    usage: AttemptUsage | None = None  # its row in the ledger
     number: int = 0  # of the request's attempts, from 1
     body: Mapping[str, Any] | None = None  # the request as this target takes it
 
     def __post_init__(self) -> None:
         self.began = self.record.clock()
-        self.link.under_way[provider_of(self.target)] += 1
+        self.breaker.under_way[provider_of(self.target)] += 1
 
     @property
     def probe(self) -> bool:
         return bool(self.permit.get("lease") or self.permit.get("trial"))
 
-    def hear(self) -> None:
-        """Its content has begun."""
-        self.heard = self._ms()
-        self.spoke = self.link.now()
-        self.link.times.note(self.target, self.verb, self.spoke - self.began)
+    def note_first_content(self) -> None:
+        """Note that its content has begun."""
+        self.first_content_ms = self._ms()
+        self.content_at = self.breaker.now()
+        self.breaker.times.note(self.target, self.verb, self.content_at - self.began)
 
     def _ms(self) -> float:
         return self.record.since(self.began)
 
     def keep_lease(self) -> None:
-        """A probe says from time to time that it is still under way, however slow its provider or its reader is.
+        """Let a probe report from time to time that it is still under way, however slow its provider or its reader is.
 
         Once content has come for a while it says that it flows: then it is no probe any more.
         """
@@ -70,12 +73,12 @@ class Attempt:
 
     async def _renew(self) -> None:
         for _ in range(int(LONGEST_PROBE / RENEW_SECONDS)):
-            since = self.link.now()
+            since = self.breaker.now()
             await asyncio.sleep(RENEW_SECONDS)
-            if self.spoke > since:
-                self.link.report_flowing(self.target, self.permit, self.began, RENEW_SECONDS)
+            if self.content_at > since:
+                self.breaker.report_flowing(self.target, self.permit, self.began, RENEW_SECONDS)
                 return
-            self.link.report_started(self.target, self.permit, self.began)
+            self.breaker.report_started(self.target, self.permit, self.began)
 
     def end(
         self,
@@ -92,39 +95,39 @@ class Attempt:
         if self.ended:
             return
         self.ended = True
-        self.link.under_way[provider_of(self.target)] -= 1
-        self.link.flows.remove(self)
+        self.breaker.under_way[provider_of(self.target)] -= 1
+        self.breaker.flows.remove(self)
         if outcome.kind == "ok":
             self.record.mark_sent()
         ms = self._ms()
-        used = {} if self.entry is None else self.entry.count(outcome, usage, body, first=first)
+        used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first)
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
         self.record.add_attempt(self._step(outcome, ms, used))
-        if self.entry is not None:
-            self.entry.settle(outcome, over=over, trail=self.record.candidates_json)
+        if self.usage is not None:
+            self.usage.settle(outcome, over=over, trail=self.record.candidates_json)
         self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
             self.record.finish(outcome.kind, self.target if outcome.content else None)
 
     def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
         if whole and outcome.kind == "ok":
-            self.link.times.note(self.target, self.verb, ms / 1000)
-        if comparison is None or self.heard is not None or not comparison.takes(outcome):
+            self.breaker.times.note(self.target, self.verb, ms / 1000)
+        if comparison is None or self.first_content_ms is not None or not comparison.takes(outcome):
             self._say(outcome, ms, whole)
             return
-        seconds = self.link.now() - self.began
+        seconds = self.breaker.now() - self.began
         if outcome.kind == "deadline":
-            self.link.times.cut(self.target, self.verb, seconds)
+            self.breaker.times.cut(self.target, self.verb, seconds)
 
         def charge(verdict: Verdict | None) -> None:
             self._say(outcome, ms, whole, verdict)
 
-        comparison.hold(outcome, seconds, self.link.times.usual(self.target, self.verb), charge)
+        comparison.hold(outcome, seconds, self.breaker.times.usual(self.target, self.verb), charge)
 
     def _say(self, outcome: Outcome, ms: float, whole: bool, verdict: Verdict | None = None) -> None:
         if self.renewal is not None:
             self.renewal.cancel()
-        self.link.report(self.target, self.permit, outcome, ms, whole=whole, verdict=verdict, began=self.began)
+        self.breaker.report(self.target, self.permit, outcome, ms, whole=whole, verdict=verdict, began=self.began)
 
     def _step(self, outcome: Outcome, ms: float, used: Mapping[str, Any]) -> AttemptRecord:
         return AttemptRecord(
@@ -132,7 +135,7 @@ class Attempt:
             outcome.kind,
             round((self.began - self.record.began) * 1000, 2),
             ms,
-            self.heard,
+            self.first_content_ms,
             self.upstream,
             outcome.status,
             None if outcome.kind == "ok" else outcome.message or outcome.ending.why,

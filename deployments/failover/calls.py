@@ -85,8 +85,8 @@ class StreamCall:
             first = await anext(source, None)
             if not isinstance(first, bytes):
                 raise AttemptFailed(failure_in(attempt, first or {}) or Outcome("empty"))
-            attempt.hear()
-            attempt.link.report_started(attempt.target, attempt.permit, attempt.began)
+            attempt.note_first_content()
+            attempt.breaker.report_started(attempt.target, attempt.permit, attempt.began)
             if attempt.probe and attempt.more:
                 # While it is silent the reserve is the others'; while it flows it is no reason to end it.
                 timer.move(attempt.until)

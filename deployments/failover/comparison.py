@@ -1,10 +1,10 @@
-"""Whose fault it was, found by comparing what the tiers of one request did. Pure.
+"""Find whose fault a failure was, by comparing what the tiers of one request did. Pure.
 
 A failure that may be the request's own is not held against its target before the request is over:
 
-- somebody answered it: whoever failed before did fail;
-- nobody did, and two or more failed in the same way: it is the request, and nothing is held against them. An outage
-  of everything looks alike, but then an open circuit would help nobody: there is no one to turn to;
+- another target answered the request: those that failed before it did fail;
+- no target answered, and two or more failed in the same way: it is the request, and nothing is held against them. An
+  outage of everything looks alike, but then an open circuit would help nobody: there is no target to turn to;
 - a call that a deadline has cut, the client's or our own share of it, failed if it had been given half as long again
   as the target's slowest recent answers take, or, where none is known, if another tier answered in less. A client's
   short deadline says nothing of a tier.
@@ -35,12 +35,12 @@ class _Held:
 
     @property
     def telling(self) -> bool:
-        """Had it all the time that its target takes? One that was cut sooner is no second witness."""
+        """Whether it had all the time that its target takes. One that was cut sooner is no second witness."""
         return not self.cut or self.seconds >= self.enough
 
     @property
     def enough(self) -> float:
-        """How many seconds say something of its target."""
+        """How many seconds without an answer say something of its target."""
         return LEAST_UNKNOWN if self.usual is None else max(LEAST, 1.5 * self.usual)
 
 
@@ -52,16 +52,16 @@ class Comparison:
 
     @staticmethod
     def takes(outcome: Outcome) -> bool:
-        """Must this failure wait?"""
+        """Return whether this failure must wait for the end of the request."""
         return not outcome.content and (outcome.kind == _CUT or bool(outcome.ending.alike))
 
     def hold(self, outcome: Outcome, seconds: float, usual: float | None, charge: Charge) -> None:
-        """It lasted so long; `usual` is what the target's slowest recent answers take."""
+        """Keep a failure after `seconds`; `usual` is how long the target's slowest recent answers take."""
         cut = outcome.kind == _CUT
         self._held.append(_Held("silent" if cut else outcome.ending.alike, seconds, usual, cut, charge))
 
     def settle(self, answered_after: float | None = None, *, refused: bool = False) -> None:
-        """Judge them. `answered_after` is how many seconds the tier that answered took; None if none did.
+        """Judge what is kept. `answered_after` is how many seconds the tier that answered took; None if none did.
 
         `refused`: the last that was asked called the request itself wrong.
         """
@@ -73,7 +73,7 @@ class Comparison:
 
 
 def _own_fault(held: _Held) -> Verdict:
-    """The request's. Whoever said something, even if it made no sense, is there."""
+    """Return the verdict of a failure by the request: a target that said anything at all is there."""
     return Verdict.REFUSED if held.group == "bad" else Verdict.NEUTRAL
 
 

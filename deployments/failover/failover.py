@@ -1,10 +1,10 @@
-"""Take a plan, try in order, report how each attempt ended. No Ray, and no I/O but through its ports.
+"""Fail over: ask the targets of a request in turn, and report how each attempt ended. No Ray.
 
-- Until the first content a failure moves on to the next candidate, inside one deadline; after it,
-  the stream ends with an error frame and without `[DONE]`. Nothing is ever sealed as whole that is not.
-- The time that is left is shared with the candidates that are left (shares.py).
-- Whose turn it is, and a probe's permit, are decided when the turn comes (walk.py).
-- A failure that may be the request's own is judged when the request is over (comparison.py).
+- Until the first content a failure moves on to the next target, inside one deadline. After it, the stream ends with
+  an error frame and without `[DONE]`: a half answer never looks whole.
+- The time that is left is shared with the targets that are left (time_share.py).
+- Which target is next, and whether it gives a probe's permit, is decided when its turn comes (candidates.py).
+- A failure that may be the request's own fault is judged when the request is over (comparison.py).
 - A call that is cancelled gives its permit back and says nothing of the provider.
 """
 
@@ -35,11 +35,11 @@ class Failover:
         self,
         rows: ModelRows,
         limits: Mapping[str, TimeLimits],
-        link: BreakerClient,
+        breaker: BreakerClient,
         transport: CallTransport,
         images: ImageFetcher | None = None,
     ):
-        self._ground = Ground(rows, limits, link)
+        self._ground = Ground(rows, limits, breaker)
         self._transport = transport
         self._images = images or ImageFetcher(ImageLimits())
 
@@ -47,13 +47,13 @@ class Failover:
         self, request: Request, deadline: Deadline, record: RequestRecord | None = None, verb: Verb = "chat"
     ) -> Answer:
         """Return a whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
-        with _ending(record := record or RequestRecord(clock=self._ground.link.now)):
+        with _ending(record := record or RequestRecord(clock=self._ground.breaker.now)):
             call = WholeCall(self._transport, verb)
             return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
 
     async def stream(self, request: Request, deadline: Deadline, record: RequestRecord | None = None) -> StreamAnswer:
         """Return a stream whose first content has come. Raises as `complete` does, before that."""
-        with _ending(record := record or RequestRecord(clock=self._ground.link.now)):
+        with _ending(record := record or RequestRecord(clock=self._ground.breaker.now)):
             call = StreamCall(self._transport, deadline)
             return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
 
@@ -71,7 +71,7 @@ class Failover:
 
 @contextlib.contextmanager
 def _ending(record: RequestRecord) -> Iterator[None]:
-    """Whatever becomes of a request, its record has an end."""
+    """Give the record of a request an end, whatever becomes of it."""
     try:
         yield
     except BaseException as error:
@@ -82,7 +82,7 @@ def _ending(record: RequestRecord) -> Iterator[None]:
 
 
 def _ending_of(error: BaseException) -> str:
-    """The outcome of a request that nobody answered."""
+    """Return the outcome of a request that no provider answered."""
     if not isinstance(error, BreakwaterError):
         return "cancelled" if isinstance(error, (asyncio.CancelledError, GeneratorExit)) else "unclassified"
     last = getattr(error, "last", None)

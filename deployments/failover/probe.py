@@ -1,4 +1,4 @@
-"""A probe that streams: its frames are held back until they prove something. No Ray."""
+"""Hold back the frames of a probe that streams, until they prove something. No Ray."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,10 +13,10 @@ from deployments.rpc.port import EndMessage, ProviderStream, outcome_message
 async def hold_back(
     attempt: Attempt, first: bytes, source: ProviderStream, until: float, silent: float
 ) -> tuple[bytes, ProviderStream, EndMessage | None]:
-    """A probe's frames until it has ended or `until` has come: what breaks meanwhile costs no client its answer.
+    """Hold back a probe's frames until it has ended or `until` has come: what breaks before costs no client its answer.
 
-    The frames so far, whatever is still to come, and the answer's end if it has come. One that has been
-    silent for `silent` seconds then is not handed over before it speaks again: who gets it would gain nothing.
+    Return the frames so far, the stream of those to come, and the answer's end if it has come. A probe that has been
+    silent for `silent` seconds by then is not handed over before its next frame: a client would gain nothing by it.
     Raises AttemptFailed as long as nothing has been sent, so that the next candidate can be asked.
     """
     clock, frames = asyncio.get_running_loop().time, [first]
@@ -40,7 +40,7 @@ async def hold_back(
                     raise AttemptFailed(outcome)
                 await source.aclose()
                 return b"".join(frames), _just(ended), ended
-            attempt.spoke = attempt.link.now()
+            attempt.content_at = attempt.breaker.now()
             frames.append(item)
     except AttemptFailed as error:
         raise AttemptFailed(replace(error.outcome, content=True)) from error

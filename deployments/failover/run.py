@@ -39,7 +39,7 @@ class Ground:
 
     rows: ModelRows
     limits: Mapping[str, TimeLimits]
-    link: BreakerClient
+    breaker: BreakerClient
 
 
 class FailoverRun(Generic[T]):
@@ -54,7 +54,7 @@ class FailoverRun(Generic[T]):
         images: RequestImages,
         record: RequestRecord,
     ):
-        self._rows, self._limits, self._link = ground.rows, ground.limits, ground.link
+        self._rows, self._limits, self._breaker = ground.rows, ground.limits, ground.breaker
         self._request = request
         self._deadline = deadline
         self._kind = kind
@@ -62,7 +62,7 @@ class FailoverRun(Generic[T]):
         self._record = record
         self._tried = Tried(record)
         self._fits = self._fitting()
-        self._candidates = Candidates(self._link, self._rows, list(self._fits), self._tried, kind.verb)
+        self._candidates = Candidates(self._breaker, self._rows, list(self._fits), self._tried, kind.verb)
         self._comparison = Comparison()
 
     def _fitting(self) -> dict[str, RequestFit]:
@@ -91,7 +91,7 @@ class FailoverRun(Generic[T]):
                 if failed is None:
                     answer, failed = await self._ask(attempt)
                     if failed is None:
-                        answered = (attempt.heard or (self._link.now() - attempt.began) * 1000) / 1000
+                        answered = (attempt.first_content_ms or (self._breaker.now() - attempt.began) * 1000) / 1000
                         assert answer is not None
                         return answer
                 if not self._goes_on():
@@ -99,7 +99,7 @@ class FailoverRun(Generic[T]):
         finally:
             refused = failed is not None and failed.kind == "bad_request"
             self._comparison.settle(answered, refused=refused)
-            self._link.leave(self._candidates)
+            self._breaker.leave(self._candidates)
         raise self._no_answer()
 
     async def _next_turn(self) -> Turn | None:
@@ -112,7 +112,7 @@ class FailoverRun(Generic[T]):
             if (turn := candidates.next()) is not None:
                 return turn
             self._comparison.settle()
-            if not await self._link.hope(candidates, candidates.left, *candidates.hope(now, until)):
+            if not await self._breaker.hope(candidates, candidates.left, *candidates.hope(now, until)):
                 return None
             candidates.again()
         return None
@@ -130,7 +130,7 @@ class FailoverRun(Generic[T]):
             try:
                 body = await self._with_images(body)
             except AttemptFailed as error:
-                plain: Permit = {"epoch": turn.candidate.epoch, "incarnation": self._link.incarnation}
+                plain: Permit = {"epoch": turn.candidate.epoch, "incarnation": self._breaker.incarnation}
                 attempt = self._attempt(turn, plain, fit)
                 self._end(attempt, error.outcome)
                 return attempt
@@ -138,7 +138,7 @@ class FailoverRun(Generic[T]):
             if (now := self._candidates.next()) is None or now.candidate.target != target:
                 return None
             turn = now
-        if (permit := await self._link.permit(turn.candidate, self._candidates)) is None:
+        if (permit := await self._breaker.permit(turn.candidate, self._candidates)) is None:
             self._candidates.refuse(turn)
             return None
         attempt = self._attempt(turn, permit, fit)
@@ -150,12 +150,12 @@ class FailoverRun(Generic[T]):
         """Return the attempt of this turn, with its share of the time and its row in the ledger."""
         target, record, verb = turn.candidate.target, self._record, self._kind.verb
         self._candidates.ask(turn)
-        attempt = Attempt(self._link, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
+        attempt = Attempt(self._breaker, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
         at = asyncio.get_running_loop().time()
-        usual = self._link.times.needed(target, verb)
+        usual = self._breaker.times.needed(target, verb)
         attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)
         if record.usage is not None:
-            attempt.entry = record.usage.open(target)
+            attempt.usage = record.usage.open(target)
         attempt.number = self._tried.begin()
         return attempt
 
@@ -179,7 +179,7 @@ class FailoverRun(Generic[T]):
             with timer.until(min(attempt.until, gone_at)):
                 return await self._kind.begin(attempt, self._call(attempt, limits), limits, timer), None
         except TimeoutError:
-            gone = gone_at < attempt.until and attempt.heard is None
+            gone = gone_at < attempt.until and attempt.first_content_ms is None
             outcome = Outcome("stalled" if timer.stalled else "unreachable" if gone else "deadline")
         except AttemptFailed as error:
             outcome = error.outcome

@@ -15,7 +15,9 @@ from deployments.rpc.port import EndMessage, ProviderStream
 from deployments.telemetry.explain import explain
 
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
-READER_SECONDS = 600.0  # without taking a frame: who reads so slowly must not hold a provider's connection for ever
+READER_SECONDS = (
+    600.0  # without taking a frame: a client that reads so slowly must not hold a provider's connection for ever
+)
 
 
 class StreamAnswer:
@@ -38,28 +40,28 @@ class StreamAnswer:
         self._source = source
         self._idle = idle
         self._deadline = deadline
-        self._patience = DeadlineTimer()
-        self._given: float | None = None  # since when its reader has a frame, on the loop's clock
+        self._timer = DeadlineTimer()
+        self._frame_at: float | None = None  # since when its reader has had a frame, on the loop's clock
         self._watch: asyncio.TimerHandle | None = None
-        self._left: Outcome | None = None  # how it ended while its reader took nothing
+        self._abandoned: Outcome | None = None  # how it ended while its reader took nothing
         self._closing: asyncio.Task[None] | None = None
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
-        """SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
-        entry, clock = self._attempt.entry, asyncio.get_running_loop().time
+        """Yield SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
+        entry, clock = self._attempt.usage, asyncio.get_running_loop().time
         if not self._attempt.ended:  # a probe that was held back to its end has
-            self._attempt.link.flows.add(self._attempt)
+            self._attempt.breaker.flows.add(self._attempt)
         if entry is not None:
             entry.delivered(self._first)
         self.record.mark_sent()
-        self._given = clock()
-        self._look_after_its_reader()
+        self._frame_at = clock()
+        self._watch_reader()
         yield self._first
         try:
             while isinstance(item := await self._next(), bytes):
                 if entry is not None:
                     entry.delivered(item)
-                self._given = clock()
+                self._frame_at = clock()
                 yield item
         except AttemptFailed as error:
             self._attempt.end(error.outcome)
@@ -73,49 +75,49 @@ class StreamAnswer:
         self._attempt.end(Outcome("ok", content=True), usage=self.usage)
         yield item["tail"] + self._explained() + DONE
 
-    def _look_after_its_reader(self) -> None:
-        """One timer, seldom set: a reader that takes nothing holds nothing for longer than it may."""
+    def _watch_reader(self) -> None:
+        """Set a timer, seldom: a reader that takes no frame must not hold a provider for longer than it may."""
         clock = asyncio.get_running_loop().time
-        until = clock() if self._given is None else self._given
+        until = clock() if self._frame_at is None else self._frame_at
         until += READER_SECONDS
         if self._deadline.explicit:
             until = min(until, max(self._deadline.at, clock()))
-        if self._given is not None and until <= clock():
+        if self._frame_at is not None and until <= clock():
             self._leave()
         else:
             later = max(until, clock() + 1.0)
-            self._watch = asyncio.get_running_loop().call_at(later, self._look_after_its_reader)
+            self._watch = asyncio.get_running_loop().call_at(later, self._watch_reader)
 
     def _leave(self) -> None:
-        """Its reader has taken nothing for too long: the provider is let go."""
+        """Let go of the provider: the reader has taken no frame for too long."""
         late = self._deadline.explicit and asyncio.get_running_loop().time() >= self._deadline.at
-        why = f"its reader took nothing for {READER_SECONDS:g} s"
-        self._left = Outcome("deadline", content=True) if late else Outcome("cancelled", content=True, message=why)
-        self._attempt.end(self._left)
+        why = f"the client read nothing for {READER_SECONDS:g} s"
+        self._abandoned = Outcome("deadline", content=True) if late else Outcome("cancelled", content=True, message=why)
+        self._attempt.end(self._abandoned)
         self._closing = asyncio.ensure_future(self._source.aclose())
 
     async def _next(self) -> bytes | EndMessage:
-        self._given = None
-        if self._left is not None:
-            raise AttemptFailed(self._left)
+        self._frame_at = None
+        if self._abandoned is not None:
+            raise AttemptFailed(self._abandoned)
         silent_at = asyncio.get_running_loop().time() + self._idle + COVER_SECONDS
         until = min(silent_at, self._deadline.at) if self._deadline.explicit else silent_at
-        link = self._attempt.link
-        link.silence.wait(self.target, self, link.now())
+        breaker = self._attempt.breaker
+        breaker.silence.wait(self.target, self, breaker.now())
         try:
-            with self._patience.until(until):
+            with self._timer.until(until):
                 item = await anext(self._source, None)
             if isinstance(item, bytes) or (item and "usage" in item):
-                self._attempt.spoke = now = link.now()
-                link.silence.heard(self.target, self, now)
+                self._attempt.content_at = now = breaker.now()
+                breaker.silence.heard(self.target, self, now)
         except TimeoutError:
-            stalled = "stalled" if self._patience.stalled else "unreachable"
+            stalled = "stalled" if self._timer.stalled else "unreachable"
             kind = stalled if until == silent_at else "deadline"
             raise AttemptFailed(Outcome(kind, content=True)) from None
         except AttemptFailed as error:
             raise AttemptFailed(replace(error.outcome, content=True)) from error
         finally:
-            link.silence.gone(self.target, self)
+            breaker.silence.gone(self.target, self)
         if item is None:
             raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
         return item
@@ -132,7 +134,7 @@ class StreamAnswer:
         return frame({"error": error.body(), **told})
 
     def _explained(self) -> bytes:
-        """A chunk without a choice, as the one with the usage is."""
+        """Return a chunk without a choice, as the one with the usage is."""
         if not self.record.explain:
             return b""
         head = Head(self.record.request_id, self.record.began_at // 1000, self.record.row)
@@ -140,7 +142,7 @@ class StreamAnswer:
 
     async def close(self) -> None:
         """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""
-        self._patience.close()
+        self._timer.close()
         if self._watch is not None:
             self._watch.cancel()
         self._attempt.end(Outcome("cancelled", content=True))

@@ -47,7 +47,7 @@ class Ingress:
         self._app = serve.get_replica_context().app_name
         self._starting = True
         self._meter = RayMeter(self._app)
-        self._link = BreakerClient(self._connect, resolved.config.policy(), meter=self._meter)
+        self._breaker = BreakerClient(self._connect, resolved.config.policy(), meter=self._meter)
         config = resolved.config
         self._ledger = LedgerClient(
             self._connect_ledger,
@@ -60,7 +60,9 @@ class Ingress:
         self._ledger_starting = True
         self._traces = tracer_for(INGRESS)
         transport = PooledTransport(handles, resolved.kinds().keys() - resolved.fixed())
-        self._service = Service(resolved, self._link, transport, self._ledger, [log_request], self._meter, self._traces)
+        self._service = Service(
+            resolved, self._breaker, transport, self._ledger, [log_request], self._meter, self._traces
+        )
         self._metering: asyncio.Task[None] | None = None
         self._python = PythonApi(self._service)
         self._facade = Facade(self._service)
@@ -75,10 +77,10 @@ class Ingress:
         self._ledger.start()
         if self._metering is None:
             self._metering = asyncio.create_task(self._meter.run(self._sample))
-        if self._link.start():
+        if self._breaker.start():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    await self._link.connected.wait()
+                    await self._breaker.connected.wait()
 
     async def _connect(self) -> ActorCall:
         actor = await get_or_create(self._app, self._service.breaker_config(), newest=self._starting)

@@ -89,7 +89,7 @@ class Functions:
         allowed = {name: target for name, target in wanted.items() if self._in_mode(name)}
         await self._expect(list(allowed.values()))
         tried = Tried(RequestRecord())
-        candidates = Candidates(self._service.link, self._service.failover.rows, list(allowed.values()), tried)
+        candidates = Candidates(self._service.breaker, self._service.failover.rows, list(allowed.values()), tried)
         first, others = await self._permit_first(candidates)
         names_of = {target: name for name, target in allowed.items()}
         config = self._service.resolved.config
@@ -107,40 +107,40 @@ class Functions:
 
     async def _permit_first(self, candidates: Candidates) -> tuple[_Planned, _Planned]:
         """Return the first candidate with its permit, and the others. Both are empty if none can be called."""
-        link, clock = self._service.link, asyncio.get_running_loop().time
+        breaker, clock = self._service.breaker, asyncio.get_running_loop().time
         until = clock() + PROBE_WAIT_SECONDS
         try:
             while True:
                 while (turn := candidates.next()) is not None:
-                    if (permit := await link.permit(turn.candidate, candidates)) is not None:
+                    if (permit := await breaker.permit(turn.candidate, candidates)) is not None:
                         candidates.ask(turn)
                         return [(turn.candidate.target, dict(permit))], self._others(candidates)
                     candidates.refuse(turn)
-                if not await link.hope(candidates, candidates.left, until - clock(), until - clock()):
+                if not await breaker.hope(candidates, candidates.left, until - clock(), until - clock()):
                     return [], []
                 candidates.again()
         finally:
-            link.leave(candidates)
+            breaker.leave(candidates)
 
     def _others(self, candidates: Candidates) -> _Planned:
-        plain = {"incarnation": self._service.link.incarnation}
+        plain = {"incarnation": self._service.breaker.incarnation}
         return [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in candidates.candidates()]
 
     async def report(self, ended: object) -> Nothing:
         """Report how calls ended: a list of `CallReport`s. An unknown target is ignored. Raises BadRequest."""
         for item in _checked(_REPORTS, ended, "ended"):
             if item.kind == "started":
-                self._service.link.report_started(item.target, item.permit)
+                self._service.breaker.report_started(item.target, item.permit)
                 continue
             if item.kind == "unused":
-                self._service.link.release(item.target, item.permit)
+                self._service.breaker.release(item.target, item.permit)
                 continue
             if item.kind not in ENDINGS:
                 raise BadRequest(f"Invalid 'kind': {item.kind!r} is not one of {', '.join(ENDINGS)}.", "kind")
             outcome = Outcome(item.kind, status=item.status, message=item.message[:200], retry_after=item.retry_after)
             verdict = Verdict.NEUTRAL if self._is_callers_own(item, outcome) else None
-            began = self._service.link.now() - item.ms / 1000
-            self._service.link.report(
+            began = self._service.breaker.now() - item.ms / 1000
+            self._service.breaker.report(
                 item.target, item.permit, outcome, item.ms, whole=True, verdict=verdict, began=began
             )
             labels = FUNCTIONS, FUNCTIONS, outcome.kind, outcome.verdict.value
@@ -194,12 +194,12 @@ class Functions:
 
     async def _expect(self, targets: list[str]) -> None:
         """Have a circuit made for each unknown target. Without the breaker actor they run without one."""
-        link = self._service.link
-        if all(link.knows(target) for target in targets):
+        breaker = self._service.breaker
+        if all(breaker.knows(target) for target in targets):
             return
         try:
             async with asyncio.timeout(ACTOR_SECONDS):
-                await link.call("expect", targets)
+                await breaker.call("expect", targets)
         except Exception as error:
             log.info("functions run without new circuits, the breaker actor did not answer: %s", type(error).__name__)
 

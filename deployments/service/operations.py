@@ -33,18 +33,18 @@ class Operations:
     def __init__(
         self,
         resolved: ResolvedConfig,
-        link: BreakerClient,
+        breaker: BreakerClient,
         tables: Sequence[ModelRows],
         ledger: LedgerClient | None = None,
     ):
         self._mode, self._tiers = resolved.config.mode, resolved.tiers
-        self._link = link
+        self._breaker = breaker
         self._tables = tables
         self._ledger = ledger
 
     def find_tier(self, name: str) -> Tier:
         """Return the provider of this name, external providers included. Raises NotFound."""
-        every = [*self._tiers, *external_providers(self._tiers, self._link.last_seen())]
+        every = [*self._tiers, *external_providers(self._tiers, self._breaker.last_seen())]
         for tier in every:
             if tier.name == name:
                 return tier
@@ -109,7 +109,7 @@ class Operations:
         answer = await self._ask_actor(method, *arguments)
         with contextlib.suppress(Exception):
             async with asyncio.timeout(ACTOR_SECONDS):
-                await self._link.look()
+                await self._breaker.look()
         return answer
 
     async def _ask_actor(self, method: str, *arguments: object) -> Any:
@@ -124,7 +124,9 @@ class Operations:
     def ready(self) -> bool:
         """Return whether any row has a target that may be asked, as far as this replica knows."""
         return any(
-            (plan := self._link.plan(rows.of(n))).candidates or plan.panics for rows in self._tables for n in rows.names
+            (plan := self._breaker.plan(rows.of(n))).candidates or plan.panics
+            for rows in self._tables
+            for n in rows.names
         )
 
     async def _target_health(self) -> tuple[Mapping[str, JsonObject], bool]:
@@ -134,10 +136,10 @@ class Operations:
             known, away = (await self._call_actor("health"))["targets"], False
         except Exception as error:
             log.warning("no health from the breaker actor, the last snapshot is shown: %s", type(error).__name__)
-            known, away = self._link.last_seen(), True
+            known, away = self._breaker.last_seen(), True
         mine = {target for rows in self._tables for target in rows.targets}
         return {name: t for name, t in known.items() if name in mine or of_functions(name)}, away
 
     async def _call_actor(self, method: str, *arguments: object) -> Any:
         async with asyncio.timeout(ACTOR_SECONDS):
-            return await self._link.call(method, *arguments)
+            return await self._breaker.call(method, *arguments)

@@ -48,7 +48,7 @@ class Service:
     def __init__(
         self,
         resolved: ResolvedConfig,
-        link: BreakerClient,
+        breaker: BreakerClient,
         transport: CallTransport,
         ledger: LedgerClient | None = None,
         observers: Sequence[Observer] = (),
@@ -57,17 +57,17 @@ class Service:
     ):
         self.resolved = resolved
         self._base_config = resolved.config  # without user_config
-        self.link = link
+        self.breaker = breaker
         self.ledger = ledger
         self.authenticator = Authenticator(resolved.config.auth)
         self.meter = meter or NoMeter()
         recent = RecentRequests()
         images = ImageFetcher(resolved.config.images.limits())
-        self.failover = Failover(chat_rows(resolved), {}, link, transport, images)
-        self.embedder = Failover(embedding_rows(resolved), {}, link, transport, images)
+        self.failover = Failover(chat_rows(resolved), {}, breaker, transport, images)
+        self.embedder = Failover(embedding_rows(resolved), {}, breaker, transport, images)
         self.traces = traces
         self.queries = Queries(recent, ledger)
-        self.operations = Operations(resolved, link, [self.failover.rows, self.embedder.rows], ledger)
+        self.operations = Operations(resolved, breaker, [self.failover.rows, self.embedder.rows], ledger)
         metrics = Metrics(self.meter, self.models(), self.targets)
         self._observers: tuple[Observer, ...] = (recent.add, metrics, *observers, *([traces] if traces else []))
         self._set_limits()
@@ -77,7 +77,7 @@ class Service:
         limits = {name: config.limits_of(name) for name in self.resolved.usable}
         self.failover.set_limits(limits)
         self.embedder.set_limits(limits)
-        self.link.set_policy(config.policy())
+        self.breaker.set_policy(config.policy())
 
     async def reconfigure(self, user_config: JsonObject) -> None:
         """Apply new thresholds and timeouts while running. The breaker registry keeps its state.
@@ -92,10 +92,10 @@ class Service:
             return
         self.resolved = ResolvedConfig(config, self.resolved.tiers)
         self._set_limits()
-        if self.link.connected.is_set():
+        if self.breaker.connected.is_set():
             with contextlib.suppress(Exception):  # a client that reconnects sends this anyway
                 async with asyncio.timeout(ACTOR_SECONDS):
-                    await self.link.call("hello", self.breaker_config())
+                    await self.breaker.call("hello", self.breaker_config())
 
     def breaker_config(self) -> BreakerConfig:
         """Return this application's part of the breaker actor's configuration: `{policy, targets}`."""
@@ -122,7 +122,7 @@ class Service:
         request_id = secrets.token_hex(8) if usage is None else usage.request_id
         row = request.model[:LONGEST_TEXT]
         trace = None if self.traces is None else self.traces.begin(caller.trace, verb)
-        return RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.link.now, trace)
+        return RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
 
     def _begin_usage(self, caller: Caller, request: Request) -> UsageRecord | None:
         if self.ledger is None:
@@ -150,7 +150,7 @@ class Service:
         """Set the gauges to their present values. To be called once a second."""
         for tier in self.resolved.tiers:
             self.meter.set("breakwater_provider_info", (tier.name, tier.kind), float(tier.left_out is None))
-        self.link.sample()
+        self.breaker.sample()
         if self.ledger is not None:
             self.ledger.sample(self.meter)
 

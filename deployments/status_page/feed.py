@@ -28,30 +28,30 @@ class Feed:
     def __init__(self, service: Service):
         self._service = service
         self._readers = 0
-        self._moved = service.link.moved
+        self._moved = service.breaker.moved
         self._next: asyncio.Task[bytes] | None = None
 
     async def snapshot(self) -> dict[str, Any]:
         service, away = self._service, False
         try:
             async with asyncio.timeout(POLL_SECONDS):
-                answer = await service.link.call("status")
+                answer = await service.breaker.call("status")
         except Exception:
-            answer, away = {"targets": service.link.last_seen(), "trends": {}}, True
+            answer, away = {"targets": service.breaker.last_seen(), "trends": {}}, True
         mine = service.targets
         targets = {name: t for name, t in answer["targets"].items() if name in mine or of_functions(name)}
-        now, rows = service.link.now(), {"chat": service.failover.rows, "embeddings": service.embedder.rows}
+        now, rows = service.breaker.now(), {"chat": service.failover.rows, "embeddings": service.embedder.rows}
         known = Known(
             at=time.time(),
             targets=targets,
             trends=answer["trends"],
             away=away,
             plans={
-                (kind, name): service.link.plan(of.of(name), draw=_AS_MOST_SEE_IT)
+                (kind, name): service.breaker.plan(of.of(name), draw=_AS_MOST_SEE_IT)
                 for kind, of in rows.items()
                 for name in of.names
             },
-            quiet=frozenset(name for name in targets if service.link.silence.quiet(name, now)),
+            quiet=frozenset(name for name in targets if service.breaker.silence.quiet(name, now)),
             ledger=None if service.ledger is None else service.ledger.health(),
         )
         return status(service.resolved, known)
@@ -88,7 +88,7 @@ class Feed:
             async with asyncio.timeout(BEAT_SECONDS):
                 await self._moved.wait()
         await asyncio.sleep(CALM_SECONDS)
-        self._moved = self._service.link.moved  # before we ask: what moves meanwhile is asked for again
+        self._moved = self._service.breaker.moved  # before we ask: what moves meanwhile is asked for again
         return _event(await self.snapshot())
 
 

@@ -45,7 +45,7 @@ class Ingress:
         self.calls: Counter[str] = Counter()
         self.carried = self.items = 0
         self.took: list[float] = []
-        self.link = BreakerClient(self._connect, Policy())
+        self.breaker = BreakerClient(self._connect, Policy())
 
     async def _connect(self) -> ActorCall:
         actor = await get_or_create("bench", CONFIG, newest=False)
@@ -68,7 +68,7 @@ class Ingress:
 
     def ask(self, requests: int, every: int, began: int) -> None:
         """So many requests that end at once; each `every`th is refused."""
-        link = self.link
+        link = self.breaker
         for number in range(began, began + requests):
             refused = every and number % every == 0
             target = TARGETS[number % len(TARGETS)]

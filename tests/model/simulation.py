@@ -49,15 +49,15 @@ class Simulation:
         work = self._happenings()
         try:
             for door in self.doors:
-                door.link.start()
-                await door.link.connected.wait()
+                door.breaker.start()
+                await door.breaker.connected.wait()
             await self._clients()
             self._judge()
             await self._rest()
         finally:
             await _ended(work)
             for door in self.doors:
-                await door.link.close()
+                await door.breaker.close()
         return self.figures
 
     def _build(self) -> None:
@@ -160,7 +160,7 @@ class Simulation:
         held = [name for name, breaker in self.actor.board.breakers.items() if breaker.probing(self.actor.now)]
         self._leak(bool(held), f"permits are out of {held}")
         for number, door in enumerate(self.doors):
-            self._leak(any(door.link.under_way.values()), f"replica {number} has calls under way")
+            self._leak(any(door.breaker.under_way.values()), f"replica {number} has calls under way")
 
     def _leak(self, found: bool, what: str) -> None:
         if found:

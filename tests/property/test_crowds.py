@@ -39,7 +39,7 @@ async def test_names_that_clients_make_up_leave_nothing_behind(w: World) -> None
         request = check_request({**REQUEST, "model": f"openai/made-up-{i}", "stream": True})
         await read(await w.door.failover.stream(request, w.door.deadline()))
     await w.settle()
-    kept = len(w.link.silence._waiting), len(w.link.silence._usual)
+    kept = len(w.breaker.silence._waiting), len(w.breaker.silence._usual)
     assert kept[0] == 0
     assert kept[1] <= 1000
 

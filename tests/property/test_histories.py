@@ -51,7 +51,7 @@ def test_whatever_happens_to_sixty_requests_nothing_of_them_is_left(seed: int) -
             for _ in range(60):
                 disturb(w, rnd)
                 if rnd.random() < 0.1:
-                    await w.link.call("command", rnd.choice(COMMANDS), rnd.choice(["aws", "openai"]))
+                    await w.breaker.call("command", rnd.choice(COMMANDS), rnd.choice(["aws", "openai"]))
                 requests.append(some_request(w, rnd))
                 await asyncio.sleep(rnd.choice([0.0, 0.01, 1.0, 10.0, 70.0]))
             w.actor.slow = 0.0
@@ -64,12 +64,12 @@ def test_whatever_happens_to_sixty_requests_nothing_of_them_is_left(seed: int) -
             }
             await asyncio.sleep(3)
             assert nothing_is_left(w)
-            assert not w.link._permits.kept
-            assert (w.link._line._waits, w.link._line._lines) == ({}, {})
+            assert not w.breaker._permits.kept
+            assert (w.breaker._line._waits, w.breaker._line._lines) == ({}, {})
             for script in w.hop.providers.values():
                 script.ends, script.after, script.seconds, script.pace = [None], None, 0.0, 0.0
             for provider in ("aws", "openai"):
-                await w.link.call("command", "reset", provider)
+                await w.breaker.call("command", "reset", provider)
             await w.settle()
             assert (await ask(w)).by == "aws/haiku"
 

@@ -50,7 +50,7 @@ async def test_a_trial_that_flowed_and_breaks_opens_at_once_though_the_actor_hol
     await asyncio.sleep(15)
     openai.ends, openai.words, openai.pace, openai.after = [Outcome("broken", content=True)], ["w"] * 100, 0.1, 80
     assert b"[DONE]" not in (await ask(w, "solo", stream=True)).data
-    assert w.link._own.holds("openai/gpt")
+    assert w.breaker._own.holds("openai/gpt")
 
 
 @in_tiers()
@@ -60,7 +60,7 @@ async def test_a_probe_that_was_held_back_to_its_end_is_not_remembered_as_flowin
     answer = await stream(w)
     _ = [frame async for frame in answer.frames()]
     await answer.close()
-    assert not w.link.flows._streams
+    assert not w.breaker.flows._streams
 
 
 @in_tiers(CLOUDS)

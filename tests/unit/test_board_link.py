@@ -55,13 +55,13 @@ async def test_a_full_buffer_forgets_old_successes_before_any_failure(w: World) 
     w.actor.kill()
     await asyncio.sleep(1)
     permit = {"epoch": 0, "incarnation": 1}
-    w.link.reports._most = 100
+    w.breaker.reports._most = 100
     for n in range(50):  # a failure between successes keeps them from being merged
-        w.link.report("local/smol", permit, Outcome("ok", content=True), 1.0, whole=True)
-        w.link.report("local/smol", permit, Outcome("connect", message=str(n)), 1.0)
+        w.breaker.report("local/smol", permit, Outcome("ok", content=True), 1.0, whole=True)
+        w.breaker.report("local/smol", permit, Outcome("connect", message=str(n)), 1.0)
     for n in range(10):
-        w.link.report("local/smol", permit, Outcome("connect", message=f"late {n}"), 1.0)
-    held = list(w.link.reports._buffer)
+        w.breaker.report("local/smol", permit, Outcome("connect", message=f"late {n}"), 1.0)
+    held = list(w.breaker.reports._buffer)
     assert len(held) == 100
     assert sum(item["verdict"] == "failed_start" for item in held) == 60
 
@@ -78,7 +78,7 @@ async def test_an_actor_that_starts_anew_is_followed_and_old_reports_are_late(w:
     w.actor.away = False
     await task
     await w.settle()
-    assert w.link.incarnation == 2
+    assert w.breaker.incarnation == 2
     health = w.targets()["aws/haiku"]
     assert health["late_reports"] == 1
 
@@ -86,10 +86,10 @@ async def test_an_actor_that_starts_anew_is_followed_and_old_reports_are_late(w:
 @in_world
 async def test_a_sight_of_an_older_incarnation_is_not_taken(w: World) -> None:
     policy = asdict(Policy())
-    w.link._take({"version": (7, 1), "policy": policy, "targets": w.actor.board.snapshot(w.actor.now)})
+    w.breaker._take({"version": (7, 1), "policy": policy, "targets": w.actor.board.snapshot(w.actor.now)})
     isolated = {t: {**s, "mode": "isolated"} for t, s in w.actor.board.snapshot(w.actor.now).items()}
-    w.link._take({"version": (6, 99), "policy": policy, "targets": isolated})
-    assert w.link.incarnation == 7
+    w.breaker._take({"version": (6, 99), "policy": policy, "targets": isolated})
+    assert w.breaker.incarnation == 7
     assert (await complete(w)).target == "aws/haiku"
 
 
@@ -141,8 +141,8 @@ async def test_successes_are_merged_but_never_across_a_failure(w: World) -> None
 def test_before_the_actors_first_word_the_configured_order_holds() -> None:
     async def main() -> None:
         async with world() as w:
-            w.link._seen = {}
-            assert [c.target for c in w.link.plan(["a/x", "b/y"]).candidates] == ["a/x", "b/y"]
+            w.breaker._seen = {}
+            assert [c.target for c in w.breaker.plan(["a/x", "b/y"]).candidates] == ["a/x", "b/y"]
 
     run_virtually(main())
 

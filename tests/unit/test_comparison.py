@@ -168,7 +168,7 @@ async def test_an_outage_of_one_tier_is_charged_to_it_by_three_requests_that_ano
         for _ in range(6):
             assert (await ask(w)).by == "openai/gpt"
         assert w.provider("aws").calls == calls + 3, kind
-        await w.link.call("command", "reset", "aws")
+        await w.breaker.call("command", "reset", "aws")
         await w.settle()
 
 

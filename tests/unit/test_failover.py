@@ -298,7 +298,7 @@ async def test_a_circuit_that_has_closed_gets_its_traffic_back_bit_by_bit(w: Wor
     await asyncio.sleep(75)
     assert (await complete(w)).target == "aws/haiku"
     await w.settle()
-    w.link._draw = lambda: 0.5
+    w.breaker._draw = lambda: 0.5
     assert (await complete(w)).target == "openai/gpt"
     await asyncio.sleep(10)
     assert (await complete(w)).target == "aws/haiku"
@@ -352,7 +352,7 @@ async def test_a_pin_of_what_cannot_be_is_the_clients_fault(w: World) -> None:
         with pytest.raises(NoAnswer) as caught:
             await complete(w, model="openai/typo")
         assert caught.value.status == 404
-    assert not w.link._own, "names that clients make up are not remembered"
+    assert not w.breaker._own, "names that clients make up are not remembered"
 
 
 @in_world

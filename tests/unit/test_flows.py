@@ -27,7 +27,7 @@ PERMIT = {"epoch": 0, "incarnation": 1}
 class Stream:
     target: str = "t"
     began: float = 0.0
-    spoke: float = 0.0
+    content_at: float = 0.0
     permit: Mapping[str, Any] = field(default_factory=lambda: PERMIT)
 
 
@@ -46,12 +46,12 @@ def told(flows: FlowingStreams, now: float = 12.0) -> dict[Any, tuple[int, float
 
 def test_before_there_was_a_first_look_nothing_is_told() -> None:
     flows = FlowingStreams()
-    flows.add(Stream(spoke=5.0))
+    flows.add(Stream(content_at=5.0))
     assert flows.take(10.0) == ({}, 0.0)
 
 
 def test_streams_that_spoke_since_are_told_together_with_the_time_and_the_oldest() -> None:
-    flows = flows_of(Stream(began=3.0, spoke=11.0), Stream(began=2.0, spoke=12.0), Stream("u", 1.0, 11.5))
+    flows = flows_of(Stream(began=3.0, content_at=11.0), Stream(began=2.0, content_at=12.0), Stream("u", 1.0, 11.5))
     found, seconds = flows.take(12.0)
     assert seconds == 2.0
     assert {key: (flow.count, flow.oldest) for key, flow in found.items()} == {
@@ -63,9 +63,9 @@ def test_streams_that_spoke_since_are_told_together_with_the_time_and_the_oldest
 @pytest.mark.parametrize(
     "silent",
     [
-        Stream(began=1.0, spoke=10.0),
-        Stream(began=10.0, spoke=11.0),
-        Stream(began=1.0, spoke=11.0, permit={**PERMIT, "lease": "x"}),
+        Stream(began=1.0, content_at=10.0),
+        Stream(began=10.0, content_at=11.0),
+        Stream(began=1.0, content_at=11.0, permit={**PERMIT, "lease": "x"}),
     ],
     ids=["has not spoken since", "is too young", "is a probe"],
 )
@@ -74,7 +74,7 @@ def test_a_stream_says_nothing_that(silent: Stream) -> None:
 
 
 def test_a_stream_that_has_ended_is_told_no_more() -> None:
-    ended, other = Stream(spoke=11.0), Stream(spoke=11.0)
+    ended, other = Stream(content_at=11.0), Stream(content_at=11.0)
     flows = flows_of(ended, other)
     flows.remove(ended)
     flows.remove(ended)
@@ -83,16 +83,16 @@ def test_a_stream_that_has_ended_is_told_no_more() -> None:
 
 def test_streams_of_another_epoch_or_of_another_actor_are_told_apart() -> None:
     permits = [{"epoch": e, "incarnation": i} for e, i in ((0, 1), (1, 1), (1, 2))]
-    found, _ = flows_of(*(Stream(spoke=11.0, permit=permit) for permit in permits)).take(12.0)
+    found, _ = flows_of(*(Stream(content_at=11.0, permit=permit) for permit in permits)).take(12.0)
     assert [(flow.permit, flow.count) for flow in found.values()] == [(permit, 1) for permit in permits]
 
 
 def test_each_look_begins_where_the_last_one_ended() -> None:
-    one = Stream(spoke=11.0)
+    one = Stream(content_at=11.0)
     flows = flows_of(one)
     assert told(flows, 12.0)
     assert not told(flows, 14.0), "it has not spoken since"
-    one.spoke = 14.5
+    one.content_at = 14.5
     assert flows.take(17.0)[1] == 3.0
 
 
@@ -105,10 +105,10 @@ def test_nothing_is_told_that_did_not_flow_and_nothing_that_did_is_missed(
     drawn: list[tuple[str, int, int, bool]], since: int, more: int
 ) -> None:
     streams = [
-        Stream(target, began, spoke, {**PERMIT, "lease": "x"} if probe else PERMIT)
-        for target, began, spoke, probe in drawn
+        Stream(target, began, content_at, {**PERMIT, "lease": "x"} if probe else PERMIT)
+        for target, began, content_at, probe in drawn
     ]
-    live = [s for s in streams if s.began < since < s.spoke and not s.permit.get("lease")]
+    live = [s for s in streams if s.began < since < s.content_at and not s.permit.get("lease")]
     expected = {
         (target, 0): (len(of), min(s.began for s in of))
         for target in "tu"
@@ -319,4 +319,4 @@ async def test_streams_that_have_ended_are_not_remembered(w: World) -> None:
         await read(await stream(w))
     left = await stream(w)
     await left.close()
-    assert not w.link.flows._streams
+    assert not w.breaker.flows._streams

@@ -171,7 +171,7 @@ def test_a_stream_that_cant_be_read_is_let_go_of() -> None:
             w.hop.stream = stream  # type: ignore[method-assign]
             items = [item async for item in Facade(w.door).generate_streaming_completion("hi")]
             assert (len(items), len(given)) == (2, 2)
-            assert not any(w.link.under_way.values())
+            assert not any(w.breaker.under_way.values())
 
     run_virtually(main())
 

@@ -52,7 +52,7 @@ class Counting:
 
 def counting(w: World) -> Counting:
     meter = Counting()
-    w.door.meter = w.link._meter = w.link._actor.meter = meter
+    w.door.meter = w.breaker._meter = w.breaker._actor.meter = meter
     counted = Metrics(meter, w.door.models(), w.door.targets)
     w.door._observers = (*(x for x in w.door._observers if not isinstance(x, Metrics)), counted)
     return meter

@@ -84,7 +84,7 @@ async def test_a_stall_makes_no_healthy_tier_quiet(w: World, stall: float) -> No
     for number in range(10):
         await asyncio.sleep(0.2003 + 0.0071 * number)
         stand_still(stall)
-        planned = w.link.plan(["aws/haiku", "openai/gpt"]).candidates
+        planned = w.breaker.plan(["aws/haiku", "openai/gpt"]).candidates
         assert [c.target for c in planned] == ["aws/haiku", "openai/gpt"]
     for request in flowing:
         assert (await request).data.count(b'"content"') == 400
@@ -99,7 +99,7 @@ async def test_streams_that_fall_silent_are_noticed_whether_we_stood_still_befor
     w.provider("aws").pace = 14.0
     silent = [asyncio.create_task(ask(w, stream=True)) for _ in range(2)]
     await asyncio.sleep(1.0)
-    assert [c.target for c in w.link.plan(["aws/haiku", "openai/gpt"]).candidates] == ["openai/gpt", "aws/haiku"]
+    assert [c.target for c in w.breaker.plan(["aws/haiku", "openai/gpt"]).candidates] == ["openai/gpt", "aws/haiku"]
     for request in silent:
         request.cancel()
     await asyncio.gather(*silent, return_exceptions=True)
@@ -110,7 +110,7 @@ async def test_streams_that_fall_silent_are_noticed_whether_we_stood_still_befor
 async def test_after_a_stall_of_ours_the_actor_does_not_count_as_away(w: World, stall: float) -> None:
     await asyncio.sleep(1.0)
     stand_still(stall)
-    assert not w.link._actor.cut_off
+    assert not w.breaker._actor.cut_off
     for _ in range(10):
         await asyncio.sleep(0.5)
-        assert not w.link._actor.cut_off
+        assert not w.breaker._actor.cut_off

@@ -292,15 +292,15 @@ async def test_the_actors_word_replaces_ours_when_it_is_back(w: World) -> None:
     w.actor.start(w.door.breaker_config())
     w.actor.away = False
     await asyncio.sleep(2)
-    await w.link.call("command", "isolate", "aws", 600.0)
+    await w.breaker.call("command", "isolate", "aws", 600.0)
     await w.settle()
     assert (await ask(w)).by == "openai/gpt"
-    assert not w.link._own
+    assert not w.breaker._own
 
 
 @in_tiers()
 async def test_an_isolation_ends_when_its_time_is_over_though_the_actor_is_away(w: World) -> None:
-    await w.link.call("command", "isolate", "openai", 60.0)
+    await w.breaker.call("command", "isolate", "openai", 60.0)
     await w.settle()
     w.actor.kill()
     await asyncio.sleep(58)
@@ -329,7 +329,7 @@ async def test_a_probe_that_was_out_when_the_actor_went_away_keeps_the_others_ou
         if came[-1] == "aws/haiku":
             break
         await asyncio.sleep(1)
-    assert since(w, began) <= w.link._policy.lease + 1
+    assert since(w, began) <= w.breaker._policy.lease + 1
     assert set(came[:-1]) <= {"openai/gpt"}
 
 
@@ -339,7 +339,7 @@ async def test_an_actor_that_only_hangs_is_as_good_as_away(w: World) -> None:
     w.actor.slow = 1e6
     await asyncio.sleep(REST_SECONDS)
     assert (await ask(w)).by == "aws/haiku"
-    assert w.link._actor.cut_off
+    assert w.breaker._actor.cut_off
     assert REST_SECONDS > AWAY_SECONDS
 
 
@@ -387,11 +387,11 @@ async def test_so_it_is_where_the_actor_is_there_and_holds_that_tier_closed(w: W
     openai.ends = [None]
     await asyncio.sleep(HOLD_SECONDS + 5)
     assert state(w, "openai/gpt") == "closed"
-    assert w.link._own.holds("openai/gpt")
+    assert w.breaker._own.holds("openai/gpt")
     assert (await ask(w)).by == "aws/haiku"
     aws.ends = [E500]
     assert (await ask(w)).by == "openai/gpt"
-    assert not w.link._own.holds("openai/gpt")
+    assert not w.breaker._own.holds("openai/gpt")
     assert w.actor.asks == 0
 
 

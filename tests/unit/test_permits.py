@@ -403,7 +403,7 @@ async def test_permits_that_nobody_uses_say_nothing_of_the_target(w: World) -> N
         assert (ended.by, ended.steps) == ("openai/gpt", ["aws: skipped: probing", "openai: ok"])
         assert since(w, began) <= 0.7
         w.actor.slow = 0.0
-        w.link._actor.latency = 0.0
+        w.breaker._actor.latency = 0.0
         await asyncio.sleep(3)
     assert (state(w, "aws/haiku"), released(w, "aws/haiku")) == ("half_open", (0, 0))
     assert w.actor.asks == 20

@@ -35,15 +35,15 @@ async def test_a_reader_that_takes_nothing_for_long_lets_go_of_the_provider_and_
 ) -> None:
     answer, frames = await reading(w)
     await asyncio.sleep(READER_SECONDS - 1)
-    assert (w.provider("aws").cancelled, w.link.under_way["aws"]) == (0, 1)
+    assert (w.provider("aws").cancelled, w.breaker.under_way["aws"]) == (0, 1)
     await asyncio.sleep(2.1)
-    assert (w.provider("aws").cancelled, w.link.under_way["aws"]) == (1, 0)
+    assert (w.provider("aws").cancelled, w.breaker.under_way["aws"]) == (1, 0)
     assert answer.record.summary is not None
     assert answer.record.summary.outcome == "cancelled"
     (last,) = [frame async for frame in frames]
     error = error_in(last)
     assert error["code"] == "stream_interrupted"
-    assert error["message"] == f"The stream from aws/haiku broke off: its reader took nothing for {READER_SECONDS:g} s."
+    assert error["message"] == f"The stream from aws/haiku broke off: the client read nothing for {READER_SECONDS:g} s."
     assert [attempt["outcome"] for attempt in error["attempts"]] == ["cancelled"]
     await answer.close()
     await w.settle()

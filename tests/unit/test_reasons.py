@@ -40,7 +40,7 @@ async def test_while_all_throttle_every_request_is_told_429_and_for_how_long(w: 
 
 @in_tiers(ARGS)
 async def test_where_one_is_isolated_and_the_others_throttle_it_is_a_503_that_tells_each_reason(w: World) -> None:
-    await w.link.call("command", "isolate", "aws")
+    await w.breaker.call("command", "isolate", "aws")
     await w.settle()
     w.provider("openai").ends = w.provider("local").ends = [THROTTLED]
     assert [(await ask(w)).steps for _ in range(2)] == [
@@ -63,7 +63,7 @@ async def test_one_that_throttles_beside_one_that_is_open_is_no_429(w: World) ->
 @in_tiers(ARGS)
 async def test_where_all_are_isolated_the_client_is_told_when_the_first_comes_back(w: World) -> None:
     for name, seconds in (("aws", 3600.0), ("openai", 1800.0), ("local", 7200.0)):
-        await w.link.call("command", "isolate", name, seconds)
+        await w.breaker.call("command", "isolate", name, seconds)
     await w.settle()
     ended = await ask(w)
     assert (ended.by, ended.seconds) == (503, 0.0)
@@ -234,15 +234,15 @@ async def test_an_older_incarnation_is_asked_ever_less_often_and_its_sight_is_no
         return await real(seen)
 
     w.actor.watch = watch  # type: ignore[method-assign]
-    w.link._version = (2, 0)
-    await w.link.call("command", "isolate", "aws", 600.0)
+    w.breaker._version = (2, 0)
+    await w.breaker.call("command", "isolate", "aws", 600.0)
     await asyncio.sleep(60)
     assert 60 <= polls <= 70, f"after {FIRST_PAUSE} s, twice as long each time, and then once a second"
     assert (await ask(w)).by == "aws/haiku"
     w.actor.incarnation = 3
     w.actor.start(w.door.breaker_config())
     await asyncio.sleep(2)
-    assert w.link.incarnation == 3
+    assert w.breaker.incarnation == 3
 
 
 # Functions of other apps, more of them than there are circuits.
@@ -281,7 +281,7 @@ async def test_a_command_while_a_call_is_under_way_loses_neither_its_answer_nor_
     openai.seconds, openai.words, openai.pace = 1.0, ["w"] * 10, 0.5
     call = asyncio.create_task(ask(w, "solo", stream=stream))
     await asyncio.sleep(0.5)
-    await w.link.call("command", verb, "openai")
+    await w.breaker.call("command", verb, "openai")
     ended = await call
     assert (ended.by, ended.steps) == ("openai/gpt", ["openai: ok"])
     await w.settle()

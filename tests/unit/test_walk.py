@@ -13,7 +13,7 @@ from actors.breaker.circuit import Mode, State
 from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot, Plan, Skipped, plan, skip
 from deployments.breaker_client.client import BreakerClient
 from deployments.breaker_client.response_times import ResponseTimes
-from deployments.failover.candidates import HOPE_SECONDS, PROBE_SECONDS, Candidates, Turn
+from deployments.failover.candidates import PROBE_SECONDS, SOON_SECONDS, Candidates, Turn
 from deployments.failover.tried import Tried
 from deployments.routing.model_rows import ModelRows
 from deployments.telemetry.request_record import RequestRecord
@@ -147,8 +147,8 @@ def test_the_time_to_wait_is_that_of_the_first_who_may_be_asked_again() -> None:
 
 def test_a_request_hopes_for_a_while_and_keeps_half_of_its_time() -> None:
     walk = walk_on(Sight(a=PROBED))
-    assert walk.hope(NOW, NOW + 60) == (HOPE_SECONDS, PROBE_SECONDS)
-    assert walk.hope(NOW + 1, NOW + 60) == (HOPE_SECONDS - 1, PROBE_SECONDS - 1)
+    assert walk.hope(NOW, NOW + 60) == (SOON_SECONDS, PROBE_SECONDS)
+    assert walk.hope(NOW + 1, NOW + 60) == (SOON_SECONDS - 1, PROBE_SECONDS - 1)
     assert walk.hope(NOW + PROBE_SECONDS, NOW + 60)[1] == 0
     short = walk_on(Sight(a=PROBED))
     assert short.hope(NOW, NOW + 3) == (1.5, 1.5)
@@ -198,7 +198,7 @@ def test_whatever_moves_meanwhile_each_is_asked_once_at_most_and_every_walk_ends
 
 @in_tiers()
 async def test_a_second_tier_that_an_operator_has_recovered_answers_too(w: World) -> None:
-    await w.link.call("command", "recover", "openai")
+    await w.breaker.call("command", "recover", "openai")
     await w.settle()
     assert state(w, "openai/gpt") == "half_open"
     w.provider("aws").ends = [E500]
@@ -247,6 +247,6 @@ async def test_a_tier_that_closes_while_the_first_is_silent_is_asked(w: World) -
     w.provider("aws").seconds, w.provider("aws").ends = 15.0, [E500]
     request = asyncio.create_task(ask(w))
     await asyncio.sleep(REST_SECONDS - 70)
-    await w.link.call("command", "reset", "openai")
+    await w.breaker.call("command", "reset", "openai")
     assert (await request).by == "openai/gpt"
     assert w.actor.asks == 0

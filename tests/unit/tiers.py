@@ -117,4 +117,4 @@ def stand_still(seconds: float) -> None:
 def nothing_is_left(w: World) -> bool:
     """No lease, no call that counts as under way, no stream that waits."""
     leases = [lease for b in w.actor.board.breakers.values() for lease in (*b.leases, *b.ghosts)]
-    return not (leases or any(w.link.under_way.values()) or w.link.silence._waiting)
+    return not (leases or any(w.breaker.under_way.values()) or w.breaker.silence._waiting)

@@ -170,7 +170,7 @@ class World:
     door: Service
     hop: ScriptedHop
     actor: ActorInProcess
-    link: BreakerClient
+    breaker: BreakerClient
 
     @property
     def python(self) -> PythonApi:
@@ -208,11 +208,11 @@ async def world(
             raise ConnectionError("killed")
         return made[0]
 
-    link = BreakerClient(connect, layout.config.policy(), clock=asyncio.get_running_loop().time, draw=lambda: 0.0)
-    door = Service(layout, link, hop, traces=traces)
-    link.start()
-    await link.connected.wait()
+    breaker = BreakerClient(connect, layout.config.policy(), clock=asyncio.get_running_loop().time, draw=lambda: 0.0)
+    door = Service(layout, breaker, hop, traces=traces)
+    breaker.start()
+    await breaker.connected.wait()
     try:
-        yield World(door, hop, made[0], link)
+        yield World(door, hop, made[0], breaker)
     finally:
-        await link.close()
+        await breaker.close()
