@@ -19,7 +19,7 @@ UnsupportedFinder = Callable[[str, JsonObject], Unsupported]  # of a kind of pro
 
 _EMBEDDING_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions"})
 _HEADER_SAFE = re.compile(r"[\w.-]{1,64}")
-MOST_NAMES = 16  # in a header; a client can name any number of fields
+MOST_HEADER_NAMES = 16  # in a header; a client can name any number of fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +73,4 @@ def unsupported_in_embedding(kind: str, body: JsonObject) -> Unsupported:
 def dropped_header(names: tuple[str, ...]) -> str:
     """Return field names, which a client may have chosen, as the value of a header."""
     plain = [name if _HEADER_SAFE.fullmatch(name) else "?" for name in names]
-    return ", ".join([*plain[:MOST_NAMES], *(["..."] if len(plain) > MOST_NAMES else [])])
+    return ", ".join([*plain[:MOST_HEADER_NAMES], *(["..."] if len(plain) > MOST_HEADER_NAMES else [])])

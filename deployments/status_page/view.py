@@ -16,7 +16,7 @@ from deployments.service.health import external_providers, provider_health
 
 RATE_SLOTS = 6  # the rate of calls is taken over so many complete slots at most
 Health = Literal["healthy", "degraded", "unhealthy"]
-Series: TypeAlias = Mapping[str, Sequence[float]]  # by `ok`, `failed` and `ms`, one value a slot, the newest last
+SlotSeries: TypeAlias = Mapping[str, Sequence[float]]  # by `ok`, `failed` and `ms`, one value a slot, the newest last
 _HEALTH: tuple[Health, ...] = ("healthy", "degraded", "unhealthy")
 _WORST = ("open", "half-open", "probing", "isolated", "ramping", "silent", "healthy")
 _SHUT = _WORST[:4]
@@ -145,7 +145,7 @@ class StatusData:
 
     at: float
     targets: Mapping[str, JsonObject]
-    trends: Mapping[str, Series]
+    trends: Mapping[str, SlotSeries]
     away: bool
     plans: Mapping[tuple[str, str], Plan]
     stalled: frozenset[str] = frozenset()
@@ -263,7 +263,7 @@ def _why(word: str, target: TargetHealth, share: float) -> str:
     return "takes calls"
 
 
-def _recent(series: Sequence[Series]) -> Recent:
+def _recent(series: Sequence[SlotSeries]) -> Recent:
     ok, failed, ms = (sum(sum(s.get(key, ())) for s in series) for key in ("ok", "failed", "ms"))
     return {
         "calls": int(ok + failed),
@@ -277,7 +277,7 @@ class _BySlot(TypedDict):
     trend: Trend
 
 
-def _by_slot(series: Sequence[Series]) -> _BySlot:
+def _by_slot(series: Sequence[SlotSeries]) -> _BySlot:
     ok, failed, ms = (_add_up([s.get(key, ()) for s in series]) for key in ("ok", "failed", "ms"))
     latency = [round(m / good, 1) if good else None for m, good in zip(ms, ok, strict=True)]
     calls = [good + bad for good, bad in zip(ok, failed, strict=True)]
