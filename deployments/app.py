@@ -13,7 +13,9 @@ from ray.serve import Application, Deployment
 from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
-from deployments.config.application import INGRESS, LOOPBACK, Tier, parse, resolve
+from deployments.config.application import INGRESS, LOOPBACK, parse
+from deployments.config.resolved import resolve
+from deployments.config.tier import Tier
 from deployments.errors import ConfigError
 from deployments.ingress.deployment import Ingress
 from deployments.openai_api.json_types import JsonDict, JsonObject

@@ -2,7 +2,7 @@
 
 import sys
 
-from deployments.config.application import main
+from deployments.config.check import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,22 +1,15 @@
 """The application's configuration: `args` in serve_config.yaml. An unknown key is an error that names it.
 
-    python -m deployments.config serve_config.yaml
-
-checks a file without starting anything. It prints tiers, rows and missing credentials, or one sentence on the first
-error, and then exits with 1. Secrets are named by environment variable, never written.
+Secrets are named by environment variable, never written.
 """
 
 import ipaddress
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker.circuit import Policy
-from actors.breaker.plan import target_of
 from deployments.config.ledger import Accounting
 from deployments.config.settings import (
     Auth,
@@ -25,21 +18,20 @@ from deployments.config.settings import (
     EmbeddingRow,
     ImageSettings,
     Mode,
+    Models,
     Modes,
     Name,
     ProviderSettings,
     Strict,
     Timeouts,
-    explain_unset,
 )
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import other_lengths
-from deployments.providers.base import TimeLimits
 from deployments.providers.kinds import KINDS
+from deployments.providers.time_limits import TimeLimits
 
 INGRESS = "Ingress"
-Models = Mapping[str, Mapping[str, str]]  # a row's name to its providers, each with its own id of the model
 
 
 class Config(Accounting):
@@ -135,67 +127,6 @@ class Config(Accounting):
         return self.breaker.policy(max(max(x.total, x.first_token + x.connect) for x in every))
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """One provider as it stands in this deployment."""
-
-    name: str
-    kind: str  # `functions` for an external provider
-    left_out: str | None  # why the provider is not called; None if it is
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedConfig:
-    """A checked config with the state of each provider, which depends on the environment."""
-
-    config: Config
-    tiers: tuple[Tier, ...]  # all providers, those of the mode first, in order of preference
-
-    @property
-    def usable(self) -> list[str]:
-        """Return the names of the providers that can be called."""
-        return [tier.name for tier in self.tiers if tier.left_out is None]
-
-    def rows(self) -> dict[str, list[str]]:
-        """Return the targets of each row, in the row's own order, of providers that can be called."""
-        return self._targets_of(self.config.models)
-
-    def embedding_rows(self) -> dict[str, list[str]]:
-        """Return the same as `rows`, for embeddings."""
-        return self._targets_of(self.config.embedding_models())
-
-    def _targets_of(self, rows: Models) -> dict[str, list[str]]:
-        usable = set(self.usable)
-        return {
-            row: [target_of(provider, model) for provider, model in models.items() if provider in usable]
-            for row, models in rows.items()
-        }
-
-    def kinds(self) -> dict[str, str]:
-        """Return the kind of each provider that can be called, by its name."""
-        return {tier.name: tier.kind for tier in self.tiers if tier.left_out is None}
-
-    def fixed(self) -> frozenset[str]:
-        """Return the providers that have one model each."""
-        return frozenset(name for name, kind in self.kinds().items() if KINDS[kind].in_process)
-
-    def windows(self) -> dict[str, int]:
-        """Return the context window of each target in tokens, where it is known."""
-        return self._windows(self.config.models, lambda settings, model: settings.window(model))
-
-    def embedding_windows(self) -> dict[str, int]:
-        """Return the same as `windows`, for embeddings."""
-        return self._windows(self.config.embedding_models(), lambda settings, model: settings.embedding_window(model))
-
-    def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
-        known = {
-            target_of(name, model): window(self.config.providers[name], model)
-            for models in rows.values()
-            for name, model in models.items()
-        }
-        return {target: tokens for target, tokens in known.items() if tokens is not None}
-
-
 def parse(args: object) -> Config:
     """Return the application's args, checked. Raises ConfigError with one sentence that names the key."""
     if not isinstance(args, Mapping) or not args:
@@ -228,29 +159,7 @@ def apply_user_config(config: Config, user_config: object) -> Config:
         raise ConfigError(_sentence(error)) from None
 
 
-def resolve(config: Config) -> ResolvedConfig:
-    """Return the config with the state of each provider: one without credentials is left out.
-
-    Raises ConfigError if a variable for keys or the ledger is not set, or no provider can be called.
-    """
-    chosen = config.tier_names()
-    others = [name for name in config.providers if name not in chosen]
-    tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
-    tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
-    resolved = ResolvedConfig(config, tuple(tiers))
-    for key, variable in config.auth.model_dump(exclude_none=True, exclude={"unguarded"}).items():
-        if explain_unset(variable):
-            raise ConfigError(f"auth.{key}: {variable} is not set")
-    if (missing := config.ledger.missing()) is not None:
-        raise ConfigError(f"ledger.{missing}")
-    if not resolved.usable:
-        reasons = "; ".join(f"{t.name}: {t.left_out}" for t in tiers)
-        raise ConfigError(f"mode: {config.mode} has no tier that can be called ({reasons})")
-    return resolved
-
-
 LOOPBACK = "127.0.0.1"  # where Serve listens by default
-EVERYWHERE = "0.0.0.0"  # where Serve listens by default if it is started by a config file
 
 
 def is_loopback(host: str) -> bool:
@@ -277,64 +186,3 @@ def _sentence(error: ValidationError) -> str:
             return f"{key}.kind: must be one of {', '.join(KINDS)}"
         case _:
             return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-
-
-def read_applications(path: str) -> list[tuple[dict[str, object], str]]:
-    """Return our applications in a Serve config file, each with the host it is served at. Raises ConfigError."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            data = yaml.safe_load(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    applications = data.get("applications") if isinstance(data, dict) else None
-    ours = [
-        a for a in applications or [] if isinstance(a, dict) and a.get("import_path") == "deployments.app:build_app"
-    ]
-    if not ours:
-        raise ConfigError(f"{path}: no application with import_path deployments.app:build_app")
-    options = data.get("http_options")
-    host = options.get("host", EVERYWHERE) if isinstance(options, dict) else EVERYWHERE
-    return [(application, str(host)) for application in ours]
-
-
-def check(path: str) -> str:
-    """Return a report on a Serve config file. Raises ConfigError."""
-    lines: list[str] = []
-    for application, host in read_applications(path):
-        resolved = resolve(parse(application.get("args")))
-        if (why := resolved.config.explain_exposure(host)) is not None:
-            raise ConfigError(why)
-        known = {INGRESS, *resolved.config.providers}
-        overrides = application.get("deployments") or []
-        if not isinstance(overrides, list) or not all(isinstance(o, dict) for o in overrides):
-            raise ConfigError("deployments: must be a list of options, each with a name")
-        for override in overrides:
-            if override.get("name") == INGRESS:
-                apply_user_config(resolved.config, override.get("user_config"))
-            if override.get("name") not in known:
-                raise ConfigError(
-                    f"deployments.{override.get('name')}: no such deployment (known: {', '.join(sorted(known))})"
-                )
-        lines += [f"application {application.get('name', 'default')}, mode {resolved.config.mode}", "tiers:"]
-        for number, tier in enumerate(resolved.tiers, 1):
-            state = "ready" if tier.left_out is None else f"left out: {tier.left_out}"
-            lines.append(f"  {number}. {tier.name} ({tier.kind}): {state}")
-        lines.append("rows:")
-        for row, targets in resolved.rows().items():
-            lines.append(f"  {row}: {' > '.join(targets) or 'no provider can be called'}")
-    return "\n".join(lines)
-
-
-def main(arguments: list[str]) -> int:
-    """Print the report on the file that `arguments` name, and return the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m deployments.config serve_config.yaml", file=sys.stderr)
-        return 2
-    try:
-        print(check(arguments[0]))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0

@@ -1,6 +1,7 @@
 """The parts of serve_config.yaml under `args`, each checked by itself. Secrets are named, never written."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -8,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.breaker.circuit import Policy
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
-from deployments.providers.base import TimeLimits
+from deployments.providers.time_limits import TimeLimits
 
 Mode = Literal["hybrid", "aws_only", "local_only"]
+Models = Mapping[str, Mapping[str, str]]  # a row's name to its providers, each with its own id of the model
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 LEAST_LEASE = 30.0  # a probe that streams renews its lease every ten seconds

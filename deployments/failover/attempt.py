@@ -7,15 +7,18 @@ lease is kept until then.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import provider_of
-from deployments.breaker_client.client import BreakerClient
 from deployments.failover.comparison import Comparison
+from deployments.rpc.port import outcome_in
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord
-from deployments.usage.records import AttemptUsage
+
+if TYPE_CHECKING:
+    from deployments.breaker_client.client import BreakerClient
+    from deployments.usage.records import AttemptUsage
 
 RENEW_SECONDS = 5.0  # shorter than any lease; a probe that has flowed for so long closes its circuit
 LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
@@ -28,7 +31,7 @@ class Attempt:
     `began` and `content_at` are on the breaker client's clock.
     """
 
-    breaker: BreakerClient
+    breaker: "BreakerClient"
     record: RequestRecord
     target: str
     permit: Permit
@@ -42,7 +45,7 @@ class Attempt:
     until: float = 0.0  # on the loop's clock: when its share of the time is over
     first_content_ms: float | None = None  # from its beginning until its content began
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
-    usage: AttemptUsage | None = None  # its row in the ledger
+    usage: "AttemptUsage | None" = None  # its row in the ledger
     number: int = 0  # of the request's attempts, from 1
     body: Mapping[str, Any] | None = None  # the request as this target takes it
 
@@ -79,6 +82,11 @@ class Attempt:
                 self.breaker.report_flowing(self.target, self.permit, self.began, RENEW_SECONDS)
                 return
             self.breaker.report_started(self.target, self.permit, self.began)
+
+    def failure_in(self, reply: Mapping[str, Any]) -> Outcome | None:
+        """Return how a replica's last word ends the attempt, if badly. What the replica measured is noted."""
+        self.upstream = reply.get("upstream")
+        return outcome_in(reply)
 
     def end(
         self,
@@ -144,14 +152,3 @@ class Attempt:
             epoch=self.permit["epoch"],
             used=used,
         )
-
-
-def outcome_in(reply: Mapping[str, Any]) -> Outcome | None:
-    data = reply.get("outcome")
-    return None if data is None else Outcome(**data)
-
-
-def failure_in(attempt: Attempt, reply: Mapping[str, Any]) -> Outcome | None:
-    """How a replica's last word ends the attempt, if badly; what it measured is noted."""
-    attempt.upstream = reply.get("upstream")
-    return outcome_in(reply)

@@ -9,11 +9,12 @@ from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed
-from deployments.failover.attempt import Attempt, failure_in
+from deployments.failover.attempt import Attempt
 from deployments.failover.deadline import Deadline
 from deployments.failover.probe import hold_back
 from deployments.failover.stream import StreamAnswer
-from deployments.providers.base import CallMessage, TimeLimits
+from deployments.providers.base import CallMessage
+from deployments.providers.time_limits import TimeLimits
 from deployments.rpc.port import CallTransport, ProviderStream
 from deployments.telemetry.request_record import RequestRecord
 
@@ -60,7 +61,7 @@ class WholeCall:
 
     async def begin(self, attempt: Attempt, call: CallMessage, _: TimeLimits, __: DeadlineTimer) -> Answer:
         reply = await self._transport.complete(provider_of(attempt.target), {**call, "verb": self._verb})
-        if (outcome := failure_in(attempt, reply)) is not None:
+        if (outcome := attempt.failure_in(reply)) is not None:
             raise AttemptFailed(outcome)
         attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])
         return Answer(attempt.target, reply["body"], reply["usage"], attempt.record, attempt.dropped)
@@ -84,7 +85,7 @@ class StreamCall:
         try:
             first = await anext(source, None)
             if not isinstance(first, bytes):
-                raise AttemptFailed(failure_in(attempt, first or {}) or Outcome("empty"))
+                raise AttemptFailed(attempt.failure_in(first or {}) or Outcome("empty"))
             attempt.note_first_content()
             attempt.breaker.report_started(attempt.target, attempt.permit, attempt.began)
             if attempt.probe and attempt.more:

@@ -5,12 +5,15 @@ and a probe that nobody needed would have held a permit. So the plan is made aga
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from actors.breaker.plan import Candidate, Plan
-from deployments.breaker_client.client import BreakerClient
 from deployments.errors import TOO_SMALL
 from deployments.failover.tried import Tried
-from deployments.routing.model_rows import ModelRows
+
+if TYPE_CHECKING:
+    from deployments.breaker_client.client import BreakerClient
+    from deployments.routing.model_rows import ModelRows
 
 # How long a request waits while no target may be asked: for a target that may be probed within a second, and for a
 # probe that is in flight. It keeps half of its time for an answer, or less if its targets are known to need less.
@@ -32,8 +35,8 @@ class Turn:
 class Candidates:
     """`row` are the targets that can take the request, in order."""
 
-    breaker: BreakerClient
-    rows: ModelRows
+    breaker: "BreakerClient"
+    rows: "ModelRows"
     row: list[str]
     tried: Tried
     verb: str = "whole"  # or stream

@@ -11,8 +11,8 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from deployments.breaker_client.client import BreakerClient
 from deployments.config.settings import ImageLimits
 from deployments.errors import BreakwaterError
 from deployments.failover.calls import Answer, StreamCall, Verb, WholeCall
@@ -20,12 +20,15 @@ from deployments.failover.deadline import Deadline
 from deployments.failover.run import FailoverRun, Ground
 from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import Request
-from deployments.providers.base import TimeLimits
+from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import ImageFetcher, RequestImages
-from deployments.routing.model_rows import ModelRows
 from deployments.rpc.port import CallTransport
 from deployments.telemetry.explain import explain
 from deployments.telemetry.request_record import RequestRecord
+
+if TYPE_CHECKING:
+    from deployments.breaker_client.client import BreakerClient
+    from deployments.routing.model_rows import ModelRows
 
 
 class Failover:
@@ -33,9 +36,9 @@ class Failover:
 
     def __init__(
         self,
-        rows: ModelRows,
+        rows: "ModelRows",
         limits: Mapping[str, TimeLimits],
-        breaker: BreakerClient,
+        breaker: "BreakerClient",
         transport: CallTransport,
         images: ImageFetcher | None = None,
     ):
@@ -58,7 +61,7 @@ class Failover:
             return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
 
     @property
-    def rows(self) -> ModelRows:
+    def rows(self) -> "ModelRows":
         return self._ground.rows
 
     def set_limits(self, limits: Mapping[str, TimeLimits]) -> None:

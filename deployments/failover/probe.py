@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
-from deployments.failover.attempt import Attempt, outcome_in
-from deployments.rpc.port import EndMessage, ProviderStream, outcome_message
+from deployments.rpc.port import EndMessage, ProviderStream, outcome_in, outcome_message
+
+if TYPE_CHECKING:
+    from deployments.failover.attempt import Attempt
 
 
 async def hold_back(
-    attempt: Attempt, first: bytes, source: ProviderStream, until: float, silent: float
+    attempt: "Attempt", first: bytes, source: ProviderStream, until: float, silent: float
 ) -> tuple[bytes, ProviderStream, EndMessage | None]:
     """Hold back a probe's frames until it has ended or `until` has come: what breaks before costs no client its answer.
 

@@ -3,16 +3,14 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
-from deployments.breaker_client.client import BreakerClient
 from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt
-from deployments.failover.calls import CallKind
 from deployments.failover.candidates import Candidates, Turn
 from deployments.failover.comparison import Comparison
 from deployments.failover.deadline import Deadline
@@ -21,12 +19,17 @@ from deployments.failover.stream import COVER_SECONDS
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
 from deployments.openai_api.chat import Request
-from deployments.providers.base import CallMessage, TimeLimits, call_dict
+from deployments.providers.base import CallMessage, call_dict
 from deployments.providers.kinds import KINDS
+from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import RequestImages, remote_images
-from deployments.routing.model_rows import ModelRows
 from deployments.routing.request_fit import RequestFit
 from deployments.telemetry.request_record import RequestRecord
+
+if TYPE_CHECKING:
+    from deployments.breaker_client.client import BreakerClient
+    from deployments.failover.calls import CallKind
+    from deployments.routing.model_rows import ModelRows
 
 T = TypeVar("T")
 
@@ -37,9 +40,9 @@ EARLY_SECONDS = 0.001  # before a deadline that is as good as over
 class Ground:
     """What all requests of one replica stand on. `limits` is provider to time limits, and may be replaced."""
 
-    rows: ModelRows
+    rows: "ModelRows"
     limits: Mapping[str, TimeLimits]
-    breaker: BreakerClient
+    breaker: "BreakerClient"
 
 
 class FailoverRun(Generic[T]):
@@ -50,7 +53,7 @@ class FailoverRun(Generic[T]):
         ground: Ground,
         request: Request,
         deadline: Deadline,
-        kind: CallKind[T],
+        kind: "CallKind[T]",
         images: RequestImages,
         record: RequestRecord,
     ):

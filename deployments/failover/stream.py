@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
-from deployments.failover.attempt import Attempt, failure_in
 from deployments.failover.deadline import Deadline
 from deployments.openai_api.chat import DONE, Head, bare_chunk, frame
 from deployments.rpc.port import EndMessage, ProviderStream
 from deployments.telemetry.explain import explain
+
+if TYPE_CHECKING:
+    from deployments.failover.attempt import Attempt
 
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
 READER_SECONDS = (
@@ -25,7 +27,7 @@ class StreamAnswer:
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: "Attempt",
         first: bytes,
         source: ProviderStream,
         idle: float,
@@ -67,7 +69,7 @@ class StreamAnswer:
             self._attempt.end(error.outcome)
             yield self._error_frame(error.outcome)
             return
-        if (outcome := failure_in(self._attempt, item)) is not None:
+        if (outcome := self._attempt.failure_in(item)) is not None:
             self._attempt.end(outcome)
             yield self._error_frame(outcome)
             return

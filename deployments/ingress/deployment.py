@@ -14,7 +14,8 @@ from actors.ledger.actor import get_or_create_ledger
 from actors.ray_metrics import RayMeter
 from deployments.breaker_client.actor_connection import ActorCall
 from deployments.breaker_client.client import BreakerClient
-from deployments.config.application import INGRESS, parse, resolve
+from deployments.config.application import INGRESS, parse
+from deployments.config.resolved import resolve
 from deployments.errors import ErrorAnswer
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.ingress.http import build_http_api

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,10 +31,12 @@ from deployments.openai_api.embeddings import parse_embedding_request
 from deployments.routing.request_fit import dropped_header
 from deployments.service.arguments import parse_drop
 from deployments.service.auth import Access, Authenticator, Identity
-from deployments.service.service import Service
 from deployments.status_page.routes import StatusRoutes
 from deployments.telemetry.trace_context import extract
 from deployments.usage.caller import Caller, as_csv, question_of
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -47,7 +49,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Request, Identity], Awaitable[Response]]
 
 
-def build_http_api(service: Service) -> ASGIApp:
+def build_http_api(service: "Service") -> ASGIApp:
     """Return the ASGI application of one ingress replica."""
     endpoints = {
         (method, path): _guarded(service.authenticator, access, handler)
@@ -56,7 +58,7 @@ def build_http_api(service: Service) -> ASGIApp:
     return HttpApi(endpoints["POST", CHAT], _framework(endpoints))
 
 
-def route_table(service: Service) -> list[tuple[str, str, Access, Handler]]:
+def route_table(service: "Service") -> list[tuple[str, str, Access, Handler]]:
     """Return every route, each with who may call it. No other route is served."""
     handlers, status = _Handlers(service), StatusRoutes(service)
     key, admin, either = Access.KEY, Access.ADMIN, Access.KEY_OR_ADMIN
@@ -125,7 +127,7 @@ def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:
 
 
 class _Handlers:
-    def __init__(self, service: Service):
+    def __init__(self, service: "Service"):
         self._service = service
 
     async def chat(self, request: Request, identity: Identity) -> Response:

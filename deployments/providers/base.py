@@ -17,16 +17,7 @@ from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
 from deployments.openai_api.json_types import JsonObject
-
-
-@dataclass(frozen=True, slots=True)
-class TimeLimits:
-    """Limits in seconds. `total` ends a call without a stream, and never a stream."""
-
-    connect: float = 3.0
-    first_token: float = 10.0
-    idle: float = 15.0
-    total: float = 30.0
+from deployments.providers.time_limits import TimeLimits
 
 
 @dataclass(frozen=True, slots=True)

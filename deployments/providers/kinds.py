@@ -7,7 +7,7 @@ for a kind by its name: callers ask the row what the kind can do.
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from deployments.openai_api.capabilities import (
     COMMON_FIELDS,
@@ -18,7 +18,9 @@ from deployments.openai_api.capabilities import (
     is_json_schema,
 )
 from deployments.openai_api.json_types import JsonObject, JsonValue
-from deployments.providers.base import Provider
+
+if TYPE_CHECKING:
+    from deployments.providers.base import Provider
 
 
 class KindSettings(Protocol):
@@ -59,7 +61,7 @@ class ProviderKind:
         """Does each field of a request reach the provider as it is?"""
         return self.capabilities is None
 
-    def build(self, settings: KindSettings, connect: float) -> Provider:
+    def build(self, settings: KindSettings, connect: float) -> "Provider":
         """Return the adapter of one provider. Its SDK is imported here, in the replica that needs it."""
         build: Callable[[KindSettings, float], Provider] = importlib.import_module(self.adapter).build
         return build(settings, connect)

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from actors.breaker.plan import provider_of
-from deployments.config.application import ResolvedConfig
 from deployments.errors import BadRequest, UnknownModel
 from deployments.openai_api.chat import Drop, Request
 from deployments.routing.request_fit import (
@@ -14,6 +14,9 @@ from deployments.routing.request_fit import (
     unsupported_in_chat,
     unsupported_in_embedding,
 )
+
+if TYPE_CHECKING:
+    from deployments.config.resolved import ResolvedConfig
 
 _PINNABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -99,7 +102,7 @@ class ModelRows:
             yield target, fit_request(self._find, self.kind(target), request.body, drop)
 
 
-def chat_rows(resolved: ResolvedConfig) -> ModelRows:
+def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
     return ModelRows(
         resolved.rows(),
         resolved.kinds(),
@@ -109,7 +112,7 @@ def chat_rows(resolved: ResolvedConfig) -> ModelRows:
     )
 
 
-def embedding_rows(resolved: ResolvedConfig) -> ModelRows:
+def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
     return ModelRows(
         resolved.embedding_rows(),
         resolved.kinds(),

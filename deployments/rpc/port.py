@@ -4,9 +4,9 @@ The messages are plain dicts on the wire, because an old replica and a new one c
 deploy. So a key is never renamed, and a reader must not need a key that an older writer does not send.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import asdict
-from typing import NotRequired, Protocol, TypedDict, cast, final
+from typing import Any, NotRequired, Protocol, TypedDict, cast, final
 
 from actors.breaker.outcomes import Outcome
 from deployments.openai_api.json_types import JsonObject
@@ -84,3 +84,8 @@ class CallTransport(Protocol):
     async def complete(self, provider: str, call: CallMessage) -> ReplyMessage: ...
 
     def stream(self, provider: str, call: CallMessage) -> ProviderStream: ...
+
+
+def outcome_in(reply: Mapping[str, Any]) -> Outcome | None:
+    data = reply.get("outcome")
+    return None if data is None else Outcome(**data)

@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from deployments.errors import BadRequest, BreakwaterError, ErrorAnswer, error_dict
 from deployments.openai_api.foreign_answer import ForeignAnswer
@@ -16,15 +16,17 @@ from deployments.openai_api.json_types import JsonObject
 from deployments.service.answers import Completion, HealthSummary, ProviderHealth, SystemHealth, Thresholds
 from deployments.service.arguments import CallOptions
 from deployments.service.python_api import PythonApi
-from deployments.service.service import Service
 from deployments.usage.caller import Caller
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
 
 T = TypeVar("T")
 _RESERVED = frozenset({"messages", "stream", "stream_options"})  # fields that the facade itself sets
 
 
 class Facade:
-    def __init__(self, service: Service):
+    def __init__(self, service: "Service"):
         self._service = service
         self._python = PythonApi(service)
 

@@ -12,7 +12,7 @@ probe is exclusive, so it is taken only for the first candidate. A later candida
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -26,8 +26,10 @@ from deployments.failover.tried import Tried
 from deployments.openai_api.json_types import JsonObject
 from deployments.service.answers import FunctionPlan, Nothing, PlannedFunction
 from deployments.service.operations import ACTOR_SECONDS
-from deployments.service.service import Service
 from deployments.telemetry.request_record import RequestRecord
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 T = TypeVar("T")
@@ -76,7 +78,7 @@ _REPORTS: TypeAdapter[list[CallReport]] = TypeAdapter(list[CallReport])
 
 
 class Functions:
-    def __init__(self, service: Service):
+    def __init__(self, service: "Service"):
         self._service = service
 
     async def begin(self, names: object, primary: object = None, model: object = None) -> FunctionPlan:

@@ -4,22 +4,25 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from actors.breaker.plan import of_functions
 from actors.breaker.registry import COMMANDS
 from deployments.breaker_client.client import BreakerClient
-from deployments.config.application import ResolvedConfig, Tier
 from deployments.config.settings import Overrides
+from deployments.config.tier import Tier
 from deployments.errors import BadRequest, NotFound, Unavailable
 from deployments.openai_api.json_types import JsonObject
 from deployments.routing.model_rows import ModelRows
 from deployments.service.answers import HealthSummary, ProviderHealth, SystemHealth, Thresholds
 from deployments.service.arguments import parse_seconds
 from deployments.service.health import external_providers, health_summary, provider_health, system_health
-from deployments.usage.ledger_client import LedgerClient
+
+if TYPE_CHECKING:
+    from deployments.config.resolved import ResolvedConfig
+    from deployments.usage.ledger_client import LedgerClient
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -32,10 +35,10 @@ class Operations:
 
     def __init__(
         self,
-        resolved: ResolvedConfig,
+        resolved: "ResolvedConfig",
         breaker: BreakerClient,
         tables: Sequence[ModelRows],
-        ledger: LedgerClient | None = None,
+        ledger: "LedgerClient | None" = None,
     ):
         self._mode, self._tiers = resolved.config.mode, resolved.tiers
         self._breaker = breaker

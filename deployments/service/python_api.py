@@ -7,13 +7,16 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from deployments.errors import BreakwaterError, error_dict
 from deployments.openai_api.chat import Request, check_json, check_request, frames_to_chunks
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.openai_api.json_types import JsonObject
 from deployments.service.arguments import CallOptions, parse_drop
-from deployments.service.service import Service
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
 
 _DEFAULT = CallOptions()
 
@@ -21,7 +24,7 @@ _DEFAULT = CallOptions()
 class PythonApi:
     """`chat`, `stream_chat` and `embed` take a request as OpenAI's API has it, and check it."""
 
-    def __init__(self, service: Service):
+    def __init__(self, service: "Service"):
         self._service = service
 
     async def chat(self, request: object, options: CallOptions = _DEFAULT) -> JsonObject:

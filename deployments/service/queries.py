@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from actors.ledger.rows import QUESTIONS, unknown_in
 from deployments.errors import BadRequest, BreakwaterError, NotFound, Unavailable, error_dict
 from deployments.openai_api.json_types import JsonObject
 from deployments.telemetry.explain import RecentRequests, from_ledger
-from deployments.usage.ledger_client import LedgerClient
+
+if TYPE_CHECKING:
+    from deployments.usage.ledger_client import LedgerClient
 
 USAGE_SECONDS = 10.0  # how long a query may take the ledger
 
@@ -15,7 +18,7 @@ USAGE_SECONDS = 10.0  # how long a query may take the ledger
 class Queries:
     """`recent` holds the last requests of this replica. All others are in the ledger, if there is one."""
 
-    def __init__(self, recent: RecentRequests, ledger: LedgerClient | None):
+    def __init__(self, recent: RecentRequests, ledger: "LedgerClient | None"):
         self._recent = recent
         self._ledger = ledger
 

@@ -11,7 +11,8 @@ from actors.breaker.messages import BreakerConfig
 from actors.ledger.rows import LONGEST_TEXT
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
-from deployments.config.application import INGRESS, ResolvedConfig, apply_user_config
+from deployments.config.application import INGRESS, apply_user_config
+from deployments.config.resolved import ResolvedConfig
 from deployments.errors import BadRequest, ConfigError
 from deployments.failover.calls import Answer, Verb
 from deployments.failover.deadline import Deadline

@@ -8,12 +8,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING
 
 from actors.breaker.plan import of_functions
 from deployments.errors import Unavailable
 from deployments.openai_api.chat import dump
-from deployments.service.service import Service
 from deployments.status_page.view import Status, StatusData, build_status
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
 
 STREAM_SECONDS = 30.0
 BEAT_SECONDS = 0.9  # the longest time between two frames while nothing changes
@@ -26,7 +29,7 @@ _MEDIAN_DRAW = 0.5  # decides the place of a target in slow start: the page show
 class Feed:
     """The snapshots of one ingress replica, once or as a stream of server-sent events."""
 
-    def __init__(self, service: Service):
+    def __init__(self, service: "Service"):
         self._service = service
         self._readers = 0
         self._moved = service.breaker.moved

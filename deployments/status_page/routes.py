@@ -11,14 +11,17 @@ import hashlib
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.service.auth import Identity
-from deployments.service.service import Service
 from deployments.status_page.feed import STREAM_SECONDS, Feed
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
 
 STUCK_SECONDS = 10.0  # after the end of its stream; then a reader that has not taken all is cut off
 PAGE = pathlib.Path(__file__).with_name("status.html").read_bytes()
@@ -53,7 +56,7 @@ def page_headers(page: bytes) -> Mapping[str, str]:
 class StatusRoutes:
     """The handlers of the routes. The table of routes says who may call each: see ingress/http.py."""
 
-    def __init__(self, service: Service):
+    def __init__(self, service: "Service"):
         self._feed = Feed(service)
         self._headers = page_headers(PAGE)
 

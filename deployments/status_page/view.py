@@ -3,16 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal, NotRequired, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Literal, NotRequired, TypeAlias, TypedDict
 
 from actors.breaker.history import SLOT_SECONDS, SLOTS
 from actors.breaker.plan import Candidate, Plan, Skipped, of_functions, provider_of, target_of
 from actors.ledger.messages import ClientHealth
-from deployments.config.application import ResolvedConfig, Tier
+from deployments.config.tier import Tier
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
 from deployments.service.answers import LastError, State, TargetHealth
 from deployments.service.health import external_providers, provider_health
+
+if TYPE_CHECKING:
+    from deployments.config.resolved import ResolvedConfig
 
 RATE_SLOTS = 6  # the rate of calls is taken over so many complete slots at most
 Health = Literal["healthy", "degraded", "unhealthy"]
@@ -152,7 +155,7 @@ class StatusData:
     ledger: ClientHealth | None = None
 
 
-def build_status(resolved: ResolvedConfig, data: StatusData) -> Status:
+def build_status(resolved: "ResolvedConfig", data: StatusData) -> Status:
     """Return the tiers in order, and the rows with the order in force now.
 
     The health is that of the worst row, because the providers' alone don't tell which target answers.
@@ -294,7 +297,7 @@ def _add_up(series: Sequence[Sequence[float]]) -> list[float]:
     return [sum(column) for column in zip_longest(*map(reversed, series), fillvalue=0)][::-1]
 
 
-def _row(kind: str, name: str, own: Sequence[str], resolved: ResolvedConfig, data: StatusData) -> RowStatus:
+def _row(kind: str, name: str, own: Sequence[str], resolved: "ResolvedConfig", data: StatusData) -> RowStatus:
     """Return a row.
 
     It is healthy if its requests get their first choice, degraded if they get another target, and unhealthy if they
@@ -315,7 +318,7 @@ def _row(kind: str, name: str, own: Sequence[str], resolved: ResolvedConfig, dat
     }
 
 
-def _stands_in(target: str, named: Mapping[str, str], resolved: ResolvedConfig) -> bool:
+def _stands_in(target: str, named: Mapping[str, str], resolved: "ResolvedConfig") -> bool:
     """Return whether it is the local model in place of a cloud provider."""
     if resolved.config.mode == "local_only":
         return False
@@ -328,7 +331,7 @@ def _skipped(skipped: Skipped) -> SkippedStatus:
     return {"target": skipped.target, "why": skipped.why, "retry_in_seconds": retry_in}
 
 
-def _left_out(named: Mapping[str, str], resolved: ResolvedConfig) -> list[SkippedStatus]:
+def _left_out(named: Mapping[str, str], resolved: "ResolvedConfig") -> list[SkippedStatus]:
     why = {tier.name: tier.left_out for tier in resolved.tiers if tier.left_out is not None}
     return [
         {"target": target_of(provider, model), "why": why[provider], "retry_in_seconds": None}

@@ -9,14 +9,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from actors.breaker.plan import Skipped
 from actors.ledger.rows import encode_json
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.trace_context import Trace
 from deployments.usage.caller import Caller
-from deployments.usage.records import UsageRecord
+
+if TYPE_CHECKING:
+    from deployments.usage.records import UsageRecord
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -163,7 +165,7 @@ class RequestRecord:
     row: str = ""
     caller: Caller = field(default_factory=lambda: Caller("handle"))
     stream: bool = False
-    usage: UsageRecord | None = None
+    usage: "UsageRecord | None" = None
     request_id: str = ""
     observer: Observer | None = None
     clock: Callable[[], float] = time.monotonic

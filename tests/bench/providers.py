@@ -145,7 +145,8 @@ def replica(kind: str, port: str) -> None:
 
 
 async def _load(measured: Any, case: str, calls: int) -> None:
-    from deployments.providers.base import TimeLimits, call_dict
+    from deployments.providers.base import call_dict
+    from deployments.providers.time_limits import TimeLimits
 
     limits = TimeLimits(connect=5, first_token=30, idle=30, total=30)
     asked = call_dict(BODY | {"stream": case != "whole"}, "paced" if case == "paced" else "burst", "row", limits)

@@ -11,16 +11,8 @@ import pytest
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
-from deployments.providers.base import (
-    Call,
-    Completed,
-    End,
-    Frames,
-    Provider,
-    TimeLimits,
-    complete_within,
-    stream_within,
-)
+from deployments.providers.base import Call, Completed, End, Frames, Provider, complete_within, stream_within
+from deployments.providers.time_limits import TimeLimits
 from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire

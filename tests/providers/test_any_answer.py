@@ -12,11 +12,12 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.openai_api.chat import Head, frames_to_chunks
-from deployments.providers.base import Call, TimeLimits
+from deployments.providers.base import Call
 from deployments.providers.bedrock import codec as bedrock_codec
 from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.google import codec as google_codec
 from deployments.providers.google.codec import from_generate, to_generate
+from deployments.providers.time_limits import TimeLimits
 from tests.fakes.tool_use import pieces
 from tests.providers.any_request import names, objects, texts
 

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import check_request
-from deployments.providers.base import Call, TimeLimits
+from deployments.providers.base import Call
 from deployments.providers.bedrock.adapter import converse_body
 from deployments.providers.bedrock.request import to_converse, tool_use_id
 from deployments.providers.conversation import arguments_of
 from deployments.providers.google.request import to_generate
 from deployments.providers.kinds import KINDS
+from deployments.providers.time_limits import TimeLimits
 from tests.fakes import bedrock_wire, gemini_wire
 from tests.providers.any_request import HINT, requests
 

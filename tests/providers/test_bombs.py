@@ -13,7 +13,8 @@ from actors.breaker.outcomes import Outcome
 from deployments.config.settings import ImageLimits, ImageSettings
 from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.chat import parse_request
-from deployments.providers.base import Call, TimeLimits
+from deployments.providers.base import Call
+from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import _request, is_public
 from tests.fakes.server import Behaviour, FakeServer
 from tests.providers.test_images import HERE, PNG, host, inlined, message, why

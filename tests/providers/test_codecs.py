@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from openai.types.shared import ChatModel
 
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, TimeLimits
+from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import finish_of as bedrock_finish
 from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.google.codec import finish_of as google_finish
 from deployments.providers.google.codec import from_generate, to_generate
 from deployments.providers.local.codec import to_engine
+from deployments.providers.time_limits import TimeLimits
 
 # Blank text has a test of its own: the other wires refuse it.
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).filter(lambda text: not text.isspace())

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from deployments.providers.base import TimeLimits
 from deployments.providers.openai.adapter import OpenAIProvider
+from deployments.providers.time_limits import TimeLimits
 from tests.fakes.foreign import KEY, foreign_server
 from tests.providers.conftest import Bench
 from tests.providers.test_contract import chunks, text

@@ -11,11 +11,13 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from deployments.config.application import Config, resolve
+from deployments.config.application import Config
+from deployments.config.resolved import resolve
 from deployments.config.settings import Bedrock, Cloud, Google, Local, OpenAI
 from deployments.openai_api.capabilities import COMMON_FIELDS, Capabilities, Unsupported
-from deployments.providers.base import Call, Completed, End, Frames, TimeLimits
+from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.kinds import KINDS, ProviderKind
+from deployments.providers.time_limits import TimeLimits
 from deployments.replica import build_provider
 from deployments.routing.request_fit import unsupported_in_chat, unsupported_in_embedding
 

@@ -10,8 +10,9 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Provider, TimeLimits, complete_within, stream_within
+from deployments.providers.base import Provider, complete_within, stream_within
 from deployments.providers.local.adapter import LocalProvider
+from deployments.providers.time_limits import TimeLimits
 from tests.providers.conftest import Bench
 from tests.providers.test_contract import chunks, text
 

@@ -12,9 +12,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import Head, frames_to_chunks
-from deployments.providers.base import Call, TimeLimits
+from deployments.providers.base import Call
 from deployments.providers.local.codec import StreamCodec, to_engine
 from deployments.providers.local.tools import choice_of
+from deployments.providers.time_limits import TimeLimits
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 names = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)

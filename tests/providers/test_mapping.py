@@ -9,13 +9,14 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import Head, frames_to_chunks
-from deployments.providers.base import Call, TimeLimits
+from deployments.providers.base import Call
 from deployments.providers.bedrock import codec as bedrock_codec
 from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.conversation import OPENING, arguments_of
 from deployments.providers.google import codec as google_codec
 from deployments.providers.google.codec import from_generate, to_generate
 from deployments.providers.openai.adapter import _is_openai, chat_body
+from deployments.providers.time_limits import TimeLimits
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"name": "weather", "description": "Looks it up.", "parameters": SCHEMA}

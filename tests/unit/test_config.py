@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.config.application import check, main, parse, resolve
+from deployments.config.application import parse
+from deployments.config.check import check, main
+from deployments.config.resolved import resolve
 from deployments.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -90,7 +90,8 @@ def room_of(path: pathlib.Path) -> str:
 
 
 def test_there_is_no_import_cycle() -> None:
-    assert levels_of(graph_of(name_of))
+    """And the road from the application down to the ground has twelve steps at most."""
+    assert len(levels_of(graph_of(name_of))) <= 12
 
 
 def test_folders_import_each_other_one_way() -> None:

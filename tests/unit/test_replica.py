@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from deployments.errors import failed
-from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, call_dict
+from deployments.providers.base import Call, Completed, End, Frames, call_dict
+from deployments.providers.time_limits import TimeLimits
 from deployments.replica import ProviderReplica
 from deployments.rpc.admission import Capacity
 

@@ -9,7 +9,7 @@ from actors.breaker.history import SLOT_SECONDS
 from actors.breaker.plan import plan, received
 from actors.breaker.registry import Registry
 from deployments.breaker_client.last_seen import last_seen
-from deployments.config.application import ResolvedConfig
+from deployments.config.resolved import ResolvedConfig
 from deployments.status_page.view import StatusData, build_status
 from tests.unit.world import ARGS, layout_of
 

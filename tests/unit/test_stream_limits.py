@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from deployments.errors import AttemptFailed
-from deployments.providers.base import MARKER_SECONDS, Call, End, Frames, TimeLimits, stream_within
+from deployments.providers.base import MARKER_SECONDS, Call, End, Frames, stream_within
+from deployments.providers.time_limits import TimeLimits
 from tests.clock import run_virtually
 
 LIMITS = TimeLimits(connect=3, first_token=10, idle=15, total=30)

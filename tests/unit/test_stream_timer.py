@@ -8,7 +8,8 @@ import pytest
 
 from actors.breaker.outcomes import Verdict
 from deployments.errors import AttemptFailed
-from deployments.providers.base import Call, Completed, End, Frames, TimeLimits, run_within_total, stream_within
+from deployments.providers.base import Call, Completed, End, Frames, run_within_total, stream_within
+from deployments.providers.time_limits import TimeLimits
 from tests.clock import VirtualLoop, run_virtually
 
 FRAME = Frames(b"data: {}\n\n", content=True)

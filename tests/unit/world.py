@@ -10,7 +10,9 @@ from actors.breaker.circuit import Policy
 from actors.breaker.outcomes import Outcome
 from actors.breaker.registry import Registry
 from deployments.breaker_client.client import BreakerClient
-from deployments.config.application import Config, ResolvedConfig, Tier, parse
+from deployments.config.application import Config, parse
+from deployments.config.resolved import ResolvedConfig
+from deployments.config.tier import Tier
 from deployments.openai_api.chat import Head, chunk, completion, dump
 from deployments.service.python_api import PythonApi
 from deployments.service.service import Service

@@ -1,0 +1,87 @@
+"""The configuration with what the environment makes of it: which providers can be called, and where each row leads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from actors.breaker.plan import target_of
+from deployments.config.settings import Models, ProviderSettings, explain_unset
+from deployments.config.tier import Tier
+from deployments.errors import ConfigError
+from deployments.providers.kinds import KINDS
+
+if TYPE_CHECKING:
+    from deployments.config.application import Config
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedConfig:
+    """A checked config with the state of each provider, which depends on the environment."""
+
+    config: "Config"
+    tiers: tuple[Tier, ...]  # all providers, those of the mode first, in order of preference
+
+    @property
+    def usable(self) -> list[str]:
+        """Return the names of the providers that can be called."""
+        return [tier.name for tier in self.tiers if tier.left_out is None]
+
+    def rows(self) -> dict[str, list[str]]:
+        """Return the targets of each row, in the row's own order, of providers that can be called."""
+        return self._targets_of(self.config.models)
+
+    def embedding_rows(self) -> dict[str, list[str]]:
+        """Return the same as `rows`, for embeddings."""
+        return self._targets_of(self.config.embedding_models())
+
+    def _targets_of(self, rows: Models) -> dict[str, list[str]]:
+        usable = set(self.usable)
+        return {
+            row: [target_of(provider, model) for provider, model in models.items() if provider in usable]
+            for row, models in rows.items()
+        }
+
+    def kinds(self) -> dict[str, str]:
+        """Return the kind of each provider that can be called, by its name."""
+        return {tier.name: tier.kind for tier in self.tiers if tier.left_out is None}
+
+    def fixed(self) -> frozenset[str]:
+        """Return the providers that have one model each."""
+        return frozenset(name for name, kind in self.kinds().items() if KINDS[kind].in_process)
+
+    def windows(self) -> dict[str, int]:
+        """Return the context window of each target in tokens, where it is known."""
+        return self._windows(self.config.models, lambda settings, model: settings.window(model))
+
+    def embedding_windows(self) -> dict[str, int]:
+        """Return the same as `windows`, for embeddings."""
+        return self._windows(self.config.embedding_models(), lambda settings, model: settings.embedding_window(model))
+
+    def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
+        known = {
+            target_of(name, model): window(self.config.providers[name], model)
+            for models in rows.values()
+            for name, model in models.items()
+        }
+        return {target: tokens for target, tokens in known.items() if tokens is not None}
+
+
+def resolve(config: "Config") -> ResolvedConfig:
+    """Return the config with the state of each provider: one without credentials is left out.
+
+    Raises ConfigError if a variable for keys or the ledger is not set, or no provider can be called.
+    """
+    chosen = config.tier_names()
+    others = [name for name in config.providers if name not in chosen]
+    tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
+    tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
+    resolved = ResolvedConfig(config, tuple(tiers))
+    for key, variable in config.auth.model_dump(exclude_none=True, exclude={"unguarded"}).items():
+        if explain_unset(variable):
+            raise ConfigError(f"auth.{key}: {variable} is not set")
+    if (missing := config.ledger.missing()) is not None:
+        raise ConfigError(f"ledger.{missing}")
+    if not resolved.usable:
+        reasons = "; ".join(f"{t.name}: {t.left_out}" for t in tiers)
+        raise ConfigError(f"mode: {config.mode} has no tier that can be called ({reasons})")
+    return resolved
