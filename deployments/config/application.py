@@ -27,7 +27,7 @@ from deployments.config.settings import (
 )
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
-from deployments.openai_api.embeddings import lengths_instead
+from deployments.openai_api.embeddings import other_lengths
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
 
@@ -90,7 +90,7 @@ class Config(Accounting):
     def _length_refused(self, provider: str, model: str, dimensions: int) -> str | None:
         """Return the vector lengths of a model that can't have this one, in words; None if it can."""
         settings = self.providers[provider]
-        return lengths_instead(settings.embedding_model(model), dimensions)
+        return other_lengths(settings.embedding_model(model), dimensions)
 
     @field_validator("auth", mode="before")
     @classmethod

@@ -169,7 +169,7 @@ class FailoverRun(Generic[T]):
     async def _with_images(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             async with asyncio.timeout_at(self._deadline.at):
-                return await self._images.inlined(body)
+                return await self._images.inline(body)
         except TimeoutError:
             raise AttemptFailed(Outcome("deadline")) from None
 

@@ -1,23 +1,30 @@
-"""What each kind of provider makes of a request, said before anybody is asked. Pure, and on the hot path.
+"""Which fields of a chat request a kind of provider does not support, before any provider is asked. Pure.
 
-There are three classes of fields. What a kind carries is not mentioned. What the answer depends on
-and the kind can't do is `missing`: whoever asked for tools must not get an answer without them. The
-rest are hints: an answer without them is still the answer that was asked for, so they are `dropped`,
-and that is said. A field that nobody knows yet counts as one that the answer depends on.
+An unsupported field is one of two classes. The answer depends on a `missing` field: a client that sent tools must not
+get an answer without them. A `dropped` field is a hint: the answer is the same kind of answer without it, so it is left
+out, and the answer's client is told. A field that we do not know counts as missing.
 
-The codecs refuse by this same word, so plan and provider can't disagree. It judges what a kind can
-do, never whether a request is well made.
+The providers' codecs refuse requests by the same function, so the plan and a provider can't disagree. It never judges
+whether a request is valid. It is on the hot path.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from deployments.openai_api.json_types import JsonObject, JsonValue
+
+Check = Callable[[JsonValue], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """Names are the request's own: `tools`, `messages.2.content`."""
+class Unsupported:
+    """The fields that a kind of provider does not support, by their paths: `tools`, `messages.2.content`.
+
+    Attributes:
+        missing: the answer depends on them.
+        dropped: hints, which the provider's request leaves out.
+    """
 
     missing: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -25,34 +32,40 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a kind of provider can do with a chat request: a row of `providers/kinds.py` holds one."""
+    """What a kind of provider supports of a chat request. Each row of `providers/kinds.py` holds one.
+
+    Attributes:
+        carries: the fields that it supports with any value.
+        checks: by field, whether it supports a value: True, False, or None for a value that is left out.
+        images: the media subtypes of images that its models can read.
+        needs_turn: a request must have more than a system prompt.
+    """
 
     carries: frozenset[str]
-    checks: Mapping[str, Callable[[Any], bool | None]]
-    images: frozenset[str] = frozenset()  # the types it can see
-    needs_turn: bool = True  # a system prompt alone is no request
+    checks: Mapping[str, Check]
+    images: frozenset[str] = frozenset()
+    needs_turn: bool = True
 
 
-def fit(able: Capabilities | None, body: Mapping[str, Any]) -> Fit:
-    """Return what a kind of provider can't do with a checked request, and what it leaves out.
+def find_unsupported(able: Capabilities | None, body: JsonObject) -> Unsupported:
+    """Return the fields of a checked request that a kind of provider does not support.
 
     `able` are the kind's capabilities; None for a kind to which each field passes through.
     """
     if able is None:
-        return _WHOLE
+        return _NOTHING
     missing: list[str] = []
     dropped: list[str] = []
     for name, value in body.items():
-        if name not in able.carries and not _asks_nothing(name, value):
+        if name not in able.carries and not _is_default(name, value):
             check = able.checks.get(name)
-            # A check says False for what can't be done, None for what is left out.
-            verdict = check(value) if check else (None if name in HINTS else False)
-            if verdict is None:
+            supported = check(value) if check else (None if name in HINTS else False)
+            if supported is None:
                 dropped.append(name)
-            elif not verdict:
+            elif not supported:
                 missing.append(name)
-    _judge_messages(body["messages"], able, missing, dropped)
-    return Fit(tuple(missing), tuple(dropped)) if missing or dropped else _WHOLE
+    _check_messages(body["messages"], able, missing, dropped)
+    return Unsupported(tuple(missing), tuple(dropped)) if missing or dropped else _NOTHING
 
 
 HINTS = frozenset(
@@ -63,9 +76,9 @@ HINTS = frozenset(
     }
 )
 
-_WHOLE = Fit()
+_NOTHING = Unsupported()
 
-_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
+_DEFAULTS: Mapping[str, tuple[JsonValue, ...]] = {
     "n": (1,),
     "logprobs": (False,),
     "top_logprobs": (0,),
@@ -82,20 +95,20 @@ _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def _asks_nothing(name: str, value: Any) -> bool:
+def _is_default(name: str, value: JsonValue) -> bool:
     if value is None or value in _DEFAULTS.get(name, ()):
         return True
-    return value in ([], {}) and name != "web_search_options"  # empty, it still asks for a search
+    return value in ([], {}) and name != "web_search_options"  # an empty object still demands a search
 
 
-# One check per field that can be done for some values only.
+# One check for each field of which only some values are supported.
 
 
-def _functions_only(tools: Any) -> bool:
+def _functions_only(tools: JsonValue) -> bool:
     return isinstance(tools, list) and all(isinstance(t, dict) and t.get("type") == "function" for t in tools)
 
 
-def _known_choice(choice: Any) -> bool:
+def _known_choice(choice: JsonValue) -> bool:
     if isinstance(choice, dict):
         allowed = choice.get("allowed_tools")
         some = isinstance(allowed, dict) and _functions_only(allowed.get("tools"))
@@ -105,13 +118,14 @@ def _known_choice(choice: Any) -> bool:
     return choice in ("auto", "none", "required")
 
 
-def is_json_schema(wanted: Any) -> bool:
-    """Does `response_format` name a schema?"""
+def is_json_schema(wanted: JsonValue) -> bool:
+    """Return whether `response_format` has a schema."""
     schema = wanted.get("json_schema") if isinstance(wanted, dict) and wanted.get("type") == "json_schema" else None
     return isinstance(schema, dict) and isinstance(schema.get("schema"), dict)
 
 
-def is_any_json(wanted: Any) -> bool:
+def is_any_json(wanted: JsonValue) -> bool:
+    """Return whether `response_format` demands JSON, with or without a schema."""
     return is_json_schema(wanted) or (isinstance(wanted, dict) and wanted.get("type") == "json_object")
 
 
@@ -121,12 +135,12 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 COMMON_FIELDS = frozenset({"model", "messages", "stream", "stream_options", "top_p", "stop"}) | {
     *("max_tokens", "max_completion_tokens")
 }
-TOOL_CHECKS: Mapping[str, Callable[[Any], bool | None]] = {"tools": _functions_only, "tool_choice": _known_choice}
+TOOL_CHECKS: Mapping[str, Check] = {"tools": _functions_only, "tool_choice": _known_choice}
 
 
 # Messages.
 
-# The parameters are few and short: what the engine must remember of each is a hundred bytes and more.
+# Few and short parameters only: the regex engine keeps over a hundred bytes for each.
 IMAGE = re.compile(r"data:image/([a-z.+-]{1,32})(?:;[^;,]{0,128}){0,8};base64,", re.IGNORECASE)
 
 _KNOWN = {
@@ -137,13 +151,13 @@ _KNOWN = {
 }
 
 
-def is_blank(text: Any) -> bool:
-    """Is there nothing that a model could read?"""
+def is_blank(text: JsonValue) -> bool:
+    """Return whether a model could read nothing in it."""
     return not text or not isinstance(text, str) or text.isspace()
 
 
-def _judge_messages(messages: Any, able: Capabilities, missing: list[str], dropped: list[str]) -> None:
-    spoken = not able.needs_turn
+def _check_messages(messages: JsonValue, able: Capabilities, missing: list[str], dropped: list[str]) -> None:
+    has_turn = not able.needs_turn
     for index, message in enumerate(messages):
         role, content = message["role"], message.get("content")
         if role == "assistant":
@@ -154,14 +168,17 @@ def _judge_messages(messages: Any, able: Capabilities, missing: list[str], dropp
         elif len(message) > 2:
             dropped += [f"messages.{index}.{k}" for k, v in message.items() if k not in _KNOWN[role] and v is not None]
         if content.__class__ is list:
-            _judge_parts(index, role, content, able, missing, dropped)
-        spoken = spoken or _speaks(message)
-    if not spoken:
+            _check_parts(index, role, content, able, missing, dropped)
+        has_turn = has_turn or _is_turn(message)
+    if not has_turn:
         missing.append("messages")
 
 
-def _foreign_field(message: Mapping[str, Any]) -> str | None:
-    """What an earlier answer held that only its own kind can take back. Other extras are an echo, no demand."""
+def _foreign_field(message: JsonObject) -> str | None:
+    """Return a field of an earlier answer that only its own kind of provider can take back; None without one.
+
+    Other fields that we do not know are an echo of the answer, and no demand.
+    """
     for field in ("audio", "function_call"):
         if message.get(field):
             return field
@@ -169,40 +186,41 @@ def _foreign_field(message: Mapping[str, Any]) -> str | None:
     return "tool_calls" if calls and not _are_functions(calls) else None
 
 
-def _are_functions(calls: Any) -> bool:
+def _are_functions(calls: JsonValue) -> bool:
     return isinstance(calls, list) and all(
         isinstance(call, dict) and call.get("type", "function") == "function" for call in calls
     )
 
 
-def _judge_parts(
-    index: int, role: str, parts: list[Any], able: Capabilities, missing: list[str], dropped: list[str]
+def _check_parts(
+    index: int, role: str, parts: list[JsonValue], able: Capabilities, missing: list[str], dropped: list[str]
 ) -> None:
     for at, part in enumerate(parts):
         kind = part.get("type")
         if kind == "text" or (kind == "refusal" and role == "assistant"):
             continue
-        if kind != "image_url" or role != "user" or not _sees(able, url_of(part)):
+        if kind != "image_url" or role != "user" or not _can_read(able, url_of(part)):
             missing.append(f"messages.{index}.content")
             return
-        picture = part["image_url"]
-        if isinstance(picture, dict) and picture.get("detail") not in (None, "auto"):
+        image = part["image_url"]
+        if isinstance(image, dict) and image.get("detail") not in (None, "auto"):
             dropped.append(f"messages.{index}.content.{at}.image_url.detail")
 
 
-def url_of(part: Mapping[str, Any]) -> str:
-    picture = part.get("image_url")
-    url = picture.get("url") if isinstance(picture, dict) else picture
+def url_of(part: JsonObject) -> str:
+    """Return the URL of an image part; empty if it has none."""
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, dict) else image
     return url if isinstance(url, str) else ""
 
 
-def _sees(able: Capabilities, url: str) -> bool:
+def _can_read(able: Capabilities, url: str) -> bool:
     found = IMAGE.match(url) if able.images else None
     return found is not None and found.group(1).lower() in able.images
 
 
-def _speaks(message: Mapping[str, Any]) -> bool:
-    """Is it a turn of the conversation that is not blank?"""
+def _is_turn(message: JsonObject) -> bool:
+    """Return whether it is a turn of the conversation that is not blank."""
     role, content = message["role"], message.get("content")
     if role in ("system", "developer"):
         return False

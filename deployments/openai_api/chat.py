@@ -1,24 +1,25 @@
-"""OpenAI chat completions on the wire: the request that comes in, the objects and frames that go out.
+"""OpenAI's chat completions: the check of a request, and the objects and frames of an answer. Pure.
 
-Pure: bytes and dicts in, bytes and dicts out. The request is parsed once, checked here, and handed
-on as the dict it was: a field that we do not know reaches the providers that do.
+A request is parsed and checked once, and passed on as the dict that it was, so that a field that we do not know reaches
+a provider that does.
 """
 
 import json
 import re
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
 DONE = b"data: [DONE]\n\n"
-DEEPEST = 128  # levels of a request's JSON; pickle on the way to a replica ends below 500
+DEEPEST = 128  # levels of a request's JSON; pickle, by which it reaches a replica, fails below 500
 
 
 class _Part(BaseModel):
@@ -39,7 +40,7 @@ class _StreamOptions(BaseModel):
 
 
 class _Request(BaseModel):
-    """Only what every provider must be able to rely on; everything else passes through."""
+    """The fields that every provider relies on. All others pass through unchecked."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     model: Annotated[str, Field(min_length=1)]
@@ -60,14 +61,19 @@ class _Request(BaseModel):
 _CHECK = TypeAdapter(_Request)
 
 
-Drop = Literal["none", "hints", "all"]  # what may be left out for a provider that can't do it: see fitting.py
+Drop = Literal["none", "hints", "all"]  # which unsupported fields may be left out: see routing/request_fit.py
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A checked request. `body` is what the client sent, unknown fields included; `drop` where it said so."""
+    """A checked request.
 
-    body: dict[str, Any]
+    Attributes:
+        body: what the client sent, unknown fields included.
+        drop: which unsupported fields may be left out; None for the configured default.
+    """
+
+    body: JsonDict
     drop: Drop | None = None
 
     @property
@@ -80,25 +86,25 @@ class Request:
 
 
 def parse_request(data: bytes) -> Request:
-    """Parse and check a request body. Raises BadRequest that names the field."""
-    return _checked(parse_object(data))
+    """Return the checked request of an HTTP body. Raises BadRequest that names the field."""
+    return _check(parse_object(data))
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
-    """A JSON object that can be written again. Raises BadRequest."""
+def parse_object(data: bytes) -> JsonDict:
+    """Return the JSON object of an HTTP body, which can be encoded again. Raises BadRequest."""
     try:
         body = json.loads(data, parse_constant=_no_constant)
         if _SURROGATE.search(data):
             json.dumps(body, ensure_ascii=False).encode()
         if data.count(b"{") + data.count(b"[") > DEEPEST:
-            _judge_depth(body)
+            _check_depth(body)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     return _object(body)
 
 
-def _judge_depth(body: Any) -> None:
-    """Raises ValueError for what is nested so deeply that not every reader and writer on its way can follow."""
+def _check_depth(body: JsonValue) -> None:
+    """Raise ValueError if nested deeper than `DEEPEST`: pickle and some JSON libraries fail below 500."""
     level = [body]
     for _ in range(DEEPEST):
         level = [
@@ -109,51 +115,51 @@ def _judge_depth(body: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"it is nested more than {DEEPEST} deep")
+    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
 
 
-# Half of a pair is JSON, and no text: only an escape can bring it in.
+# Half of a surrogate pair is valid JSON, but no text that can be encoded. Only an escape can contain it.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _object(body: Any) -> dict[str, Any]:
+def _object(body: JsonValue) -> JsonDict:
     if not isinstance(body, dict):
         raise BadRequest("The request body must be a JSON object.", code="invalid_json")
     return body
 
 
-def check_request(body: Any) -> Request:
-    """Check a request that came as a dict. Raises BadRequest that names the field."""
-    return _checked(writable(body))
+def check_request(body: JsonValue) -> Request:
+    """Return the checked request of a dict. Raises BadRequest that names the field."""
+    return _check(check_json(body))
 
 
-def writable(body: Any) -> dict[str, Any]:
-    """A dict that can be written as JSON. Raises BadRequest."""
+def check_json(body: JsonValue) -> JsonDict:
+    """Return the body if it is a dict that JSON can encode. Raises BadRequest."""
     try:
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         if isinstance(body, dict):
-            _judge_depth(body)
+            _check_depth(body)
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadRequest(f"The request can't be written as JSON: {error}.", code="invalid_json") from None
+        raise BadRequest(f"The request can't be encoded as JSON: {error}.", code="invalid_json") from None
     return _object(body)
 
 
-def _checked(body: dict[str, Any]) -> Request:
+def _check(body: JsonDict) -> Request:
     try:
         _CHECK.validate_python(body)
     except ValidationError as error:
-        raise refusal(error, _FIELDS) from None
+        raise bad_request_of(error, _FIELDS) from None
     return Request(body)
 
 
-def refusal(error: ValidationError, fields: Collection[str]) -> BadRequest:
-    """What pydantic found, as OpenAI would say it. `fields` are the names that a client can have written."""
+def bad_request_of(error: ValidationError, fields: Collection[str]) -> BadRequest:
+    """Return the first error of pydantic in OpenAI's words. `fields` are the names that a client can have written."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    # pydantic names the branch of a union ("str", "list[_Part]") in the path: a client never wrote that.
+    # pydantic's path has the branch of a union too ("str", "list[_Part]"), which no client wrote.
     path = [str(p) for p in first["loc"] if isinstance(p, int) or str(p) in fields]
     param = ".".join(path) or None
     if first["type"] == "missing":
@@ -174,11 +180,11 @@ _FIELDS = {
 }
 
 
-# What the codecs of the other wires share.
+# Shared by the codecs of the providers with another format.
 
 
-def text_of(content: Any) -> str:
-    """The text of a message's content, whether a string or a list of text parts."""
+def text_of(content: JsonValue) -> str:
+    """Return the text of a message's content, which is a string or a list of text parts."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -186,19 +192,21 @@ def text_of(content: Any) -> str:
     return "".join(str(part.get("text") or "") for part in content)
 
 
-def max_tokens_of(body: Mapping[str, Any]) -> int | None:
+def max_tokens_of(body: JsonObject) -> int | None:
+    """Return the limit of an answer's tokens; None without one."""
     value = body.get("max_completion_tokens")
     return value if value is not None else body.get("max_tokens")
 
 
-def stops_of(body: Mapping[str, Any]) -> list[str]:
+def stops_of(body: JsonObject) -> list[str]:
+    """Return the stop sequences."""
     stop = body.get("stop")
     return [stop] if isinstance(stop, str) else list(stop or [])
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What all frames of one answer share."""
+    """The fields that all frames of one answer have. `created` is seconds since the epoch."""
 
     id: str
     created: int
@@ -209,9 +217,9 @@ class Head:
         return cls(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model)
 
 
-def usage_of(prompt: int, completion: int, **details: int | None) -> dict[str, Any]:
-    """OpenAI's usage object; `cached` and `reasoning` tokens where a provider tells them."""
-    usage: dict[str, Any] = {
+def usage_of(prompt: int, completion: int, **details: int | None) -> JsonDict:
+    """Return OpenAI's usage object, with the `cached` and `reasoning` tokens that a provider reports."""
+    usage: JsonDict = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
@@ -227,21 +235,21 @@ def completion(
     head: Head,
     text: str | None,
     finish: str,
-    usage: Mapping[str, Any] | None,
+    usage: JsonObject | None,
     *,
-    tool_calls: Sequence[Mapping[str, Any]] = (),
+    tool_calls: Sequence[JsonObject] = (),
     refusal: str | None = None,
-    logprobs: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """An answer of one choice."""
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": refusal}
+    logprobs: JsonObject | None = None,
+) -> JsonDict:
+    """Return the body of an answer with one choice."""
+    message: JsonDict = {"role": "assistant", "content": text, "refusal": refusal}
     if tool_calls:
         message["tool_calls"] = list(tool_calls)
     choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}
     return completion_of(head, [choice], usage)
 
 
-def completion_of(head: Head, choices: Sequence[Mapping[str, Any]], usage: Mapping[str, Any] | None) -> dict[str, Any]:
+def completion_of(head: Head, choices: Sequence[JsonObject], usage: JsonObject | None) -> JsonDict:
     return {
         "id": head.id,
         "object": "chat.completion",
@@ -254,26 +262,26 @@ def completion_of(head: Head, choices: Sequence[Mapping[str, Any]], usage: Mappi
 
 def chunk(
     head: Head,
-    delta: Mapping[str, Any],
+    delta: JsonObject,
     finish: str | None = None,
     *,
     index: int = 0,
-    logprobs: Mapping[str, Any] | None = None,
+    logprobs: JsonObject | None = None,
 ) -> bytes:
     choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
     return frame({**_chunk_head(head), "choices": [choice]})
 
 
-def usage_chunk(head: Head, usage: Mapping[str, Any]) -> bytes:
+def usage_chunk(head: Head, usage: JsonObject) -> bytes:
     return bare_chunk(head, usage=usage)
 
 
-def bare_chunk(head: Head, **more: Any) -> bytes:
-    """A chunk without a choice."""
+def bare_chunk(head: Head, **more: JsonValue) -> bytes:
+    """Return the frame of a chunk without a choice."""
     return frame({**_chunk_head(head), "choices": [], **more})
 
 
-def _chunk_head(head: Head) -> dict[str, Any]:
+def _chunk_head(head: Head) -> JsonDict:
     return {
         "id": head.id,
         "object": "chat.completion.chunk",
@@ -282,21 +290,22 @@ def _chunk_head(head: Head) -> dict[str, Any]:
     }
 
 
-def frame(data: Mapping[str, Any]) -> bytes:
+def frame(data: JsonObject) -> bytes:
     return b"data: " + dump(data) + b"\n\n"
 
 
-# Made once: json.dumps would make one a call.
+# json.dumps would create an encoder for each call.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def dump(data: Any) -> bytes:
+def dump(data: JsonValue) -> bytes:
+    """Return the data as JSON. Half a surrogate pair becomes `?`."""
     try:
         return orjson.dumps(data)
-    except TypeError:  # half a surrogate pair, or a number of more than 64 bits
+    except TypeError:  # half a surrogate pair, or an integer of more than 64 bits
         return _ENCODER.encode(data).encode(errors="replace")
 
 
-def frames_to_chunks(data: bytes) -> list[dict[str, Any]]:
-    """Our own frames as dicts, for the Python door. `[DONE]` is left out."""
+def frames_to_chunks(data: bytes) -> list[JsonDict]:
+    """Return our own frames as dicts, for the Python API, without `[DONE]`."""
     return [json.loads(event[6:]) for event in data.split(b"\n\n") if event.startswith(b"data: {")]

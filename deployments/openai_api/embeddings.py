@@ -1,25 +1,26 @@
-"""OpenAI's embeddings on the wire, and what is known of the models that make them. Pure.
+"""OpenAI's embeddings: the check of a request, the answer, and the vector lengths of known models. Pure.
 
-Vectors of two models are never comparable, whatever their length. A row of several targets answers when
-one of them is down; what was embedded by one must be searched with the same: the answer says which it was.
+Vectors of two models are never comparable, whatever their length. A row with several targets answers when one of them
+is down, but texts embedded by one model must be searched with the same model. So the answer says which it was.
 """
 
 import base64
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
-from deployments.openai_api.chat import Request, dump, parse_object, refusal
+from deployments.openai_api.chat import Request, bad_request_of, dump, parse_object
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
 MOST_TEXTS = 2048
-MOST_LOCAL_TOKENS = 512  # of one text: what the local model takes for a mean in one batch
-BUNDLED = "the bundled weights"  # whatever name a row gives them
+MOST_LOCAL_TOKENS = 512  # of one text: the local model averages over one batch
+BUNDLED = "the bundled weights"  # by this name, whatever name a row gives them
 
-# Which lengths a model's vectors may have: (native, others). A range is one that can be cut at any length.
+# Which lengths a model's vectors may have. Those with a range can be cut at any length.
 _TITAN_2, _COHERE_4 = frozenset({256, 512, 1024}), frozenset({256, 512, 1024, 1536})
 LENGTHS: Mapping[str, range | frozenset[int]] = {
     "text-embedding-3-small": range(1, 1537),
@@ -36,9 +37,12 @@ LENGTHS: Mapping[str, range | frozenset[int]] = {
 }
 
 
-def lengths_instead(model: str, dimensions: int) -> str | None:
-    """What lengths the model's vectors have, if not this one. A model that we do not know is taken at its word."""
-    known = LENGTHS.get(_bare(model))
+def other_lengths(model: str, dimensions: int) -> str | None:
+    """Return which lengths the model's vectors have, as a predicate; None if they may have this one.
+
+    A model that we do not know may have any.
+    """
+    known = LENGTHS.get(_without_region(model))
     if known is None or dimensions in known:
         return None
     if isinstance(known, range):
@@ -47,13 +51,13 @@ def lengths_instead(model: str, dimensions: int) -> str | None:
 
 
 def is_cut(model: str) -> bool:
-    """Is the length of its vectors a matter of the request?"""
-    known = LENGTHS.get(_bare(model))
+    """Return whether a request may choose the length of the model's vectors."""
+    known = LENGTHS.get(_without_region(model))
     return known is not None and len(known) > 1
 
 
-def _bare(model: str) -> str:
-    """Without the region prefix of a cross-region inference profile."""
+def _without_region(model: str) -> str:
+    # The id of a cross-region inference profile is that of its model with the region before it.
     head, _, rest = model.partition(".")
     return rest if head in ("us", "eu", "apac", "global") else model
 
@@ -61,7 +65,7 @@ def _bare(model: str) -> str:
 class _EmbeddingRequest(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
     model: Annotated[str, Field(min_length=1)]
-    input: str | Annotated[list[Any], Field(min_length=1, max_length=MOST_TEXTS)]
+    input: str | Annotated[list[JsonValue], Field(min_length=1, max_length=MOST_TEXTS)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
@@ -70,73 +74,79 @@ _CHECK = TypeAdapter(_EmbeddingRequest)
 
 
 def parse_embedding_request(data: bytes) -> Request:
-    """Parse and check a request body. Raises BadRequest that names the field."""
+    """Return the checked request of an HTTP body. Raises BadRequest that names the field."""
     return check_embedding_request(parse_object(data))
 
 
-def check_embedding_request(body: Mapping[str, Any]) -> Request:
+def check_embedding_request(body: JsonObject) -> Request:
+    """Return the checked request of a dict. Raises BadRequest that names the field."""
     try:
         _CHECK.validate_python(body)
     except ValidationError as error:
-        raise refusal(error, frozenset(_EmbeddingRequest.model_fields)) from None
+        raise bad_request_of(error, frozenset(_EmbeddingRequest.model_fields)) from None
     if not all_texts(body) and not _all_tokens(body["input"]):
-        raise BadRequest("Invalid 'input': texts, or tokens, none of them empty.", "input", "invalid_value")
+        raise BadRequest(
+            "Invalid 'input': it must be texts or lists of tokens, none of them empty.", "input", "invalid_value"
+        )
     return Request(dict(body))
 
 
-def all_texts(body: Mapping[str, Any]) -> bool:
+def all_texts(body: JsonObject) -> bool:
+    """Return whether each input is a text that is not empty."""
     given = body["input"]
     return bool(given) if isinstance(given, str) else all(isinstance(t, str) and t for t in given)
 
 
-def _all_tokens(given: Any) -> bool:
+def _all_tokens(given: JsonValue) -> bool:
     lists = given if isinstance(given[0], list) else [given]
     return all(isinstance(one, list) and one and all(type(t) is int and t >= 0 for t in one) for one in lists)
 
 
-def inputs_in(body: Mapping[str, Any]) -> int:
-    """How many vectors are asked for. A list of numbers is one input, of tokens."""
+def count_inputs(body: JsonObject) -> int:
+    """Return how many vectors are requested. A list of numbers is one input, of tokens."""
     given = body["input"]
     return 1 if isinstance(given, str) or isinstance(given[0], int) else len(given)
 
 
-def texts_of(body: Mapping[str, Any]) -> list[str]:
+def texts_of(body: JsonObject) -> list[str]:
+    """Return the inputs of a request whose inputs are all texts."""
     given = body["input"]
     return [given] if isinstance(given, str) else list(given)
 
 
-def embedded(body: Mapping[str, Any], name: str, vectors: Sequence[Sequence[float]], tokens: int | None) -> bytes:
-    """The answer. `tokens` is None where the provider does not tell: unknown is not zero."""
-    base64_wanted = body.get("encoding_format") == "base64"
+def embedding_answer(body: JsonObject, name: str, vectors: Sequence[Sequence[float]], tokens: int | None) -> bytes:
+    """Return the answer's JSON. `tokens` is None where the provider does not report them: unknown is not zero."""
+    as_base64 = body.get("encoding_format") == "base64"
     data = [
-        {"object": "embedding", "index": i, "embedding": _base64(v) if base64_wanted else list(v)}
+        {"object": "embedding", "index": i, "embedding": _base64(v) if as_base64 else list(v)}
         for i, v in enumerate(vectors)
     ]
     return dump({"object": "list", "data": data, "model": name, "usage": usage_of_embedding(tokens)})
 
 
-def usage_of_embedding(tokens: int | None) -> dict[str, Any] | None:
+def usage_of_embedding(tokens: int | None) -> JsonDict | None:
+    """Return OpenAI's usage object; None if the tokens are unknown."""
     return None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
-Vectors = tuple[list[list[float]], int | None]  # and their tokens; None where the provider does not tell
+Vectors = tuple[list[list[float]], int | None]  # and their tokens; None where the provider does not report them
 
 
-def joined(parts: Sequence[Vectors]) -> Vectors:
-    """The vectors of several calls in order, and their tokens: None if one of them did not tell."""
+def join_vectors(parts: Sequence[Vectors]) -> Vectors:
+    """Return the vectors of several calls in order, and their tokens: None if one call did not report them."""
     counts = [tokens for _, tokens in parts]
-    told = None if None in counts else sum(n for n in counts if n is not None)
-    return [vector for vectors, _ in parts for vector in vectors], told
+    tokens = None if None in counts else sum(n for n in counts if n is not None)
+    return [vector for vectors, _ in parts for vector in vectors], tokens
 
 
-def lengths_in(answer: Mapping[str, Any]) -> set[int]:
-    """How long the vectors of an answer are, whichever way they are written."""
+def lengths_in(answer: JsonObject) -> set[int]:
+    """Return the lengths of the vectors of an answer, in either encoding."""
     vectors = [entry["embedding"] for entry in answer["data"]]
     return {len(base64.b64decode(v)) // 4 if isinstance(v, str) else len(v) for v in vectors}
 
 
-def normalised(vector: Sequence[float]) -> list[float]:
-    """Of length one, as OpenAI's are."""
+def normalise(vector: Sequence[float]) -> list[float]:
+    """Return the vector scaled to the norm 1, which OpenAI's vectors have."""
     norm = math.sqrt(math.fsum(x * x for x in vector))
     return [x / norm for x in vector] if norm else list(vector)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from deployments.errors import AttemptFailed, failed
-from deployments.openai_api.capabilities import IMAGE, Fit, is_blank, url_of
+from deployments.openai_api.capabilities import IMAGE, Unsupported, is_blank, url_of
 from deployments.openai_api.chat import text_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
@@ -80,10 +80,10 @@ class Conversation:
         self.turns.append(Turn(side, items))
 
 
-def refuse_unfit(fit: Fit, target: str) -> None:
+def refuse_unfit(unsupported: Unsupported, target: str) -> None:
     """Raise `unsupported` for the first field that the target does not support, if any."""
-    if fit.missing:
-        param = fit.missing[0]
+    if unsupported.missing:
+        param = unsupported.missing[0]
         raise failed("unsupported", f"{target} does not support '{param}' in this request.", param=param)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from deployments.errors import failed
-from deployments.openai_api.embeddings import embedded, texts_of, usage_of_embedding
+from deployments.openai_api.embeddings import embedding_answer, texts_of, usage_of_embedding
 from deployments.providers.base import Call, Completed
 
 
@@ -19,4 +19,4 @@ def completed(call: Call, vectors: Sequence[Sequence[float]], tokens: int | None
                 f"a vector has {len(vector)} dimensions, and the row has {wanted}",
                 status=200,
             )
-    return Completed(embedded(call.body, call.name, vectors, tokens), usage_of_embedding(tokens))
+    return Completed(embedding_answer(call.body, call.name, vectors, tokens), usage_of_embedding(tokens))

@@ -1,4 +1,4 @@
-"""Which targets a request's `model` means, and what becomes of the request at each of them. Pure."""
+"""Which targets a request's `model` means, and in which form each of them takes the request. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from actors.breaker.plan import provider_of
 from deployments.errors import BadRequest, UnknownModel
 from deployments.openai_api.chat import Drop, Request
-from deployments.routing.request_fit import Fitting, RequestFit, chat_fit, embedding_fit, fit_request
+from deployments.routing.request_fit import (
+    RequestFit,
+    UnsupportedFinder,
+    fit_request,
+    unsupported_in_chat,
+    unsupported_in_embedding,
+)
 
 if TYPE_CHECKING:
     from deployments.config.resolved import ResolvedConfig
@@ -16,10 +22,12 @@ _PINNABLE = re.compile(r"[\x21-\x7e]+")
 
 
 class ModelRows:
-    """`rows` is row name to targets, `kinds` the kind of each provider that can be called.
+    """The model rows of chats, or those of embeddings.
 
-    `fixed` are providers that have the models of the rows and no other: nothing else can be pinned there.
-    `windows` is target to context window in tokens, where the config tells it.
+    `rows` maps a row's name to its targets in failover order, `kinds` each provider that can be called to its kind.
+    `fixed` are providers that have the models of the rows and no other, so nothing else can be pinned there.
+    `windows` maps a target to its context window in tokens, where the configuration has it. `find` finds the fields of
+    a request that a kind of provider does not support. `drop` is what may be left out unless a request says otherwise.
     """
 
     def __init__(
@@ -29,13 +37,13 @@ class ModelRows:
         *,
         fixed: frozenset[str] = frozenset(),
         windows: Mapping[str, int] | None = None,
-        fitting: Fitting = chat_fit,
+        find: UnsupportedFinder = unsupported_in_chat,
         drop: Drop = "hints",
     ):
         self._rows = rows
         self._kinds = kinds
         self._fixed = fixed
-        self._fitting = fitting
+        self._find = find
         self._drop: Drop = drop
         self.windows: Mapping[str, int] = windows or {}
 
@@ -45,63 +53,71 @@ class ModelRows:
 
     @property
     def default(self) -> str:
-        """The row of a call that names none: the one of this name, or the first."""
+        """Return the name of the row for a call that names none: `default` if there is one, else the first."""
         return "default" if "default" in self._rows else self.names[0]
 
     @property
     def targets(self) -> set[str]:
-        """Every target of every row."""
+        """Return every target of every row."""
         return {target for row in self._rows.values() for target in row}
 
     def kind(self, target: str) -> str:
         return self._kinds[provider_of(target)]
 
     def window(self, target: str) -> float:
-        """One that nobody has told holds a prompt that no other has refused, and none that one has."""
+        """Return the context window in tokens.
+
+        A model of unknown context size counts as smaller than any known one: it is tried first, but not after another
+        model found the prompt too long.
+        """
         return self.windows.get(target, 0.5)
 
     def of(self, model: str) -> list[str]:
-        """The targets of a row's name, or the one target that `provider/upstream-id` pins."""
+        """Return the targets of the row with this name, or the one target that `provider/upstream-id` pins.
+
+        Raises UnknownModel, and BadRequest for an invalid upstream id.
+        """
         row = self._rows.get(model)
         if row is not None:
             return row
         provider, slash, upstream = model.partition("/")
         if slash and provider in self._kinds:
             if not _PINNABLE.fullmatch(upstream):
-                raise BadRequest("Invalid 'model': an upstream id is printable ASCII.", "model", "invalid_value")
+                raise BadRequest("Invalid 'model': an upstream id is printable ASCII without spaces.", "model")
             if provider not in self._fixed or model in self.targets:
                 return [model]
         raise self.unknown(model)
 
     def unknown(self, model: str) -> UnknownModel:
+        """Return the error for a model that does not exist."""
         return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.")
 
     def fits(self, request: Request) -> Iterator[tuple[str, RequestFit]]:
-        """Yield each target with the request as it can take it, those included that lack a field of it.
+        """Yield each target with the request in the form in which it takes it, unfit targets included.
 
         Raises UnknownModel and BadRequest.
         """
         drop = request.drop or self._drop
         for target in self.of(request.model):
-            yield target, fit_request(self._fitting, self.kind(target), request.body, drop)
+            yield target, fit_request(self._find, self.kind(target), request.body, drop)
 
 
-def chat_rows(layout: "ResolvedConfig") -> ModelRows:
+def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
     return ModelRows(
-        layout.rows(),
-        layout.kinds(),
-        fixed=layout.fixed(),
-        windows=layout.windows(),
-        drop=layout.config.drop_unsupported,
+        resolved.rows(),
+        resolved.kinds(),
+        fixed=resolved.fixed(),
+        windows=resolved.windows(),
+        drop=resolved.config.drop_unsupported,
     )
 
 
-def embedding_rows(layout: "ResolvedConfig") -> ModelRows:
+def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
     return ModelRows(
-        layout.embedding_rows(),
-        layout.kinds(),
-        windows=layout.embedding_windows(),
-        fixed=frozenset(layout.kinds()),  # a length belongs to a row, so nothing else can be pinned
-        fitting=embedding_fit,
-        drop=layout.config.drop_unsupported,
+        resolved.embedding_rows(),
+        resolved.kinds(),
+        windows=resolved.embedding_windows(),
+        fixed=frozenset(resolved.kinds()),  # the vectors' length belongs to a row, so no other model can be pinned
+        find=unsupported_in_embedding,
+        drop=resolved.config.drop_unsupported,
     )

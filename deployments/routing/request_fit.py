@@ -1,37 +1,45 @@
-"""What becomes of a request for one kind of provider: sent, sent without some fields, or not at all. Pure.
+"""The form in which a kind of provider takes a request: whole, without some fields, or not at all. Pure.
 
-Where the line is drawn is the caller's to say. By default (`hints`) only what an answer does not depend
-on is left out; `none` leaves out nothing: whoever lacks a field is not asked; `all` leaves out any field
-that a provider can't do, but never a part of a message.
+The caller says which unsupported fields may be left out. `hints` (default): those on which the answer does not depend.
+`none`: no field, so a provider that lacks one is not asked. `all`: every field, but never a part of a message.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from deployments.openai_api.capabilities import Fit, fit
+from deployments.openai_api.capabilities import Unsupported, find_unsupported
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import all_texts
+from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
-from deployments.routing.image_fetch import pictured
+from deployments.routing.image_fetch import with_placeholder_images
 
-Fitting = Callable[[str, Mapping[str, Any]], Fit]
+UnsupportedFinder = Callable[[str, JsonObject], Unsupported]  # of a kind of provider and a request
 
 _EMBEDDING_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions"})
-_PLAIN = re.compile(r"[\w.-]{1,64}")
-MOST_NAMES = 16  # a client can name any number of fields; a header holds so many
+_HEADER_SAFE = re.compile(r"[\w.-]{1,64}")
+MOST_HEADER_NAMES = 16  # in a header; a client can name any number of fields
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFit:
-    body: Mapping[str, Any]
+    """A request in the form in which one target takes it.
+
+    Attributes:
+        body: the request, without the fields that only this target's kind of provider must not get.
+        missing: unsupported fields for which the target can't be asked.
+        dropped: unsupported fields that are left out.
+    """
+
+    body: JsonObject
     missing: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
 
 
-def fit_request(fitting: Fitting, kind: str, body: Mapping[str, Any], drop: Drop) -> RequestFit:
-    found = fitting(kind, body)
+def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop) -> RequestFit:
+    """Return the request in the form in which this kind of provider takes it."""
+    found = find(kind, body)
     if not (found.missing or found.dropped):
         return RequestFit(body)
     if drop == "none":
@@ -40,28 +48,29 @@ def fit_request(fitting: Fitting, kind: str, body: Mapping[str, Any], drop: Drop
         return RequestFit(body, found.missing, found.dropped)
     gone = {name for name in found.missing if name in body and name != "messages"}
     if "tools" in gone:
-        gone |= {"tool_choice", "parallel_tool_calls"} & body.keys()  # they speak of nothing then
+        gone |= {"tool_choice", "parallel_tool_calls"} & body.keys()  # both refer to the tools
     rest = {name: value for name, value in body.items() if name not in gone}
-    left = fitting(kind, rest)
+    left = find(kind, rest)
     return RequestFit(rest, left.missing, tuple(n for n in body if n in gone) + left.dropped)
 
 
-def chat_fit(kind: str, body: Mapping[str, Any]) -> Fit:
-    """`abilities.fit`, with an image that is named by URL as good as one that is there."""
+def unsupported_in_chat(kind: str, body: JsonObject) -> Unsupported:
+    """Return the unsupported fields of a chat request. An image by URL counts as one in the request itself."""
     row = KINDS[kind]
-    return Fit() if row.passes_through else fit(row.capabilities, pictured(body))
+    return Unsupported() if row.passes_through else find_unsupported(row.capabilities, with_placeholder_images(body))
 
 
-def embedding_fit(kind: str, body: Mapping[str, Any]) -> Fit:
+def unsupported_in_embedding(kind: str, body: JsonObject) -> Unsupported:
+    """Return the unsupported fields of an embedding request."""
     if KINDS[kind].passes_through:
-        return Fit()
+        return Unsupported()
     missing = [n for n, v in body.items() if n not in _EMBEDDING_FIELDS and n != "user" and v is not None]
     if not all_texts(body):
-        missing.append("input")  # tokens mean something to their own model alone
-    return Fit(tuple(missing), ("user",) if body.get("user") is not None else ())
+        missing.append("input")  # tokens of one model mean nothing to another
+    return Unsupported(tuple(missing), ("user",) if body.get("user") is not None else ())
 
 
 def dropped_header(names: tuple[str, ...]) -> str:
-    """Field names that came from a client, as a header may hold them."""
-    plain = [name if _PLAIN.fullmatch(name) else "?" for name in names]
-    return ", ".join([*plain[:MOST_NAMES], *(["..."] if len(plain) > MOST_NAMES else [])])
+    """Return field names, which a client may have chosen, as the value of a header."""
+    plain = [name if _HEADER_SAFE.fullmatch(name) else "?" for name in names]
+    return ", ".join([*plain[:MOST_HEADER_NAMES], *(["..."] if len(plain) > MOST_HEADER_NAMES else [])])

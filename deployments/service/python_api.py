@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deployments.errors import BreakwaterError, error_dict
-from deployments.openai_api.chat import Request, check_request, frames_to_chunks, writable
+from deployments.openai_api.chat import Request, check_json, check_request, frames_to_chunks
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.openai_api.json_types import JsonObject
 from deployments.service.arguments import CallOptions, parse_drop
@@ -46,7 +46,7 @@ class PythonApi:
         The option `drop_unsupported` is ignored.
         """
         try:
-            checked = check_embedding_request(writable(request))
+            checked = check_embedding_request(check_json(request))
             deadline = self._service.deadline(options.timeout_seconds)
             answer = await self._service.embeddings(checked, deadline, options.caller)
         except BreakwaterError as error:

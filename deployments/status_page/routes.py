@@ -1,7 +1,7 @@
 """The routes of the status page: the page itself, and what it shows, once or live. No Ray.
 
-The page holds no data, so it needs no key. It may run its own script and style and nothing else, may
-talk to us and nobody else, and can't be framed.
+The page has no data, so it needs no key. It may run only its own script and style, may connect only to us, and can't be
+framed.
 """
 
 import asyncio
@@ -23,11 +23,13 @@ from deployments.status_page.feed import STREAM_SECONDS, Feed
 if TYPE_CHECKING:
     from deployments.service.service import Service
 
-STUCK_SECONDS = 10.0  # a reader who takes nothing for so long after its stream's end is cut off
+STUCK_SECONDS = 10.0  # after the end of its stream; then a reader that has not taken all is cut off
 PAGE = pathlib.Path(__file__).with_name("status.html").read_bytes()
 
 
 def page_headers(page: bytes) -> Mapping[str, str]:
+    """Return the response headers of the page, with the hashes of its inline scripts and styles."""
+
     def hashes(tag: bytes) -> str:
         inline = re.findall(b"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
         return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" for text in inline)
@@ -52,7 +54,7 @@ def page_headers(page: bytes) -> Mapping[str, str]:
 
 
 class StatusRoutes:
-    """Who may ask for completions may look, and so may an operator; the page itself holds no data."""
+    """The handlers of the routes. The table of routes says who may call each: see ingress/http.py."""
 
     def __init__(self, service: "Service"):
         self._feed = Feed(service)
@@ -70,7 +72,7 @@ class StatusRoutes:
 
 
 class _Events(StreamingResponse):
-    """Counts as a reader for as long as it runs, and runs for a limited time, whatever the reader does."""
+    """A stream that counts as a page while it runs, and runs for a limited time, whatever its reader does."""
 
     def __init__(self, feed: Feed):
         self._feed = feed

@@ -7,7 +7,7 @@ from typing import Literal
 from deployments.openai_api.json_types import JsonValue
 from deployments.telemetry.trace_context import SpanContext
 
-LONGEST = 200  # characters of a text
+LONGEST_ATTRIBUTE = 200  # characters of a text
 _INT64 = 2**63  # OTLP's integers are signed and have 64 bits
 Value = str | bool | int | float | tuple[str, ...]
 
@@ -62,7 +62,7 @@ def _clean_value(value: JsonValue) -> Value | None:
 
 
 def _clean_text(value: str) -> str:
-    return value[:LONGEST].encode(errors="replace").decode()
+    return value[:LONGEST_ATTRIBUTE].encode(errors="replace").decode()
 
 
 def nanoseconds(ms: float) -> int:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.errors import AttemptFailed, BadRequest
-from deployments.openai_api.capabilities import fit
+from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import check_request
 from deployments.providers.base import Call
 from deployments.providers.bedrock.adapter import converse_body
@@ -47,7 +47,7 @@ def converse_report() -> Callable[[Arguments], str]:
 
 def arguments_for(kind: str, body: Mapping[str, Any]) -> Arguments | None:
     """What the SDK is given; None if the request is refused as `fit` says."""
-    suits = fit(KINDS[kind].capabilities, body)
+    suits = find_unsupported(KINDS[kind].capabilities, body)
     if not suits.missing:
         if kind == "bedrock":
             return to_converse(call(body))
@@ -222,7 +222,7 @@ def test_what_fit_does_not_name_is_carried_and_what_it_drops_is_not(kind: str, b
     arguments = arguments_for(kind, body)
     if arguments is None:
         return
-    dropped = fit(KINDS[kind].capabilities, body).dropped
+    dropped = find_unsupported(KINDS[kind].capabilities, body).dropped
     assert HINT not in json.dumps(arguments, default=repr)
     for name, value in body.items():
         if value == HINT or (HINT in str(value) and name != "messages"):
@@ -263,7 +263,7 @@ def test_nonsense_in_any_place_is_refused_and_never_a_bug(body: dict[str, Any], 
     except BadRequest:
         return
     for kind, codec in (("bedrock", to_converse), ("google", to_generate)):
-        suits = fit(KINDS[kind].capabilities, body)
+        suits = find_unsupported(KINDS[kind].capabilities, body)
         with contextlib.suppress(AttemptFailed):
             codec(call(body))
             assert not suits.missing

@@ -51,13 +51,13 @@ def test_an_address_outside_of_the_internet_is_none(address: str) -> None:
 def test_a_long_data_url_is_judged_in_little_memory() -> None:
     code = (
         "import resource\n"
-        "from deployments.openai_api.capabilities import fit\n"
+        "from deployments.openai_api.capabilities import find_unsupported\n"
         "from deployments.providers.kinds import BEDROCK\n"
         "url = 'data:image/png' + ';' * 3_000_000\n"
         "part = {'type': 'image_url', 'image_url': {'url': url}}\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "body = {'model': 'm', 'messages': [{'role': 'user', 'content': [part]}]}\n"
-        "print(fit(BEDROCK.capabilities, body).missing)\n"
+        "print(find_unsupported(BEDROCK.capabilities, body).missing)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")

@@ -36,7 +36,7 @@ def inlined(body: dict[str, Any], limits: ImageLimits) -> Any:
     async def main() -> Any:
         images = ImageFetcher(limits)
         try:
-            return await images.inlined(body)
+            return await images.inline(body)
         finally:
             await images.close()
 
@@ -75,21 +75,21 @@ def test_a_request_without_remote_images_is_handed_on_as_it_is() -> None:
     "name", ["127.0.0.1", "localhost", "2130706433", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"]
 )
 def test_a_host_that_is_not_public_is_never_connected_to(host: FakeServer, name: str) -> None:
-    assert "no public one" in why(message(f"http://{name}:{host.port}/a.png"), ImageLimits())
+    assert "host is not public" in why(message(f"http://{name}:{host.port}/a.png"), ImageLimits())
     assert host.connections == 0
 
 
 def test_a_redirect_is_looked_at_like_any_other_url(host: FakeServer) -> None:
     location = {"location": f"http://localhost:{host.port}/inner"}
     host.behave = Behaviour("raw", status=302, headers=location)
-    assert "no public one" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=HERE))
+    assert "host is not public" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=HERE))
     assert [r.path for r in host.received] == ["/a.png"]
 
 
 @pytest.mark.parametrize(
     ("behaviour", "reason", "seconds"),
     [
-        (Behaviour("raw", raw=b"<html>", content_type="image/png"), "no PNG", 30),
+        (Behaviour("raw", raw=b"<html>", content_type="image/png"), "not a PNG", 30),
         (Behaviour("raw", raw=PNG + b"x" * 2000), "larger than 1000 bytes", 30),
         (Behaviour("raw", status=404), "answered 404", 30),
         (Behaviour("hang"), "more than 0.3 s", 0.3),
@@ -107,7 +107,7 @@ def test_what_can_not_be_had_is_one_typed_error(
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.com/a", "gopher://x/", "http://", "//x/y", "x"])
 def test_only_http_is_fetched(url: str) -> None:
     assert why(message(url), ImageLimits()) == (
-        "The image of 'messages.0.content.1.image_url' can't be fetched: its URL is none."
+        "The image of 'messages.0.content.1.image_url' can't be fetched: its URL is not a http or https URL."
     )
 
 

@@ -14,12 +14,12 @@ from pydantic import Field
 from deployments.config.application import Config
 from deployments.config.resolved import resolve
 from deployments.config.settings import Bedrock, Cloud, Google, Local, OpenAI
-from deployments.openai_api.capabilities import COMMON_FIELDS, Capabilities, Fit
+from deployments.openai_api.capabilities import COMMON_FIELDS, Capabilities, Unsupported
 from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.kinds import KINDS, ProviderKind
 from deployments.providers.time_limits import TimeLimits
 from deployments.replica import build_provider
-from deployments.routing.request_fit import chat_fit, embedding_fit
+from deployments.routing.request_fit import unsupported_in_chat, unsupported_in_embedding
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -76,8 +76,8 @@ def test_a_fifth_kind_is_a_row_an_adapter_and_a_settings_class(monkeypatch: pyte
     assert layout.usable == ["fifth", "own"]
     assert layout.rows() == {"default": ["fifth/parrot", "own/small"]}
     assert layout.fixed() == {"own"}
-    assert chat_fit("echo", ASKED) == Fit(("tools",))
-    assert embedding_fit("echo", {"model": "e", "input": [1, 2]}).missing == ("input",)
+    assert unsupported_in_chat("echo", ASKED) == Unsupported(("tools",))
+    assert unsupported_in_embedding("echo", {"model": "e", "input": [1, 2]}).missing == ("input",)
     adapter = build_provider(config, "fifth")
     assert isinstance(adapter, Echo)
     assert adapter.connect == 2

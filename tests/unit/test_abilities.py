@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.openai_api.capabilities import Fit, fit
+from deployments.openai_api.capabilities import Unsupported, find_unsupported
 from deployments.providers.kinds import KINDS as ROWS
 
 KINDS = ("openai", "bedrock", "google", "local")
@@ -17,6 +17,10 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type":
 
 def ask(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"model": "row", "messages": [{"role": "user", "content": "Hi"}, *messages], **fields}
+
+
+def unsupported(kind: str, body: dict[str, Any]) -> Unsupported:
+    return find_unsupported(ROWS[kind].capabilities, body)
 
 
 def user(*parts: dict[str, Any]) -> dict[str, Any]:
@@ -59,9 +63,9 @@ DEMANDS = [
 
 @pytest.mark.parametrize(("body", "refused"), DEMANDS, ids=[str(at) for at in range(len(DEMANDS))])
 def test_what_an_answer_depends_on_is_missing_by_its_name(body: dict[str, Any], refused: dict[str, str]) -> None:
-    assert {
-        kind: fit(ROWS[kind].capabilities, body).missing for kind in KINDS if fit(ROWS[kind].capabilities, body).missing
-    } == {kind: (name,) for kind, name in refused.items()}
+    assert {kind: unsupported(kind, body).missing for kind in KINDS if unsupported(kind, body).missing} == {
+        kind: (name,) for kind, name in refused.items()
+    }
 
 
 EVERY_HINT = {
@@ -72,7 +76,7 @@ EVERY_HINT = {
 
 
 def test_hints_are_dropped_where_there_is_no_place_for_them() -> None:
-    dropped = {kind: set(EVERY_HINT) - set(fit(ROWS[kind].capabilities, ask(**EVERY_HINT)).dropped) for kind in KINDS}
+    dropped = {kind: set(EVERY_HINT) - set(unsupported(kind, ask(**EVERY_HINT)).dropped) for kind in KINDS}
     sampling = {"seed", "presence_penalty", "frequency_penalty"}
     assert dropped == {
         "openai": set(EVERY_HINT),
@@ -80,20 +84,20 @@ def test_hints_are_dropped_where_there_is_no_place_for_them() -> None:
         "google": {*sampling, "parallel_tool_calls", "reasoning_effort"},
         "local": sampling,
     }
-    assert all(fit(ROWS[kind].capabilities, ask(**EVERY_HINT)).missing == () for kind in KINDS)
+    assert all(unsupported(kind, ask(**EVERY_HINT)).missing == () for kind in KINDS)
 
 
 def test_hints_in_a_message_are_named_with_their_place() -> None:
     named = {"role": "user", "content": "Hi", "name": "Ann"}
     closely = user({"type": "image_url", "image_url": {**PNG["image_url"], "detail": "high"}})  # type: ignore[dict-item]
-    assert fit(ROWS["bedrock"].capabilities, ask(named, closely)) == Fit(
+    assert unsupported("bedrock", ask(named, closely)) == Unsupported(
         dropped=("messages.1.name", "messages.2.content.0.image_url.detail")
     )
 
 
 def test_what_an_answer_echoes_is_no_demand() -> None:
     echoed = {"role": "assistant", "content": "Hi", "refusal": None, "annotations": [], "reasoning": "x", "audio": None}
-    assert all(fit(ROWS[kind].capabilities, ask(echoed)) == Fit() for kind in KINDS)
+    assert all(unsupported(kind, ask(echoed)) == Unsupported() for kind in KINDS)
 
 
 def test_a_field_at_its_default_is_not_named() -> None:
@@ -105,4 +109,4 @@ def test_a_field_at_its_default_is_not_named() -> None:
         "parallel_tool_calls": True,
         "user": None,
     }
-    assert all(fit(ROWS[kind].capabilities, ask(**defaults, service_tier="auto")) == Fit() for kind in KINDS)
+    assert all(unsupported(kind, ask(**defaults, service_tier="auto")) == Unsupported() for kind in KINDS)

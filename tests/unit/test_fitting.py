@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from deployments.ingress.http import build_http_api
-from deployments.routing.request_fit import chat_fit, dropped_header, embedding_fit, fit_request
+from deployments.routing.request_fit import dropped_header, fit_request, unsupported_in_chat, unsupported_in_embedding
 from tests.clock import run_virtually
 from tests.unit.world import ARGS, REQUEST, Script, World, world
 
@@ -17,50 +17,50 @@ EMBEDDINGS = {
 
 
 def test_hints_are_left_out_and_named() -> None:
-    fit = fit_request(chat_fit, "bedrock", {**REQUEST, "seed": 1, "user": "u"}, "hints")
+    fit = fit_request(unsupported_in_chat, "bedrock", {**REQUEST, "seed": 1, "user": "u"}, "hints")
     assert (fit.missing, fit.dropped) == ((), ("seed", "user"))
 
 
 def test_with_none_a_hint_is_as_good_as_a_demand() -> None:
-    fit = fit_request(chat_fit, "bedrock", {**REQUEST, "seed": 1}, "none")
+    fit = fit_request(unsupported_in_chat, "bedrock", {**REQUEST, "seed": 1}, "none")
     assert (fit.missing, fit.dropped) == (("seed",), ())
 
 
 def test_with_all_whatever_is_no_part_of_a_message_is_left_out() -> None:
     body = {**REQUEST, "n": 3, "seed": 1, "parameter_of_tomorrow": 1}
-    fit = fit_request(chat_fit, "bedrock", body, "all")
+    fit = fit_request(unsupported_in_chat, "bedrock", body, "all")
     assert (fit.missing, fit.dropped) == ((), ("n", "parameter_of_tomorrow", "seed"))
     assert fit.body == {**REQUEST, "seed": 1}, "the codec leaves out hints by itself"
 
 
 def test_tools_go_with_what_speaks_of_them() -> None:
     custom = [{"type": "custom", "custom": {"name": "sh"}}]
-    fit = fit_request(chat_fit, "bedrock", {**REQUEST, "tools": custom, "tool_choice": "required"}, "all")
+    fit = fit_request(unsupported_in_chat, "bedrock", {**REQUEST, "tools": custom, "tool_choice": "required"}, "all")
     assert fit.body == REQUEST
     assert set(fit.dropped) == {"tools", "tool_choice"}
 
 
 def test_a_message_is_never_left_out() -> None:
     body = {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}
-    assert fit_request(chat_fit, "local", body, "all").missing == ("messages.0.content",)
+    assert fit_request(unsupported_in_chat, "local", body, "all").missing == ("messages.0.content",)
 
 
 def test_an_image_by_url_is_as_good_as_one_that_is_there() -> None:
     part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     body = {"messages": [{"role": "user", "content": [part]}]}
-    assert fit_request(chat_fit, "bedrock", body, "none").missing == ()
-    assert fit_request(chat_fit, "local", body, "none").missing == ("messages.0.content",)
+    assert fit_request(unsupported_in_chat, "bedrock", body, "none").missing == ()
+    assert fit_request(unsupported_in_chat, "local", body, "none").missing == ("messages.0.content",)
 
 
 def test_openai_gets_everything_as_it_is() -> None:
     body = {**REQUEST, "parameter_of_tomorrow": 1}
-    assert fit_request(chat_fit, "openai", body, "none").body is body
+    assert fit_request(unsupported_in_chat, "openai", body, "none").body is body
 
 
 def test_tokens_are_no_text_for_another_model() -> None:
-    assert embedding_fit("openai", {"model": "m", "input": [1, 2]}).missing == ()
-    assert embedding_fit("google", {"model": "m", "input": [1, 2]}).missing == ("input",)
-    assert embedding_fit("google", {"model": "m", "input": "x", "user": "u"}).dropped == ("user",)
+    assert unsupported_in_embedding("openai", {"model": "m", "input": [1, 2]}).missing == ()
+    assert unsupported_in_embedding("google", {"model": "m", "input": [1, 2]}).missing == ("input",)
+    assert unsupported_in_embedding("google", {"model": "m", "input": "x", "user": "u"}).dropped == ("user",)
 
 
 def test_names_that_a_client_made_up_fit_into_a_header() -> None:

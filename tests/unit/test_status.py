@@ -10,7 +10,7 @@ from actors.breaker.plan import plan, received
 from actors.breaker.registry import Registry
 from deployments.breaker_client.last_seen import last_seen
 from deployments.config.resolved import ResolvedConfig
-from deployments.status_page.view import Known, status
+from deployments.status_page.view import StatusData, build_status
 from tests.unit.world import ARGS, layout_of
 
 ROWS = {"default": ["aws/haiku", "openai/gpt", "local/smol"], "solo": ["openai/gpt"]}
@@ -39,7 +39,7 @@ class Scene:
         seen = received(self.board.snapshot(now), now)
         plans = {("chat", name): plan(row, seen, now, draw=0.5) for name, row in self.rows.items()}
         health, trends = self.board.health(now), self.board.histories(now)
-        return status(self.layout, Known(9.0, health, trends, False, plans, **self.more))
+        return build_status(self.layout, StatusData(9.0, health, trends, False, plans, **self.more))
 
     def tier(self, name: str, now: float) -> dict[str, Any]:
         return next(tier for tier in self.at(now)["tiers"] if tier["name"] == name)
@@ -79,7 +79,7 @@ def test_an_open_circuit_says_why_and_when_it_is_tried() -> None:
     ("verdict", "why"),
     [
         ("throttled", "it told us to wait"),
-        ("misconfigured", "our key, our quota or the model's id is refused"),
+        ("misconfigured", "it refused our key, our quota or the model's id"),
     ],
 )
 def test_a_target_that_is_shut_for_another_reason_says_which(verdict: str, why: str) -> None:
@@ -96,7 +96,7 @@ def test_a_probe_is_told_from_the_time_that_it_is_due_to_a_growing_share() -> No
     assert permit is not None
     assert said(scene.tier("aws", 61.0)) == ("probing", "one request probes it")
     scene.report(62.0, "aws/haiku", lease=permit["lease"])
-    assert said(scene.tier("aws", 64.0)) == ("ramping", "it is back, and first for 19% of its requests")
+    assert said(scene.tier("aws", 64.0)) == ("ramping", "slow start: it is asked first for 19% of its requests")
     young, grown = scene.at(64.0), scene.at(76.0)
     assert young["rows"][0]["order"][-1] == {"target": "aws/haiku", "note": "first for 19%"}
     assert (young["health"], grown["health"]) == ("degraded", "healthy"), "most requests ask the first again"
@@ -112,7 +112,7 @@ def test_a_probe_that_never_came_back_and_one_that_is_asked_for_by_hand() -> Non
     for n in range(1, 5):
         scene.board.ask(60.0 + n * LEASE, "aws/haiku", f"{n}")
     scene.board.tick(60.0 + 5 * LEASE)
-    assert said(scene.tier("aws", 60.0 + 5 * LEASE)) == ("open", "its probe did not come back")
+    assert said(scene.tier("aws", 60.0 + 5 * LEASE)) == ("open", "its probe was lost")
     scene.board.command(300.0, "recover", "aws")
     assert said(scene.tier("aws", 300.0)) == ("half-open", "the next request probes it")
 
@@ -121,9 +121,9 @@ def test_an_isolated_provider_says_for_how_long() -> None:
     scene = Scene()
     scene.board.command(0.0, "isolate", "openai", 900.0)
     openai = scene.tier("openai", 100.0)
-    assert (*said(openai), openai["isolated_for_seconds"]) == ("isolated", "taken out by hand", 800.0)
+    assert (*said(openai), openai["isolated_for_seconds"]) == ("isolated", "an operator has isolated it", 800.0)
     shown = scene.at(100.0)
-    assert (shown["health"], shown["why"]) == ("unhealthy", "nobody can be asked for solo")
+    assert (shown["health"], shown["why"]) == ("unhealthy", "no provider can be asked for solo")
     assert shown["rows"][1]["first"] is None
 
 
@@ -132,8 +132,8 @@ def test_with_nobody_but_an_early_probe_the_service_is_unhealthy() -> None:
     for target in ROWS["default"]:
         scene.fail(0.0, target)
     shown = scene.at(1.0)
-    assert (shown["health"], shown["why"]) == ("unhealthy", "nobody can be asked")
-    assert [c["note"] for c in shown["rows"][0]["order"]] == ["probe, before its time"] * 3
+    assert (shown["health"], shown["why"]) == ("unhealthy", "no provider can be asked")
+    assert [c["note"] for c in shown["rows"][0]["order"]] == ["early probe (panic)"] * 3
 
 
 def test_a_provider_whose_circuits_differ_is_partly_open() -> None:
@@ -158,7 +158,7 @@ def test_who_is_left_out_is_shown_with_the_reason_in_every_row_that_names_it() -
 
 def test_a_row_of_which_all_are_left_out_is_unhealthy() -> None:
     shown = Scene(layout_of(ARGS, {"openai": "OPENAI_API_KEY is not set"})).at(0.0)
-    assert (shown["health"], shown["why"]) == ("unhealthy", "nobody can be asked for solo")
+    assert (shown["health"], shown["why"]) == ("unhealthy", "no provider can be asked for solo")
     assert (shown["rows"][1]["order"], shown["rows"][1]["first"]) == ([], None)
 
 
@@ -173,12 +173,12 @@ def test_the_local_model_stands_in_where_a_cloud_was_meant() -> None:
 
 def test_a_provider_that_no_row_names_is_unused() -> None:
     args = {**ARGS, "models": {"solo": {"openai": "gpt"}}}
-    assert said(Scene(layout_of(args)).tier("aws", 0.0)) == ("unused", "no row has a model of it")
+    assert said(Scene(layout_of(args)).tier("aws", 0.0)) == ("unused", "no model row names it")
 
 
 def test_streams_that_have_fallen_silent_are_the_reason_that_it_stands_behind() -> None:
-    scene = Scene(quiet=frozenset({"aws/haiku"}))
-    assert said(scene.tier("aws", 0.0)) == ("silent", "its streams have fallen silent: others are asked first")
+    scene = Scene(stalled=frozenset({"aws/haiku"}))
+    assert said(scene.tier("aws", 0.0)) == ("silent", "its streams have fallen silent, so others are asked first")
 
 
 def test_figures_are_of_the_last_five_minutes_and_of_all_circuits_of_a_provider() -> None:
@@ -208,10 +208,10 @@ def test_without_the_actor_states_are_the_last_seen_and_there_are_no_figures() -
     scene.fail(0.0, "aws/haiku")
     seen = received(scene.board.snapshot(1.0), 1.0)
     plans = {("chat", name): plan(row, seen, 1.0) for name, row in scene.rows.items()}
-    shown = status(scene.layout, Known(9.0, last_seen(seen, 1.0), {}, True, plans))
+    shown = build_status(scene.layout, StatusData(9.0, last_seen(seen, 1.0), {}, True, plans))
     aws = shown["tiers"][0]
     assert shown["breaker_actor"] == "away"
-    assert said(aws) == ("open", "why is not known here")
+    assert said(aws) == ("open", "the reason is unknown on this replica")
     assert (aws["retry_in_seconds"], aws["calls"], aws["success_rate"]) == (59.0, 0, None)
 
 
@@ -219,7 +219,7 @@ def test_whoever_is_left_alone_is_named_as_the_only_one() -> None:
     scene = Scene()
     for target in ("aws/haiku", "openai/gpt"):
         scene.fail(0.0, target)
-    assert scene.at(0.0)["why"] == "only local answers for default; nobody can be asked for solo"
+    assert scene.at(0.0)["why"] == "only local answers for default; no provider can be asked for solo"
 
 
 def test_many_rows_are_counted_not_listed() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deployments.ingress.http import build_http_api
-from deployments.status_page.feed import MOST, STREAM_SECONDS
+from deployments.status_page.feed import MOST_PAGES, STREAM_SECONDS
 from deployments.status_page.routes import STUCK_SECONDS
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete
@@ -239,9 +239,9 @@ def test_a_reader_who_takes_nothing_is_cut_off() -> None:
 
 def test_pages_may_not_fill_a_replica() -> None:
     async def main() -> None:
-        async with reading(MOST + 1) as (_, readers, _):
+        async with reading(MOST_PAGES + 1) as (_, readers, _):
             await asyncio.sleep(1)
-            assert [r.status for r in readers] == [200] * MOST + [503]
+            assert [r.status for r in readers] == [200] * MOST_PAGES + [503]
             assert readers[-1].body["error"]["code"] == "unavailable"
             readers[0].leave()
             await asyncio.sleep(2)

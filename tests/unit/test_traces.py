@@ -15,7 +15,7 @@ from deployments.providers.timing import current_timing, note_model
 from deployments.replica import ProviderReplica
 from deployments.service.arguments import CallOptions
 from deployments.telemetry.otlp import readable
-from deployments.telemetry.spans import LONGEST, Span
+from deployments.telemetry.spans import LONGEST_ATTRIBUTE, Span
 from deployments.telemetry.trace_context import Sampler, parse_context
 from deployments.telemetry.tracer import SpanFactory, Tracer
 from deployments.usage.caller import Caller
@@ -448,7 +448,7 @@ def test_what_a_foreign_client_or_server_makes_up_harms_no_span() -> None:
 
     (_, upstream), _ = called(Odd(), whole, body)
     assert upstream.attributes["gen_ai.request.reasoning.level"] == "?" * 9
-    assert len(str(upstream.attributes["gen_ai.response.model"])) == LONGEST
+    assert len(str(upstream.attributes["gen_ai.response.model"])) == LONGEST_ATTRIBUTE
     for name in ("gen_ai.request.seed", "gen_ai.request.top_k", "gen_ai.usage.input_tokens"):
         assert name not in upstream.attributes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from deployments.aio.gather import gather
 from deployments.errors import failed
-from deployments.openai_api.embeddings import Vectors, is_cut, joined, texts_of
+from deployments.openai_api.embeddings import Vectors, is_cut, join_vectors, texts_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call, Completed
 from deployments.providers.embedding import completed
@@ -30,7 +30,7 @@ async def embed(call: Call, invoke: Invoke) -> Completed:
             answer, headers = await invoke(body)
         return (_cohere_vectors if cohere else _titan_vectors)(answer, headers)
 
-    return completed(call, *joined(await gather(one(body) for body in bodies)))
+    return completed(call, *join_vectors(await gather(one(body) for body in bodies)))
 
 
 def _titan_bodies(call: Call) -> list[JsonDict]:

@@ -9,7 +9,7 @@ import hashlib
 import re
 from base64 import b64decode
 
-from deployments.openai_api.capabilities import fit
+from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import dump, max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
@@ -32,7 +32,7 @@ from deployments.providers.kinds import BEDROCK
 def to_converse(call: Call) -> JsonDict:
     """Keyword arguments of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
     body = call.body
-    refuse_unfit(fit(BEDROCK.capabilities, body), "Bedrock")
+    refuse_unfit(find_unsupported(BEDROCK.capabilities, body), "Bedrock")
     talk, offer = read(body["messages"]), offer_of(body)
     arguments: JsonDict = {
         "modelId": call.model,

@@ -17,7 +17,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.aio.gather import gather
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import Head, dump
-from deployments.openai_api.embeddings import Vectors, joined, normalised, texts_of
+from deployments.openai_api.embeddings import Vectors, join_vectors, normalise, texts_of
 from deployments.providers.base import Call, Completed, End, Frames, end_of, kind_of_status, read_secret, retry_after_of
 from deployments.providers.conversation import call_limit
 from deployments.providers.embedding import completed
@@ -100,9 +100,9 @@ class GoogleProvider:
             parts = await gather(self._embedded(call, batch) for batch in batches)
         except Exception as error:
             raise classify(error) from error
-        vectors, tokens = joined(parts)
+        vectors, tokens = join_vectors(parts)
         # Gemini scales only its longest vectors to length one.
-        return completed(call, [normalised(v) for v in vectors], tokens)
+        return completed(call, [normalise(v) for v in vectors], tokens)
 
     async def _embedded(self, call: Call, texts: list[str]) -> Vectors:
         response = await self._sdk.aio.models.embed_content(

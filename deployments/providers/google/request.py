@@ -7,7 +7,7 @@ goes with the value that Google names for such histories.
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-from deployments.openai_api.capabilities import fit
+from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
@@ -31,7 +31,7 @@ UNSIGNED = urlsafe_b64encode(b"skip_thought_signature_validator").decode()
 def to_generate(call: Call) -> JsonDict:
     """The body of generateContent and streamGenerateContent. Raises `unsupported` naming the field."""
     body = call.body
-    refuse_unfit(fit(GOOGLE.capabilities, body), "Google")
+    refuse_unfit(find_unsupported(GOOGLE.capabilities, body), "Google")
     talk = read(body["messages"])
     signs = not call.model.rpartition("/")[2].startswith(_UNSIGNED_MODELS)
     contents = [

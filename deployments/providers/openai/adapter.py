@@ -17,7 +17,7 @@ from yarl import URL
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import dump
-from deployments.openai_api.embeddings import inputs_in, is_cut, lengths_in
+from deployments.openai_api.embeddings import count_inputs, is_cut, lengths_in
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, read_secret, retry_after_of
 from deployments.providers.sse import SseScan
@@ -96,7 +96,7 @@ class OpenAIProvider:
             raise failed("malformed", "the answer has no embeddings", status=200) from None
         if (wanted := call.body.get("dimensions")) is not None and lengths != {wanted}:
             raise failed("malformed", f"vectors of {sorted(lengths)} dimensions, and the row has {wanted}", status=200)
-        if (inputs := inputs_in(call.body)) != (vectors := len(answer["data"])):
+        if (inputs := count_inputs(call.body)) != (vectors := len(answer["data"])):
             raise failed("malformed", f"the provider returned {vectors} vectors for {inputs} inputs", status=200)
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
