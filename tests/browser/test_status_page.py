@@ -14,7 +14,7 @@ from tests.browser.browser import Browser
 from tests.browser.line import Line
 from tests.cluster.conftest import Cluster, eventually
 from tests.fakes.server import Behaviour
-from tests.unit.test_http_door import GUARDED
+from tests.unit.test_http_api import GUARDED
 from tests.unit.world import world
 
 pytestmark = pytest.mark.browser

@@ -5,9 +5,9 @@ from actors.ledger.rows import parse
 from actors.ledger.store import LedgerStore
 from deployments.telemetry.explain import from_ledger
 from tests.ledger.rows import opened
-from tests.unit.test_accounts import Ledgered, with_ledger
 from tests.unit.test_explain import asked
 from tests.unit.test_failover import SERVER_ERROR
+from tests.unit.test_usage_records import Ledgered, with_ledger
 
 
 def test_the_ledger_tells_the_same_story_when_memory_has_forgotten(store: LedgerStore) -> None:

@@ -5,7 +5,7 @@ import asyncio
 from deployments.failover.stream import READER_SECONDS
 from deployments.openai_api.chat import DONE
 from tests.unit.test_failover import SERVER_ERROR, complete, in_world, stream
-from tests.unit.test_own_word import heal
+from tests.unit.test_local_breaker import heal
 from tests.unit.test_readers import reading
 from tests.unit.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, nothing_is_left, opened, state
 from tests.unit.world import World

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from actors.breaker.circuit import State
 from actors.breaker.outcomes import ENDINGS, Outcome, Verdict
 from deployments.failover.comparison import LEAST_UNKNOWN, Comparison
-from tests.unit.test_breaker import Circuit
+from tests.unit.test_circuit import Circuit
 from tests.unit.tiers import E500, Ended, ask, in_tiers, row_of
 from tests.unit.tiers import state as state_of
 from tests.unit.world import World

@@ -15,7 +15,7 @@ from deployments.telemetry.request_record import RequestRecord, RequestSummary
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete, in_world
-from tests.unit.test_http_door import client
+from tests.unit.test_http_api import client
 from tests.unit.world import ARGS, REQUEST, World
 
 THROTTLED = Outcome("throttled", status=429, retry_after=7.0, message="slow down")

@@ -17,9 +17,9 @@ from deployments.errors import LimitReached
 from deployments.service.arguments import CallOptions
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_log import line_of
-from tests.unit.test_accounts import Ledgered, with_ledger
 from tests.unit.test_explain import asked
 from tests.unit.test_failover import SERVER_ERROR, in_world
+from tests.unit.test_usage_records import Ledgered, with_ledger
 from tests.unit.world import REQUEST, World
 
 

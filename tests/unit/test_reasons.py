@@ -14,7 +14,7 @@ from deployments.openai_api.chat import check_request
 from deployments.routing.image_fetch import ImageFetcher
 from deployments.service.guarded_functions import Functions
 from tests.clock import run_virtually
-from tests.unit.test_breaker import Circuit
+from tests.unit.test_circuit import Circuit
 from tests.unit.tiers import E500, REST_SECONDS, TWO, ask, in_tiers, nothing_is_left, opened, state
 from tests.unit.world import ARGS, World, world
 

@@ -16,7 +16,7 @@ from deployments.status_page.feed import MOST_PAGES, STREAM_SECONDS
 from deployments.status_page.routes import STUCK_SECONDS
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete
-from tests.unit.test_http_door import GUARDED, client
+from tests.unit.test_http_api import GUARDED, client
 from tests.unit.world import World, world
 
 

@@ -21,7 +21,7 @@ from deployments.telemetry.tracer import SpanFactory, Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR
-from tests.unit.test_http_door import client
+from tests.unit.test_http_api import client
 from tests.unit.world import REQUEST, World, world
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -28,7 +28,7 @@ from deployments.rpc.pool import (
     SMALL_REPLICA_SECONDS,
 )
 from deployments.rpc.server import PIECE_BYTES
-from tests.io.lane_world import ELSEWHERE, END, NODE, World, flowing, on, rest
+from tests.io.rpc_world import ELSEWHERE, END, NODE, World, flowing, on, rest
 
 
 def test_where_calls_are_rare_there_is_no_lane() -> None:

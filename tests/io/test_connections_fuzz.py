@@ -6,7 +6,7 @@ import random
 import pytest
 
 from deployments.rpc.admission import Capacity
-from tests.io.lane_world import END, NODE, World, on
+from tests.io.rpc_world import END, NODE, World, on
 
 
 @pytest.mark.parametrize("seed", [7])

@@ -13,7 +13,7 @@ from actors.breaker.circuit import Ask, State
 from actors.breaker.outcomes import Outcome, Verdict
 from deployments.breaker_client.flowing import FLOW_SECONDS, FlowingStreams
 from deployments.failover.attempt import RENEW_SECONDS
-from tests.unit.test_breaker import CUT, FAILED, MISCONFIGURED, NEUTRAL, OK, STARTED, THROTTLED, Circuit
+from tests.unit.test_circuit import CUT, FAILED, MISCONFIGURED, NEUTRAL, OK, STARTED, THROTTLED, Circuit
 from tests.unit.test_failover import read, stream
 from tests.unit.tiers import REST_SECONDS, ask, in_tiers, opened, state
 from tests.unit.world import World

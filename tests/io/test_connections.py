@@ -16,7 +16,7 @@ from deployments.rpc.pool import (
     RETRY_SECONDS,
 )
 from deployments.rpc.server import BACKLOG_BYTES, PIECE_BYTES, READER_SECONDS
-from tests.io.lane_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
+from tests.io.rpc_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
 
 
 def test_calls_of_one_turn_go_in_one_message() -> None:
