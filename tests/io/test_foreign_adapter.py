@@ -56,8 +56,8 @@ def facade_of(server: FakeServer, said: bytes, content_type: str, *, stream: boo
         replica = ProviderReplica("f", args)
         try:
             async with world(args) as w:
-                w.door.failover._transport = OneReplica(replica)
-                facade = Facade(w.door)
+                w.service.failover._transport = OneReplica(replica)
+                facade = Facade(w.service)
                 if stream:
                     return [item async for item in facade.generate_streaming_completion("hi")]
                 return [await facade.generate_completion("hi")]

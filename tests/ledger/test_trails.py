@@ -23,7 +23,7 @@ def test_the_ledger_tells_the_same_story_when_memory_has_forgotten(store: Ledger
         assert rows == found(store, "my-own-id")
         told, remembered = (
             from_ledger(rows["request"], rows["attempts"]),
-            await w.w.door.queries.request(trail.request_id),
+            await w.w.service.queries.request(trail.request_id),
         )
         same = remembered.keys() - {"ms", "added_ms", "first_token_ms"}
         assert {name: told[name] for name in same} == {name: remembered[name] for name in same}

@@ -67,12 +67,12 @@ def _drawn(rng: random.Random, script: Script, number: int, at: float, odd: str 
 
 
 class Client:
-    """One client of one door: puts one request to it."""
+    """One client of one service: puts one request to it."""
 
     def __init__(
-        self, doors: list[Service], figures: Figures, now: Callable[[], float], open_calls: Mapping[int, float]
+        self, services: list[Service], figures: Figures, now: Callable[[], float], open_calls: Mapping[int, float]
     ):
-        self._doors, self._figures, self._now, self._open = doors, figures, now, open_calls
+        self._doors, self._figures, self._now, self._open = services, figures, now, open_calls
 
     async def ask(self, asked: Asked) -> None:
         asked.began = self._now()
@@ -101,12 +101,12 @@ class Client:
         asked.end = "cancelled"
 
     async def _ask(self, asked: Asked) -> None:
-        door = self._doors[asked.replica]
+        service = self._doors[asked.replica]
         body = {"model": asked.row, "stream": asked.stream}
         request = check_request({**body, "messages": [{"role": "user", "content": str(asked.number)}]})
-        deadline, trail = door.deadline(asked.deadline), door.begin(_CALLER, request)
+        deadline, trail = service.deadline(asked.deadline), service.begin(_CALLER, request)
         if asked.stream:
-            answer = await door.failover.stream(request, deadline, trail)
+            answer = await service.failover.stream(request, deadline, trail)
             self._answered(asked, answer.target, answer.record)
             try:
                 async with contextlib.aclosing(answer.frames()) as frames:
@@ -114,7 +114,7 @@ class Client:
             finally:
                 await answer.close()
         else:
-            done = await door.failover.complete(request, deadline, trail)
+            done = await service.failover.complete(request, deadline, trail)
             self._answered(asked, done.target, done.record)
             self._check(asked, done.body)
             asked.end = "ok"

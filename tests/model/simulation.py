@@ -1,4 +1,4 @@
-"""A whole cluster in one process on a virtual clock: real doors, failover, links and board; simulated wires.
+"""A whole cluster in one process on a virtual clock: real services, failover, links and board; simulated wires.
 
 One script is one history: everything random comes from its seed. The run is judged when it is over (oracle.py).
 """
@@ -36,7 +36,7 @@ class Simulation:
         self.truth = Truth(script)
         self.asked: list[Asked] = []
         self.opens: dict[Fault, float] = {}
-        self.doors: list[Service] = []
+        self.services: list[Service] = []
         self.began = 0.0
 
     def now(self) -> float:
@@ -48,16 +48,16 @@ class Simulation:
         self._build()
         work = self._happenings()
         try:
-            for door in self.doors:
-                door.breaker.start()
-                await door.breaker.connected.wait()
+            for service in self.services:
+                service.breaker.start()
+                await service.breaker.connected.wait()
             await self._clients()
             self._judge()
             await self._rest()
         finally:
             await _ended(work)
-            for door in self.doors:
-                await door.breaker.close()
+            for service in self.services:
+                await service.breaker.close()
         return self.figures
 
     def _build(self) -> None:
@@ -68,9 +68,9 @@ class Simulation:
         self.permits = Permits(self.lease, self.figures, self.now)
         for number in range(script.replicas):
             link = self._link(number, layout.config.policy())
-            self.doors.append(Service(layout, link, self.wires))
+            self.services.append(Service(layout, link, self.wires))
         rng = random.Random(f"{script.seed}/actor")
-        self.actor = Actor(self.doors[0].breaker_config(), rng, self.truth, self.now)
+        self.actor = Actor(self.services[0].breaker_config(), rng, self.truth, self.now)
         self.network = Network(script, self.actor, self.permits, self.figures, self.now)
 
     def _link(self, number: int, policy: Policy) -> BreakerClient:
@@ -122,7 +122,7 @@ class Simulation:
         self.truth.stalls.append((self.now(), seconds))
 
     async def _command(self, command: Command) -> None:
-        link = self.doors[int(command.at) % len(self.doors)].link
+        link = self.services[int(command.at) % len(self.services)].link
         with contextlib.suppress(Exception):
             async with asyncio.timeout(ORDER_SECONDS):
                 await link.call("command", command.verb, command.provider, command.seconds)
@@ -133,7 +133,7 @@ class Simulation:
             self.opens[fault] = max(self.opens.get(fault, 0.0), self.now() + seen["retry_in"])
 
     async def _clients(self) -> None:
-        client, tasks = Client(self.doors, self.figures, self.now, self.wires.open), set[asyncio.Task[None]]()
+        client, tasks = Client(self.services, self.figures, self.now, self.wires.open), set[asyncio.Task[None]]()
         for asked in requests(self.script):
             if (wait := asked.began - self.now()) > 0:
                 await asyncio.sleep(wait)
@@ -159,8 +159,8 @@ class Simulation:
         await asyncio.sleep(max(0.0, max(ends, default=0.0) - self.now()) + self.lease + REST)
         held = [name for name, breaker in self.actor.board.breakers.items() if breaker.probing(self.actor.now)]
         self._leak(bool(held), f"permits are out of {held}")
-        for number, door in enumerate(self.doors):
-            self._leak(any(door.breaker.under_way.values()), f"replica {number} has calls under way")
+        for number, service in enumerate(self.services):
+            self._leak(any(service.breaker.under_way.values()), f"replica {number} has calls under way")
 
     def _leak(self, found: bool, what: str) -> None:
         if found:

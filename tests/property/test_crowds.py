@@ -37,7 +37,7 @@ async def test_names_without_end_do_not_fill_the_board(w: World) -> None:
 async def test_names_that_clients_make_up_leave_nothing_behind(w: World) -> None:
     for i in range(1500):
         request = check_request({**REQUEST, "model": f"openai/made-up-{i}", "stream": True})
-        await read(await w.door.failover.stream(request, w.door.deadline()))
+        await read(await w.service.failover.stream(request, w.service.deadline()))
     await w.settle()
     kept = len(w.breaker.silence._waiting), len(w.breaker.silence._usual)
     assert kept[0] == 0

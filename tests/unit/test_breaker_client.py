@@ -30,7 +30,7 @@ async def test_an_outage_that_begins_while_the_actor_is_away_costs_three_calls_e
 
 @in_world
 async def test_the_local_word_never_adds_a_target_that_the_actor_holds_open(w: World) -> None:
-    await w.door.operations.command("isolate", "aws")
+    await w.service.operations.command("isolate", "aws")
     await w.settle()
     w.actor.kill()
     for _ in range(30):
@@ -74,7 +74,7 @@ async def test_an_actor_that_starts_anew_is_followed_and_old_reports_are_late(w:
     w.actor.kill()
     await asyncio.sleep(1)
     w.actor.incarnation += 1
-    w.actor.start(w.door.breaker_config())
+    w.actor.start(w.service.breaker_config())
     w.actor.away = False
     await task
     await w.settle()
@@ -97,8 +97,8 @@ async def test_a_sight_of_an_older_incarnation_is_not_taken(w: World) -> None:
 async def test_an_operators_word_holds_at_once_though_the_parked_answer_hangs(w: World) -> None:
     assert (await complete(w)).target == "aws/haiku"
     w.actor.incarnation += 1
-    w.actor.start(w.door.breaker_config())  # nobody tells who is parked at the one before
-    await w.door.operations.command("isolate", "aws")
+    w.actor.start(w.service.breaker_config())  # nobody tells who is parked at the one before
+    await w.service.operations.command("isolate", "aws")
     assert (await complete(w)).target == "openai/gpt"
 
 
@@ -149,18 +149,20 @@ def test_before_the_actors_first_word_the_configured_order_holds() -> None:
 
 @in_world
 async def test_thresholds_change_while_running(w: World) -> None:
-    await w.door.reconfigure({"breaker": {"failure_threshold": 1, "recovery_timeout": 5}, "timeouts": {"deadline": 9}})
+    await w.service.reconfigure(
+        {"breaker": {"failure_threshold": 1, "recovery_timeout": 5}, "timeouts": {"deadline": 9}}
+    )
     w.provider("aws").ends = [Outcome("connect")]
     await complete(w)
     await complete(w)
     assert w.provider("aws").calls == 1
     await w.settle()
     assert w.targets()["aws/haiku"]["retry_in_seconds"] < 5
-    assert w.door.deadline().total == 9
-    await w.door.reconfigure({"breaker": {"failure_treshold": 1}})
-    assert w.door.resolved.config.breaker.failure_threshold == 1, "what can't be used changes nothing"
-    await w.door.reconfigure({})
-    assert w.door.resolved.config.breaker.failure_threshold == 3, "back to what the args say"
+    assert w.service.deadline().total == 9
+    await w.service.reconfigure({"breaker": {"failure_treshold": 1}})
+    assert w.service.resolved.config.breaker.failure_threshold == 1, "what can't be used changes nothing"
+    await w.service.reconfigure({})
+    assert w.service.resolved.config.breaker.failure_threshold == 3, "back to what the args say"
 
 
 @in_world
@@ -170,7 +172,7 @@ async def test_after_our_own_hold_one_caller_tries_and_the_others_go_round(w: Wo
     for _ in range(3):
         await complete(w)
     await asyncio.sleep(11)
-    assert w.door.operations.ready()
+    assert w.service.operations.ready()
     w.provider("aws").ends, w.provider("aws").seconds = [None], 9.0
     answers = await asyncio.gather(*(complete(w) for _ in range(50)))
     assert sorted(a.target for a in answers) == ["aws/haiku"] + ["openai/gpt"] * 49

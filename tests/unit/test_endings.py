@@ -33,7 +33,7 @@ async def test_a_prompt_that_is_too_long_is_not_tried_blindly_elsewhere(w: World
 @in_world
 async def test_the_next_is_asked_where_the_config_says_that_its_window_is_larger(w: World) -> None:
     w.provider("aws").ends = [TOO_LONG]
-    w.door.failover.rows.windows = {"aws/haiku": 200_000, "openai/gpt": 128_000, "local/smol": 1_000_000}
+    w.service.failover.rows.windows = {"aws/haiku": 200_000, "openai/gpt": 128_000, "local/smol": 1_000_000}
     answer = await complete(w)
     assert answer.target == "local/smol"
     assert [e["outcome"] for e in answer.record.entries] == [
@@ -47,7 +47,7 @@ async def test_the_next_is_asked_where_the_config_says_that_its_window_is_larger
 async def test_when_no_larger_window_is_left_the_client_gets_the_400(w: World) -> None:
     w.provider("aws").ends = [TOO_LONG]
     w.provider("openai").ends = [TOO_LONG]
-    w.door.failover.rows.windows = {"aws/haiku": 128_000, "openai/gpt": 200_000}
+    w.service.failover.rows.windows = {"aws/haiku": 128_000, "openai/gpt": 200_000}
     error = await refused(w)
     assert (error.status, error.code) == (400, "context_length_exceeded")
     assert w.provider("local").calls == 0

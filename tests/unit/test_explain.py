@@ -24,10 +24,10 @@ ME = Caller("http", "acme", "agent", None, "my-own-id", explain=True)
 
 async def asked(w: World, *, stream: bool = False, caller: Caller = ME) -> Any:
     checked = check_request({**REQUEST, "stream": stream})
-    trail = w.door.begin(caller, checked)
+    trail = w.service.begin(caller, checked)
     if not stream:
-        return (await w.door.failover.complete(checked, w.door.deadline(), trail)).record
-    answer = await w.door.failover.stream(checked, w.door.deadline(), trail)
+        return (await w.service.failover.complete(checked, w.service.deadline(), trail)).record
+    answer = await w.service.failover.stream(checked, w.service.deadline(), trail)
     async for _ in answer.frames():
         pass
     await answer.close()
@@ -43,7 +43,7 @@ async def test_it_names_each_candidate_in_order_and_why_it_was_not_the_one(w: Wo
     w.provider("openai").ends = [THROTTLED]
     w.provider("openai").seconds, w.provider("local").seconds = 0.2, 0.3
     trail = await asked(w)
-    told = await w.door.queries.request(trail.request_id)
+    told = await w.service.queries.request(trail.request_id)
     assert (told["outcome"], told["provider"], told["model"], told["attempts"]) == ("ok", "local", "smol", 2)
     assert (told["row"], told["tenant"], told["agent"], told["x_request_id"]) == (
         "default",
@@ -68,7 +68,7 @@ async def test_it_names_each_candidate_in_order_and_why_it_was_not_the_one(w: Wo
 async def test_a_stream_has_the_time_of_its_first_token_and_names_who_was_not_reached(w: World) -> None:
     w.provider("aws").seconds, w.provider("aws").pace = 0.25, 0.5
     trail = await asked(w, stream=True)
-    told = await w.door.queries.request(trail.request_id)
+    told = await w.service.queries.request(trail.request_id)
     served, *others = told["candidates"]
     assert (served["first_token_ms"], served["upstream_first_ms"], served["ms"]) == (250, 250, 1250)
     assert [(c["provider"], c["outcome"]) for c in others] == [("openai", "not reached"), ("local", "not reached")]
@@ -86,19 +86,19 @@ async def test_a_request_that_nobody_answered_is_explained_too(w: World) -> None
     assert told["outcome"] == "no_provider_available"
     assert [c["outcome"] for c in told["candidates"]] == ["server_error"] * 3
     assert (told["provider"], told["first_token_ms"], told["added_ms"]) == (None, None, None)
-    assert await w.door.queries.request(told["request_id"]) == told
+    assert await w.service.queries.request(told["request_id"]) == told
 
 
 @in_world
 async def test_a_client_that_leaves_in_mid_stream_has_left_a_whole_trail(w: World) -> None:
     checked = check_request({**REQUEST, "stream": True})
-    trail = w.door.begin(ME, checked)
-    answer = await w.door.failover.stream(checked, w.door.deadline(), trail)
+    trail = w.service.begin(ME, checked)
+    answer = await w.service.failover.stream(checked, w.service.deadline(), trail)
     frames = answer.frames()
     await anext(frames)
     await frames.aclose()
     await answer.close()
-    told = await w.door.queries.request(trail.request_id)
+    told = await w.service.queries.request(trail.request_id)
     assert (told["outcome"], told["provider"]) == ("cancelled", "aws")
     assert told["candidates"][0]["verdict"] == "neutral"
 
@@ -107,9 +107,9 @@ async def test_a_client_that_leaves_in_mid_stream_has_left_a_whole_trail(w: Worl
 async def test_a_name_of_the_callers_own_finds_the_newest_of_that_name(w: World) -> None:
     await asked(w)
     trail = await asked(w)
-    assert (await w.door.queries.request("my-own-id"))["request_id"] == trail.request_id
+    assert (await w.service.queries.request("my-own-id"))["request_id"] == trail.request_id
     with pytest.raises(NotFound):
-        await w.door.queries.request("nobody's")
+        await w.service.queries.request("nobody's")
 
 
 def test_the_last_ten_thousand_are_kept_and_no_more() -> None:

@@ -12,7 +12,7 @@ from tests.unit.world import ARGS, World, world
 
 
 def facade(w: World) -> Facade:
-    return Facade(w.door)
+    return Facade(w.service)
 
 
 def all_fail(w: World) -> None:

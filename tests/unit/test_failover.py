@@ -33,11 +33,11 @@ def in_world(test: Callable[..., Awaitable[None]]) -> Callable[[], None]:
 
 
 async def complete(w: World, model: str = "default", seconds: float | None = None) -> Any:
-    return await w.door.failover.complete(check_request({**REQUEST, "model": model}), w.door.deadline(seconds))
+    return await w.service.failover.complete(check_request({**REQUEST, "model": model}), w.service.deadline(seconds))
 
 
 async def stream(w: World, seconds: float | None = None) -> StreamAnswer:
-    return await w.door.failover.stream(check_request({**REQUEST, "stream": True}), w.door.deadline(seconds))
+    return await w.service.failover.stream(check_request({**REQUEST, "stream": True}), w.service.deadline(seconds))
 
 
 async def read(answer: StreamAnswer) -> bytes:
@@ -516,7 +516,7 @@ async def test_a_probe_that_let_others_in_and_breaks_afterwards_opens_its_circui
 
 @in_world
 async def test_an_isolated_provider_can_not_be_pinned_either(w: World) -> None:
-    await w.door.operations.command("isolate", "openai")
+    await w.service.operations.command("isolate", "openai")
     await w.settle()
     with pytest.raises(NoAnswer) as caught:
         await complete(w, model="openai/some-other-model")

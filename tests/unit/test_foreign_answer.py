@@ -53,7 +53,7 @@ async def facade_on(w: World, body: Any, chunks: Sequence[Any]) -> tuple[Json, l
         yield {"usage": None, "tail": b"", "upstream": {}}
 
     w.hop.complete, w.hop.stream = complete, stream  # type: ignore[method-assign]
-    facade = Facade(w.door)
+    facade = Facade(w.service)
     whole = await facade.generate_completion("hi")
     return whole, [item async for item in facade.generate_streaming_completion("hi")]
 
@@ -169,7 +169,7 @@ def test_a_stream_that_cant_be_read_is_let_go_of() -> None:
     async def main() -> None:
         async with world() as w:
             w.hop.stream = stream  # type: ignore[method-assign]
-            items = [item async for item in Facade(w.door).generate_streaming_completion("hi")]
+            items = [item async for item in Facade(w.service).generate_streaming_completion("hi")]
             assert (len(items), len(given)) == (2, 2)
             assert not any(w.breaker.under_way.values())
 

@@ -25,7 +25,7 @@ class Near(Client):
 
     def __init__(self, w: World):
         super().__init__()
-        self.functions = Functions(w.door)
+        self.functions = Functions(w.service)
         self.asked = self.told = 0
         self.away = False
 
@@ -221,10 +221,10 @@ async def test_a_throttle_cools_for_as_long_as_it_says(w: World) -> None:
 async def test_a_custom_provider_has_a_circuit_of_its_own_that_health_shows(w: World) -> None:
     c = await opened(w, "mine")
     assert w.targets()["mine/functions"]["state"] == "open"
-    summary = await w.door.operations.health_summary()
+    summary = await w.service.operations.health_summary()
     assert summary["provider_states"]["mine"] == "open"
-    assert (await w.door.operations.provider_health("mine"))["consecutive_failures"] == 3
-    await w.door.operations.command("recover", "mine")
+    assert (await w.service.operations.provider_health("mine"))["consecutive_failures"] == 3
+    await w.service.operations.command("recover", "mine")
     await w.settle()
     assert (await c.call_with_failover("mine", {"mine": answers("m")})).value == "m"
 
@@ -232,7 +232,7 @@ async def test_a_custom_provider_has_a_circuit_of_its_own_that_health_shows(w: W
 @in_world
 async def test_functions_are_isolated_with_their_provider(w: World) -> None:
     c = Near(w)
-    await w.door.operations.command("isolate", "openai")
+    await w.service.operations.command("isolate", "openai")
     await w.settle()
     for name in ("openai", "openai/my-agent"):
         with pytest.raises(NoAnswer) as caught:
@@ -245,7 +245,7 @@ async def test_what_functions_meet_does_not_hide_what_our_own_calls_do(w: World)
     c = Near(w)
     await c.call_with_failover("openai/my-agent", {"openai/my-agent": answers("o")})
     await opened(w)
-    health = await w.door.operations.provider_health("openai")
+    health = await w.service.operations.provider_health("openai")
     assert (health["available"], health["state"]) == (False, "open")
     assert set(health["targets"]) == {"openai/gpt", "openai/functions/my-agent"}
 
@@ -459,7 +459,7 @@ def test_an_error_that_a_provider_wrote_into_a_chunk_is_typed_too() -> None:
 
 @in_world
 async def test_a_report_that_is_none_is_refused(w: World) -> None:
-    functions = Functions(w.door)
+    functions = Functions(w.service)
     good = {"target": "openai/gpt", "epoch": 0, "incarnation": 1, "kind": "ok"}
     for bad in (7, [7], [{**good, "kind": "nonsense"}], [{**good, "epoch": "x"}], [{**good, "ms": float("nan")}]):
         with pytest.raises(BreakwaterError):

@@ -27,7 +27,7 @@ async def client(
     args: dict[str, Any] = ARGS, traces: Tracer | None = None
 ) -> AsyncIterator[tuple[httpx2.AsyncClient, World]]:
     async with world(args, traces) as w:
-        transport = httpx2.ASGITransport(build_http_api(w.door), raise_app_exceptions=False)
+        transport = httpx2.ASGITransport(build_http_api(w.service), raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://door") as http:
             yield http, w
 
@@ -89,7 +89,7 @@ def test_a_streams_body_ends_once_and_with_its_last_bytes_if_it_is_whole(whole: 
                 sent.append(message)
 
             scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-            await build_http_api(w.door)(scope, receive, send)
+            await build_http_api(w.service)(scope, receive, send)
             _, *bodies = sent
             assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
             assert bodies[-1]["body"].endswith(b"data: [DONE]\n\n") is whole
@@ -241,7 +241,7 @@ def test_alive_is_always_and_ready_is_when_somebody_can_answer() -> None:
             assert (await http.get("/livez")).status_code == 200
             assert (await http.get("/readyz")).status_code == 200
             for name in w.hop.providers:
-                await w.door.operations.command("isolate", name)
+                await w.service.operations.command("isolate", name)
             await w.settle()
             assert (await http.get("/livez")).status_code == 200
             assert (await http.get("/readyz")).status_code == 503
@@ -330,7 +330,7 @@ class TestKeys:
 
         async def main() -> None:
             async with client(GUARDED) as (http, w):
-                table = route_table(w.door)
+                table = route_table(w.service)
                 free = {path for _, path, access, _ in table if access is Access.ANYONE}
                 assert free == {"/", "/livez", "/readyz"}
                 for method, path, _, _ in table:
@@ -346,8 +346,8 @@ class TestKeys:
                 for key in ("alpha", "beta"):
                     headers = {"authorization": f"Bearer {key}"}
                     assert (await http.post("/v1/chat/completions", json=REQUEST, headers=headers)).status_code == 200
-                assert w.door.authenticator.key("Bearer alpha").tenant == "tenant_1"
-                assert w.door.authenticator.key("Bearer beta").tenant is None
+                assert w.service.authenticator.key("Bearer alpha").tenant == "tenant_1"
+                assert w.service.authenticator.key("Bearer beta").tenant is None
 
         run_virtually(main())
 
@@ -388,7 +388,7 @@ class TestKeys:
     def test_a_key_has_a_name_that_does_not_tell_it(self) -> None:
         async def main() -> None:
             async with client(GUARDED) as (_, w):
-                key = w.door.authenticator.key("Bearer beta")
+                key = w.service.authenticator.key("Bearer beta")
                 assert key.name.startswith("key-")
                 assert "beta" not in key.name
 

@@ -289,7 +289,7 @@ async def test_the_actors_word_replaces_ours_when_it_is_back(w: World) -> None:
     assert (await ask(w)).by == "aws/haiku"
     await w.settle()
     w.actor.incarnation += 1
-    w.actor.start(w.door.breaker_config())
+    w.actor.start(w.service.breaker_config())
     w.actor.away = False
     await asyncio.sleep(2)
     await w.breaker.call("command", "isolate", "aws", 600.0)

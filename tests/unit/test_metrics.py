@@ -52,9 +52,9 @@ class Counting:
 
 def counting(w: World) -> Counting:
     meter = Counting()
-    w.door.meter = w.breaker._meter = w.breaker._actor.meter = meter
-    counted = Metrics(meter, w.door.models(), w.door.targets)
-    w.door._observers = (*(x for x in w.door._observers if not isinstance(x, Metrics)), counted)
+    w.service.meter = w.breaker._meter = w.breaker._actor.meter = meter
+    counted = Metrics(meter, w.service.models(), w.service.targets)
+    w.service._observers = (*(x for x in w.service._observers if not isinstance(x, Metrics)), counted)
     return meter
 
 
@@ -107,11 +107,11 @@ async def test_what_is_under_way_is_a_gauge_and_goes_back_to_nothing(w: World) -
     w.provider("aws").seconds = 1.0
     task = asyncio.create_task(asked(w))
     await asyncio.sleep(0.5)
-    w.door.sample()
+    w.service.sample()
     assert meter.gauges["in_flight", "aws"] == 1
     task.cancel()
     await asyncio.wait([task])
-    w.door.sample()
+    w.service.sample()
     assert meter.gauges["in_flight", "aws"] == 0
     assert meter.of("requests_total") == {("default", "http", "none", "cancelled"): 1}
     assert meter.gauges["provider_info", "local", "local"] == 1
@@ -133,7 +133,7 @@ async def test_the_age_of_the_order_grows_while_the_actor_is_away(w: World) -> N
     await w.settle()
     w.actor.kill()
     await asyncio.sleep(30)
-    w.door.sample()
+    w.service.sample()
     assert meter.gauges[("order_age_seconds",)] == pytest.approx(30, abs=1)
     assert meter.of("actor_calls_total")["report", "ok"] >= 1
     assert meter.of("actor_calls_total")["watch", "failed"] >= 1
@@ -147,7 +147,7 @@ def test_tokens_and_cost_are_counted_where_they_are_known_and_limits_that_refuse
         tokens = meter.of("tokens_total")
         assert set(tokens) == {("aws", "haiku", "out")}
         assert meter.of("cost_usd_total")["aws", "haiku"] == pytest.approx(tokens["aws", "haiku", "out"] * 8 / 1e6)
-        w.w.door.sample()
+        w.w.service.sample()
         assert meter.gauges[("ledger_lag_rows",)] > 0
         w.link.budget.limits = Limits({"tenant:acme": Limit(requests_per_minute=1)}, {}, False)
         w.link.budget.spent(["tenant:acme"], Spend(w.link.now(), requests=5))
@@ -252,7 +252,7 @@ async def test_whoever_watches_and_fails_takes_no_request_with_it(w: World) -> N
     def broken(_: object) -> None:
         raise RuntimeError("a watch is broken")
 
-    w.door._observers = (broken,)
+    w.service._observers = (broken,)
     logging.getLogger("ray.serve.deployments.telemetry.request_record").disabled = True
     try:
         assert (await w.python.chat(REQUEST))["object"] == "chat.completion"

@@ -42,10 +42,10 @@ def test_a_configured_deadline_does_not_end_a_stream_that_flows() -> None:
             request = check_request({**REQUEST, "model": "solo", "stream": True})
             w.provider("openai").ends, w.provider("openai").after = [BROKEN], 1
             for _ in range(3):
-                await read(await w.door.failover.stream(request, w.door.deadline()))
+                await read(await w.service.failover.stream(request, w.service.deadline()))
             await asyncio.sleep(75)
             flows(w.provider("openai"), 9.0)
-            answer = await w.door.failover.stream(request, w.door.deadline())
+            answer = await w.service.failover.stream(request, w.service.deadline())
             assert (await read(answer)).endswith(DONE)
 
     run_virtually(main())
@@ -84,12 +84,12 @@ def test_no_second_probe_while_the_first_is_in_flight() -> None:
             w.provider("openai").ends = [CONNECT]
             for _ in range(3):
                 with pytest.raises(NoAnswer):
-                    await w.door.failover.stream(request, w.door.deadline())
+                    await w.service.failover.stream(request, w.service.deadline())
             await asyncio.sleep(75)
             script = w.provider("openai")
             script.ends, script.seconds = [None], 1000.0
             before = script.calls
-            one = asyncio.create_task(w.door.failover.stream(request, w.door.deadline()))
+            one = asyncio.create_task(w.service.failover.stream(request, w.service.deadline()))
             for _ in range(50):
                 await asyncio.sleep(1.0)
                 if one.done():
@@ -98,7 +98,7 @@ def test_no_second_probe_while_the_first_is_in_flight() -> None:
                 w.actor.changed.set()
                 w.actor.changed = asyncio.Event()
                 await asyncio.sleep(0)
-                other = asyncio.create_task(w.door.failover.stream(request, w.door.deadline()))
+                other = asyncio.create_task(w.service.failover.stream(request, w.service.deadline()))
                 await asyncio.sleep(0.1)
                 if script.calls - before > 1:
                     break
@@ -116,8 +116,8 @@ def test_no_second_probe_while_the_first_is_in_flight() -> None:
 @in_world
 async def test_a_prompt_too_long_is_a_400_though_a_smaller_tier_is_out(w: World) -> None:
     w.provider("aws").ends = [TOO_LONG]
-    w.door.failover.rows.windows = {"aws/haiku": 200_000, "openai/gpt": 128_000, "local/smol": 2048}
-    await w.door.operations.command("isolate", "local")
+    w.service.failover.rows.windows = {"aws/haiku": 200_000, "openai/gpt": 128_000, "local/smol": 2048}
+    await w.service.operations.command("isolate", "local")
     await w.settle()
     with pytest.raises(NoAnswer) as caught:
         await complete(w)
@@ -131,7 +131,7 @@ async def test_a_prompt_too_long_is_a_400_though_a_smaller_tier_is_out(w: World)
 @in_world
 async def test_a_prompt_too_long_is_a_400_without_any_window_too(w: World) -> None:
     w.provider("aws").ends = [TOO_LONG]
-    await w.door.operations.command("isolate", "openai")
+    await w.service.operations.command("isolate", "openai")
     await w.settle()
     with pytest.raises(NoAnswer) as caught:
         await complete(w)
@@ -182,11 +182,11 @@ async def test_a_solo_probe_is_not_held_back_for_nobody(w: World) -> None:
     request = check_request({**REQUEST, "model": "solo", "stream": True})
     w.provider("openai").ends, w.provider("openai").after = [BROKEN], 1
     for _ in range(3):
-        await read(await w.door.failover.stream(request, w.door.deadline()))
+        await read(await w.service.failover.stream(request, w.service.deadline()))
     await asyncio.sleep(75)
     flows(w.provider("openai"), 20.0)
     began = w.actor.now
-    answer = await w.door.failover.stream(request, w.door.deadline())
+    answer = await w.service.failover.stream(request, w.service.deadline())
     took = w.actor.now - began
     await read(answer)
     assert took < 1, f"the first byte came after {took} s, and there is no next to ask"
@@ -196,7 +196,7 @@ async def test_a_solo_probe_is_not_held_back_for_nobody(w: World) -> None:
 async def test_the_last_that_can_be_asked_gets_the_reserve(w: World) -> None:
     w.provider("aws").ends = [TOO_LONG]
     w.provider("openai").seconds = 17.0
-    w.door.failover.rows.windows = {"aws/haiku": 8_000, "openai/gpt": 200_000, "local/smol": 2048}
+    w.service.failover.rows.windows = {"aws/haiku": 8_000, "openai/gpt": 200_000, "local/smol": 2048}
     answer = await complete(w, seconds=20)
     assert answer.target == "openai/gpt"
 

@@ -71,7 +71,7 @@ async def test_a_reader_that_stops_is_held_to_its_own_deadline(w: World, seconds
 async def test_a_configured_deadline_is_no_limit_of_a_reader(w: World) -> None:
     answer, frames = await reading(w)
     await asyncio.sleep(300)
-    assert w.door.deadline().total < 300
+    assert w.service.deadline().total < 300
     assert b'"content"' in await anext(frames)
     await frames.aclose()
     await answer.close()

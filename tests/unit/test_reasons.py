@@ -142,8 +142,8 @@ class SlowImages(ImageFetcher):
     """Each takes so many seconds."""
 
     def __init__(self, w: World, seconds: float):
-        super().__init__(w.door.failover._images._limits)
-        w.door.failover._images = self
+        super().__init__(w.service.failover._images._limits)
+        w.service.failover._images = self
         self.seconds = seconds
         self.began = 0
 
@@ -154,7 +154,7 @@ class SlowImages(ImageFetcher):
 
 
 async def look(w: World, seconds: float | None = None) -> Any:
-    return await w.door.failover.complete(LOOK, w.door.deadline(seconds))
+    return await w.service.failover.complete(LOOK, w.service.deadline(seconds))
 
 
 @in_tiers(CLOUDS)
@@ -240,7 +240,7 @@ async def test_an_older_incarnation_is_asked_ever_less_often_and_its_sight_is_no
     assert 60 <= polls <= 70, f"after {FIRST_PAUSE} s, twice as long each time, and then once a second"
     assert (await ask(w)).by == "aws/haiku"
     w.actor.incarnation = 3
-    w.actor.start(w.door.breaker_config())
+    w.actor.start(w.service.breaker_config())
     await asyncio.sleep(2)
     assert w.breaker.incarnation == 3
 
@@ -250,7 +250,7 @@ async def test_an_older_incarnation_is_asked_ever_less_often_and_its_sight_is_no
 
 @in_tiers()
 async def test_a_function_that_fails_has_a_circuit_though_another_app_had_names_without_end(w: World) -> None:
-    functions = Functions(w.door)
+    functions = Functions(w.service)
     for batch in range(5):
         await functions.begin([f"openai/user-{batch}-{number}" for number in range(64)])
         await w.settle()

@@ -69,7 +69,7 @@ def test_names_that_a_client_made_up_fit_into_a_header() -> None:
 
 
 async def post(w: World, path: str = "chat/completions", headers: Any = None, **body: Any) -> httpx2.Response:
-    transport = httpx2.ASGITransport(app=build_http_api(w.door))
+    transport = httpx2.ASGITransport(app=build_http_api(w.service))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         start = REQUEST if path == "chat/completions" else {}
         return await client.post(f"/v1/{path}", json={**start, **body}, headers=headers)
@@ -129,7 +129,7 @@ def test_if_nobody_can_the_client_is_told_what() -> None:
 
 def test_if_the_only_one_who_can_is_out_it_is_no_fault_of_the_client() -> None:
     async def test(w: World) -> None:
-        await w.door.operations.command("isolate", "openai")
+        await w.service.operations.command("isolate", "openai")
         await w.settle()
         response = await post(w, n=2)
         assert response.status_code == 503
@@ -149,7 +149,7 @@ def test_embeddings_have_rows_of_their_own() -> None:
         assert response.status_code == 200
         assert response.headers["x-breakwater-model"] == "amazon.titan-embed-text-v2:0"
         assert w.hop.last == {"verb": "embed", "dimensions": 512}
-        assert "vectors" in w.door.models()
+        assert "vectors" in w.service.models()
 
     through(test, EMBEDDINGS)
 

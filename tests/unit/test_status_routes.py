@@ -66,7 +66,7 @@ class Reader:
 @contextlib.asynccontextmanager
 async def reading(count: int = 1, **kind: Any) -> AsyncIterator[tuple[World, list[Reader], list["asyncio.Task[None]"]]]:
     async with world() as w:
-        app = build_http_api(w.door)
+        app = build_http_api(w.service)
         readers = [Reader(app, **kind) for _ in range(count)]
         tasks = [asyncio.create_task(reader()) for reader in readers]
         await asyncio.sleep(0)
@@ -171,7 +171,7 @@ def test_a_change_while_the_actor_is_asked_is_not_missed() -> None:
         async with reading() as (w, [reader], _):
             for provider, place in (("aws", 0), ("openai", 1), ("local", 2)):
                 await asyncio.sleep(0.93)  # about when a frame is made
-                await w.door.operations.command("isolate", provider)
+                await w.service.operations.command("isolate", provider)
                 await asyncio.sleep(0.25)
                 assert state(reader.shown[-1], place) == "isolated"
 
@@ -190,7 +190,7 @@ def test_all_pages_share_one_poll_and_with_none_open_there_is_none() -> None:
             polls = w.actor.polls
             await asyncio.sleep(60)
             assert w.actor.polls == polls
-            again = Reader(build_http_api(w.door))
+            again = Reader(build_http_api(w.service))
             task = asyncio.create_task(again())
             await asyncio.sleep(2.5)
             assert len(again.shown) >= 3
@@ -219,7 +219,7 @@ def test_a_slow_reader_gets_the_newest_and_nothing_waits_for_it() -> None:
     async def main() -> None:
         async with reading(slow=7.0) as (w, [slow], _):
             await asyncio.sleep(8)
-            await w.door.operations.command("isolate", "aws")
+            await w.service.operations.command("isolate", "aws")
             await asyncio.sleep(14)
             assert len(slow.shown) <= 3
             assert state(slow.shown[-1]) == "isolated"
@@ -258,7 +258,7 @@ def test_pages_may_not_fill_a_replica() -> None:
 def test_while_the_actor_is_away_the_page_says_so_and_goes_on() -> None:
     async def main() -> None:
         async with reading() as (w, [reader], _):
-            await w.door.operations.command("isolate", "aws")
+            await w.service.operations.command("isolate", "aws")
             await w.settle()
             w.actor.kill()
             await asyncio.sleep(2)

@@ -48,10 +48,10 @@ def attributes(span: Span, *names: str) -> list[Any]:
 
 async def asked(w: World, caller: Caller = ME, *, stream: bool = False, model: str = "default") -> Any:
     checked = check_request({**REQUEST, "stream": stream, "model": model})
-    trail = w.door.begin(caller, checked)
+    trail = w.service.begin(caller, checked)
     if not stream:
-        return await w.door.failover.complete(checked, w.door.deadline(), trail)
-    return await w.door.failover.stream(checked, w.door.deadline(), trail)
+        return await w.service.failover.complete(checked, w.service.deadline(), trail)
+    return await w.service.failover.stream(checked, w.service.deadline(), trail)
 
 
 def in_traced(test: Callable[[World, Book], Any], **settings: Any) -> None:

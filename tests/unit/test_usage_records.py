@@ -52,13 +52,13 @@ class Ledgered:
 
     async def complete(self) -> Any:
         checked = check_request(REQUEST)
-        account = self.w.door.begin(Caller("http", "acme"), checked)
-        return await self.w.door.failover.complete(checked, self.w.door.deadline(), account)
+        account = self.w.service.begin(Caller("http", "acme"), checked)
+        return await self.w.service.failover.complete(checked, self.w.service.deadline(), account)
 
     async def stream(self) -> Any:
         checked = check_request({**REQUEST, "stream": True})
-        account = self.w.door.begin(Caller("http", "acme"), checked)
-        return await self.w.door.failover.stream(checked, self.w.door.deadline(), account)
+        account = self.w.service.begin(Caller("http", "acme"), checked)
+        return await self.w.service.failover.stream(checked, self.w.service.deadline(), account)
 
     async def opened(self) -> None:
         """aws is to be probed."""
@@ -76,8 +76,8 @@ def with_ledger(test: Callable[[Ledgered], Awaitable[None]], args: Mapping[str, 
         with tempfile.TemporaryDirectory() as folder:
             async with world(args, **scripts) as w:
                 prices = PriceList(Accounting.model_validate({"prices": PRICES}).prices)
-                w.door.ledger = LedgerClient(away, pathlib.Path(folder), prices=prices)
-                await test(Ledgered(w, w.door.ledger))
+                w.service.ledger = LedgerClient(away, pathlib.Path(folder), prices=prices)
+                await test(Ledgered(w, w.service.ledger))
 
     run_virtually(main())
 
@@ -210,7 +210,7 @@ def test_the_rows_of_a_throttled_tier_and_an_unfit_one_say_429() -> None:
         async with world(ARGS, aws=Script([throttled]), openai=Script([throttled])) as w:
             request = check_request({**REQUEST, "n": 1, "messages": [{"role": "user", "content": [PICTURE]}]})
             with pytest.raises(NoAnswer) as caught:
-                await w.door.failover.complete(request, w.door.deadline())
+                await w.service.failover.complete(request, w.service.deadline())
             assert [a["outcome"] for a in caught.value.attempts] == [
                 "skipped: unsupported messages.0.content",
                 "throttled",
@@ -310,8 +310,8 @@ def test_a_model_that_nobody_knows_is_a_request_without_attempts() -> None:
     async def test(x: Ledgered) -> None:
         checked = check_request({**REQUEST, "model": "nope"})
         with pytest.raises(UnknownModel):
-            await x.w.door.failover.complete(
-                checked, x.w.door.deadline(), x.w.door.begin(Caller("http", "acme"), checked)
+            await x.w.service.failover.complete(
+                checked, x.w.service.deadline(), x.w.service.begin(Caller("http", "acme"), checked)
             )
         request, attempts = x.rows
         assert (request.outcome, request.state, attempts) == ("model_not_found", "settled", [])

@@ -72,9 +72,9 @@ async def ask(
     began, request, data = w.actor.now, asked_for(model, stream, text), b""
     try:
         if not stream:
-            answer: Any = await w.door.failover.complete(request, w.door.deadline(seconds))
+            answer: Any = await w.service.failover.complete(request, w.service.deadline(seconds))
         else:
-            answer = await w.door.failover.stream(request, w.door.deadline(seconds))
+            answer = await w.service.failover.stream(request, w.service.deadline(seconds))
             try:
                 data = b"".join([frame async for frame in answer.frames()])
             finally:

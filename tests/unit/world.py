@@ -1,4 +1,4 @@
-"""A door with everything behind it but Ray: a real board, a real failover, scripted replicas."""
+"""A service with everything behind it but Ray: a real board, a real failover, scripted replicas."""
 
 import asyncio
 import contextlib
@@ -169,14 +169,14 @@ class ActorInProcess:
 
 @dataclass
 class World:
-    door: Service
+    service: Service
     hop: ScriptedHop
     actor: ActorInProcess
     breaker: BreakerClient
 
     @property
     def python(self) -> PythonApi:
-        return PythonApi(self.door)
+        return PythonApi(self.service)
 
     def provider(self, name: str) -> Script:
         return self.hop.providers[name]
@@ -205,16 +205,16 @@ async def world(
 
     async def connect() -> Callable[..., Awaitable[Any]]:
         if not made:
-            made.append(ActorInProcess(door.breaker_config()))
+            made.append(ActorInProcess(service.breaker_config()))
         if made[0].away:
             raise ConnectionError("killed")
         return made[0]
 
     breaker = BreakerClient(connect, layout.config.policy(), clock=asyncio.get_running_loop().time, draw=lambda: 0.0)
-    door = Service(layout, breaker, hop, traces=traces)
+    service = Service(layout, breaker, hop, traces=traces)
     breaker.start()
     await breaker.connected.wait()
     try:
-        yield World(door, hop, made[0], breaker)
+        yield World(service, hop, made[0], breaker)
     finally:
         await breaker.close()
