@@ -72,7 +72,7 @@ class Client:
     def __init__(
         self, services: list[Service], figures: Figures, now: Callable[[], float], open_calls: Mapping[int, float]
     ):
-        self._doors, self._figures, self._now, self._open = services, figures, now, open_calls
+        self._services, self._figures, self._now, self._open = services, figures, now, open_calls
 
     async def ask(self, asked: Asked) -> None:
         asked.began = self._now()
@@ -101,7 +101,7 @@ class Client:
         asked.end = "cancelled"
 
     async def _ask(self, asked: Asked) -> None:
-        service = self._doors[asked.replica]
+        service = self._services[asked.replica]
         body = {"model": asked.row, "stream": asked.stream}
         request = check_request({**body, "messages": [{"role": "user", "content": str(asked.number)}]})
         deadline, trail = service.deadline(asked.deadline), service.begin(_CALLER, request)

@@ -29,7 +29,7 @@ import pytest
 from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("actors", "deployments", "tests", "pyproject.toml", "serve_config.yaml", "serve.env")
+COPIED = ("LICENSE", "actors", "deployments", "tests", "pyproject.toml", "serve_config.yaml", "serve.env")
 READ = ("README.md", "docs", "mkdocs.yml")  # by tests that compare them with the code
 OURS = frozenset({"actors", "deployments", "tests", "conftest", "__main__"})
 MEMORY = 8 << 30  # bytes: an endless loop must not take the machine with it

@@ -122,7 +122,7 @@ class Simulation:
         self.truth.stalls.append((self.now(), seconds))
 
     async def _command(self, command: Command) -> None:
-        link = self.services[int(command.at) % len(self.services)].link
+        link = self.services[int(command.at) % len(self.services)].breaker
         with contextlib.suppress(Exception):
             async with asyncio.timeout(ORDER_SECONDS):
                 await link.call("command", command.verb, command.provider, command.seconds)
@@ -170,7 +170,9 @@ class Simulation:
 async def _ended(tasks: list["asyncio.Task[None]"]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended  # a world in which something of its own has failed proves nothing
 
 
 def simulate(script: Script) -> Figures:
