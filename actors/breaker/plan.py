@@ -15,7 +15,7 @@ Target = str  # one provider with one upstream model: `provider/upstream-model`
 
 
 def target_of(provider: str, model: str) -> Target:
-    """A target's name: `provider/upstream-model`. A provider's name has no slash."""
+    """Return a target's name: `provider/upstream-model`. A provider's name has no slash."""
     return f"{provider}/{model}"
 
 
@@ -77,11 +77,11 @@ class CircuitSnapshot:
         return now < self.probing_until
 
     def rests(self, now: float) -> bool:
-        """Is it open, and not due?"""
+        """Return whether it is open, and not due."""
         return self.state is State.OPEN and now < self.open_until
 
     def to_be_probed(self, now: float) -> bool:
-        """Is it being probed, or would the next call be a probe?"""
+        """Return whether it is being probed, or the next call would be a probe."""
         return self.state is not State.CLOSED and not self.rests(now)
 
 
@@ -150,11 +150,11 @@ def plan(
     draw: float = 0.0,
     quiet: Collection[Target] = (),
 ) -> Plan:
-    """The row's targets that may be asked, in its own order, and why the others are left out.
+    """Return the row's targets that may be asked, in its own order, and why the others are left out.
 
     It says who *may* be asked; what is exclusive, a probe's permit, is taken when a candidate's turn comes. A target
     that nobody has seen counts as healthy, so that a missing actor never stops an answer. One that has just closed
-    stands behind the others unless `draw`, in [0, 1), falls into its share, and whoever is due behind it in the row
+    stands behind the others unless `draw`, in [0, 1), falls into its share, and a target that is due behind it in the row
     with it; so does one whose streams are `quiet`.
     """
     candidates: list[Candidate] = []

@@ -2,7 +2,7 @@
 
 One writer has one journal: a lock that the kernel frees when the process is gone, however it went, and
 files that are appended to and thrown away whole. A line is in the page cache when `append` returns: it
-survives the process, not a power failure. Whoever takes the lock of a dead writer may read what it left.
+survives the process, not a power failure. The process that takes the lock of a dead writer may read what it left.
 
 When the disk refuses, lines stay in memory until it takes them; when the bound is reached, the oldest
 lines are dropped and counted. It must not know what a line says, and it must never raise at its writer.
@@ -196,7 +196,7 @@ class Orphan:
     lock: int
 
     def chunks(self, most: int) -> Iterator[bytes]:
-        """Its whole lines in order. The last may be torn: its writer never got to act on it."""
+        """Yield its whole lines in order. The last may be torn: its writer never got to act on it."""
         for path in self._files():
             data = path.read_bytes()
             start, end = 0, data.rfind(b"\n") + 1

@@ -50,7 +50,7 @@ class TableRows:
 
 
 def adding(dialect: str) -> Any:
-    """What adds to the months' totals."""
+    """Return the statement that adds to the months' totals."""
     insert = _INSERT[dialect](MONTHS)
     added = {name: MONTHS.c[name] + insert.excluded[name] for name in FIGURES}
     return insert.on_conflict_do_update(index_elements=list(MONTHS.primary_key), set_=added)

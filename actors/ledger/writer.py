@@ -35,7 +35,7 @@ CHUNK = 256 * 1024
 
 
 def in_thread() -> Run:
-    """A thread of its own: what is run goes one after the other."""
+    """Return a function that runs calls in a thread of its own, one after the other."""
     executor = ThreadPoolExecutor(1)
 
     def run(work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:

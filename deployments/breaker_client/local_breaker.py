@@ -129,5 +129,5 @@ class LocalBreaker:
             self._circuits[target] = own
 
     def forget(self, target: Target) -> None:
-        """The actor has spoken of it."""
+        """Forget a target: the actor has spoken of it."""
         self._circuits.pop(target, None)

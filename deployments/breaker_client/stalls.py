@@ -36,7 +36,7 @@ class StallDetector:
         self._beat = now
 
     def wait(self, target: str, stream: Hashable, now: float) -> None:
-        """The stream now waits for its provider (and not for its own reader)."""
+        """Note that the stream now waits for its provider (and not for its own reader)."""
         self._waiting.setdefault(target, {})[stream] = now
 
     def heard(self, target: str, stream: Hashable, now: float) -> None:

@@ -64,7 +64,7 @@ class _Resumed:
         try:
             item = await coming
         except BaseException:
-            self._coming = coming  # whoever closes must still wait for it
+            self._coming = coming  # the one who closes must still wait for it
             raise
         if item is None:
             raise StopAsyncIteration

@@ -59,5 +59,5 @@ class Tried:
         return self._left_out
 
     def only(self, kinds: Collection[str]) -> bool:
-        """Did every target that could take the request fail in one of these ways, with none left out?"""
+        """Return whether every target that could take the request failed in one of these ways, with none left out."""
         return not self._left_out and all(outcome.kind in kinds for _, outcome in self.asked)

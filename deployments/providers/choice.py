@@ -57,7 +57,7 @@ def new_id() -> str:
 
 
 def admits(made: int, limit: int | None) -> bool:
-    """May the answer hold one more tool call? Raises `unsupported` if the request allows none."""
+    """Return whether the answer may hold one more tool call. Raises `unsupported` if the request allows none."""
     if limit == 0:
         raise failed("unsupported", "the model called a tool, though the request allows none", param="tool_choice")
     return limit is None or made < limit

@@ -227,7 +227,7 @@ class _Handshake(asyncio.Protocol):
 
 
 def is_encrypted(environ: Mapping[str, str]) -> bool:
-    """Does Ray encrypt its connections between nodes? Then none of ours may bypass that."""
+    """Return whether Ray encrypts its connections between nodes. Then none of ours may bypass that."""
     return environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")  # as Ray reads it
 
 

@@ -118,7 +118,7 @@ class StreamCodec:
     _reasoning: Reasoning = field(default_factory=Reasoning)
 
     def frames(self, event: JsonObject) -> tuple[bytes, bool]:
-        """The frames of one event, and whether they hold content."""
+        """Return the frames of one event, and whether they hold content."""
         if "contentBlockDelta" in event:
             delta = event["contentBlockDelta"]["delta"]
             text = delta.get("text")

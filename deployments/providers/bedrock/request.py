@@ -99,7 +99,7 @@ _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def tool_use_id(key: str) -> str:
-    """The id as Bedrock's models take it: the same for a call and its result, whoever made it."""
+    """Return the id as Bedrock's models take it: the same for a call and its result."""
     return key if _ID.fullmatch(key) else f"call_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 

