@@ -154,7 +154,7 @@ def plan(
 
     It says who *may* be asked; what is exclusive, a probe's permit, is taken when a candidate's turn comes. A target
     that nobody has seen counts as healthy, so that a missing actor never stops an answer. One that has just closed
-    stands behind the others unless `draw`, in [0, 1), falls into its share, and a target that is due behind it in the row
+    stands behind the others unless `draw`, in [0, 1), falls into its share, and one that is due behind it in the row
     with it; so does one whose streams are `quiet`.
     """
     candidates: list[Candidate] = []

@@ -38,7 +38,7 @@ def usage(store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str
 
 
 def found(store: LedgerStore, name: str) -> FoundRequest | None:
-    """Return a request's row and those of its attempts, by our id, or the newest by the caller's; None if there is none."""
+    """Return a request's row and its attempts' rows, by our id, or the newest by the caller's, or None."""
     ours, theirs = REQUESTS.c.request_id == name, REQUESTS.c.caller_id == name
     with store.reading() as connection:
         for which in (ours, theirs):
