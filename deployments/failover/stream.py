@@ -1,4 +1,4 @@
-"""A stream that has begun: its frames, its limits, and a probe's frames that are held back. No Ray."""
+"""A stream that has begun: its frames, its limits, and the error frame of one that breaks off. No Ray."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping

@@ -1,4 +1,4 @@
-"""The HTTP API: OpenAI's routes and the operators', over one Service. No Ray.
+"""The HTTP API: the table of routes, and the headers and bodies of answers, over one Service. No Ray.
 
 A request is checked in this order: first its caller, in one place, by the access column of the route table; then its
 headers; then its body.
