@@ -475,3 +475,29 @@ def test_of_two_probes_that_are_still_out_each_is_out_for_its_own_time(circuit: 
     assert circuit.ask() is None, "the first is over, the second is not"
     circuit.now += POLICY.lease / 2
     assert circuit.ask() is not None
+
+
+@pytest.mark.parametrize("reason", ["failures", "lost", "inconclusive"])
+def test_a_circuit_that_nobody_told_to_wait_is_woken_by_a_panic(circuit: Circuit, reason: str) -> None:
+    circuit.opened()
+    circuit.b = replace(circuit.b, reason=reason)
+    circuit.now += 1
+    assert circuit.take(Ask("a", panic=True)).granted is not None
+
+
+def test_recover_forgets_the_probes_that_said_nothing(circuit: Circuit) -> None:
+    lease: str | None = circuit.probing()
+    circuit.report(NEUTRAL, lease=lease)
+    circuit.take(Recover())
+    for _ in range(POLICY.max_inconclusive - 1):
+        lease = circuit.ask()
+        assert lease is not None
+        circuit.report(NEUTRAL, lease=lease)
+        assert circuit.b.state is State.HALF_OPEN
+    circuit.report(NEUTRAL, lease=circuit.ask())
+    assert circuit.b.state is State.OPEN
+
+
+def test_a_stream_that_begins_has_not_ended(circuit: Circuit) -> None:
+    circuit.report(STARTED)
+    assert (circuit.b.ring[-1].began, circuit.b.ring[-1].ended) == (1, 0)

@@ -216,6 +216,9 @@ async def test_a_probe_that_came_whole_closes_though_its_reader_left(w: World) -
     await opened_by_cut_streams(w)
     flows(w.provider("aws"), 1.0)
     answer = await stream(w)
+    summary = answer.record.summary
+    assert summary is not None
+    assert (summary.outcome, summary.target) == ("ok", "aws/haiku")
     await answer.close()
     await w.settle()
     assert w.targets()["aws/haiku"]["state"] == "closed", w.targets()["aws/haiku"]["state"]

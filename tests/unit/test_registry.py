@@ -212,6 +212,27 @@ class TestSnapshot:
         after.restore(0.0, board.checkpoint(0.0), elapsed=-7200.0)
         assert after.snapshot(0.0)["aws/haiku"]["retry_in"] == pytest.approx(60.0)
 
+    def test_a_share_that_grows_and_the_time_in_a_state_go_on_as_if_nothing_had_happened(self, board: Registry) -> None:
+        fail(board, "aws/haiku")
+        permit = board.ask(60.0, "aws/haiku", "one")
+        assert permit is not None
+        board.report(60.0, {**permit, "verdict": "ok", "kind": "ok", "ms": 1.0})
+        after = Registry(Policy())
+        after.restore(1000.0, board.checkpoint(63.0), elapsed=4.0)
+        health, same = after.health(1000.0)["aws/haiku"], board.health(67.0)["aws/haiku"]
+        assert (health["share"], health["since_seconds"]) == (same["share"], same["since_seconds"])
+
+    def test_the_longest_rest_of_a_wrong_key_is_kept(self, board: Registry) -> None:
+        now = 0.0
+        for _ in range(5):
+            permit = board.ask(now, "aws/haiku", f"at {now}") or {"target": "aws/haiku", "epoch": 0}
+            board.report(now, {**permit, "verdict": "misconfigured", "kind": "credential"})  # type: ignore[typeddict-item]
+            now = board.breakers["aws/haiku"].open_until
+        assert board.snapshot(now - 3600.0)["aws/haiku"]["retry_in"] == pytest.approx(3600.0)
+        after = Registry(Policy())
+        after.restore(0.0, board.checkpoint(now - 3600.0), elapsed=10.0)
+        assert after.snapshot(0.0)["aws/haiku"]["retry_in"] == pytest.approx(3590.0)
+
     def test_every_restored_epoch_is_a_new_one(self, board: Registry) -> None:
         after = Registry(Policy())
         after.restore(0.0, board.checkpoint(0.0), elapsed=0.0)
@@ -258,3 +279,8 @@ def test_a_share_is_told_in_thousandths(board: Registry) -> None:
     assert permit is not None
     board.report(60.0, {**permit, "verdict": "ok", "kind": "ok", "ms": 1.0})
     assert board.health(61.23)["aws/haiku"]["share"] == 0.155  # 0.1 + 0.9 * 1.23 / 20 = 0.15535
+
+
+def test_a_rest_is_told_in_thousandths(board: Registry) -> None:
+    fail(board, "aws/haiku")
+    assert board.health(0.12345)["aws/haiku"]["retry_in_seconds"] == 59.877
