@@ -12,6 +12,7 @@ from deployments.errors import BadRequest, DeadlineExceeded, NoAnswer, UnknownMo
 from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import DONE, check_request
 from tests.clock import run_virtually
+from tests.unit.tiers import E500
 from tests.unit.world import REQUEST, Script, World, world
 
 SERVER_ERROR = Outcome("server_error", status=500, message="no")
@@ -522,3 +523,28 @@ async def test_an_isolated_provider_can_not_be_pinned_either(w: World) -> None:
         await complete(w, model="openai/some-other-model")
     assert outcomes(caught.value) == ["openai: skipped: isolated"]
     assert w.provider("openai").calls == 0
+
+
+@in_world
+async def test_a_stream_that_fails_before_its_content_is_let_go_of_at_once(w: World) -> None:
+    """Not only when the garbage collector finds it: its source may be no generator."""
+    closed: list[str] = []
+    streams = w.hop.stream
+
+    class Source:
+        def __init__(self, provider: str, call: Any):
+            self._provider, self._items = provider, streams(provider, call)
+
+        async def __anext__(self) -> bytes | dict[str, Any]:
+            return await anext(self._items)
+
+        async def aclose(self) -> None:
+            closed.append(self._provider)
+            await self._items.aclose()
+
+    w.hop.stream = Source  # type: ignore[method-assign, assignment]
+    w.provider("aws").ends = [E500]
+    answer = await stream(w)
+    assert closed == ["aws"]
+    await answer.close()
+    assert closed == ["aws", "openai"]
