@@ -14,36 +14,48 @@ UNKNOWN = 1.0  # seconds of silence that say something before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
 TARGETS = 1000  # whose pauses are remembered
 LAG = 0.25  # seconds without a beat, after which what we did not hear says nothing
-LEAST = 0.3  # seconds beyond a usual pause that say something: more than we can miss without noticing it, which is LAG
+BEAT = 0.1  # seconds between two beats: of a longer gap no more than this counts as silence that we have heard
+LEAST = 0.12  # seconds beyond a usual pause that say something: more than one gap of ours can count for
 HOLD = 2.0  # seconds that a target stays quiet when its silent streams have ended, if nobody speaks
 TOGETHER = 2  # one silent stream is its own affair
 
 
 class StallDetector:
-    """The streams that one ingress replica carries, and since when each is silent: seconds on one clock."""
+    """The streams that one ingress replica carries, and since when each is silent.
+
+    Silence is measured in the seconds in which we listened: while our own loop stands still that clock does too.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[Hashable, float]] = {}  # target: stream: since when, the longest first
         self._usual: dict[str, float] = {}
         self._quiet: dict[str, float] = {}  # target: when it was last found so
         self._beat: float | None = None
+        self._missed = 0.0  # seconds in which we did not listen
 
     def beat(self, now: float) -> None:
         """Note every tenth of a second that we listen. After a gap every silence begins anew."""
-        if self._beat is not None and now - self._beat > LAG:
-            for waiting in self._waiting.values():
-                waiting.update(dict.fromkeys(waiting, now))
+        if self._beat is not None:
+            self._missed += max(0.0, now - self._beat - BEAT)
+            if now - self._beat > LAG:
+                for waiting in self._waiting.values():
+                    waiting.update(dict.fromkeys(waiting, now - self._missed))
         self._beat = now
+
+    def _listened(self, now: float) -> float:
+        """Return the instant on the clock that stands still while we do."""
+        late = 0.0 if self._beat is None else max(0.0, now - self._beat - BEAT)
+        return now - self._missed - late
 
     def wait(self, target: str, stream: Hashable, now: float) -> None:
         """Note that the stream now waits for its provider (and not for its own reader)."""
-        self._waiting.setdefault(target, {})[stream] = now
+        self._waiting.setdefault(target, {})[stream] = self._listened(now)
 
     def heard(self, target: str, stream: Hashable, now: float) -> None:
         """Note that frames came: the pause was one that its streams make."""
         self._quiet.pop(target, None)
         since = self._waiting[target].pop(stream)
-        pause = max(now - since, FADING * self._usual.pop(target, 0.0))
+        pause = max(self._listened(now) - since, FADING * self._usual.pop(target, 0.0))
         self._usual[target] = pause  # the newest last
         if len(self._usual) > TARGETS:  # a client may name any model of a provider
             del self._usual[next(iter(self._usual))]
@@ -71,7 +83,7 @@ class StallDetector:
         if not waiting or len(waiting) < TOGETHER:
             return False
         usual = self._usual.get(target)
-        since = now - (UNKNOWN if usual is None else max(usual + LEAST, FACTOR * usual))
+        since = self._listened(now) - (UNKNOWN if usual is None else max(usual + LEAST, FACTOR * usual))
         if self._beat is not None and now - self._beat > LAG:
             return False  # it is we who did not listen
         needed = max(TOGETHER, len(waiting) // 2 + 1)

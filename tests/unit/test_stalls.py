@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.breaker_client.stalls import LAG, LEAST, StallDetector
+from deployments.breaker_client.stalls import BEAT, LAG, LEAST, StallDetector
 
 
 def listening(*pauses: float) -> StallDetector:
@@ -28,8 +28,8 @@ def test_two_streams_that_are_silent_for_far_longer_than_usual_make_a_target_qui
     silence = listening()
     silence.wait("t", 1, 0.0)
     silence.wait("t", 2, 0.1)
-    assert not silence.quiet("t", 0.4)
-    assert silence.quiet("t", 0.42)
+    assert not silence.quiet("t", 0.22)
+    assert silence.quiet("t", 0.24)
 
 
 def test_it_is_itself_again_once_they_speak() -> None:
@@ -112,8 +112,23 @@ def test_a_stall_that_no_beat_tells_of_makes_nobody_quiet(usual: float, stall: f
     assert not silence.quiet("t", 10.0 + usual + stall)
 
 
-def test_a_stall_that_adds_up_to_a_silence_is_one_that_a_beat_tells_of() -> None:
-    assert LEAST > LAG
+def test_one_gap_of_ours_is_never_enough_for_a_silence() -> None:
+    assert LEAST > BEAT
+
+
+@pytest.mark.parametrize("gap", [0.15, 0.2, 0.24, 1.0, 15.0])
+def test_what_we_did_not_hear_is_no_silence(gap: float) -> None:
+    """Before the beat that is late as well as after it."""
+    silence = listening()
+    for stream in (1, 2):
+        silence.wait("t", stream, 0.0)
+    silence.beat(0.0)
+    assert not silence.quiet("t", gap)
+    silence.beat(gap)
+    assert not silence.quiet("t", gap)
+    for tenth in range(1, 6):
+        silence.beat(gap + tenth / 10)
+    assert silence.quiet("t", gap + 0.5), "but then they are silent still"
 
 
 def test_it_stays_quiet_while_its_silent_streams_end_one_by_one() -> None:
