@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import asdict
 
 from actors.breaker.circuit import Policy
+from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete, in_world
@@ -178,3 +179,14 @@ async def test_after_our_own_hold_one_caller_tries_and_the_others_go_round(w: Wo
     assert sorted(a.target for a in answers) == ["aws/haiku"] + ["openai/gpt"] * 49
     w.provider("aws").seconds = 0.0
     assert (await complete(w)).target == "aws/haiku"
+
+
+@in_world
+async def test_equal_reports_become_one_with_the_newest_start_and_flowing_ones_with_the_oldest(w: World) -> None:
+    permit: Permit = {"epoch": 0, "incarnation": w.breaker.incarnation}
+    for began in (1.0, 3.0, 2.0):
+        w.breaker.report_started("local/smol", permit, began)
+        w.breaker.report_flowing("local/smol", permit, began, 5.0)
+    started, flowing = w.breaker.reports._buffer
+    assert (started["verdict"], started["count"], started["began"]) == ("started", 3, 3.0)
+    assert (flowing["verdict"], flowing["count"], flowing["began"], flowing["seconds"]) == ("flowing", 3, 1.0, 15.0)
