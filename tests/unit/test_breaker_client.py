@@ -1,11 +1,17 @@
 """The ingress's end of the actor: what happens while the actor is slow, away, or another."""
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
 
-from actors.breaker.circuit import Policy
+from actors.breaker.circuit import Policy, State
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
+from actors.breaker.plan import UNKNOWN_CIRCUIT
+from actors.metrics import NoMeter
+from deployments.breaker_client.actor_connection import ActorCall, ActorConnection
+from deployments.breaker_client.waiting import may_ask
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete, in_world
 from tests.unit.world import World, world
@@ -190,3 +196,43 @@ async def test_equal_reports_become_one_with_the_newest_start_and_flowing_ones_w
     started, flowing = w.breaker.reports._buffer
     assert (started["verdict"], started["count"], started["began"]) == ("started", 3, 3.0)
     assert (flowing["verdict"], flowing["count"], flowing["began"], flowing["seconds"]) == ("flowing", 3, 1.0, 15.0)
+
+
+@in_world
+async def test_without_a_report_the_actor_hears_of_us_every_two_seconds_and_no_more(w: World) -> None:
+    batches: list[int] = []
+    report = w.actor.report
+
+    async def counted(replica: str, number: int, items: list[Any]) -> int:
+        batches.append(len(items))
+        return await report(replica, number, items)
+
+    w.actor.report = counted  # type: ignore[method-assign]
+    await asyncio.sleep(10.0)
+    assert batches == [0] * len(batches)
+    assert 3 <= len(batches) <= 5
+
+
+def test_an_actor_that_was_never_there_can_not_be_asked() -> None:
+    async def nobody() -> ActorCall:
+        raise ConnectionError("nobody there")
+
+    connection = ActorConnection(nobody, lambda: 0.0, NoMeter())
+    assert connection.cut_off
+    assert not connection.connected
+
+
+def test_a_target_that_rests_is_no_reason_to_look_again() -> None:
+    now, rests = 100.0, replace(UNKNOWN_CIRCUIT, state=State.OPEN, open_until=160.0)
+    look = partial(may_ask, now=now, targets=["t"], awaited=lambda _: False, first=lambda _: True)
+    assert not look({"t": rests})
+    assert look({"t": replace(rests, open_until=now)})
+    assert look({"t": replace(rests, panicky=True)})
+    assert look({"t": UNKNOWN_CIRCUIT})
+
+
+@in_world
+async def test_how_long_a_whole_answer_took_is_known_to_the_millisecond(w: World) -> None:
+    w.provider("aws").seconds = 20.0
+    await complete(w)
+    assert abs((w.breaker.times.usual("aws/haiku", "whole") or 0.0) - 20.0) < 0.001

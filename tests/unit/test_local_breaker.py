@@ -423,3 +423,9 @@ async def test_a_throttle_while_the_actor_is_away_is_heeded_for_as_long_as_it_sa
     await asyncio.sleep(1.5)
     assert (await ask(w)).by == "aws/haiku"
     assert w.provider("aws").calls == 2
+
+
+def test_what_went_well_leaves_no_circuit_behind_here(word: Word) -> None:
+    word.note(OK, whole=True)
+    word.note(STARTED)
+    assert not word.own
