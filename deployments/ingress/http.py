@@ -191,7 +191,7 @@ class _Handlers:
         if not deadline.explicit:
             return deadline
         # Serve reads the same header, and would answer with an untyped error of its own: end before it does.
-        return Deadline(deadline.at - min(0.02, 0.2 * deadline.total), deadline.total, explicit=True)
+        return Deadline(deadline.at - min(0.05, 0.2 * deadline.total), deadline.total, explicit=True)
 
     def _headers(self, answer: Answer | StreamAnswer) -> dict[str, str]:
         """Return the headers of an answer. New headers belong here."""

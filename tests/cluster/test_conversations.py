@@ -138,7 +138,7 @@ def test_an_image_that_can_not_be_had_is_a_400_that_says_why(llm: Cluster) -> No
         "invalid_image_url",
         "messages.0.content.0.image_url",
     )
-    assert "no public one" in error["message"]
+    assert "its host is not public" in error["message"]
 
 
 @pytest.mark.parametrize("dead", [(), CLOUDS[:1], CLOUDS[:2]], ids=len)
