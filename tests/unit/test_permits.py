@@ -453,3 +453,17 @@ def test_a_request_that_is_cancelled_around_its_permit_leaves_no_lease(slow: flo
             assert (await ask(w, "solo")).by == "openai/gpt"
 
     run_virtually(main())
+
+
+def test_each_refusal_is_looked_at_again_when_its_rest_is_over_and_two_at_once_only_once() -> None:
+    async def main() -> None:
+        desk = Desk()
+        desk.grants = False
+        for expected in (1, 2):
+            await desk.take("t")
+            await desk.take("u")
+            await asyncio.sleep(REFUSED_SECONDS + 0.01)
+            assert desk.woken == expected
+        desk.permits.close()
+
+    run_virtually(main())
