@@ -9,8 +9,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from actors.breaker.actor import get_or_create
-from actors.ledger.actor import get_or_create_ledger
+from actors.breaker_actor import get_or_create
+from actors.ledger_actor import get_or_create_ledger
 from actors.ray_metrics import RayMeter
 from deployments.breaker_client.actor_connection import ActorCall
 from deployments.breaker_client.client import BreakerClient

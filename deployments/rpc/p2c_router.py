@@ -16,7 +16,7 @@ class LeastCallsRouter(FIFOMixin, RequestRouter):
         """Return the replicas in the order of preference. Serve takes the next if one is full of handle calls."""
         import time
 
-        from deployments.rpc.in_flight import IN_FLIGHT
+        from deployments.loads import LOADS
 
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # else Serve asks again without a pause
@@ -24,4 +24,4 @@ class LeastCallsRouter(FIFOMixin, RequestRouter):
                 return [[r] for r in random.sample(candidate_replicas, len(candidate_replicas))]
         now = time.monotonic()
         two = random.sample(candidate_replicas, min(2, len(candidate_replicas)))
-        return [[r] for r in sorted(two, key=lambda r: IN_FLIGHT.of(r.replica_id.unique_id, now))]
+        return [[r] for r in sorted(two, key=lambda r: LOADS.of(r.replica_id.unique_id, now))]

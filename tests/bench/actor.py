@@ -19,9 +19,9 @@ os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0"
 
 import ray
 
-from actors.breaker.actor import get_or_create
 from actors.breaker.circuit import Policy
 from actors.breaker.outcomes import Outcome
+from actors.breaker_actor import get_or_create
 from deployments.breaker_client.actor_connection import ActorCall
 from deployments.breaker_client.client import BreakerClient
 from tests.bench.figures import percentile

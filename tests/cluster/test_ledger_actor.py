@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from actors.breaker.outcomes import Outcome
-from actors.ledger.actor import get_or_create_ledger
+from actors.ledger_actor import get_or_create_ledger
 from actors.singleton import NAMESPACE
 from deployments.config.ledger import LedgerSettings
 from deployments.usage.ledger_client import LedgerClient

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from actors.breaker.actor import get_or_create
 from actors.breaker.circuit import Policy
+from actors.breaker_actor import get_or_create
 from actors.singleton import NAMESPACE, CheckpointStore, code_fingerprint
 from tests.cluster.conftest import Cluster, eventually
 

@@ -1,6 +1,6 @@
 """The actor with its incarnations, and the network between it and the ingress replicas; who holds which permit.
 
-The actor's methods are those of actors/breaker/actor.py over a real board. Items of reports are not looked into.
+The actor's methods are those of actors/breaker_actor.py over a real board. Items of reports are not looked into.
 """
 
 import asyncio

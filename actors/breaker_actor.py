@@ -10,6 +10,11 @@
 It must not call a provider, and it must not be asked on the way of a healthy request.
 """
 
+# Ray keeps an actor's class by this module's path and by the names of all its methods, private ones too. Who finds
+# the actor by its name loads it so. Both are words between two versions: a change of one, or an annotation that is no
+# string, keeps the next version from using and from replacing the actor of this one.
+from __future__ import annotations
+
 import asyncio
 import json
 import logging
@@ -109,7 +114,7 @@ class BreakerActor:
         self._configure(config)
         self._publish()
         if not self._tasks:
-            self._tasks.append(asyncio.create_task(self._patrol()))
+            self._tasks.append(asyncio.create_task(self._watch_over()))
             self._tasks.append(asyncio.create_task(self._meter.run(self._sample)))
         return await self.whoami()
 
@@ -140,7 +145,7 @@ class BreakerActor:
 
     async def ask(self, target: Target, name: str, panic: bool = False) -> Permit | None:
         """Return a permit to probe a target, or None. None too while a successor can't be ruled out."""
-        if not self._is_newest():
+        if not self._alone():
             return None
         grant = self._registry.ask(time.monotonic(), target, name, panic=panic)
         self._publish()
@@ -196,13 +201,13 @@ class BreakerActor:
         if self._published != self._registry.version:
             self._published = self._registry.version
             self._save()
-            self._log_transitions()
+            self._say()
             self._changed.set()
             self._changed = asyncio.Event()
         elif self._saved != self._registry.version:
             self._save()  # the last time the store was away
 
-    def _log_transitions(self) -> None:
+    def _say(self) -> None:
         """Write a log line for each circuit whose state has changed."""
         for target, breaker in self._registry.breakers.items():
             state = state_of(breaker)
@@ -226,17 +231,17 @@ class BreakerActor:
         else:
             self._saved = self._registry.version
 
-    async def _patrol(self) -> None:
+    async def _watch_over(self) -> None:
         while True:
             await asyncio.sleep(PATROL_SECONDS)
             try:
                 self._registry.tick(time.monotonic(), random.random())
                 self._publish()
-                self._is_newest()
+                self._alone()
             except Exception:
                 log.exception("The breaker actor could not end leases or look for a successor. It tries again.")
 
-    def _is_newest(self) -> bool:
+    def _alone(self) -> bool:
         """Return whether there is surely no successor. One that is found ends this process."""
         try:
             if not self._store.succeeded(self._incarnation):

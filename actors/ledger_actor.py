@@ -9,6 +9,11 @@
 It must not be asked on the way of a request.
 """
 
+# Ray keeps an actor's class by this module's path and by the names of all its methods, private ones too. Who finds
+# the actor by its name loads it so. Both are words between two versions: a change of one, or an annotation that is no
+# string, keeps the next version from using and from replacing the actor of this one.
+from __future__ import annotations
+
 import asyncio
 import logging
 import os
