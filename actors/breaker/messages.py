@@ -54,6 +54,11 @@ class Permit(TypedDict):
     trial: NotRequired[str | None]  # granted by the ingress's own local breaker: it never crosses
 
 
+def is_exclusive(permit: Permit) -> bool:
+    """Return whether a permit is a probe's: nobody else may have one meanwhile."""
+    return bool(permit.get("lease") or permit.get("trial"))
+
+
 class ReportDetails(TypedDict):
     """What an ingress says of one attempt, or of several equal ones."""
 

@@ -30,14 +30,13 @@ from deployments.breaker_client.local_breaker import LocalBreaker
 from deployments.breaker_client.permits import Permits, ProbeQueue
 from deployments.breaker_client.report_queue import BUFFER, ReportQueue, details_of, leased
 from deployments.breaker_client.response_times import ResponseTimes
-from deployments.breaker_client.stalls import StallDetector
+from deployments.breaker_client.stalls import BEAT, StallDetector
 from deployments.breaker_client.waiting import may_ask, seconds_to_wait
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 ASK_SECONDS, ASK_MOST = 0.05, 2.5  # how long a permit is waited for: usually, and where the actor is known to be slow
 SHORTEST_WAIT = 0.001  # of seconds: what is left of a time that is as good as over
-BEAT_SECONDS = 0.1
 FIRST_PAUSE = 0.05  # before the actor is tried again; doubles to a second
 
 
@@ -152,7 +151,7 @@ class BreakerClient:
         It is taken when the candidate's turn has come. None if somebody else probes it or waits for it longer than
         `who`, or nobody may.
         """
-        plain: Permit = {"epoch": candidate.epoch, "incarnation": self.incarnation}
+        plain = self.plain_permit(candidate)
         if not candidate.probe:
             return plain
         target, panic = candidate.target, candidate.panic
@@ -166,6 +165,10 @@ class BreakerClient:
                 return permit
         trial = self._own.take(target, self._seen.get(target, UNKNOWN_CIRCUIT), self._clock(), panic=panic)
         return None if trial is None else {**plain, "trial": trial}
+
+    def plain_permit(self, candidate: Candidate) -> Permit:
+        """Return the permit of a call that is no probe: it needs nobody's consent."""
+        return {"epoch": candidate.epoch, "incarnation": self.incarnation}
 
     async def _ask(self, target: Target, name: str, panic: bool) -> Permit | None:
         permit: Permit | None = await self.call("ask", target, name, panic)
@@ -291,7 +294,7 @@ class BreakerClient:
             if now - flowed_at >= FLOW_SECONDS:
                 flowed_at = now
                 self._report_flows(now)
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(BEAT)
 
     def _report_flows(self, now: float) -> None:
         flows, seconds = self.flows.take(now)

@@ -8,7 +8,7 @@ since it last said so, and since when the oldest of them has flowed.
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors.breaker.messages import Permit
+from actors.breaker.messages import Permit, is_exclusive
 from actors.breaker.plan import Target
 
 FLOW_SECONDS = 2.0  # between two such reports
@@ -54,7 +54,7 @@ class FlowingStreams:
         if since is None:
             return found, 0.0
         for stream in self._streams:
-            if stream.content_at <= since or stream.began >= since or _probes(stream.permit):
+            if stream.content_at <= since or stream.began >= since or is_exclusive(stream.permit):
                 continue  # silent, too young to say anything, or a probe, which reports for itself
             key = (stream.target, stream.permit["epoch"], stream.permit["incarnation"])
             if (flow := found.get(key)) is None:
@@ -63,7 +63,3 @@ class FlowingStreams:
                 flow.count += 1
                 flow.oldest = min(flow.oldest, stream.began)
         return found, now - since
-
-
-def _probes(permit: Permit) -> bool:
-    return bool(permit.get("lease") or permit.get("trial"))

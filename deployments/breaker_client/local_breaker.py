@@ -19,7 +19,13 @@ from actors.breaker.outcomes import Verdict
 from actors.breaker.plan import UNKNOWN_CIRCUIT, CircuitSnapshot, Target
 
 HOLD_SECONDS, CAP_SECONDS = 10.0, 60.0  # how long a target is left out by our own decision alone
-_QUIET = (Verdict.OK, Verdict.STARTED, Verdict.FLOWING, Verdict.NEUTRAL, Verdict.REFUSED)
+QUIET = (
+    Verdict.OK,
+    Verdict.STARTED,
+    Verdict.FLOWING,
+    Verdict.NEUTRAL,
+    Verdict.REFUSED,
+)  # moves no circuit, unless it is a probe's
 
 
 class LocalBreaker:
@@ -107,7 +113,7 @@ class LocalBreaker:
 
     def heeds(self, target: Target, verdict: Verdict, *, probe: bool) -> bool:
         """Return whether such a report can matter. Of a target that is well here the good ones do not."""
-        return probe or target in self._circuits or verdict not in _QUIET
+        return probe or target in self._circuits or verdict not in QUIET
 
     def note(self, target: Target, report: Report, now: float, *, closed: bool, probe: bool = False) -> None:
         """Take a report of a call from here. `closed`: the actor holds its circuit closed. `probe`: by its permit.
@@ -118,7 +124,7 @@ class LocalBreaker:
         if own is None:
             # How a probe of the actor's ended is known here, though the actor may be away before it hears of it.
             proved = probe and not closed and report.verdict is Verdict.OK
-            if report.verdict in _QUIET and not proved:
+            if report.verdict in QUIET and not proved:
                 return
             run = 0 if closed else self._policy.failure_threshold - 1
             own = Breaker(since=now, start_run=run, stream_run=run)

@@ -19,6 +19,7 @@ from actors.breaker.messages import Permit, ReportDetails, ReportItem
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import Target
 from deployments.breaker_client.actor_connection import ActorConnection
+from deployments.breaker_client.local_breaker import QUIET
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -28,7 +29,6 @@ SEND_SECONDS = 5.0  # how long the actor may take for a batch
 LONGEST_MESSAGE = 200  # characters of a provider's error
 BUFFER = 10_000  # reports kept while the actor is away
 _MERGES = (Verdict.OK, Verdict.STARTED, Verdict.FLOWING)
-_QUIET = (*_MERGES, Verdict.NEUTRAL, Verdict.REFUSED)  # moves no circuit, unless it is a probe's
 
 
 _Key = tuple[Target, int, int, Verdict, bool | None]  # target, incarnation, epoch, verdict, whole
@@ -75,12 +75,12 @@ class ReportQueue:
         self._buffer.append(item)
         if len(self._buffer) > self._most:
             self._drop_one()
-        if verdict not in _QUIET or details.get("lease"):
+        if verdict not in QUIET or details.get("lease"):
             self._urgent.set()
 
     def _drop_one(self) -> None:
         """Forget the oldest success, or the oldest item if there is no success."""
-        quiet = next((i for i in self._buffer if i["verdict"] in _QUIET), None)
+        quiet = next((i for i in self._buffer if i["verdict"] in QUIET), None)
         self._buffer.remove(quiet) if quiet is not None else self._buffer.popleft()
         self._mergeable.clear()
 

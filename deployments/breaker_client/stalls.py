@@ -14,7 +14,8 @@ UNKNOWN = 1.0  # seconds of silence that say something before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
 TARGETS = 1000  # whose pauses are remembered
 LAG = 0.25  # seconds without a beat, after which what we did not hear says nothing
-BEAT = 0.1  # seconds between two beats: of a longer gap no more than this counts as silence that we have heard
+# Seconds between two beats, as the client gives them. A longer gap counts as this much silence.
+BEAT = 0.1
 LEAST = 0.12  # seconds beyond a usual pause that say something: more than one gap of ours can count for
 HOLD = 2.0  # seconds that a target stays quiet when its silent streams have ended, if nobody speaks
 TOGETHER = 2  # one silent stream is its own affair
@@ -36,7 +37,7 @@ class StallDetector:
     def beat(self, now: float) -> None:
         """Note every tenth of a second that we listen. After a gap every silence begins anew."""
         if self._beat is not None:
-            self._missed += max(0.0, now - self._beat - BEAT)
+            self._missed += self._late(now)
             if now - self._beat > LAG:
                 for waiting in self._waiting.values():
                     waiting.update(dict.fromkeys(waiting, now - self._missed))
@@ -44,8 +45,11 @@ class StallDetector:
 
     def _listened(self, now: float) -> float:
         """Return the instant on the clock that stands still while we do."""
-        late = 0.0 if self._beat is None else max(0.0, now - self._beat - BEAT)
-        return now - self._missed - late
+        return now - self._missed - self._late(now)
+
+    def _late(self, now: float) -> float:
+        """Return for how many seconds the next beat is late."""
+        return 0.0 if self._beat is None else max(0.0, now - self._beat - BEAT)
 
     def wait(self, target: str, stream: Hashable, now: float) -> None:
         """Note that the stream now waits for its provider (and not for its own reader)."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors.breaker.messages import Permit
+from actors.breaker.messages import Permit, is_exclusive
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import provider_of
 from deployments.failover.comparison import Comparison
@@ -46,7 +46,6 @@ class Attempt:
     first_content_ms: float | None = None  # from its beginning until its content began
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
     usage: "AttemptUsage | None" = None  # its row in the ledger
-    number: int = 0  # of the request's attempts, from 1
     body: Mapping[str, Any] | None = None  # the request as this target takes it
 
     def __post_init__(self) -> None:
@@ -55,7 +54,7 @@ class Attempt:
 
     @property
     def probe(self) -> bool:
-        return bool(self.permit.get("lease") or self.permit.get("trial"))
+        return is_exclusive(self.permit)
 
     def note_first_content(self) -> None:
         """Note that its content has begun."""

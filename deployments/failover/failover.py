@@ -11,11 +11,11 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from deployments.config.settings import ImageLimits
 from deployments.errors import BreakwaterError
-from deployments.failover.calls import Answer, StreamCall, Verb, WholeCall
+from deployments.failover.calls import Answer, CallKind, StreamCall, Verb, WholeCall
 from deployments.failover.deadline import Deadline
 from deployments.failover.run import FailoverRun, Ground
 from deployments.failover.stream import StreamAnswer
@@ -29,6 +29,8 @@ from deployments.telemetry.request_record import RequestRecord
 if TYPE_CHECKING:
     from deployments.breaker_client.client import BreakerClient
     from deployments.routing.model_rows import ModelRows
+
+T = TypeVar("T")
 
 
 class Failover:
@@ -50,15 +52,16 @@ class Failover:
         self, request: Request, deadline: Deadline, record: RequestRecord | None = None, verb: Verb = "chat"
     ) -> Answer:
         """Return a whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
-        with _ending(record := record or RequestRecord(clock=self._ground.breaker.now)):
-            call = WholeCall(self._transport, verb)
-            return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
+        return await self._run(request, deadline, WholeCall(self._transport, verb), record)
 
     async def stream(self, request: Request, deadline: Deadline, record: RequestRecord | None = None) -> StreamAnswer:
         """Return a stream whose first content has come. Raises as `complete` does, before that."""
+        return await self._run(request, deadline, StreamCall(self._transport, deadline), record)
+
+    async def _run(self, request: Request, deadline: Deadline, kind: CallKind[T], record: RequestRecord | None) -> T:
         with _ending(record := record or RequestRecord(clock=self._ground.breaker.now)):
-            call = StreamCall(self._transport, deadline)
-            return await FailoverRun(self._ground, request, deadline, call, self._fetched(), record).answer()
+            images = RequestImages(self._images)
+            return await FailoverRun(self._ground, request, deadline, kind, images, record).answer()
 
     @property
     def rows(self) -> "ModelRows":
@@ -67,9 +70,6 @@ class Failover:
     def set_limits(self, limits: Mapping[str, TimeLimits]) -> None:
         """Replace the time limits, provider to limits, for the requests that begin from now on."""
         self._ground.limits = limits
-
-    def _fetched(self) -> RequestImages:
-        return RequestImages(self._images)
 
 
 @contextlib.contextmanager

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
-from actors.breaker.plan import provider_of
+from actors.breaker.plan import model_of, provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt
 from deployments.failover.candidates import Candidates, Turn
 from deployments.failover.comparison import Comparison
 from deployments.failover.deadline import Deadline
-from deployments.failover.no_answer import Row, no_answer
+from deployments.failover.no_answer import no_answer
 from deployments.failover.stream import COVER_SECONDS
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
@@ -90,7 +90,7 @@ class FailoverRun(Generic[T]):
             while (turn := await self._next_turn()) is not None:
                 if (attempt := await self._begin(turn)) is None:
                     continue
-                failed = self._tried.last if attempt.ended else None
+                failed = self._tried.failures[-1][1] if attempt.ended else None
                 if failed is None:
                     answer, failed = await self._ask(attempt)
                     if failed is None:
@@ -133,8 +133,7 @@ class FailoverRun(Generic[T]):
             try:
                 body = await self._with_images(body)
             except AttemptFailed as error:
-                plain: Permit = {"epoch": turn.candidate.epoch, "incarnation": self._breaker.incarnation}
-                attempt = self._attempt(turn, plain, fit)
+                attempt = self._attempt(turn, self._breaker.plain_permit(turn.candidate), fit)
                 self._end(attempt, error.outcome)
                 return attempt
             # Its images took their time, and its circuit may be another now.
@@ -159,7 +158,7 @@ class FailoverRun(Generic[T]):
         attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)
         if record.usage is not None:
             attempt.usage = record.usage.open(target)
-        attempt.number = self._tried.begin()
+        record.made += 1
         return attempt
 
     def _wants_images(self, body: Mapping[str, Any], target: str) -> bool:
@@ -196,10 +195,10 @@ class FailoverRun(Generic[T]):
 
     def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
         assert attempt.body is not None
-        _, _, model = attempt.target.partition("/")
+        model = model_of(attempt.target)
         call = call_dict(attempt.body, model, self._request.model, limits)
         if self._record.trace is not None:
-            call["trace"] = self._record.trace.context.child(attempt.number).headers()
+            call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call
 
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
@@ -208,7 +207,7 @@ class FailoverRun(Generic[T]):
 
     def _goes_on(self) -> bool:
         """May another target be asked after the last failure?"""
-        target, outcome = self._tried.asked[-1]
+        target, outcome = self._tried.failures[-1]
         if outcome.kind == "too_long" and target in self._rows.windows:
             self._candidates.least = self._rows.window(target)
             return True
@@ -219,4 +218,4 @@ class FailoverRun(Generic[T]):
         if asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS:
             message = "The request's deadline passed before any provider answered."
             return DeadlineExceeded(message, self._record.entries)
-        return no_answer(self._tried, Row(self._rows.targets, self._rows.windows), self._candidates.retry_in)
+        return no_answer(self._tried, self._rows, self._candidates.retry_in)

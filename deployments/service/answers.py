@@ -155,12 +155,6 @@ class Completion(TypedDict):
     tool_calls: NotRequired[Sequence[JsonObject]]  # only if there are any
 
 
-class Delta(TypedDict):
-    """A piece of a streamed completion."""
-
-    delta: str
-
-
 class PlannedFunction(TypedDict):
     """A function of another app that may be called."""
 

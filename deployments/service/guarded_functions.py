@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from actors.breaker.messages import Permit
+from actors.breaker.messages import Permit, is_exclusive
 from actors.breaker.outcomes import ENDINGS, Guilt, Outcome, Verdict
-from actors.breaker.plan import FUNCTIONS, provider_of, target_of
+from actors.breaker.plan import FUNCTIONS, model_of, provider_of, target_of
 from deployments.config.settings import Strict
 from deployments.errors import BadRequest
 from deployments.failover.candidates import Candidates
@@ -66,11 +66,7 @@ class CallReport(Strict):
         return {"epoch": self.epoch, "incarnation": self.incarnation, "lease": self.lease, "trial": self.trial}
 
 
-_Planned = list[tuple[str, JsonObject | None]]  # targets, each with its permit if it has one
-
-
-def _is_exclusive(permit: JsonObject) -> bool:
-    return bool(permit.get("lease") or permit.get("trial"))
+_Planned = list[tuple[str, Permit | None]]  # targets, each with its permit if it has one
 
 
 _NAMES: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[Text], Field(min_length=1, max_length=MOST)])
@@ -102,7 +98,7 @@ class Functions:
             ],
             "skipped": [*self._out_of_mode(wanted), *tried.record.entries],
             "retry_in_seconds": candidates.retry_in,
-            "fresh_seconds": 0.0 if any(permit and _is_exclusive(permit) for _, permit in first) else FRESH_SECONDS,
+            "fresh_seconds": 0.0 if any(permit and is_exclusive(permit) for _, permit in first) else FRESH_SECONDS,
             "lease_seconds": config.policy().lease,
             "timeout_seconds": float(config.timeouts.timeout_seconds),
         }
@@ -116,7 +112,7 @@ class Functions:
                 while (turn := candidates.next()) is not None:
                     if (permit := await breaker.permit(turn.candidate, candidates)) is not None:
                         candidates.ask(turn)
-                        return [(turn.candidate.target, dict(permit))], self._others(candidates)
+                        return [(turn.candidate.target, permit.copy())], self._others(candidates)
                     candidates.refuse(turn)
                 if not await breaker.hope(candidates, candidates.left, until - clock(), until - clock()):
                     return [], []
@@ -125,8 +121,8 @@ class Functions:
             breaker.leave(candidates)
 
     def _others(self, candidates: Candidates) -> _Planned:
-        plain = {"incarnation": self._service.breaker.incarnation}
-        return [(c.target, None if c.probe else {**plain, "epoch": c.epoch}) for c in candidates.candidates()]
+        plain = self._service.breaker.plain_permit
+        return [(c.target, None if c.probe else plain(c)) for c in candidates.candidates()]
 
     async def report(self, ended: object) -> Nothing:
         """Report how calls ended: a list of `CallReport`s. An unknown target is ignored. Raises BadRequest."""
@@ -192,7 +188,7 @@ class Functions:
     def _out_of_mode(self, wanted: Mapping[str, str]) -> list[JsonObject]:
         why = f"skipped: not in mode {self._service.resolved.config.mode}"
         out = [(name, target) for name, target in wanted.items() if not self._in_mode(name)]
-        return [{"provider": provider_of(t), "model": t.partition("/")[2], "outcome": why} for _, t in out]
+        return [{"provider": provider_of(t), "model": model_of(t), "outcome": why} for _, t in out]
 
     async def _expect(self, targets: list[str]) -> None:
         """Have a circuit made for each unknown target. Without the breaker actor they run without one."""

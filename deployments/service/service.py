@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from actors.breaker.messages import BreakerConfig
+from actors.breaker.plan import parts_of
 from actors.ledger.rows import LONGEST_TEXT
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
@@ -188,7 +189,7 @@ class Service:
 
         `explained` is there if the caller wants it and the request is over: a stream explains itself at its end.
         """
-        provider, _, model = answer.target.partition("/")
+        provider, model = parts_of(answer.target)
         served: ServedBy = {
             "provider": provider,
             "model": model,

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, NotRequired, TypeAlias, TypedDict
 
 from actors.breaker.history import SLOT_SECONDS, SLOTS
-from actors.breaker.plan import Candidate, Plan, Skipped, of_functions, provider_of, target_of
+from actors.breaker.plan import Candidate, Plan, Skipped, model_of, of_functions, provider_of, target_of
 from actors.ledger.messages import ClientHealth
 from deployments.config.tier import Tier
 from deployments.openai_api.json_types import JsonObject
@@ -220,7 +220,7 @@ def _circuit(name: str, target: TargetHealth, data: StatusData) -> CircuitStatus
     word = _word(target, share, name in data.stalled)
     return {
         "name": name,
-        "model": name.partition("/")[2],
+        "model": model_of(name),
         "word": word,
         "why": _why(word, target, share),
         "state": target["state"],

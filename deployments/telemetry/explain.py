@@ -8,6 +8,7 @@ import json
 from collections import OrderedDict
 from typing import TypedDict
 
+from actors.breaker.plan import parts_of
 from actors.ledger.rows import NANOS, encode_json
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.request_record import TOKENS, RequestRecord, RequestSummary
@@ -54,7 +55,7 @@ def explain(record: RequestRecord) -> ExplainedRequest | None:
 
 
 def _head(summary: RequestSummary) -> RequestHead:
-    provider, _, model = (summary.target or "").partition("/")
+    provider, model = parts_of(summary.target or "")
     used = summary.used
     return {
         "request_id": summary.request_id,

@@ -5,7 +5,7 @@ All labels are words of the configuration or of ours: a name that a client or a 
 
 from collections.abc import Iterable
 
-from actors.breaker.plan import provider_of
+from actors.breaker.plan import parts_of, provider_of
 from actors.ledger.rows import NANOS
 from actors.metrics import Meter
 from deployments.telemetry.request_record import AttemptRecord, RequestSummary
@@ -20,7 +20,7 @@ class Metrics:
     def __init__(self, meter: Meter, rows: Iterable[str], targets: Iterable[str]):
         self._meter = meter
         self._rows = frozenset(rows)
-        self._targets = {target: (provider_of(target), target.partition("/")[2]) for target in targets}
+        self._targets = {target: parts_of(target) for target in targets}
 
     def __call__(self, summary: RequestSummary) -> None:
         """Count one request that is over."""

@@ -6,6 +6,7 @@ second.
 
 import logging
 
+from actors.breaker.plan import parts_of
 from actors.ledger.rows import encode_json
 from deployments.telemetry.request_record import RequestSummary
 
@@ -19,7 +20,7 @@ def log_request(summary: RequestSummary) -> None:
 
 def line_of(summary: RequestSummary) -> str:
     """Return the log line of a request that is over, as a JSON object."""
-    provider, _, model = (summary.target or "").partition("/")
+    provider, model = parts_of(summary.target or "")
     attempts = [{"target": a.target, "outcome": a.outcome, "status": a.status, "ms": a.ms} for a in summary.attempts]
     return encode_json(
         {

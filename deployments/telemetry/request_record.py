@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
-from actors.breaker.plan import Skipped
+from actors.breaker.plan import Skipped, parts_of
 from actors.ledger.rows import encode_json
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.trace_context import Trace
@@ -78,7 +78,7 @@ class AttemptRecord:
 
     def as_dict(self) -> JsonDict:
         """Return the record as the `attempts` of an error have it."""
-        provider, _, model = self.target.partition("/")
+        provider, model = parts_of(self.target)
         data: JsonDict = {"provider": provider, "model": model, "outcome": self.outcome}
         if self.skipped is None:
             data |= {"status": self.status, "ms": self.ms}
@@ -291,5 +291,5 @@ def _total(records: list[AttemptRecord]) -> UsageTotals:
 
 
 def _not_reached(target: str) -> JsonDict:
-    provider, _, model = target.partition("/")
+    provider, model = parts_of(target)
     return {"provider": provider, "model": model, "outcome": "not reached"}

@@ -1,5 +1,6 @@
 """The board's stateful test: 600 programs in every run, 20,000 with `-m simulation`."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from tests.model.world import machine
 WHOLE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
-def run(programs: int, *, derandomize: bool) -> None:
+def run(programs: int, *, derandomize: bool, phases: Sequence[Phase] = (Phase.generate, Phase.shrink)) -> None:
     run_state_machine_as_test(
         machine(SimpleNamespace(board=board, plan=plan, breaker=breaker)),
         settings=settings(
@@ -23,7 +24,7 @@ def run(programs: int, *, derandomize: bool) -> None:
             deadline=None,
             derandomize=derandomize,
             database=None,
-            phases=[Phase.generate, Phase.shrink],
+            phases=phases,
             suppress_health_check=WHOLE,
         ),
     )

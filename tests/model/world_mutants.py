@@ -64,7 +64,7 @@ WORLD_MUTANTS = [
         "W4",
         "a short stall of ours makes a target quiet",
         "deployments/breaker_client/stalls.py",
-        "        return now - self._missed - late\n",
+        "        return now - self._missed - self._late(now)\n",
         "        return now\n",
         "short-stalls",
         AVOIDABLE,
