@@ -15,7 +15,7 @@ from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.conversation import OPENING, arguments_of
 from deployments.providers.google import codec as google_codec
 from deployments.providers.google.codec import from_generate, to_generate
-from deployments.providers.openai.adapter import _is_openai, chat_body
+from deployments.providers.openai.request import chat_body, is_openai
 from deployments.providers.time_limits import TimeLimits
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -258,8 +258,8 @@ def test_openai_itself_gets_no_field_that_another_provider_added() -> None:
     strict = chat_body(asked, stream=False, strict=True)["messages"]
     assert strict == [HI, assistant(made("a")), result("a")]
     assert chat_body(asked, stream=False, strict=False)["messages"] is asked.body["messages"]
-    assert [_is_openai(h) for h in ("api.openai.com", "eu.api.openai.com", "x.openai.azure.com")] == [True] * 3
-    assert [_is_openai(h) for h in ("localhost", "api.deepseek.com", "notopenai.com")] == [False] * 3
+    assert [is_openai(h) for h in ("api.openai.com", "eu.api.openai.com", "x.openai.azure.com")] == [True] * 3
+    assert [is_openai(h) for h in ("localhost", "api.deepseek.com", "notopenai.com")] == [False] * 3
 
 
 # Answers.

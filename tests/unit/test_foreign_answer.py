@@ -9,7 +9,8 @@ import pytest
 from deployments.errors import AttemptFailed, NoAnswer
 from deployments.openai_api.chat import dump
 from deployments.openai_api.foreign_answer import ForeignAnswer
-from deployments.providers.openai.adapter import _answer_of, _in_band
+from deployments.providers.openai.answer import answer_of
+from deployments.providers.openai.classify import in_band
 from deployments.providers.sse import SseScan
 from deployments.service.facade import Facade
 from tests.clock import run_virtually
@@ -195,10 +196,10 @@ def test_a_streams_content_in_parts_is_content_and_that_of_logprobs_is_none() ->
 @pytest.mark.parametrize("body", [{"choices": 7}, {"choices": "x"}, {"choices": {"a": 1}}, {"choices": [7]}, {}])
 def test_choices_of_a_whole_answer_that_are_none_are_malformed_and_no_bug_of_ours(body: Json) -> None:
     with pytest.raises(AttemptFailed) as caught:
-        _answer_of(dump(body))
+        answer_of(dump(body))
     assert caught.value.outcome.kind == "malformed"
 
 
 def test_the_field_that_an_error_under_status_200_names_is_a_text() -> None:
-    assert _in_band({"code": 400, "param": ["x"]}).outcome.param is None
-    assert _in_band({"code": 400, "param": "messages"}).outcome.param == "messages"
+    assert in_band({"code": 400, "param": ["x"]}).outcome.param is None
+    assert in_band({"code": 400, "param": "messages"}).outcome.param == "messages"

@@ -6,7 +6,6 @@ bytes it was, and those models are most of the SDK's cost per call.
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
@@ -14,15 +13,17 @@ import httpx2
 import openai
 from yarl import URL
 
-from actors.breaker.outcomes import Outcome
-from deployments.errors import AttemptFailed, failed
+from deployments.errors import failed
 from deployments.openai_api.chat import dump
-from deployments.openai_api.embeddings import count_inputs, is_cut, lengths_in
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.providers.base import Call, Completed, End, Frames, kind_of_status, read_secret, retry_after_of
+from deployments.openai_api.embeddings import count_inputs, lengths_in
+from deployments.openai_api.json_types import JsonObject
+from deployments.providers.base import Call, Completed, End, Frames, read_secret
+from deployments.providers.openai.answer import answer_of, object_of
+from deployments.providers.openai.classify import classify, in_band
+from deployments.providers.openai.request import chat_body, embedding_body, is_openai
 from deployments.providers.sse import SseScan
 from deployments.providers.timing import note_model, trace_headers
-from deployments.providers.transport import Transport, UpstreamResponse, classify_transport_error
+from deployments.providers.transport import Transport, UpstreamResponse
 
 
 class OpenAIProvider:
@@ -46,11 +47,11 @@ class OpenAIProvider:
         self._headers = {k: v for k, v in headers.items() if isinstance(v, str)}
         if base.user is not None:
             self._headers.pop("Authorization", None)  # the URL holds the credentials
-        self._strict, self._traceparent = _is_openai(self._sdk.base_url.host), traceparent
+        self._strict, self._traceparent = is_openai(self._sdk.base_url.host), traceparent
 
     async def complete(self, call: Call) -> Completed:
         data = await self._whole(self._chat, chat_body(call, stream=False, strict=self._strict))
-        answer = _answer_of(data)
+        answer = answer_of(data)
         note_model(answer.get("model"))
         # To search the bytes for the name costs as much as to write the JSON again.
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
@@ -70,7 +71,7 @@ class OpenAIProvider:
                     if batch.frames or end:
                         yield Frames(batch.frames, content=batch.content or batch.finished > 0, end=end)
                     if batch.error is not None:
-                        raise _in_band(batch.error)
+                        raise in_band(batch.error)
                     if batch.malformed:
                         raise failed("malformed", "an event of the stream is not JSON")
                     if batch.done:
@@ -88,7 +89,7 @@ class OpenAIProvider:
 
     async def embed(self, call: Call) -> Completed:
         """Return OpenAI's embeddings as they are, except for the model's name."""
-        answer = _object_of(await self._whole(self._embeddings, embedding_body(call)))
+        answer = object_of(await self._whole(self._embeddings, embedding_body(call)))
         note_model(answer.get("model"))
         try:
             lengths = lengths_in(answer)
@@ -144,116 +145,3 @@ async def _drain(answer: UpstreamResponse) -> None:
         async with asyncio.timeout(0.1):
             while await answer.read():
                 pass
-
-
-def chat_body(call: Call, *, stream: bool, strict: bool) -> JsonDict:
-    body = {**call.body, "model": call.model, "stream": stream}
-    if stream:
-        # Usage is always requested: the stream's cost must be known. The client gets it if it asked.
-        body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
-    else:
-        body.pop("stream_options", None)
-    if strict:
-        body["messages"] = [_of_openai(message) for message in body["messages"]]
-    return body
-
-
-def _is_openai(host: str) -> bool:
-    """Is it OpenAI itself? It refuses fields that a compatible server may have added, and wants back."""
-    return host.endswith((".openai.com", ".openai.azure.com"))
-
-
-_NOT_OPENAIS = frozenset({"reasoning_content", "extra_content"})
-
-
-def _of_openai(message: JsonObject) -> JsonObject:
-    """Return a message without the fields that another provider's answer added to it and to its calls."""
-    calls = message.get("tool_calls")
-    calls = calls if isinstance(calls, list) else None  # OpenAI itself refuses anything but a list
-    if not calls and _NOT_OPENAIS.isdisjoint(message):
-        return message
-    kept = _without(message)
-    return {**kept, "tool_calls": [_without(call) for call in calls]} if calls else kept
-
-
-def _without(value: JsonValue) -> JsonValue:
-    return {k: v for k, v in value.items() if k not in _NOT_OPENAIS} if isinstance(value, dict) else value
-
-
-def embedding_body(call: Call) -> JsonDict:
-    body = {**call.body, "model": call.model, "encoding_format": call.body.get("encoding_format") or "float"}
-    if body.get("dimensions") is None or not is_cut(call.model):
-        body.pop("dimensions", None)  # other models refuse a parameter that they can't change
-    return body
-
-
-def _object_of(data: bytes) -> JsonDict:
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        raise failed("malformed", "the answer is not JSON", status=200) from None
-    if not isinstance(answer, dict):
-        raise failed("malformed", "the answer is not an object", status=200)
-    if answer.get("error"):
-        error = answer["error"]
-        raise _in_band(error if isinstance(error, dict) else {"message": str(error)})
-    return answer
-
-
-def _answer_of(data: bytes) -> JsonDict:
-    answer = _object_of(data)
-    choices = answer.get("choices")
-    ended = isinstance(choices, list) and all(isinstance(c, dict) and c.get("finish_reason") for c in choices)
-    if not choices or not ended:
-        raise failed("malformed", "the answer has no choice with a finish reason", status=200)
-    return answer
-
-
-def _in_band(error: JsonObject) -> AttemptFailed:
-    """Return the failure for an error object under status 200."""
-    code = error.get("code")
-    status = code if isinstance(code, int) else None
-    text = _code_of(code, error.get("type"))
-    kind = kind_of_status(status or 500, text, None)
-    if text in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
-        kind = "throttled"
-    message, param = str(error.get("message") or "the stream contains an error without a message"), error.get("param")
-    return failed(kind, message, status=status, code=text, param=param if isinstance(param, str) else None)
-
-
-def classify(error: Exception) -> AttemptFailed:
-    """Return the failure for an SDK's exception, by its type, status and code; never by its text."""
-    if isinstance(error, AttemptFailed):
-        return error
-    if isinstance(error, openai.APIStatusError):
-        return _http_error(error)
-    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-    if (found := classify_transport_error(cause)) is not None:
-        return found
-    return failed("unclassified", f"{type(error).__name__}: {error}")
-
-
-def _http_error(error: openai.APIStatusError) -> AttemptFailed:
-    body: JsonObject = error.body if isinstance(error.body, dict) else {}
-    code = _code_of(error.code, body.get("type"))
-    retry_after = retry_after_of(error.response.headers)
-    return AttemptFailed(
-        Outcome(
-            kind_of_status(error.status_code, code, retry_after),
-            status=error.status_code,
-            message=str(body.get("message") or f"HTTP {error.status_code}"),
-            code=code,
-            type=body["type"] if isinstance(body.get("type"), str) else None,
-            param=error.param if isinstance(error.param, str) else None,
-            retry_after=retry_after,
-        )
-    )
-
-
-def _code_of(code: JsonValue, kind: JsonValue) -> str | None:
-    """Return the error's code in OpenAI's words. Some servers only repeat the status as their code."""
-    word = code if code and not str(code).isdigit() else kind or code
-    return _FOREIGN_CODES.get(str(word), str(word)) if word else None
-
-
-_FOREIGN_CODES = {"exceed_context_size_error": "context_length_exceeded"}
