@@ -73,6 +73,7 @@ ENDINGS: Mapping[str, Ending] = MappingProxyType(
         "stalled": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own event loop stood still"),
         "conflict": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.PROVIDER, "409: locked for a moment"),
         "unsupported": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.CALLER, "this tier can't do it"),
+        "rejected": Ending(_V.REFUSED, _V.REFUSED, True, Guilt.CALLER, "this tier refuses it; another may not"),
         "bad_request": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "the request is refused"),
         "too_long": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "over the context length"),
         "content_filter": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "policy: no way round"),

@@ -150,4 +150,5 @@ class Attempt:
             self.probe,
             epoch=self.permit["epoch"],
             used=used,
+            param=outcome.param,
         )

@@ -22,6 +22,7 @@ from deployments.failover.stream import StreamAnswer
 from deployments.openai_api.chat import Request
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import ImageFetcher, RequestImages
+from deployments.routing.refusals import Refusals
 from deployments.rpc.port import CallTransport
 from deployments.telemetry.explain import explain
 from deployments.telemetry.request_record import RequestRecord
@@ -44,7 +45,7 @@ class Failover:
         transport: CallTransport,
         images: ImageFetcher | None = None,
     ):
-        self._ground = Ground(rows, limits, breaker)
+        self._ground = Ground(rows, limits, breaker, Refusals(breaker.now))
         self._transport = transport
         self._images = images or ImageFetcher(ImageLimits())
 

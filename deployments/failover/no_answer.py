@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.breaker.plan import Target, provider_of
 from deployments.errors import NoAnswer
-from deployments.failover.tried import Tried
+from deployments.failover.tried import REFUSALS, Tried
 
 if TYPE_CHECKING:
     from deployments.routing.model_rows import ModelRows
 
 # What one tier can't do another may: it is the client's fault only if nobody in the row can.
-_OF_ONE_TIER = frozenset({"unsupported", "too_long"})
+_OF_ONE_TIER = frozenset({"unsupported", "rejected", "too_long"})
 
 
 def no_answer(tried: Tried, rows: "ModelRows", retry_in: float | None) -> NoAnswer:
@@ -26,7 +26,8 @@ def no_answer(tried: Tried, rows: "ModelRows", retry_in: float | None) -> NoAnsw
         # The client named this target itself.
         return NoAnswer("The provider does not know this model.", entries, replace(last, kind="bad_request"))
     if last.ending.guilt is Guilt.CALLER and _of_the_request(target, last, tried, rows):
-        return NoAnswer(last.message or last.ending.why, entries, last)
+        refusal = (last.kind in REFUSALS and tried.refusal) or last
+        return NoAnswer(refusal.message or refusal.ending.why, entries, refusal)
     blamed, first = tried.first or (target, last)
     why = (first.message or first.ending.why).rstrip(".")
     message = f"All providers failed. First error ({provider_of(blamed)}): {why}."

@@ -23,6 +23,7 @@ from deployments.providers.base import CallMessage, call_dict
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import RequestImages, remote_images
+from deployments.routing.refusals import Refusals, without
 from deployments.routing.request_fit import RequestFit
 from deployments.telemetry.request_record import RequestRecord
 
@@ -34,15 +35,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EARLY_SECONDS = 0.001  # before a deadline that is as good as over
+MOST_REFUSED_HINTS = 5  # calls of one attempt: a vendor names one hint at a time
 
 
 @dataclass(slots=True)
 class Ground:
-    """What all requests of one replica stand on. `limits` is provider to time limits, and may be replaced."""
+    """What all requests of one replica stand on.
+
+    `limits` is provider to time limits, and may be replaced. `refusals` are the hints that targets have refused here.
+    """
 
     rows: "ModelRows"
     limits: Mapping[str, TimeLimits]
     breaker: "BreakerClient"
+    refusals: Refusals
 
 
 class FailoverRun(Generic[T]):
@@ -58,6 +64,7 @@ class FailoverRun(Generic[T]):
         record: RequestRecord,
     ):
         self._rows, self._limits, self._breaker = ground.rows, ground.limits, ground.breaker
+        self._refusals = ground.refusals
         self._request = request
         self._deadline = deadline
         self._kind = kind
@@ -71,7 +78,8 @@ class FailoverRun(Generic[T]):
     def _fitting(self) -> dict[str, RequestFit]:
         """Return the request for each target that can take it. Raises NoAnswer, a 400, if none can."""
         found, lacking = dict[str, RequestFit](), None
-        for target, fit in self._rows.fits(self._request):
+        for target, first_fit in self._rows.fits(self._request):
+            fit = self._without_refused(target, first_fit)
             if fit.missing:
                 lacking = lacking or fit.missing[0]
                 self._tried.pass_over(target, f"unsupported {', '.join(fit.missing)}")
@@ -82,6 +90,10 @@ class FailoverRun(Generic[T]):
             refused = Outcome("unsupported", status=400, param=lacking)
             raise NoAnswer(message, self._record.entries, refused)
         return found
+
+    def _without_refused(self, target: str, fit: RequestFit) -> RequestFit:
+        hints = self._refusals.of(target, fit.body) if self._refusals else ()
+        return self._rows.without_hints(self._request, fit, hints) if hints else fit
 
     async def answer(self) -> T:
         """Return the answer. Raises NoAnswer or DeadlineExceeded."""
@@ -100,7 +112,7 @@ class FailoverRun(Generic[T]):
                 if not self._goes_on():
                     break
         finally:
-            refused = failed is not None and failed.kind == "bad_request"
+            refused = failed is not None and failed.kind in ("bad_request", "rejected")
             self._comparison.settle(answered, refused=refused)
             self._breaker.leave(self._candidates)
         raise self._no_answer()
@@ -173,7 +185,29 @@ class FailoverRun(Generic[T]):
             raise AttemptFailed(Outcome("deadline")) from None
 
     async def _ask(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
-        """Return the target's answer, or how the attempt failed."""
+        """Return the target's answer, or how the attempt failed.
+
+        A target that refuses a hint is asked once more without it.
+        """
+        for _ in range(MOST_REFUSED_HINTS):
+            answer, failed = await self._call_once(attempt)
+            if failed is None or not self._leave_out(attempt, failed):
+                break
+        if failed is not None:
+            self._end(attempt, failed, self._comparison)
+        return answer, failed
+
+    def _leave_out(self, attempt: Attempt, refusal: Outcome) -> bool:
+        """Leave the hints out that the target has just refused, in this request and in the next ones."""
+        if refusal.kind != "rejected" or refusal.content or not self._rows.may_drop_hints(self._request):
+            return False
+        assert attempt.body is not None
+        names = self._refusals.note(attempt.target, refusal, attempt.body)
+        attempt.body = without(attempt.body, names)
+        attempt.dropped += names
+        return bool(names)
+
+    async def _call_once(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
         limits = self._limits[provider_of(attempt.target)]
         gone_at = asyncio.get_running_loop().time() + limits.connect + self._kind.limit(limits) + COVER_SECONDS
         timer = DeadlineTimer()
@@ -190,7 +224,6 @@ class FailoverRun(Generic[T]):
             raise
         finally:
             timer.close()
-        self._end(attempt, outcome, self._comparison)
         return None, outcome
 
     def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
@@ -211,7 +244,7 @@ class FailoverRun(Generic[T]):
         if outcome.kind == "too_long" and target in self._rows.windows:
             self._candidates.least = self._rows.window(target)
             return True
-        return outcome.ending.failover
+        return outcome.ending.failover and not self._tried.refused_alike
 
     def _no_answer(self) -> NoAnswer:
         # A timer may fire a fraction of a millisecond before its time.

@@ -73,6 +73,8 @@ HINTS = frozenset(
         *("user", "metadata", "store", "service_tier", "safety_identifier", "seed", "prediction", "verbosity"),
         *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning_effort"),
         *("presence_penalty", "frequency_penalty", "parallel_tool_calls"),
+        # How a model samples is its own affair: not each has such a knob, and some servers have more than OpenAI.
+        *("temperature", "top_p", "top_k", "min_p", "repetition_penalty"),
     }
 )
 

@@ -86,7 +86,7 @@ BEDROCK = ProviderKind(
         COMMON_FIELDS | {"parallel_tool_calls"},
         {
             **TOOL_CHECKS,
-            "temperature": lambda value: value <= 1,
+            "temperature": lambda value: True if value <= 1 else None,
             "response_format": is_json_schema,  # Converse has no word for JSON without a schema
             "reasoning_effort": _converse_effort,
         },

@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from actors.breaker.plan import provider_of
+from actors.breaker.plan import model_of, provider_of
 from deployments.errors import BadRequest, UnknownModel
 from deployments.openai_api.chat import Drop, Request
+from deployments.openai_api.json_types import JsonObject
+from deployments.routing.model_rules import adapt, rules_of
+from deployments.routing.refusals import without
 from deployments.routing.request_fit import (
     RequestFit,
     UnsupportedFinder,
@@ -99,7 +102,30 @@ class ModelRows:
         """
         drop = request.drop or self._drop
         for target in self.of(request.model):
-            yield target, fit_request(self._find, self.kind(target), request.body, drop)
+            yield target, self._fit(target, request.body, drop)
+
+    def may_drop_hints(self, request: Request) -> bool:
+        """Return whether a hint that its target refuses may be left out."""
+        return (request.drop or self._drop) != "none" and self._find is unsupported_in_chat
+
+    def without_hints(self, request: Request, fit: RequestFit, hints: tuple[str, ...]) -> RequestFit:
+        """Return the request without hints that its target is known to refuse; unfit if none may be left out."""
+        if not self.may_drop_hints(request):
+            return RequestFit(fit.body, fit.missing + hints, fit.dropped)
+        return RequestFit(without(fit.body, hints), fit.missing, fit.dropped + hints)
+
+    def _fit(self, target: str, body: JsonObject, drop: Drop) -> RequestFit:
+        kind = self.kind(target)
+        rules = rules_of(kind, model_of(target)) if self._find is unsupported_in_chat else ()
+        if not rules:
+            return fit_request(self._find, kind, body, drop)
+        adapted = adapt(rules, body)
+        fit = fit_request(self._find, kind, adapted.body, drop)
+        if not (adapted.dropped or adapted.missing):
+            return fit
+        if drop == "none":
+            return RequestFit(fit.body, adapted.missing + adapted.dropped + fit.missing)
+        return RequestFit(fit.body, adapted.missing + fit.missing, adapted.dropped + fit.dropped)
 
 
 def chat_rows(resolved: "ResolvedConfig") -> ModelRows:

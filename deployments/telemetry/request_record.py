@@ -53,6 +53,7 @@ class AttemptRecord:
         since: seconds that the circuit has been in this state.
         retry_in: seconds until the target may be asked again.
         used: tokens and cost. The attempt fills it when its usage record has counted them.
+        param: the field of the request that the provider refused.
     """
 
     target: str
@@ -70,6 +71,7 @@ class AttemptRecord:
     since: float | None = None
     retry_in: float | None = None
     used: JsonObject = field(default_factory=dict)
+    param: str | None = None
 
     @property
     def skipped(self) -> str | None:
@@ -84,6 +86,8 @@ class AttemptRecord:
             data |= {"status": self.status, "ms": self.ms}
         if self.message is not None:
             data["message"] = self.message
+        if self.param is not None:
+            data["param"] = self.param
         if self.retry_in is not None:
             data["retry_in_seconds"] = round(self.retry_in, 3)
         return data

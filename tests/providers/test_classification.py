@@ -35,7 +35,7 @@ def wrapped(cause: Exception, cls: type[Exception] = openai.APIConnectionError) 
 
 
 OPENAI: list[tuple[Exception, str]] = [
-    (openai_error(openai.BadRequestError, 400), "bad_request"),
+    (openai_error(openai.BadRequestError, 400), "rejected"),
     (openai_error(openai.BadRequestError, 400, "context_length_exceeded"), "too_long"),
     (openai_error(openai.BadRequestError, 400, "content_policy_violation"), "content_filter"),
     (openai_error(openai.AuthenticationError, 401), "credential"),
@@ -44,8 +44,8 @@ OPENAI: list[tuple[Exception, str]] = [
     (openai_error(openai.NotFoundError, 404, "model_not_found"), "model_missing"),
     (openai_error(openai.APIStatusError, 408), "server_error"),
     (openai_error(openai.ConflictError, 409), "conflict"),
-    (openai_error(openai.APIStatusError, 413), "bad_request"),
-    (openai_error(openai.UnprocessableEntityError, 422), "bad_request"),
+    (openai_error(openai.APIStatusError, 413), "rejected"),
+    (openai_error(openai.UnprocessableEntityError, 422), "rejected"),
     (openai_error(openai.APIStatusError, 424), "server_error"),
     (openai_error(openai.RateLimitError, 429), "throttled"),
     (openai_error(openai.RateLimitError, 429, "insufficient_quota"), "quota"),
@@ -77,7 +77,7 @@ def in_stream(code: str) -> Exception:
 
 
 BEDROCK: list[tuple[Exception, str]] = [
-    (client_error("ValidationException", 400), "bad_request"),
+    (client_error("ValidationException", 400), "rejected"),
     (client_error("ValidationException", 400, "Input is too long for requested model"), "too_long"),
     (client_error("ServiceQuotaExceededException", 400), "quota"),
     (client_error("AccessDeniedException", 403), "credential"),
@@ -92,19 +92,19 @@ BEDROCK: list[tuple[Exception, str]] = [
     (client_error("ServiceUnavailableException", 503), "overloaded"),
     (client_error("ServiceUnavailableException", 503, **{"retry-after": "3"}), "throttled"),
     (client_error("ExceptionOfTomorrow", 500), "server_error"),
-    (client_error("ExceptionOfTomorrow", 400), "bad_request"),
+    (client_error("ExceptionOfTomorrow", 400), "rejected"),
     (in_stream("throttlingException"), "throttled"),
     (in_stream("internalServerException"), "server_error"),
     (in_stream("modelStreamErrorException"), "server_error"),
     (in_stream("serviceUnavailableException"), "overloaded"),
-    (in_stream("validationException"), "bad_request"),
+    (in_stream("validationException"), "rejected"),
     (aws.EndpointConnectionError(endpoint_url="x"), "connect"),
     (aws.ConnectTimeoutError(endpoint_url="x"), "connect"),
     (aws.SSLError(endpoint_url="x", error="x"), "connect"),
     (aws.ReadTimeoutError(endpoint_url="x"), "timeout"),
     (aws.ConnectionClosedError(endpoint_url="x"), "broken"),
     (aws.NoCredentialsError(), "credential"),
-    (aws.ParamValidationError(report="x"), "bad_request"),
+    (aws.ParamValidationError(report="x"), "rejected"),
     (httpx2.ConnectError("refused"), "connect"),
     (httpx2.PoolTimeout("full"), "busy"),
     (OwnLag("we"), "stalled"),
@@ -122,7 +122,7 @@ def google_error(status: int, name: str, *details: dict[str, Any], message: str 
 
 
 GOOGLE: list[tuple[Exception, str]] = [
-    (google_error(400, "INVALID_ARGUMENT"), "bad_request"),
+    (google_error(400, "INVALID_ARGUMENT"), "rejected"),
     (google_error(400, "INVALID_ARGUMENT", {"reason": "API_KEY_INVALID"}), "credential"),
     (
         google_error(400, "INVALID_ARGUMENT", message="input token count (9) exceeds the maximum number of tokens (1)"),

@@ -15,7 +15,7 @@ from tests.fakes.tls import self_signed
 from tests.providers.conftest import CLOUDS, LIMITS, WIRES, Bench, cloud, provider_at
 
 STATUSES = {
-    400: "bad_request",
+    400: "rejected",
     401: "credential",
     403: "credential",
     404: "model_missing",

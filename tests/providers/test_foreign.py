@@ -87,7 +87,7 @@ def test_a_prompt_over_its_context_is_too_long(foreign: Bench, stream: bool) -> 
 )
 def test_a_request_that_it_refuses_is_the_callers_fault(foreign: Bench, body: dict[str, Any]) -> None:
     outcome = foreign.failure(**ASKED, **body)
-    assert (outcome.kind, outcome.status, outcome.code) == ("bad_request", 400, "invalid_request_error")
+    assert (outcome.kind, outcome.status, outcome.code) == ("rejected", 400, "invalid_request_error")
 
 
 def test_a_tool_that_it_never_calls_spoils_no_answer(foreign: Bench) -> None:

@@ -15,7 +15,6 @@ from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.conversation import OPENING, arguments_of
 from deployments.providers.google import codec as google_codec
 from deployments.providers.google.codec import from_generate, to_generate
-from deployments.providers.openai.request import chat_body, is_openai
 from deployments.providers.time_limits import TimeLimits
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -250,16 +249,6 @@ def test_a_signature_is_read_in_either_alphabet(signature: str) -> None:
     kept = {"google": {"thought_signature": signature}}
     contents = to_generate(call(HI, assistant(made("a", extra_content=kept)), result("a")))["contents"]
     assert base64.urlsafe_b64decode(contents[1]["parts"][0]["thoughtSignature"]) == b"\xfb\xff\xfe"
-
-
-def test_openai_itself_gets_no_field_that_another_provider_added() -> None:
-    said = {**assistant(made("a", extra_content={"google": {}})), "reasoning_content": "hmm", "extra_content": {}}
-    asked = call(HI, said, result("a"))
-    strict = chat_body(asked, stream=False, strict=True)["messages"]
-    assert strict == [HI, assistant(made("a")), result("a")]
-    assert chat_body(asked, stream=False, strict=False)["messages"] is asked.body["messages"]
-    assert [is_openai(h) for h in ("api.openai.com", "eu.api.openai.com", "x.openai.azure.com")] == [True] * 3
-    assert [is_openai(h) for h in ("localhost", "api.deepseek.com", "notopenai.com")] == [False] * 3
 
 
 # Answers.

@@ -50,7 +50,6 @@ DEMANDS = [
     (ask(n=1), {}),
     (ask(n=2), {"bedrock": "n", "local": "n"}),
     (ask(n=9), dict.fromkeys(KINDS[1:], "n")),
-    (ask(temperature=1.2), {"bedrock": "temperature"}),
     (ask(reasoning_effort="of tomorrow"), {"bedrock": "reasoning_effort", "google": "reasoning_effort"}),
     (ask(modalities=["text"], logit_bias={}, parameter_of_tomorrow=None), {}),
     (ask(logit_bias={"1": 5}), dict.fromkeys(KINDS[1:], "logit_bias")),

@@ -9,24 +9,92 @@ from botocore.parsers import ResponseParserError
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
-from deployments.providers.base import kind_of_status, retry_after_of
+from deployments.providers.base import retry_after_of
 from deployments.providers.transport import classify_transport_error
+from deployments.providers.vendor_errors import Rule, VendorError, kind_of, rule
 
-_KINDS = {
-    "ThrottlingException": "throttled",
-    "ModelNotReadyException": "throttled",
-    "ServiceQuotaExceededException": "quota",
-    "AccessDeniedException": "credential",
-    "UnrecognizedClientException": "credential",
-    "InvalidSignatureException": "credential",
-    "ExpiredTokenException": "credential",
-    "ResourceNotFoundException": "model_missing",
-    "ModelTimeoutException": "server_error",
-    "ModelErrorException": "server_error",
-    "ModelStreamErrorException": "server_error",
-    "InternalServerException": "server_error",
-    "ServiceUnavailableException": "overloaded",
-    "ValidationException": "bad_request",
+# Bedrock has one code for almost all that it refuses, so the text tells.
+_DOC = "AWS, Bedrock API error codes"
+RULES: tuple[Rule, ...] = (
+    rule("quota", "AWS, Bedrock quotas", r"too many tokens per day"),
+    rule("quota", _DOC, codes="ServiceQuotaExceededException"),
+    rule("throttled", _DOC, codes="ThrottlingException ModelNotReadyException TooManyRequestsException"),
+    rule("throttled", _DOC, r"too many (?:requests|concurrent)|rate exceeded", statuses=(400,)),
+    rule(
+        "model_missing",
+        "langchain-ai/langchain-aws#258: models that are in inference profiles only",
+        r"on-demand throughput is(?:n.t| not) supported",
+    ),
+    rule(
+        "credential",
+        _DOC,
+        r"operation not allowed|not authorized|access (?:is )?denied|use case details|INVALID_PAYMENT_INSTRUMENT",
+        r"marketplace|(?:unsupported|not (?:supported|available|allowed)).{0,40}(?:countr|region)",
+        r"data retention mode|account .{0,60}(?:verif|suspend)|security token|api key",
+        statuses=(400, 401, 403, 404),
+    ),
+    rule(
+        "model_missing",
+        _DOC,
+        r"model identifier is invalid|inference profile .{0,80}(?:invalid|not found)|invalid model",
+        r"model version has reached|end of its life|marked .{0,20}as legacy|could not resolve the foundation model",
+        r"(?:this )?model is not supported|isn.t supported on this route",
+        statuses=(400, 404),
+    ),
+    rule("content_filter", "Anthropic, errors", r"blocked by content filtering policy", statuses=(400,)),
+    rule("rejected", "NousResearch/hermes-agent#70222", r"maximum tokens you requested exceeds", statuses=(400,)),
+    rule(
+        "too_long",
+        "aws-samples/bedrock-access-gateway#41: no code for it",
+        r"(?:input|prompt|request)\S* (?:is )?too long|too many input tokens|context (?:limit|length|window)",
+        r"exceeds? (?:the )?(?:maximum |model'?s )?(?:context|number of tokens)",
+        statuses=(400,),
+    ),
+    # The order of calls and results is the conversation's own: no vendor takes another.
+    rule(
+        "bad_request",
+        "Anthropic, tool use; AWS, Converse",
+        r"expected toolResult|number of toolResult|tool_use`? ids were found without|unexpected `?tool_use_id",
+        r"toolResult blocks .{0,80}(?:duplicate|exceed)",
+        statuses=(400,),
+    ),
+    rule(
+        "credential",
+        _DOC,
+        codes="AccessDeniedException UnrecognizedClientException InvalidSignatureException ExpiredTokenException"
+        " IncompleteSignatureException MissingAuthenticationTokenException InvalidClientTokenId ExpiredToken"
+        " SignatureDoesNotMatch OptInRequired",
+    ),
+    rule("model_missing", _DOC, codes="ResourceNotFoundException UnknownOperationException"),
+    rule(
+        "server_error",
+        _DOC,
+        codes="ModelTimeoutException ModelErrorException ModelStreamErrorException InternalServerException",
+    ),
+    rule("overloaded", _DOC, codes="ServiceUnavailableException"),
+)
+# Converse's words and its models' for fields, in the texts of their refusals.
+_PARAMS = {
+    "top_p": "top_p",
+    "topP": "top_p",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "stop_sequences": "stop",
+    "stopSequences": "stop",
+    "maxTokens": "max_tokens",
+    "maximum tokens": "max_tokens",
+    "max_tokens": "max_tokens",
+    "effort": "reasoning_effort",
+    "output_config.format": "response_format",
+    "textFormat": "response_format",
+    "outputConfig": "response_format",
+    "toolChoice": "tool_choice",
+    "tool_choice": "tool_choice",
+    "toolConfig": "tools",
+    "input_schema": "tools",
+    "image": "messages",
+    "prefill": "messages",
+    "messages": "messages",
 }
 
 
@@ -38,7 +106,7 @@ def classify(error: Exception) -> AttemptFailed:
         case aws.ClientError():
             return _client_error(error)
         case aws.ParamValidationError():
-            return failed("bad_request", str(error), status=400)
+            return failed("rejected", "boto3 finds the request invalid", status=400)
         case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
             return failed("credential", str(error))
         case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ProxyConnectionError() | aws.SSLError():
@@ -57,15 +125,14 @@ def _client_error(error: aws.ClientError) -> AttemptFailed:
     meta: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
     status = meta.get("HTTPStatusCode")
     retry_after = retry_after_of(meta.get("HTTPHeaders", {}))
-    kind = _KINDS.get(code[:1].upper() + code[1:]) or kind_of_status(status or 500, code, retry_after)
     message = str(error.response.get("Error", {}).get("Message", "")) or str(error)
-    if kind == "bad_request" and _too_long(message):
-        kind = "too_long"
+    # Inside a stream an error has no status.
+    word = code[:1].upper() + code[1:]
+    told = VendorError(
+        status or (400 if word == "ValidationException" else 500), message, word, None, None, retry_after
+    )
+    kind = kind_of(told, RULES)
     if kind == "overloaded" and retry_after is not None:
         kind = "throttled"
-    return AttemptFailed(Outcome(kind, status=status, message=message, code=code, retry_after=retry_after))
-
-
-def _too_long(message: str) -> bool:
-    """Is the prompt too long? Bedrock has no code for it, so only the text tells."""
-    return "too long" in message.lower()
+    param = next((param for said, param in _PARAMS.items() if said in message), None) if kind == "rejected" else None
+    return AttemptFailed(Outcome(kind, status=status, message=message, code=code, param=param, retry_after=retry_after))

@@ -51,11 +51,17 @@ def to_converse(call: Call) -> JsonDict:
 def _inference(body: JsonObject) -> JsonDict:
     inference = {
         "maxTokens": max_tokens_of(body),
-        "temperature": body.get("temperature"),
+        "temperature": _temperature(body),
         "topP": body.get("top_p"),
         "stopSequences": [stop for stop in stops_of(body) if stop] or None,
     }
     return {k: v for k, v in inference.items() if v is not None}
+
+
+def _temperature(body: JsonObject) -> float | None:
+    """Return the temperature, which ends at 1 here: that is the nearest to a higher one."""
+    given = body.get("temperature")
+    return None if given is None else min(given, 1)
 
 
 def _blocks(items: list[Item]) -> list[JsonDict]:

@@ -9,17 +9,84 @@ from pydantic import ValidationError
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
-from deployments.providers.base import kind_of_status, retry_after_of
+from deployments.providers.base import retry_after_of
 from deployments.providers.transport import classify_transport_error
+from deployments.providers.vendor_errors import Rule, VendorError, kind_of, retry_delay, rule
 
-_KINDS = {
-    "RESOURCE_EXHAUSTED": "throttled",
-    "UNAUTHENTICATED": "credential",
-    "PERMISSION_DENIED": "credential",
-    "NOT_FOUND": "model_missing",
-    "UNAVAILABLE": "overloaded",
-    "DEADLINE_EXCEEDED": "server_error",
-    "INTERNAL": "server_error",
+_API, _ERRORS = "Google, Gemini API errors", "Google, google.rpc.Code"
+RULES: tuple[Rule, ...] = (
+    rule(
+        "credential",
+        _API,
+        codes="API_KEY_INVALID API_KEY_EXPIRED API_KEY_SERVICE_BLOCKED SERVICE_DISABLED CONSUMER_INVALID",
+    ),
+    rule(
+        "credential",
+        _API,
+        r"api key (?:not valid|not found|expired)|user location is not supported",
+        statuses=(400, 401, 403),
+    ),
+    rule(
+        "quota",
+        _API + ": FAILED_PRECONDITION",
+        r"enable billing|billing account|billing is disabled",
+        statuses=(400, 403),
+    ),
+    # What is left of FAILED_PRECONDITION is our place or our account too, never the request.
+    rule("credential", _API, codes="FAILED_PRECONDITION"),
+    rule(
+        "model_missing",
+        _API,
+        r"is not found for API version|unexpected model name|publisher model .{0,200}not found",
+        r"is not supported for (?:generateContent|streamGenerateContent|embedContent)",
+        statuses=(400, 404),
+    ),
+    rule(
+        "too_long",
+        "googleapis/python-genai#650: no code for it",
+        r"exceeds the maximum number of (?:input )?tokens|input token count",
+        statuses=(400,),
+    ),
+    rule(
+        "bad_request",
+        "Google, function calling: the order of calls and results",
+        r"number of function response parts is equal",
+        r"function (?:call|response) turn comes immediately after",
+        statuses=(400,),
+    ),
+    rule("throttled", _ERRORS, codes="RESOURCE_EXHAUSTED"),
+    rule("credential", _ERRORS, codes="UNAUTHENTICATED PERMISSION_DENIED"),
+    rule("model_missing", _ERRORS, codes="NOT_FOUND"),
+    rule("overloaded", _ERRORS, codes="UNAVAILABLE"),
+    rule("server_error", _ERRORS, codes="DEADLINE_EXCEEDED INTERNAL CANCELLED UNKNOWN"),
+)
+DAILY = (rule("quota", _API + ": QuotaFailure with a quota per day", statuses=(429,)),)
+# Google's words for fields, in the texts of its refusals.
+_PARAMS = {
+    "presence_penalty": "presence_penalty",
+    "presencePenalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "Penalty": "presence_penalty",
+    "thinking_level": "reasoning_effort",
+    "thinkingLevel": "reasoning_effort",
+    "thinking": "reasoning_effort",
+    "Thinking": "reasoning_effort",
+    "Budget": "reasoning_effort",
+    "response_schema": "response_format",
+    "responseJsonSchema": "response_format",
+    "response_json_schema": "response_format",
+    "mime type": "response_format",
+    "JSON mode": "response_format",
+    "candidate": "n",
+    "max_output_tokens": "max_tokens",
+    "maxOutputTokens": "max_tokens",
+    "stop_sequences": "stop",
+    "logprobs": "logprobs",
+    "Logprobs": "logprobs",
+    "function_declarations": "tools",
+    "functionDeclarations": "tools",
+    "unction calling": "tools",
+    "seed": "seed",
 }
 
 
@@ -42,18 +109,32 @@ def _api_error(error: errors.APIError) -> AttemptFailed:
     reason = next((d["reason"] for d in details if isinstance(d.get("reason"), str)), None)
     headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
     retry_after = retry_after_of(headers)
-    for detail in details:
-        retry_after = _seconds(detail.get("retryDelay")) or retry_after
-    kind = _KINDS.get(error.status or "") or kind_of_status(error.code or 500, None, retry_after)
-    if reason == "API_KEY_INVALID":
-        kind = "credential"
+    told_delay = retry_delay(details)
+    retry_after = retry_after if told_delay is None else told_delay
     message = error.message or f"HTTP {error.code}"
-    if kind == "bad_request" and "exceeds the maximum number of tokens" in message:
-        kind = "too_long"  # Google has no code for it
+    told = VendorError(error.code or 500, message, reason or error.status, error.status, None, retry_after)
+    kind = kind_of(told, _daily(details) + RULES)
     if kind == "overloaded" and retry_after is not None:
         kind = "throttled"
-    outcome = Outcome(kind, status=error.code, message=message, code=reason or error.status, retry_after=retry_after)
+    param = _param_in(message)
+    outcome = Outcome(
+        kind, status=error.code, message=message, code=reason or error.status, param=param, retry_after=retry_after
+    )
     return AttemptFailed(outcome)
+
+
+def _daily(details: list[dict[str, Any]]) -> tuple[Rule, ...]:
+    """Return a rule of its own where a day's quota is used up: no pause of minutes brings it back."""
+    violated = [v for d in details for v in d.get("violations") or () if isinstance(v, dict)]
+    return DAILY if any("PerDay" in str(v.get("quotaId")) for v in violated) else ()
+
+
+def _param_in(message: str) -> str | None:
+    """Return the field of OpenAI's that an error's text names in Google's words."""
+    for word, param in _PARAMS.items():
+        if word in message:
+            return param
+    return None
 
 
 def _details(error: errors.APIError) -> list[dict[str, Any]]:
@@ -61,11 +142,3 @@ def _details(error: errors.APIError) -> list[dict[str, Any]]:
     inner = body.get("error", body)
     details = inner.get("details") if isinstance(inner, dict) else None
     return [d for d in details or [] if isinstance(d, dict)]
-
-
-def _seconds(text: Any) -> float | None:
-    """Return the seconds of a protobuf duration, as "36s"."""
-    try:
-        return float(str(text).removesuffix("s")) if text else None
-    except ValueError:
-        return None

@@ -20,7 +20,8 @@ from deployments.openai_api.json_types import JsonObject
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
 from deployments.providers.openai.answer import answer_of, object_of
 from deployments.providers.openai.classify import classify, in_band
-from deployments.providers.openai.request import chat_body, embedding_body, is_openai
+from deployments.providers.openai.dialect import MOST_LESSONS, Dialects, lesson
+from deployments.providers.openai.request import chat_body, embedding_body
 from deployments.providers.sse import SseScan
 from deployments.providers.timing import note_model, trace_headers
 from deployments.providers.transport import Transport, UpstreamResponse
@@ -47,10 +48,14 @@ class OpenAIProvider:
         self._headers = {k: v for k, v in headers.items() if isinstance(v, str)}
         if base.user is not None:
             self._headers.pop("Authorization", None)  # the URL holds the credentials
-        self._strict, self._traceparent = is_openai(self._sdk.base_url.host), traceparent
+        self._dialects, self._traceparent = Dialects(self._sdk.base_url.host), traceparent
 
     async def complete(self, call: Call) -> Completed:
-        data = await self._whole(self._chat, chat_body(call, stream=False, strict=self._strict))
+        try:
+            with contextlib.closing(await self._ask(call, stream=False)) as response:
+                data = await response.whole()
+        except Exception as error:
+            raise classify(error) from error
         answer = answer_of(data)
         note_model(answer.get("model"))
         # To search the bytes for the name costs as much as to write the JSON again.
@@ -60,9 +65,7 @@ class OpenAIProvider:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
         finished, done, choices, continues = 0, False, call.body.get("n") or 1, False
         try:
-            with contextlib.closing(
-                await self._request(self._chat, chat_body(call, stream=True, strict=self._strict))
-            ) as answer:
+            with contextlib.closing(await self._ask(call, stream=True)) as answer:
                 while data := await answer.read():
                     batch = scan.feed(data)
                     continues = continues or (batch.content and finished >= choices)
@@ -100,6 +103,22 @@ class OpenAIProvider:
         if (inputs := count_inputs(call.body)) != (vectors := len(answer["data"])):
             raise failed("malformed", f"the provider returned {vectors} vectors for {inputs} inputs", status=200)
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
+
+    async def _ask(self, call: Call, *, stream: bool) -> UpstreamResponse:
+        """Return the response to a chat. What the server refuses of our own words is put into other words."""
+        dialect = self._dialects.of(call.model)
+        for _ in range(MOST_LESSONS):
+            body = chat_body(call, stream=stream, dialect=dialect)
+            try:
+                return await self._request(self._chat, body)
+            except openai.APIStatusError as error:
+                outcome = classify(error).outcome
+                learned = lesson(dialect, outcome) if outcome.kind == "rejected" else None
+                if learned is None or chat_body(call, stream=stream, dialect=learned) == body:
+                    raise
+            dialect = learned
+            self._dialects.learn(call.model, dialect)
+        return await self._request(self._chat, chat_body(call, stream=stream, dialect=dialect))
 
     async def _whole(self, url: URL, body: JsonObject) -> bytes:
         try:

@@ -1,28 +1,35 @@
 """The errors of servers that speak OpenAI's API as outcome kinds. Pure, but for the SDK's exceptions."""
 
+import contextlib
+import json
+from dataclasses import replace
+
 import openai
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonObject, JsonValue
-from deployments.providers.base import kind_of_status, retry_after_of
+from deployments.providers.base import retry_after_of
+from deployments.providers.openai.vendors import RULES
 from deployments.providers.transport import classify_transport_error
+from deployments.providers.vendor_errors import VendorError, kind_of, read_error
 
 
 def in_band(error: JsonObject) -> AttemptFailed:
     """Return the failure for an error object under status 200."""
     code = error.get("code")
-    status = code if isinstance(code, int) else None
-    text = _code_of(code, error.get("type"))
-    kind = kind_of_status(status or 500, text, None)
-    if text in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
+    status = int(str(code)) if str(code).isdigit() else None
+    told = read_error({"error": error}, status or 500)
+    word = _code_of(code, told.type)
+    kind = _kind(told, word)
+    if word in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
         kind = "throttled"
-    message, param = str(error.get("message") or "the stream contains an error without a message"), error.get("param")
-    return failed(kind, message, status=status, code=text, param=param if isinstance(param, str) else None)
+    message = told.message or "the stream contains an error without a message"
+    return failed(kind, message, status=status, code=word, param=told.param, retry_after=told.retry_after)
 
 
 def classify(error: Exception) -> AttemptFailed:
-    """Return the failure for an SDK's exception, by its type, status and code; never by its text."""
+    """Return the failure for an SDK's exception: by its type, its status and code, and what its vendor's table says."""
     if isinstance(error, AttemptFailed):
         return error
     if isinstance(error, openai.APIStatusError):
@@ -34,20 +41,32 @@ def classify(error: Exception) -> AttemptFailed:
 
 
 def _http_error(error: openai.APIStatusError) -> AttemptFailed:
-    body: JsonObject = error.body if isinstance(error.body, dict) else {}
-    code = _code_of(error.code, body.get("type"))
-    retry_after = retry_after_of(error.response.headers)
+    told = read_error(_body_of(error), error.status_code)
+    code = _code_of(told.code, told.type)
+    after = retry_after_of(error.response.headers)
+    retry_after = told.retry_after if after is None else after
     return AttemptFailed(
         Outcome(
-            kind_of_status(error.status_code, code, retry_after),
+            _kind(replace(told, retry_after=retry_after), code),
             status=error.status_code,
-            message=str(body.get("message") or f"HTTP {error.status_code}"),
+            message=told.message or f"HTTP {error.status_code}",
             code=code,
-            type=body["type"] if isinstance(body.get("type"), str) else None,
-            param=error.param if isinstance(error.param, str) else None,
+            type=told.type,
+            param=told.param,
             retry_after=retry_after,
         )
     )
+
+
+def _body_of(error: openai.APIStatusError) -> JsonValue:
+    """Return the body as it came: the SDK keeps only a part of some shapes."""
+    with contextlib.suppress(ValueError):
+        return json.loads(error.response.content)
+    return error.body if isinstance(error.body, dict) else None
+
+
+def _kind(told: VendorError, code: str | None) -> str:
+    return kind_of(replace(told, code=code), RULES)
 
 
 def _code_of(code: JsonValue, kind: JsonValue) -> str | None:

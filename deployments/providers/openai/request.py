@@ -1,42 +1,98 @@
 """A request in the form in which a server that speaks OpenAI's API takes it. Pure."""
 
+import hashlib
+import re
+
 from deployments.openai_api.embeddings import is_cut
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call
+from deployments.providers.openai.dialect import NINE, Dialect
 
 
-def chat_body(call: Call, *, stream: bool, strict: bool) -> JsonDict:
-    body = {**call.body, "model": call.model, "stream": stream}
-    if stream:
+def chat_body(call: Call, *, stream: bool, dialect: Dialect) -> JsonDict:
+    """Return the body. It asks for what the client asks for: a field without a value is as good as none."""
+    body = {k: v for k, v in call.body.items() if v is not None}
+    body |= {"model": call.model, "stream": stream}
+    if stream and dialect.stream_usage:
         # Usage is always requested: the stream's cost must be known. The client gets it if it asked.
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
     else:
         body.pop("stream_options", None)
-    if strict:
-        body["messages"] = [_of_openai(message) for message in body["messages"]]
+    _without_empty_tools(body)
+    _name_limit(body, dialect)
+    body["messages"] = [_message(message, dialect) for message in body["messages"]]
     return body
 
 
-def is_openai(host: str) -> bool:
-    """Is it OpenAI itself? It refuses fields that a compatible server may have added, and wants back."""
-    return host.endswith((".openai.com", ".openai.azure.com"))
+def _without_empty_tools(body: JsonDict) -> None:
+    """Leave out what says nothing where no tool is offered, and what OpenAI then refuses."""
+    for name in ("tools", "functions"):
+        if body.get(name) == []:
+            del body[name]
+    if "tools" not in body:
+        body.pop("parallel_tool_calls", None)
+        if body.get("tool_choice") in ("auto", "none"):
+            del body["tool_choice"]
 
 
-_NOT_OPENAIS = frozenset({"reasoning_content", "extra_content"})
+def _name_limit(body: JsonDict, dialect: Dialect) -> None:
+    if dialect.limit == "as_sent":
+        return
+    other = "max_tokens" if dialect.limit == "max_completion_tokens" else "max_completion_tokens"
+    if (value := body.pop(other, None)) is not None:
+        body.setdefault(dialect.limit, value)
 
 
-def _of_openai(message: JsonObject) -> JsonObject:
-    """Return a message without the fields that another provider's answer added to it and to its calls."""
+# Of an earlier answer, as it comes back. Without a value they say nothing, and strict servers refuse them.
+_ECHOES = frozenset({"refusal", "annotations", "audio", "function_call", "reasoning_content", "extra_content"})
+
+
+def _message(message: JsonObject, dialect: Dialect) -> JsonObject:
+    """Return a message without what another provider's answer added to it and to its calls."""
+    role = message["role"]
+    if role == "developer" and not dialect.developer:
+        return {**message, "role": "system"}
+    if role == "tool" and dialect.longest_id is not None:
+        return {**message, "tool_call_id": _id(message.get("tool_call_id"), dialect.longest_id)}
+    if role != "assistant":
+        return message
     calls = message.get("tool_calls")
     calls = calls if isinstance(calls, list) else None  # OpenAI itself refuses anything but a list
-    if not calls and _NOT_OPENAIS.isdisjoint(message):
+    if not calls and "tool_calls" not in message and _ECHOES.isdisjoint(message):
         return message
-    kept = _without(message)
-    return {**kept, "tool_calls": [_without(call) for call in calls]} if calls else kept
+    kept = {k: v for k, v in message.items() if k == "content" or _may_go(k, v, dialect)}
+    return {**kept, "tool_calls": [_call(call, dialect) for call in calls]} if calls else kept
 
 
-def _without(value: JsonValue) -> JsonValue:
-    return {k: v for k, v in value.items() if k not in _NOT_OPENAIS} if isinstance(value, dict) else value
+def _may_go(name: str, value: JsonValue, dialect: Dialect) -> bool:
+    if name == "reasoning_content":
+        return bool(value) and dialect.reasoning
+    if name == "extra_content":
+        return bool(value) and dialect.extra
+    return bool(value) or name not in (*_ECHOES, "tool_calls")
+
+
+def _call(call: JsonValue, dialect: Dialect) -> JsonValue:
+    if not isinstance(call, dict):
+        return call
+    kept = (
+        call
+        if dialect.extra or "extra_content" not in call
+        else {k: v for k, v in call.items() if k != "extra_content"}
+    )
+    if dialect.longest_id is not None:
+        kept = {**kept, "id": _id(call.get("id"), dialect.longest_id)}
+    return kept
+
+
+_NINE = re.compile(r"[a-zA-Z0-9]{9}")
+
+
+def _id(key: JsonValue, longest: int) -> JsonValue:
+    """Return the id as this server takes it: the same for a call and its result."""
+    if not isinstance(key, str) or (_NINE.fullmatch(key) if longest == NINE else len(key) <= longest):
+        return key
+    return hashlib.sha256(key.encode(errors="replace")).hexdigest()[:longest]
 
 
 def embedding_body(call: Call) -> JsonDict:

@@ -1,0 +1,172 @@
+"""A refusal by one tier does not end a request: the next is asked, and hints that a tier refuses are left out."""
+
+from typing import Any
+
+import pytest
+
+from actors.breaker.outcomes import Outcome
+from deployments.errors import NoAnswer
+from deployments.openai_api.chat import Request, check_request
+from deployments.routing.refusals import KEPT_SECONDS, MOST_TARGETS, Refusals, hints_named
+from tests.unit.tiers import in_tiers, row_of, state
+from tests.unit.world import REQUEST, World
+
+ROW = {
+    **row_of("a", "b", "c"),
+    "models": {"default": {"a": "m1", "b": "m2", "c": "m3"}, "twins": {"a": "m", "b": "m", "c": "m"}},
+}
+NO_TOP_K = Outcome("rejected", status=400, message="Unknown parameter: 'grammar'.", param="grammar", code="unknown")
+WRONG = Outcome("rejected", status=400, message="messages.1: no such call", param="messages.1")
+
+
+def asks(drop: Any = None, **fields: Any) -> Request:
+    return Request(check_request({**REQUEST, **fields}).body, drop)
+
+
+async def complete(w: World, request: Request) -> Any:
+    return await w.service.failover.complete(request, w.service.deadline(None))
+
+
+async def refused(w: World, request: Request) -> NoAnswer:
+    with pytest.raises(NoAnswer) as caught:
+        await complete(w, request)
+    return caught.value
+
+
+def refuses(message: str, param: str | None = None) -> Outcome:
+    return Outcome("rejected", status=400, message=message, param=param)
+
+
+@in_tiers(ROW)
+async def test_what_one_tier_refuses_the_next_is_asked_and_no_circuit_moves(w: World) -> None:
+    w.provider("a").ends = [NO_TOP_K]
+    for _ in range(10):
+        answer = await complete(w, asks(grammar="x"))
+        assert answer.target == "b/m2"
+    await w.settle()
+    assert state(w, "a/m1") == "closed"
+    entry = answer.record.entries[0]
+    assert (entry["outcome"], entry["param"], entry["message"]) == ("rejected", "grammar", NO_TOP_K.message)
+
+
+@in_tiers(ROW)
+async def test_if_all_tiers_refuse_the_client_gets_the_400_of_the_first(w: World) -> None:
+    w.provider("a").ends = [NO_TOP_K]
+    w.provider("b").ends = [refuses("b won't", "tools")]
+    w.provider("c").ends = [refuses("c won't")]
+    error = await refused(w, asks())
+    assert (error.status, error.param, error.code, str(error)) == (400, "grammar", "unknown", NO_TOP_K.message)
+    assert [e.get("param") for e in error.attempts] == ["grammar", "tools", None]
+
+
+@in_tiers(ROW)
+async def test_what_two_vendors_find_wrong_alike_is_not_sent_to_a_third(w: World) -> None:
+    w.provider("a").ends = w.provider("b").ends = [WRONG]
+    error = await refused(w, asks())
+    assert (error.status, error.param) == (400, "messages.1")
+    assert w.provider("c").calls == 0
+
+
+@in_tiers(ROW)
+async def test_that_two_models_lack_the_same_says_nothing_of_a_third(w: World) -> None:
+    w.provider("a").ends = w.provider("b").ends = [refuses("tools are not supported with this model", "tools")]
+    assert (await complete(w, asks())).target == "c/m3"
+
+
+@in_tiers(ROW)
+async def test_one_model_at_two_places_is_one_vendor(w: World) -> None:
+    w.provider("a").ends = w.provider("b").ends = [WRONG]
+    assert (await complete(w, asks(model="twins"))).target == "c/m"
+
+
+@in_tiers(ROW)
+async def test_a_refusal_after_an_outage_is_no_fault_of_the_client(w: World) -> None:
+    w.provider("a").ends = [Outcome("server_error", status=500, message="down")]
+    w.provider("b").ends = w.provider("c").ends = [NO_TOP_K]
+    error = await refused(w, asks())
+    assert (error.status, "down" in str(error)) == (503, True)
+
+
+@in_tiers(ROW)
+async def test_a_hint_that_is_refused_is_left_out_in_the_same_attempt_and_then_from_the_beginning(w: World) -> None:
+    w.provider("a").ends = [refuses("'temperature' does not support 0.2 with this model", "temperature"), None]
+    answer = await complete(w, asks(temperature=0.2))
+    assert (answer.target, answer.dropped, len(answer.record.entries)) == ("a/m1", ("temperature",), 1)
+    assert w.provider("a").calls == 2
+    answer = await complete(w, asks(temperature=0.2))
+    assert (answer.dropped, w.provider("a").calls) == (("temperature",), 3)
+    assert (await complete(w, asks())).dropped == ()
+
+
+@in_tiers(ROW)
+async def test_a_stream_is_asked_once_more_too(w: World) -> None:
+    w.provider("a").ends = [refuses("Penalty is not enabled for this model"), None]
+    request = asks(presence_penalty=0.5, stream=True)
+    stream = await w.service.failover.stream(request, w.service.deadline(None))
+    assert (stream.target, stream.dropped) == ("a/m1", ("presence_penalty",))
+    assert b"[DONE]" in b"".join([frame async for frame in stream.frames()])
+    await stream.close()
+
+
+@in_tiers(ROW)
+async def test_who_wants_no_hint_left_out_is_sent_to_the_next_tier(w: World) -> None:
+    w.provider("a").ends = [refuses("no", "temperature")]
+    assert (await complete(w, asks("none", temperature=0.2))).target == "b/m2"
+    assert w.provider("a").calls == 1
+
+
+@in_tiers(ROW)
+async def test_what_a_tier_is_known_to_refuse_makes_it_unfit_for_who_wants_no_hint_left_out(w: World) -> None:
+    w.provider("a").ends = [refuses("no", "temperature"), None]
+    await complete(w, asks(temperature=0.2))
+    calls = w.provider("a").calls
+    assert (await complete(w, asks("none", temperature=0.2))).target == "b/m2"
+    assert w.provider("a").calls == calls
+
+
+@in_tiers(ROW)
+async def test_a_tier_that_refuses_whatever_is_left_out_is_not_asked_for_ever(w: World) -> None:
+    w.provider("a").ends = [refuses("temperature, top_p, seed, top_k and min_p: none of them")]
+    request = asks(temperature=0.1, top_p=0.1, seed=1, top_k=1, min_p=0.1, presence_penalty=1, frequency_penalty=1)
+    assert (await complete(w, request)).target == "b/m2"
+    assert w.provider("a").calls <= 5
+
+
+BODY = {**REQUEST, "temperature": 0.7, "top_p": 0.9, "seed": 1, "user": "u", "reasoning_effort": "high"}
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "named"),
+    [
+        ("`temperature` and `top_p` cannot both be specified for this model.", None, ("temperature", "top_p")),
+        ("`temperature` and `top_p` cannot both be specified for this model.", "top_p", ("temperature", "top_p")),
+        ("Unsupported value: 'temperature' does not support 0.7", "temperature", ("temperature",)),
+        ("temperature: unlike top_p it is refused", "temperature", ("temperature",)),
+        ("topP is not supported", None, ("top_p",)),
+        ("Thinking level is not supported for this model.", None, ("reasoning_effort",)),
+        ("roles must alternate between user and assistant", None, ()),
+        ("unknown field `user`", None, ("user",)),
+        ("presence_penalty is refused", None, ()),
+        ("no", None, ()),
+    ],
+)
+def test_the_hints_of_the_request_that_a_refusal_names(message: str, param: str | None, named: tuple[str, ...]) -> None:
+    assert hints_named(refuses(message, param), BODY) == named
+
+
+def test_of_two_that_exclude_each_other_only_the_second_is_left_out_and_only_beside_the_first() -> None:
+    known = Refusals(lambda: 0.0)
+    both = refuses("`temperature` and `top_p` cannot both be specified for this model.")
+    assert known.note("t", both, BODY) == ("top_p",)
+    assert known.of("t", BODY) == ("top_p",)
+    assert known.of("t", {"top_p": 0.9}) == ()
+
+
+def test_what_was_refused_is_forgotten_after_an_hour_and_after_many_targets() -> None:
+    now = [0.0]
+    known = Refusals(lambda: now[0])
+    for index in range(MOST_TARGETS + 1):
+        known.note(f"t{index}", refuses("no", "seed"), BODY)
+    assert (known.of("t0", BODY), known.of("t1", BODY)) == ((), ("seed",))
+    now[0] = KEPT_SECONDS
+    assert known.of("t1", BODY) == ()
