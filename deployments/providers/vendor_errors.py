@@ -117,7 +117,7 @@ def _word(value: JsonValue) -> str | None:
 _NAMED = re.compile(
     r"(?:unsupported (?:parameter|value)s?|unrecognized request arguments? supplied"
     r"|unknown (?:parameter|field|name|argument)|unexpected (?:keyword )?argument"
-    r"|property|argument|parameter|field|loc)\W{1,4}(?:body\W{1,4})?"
+    r"|property|argument|parameter|field|loc)\s?[:`'\"\[(]\W{0,4}(?:body\W{1,4})?"
     r"([a-z][a-z_]*(?:[.\[]\d+\]?(?:\.[a-z_]+)*)?)(?=[`'\"\s,:)\]]|$)",
     re.IGNORECASE,
 )

@@ -79,6 +79,25 @@ def in_stream(code: str) -> Exception:
 BEDROCK: list[tuple[Exception, str]] = [
     (client_error("ValidationException", 400), "rejected"),
     (client_error("ValidationException", 400, "Input is too long for requested model"), "too_long"),
+    *[
+        (client_error("ValidationException", 400, text), kind)
+        for text, kind in (
+            ("`temperature` and `top_p` cannot both be specified for this model.", "rejected"),
+            ("The maximum tokens you requested exceeds the model limit of 64000.", "rejected"),
+            ("stop_sequences: each stop sequence must contain non-whitespace", "rejected"),
+            ("prompt is too long: 210000 tokens > 200000 maximum", "too_long"),
+            ("input length and `max_tokens` exceed context limit: 9 + 9 > 10", "too_long"),
+            ("The provided model identifier is invalid.", "model_missing"),
+            ("Invocation of model ID x with on-demand throughput isn't supported.", "model_missing"),
+            ("The model is not supported in your region: unsupported countries, regions", "credential"),
+            ("Operation not allowed", "credential"),
+            ("Output blocked by content filtering policy", "content_filter"),
+            ("Expected toolResult blocks at messages.2.content for the following Ids: a", "bad_request"),
+            ("`tool_use` ids were found without `tool_result` blocks immediately after: a", "bad_request"),
+        )
+    ],
+    (client_error("ThrottlingException", 429, "Too many tokens per day, please wait"), "quota"),
+    (client_error("ResourceNotFoundException", 404, "Model use case details have not been submitted"), "credential"),
     (client_error("ServiceQuotaExceededException", 400), "quota"),
     (client_error("AccessDeniedException", 403), "credential"),
     (client_error("UnrecognizedClientException", 403), "credential"),
@@ -128,6 +147,25 @@ GOOGLE: list[tuple[Exception, str]] = [
         google_error(400, "INVALID_ARGUMENT", message="input token count (9) exceeds the maximum number of tokens (1)"),
         "too_long",
     ),
+    *[
+        (google_error(400, "INVALID_ARGUMENT", message=text), kind)
+        for text, kind in (
+            ("Penalty is not enabled for this model", "rejected"),
+            ("Budget 0 is invalid. This model only works in thinking mode.", "rejected"),
+            ("API key not valid. Please pass a valid API key.", "credential"),
+            ("Please ensure that the number of function response parts is equal to the number of", "bad_request"),
+        )
+    ],
+    (google_error(400, "FAILED_PRECONDITION", message="User location is not supported for the API use."), "credential"),
+    (google_error(400, "FAILED_PRECONDITION", message="Please enable billing on project x"), "quota"),
+    (google_error(403, "PERMISSION_DENIED", {"reason": "SERVICE_DISABLED"}), "credential"),
+    (google_error(404, "NOT_FOUND", message="models/x is not found for API version v1"), "model_missing"),
+    (google_error(429, "RESOURCE_EXHAUSTED", {"violations": [{"quotaId": "RequestsPerDayPerProject"}]}), "quota"),
+    (
+        google_error(429, "RESOURCE_EXHAUSTED", {"violations": [{"quotaId": "RequestsPerMinutePerProject"}]}),
+        "throttled",
+    ),
+    (google_error(499, "CANCELLED"), "server_error"),
     (google_error(401, "UNAUTHENTICATED"), "credential"),
     (google_error(403, "PERMISSION_DENIED"), "credential"),
     (google_error(404, "NOT_FOUND"), "model_missing"),

@@ -336,3 +336,18 @@ def test_reasoning_without_a_signature_is_shown_and_not_sent_back() -> None:
     message = json.loads(body)["choices"][0]["message"]
     assert message == {"role": "assistant", "content": "Hi", "refusal": None, "reasoning_content": "hmm"}
     assert to_converse(call(HI, message, HI))["messages"][1]["content"] == [{"text": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "thinking"),
+    [
+        ("gemini-2.5-pro", "none", {"thinkingBudget": 128}),
+        ("gemini-2.5-flash", "none", {"thinkingBudget": 0}),
+        ("gemini-3-pro-preview", "none", {"thinkingLevel": "LOW"}),
+        ("gemini-3.8-flash", "none", {"thinkingLevel": "MINIMAL"}),
+    ],
+)
+def test_a_model_that_can_not_but_think_gets_the_least_that_it_takes(
+    model: str, effort: str, thinking: dict[str, Any]
+) -> None:
+    assert to_generate(call(model=model, reasoning_effort=effort))["generationConfig"]["thinkingConfig"] == thinking

@@ -147,10 +147,17 @@ def _calling(offer: Offer) -> JsonDict:
 
 _LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192}
+_LEAST_BUDGET = 128  # of 2.5 Pro, which can't but think: "Budget 0 is invalid. This model only works in thinking mode."
 
 
 def _thinking(effort: str, model: str) -> JsonDict:
-    """Levels since Gemini 3, a budget of tokens before, as in Google's own OpenAI-compatible API."""
+    """Levels since Gemini 3, a budget of tokens before, as in Google's own OpenAI-compatible API.
+
+    What a model has no word for becomes the nearest: the Pro models of Gemini 3 know LOW as the least (Google, Gemini
+    thinking).
+    """
     if "gemini-2" in model:
-        return {"thinkingBudget": _BUDGETS.get(effort, 24576)}
-    return {"thinkingLevel": _LEVELS.get(effort, "XHIGH")}
+        least = _LEAST_BUDGET if "pro" in model else 0
+        return {"thinkingBudget": max(least, _BUDGETS.get(effort, 24576))}
+    level = _LEVELS.get(effort, "XHIGH")
+    return {"thinkingLevel": "LOW" if level == "MINIMAL" and "pro" in model else level}
