@@ -125,7 +125,7 @@ class SseScan:
             self._shape = None
             return self._frames.read(event, _object(data))
         if bare:  # some servers answer with a body that is no stream
-            raise failure_in(_object(bare)) or ValueError("a body of JSON")
+            raise failure_in(_object(bare), ()) or ValueError("a body of JSON")
         return Read(b"" if b"data:" in event else event)
 
     def _learn(self, event: bytes, read: Read) -> None:

@@ -52,6 +52,7 @@ class Shape:
         seam: `end` and `head`, which stand between the texts of two frames.
         quotes: the number of bare quotes in `between`.
         made: `head`, `end` and `seam` as the client gets them; `between` is the same for all.
+        plain: there is one text alone.
         said: which text is the content, the first or the last; None if such a frame always holds content.
     """
 
@@ -61,20 +62,27 @@ class Shape:
     seam: bytes
     quotes: int
     made: tuple[bytes, bytes, bytes]
+    plain: bool
     said: Literal["first", "last"] | None
 
     def take(self, run: bytes) -> Run | None:
         """Return the frames if all of them have this shape. `run` begins with `head`."""
         if not run.endswith(self.end):
             return None
-        texts = run[len(self.head) : -len(self.end)].split(self.seam)
-        bare = b"\n".join(texts)
-        if bare.count(b"\n") != len(texts) - 1 or _quotes(bare) != self.quotes * len(texts):
-            return None
-        if any(bare.count(part) != len(texts) for part in self.between):
-            return None
+        text = run[len(self.head) : -len(self.end)]
         head, end, seam = self.made
-        return Run(head + seam.join(texts) + end, self._holds_content(texts, bare))
+        if self.plain and text and b'"' not in text and b"\n" not in text:
+            return Run(head + text + end, True)
+        texts = text.split(self.seam)
+        many = len(texts)
+        bare = b"\n".join(texts) if many > 1 else text
+        if bare.count(b"\n") != many - 1 or _quotes(bare) != self.quotes * many:
+            return None
+        for part in self.between:
+            if bare.count(part) != many:
+                return None
+        content = self._holds_content(texts, bare)
+        return Run(head + seam.join(texts) + end if many > 1 else head + text + end, content)
 
     def _holds_content(self, texts: list[bytes], bare: bytes) -> bool:
         if self.said is None:
@@ -115,7 +123,8 @@ def shape_of(event: bytes, edits: Edits) -> Shape | None:
     made = edits.of(head), Edits(b"", edits.texts).of(end)
     if any(old in part for part in between for old, _ in edits.texts):
         return None
-    return Shape(head, tuple(between), end, end + head, _quotes(b"".join(between)), (*made, made[1] + made[0]), said)
+    quotes, seam = _quotes(b"".join(between)), made[1] + made[0]
+    return Shape(head, tuple(between), end, end + head, quotes, (*made, seam), not between, said)
 
 
 def _holds_content(event: bytes) -> bool:
