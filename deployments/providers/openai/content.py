@@ -21,11 +21,14 @@ _NO_THOUGHT = re.compile(r"(?:signature|id|ids|tokens|reason)$", re.IGNORECASE) 
 
 def has_content(delta: JsonValue) -> bool:
     """Return whether a client would read any part of the delta."""
-    if isinstance(delta, dict):
-        for key, value in delta.items():
-            if value and _is_read(key, value):
-                return True
-    return False
+    return bool(read_keys(delta))
+
+
+def read_keys(delta: JsonValue) -> list[str]:
+    """Return the keys of the delta's parts that a client would read."""
+    if not isinstance(delta, dict):
+        return []
+    return [key for key, value in delta.items() if value and _is_read(key, value)]
 
 
 def _is_read(key: str, value: JsonValue) -> bool:

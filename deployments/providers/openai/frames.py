@@ -9,6 +9,7 @@ servers send one with every frame (songquanpeng/one-api#1408).
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from deployments.openai_api.chat import dump, frame
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.openai_api.usage import account_of, groq_usage
 from deployments.providers.openai.calls import CallNumbers
-from deployments.providers.openai.content import choices_of, failure_in, has_content, index_of
+from deployments.providers.openai.content import choices_of, failure_in, index_of, read_keys
 from deployments.providers.openai.finish import finish_word
 from deployments.providers.openai.shape import Edits
 
@@ -26,6 +27,7 @@ class Read(NamedTuple):
     content: bool = False
     finished: int = 0  # the number of finish reasons in it
     edits: Edits | None = None  # None if it was not by edits that the frame became the client's
+    keys: Sequence[str] = ()  # of the deltas, with what a client would read
 
 
 _MODEL = b'"model"'
@@ -67,19 +69,19 @@ class FrameReader:
         told, changed = self._take_usage(data) if data.get("usage") or "x_groq" in data else (False, False)
         if told and not choices and not self.keep_usage:
             return Read()
-        content, ends = False, list[JsonDict]()
+        keys, ends = list[str](), list[JsonDict]()
         for choice in choices:
             changed = self._take_choice(choice) or changed
-            content = content or has_content(choice.get("delta"))
+            keys += read_keys(choice.get("delta"))
             if choice.get("finish_reason"):
                 ends.append(choice)
         if ends:
             self.ended.update(map(index_of, ends))
-            return self._end(event, data, ends, content=content, changed=changed)
+            return self._end(event, data, ends, content=bool(keys), changed=changed)
         before = self._release() if told and not choices else b""
-        made, edits = self._made(event, data, changed=changed, begun=content)
+        made, edits = self._made(event, data, changed=changed, begun=bool(keys))
         self._sent = self._sent or bool(made)
-        return Read(before + made, content, 0, None if before else edits)
+        return Read(before + made, bool(keys), 0, None if before else edits, keys)
 
     @property
     def tail(self) -> bytes:

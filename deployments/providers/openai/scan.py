@@ -136,7 +136,7 @@ class SseScan:
         if not read.content or read.finished or read.edits is None:
             return
         if self._wasted < _WASTED:
-            self._shape = shape_of(event, read.edits)
+            self._shape = shape_of(event, read.edits, read.keys)
         else:
             self._wasted += 1
             self._wasted = 0 if self._wasted > _NEXT_TRY else self._wasted
