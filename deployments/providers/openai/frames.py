@@ -136,9 +136,11 @@ class FrameReader:
         """Hold the finish reasons back, and return the rest of the frame."""
         choices = choices_of(data)
         if len(choices) == 1 and _says_nothing(choices[0].get("delta")):
+            self._learn_id(data.get("id"), begun=True)
+            before = self._flushed()
             made, _ = self._made(event, data, changed=changed, begun=True)
-            if self._sent:
-                self._held[index_of(choices[0])], made = made, b""
+            if self._sent or before:
+                self._held[index_of(choices[0])], made = made, before
             self._sent = True  # a finish reason that is all there is goes out at once
             return Read(made, False, 1)
         for choice in ends:
@@ -165,6 +167,8 @@ class FrameReader:
 
     def _learn_id(self, given: JsonValue, *, begun: bool) -> bool:
         """Keep the stream's id: the first that is given, or one of ours once the answer begins."""
+        if self._id is not None:
+            return True
         if isinstance(given, str) and given:
             self._id = given
         elif begun:
@@ -173,7 +177,7 @@ class FrameReader:
 
     def _flushed(self) -> bytes:
         early, self._early = self._early, []
-        if early and self._id is None:
+        if early:
             self._learn_id(None, begun=True)
         return b"".join(self._for_client(*one[:2], changed=one[2])[0] for one in early)
 
