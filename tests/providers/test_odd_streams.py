@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deployments.errors import AttemptFailed
+from deployments.openai_api.chat import frames_to_chunks
 from deployments.providers.base import Frames, Provider, stream_within
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
@@ -43,8 +44,14 @@ class StopInEveryChunk(OpenAIWire):
         return [*frames, b"data: [DONE]\n\n"]
 
 
+def finishes_in(data: bytes) -> list[str | None]:
+    return [choice["finish_reason"] for chunk in frames_to_chunks(data) for choice in chunk["choices"]]
+
+
 def test_openai_stop_in_every_chunk_is_not_sealed_in_mid_answer() -> None:
-    assert b"w7 " in text_of_one_that_goes_on("openai", StopInEveryChunk())
+    data = text_of_one_that_goes_on("openai", StopInEveryChunk())
+    assert b"w7 " in data
+    assert finishes_in(data) == [*[None] * 8, "stop"]
 
 
 class GeminiStop(GeminiWire):
@@ -62,7 +69,63 @@ class GeminiStop(GeminiWire):
 
 
 def test_gemini_stop_in_every_chunk_is_not_sealed_in_mid_answer() -> None:
-    assert b"w7 " in text_of_one_that_goes_on("google", GeminiStop())
+    data = text_of_one_that_goes_on("google", GeminiStop())
+    assert b"w7 " in data
+    assert finishes_in(data) == [*[None] * 9, "stop"]
+
+
+class Ended(OpenAIWire):
+    """An answer that ends with a finish reason of the server's own, whole or streamed."""
+
+    def __init__(self, finish: str, **choice: Any) -> None:
+        self.finish, self.choice = finish, choice
+
+    def whole(self, words: Any) -> bytes:
+        answer = json.loads(super().whole(words))
+        answer["choices"][0] |= {"finish_reason": self.finish, **self.choice}
+        return json.dumps(answer).encode()
+
+    def frames(self, words: Any) -> list[bytes]:
+        said = self._frame([{"index": 0, "delta": {"content": "half"}, "finish_reason": None}])
+        end = self._frame([{"index": 0, "delta": {}, "finish_reason": self.finish, **self.choice}])
+        return [said, end, b"data: [DONE]\n\n"]
+
+
+FAILED = [
+    (Ended("error", error={"code": 502, "message": "Provider disconnected"}), "server_error", "502"),
+    (Ended("insufficient_system_resource"), "server_error", "insufficient_system_resource"),
+    (Ended("stop", error={"code": 429, "message": "slow down"}), "throttled", "429"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("vendor", "kind", "code"), FAILED)
+def test_an_answer_that_failed_under_status_200_is_a_failure(vendor: Ended, kind: str, code: str, stream: bool) -> None:
+    bench = cloud("openai")
+    assert bench.fake is not None
+    bench.fake.vendor = vendor
+    try:
+        outcome = bench.failure(stream=stream)
+    finally:
+        bench.fake.stop()
+    assert (outcome.kind, outcome.code, outcome.content) == (kind, code, stream)
+    assert b'finish_reason":"' not in b"".join(bench.frames).replace(b": ", b":")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_end_in_the_servers_own_word_is_openais(stream: bool) -> None:
+    bench = cloud("openai")
+    assert bench.fake is not None
+    bench.fake.vendor = Ended("eos")
+    try:
+        if stream:
+            bench.stream()
+            found = finishes_in(b"".join(bench.frames))
+        else:
+            found = [choice["finish_reason"] for choice in json.loads(bench.complete().body)["choices"]]
+    finally:
+        bench.fake.stop()
+    assert found[-1] == "stop"
 
 
 def gemini(*events: bytes) -> bytes | str:
