@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from deployments.errors import BadRequest, NoAnswer
 from deployments.openai_api.chat import Request, check_request
 from deployments.service.service import Service
-from tests.dialects.fleet import CLOUDS, KINDS, PAIRS, RULES, Fleet, row_of, shipped_rows
+from tests.dialects.fleet import CLOUDS, KINDS, PAIRS, RULES, Fleet, row_of, service_over, shipped_rows
 from tests.fakes.clients import ClientRequest, client_requests
 from tests.fakes.server import status
 
@@ -71,15 +71,16 @@ async def came_of(fleet: Fleet, cell: Cell) -> Came:
         request = check_request(cell.request.to(row_of(cell.row, cell.first, cell.then)))
     except BadRequest as error:
         return Came(None, f"our own check: {error}")
-    async with fleet.service() as service:
-        came = await _ask(service, request)
+    async with service_over(fleet.config, fleet.transport) as service:
+        came = await ask(service, request)
     came.asked = [name for name in CLOUDS if fleet.fakes[name].received]
     came.refused = [rule for name in CLOUDS for rule in fleet.fakes[name].refused]
     came.refused += [f"{KINDS[name]}: {text}" for name in CLOUDS for text in fleet.fakes[name].objections]
     return came
 
 
-async def _ask(service: Service, request: Request) -> Came:
+async def ask(service: Service, request: Request) -> Came:
+    """Return what came of one request, read to its end."""
     deadline = service.deadline(None)
     try:
         if not request.stream:

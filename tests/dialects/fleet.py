@@ -6,7 +6,7 @@ No Ray: the calls go to `ProviderReplica` objects as they are, where a cluster h
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -15,7 +15,7 @@ from deployments.breaker_client.client import BreakerClient
 from deployments.openai_api.chat import Head, chunk, completion, dump
 from deployments.providers.base import CallMessage
 from deployments.replica import ProviderReplica
-from deployments.rpc.port import ProviderStream, ReplyMessage
+from deployments.rpc.port import CallTransport, ProviderStream, ReplyMessage
 from deployments.service.service import Service
 from tests.fakes.server import FakeServer
 from tests.fakes.vendors import Rule, bedrock, bedrock_claude, gemini, openai, openai_reasoning
@@ -73,11 +73,13 @@ class LocalStandIn:
 
 
 class Replicas:
-    """The transport: one replica object for each provider."""
+    """The transport: one replica object for each provider of a configuration."""
 
     def __init__(self, config: Mapping[str, Any]):
-        self._of: dict[str, Any] = {name: ProviderReplica(name, config) for name in CLOUDS}
-        self._of["local"] = LocalStandIn()
+        kinds = {name: provider["kind"] for name, provider in config["providers"].items()}
+        self._of: dict[str, Any] = {
+            name: LocalStandIn() if kind == "local" else ProviderReplica(name, config) for name, kind in kinds.items()
+        }
 
     async def complete(self, provider: str, call: CallMessage) -> ReplyMessage:
         reply: ReplyMessage = await self._of[provider].complete(call)
@@ -88,37 +90,39 @@ class Replicas:
         return items
 
     async def close(self) -> None:
-        for name in CLOUDS:
-            await self._of[name]._provider.close()
+        for replica in self._of.values():
+            if isinstance(replica, ProviderReplica):
+                await replica._provider.close()
 
 
-@dataclass
+@contextlib.asynccontextmanager
+async def service_over(config: Mapping[str, Any], transport: CallTransport) -> AsyncIterator[Service]:
+    """Open a service with a breaker of its own, whose circuits are closed."""
+    made: list[ActorInProcess] = []
+
+    async def connect() -> Callable[..., Awaitable[Any]]:
+        if not made:
+            made.append(ActorInProcess(service.breaker_config()))
+        return made[0]
+
+    layout = layout_of(config)
+    breaker = BreakerClient(connect, layout.config.policy(), clock=asyncio.get_running_loop().time)
+    service = Service(layout, breaker, transport)
+    breaker.start()
+    await breaker.connected.wait()
+    try:
+        yield service
+    finally:
+        await breaker.close()
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
-    """`transport` is kept for all cells. Each cell has a service of its own, so that no circuit is open in any."""
+    """What is kept for all cells. Each cell has a service of its own, so that no circuit is open in any."""
 
     fakes: Mapping[str, FakeServer]
     config: Mapping[str, Any]
     transport: Replicas
-    actors: list[ActorInProcess] = field(default_factory=list)
-
-    @contextlib.asynccontextmanager
-    async def service(self) -> AsyncIterator[Service]:
-        made: list[ActorInProcess] = []
-
-        async def connect() -> Callable[..., Awaitable[Any]]:
-            if not made:
-                made.append(ActorInProcess(service.breaker_config()))
-            return made[0]
-
-        layout = layout_of(self.config)
-        breaker = BreakerClient(connect, layout.config.policy(), clock=asyncio.get_running_loop().time)
-        service = Service(layout, breaker, self.transport)
-        breaker.start()
-        await breaker.connected.wait()
-        try:
-            yield service
-        finally:
-            await breaker.close()
 
 
 @contextlib.asynccontextmanager

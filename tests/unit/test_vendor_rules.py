@@ -67,6 +67,11 @@ def generate(model: str = "gemini-2.5-pro", *, functions: list[Any] | None = Non
     return Request(f"/v1beta/models/{model}:generateContent", body)
 
 
+def result(response: Any) -> Request:
+    parts = [{"functionResponse": {"id": "1", "name": "f", "response": response}}]
+    return Request("/v1beta/models/gemini-2.5-pro:generateContent", {"contents": [{"role": "user", "parts": parts}]})
+
+
 def answer_schema(schema: Any, **more: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, **more}}
 
@@ -145,6 +150,8 @@ REFUSED: list[tuple[Rule, Request]] = [
     (gemini.candidates, generate(candidateCount=9)),
     (gemini.too_many_stops, generate(stopSequences=list("abcdef"))),
     (gemini.function_name, generate(functions=[{"name": "1f"}])),
+    (gemini.function_response, result(["Sunny"])),
+    (gemini.function_response, result({"schema": {"$ref": "#/$defs/x"}})),
     (groq.unsupported, chat("llama", logit_bias={"1": 1})),
     (groq.several, chat("llama", n=2)),
     (groq.message_field, chat("llama", messages=said("assistant", reasoning_content="hm"))),
@@ -177,6 +184,7 @@ TAKEN: list[Request] = [
     generate(temperature=0.5, topP=0.9, maxOutputTokens=65_536, thinkingConfig={"thinkingBudget": 128}),
     generate("gemini-3.8-flash", functions=[{"name": "f"}], responseMimeType="application/json"),
     generate("gemini-3.8-flash", thinkingConfig={"thinkingLevel": "LOW"}),
+    result({"result": "Sunny"}),
 ]
 OF_WIRE = {
     "chat": [*openai.RULES, *openai_reasoning.RULES, *azure.RULES],

@@ -30,7 +30,10 @@ def temperature_beside_top_p(asked: Asked) -> Refusal | None:
 
 
 def sampling(asked: Asked) -> Refusal | None:
-    """Refuse any sampling parameter from Opus 4.7 on: NousResearch/hermes-agent#37912, promptfoo/promptfoo#10307."""
+    """Refuse any sampling parameter from Opus 4.7 on: NousResearch/hermes-agent#37912, promptfoo/promptfoo#10307.
+
+    Opus 5 is reported; Sonnet 5 and Haiku 5 are taken to be like it.
+    """
     if not _from(asked, opus=(4, 7), sonnet=(5, 0), haiku=(5, 0)):
         return None
     for name, said in (("temperature", "temperature"), ("topP", "top_p")):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tests.fakes.vendors import Asked, Refusal, Rule, model_of
+from tests.fakes.vendors import Asked, Refusal, Rule, model_of, nodes_of
 
 _VERSION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 
@@ -134,6 +134,21 @@ def function_name(asked: Asked) -> Refusal | None:
     return None
 
 
+def function_response(asked: Asked) -> Refusal | None:
+    """Refuse a result that is no object, or holds a `$ref`: NousResearch/hermes-agent#93014, mlflow/mlflow#25868."""
+    parts = [part for content in asked.body.get("contents", ()) for part in content["parts"]]
+    results = [part["functionResponse"]["response"] for part in parts if "functionResponse" in part]
+    for result in results:
+        if not isinstance(result, dict):
+            return refuse("Invalid value at 'response' (type.googleapis.com/google.protobuf.Struct)")
+        if any("$ref" in node for node in nodes_of(result)):
+            return refuse(
+                "The referenced name in function_response.response does not match to a display_name "
+                "in the function_response.parts."
+            )
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     penalties,
     logprobs,
@@ -145,4 +160,5 @@ RULES: tuple[Rule, ...] = (
     candidates,
     too_many_stops,
     function_name,
+    function_response,
 )
