@@ -123,7 +123,7 @@ class BedrockWire:
         specs = [tool["toolSpec"] for tool in (body.get("toolConfig") or {}).get("tools", ())]
         return calls_to([(s["name"], s["inputSchema"]["json"]) for s in specs], len(body["messages"]))
 
-    def objection(self, body: Mapping[str, Any]) -> str | None:
+    def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         return objection(body)
 
 
