@@ -22,7 +22,15 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "top_k": ("topK",),
     "presence_penalty": ("presencePenalty", "penalty"),
     "frequency_penalty": ("frequencyPenalty", "penalty"),
-    "reasoning_effort": ("reasoning", "effort", "thinking", "thinkingConfig", "thinkingBudget", "thinkingLevel"),
+    "reasoning_effort": (
+        "reasoning",
+        "reasoningEffort",
+        "effort",
+        "thinking",
+        "thinkingConfig",
+        "thinkingBudget",
+        "thinkingLevel",
+    ),
     "parallel_tool_calls": ("parallel tool calls", "parallelToolCalls"),
     "seed": ("random_seed",),
 }
@@ -96,7 +104,8 @@ def _exclude_each_other(named: tuple[str, ...]) -> bool:
 
 def _names(refusal: Outcome, name: str) -> bool:
     if refusal.param is not None and refusal.param in HINTS and "both" not in refusal.message:
-        return False  # it names another field itself; the text may only compare
+        # It names another field itself, and the text may only compare. A validator lists all that it refuses.
+        return f"; {name}: " in refusal.message
     return _PATTERNS[name].search(refusal.message) is not None
 
 

@@ -344,7 +344,9 @@ def test_reasoning_without_a_signature_is_shown_and_not_sent_back() -> None:
         ("gemini-2.5-pro", "none", {"thinkingBudget": 128}),
         ("gemini-2.5-flash", "none", {"thinkingBudget": 0}),
         ("gemini-3-pro-preview", "none", {"thinkingLevel": "LOW"}),
-        ("gemini-3.8-flash", "none", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3-flash-preview", "none", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3.8-flash", "none", {"thinkingLevel": "LOW"}),
+        ("gemini-3.8-flash", "max", {"thinkingLevel": "HIGH"}),
     ],
 )
 def test_a_model_that_can_not_but_think_gets_the_least_that_it_takes(

@@ -5,6 +5,7 @@ without. What it signed comes back from the client; what another provider called
 goes with the value that Google names for such histories.
 """
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from deployments.openai_api.capabilities import find_unsupported
@@ -153,11 +154,16 @@ _LEAST_BUDGET = 128  # of 2.5 Pro, which can't but think: "Budget 0 is invalid. 
 def _thinking(effort: str, model: str) -> JsonDict:
     """Levels since Gemini 3, a budget of tokens before, as in Google's own OpenAI-compatible API.
 
-    What a model has no word for becomes the nearest: the Pro models of Gemini 3 know LOW as the least (Google, Gemini
-    thinking).
+    What a model has no word for becomes the nearest: of Gemini 3 only early Flash models know MINIMAL (Google, Gemini
+    thinking; BerriAI/litellm-docs#1505, comet-ml/opik#8280), and none knows XHIGH.
     """
     if "gemini-2" in model:
         least = _LEAST_BUDGET if "pro" in model else 0
         return {"thinkingBudget": max(least, _BUDGETS.get(effort, 24576))}
-    level = _LEVELS.get(effort, "XHIGH")
-    return {"thinkingLevel": "LOW" if level == "MINIMAL" and "pro" in model else level}
+    level = _LEVELS.get(effort, "HIGH" if "gemini-3" in model else "XHIGH")
+    if level == "MINIMAL" and "gemini-3" in model and not _MINIMAL.search(model):
+        level = "LOW"
+    return {"thinkingLevel": level}
+
+
+_MINIMAL = re.compile(r"gemini-3(?:\.[0-6])?-flash")

@@ -14,14 +14,15 @@ import openai
 from yarl import URL
 
 from deployments.errors import failed
-from deployments.openai_api.chat import dump
+from deployments.openai_api.chat import dump, stops_of
 from deployments.openai_api.embeddings import count_inputs, lengths_in
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
 from deployments.providers.openai.answer import answer_of, object_of
 from deployments.providers.openai.classify import classify, in_band
-from deployments.providers.openai.dialect import MOST_LESSONS, Dialects, lesson
+from deployments.providers.openai.dialect import MOST_LESSONS, Dialect, Dialects, lesson
 from deployments.providers.openai.request import chat_body, embedding_body
+from deployments.providers.openai.stops import StopCutter, cut_answer
 from deployments.providers.sse import SseScan
 from deployments.providers.timing import note_model, trace_headers
 from deployments.providers.transport import Transport, UpstreamResponse
@@ -52,11 +53,14 @@ class OpenAIProvider:
 
     async def complete(self, call: Call) -> Completed:
         try:
-            with contextlib.closing(await self._ask(call, stream=False)) as response:
+            response, dialect = await self._ask(call, stream=False)
+            with contextlib.closing(response):
                 data = await response.whole()
         except Exception as error:
             raise classify(error) from error
         answer = answer_of(data)
+        if not dialect.stop and (stops := stops_of(call.body)):
+            answer = cut_answer(answer, stops)
         note_model(answer.get("model"))
         # To search the bytes for the name costs as much as to write the JSON again.
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
@@ -65,14 +69,21 @@ class OpenAIProvider:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
         finished, done, choices, continues = 0, False, call.body.get("n") or 1, False
         try:
-            with contextlib.closing(await self._ask(call, stream=True)) as answer:
+            answer, dialect = await self._ask(call, stream=True)
+            with contextlib.closing(answer):
+                cutter = None if dialect.stop or not (stops := stops_of(call.body)) else StopCutter(stops, choices)
                 while data := await answer.read():
                     batch = scan.feed(data)
                     continues = continues or (batch.content and finished >= choices)
                     finished = len(scan.ended)
                     end = End(scan.usage) if finished >= choices and not continues else None
-                    if batch.frames or end:
-                        yield Frames(batch.frames, content=batch.content or batch.finished > 0, end=end)
+                    frames = batch.frames if cutter is None else cutter.cut(batch.frames)
+                    if cutter is not None and cutter.over:
+                        yield Frames(frames, content=True, end=End(scan.usage))
+                        yield End(scan.usage)
+                        return
+                    if frames or end or batch.content:
+                        yield Frames(frames, content=batch.content or batch.finished > 0, end=end)
                     if batch.error is not None:
                         raise in_band(batch.error)
                     if batch.malformed:
@@ -104,13 +115,16 @@ class OpenAIProvider:
             raise failed("malformed", f"the provider returned {vectors} vectors for {inputs} inputs", status=200)
         return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
 
-    async def _ask(self, call: Call, *, stream: bool) -> UpstreamResponse:
-        """Return the response to a chat. What the server refuses of our own words is put into other words."""
+    async def _ask(self, call: Call, *, stream: bool) -> tuple[UpstreamResponse, Dialect]:
+        """Return the response to a chat, and how it was asked.
+
+        What the server refuses of our own words is put into other words.
+        """
         dialect = self._dialects.of(call.model)
         for _ in range(MOST_LESSONS):
             body = chat_body(call, stream=stream, dialect=dialect)
             try:
-                return await self._request(self._chat, body)
+                return await self._request(self._chat, body), dialect
             except openai.APIStatusError as error:
                 outcome = classify(error).outcome
                 learned = lesson(dialect, outcome) if outcome.kind == "rejected" else None
@@ -118,7 +132,7 @@ class OpenAIProvider:
                     raise
             dialect = learned
             self._dialects.learn(call.model, dialect)
-        return await self._request(self._chat, chat_body(call, stream=stream, dialect=dialect))
+        return await self._request(self._chat, chat_body(call, stream=stream, dialect=dialect)), dialect
 
     async def _whole(self, url: URL, body: JsonObject) -> bytes:
         try:
