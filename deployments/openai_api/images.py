@@ -66,7 +66,10 @@ def data_of(url: str) -> bytes:
     Base64 may be of either alphabet, without its padding, in lines, or percent-encoded as a URL may have it (RFC 2397).
     """
     found = _DATA_URL.match(url)
-    data = _decode(url[found.end() :]) if found else b""
+    try:
+        data = _decode(url[found.end() :]) if found else b""
+    except ValueError:
+        data = b""
     if not data:
         raise ValueError("not a data URL with base64")
     return data

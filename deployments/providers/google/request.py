@@ -69,9 +69,9 @@ _RESULT_IMAGES = frozenset({"png", "jpeg", "webp"})
 
 
 def _contents(turn: Turn, old: bool) -> list[JsonDict]:
-    """Return the contents of a turn: one, or two if results have images that can't stand in the results themselves.
+    """Return the contents of a turn: one, or two if it has results and images that are no part of them.
 
-    Gemini takes no other part beside results that are images (vellum-ai/vellum-assistant#1901), so those come behind.
+    Gemini refuses images beside results (vellum-ai/vellum-assistant#1901), so they and what follows stand apart.
     """
     role = "model" if turn.side == "assistant" else "user"
     parts = _parts(turn, old)
@@ -81,9 +81,9 @@ def _contents(turn: Turn, old: bool) -> list[JsonDict]:
         if isinstance(item, ToolResult) and (images := _images_apart(item, old))
         for part in ({"text": f"Images of the result of {item.name} ({item.id}):"}, *map(_inline, images))
     ]
-    if not apart:
-        return [{"role": role, "parts": parts}]
     results = [part for part in parts if "functionResponse" in part]
+    if not results or not (apart or any("inlineData" in part for part in parts)):
+        return [{"role": role, "parts": parts}]
     return [{"role": role, "parts": results}, {"role": role, "parts": [*apart, *parts[len(results) :]]}]
 
 
