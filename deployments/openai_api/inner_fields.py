@@ -37,7 +37,7 @@ def _check_tools(tools: JsonValue, none_offered: bool, found: Found) -> None:
         if not isinstance(tool, dict):
             continue
         function = tool.get("function")
-        if tool.keys() <= _TOOL and isinstance(function, dict) and function.keys() <= _FUNCTION:
+        if len(tool) == 2 and isinstance(function, dict) and "type" in tool and function.keys() <= _FUNCTION:
             continue
         for thing, known, path in ((tool, _TOOL, f"tools.{at}"), (function, _FUNCTION, f"tools.{at}.function")):
             if isinstance(thing, dict):

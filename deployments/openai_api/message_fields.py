@@ -52,7 +52,7 @@ def _check_fields(index: int, role: str, message: JsonObject, found: Found) -> N
         found.missing.append(f"messages.{index}.role")
         return
     known = _KNOWN[role]
-    for name, value in message.items():
+    for name, value in () if message.keys() <= known else message.items():
         if name not in known and says_something(value):
             path = f"messages.{index}.{name}"
             if name == MARK:
@@ -62,18 +62,21 @@ def _check_fields(index: int, role: str, message: JsonObject, found: Found) -> N
             else:
                 found.dropped.append(path)
     if calls := message.get("tool_calls") if role == "assistant" else None:
-        _check_calls(f"messages.{index}.tool_calls", calls, found)
+        _check_calls(index, calls, found)
 
 
-def _check_calls(path: str, calls: JsonValue, found: Found) -> None:
+def _check_calls(index: int, calls: JsonValue, found: Found) -> None:
+    path = f"messages.{index}.tool_calls"
     if not isinstance(calls, list) or not all(
         isinstance(call, dict) and call.get("type", "function") == "function" for call in calls
     ):
         found.missing.append(path)
         return
     for at, call in enumerate(calls):
-        name_unknown(call, _CALL, f"{path}.{at}", found)
-        name_unknown(call.get("function"), _CALLED, f"{path}.{at}.function", found)
+        function = call.get("function")
+        if not (call.keys() <= _CALL and isinstance(function, dict) and function.keys() <= _CALLED):
+            name_unknown(call, _CALL, f"{path}.{at}", found)
+            name_unknown(function, _CALLED, f"{path}.{at}.function", found)
 
 
 def _check_parts(index: int, role: str, parts: list[JsonValue], able: "Capabilities", found: Found) -> None:

@@ -28,7 +28,7 @@ _CARRIED = frozenset(
         *("response_format", "tools", "tool_choice"),
     }
 )
-_NO_DEMAND: JsonObject = {"n": 1, "modalities": ["text"]}
+_NO_DEMAND: JsonObject = {"n": 1, "modalities": ["text"], "function_call": "none"}
 
 
 def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
