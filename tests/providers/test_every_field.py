@@ -67,7 +67,7 @@ TRANSLATED: Mapping[str, Mapping[str, Mapping[Any, str]]] = {
     "messages.content.image_url.url": {"bedrock": {None: "b'pixels'"}, "google": {None: "cGl4ZWxz"}},
     "reasoning_effort": {
         "bedrock": {"minimal": '"effort": "low"'},
-        "google": {"none": '"thinkingLevel": "MINIMAL"', "max": '"thinkingLevel": "XHIGH"'},
+        "google": {"none": '"thinkingLevel": "MINIMAL"', **dict.fromkeys(("xhigh", "max"), '"thinkingLevel": "HIGH"')},
     },
     "logprobs": {"google": {True: '"responseLogprobs": true'}, "local": {True: '"logprobs": true'}},
     "response_format.type": {
