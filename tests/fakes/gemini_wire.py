@@ -112,6 +112,12 @@ def objection(contents: Sequence[Mapping[str, Any]], *, signs: bool = True) -> s
         if not content["parts"]:
             return f"contents.{at} has no parts"
         given = [p["functionResponse"] for p in content["parts"] if "functionResponse" in p]
+        if given and any("inlineData" in p for p in content["parts"]):
+            return f"contents.{at}: inline data beside a function response"  # vellum-ai/vellum-assistant#1901
+        if any(not isinstance(r["response"], dict) or _has_ref(r["response"]) for r in given):
+            return f"contents.{at}: a response that is no object, or that refers"  # NousResearch/hermes-agent#93014
+        if any(p["inlineData"]["mimeType"] not in _IN_RESULTS for r in given for p in r.get("parts", ())):
+            return f"contents.{at}: a function response with media of another type"  # Google, Function calling
         if sorted((r["name"], r["id"]) for r in given) != sorted(waiting):
             return f"contents.{at}: function responses {given} where calls {waiting} wait"
         calls = [p for p in content["parts"] if "functionCall" in p]
@@ -119,6 +125,15 @@ def objection(contents: Sequence[Mapping[str, Any]], *, signs: bool = True) -> s
             return f"contents.{at}: function call is missing a thought_signature"
         waiting = [(p["functionCall"]["name"], p["functionCall"]["id"]) for p in calls]
     return f"function calls {waiting} without a response" if waiting else None
+
+
+_IN_RESULTS = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
+
+
+def _has_ref(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "$ref" in value or any(map(_has_ref, value.values()))
+    return isinstance(value, list) and any(map(_has_ref, value))
 
 
 def _is_signed(part: Mapping[str, Any]) -> bool:
