@@ -218,14 +218,16 @@ class Head:
 
 
 def usage_of(prompt: int, completion: int, **details: int | None) -> JsonDict:
-    """Return OpenAI's usage object, with the `cached` and `reasoning` tokens that a provider reports."""
+    """Return OpenAI's usage object, with the `cached`, `written` and `reasoning` tokens that a provider reports."""
     usage: JsonDict = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-    if details.get("cached"):
-        usage["prompt_tokens_details"] = {"cached_tokens": details["cached"]}
+    if details.get("cached") or details.get("written"):
+        usage["prompt_tokens_details"] = {"cached_tokens": details.get("cached") or 0}
+    if details.get("written"):
+        usage["prompt_tokens_details"]["cache_write_tokens"] = details["written"]
     if details.get("reasoning"):
         usage["completion_tokens_details"] = {"reasoning_tokens": details["reasoning"]}
     return usage

@@ -114,19 +114,37 @@ def texts_of(body: JsonObject) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def embedding_answer(body: JsonObject, name: str, vectors: Sequence[Sequence[float]], tokens: int | None) -> bytes:
-    """Return the answer's JSON. `tokens` is None where the provider does not report them: unknown is not zero."""
+def embedding_answer(body: JsonObject, name: str, vectors: Sequence[Sequence[float]], usage: JsonObject) -> bytes:
+    """Return the answer's JSON."""
     as_base64 = body.get("encoding_format") == "base64"
     data = [
         {"object": "embedding", "index": i, "embedding": _base64(v) if as_base64 else list(v)}
         for i, v in enumerate(vectors)
     ]
-    return dump({"object": "list", "data": data, "model": name, "usage": usage_of_embedding(tokens)})
+    return dump({"object": "list", "data": data, "model": name, "usage": usage})
 
 
 def usage_of_embedding(tokens: int | None) -> JsonDict | None:
-    """Return OpenAI's usage object; None if the tokens are unknown."""
-    return None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens}
+    """Return OpenAI's usage object; None if the tokens are unknown. Unknown is not zero."""
+    return {"prompt_tokens": tokens, "total_tokens": tokens} if tokens else None
+
+
+CHARACTERS_PER_TOKEN = 4  # where nothing is known of a model's tokens, as in usage/token_estimate.py
+
+
+def estimate_of(body: JsonObject) -> JsonDict:
+    """Return the usage of a request whose provider tells none, marked as an estimate. Tokens in it are counted."""
+    tokens = max(1, round(length_of_input(body["input"]) / CHARACTERS_PER_TOKEN))
+    return {"prompt_tokens": tokens, "total_tokens": tokens, "estimated": True}
+
+
+def length_of_input(given: JsonValue) -> int:
+    """Return the length of texts to embed, in characters; a token that came as a number counts as four."""
+    if isinstance(given, str):
+        return len(given)
+    if isinstance(given, int):
+        return CHARACTERS_PER_TOKEN
+    return sum(length_of_input(one) for one in given) if isinstance(given, list) else 0
 
 
 Vectors = tuple[list[list[float]], int | None]  # and their tokens; None where the provider does not report them

@@ -18,8 +18,10 @@ from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
 from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, Used
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
+from deployments.openai_api.embeddings import length_of_input
+from deployments.openai_api.usage import account_of
 from deployments.usage.prices import PriceList
-from deployments.usage.token_estimate import DeliveredText, TokenEstimator, length_of, length_of_input, text_in
+from deployments.usage.token_estimate import DeliveredText, TokenEstimator, length_of, text_in
 
 # How an attempt ends that no provider bills for, if no content had come. Of the others nobody can tell.
 _FREE = frozenset(
@@ -268,7 +270,8 @@ class AttemptUsage:
         estimator = self._sink.estimator(self.target)
         tokens_in = tokens_out = cached = reasoning = 0
         counted = "none"
-        if isinstance(usage, Mapping):  # a foreign server may say anything
+        usage = account_of(usage)  # a foreign server may say anything, or nothing
+        if usage is not None:
             counted = "provider"
             tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
             cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")

@@ -51,15 +51,6 @@ def length_of(messages: Sequence[Mapping[str, Any]]) -> int:
     return sum(len(text_of(message.get("content"))) for message in messages)
 
 
-def length_of_input(given: Any) -> int:
-    """Return the length of texts to embed, in characters; a token that came as a number counts as four."""
-    if isinstance(given, str):
-        return len(given)
-    if isinstance(given, int):
-        return 4
-    return sum(length_of_input(one) for one in given) if isinstance(given, list) else 0
-
-
 @dataclass(slots=True)
 class CharsPerToken:
     """Tokens for a unit, as lately seen, and how far that has been from the truth."""

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.providers import sse
-from deployments.providers.sse import SseScan
+from deployments.providers.openai.stream.scan import SseScan
 
 
 def frame(delta: dict, finish: str | None = None, **more: object) -> bytes:
@@ -21,34 +20,9 @@ STREAM = (
     + frame({"role": "assistant", "content": ""})
     + frame({"content": 'He said "finish_reason": "stop" and {"error": {"x": 1}} "model":"up"'})
     + frame({}, "stop")
-    + b'data: {"id":"1","model":"up","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+    + b'data: {"id":"1","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}\n\n'
     + b"data: [DONE]\n\n"
 )
-
-
-ODD = st.sampled_from(
-    [
-        *(b"data: {", b"data:{", b"data: ", b"data: [DONE]", b": comment", b"event: error", b"id: 1", b"}", b"{", b" "),
-        *(
-            b'"error":{',
-            b'"error": "',
-            b'"finish_reason":"stop"',
-            b'"content":"x"',
-            b'"content":""',
-            b'"usage":{',
-            b"x",
-        ),
-    ]
-)
-ODDS = st.lists(ODD, max_size=4).map(b"".join)
-FRAMES = st.sampled_from(
-    [
-        *(frame({"content": "x"}), frame({"content": '"error"'}), frame({}, "stop"), frame({}, "error")),
-        *(frame({}, usage={"total_tokens": 1}), frame({}, error={"message": "no"})),
-    ]
-)
-PLAIN = st.lists(FRAMES | ODDS.map(lambda odd: b"data: {" + odd + b"}\n\n"), min_size=1, max_size=6).map(b"".join)
-ANY = st.lists(FRAMES | ODD | st.sampled_from([b"\n", b"\n\n", b"}\n\n"]), max_size=12).map(b"".join)
 
 
 def feed(data: bytes, cuts: list[int], *, keep_usage: bool = False) -> tuple[bytes, dict[str, bool], SseScan]:
@@ -71,7 +45,7 @@ def test_however_the_bytes_are_cut_the_same_frames_come_out(cuts: list[int], new
     assert [c["model"] for c in chunks] == ["row"] * 3
     assert chunks[1]["choices"][0]["delta"]["content"].startswith('He said "finish_reason": "stop"')
     assert flags == {"content": True, "finished": True, "done": True}
-    assert scan.usage == {"prompt_tokens": 3, "completion_tokens": 1}
+    assert scan.usage == {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
     assert b"[DONE]" not in frames
     assert b"usage" not in frames
 
@@ -106,52 +80,48 @@ def test_an_opening_is_no_content(delta: dict) -> None:
     "event",
     [
         b'data: {"error": {"message": "no", "code": "x"}}\n\n',
+        b'data: {"error": "no", "code": "x"}\n\n',
+        b'data: {"choices": [], "error": {"message": "no", "code": "x"}}\n\n',
+        b'data: {"object": "error", "message": "no", "code": "x"}\n\n',
+        b'data: [{"error": {"message": "no", "code": "x"}}]\n\n',
+        b'{"error": {"message": "no", "code": "x"}}\n\n',
         b'event: error\ndata: {"error": {"message": "no", "code": "x"}}\n\n',
         b'event: error\ndata: {"message": "no", "code": "x"}\n\n',
         b'data: {"id": "1", "error": {"message": "no", "code": "x"}, "choices": [{"finish_reason": "error"}]}\n\n',
+        b'data: {"choices": [{"delta": {"content": "half"}, "error": {"message": "no", "code": "x"}}]}\n\n',
+        b'data: {"\\u0065rror": {"message": "no", "code": "x"}}\n\n',
     ],
 )
-def test_an_error_event_is_an_error(event: bytes) -> None:
-    assert SseScan("row", keep_usage=False).feed(event).error == {"message": "no", "code": "x"}
+def test_an_error_at_the_top_of_a_frame_or_of_a_choice_is_an_error(event: bytes) -> None:
+    error = SseScan("row", keep_usage=False).feed(event).error
+    assert error is not None
+    assert (error.outcome.kind, error.outcome.message, error.outcome.code) == ("server_error", "no", "x")
 
 
-@pytest.mark.parametrize("event", [b"data: {broken\n\n", b"data: hello\n\n", b'data: {"a": 1\n\n'])
+@pytest.mark.parametrize("event", [b"data: {broken\n\n", b"data: hello\n\n", b'data: {"a": 1\n\n', b"data: 7\n\n"])
 def test_a_frame_that_is_no_json_object_is_malformed(event: bytes) -> None:
     assert SseScan("row", keep_usage=False).feed(event).malformed
 
 
-def test_an_empty_finish_reason_is_none() -> None:
-    batch = SseScan("row", keep_usage=False).feed(frame({"role": "assistant"}, ""))
-    assert (batch.finished, batch.content) == (0, False)
+@pytest.mark.parametrize("reason", ["", "null", None])
+def test_an_empty_finish_reason_is_none(reason: str | None) -> None:
+    batch = SseScan("row", keep_usage=False).feed(frame({"role": "assistant"}, reason))
+    assert (batch.finished, batch.content, batch.error) == (0, False, None)
 
 
-def test_a_finish_reason_of_error_is_an_error() -> None:
-    assert SseScan("row", keep_usage=False).feed(frame({}, "error")).error is not None
+@pytest.mark.parametrize("word", ["error", "insufficient_system_resource", "abort", "network_error", "flibber"])
+def test_a_finish_reason_that_is_no_good_end_is_a_failure_with_its_word(word: str) -> None:
+    scan = SseScan("row", keep_usage=False)
+    assert scan.feed(frame({"content": "half"})).error is None
+    error = scan.feed(frame({}, word)).error
+    assert error is not None
+    assert (error.outcome.kind, error.outcome.code) == ("server_error", word)
 
 
 def test_every_choice_has_an_end_of_its_own() -> None:
     choices = [{"index": i, "delta": {}, "finish_reason": "stop"} for i in range(2)]
     event = b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n"
-    assert SseScan("row", keep_usage=False).feed(event).finished == 2
-
-
-@given(ANY | PLAIN)
-def test_events_that_are_plain_hold_neither_an_end_nor_what_is_no_json(events: bytes) -> None:
-    if sse._plain(events):
-        assert sse._DONE.search(events) is None
-        assert sse._BROKEN.search(events) is None
-
-
-@given(st.from_regex(sse._ERROR))
-def test_every_error_says_the_word(found: bytes) -> None:
-    assert sse._MAY_FAIL in found
-
-
-@given(PLAIN, st.booleans())
-def test_plain_events_are_known_as_well_as_others(events: bytes, keep_usage: bool) -> None:
-    assert sse._plain(events)
-    comment = b": with it they are not plain\n\n"
-    plain, other = (SseScan("row", keep_usage=keep_usage) for _ in range(2))
-    found, same = plain.feed(events), other.feed(comment + events)
-    assert same._replace(frames=same.frames.removeprefix(comment)) == found
-    assert (plain.ended, plain.usage, plain.model) == (other.ended, other.usage, other.model)
+    scan = SseScan("row", keep_usage=False)
+    assert scan.feed(event).finished == 2
+    ends = [json.loads(f[6:])["choices"][0] for f in scan.tail.split(b"\n\n") if f]
+    assert [(c["index"], c["finish_reason"]) for c in ends] == [(0, "stop"), (1, "stop")]

@@ -26,7 +26,8 @@ def embed(bench: Bench, given: Any = TEXTS, *, model: str | None = None, **body:
     call = Call(asked, model or MODELS[bench.kind], "row", bench.limits)
     done: Completed = bench.run(lambda provider: run_within_total(provider.embed, call))
     answer = json.loads(done.body)
-    assert answer["usage"] == done.usage
+    known = None if answer["usage"].get("estimated") else answer["usage"]
+    assert known == done.usage, "the ledger estimates for itself"
     assert (answer["object"], answer["model"]) == ("list", "row")
     return dict(answer)
 
@@ -56,11 +57,40 @@ def test_base64_holds_the_same_floats(bench: Bench) -> None:
 
 def test_tokens_are_counted_where_the_provider_tells_them(bench: Bench) -> None:
     usage = embed(bench)["usage"]
-    if bench.kind == "google":
-        assert usage is None, "unknown is not zero"
-    else:
-        assert usage["prompt_tokens"] >= 3
-        assert usage["total_tokens"] == usage["prompt_tokens"]
+    assert usage.get("estimated", False) is (bench.kind == "google")
+    assert usage["prompt_tokens"] >= 3
+    assert usage["total_tokens"] == usage["prompt_tokens"]
+
+
+USAGES: list[tuple[Any, dict[str, Any]]] = [
+    ({}, {"prompt_tokens": 3, "total_tokens": 3, "estimated": True}),
+    ({"usage": None}, {"prompt_tokens": 3, "total_tokens": 3, "estimated": True}),
+    ({"usage": {}}, {"prompt_tokens": 3, "total_tokens": 3, "estimated": True}),
+    ({"usage": {"prompt_tokens": 0, "total_tokens": 0}}, {"prompt_tokens": 3, "total_tokens": 3, "estimated": True}),
+    ({"usage": {"total_tokens": 7}}, {"prompt_tokens": 7, "total_tokens": 7}),
+    ({"usage": {"prompt_tokens": 7.0}}, {"prompt_tokens": 7, "total_tokens": 7}),
+    ({"usage": {"prompt_tokens": 7, "total_tokens": 7, "x": 1}}, {"prompt_tokens": 7, "total_tokens": 7, "x": 1}),
+]
+
+
+@pytest.mark.parametrize("cloud_bench", ["openai"], indirect=True)
+@pytest.mark.parametrize(("told", "usage"), USAGES)
+def test_a_usage_of_embeddings_is_always_of_integers_and_says_if_it_is_an_estimate(
+    cloud_bench: Bench, told: Any, usage: dict[str, Any]
+) -> None:
+    assert cloud_bench.fake is not None
+    data = [{"object": "embedding", "index": 0, "embedding": [0.5] * 512}]
+    cloud_bench.fake.behave = Behaviour("raw", raw=json.dumps({"object": "list", "data": data, **told}).encode())
+    assert embed(cloud_bench, "twelve chars")["usage"] == usage
+
+
+@pytest.mark.parametrize("cloud_bench", ["openai"], indirect=True)
+def test_tokens_that_came_as_numbers_are_counted_where_the_provider_tells_none(cloud_bench: Bench) -> None:
+    assert cloud_bench.fake is not None
+    data = [{"object": "embedding", "index": at, "embedding": [0.5] * 512} for at in range(2)]
+    cloud_bench.fake.behave = Behaviour("raw", raw=json.dumps({"object": "list", "data": data}).encode())
+    usage = embed(cloud_bench, [[1, 2, 3], [4, 5]])["usage"]
+    assert usage == {"prompt_tokens": 5, "total_tokens": 5, "estimated": True}
 
 
 @pytest.mark.parametrize("cloud_bench", ["bedrock"], indirect=True)

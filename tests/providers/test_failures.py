@@ -276,8 +276,8 @@ def test_an_answer_with_its_finish_reason_is_whole_even_if_its_stream_never_says
     # At a pace, because a reset takes with it what the client has not read yet.
     fake.behave = Behaviour(then, after=len(fake.vendor.frames(fake.words)) - fake.vendor.closing() + 1, pace=0.05)
     monkeypatch.setattr(base, "MARKER_SECONDS", 0.3)
-    cloud_bench.stream()
-    assert b'"finish_reason":"stop"' in b"".join(cloud_bench.frames).replace(b": ", b":")
+    end = cloud_bench.stream()
+    assert b'"finish_reason":"stop"' in b"".join([*cloud_bench.frames, end.tail]).replace(b": ", b":")
     assert then == "cut" or fake.received[0].gone.wait(10), "the silent connection was kept"
 
 

@@ -274,9 +274,11 @@ def test_all_candidates_are_choices_of_their_own() -> None:
     first = chunks_of(codec, {"candidates": [candidate(0, {"text": "a"}), candidate(1, {"text": "b"}, finish=None)]})
     assert not codec.finished
     assert [c.choices[0].index for c in first if c.choices[0].delta.role] == [0, 1]
-    last = chunks_of(codec, {"candidates": [candidate(1, finish="MAX_TOKENS")]})
+    assert chunks_of(codec, {"candidates": [candidate(1, finish="MAX_TOKENS")]}) == []
     assert codec.finished
-    assert [c.choices[0].finish_reason for c in last] == ["length"]
+    ends = [ChatCompletionChunk.model_validate(c).choices[0] for c in frames_to_chunks(codec.end())]
+    assert [(c.index, c.finish_reason) for c in ends] == [(0, "stop"), (1, "length")]
+    assert codec.tail == b""
 
 
 def test_log_probabilities_are_openais() -> None:
@@ -300,7 +302,8 @@ def test_log_probabilities_are_openais() -> None:
 def test_a_prompt_that_is_blocked_in_a_stream_is_an_answer() -> None:
     codec = google_codec.StreamCodec(Head.new("row"))
     chunks = chunks_of(codec, {"promptFeedback": {"blockReason": "SAFETY"}})
-    assert [c.choices[0].finish_reason for c in chunks] == [None, "content_filter"]
+    assert [c.choices[0].finish_reason for c in chunks] == [None]
+    assert [c["choices"][0]["finish_reason"] for c in frames_to_chunks(codec.tail)] == ["content_filter"]
     assert codec.finished
 
 

@@ -47,13 +47,13 @@ def test_an_answer_without_text_is_left_as_it_is() -> None:
 def test_what_is_no_choice_passes_as_it_is() -> None:
     cutter = StopCutter(["END"])
     for event in (b": wait\n\n", frame({"choices": [], "usage": {"total_tokens": 3}})):
-        assert cutter.cut(event) == event
+        assert cutter.frames(event) == event
 
 
 def test_a_call_passes_and_what_was_held_back_comes_with_the_finish_reason() -> None:
     cutter = StopCutter(["END"])
     call = frame({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0}]}, "finish_reason": None}]})
-    frames = cutter.cut(chunk("Is it EN")) + cutter.cut(call) + cutter.cut(chunk(None, "tool_calls"))
+    frames = cutter.frames(chunk("Is it EN")) + cutter.frames(call) + cutter.frames(chunk(None, "tool_calls"))
     assert read(frames) == ({0: "Is it EN"}, {0: ["tool_calls"]})
     assert b"tool_calls" in frames
     assert not cutter.over
@@ -61,9 +61,9 @@ def test_a_call_passes_and_what_was_held_back_comes_with_the_finish_reason() -> 
 
 def test_each_choice_ends_for_itself() -> None:
     cutter = StopCutter(["END"], choices=2)
-    frames = cutter.cut(chunk("a END b") + chunk("c", index=1))
+    frames = cutter.frames(chunk("a END b") + chunk("c", index=1))
     assert not cutter.over
-    frames += cutter.cut(chunk("more") + chunk(" EN", index=1) + chunk("D d", index=1))
+    frames += cutter.frames(chunk("more") + chunk(" EN", index=1) + chunk("D d", index=1))
     assert cutter.over
     assert read(frames) == ({0: "a ", 1: "c "}, {0: ["stop"], 1: ["stop"]})
 
@@ -83,12 +83,12 @@ def test_a_stream_is_cut_where_the_whole_answer_is_however_it_comes(
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     cutter, frames = StopCutter(stops), b""
     for piece in pieces:
-        frames += cutter.cut(chunk(piece))
-    frames += cutter.cut(chunk(None, "length"))
+        frames += cutter.frames(chunk(piece))
+    frames += cutter.frames(chunk(None, "length"))
     texts, ends = read(frames)
     assert (texts.get(0, ""), ends[0]) == (whole(text, stops)[0], [whole(text, stops)[1]])
 
 
 @pytest.mark.parametrize("stop", ["x", "xyz"])
 def test_nothing_is_held_back_that_can_not_begin_a_stop_sequence(stop: str) -> None:
-    assert read(StopCutter([stop]).cut(chunk("hello")))[0] == {0: "hello"}
+    assert read(StopCutter([stop]).frames(chunk("hello")))[0] == {0: "hello"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.providers.openai.vendors import RULES
+from deployments.providers.openai.errors.vendors import RULES
 from deployments.providers.vendor_errors import kind_of, param_in, read_error
 
 

@@ -13,6 +13,8 @@ from deployments.providers.conversation import call_limit
 
 __all__ = ["StreamCodec", "finish_of", "from_converse", "to_converse", "usage_from"]
 
+# All of botocore's enum `StopReason` but `malformed_model_output` and `malformed_tool_use`, which are failures, as is
+# each word that is not known: nobody can tell whether such an answer is whole.
 _FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -25,16 +27,15 @@ _FINISH = {
 
 
 def finish_of(reason: str, *, calls: int = 0) -> str:
-    """Return OpenAI's finish reason. Raises `server_error` for an answer that the model itself spoiled."""
-    if reason.startswith("malformed"):
+    """Return OpenAI's finish reason. Raises `server_error` for an answer that is spoiled, or for an unknown word."""
+    if (finish := _FINISH.get(reason)) is None:
         raise failed("server_error", f"the model stopped with {reason}", code=reason)
-    finish = _FINISH.get(reason, "stop")
     if finish in ("stop", "tool_calls"):  # the stop reason does not always agree with the calls
         return "tool_calls" if calls else "stop"
     return finish
 
 
-def from_converse(response: JsonObject, call: Call) -> tuple[bytes, JsonDict]:
+def from_converse(response: JsonObject, call: Call) -> tuple[bytes, JsonDict | None]:
     """Return the completion's JSON body and its usage."""
     message = (response.get("output") or {}).get("message")
     if not message or not response.get("stopReason"):
@@ -59,11 +60,12 @@ def from_converse(response: JsonObject, call: Call) -> tuple[bytes, JsonDict]:
     return dump(completion_of(Head.new(call.name), [made], usage)), usage
 
 
-def usage_from(usage: JsonObject) -> JsonDict:
+def usage_from(usage: JsonObject) -> JsonDict | None:
+    """Return OpenAI's usage; None if Converse tells no tokens."""
     # Converse counts cached tokens beside the input, OpenAI within it.
-    cached = usage.get("cacheReadInputTokens") or 0
-    prompt = usage.get("inputTokens", 0) + cached + (usage.get("cacheWriteInputTokens") or 0)
-    return usage_of(prompt, usage.get("outputTokens", 0), cached=cached)
+    cached, written = usage.get("cacheReadInputTokens") or 0, usage.get("cacheWriteInputTokens") or 0
+    prompt, completion = (usage.get("inputTokens") or 0) + cached + written, usage.get("outputTokens") or 0
+    return usage_of(prompt, completion, cached=cached, written=written) if prompt or completion else None
 
 
 @dataclass(slots=True)
@@ -132,7 +134,7 @@ class StreamCodec:
         if "messageStop" in event:
             return self._stop(event["messageStop"]["stopReason"]), True
         if "metadata" in event:
-            self.usage = usage_from(event["metadata"].get("usage") or {})
+            self.usage = usage_from(event["metadata"].get("usage") or {}) or self.usage
         return b"", False
 
     def _delta(self, delta: JsonObject) -> tuple[bytes, bool]:

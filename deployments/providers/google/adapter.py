@@ -8,6 +8,7 @@ codec.py), over connections of ours. That avoids the SDK's retries, automatic fu
 import contextlib
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from google.genai import errors, types
@@ -68,9 +69,10 @@ class GoogleProvider:
                     whole = events.end() if ended else events.feed(data)
                     batch = translated(codec.frames(_chunk(payload)) for payload in payloads(whole))
                     continues = continues or (before and batch.content)
-                    if batch.data or codec.finished:
-                        end = end_of(codec.head, codec.usage, call) if codec.finished and not continues else None
-                        yield Frames(batch.data, content=batch.content, end=end)
+                    made = batch.data + (codec.end() if ended and codec.finished and batch.error is None else b"")
+                    if made or codec.finished:
+                        end = _end(codec, call) if codec.finished and not continues else None
+                        yield Frames(made, content=batch.content, end=end)
                     if batch.error is not None:
                         raise batch.error
                     if events.overlong:
@@ -79,7 +81,7 @@ class GoogleProvider:
             raise classify(error) from error
         if not codec.finished:
             raise failed("broken", "the stream ended without a finish reason")
-        yield end_of(codec.head, codec.usage, call)
+        yield _end(codec, call)
 
     async def _request(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 200."""
@@ -132,6 +134,11 @@ def build(settings: GoogleSettings, connect: float) -> GoogleProvider:
         api_version=settings.api_version,
         connect=connect,
     )
+
+
+def _end(codec: StreamCodec, call: Call) -> End:
+    end = end_of(codec.head, codec.usage, call)
+    return replace(end, tail=codec.tail + end.tail)
 
 
 def _chunk(payload: bytes) -> dict[str, Any]:

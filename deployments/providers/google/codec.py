@@ -15,30 +15,42 @@ from deployments.providers.google.request import to_generate
 
 __all__ = ["StreamCodec", "finish_of", "from_generate", "to_generate", "usage_from"]
 
-# CONTINUATION asks to be asked again, and billed again: the answer is not whole.
-_FINISH = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
-_SPOILED = frozenset(
-    {
-        *("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "OTHER", "UNEXPECTED_TOOL_CALL"),
-        *("TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "FINISH_REASON_UNSPECIFIED"),
-    }
-)
+# All of the enum `FinishReason` of google-genai 3.4. CONTINUATION asks to be asked again, and billed again: the answer
+# is not whole.
+_FINISH = {
+    "STOP": "stop",
+    **dict.fromkeys(("MAX_TOKENS", "CONTINUATION"), "length"),
+    **dict.fromkeys(
+        (
+            *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "ESCALATION"),
+            *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR"),
+        ),
+        "content_filter",
+    ),
+}
+# The others say that the answer is spoiled or missing, so another tier is asked, as for a reason that is not known:
+# FINISH_REASON_UNSPECIFIED, OTHER, MALFORMED_FUNCTION_CALL, MALFORMED_RESPONSE, UNEXPECTED_TOOL_CALL (no answer at all:
+# agentjido/req_llm#944), TOO_MANY_TOOL_CALLS, MISSING_THOUGHT_SIGNATURE, IMAGE_OTHER, NO_IMAGE. One is our account's.
+_ACCOUNT = "PUP_LIMITED_DISABLED"
 
 
 def finish_of(reason: str, *, calls: int = 0) -> str:
-    """Return OpenAI's finish reason. SAFETY and its many kin are content filters; a call ends with STOP too."""
-    if reason in _SPOILED:
-        raise failed("server_error", f"the model stopped with {reason}", code=reason)
-    if calls and reason == "STOP":
-        return "tool_calls"
-    return _FINISH.get(reason, "content_filter")
+    """Return OpenAI's finish reason; a call ends with STOP too. Raises AttemptFailed for a reason that is a failure."""
+    if (finish := _FINISH.get(reason.upper())) is None:
+        kind = "credential" if reason == _ACCOUNT else "server_error"
+        raise failed(kind, f"the model stopped with {reason}", code=reason)
+    return "tool_calls" if calls and finish == "stop" else finish
 
 
-def usage_from(usage: JsonObject) -> JsonDict:
-    # Gemini counts thoughts beside the candidates, OpenAI within the completion.
-    thoughts = usage.get("thoughtsTokenCount") or 0
-    done = (usage.get("candidatesTokenCount") or 0) + thoughts
+def usage_from(usage: JsonObject) -> JsonDict | None:
+    """Return OpenAI's usage; None if Gemini tells no tokens."""
+    thoughts, answer = usage.get("thoughtsTokenCount") or 0, usage.get("candidatesTokenCount") or 0
     prompt = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
+    # Gemini counts thoughts beside the candidates, OpenAI within the completion. Where there is a total, it decides.
+    beside = usage.get("totalTokenCount") != prompt + answer
+    done = answer + thoughts if beside or thoughts > answer else answer
+    if not prompt and not done:
+        return None
     return usage_of(prompt, done, cached=usage.get("cachedContentTokenCount"), reasoning=thoughts)
 
 
@@ -74,7 +86,7 @@ def _extra(signature: str | None) -> JsonDict | None:
     return {"google": {"thought_signature": signature}} if signature else None
 
 
-def from_generate(response: JsonObject, call: Call) -> tuple[bytes, JsonDict]:
+def from_generate(response: JsonObject, call: Call) -> tuple[bytes, JsonDict | None]:
     """Return the completion's JSON body and its usage. A blocked prompt is an answer: the model's refusal."""
     usage = usage_from(response.get("usageMetadata") or {})
     candidates = response.get("candidates") or []
@@ -131,33 +143,51 @@ class _ChoiceState:
     """The state of a choice whose stream has begun."""
 
     calls: int = 0
-    finished: bool = False
+    finish: str | None = None
 
 
 @dataclass(slots=True)
 class StreamCodec:
-    """Gemini's chunks to frames. Usage is cumulative: the last one counts."""
+    """Gemini's chunks to frames. Usage is cumulative: the last one counts.
+
+    Some models say STOP in each chunk (songquanpeng/one-api#1408), and only the end tells which was the last. So
+    finish reasons are no frames of their chunks, but the stream's `tail`.
+    """
 
     head: Head
     limit: int | None = None  # of calls
     finished: bool = False
     usage: JsonDict | None = None
     _choices: dict[int, _ChoiceState] = field(default_factory=dict)
+    _over: bool = False
 
     def frames(self, response: JsonObject) -> tuple[bytes, bool]:
         """Return the frames of one chunk, and whether they hold content."""
         if usage := response.get("usageMetadata"):
-            self.usage = usage_from(usage)
+            self.usage = usage_from(usage) or self.usage
         candidates = response.get("candidates") or ()
         if not candidates and _is_blocked(response):
             begun = b"" if self._choices else self._begin(0)
+            for state in self._choices.values():
+                state.finish = "content_filter"
             self.finished = True
-            return begun + chunk(self.head, {}, "content_filter"), True
+            return begun, True
         data, content = b"", False
         for candidate in candidates:
             frames, holds = self._candidate(candidate)
             data, content = data + frames, content or holds
         return data, content
+
+    @property
+    def tail(self) -> bytes:
+        """The frames that are still to be sent if the stream ends here: those of the finish reasons."""
+        ends = [(at, state.finish) for at, state in self._choices.items() if state.finish]
+        return b"" if self._over else b"".join(chunk(self.head, {}, finish, index=at) for at, finish in ends)
+
+    def end(self) -> bytes:
+        """Return the tail, for the last time."""
+        tail, self._over = self.tail, True
+        return tail
 
     def _begin(self, index: int) -> bytes:
         self._choices[index] = _ChoiceState()
@@ -187,7 +217,6 @@ class StreamCodec:
             data += chunk(self.head, delta, index=index, logprobs=logprobs)
             logprobs = None
         if reason := candidate.get("finishReason"):
-            data += chunk(self.head, {}, finish_of(reason, calls=state.calls), index=index)
-            state.finished = content = True
-            self.finished = all(other.finished for other in self._choices.values())
+            state.finish, content = finish_of(reason, calls=state.calls), True
+            self.finished = all(other.finish for other in self._choices.values())
         return data, content

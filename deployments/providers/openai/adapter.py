@@ -17,13 +17,15 @@ from deployments.errors import failed
 from deployments.openai_api.chat import dump, stops_of
 from deployments.openai_api.embeddings import count_inputs, lengths_in
 from deployments.openai_api.json_types import JsonObject
+from deployments.openai_api.usage import account_of
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
+from deployments.providers.embedding import embedded
 from deployments.providers.openai.answer import answer_of, object_of
-from deployments.providers.openai.classify import classify, in_band
 from deployments.providers.openai.dialect import MOST_LESSONS, Dialect, Dialects, lesson
+from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
-from deployments.providers.openai.stops import StopCutter, cut_answer
-from deployments.providers.sse import SseScan
+from deployments.providers.openai.stops import cut_answer, stop_cutter
+from deployments.providers.openai.stream.scan import SseScan
 from deployments.providers.timing import note_model, trace_headers
 from deployments.providers.transport import Transport, UpstreamResponse
 
@@ -63,29 +65,32 @@ class OpenAIProvider:
             answer = cut_answer(answer, stops)
         note_model(answer.get("model"))
         # To search the bytes for the name costs as much as to write the JSON again.
-        return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
+        return Completed(dump({**answer, "model": call.name}), account_of(answer.get("usage")))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
-        finished, done, choices, continues = 0, False, call.body.get("n") or 1, False
+        done, choices, continues, ended = False, call.body.get("n") or 1, False, False
         try:
             answer, dialect = await self._ask(call, stream=True)
+            cut = stop_cutter(call, dialect.stop)
             with contextlib.closing(answer):
-                cutter = None if dialect.stop or not (stops := stops_of(call.body)) else StopCutter(stops, choices)
-                while data := await answer.read():
-                    batch = scan.feed(data)
-                    continues = continues or (batch.content and finished >= choices)
-                    finished = len(scan.ended)
-                    end = End(scan.usage) if finished >= choices and not continues else None
-                    frames = batch.frames if cutter is None else cutter.cut(batch.frames)
-                    if cutter is not None and cutter.over:
-                        yield Frames(frames, content=True, end=End(scan.usage))
+                while not ended:
+                    data = await answer.read()
+                    before = len(scan.ended)
+                    batch = scan.feed(data) if data else scan.end()
+                    ended = not data
+                    continues = continues or (batch.content and before >= choices)
+                    frames = cut.frames(batch.frames)
+                    if cut.over:
+                        yield Frames(frames, content=True)
                         yield End(scan.usage)
                         return
-                    if frames or end or batch.content:
+                    whole = len(scan.ended) >= choices and not continues
+                    end = End(scan.usage, cut.tail(scan.tail)) if whole else None
+                    if frames or batch.content or batch.finished or end:
                         yield Frames(frames, content=batch.content or batch.finished > 0, end=end)
                     if batch.error is not None:
-                        raise in_band(batch.error)
+                        raise batch.error
                     if batch.malformed:
                         raise failed("malformed", "an event of the stream is not JSON")
                     if batch.done:
@@ -97,9 +102,9 @@ class OpenAIProvider:
         finally:
             note_model(scan.model)
         # Without `[DONE]` each choice must have a finish reason.
-        if finished < (1 if done else choices):
+        if len(scan.ended) < (1 if done else choices):
             raise failed("broken", "the stream ended without a finish reason")
-        yield End(scan.usage)
+        yield End(scan.usage, cut.tail(scan.tail))
 
     async def embed(self, call: Call) -> Completed:
         """Return OpenAI's embeddings as they are, except for the model's name."""
@@ -113,7 +118,7 @@ class OpenAIProvider:
             raise failed("malformed", f"vectors of {sorted(lengths)} dimensions, and the row has {wanted}", status=200)
         if (inputs := count_inputs(call.body)) != (vectors := len(answer["data"])):
             raise failed("malformed", f"the provider returned {vectors} vectors for {inputs} inputs", status=200)
-        return Completed(dump({**answer, "model": call.name}), answer.get("usage"))
+        return embedded(call, answer)
 
     async def _ask(self, call: Call, *, stream: bool) -> tuple[UpstreamResponse, Dialect]:
         """Return the response to a chat, and how it was asked.

@@ -5,12 +5,14 @@ the finish reason `stop`. A stream holds back what may be the beginning of one. 
 stop sequences, by a model that refuses them, comes through here: its frames are parsed.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from deployments.openai_api.chat import frame
+from deployments.openai_api.chat import frame, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.base import Call
 
 
 def cut_answer(answer: JsonObject, stops: Sequence[str]) -> JsonDict:
@@ -49,7 +51,11 @@ class StopCutter:
     def over(self) -> bool:
         return len(self._of) >= self.choices and all(choice.over for choice in self._of.values())
 
-    def cut(self, frames: bytes) -> bytes:
+    def tail(self, frames: bytes) -> bytes:
+        """Return what the client gets if the stream ends with these frames. It may go on nevertheless."""
+        return copy.deepcopy(self).frames(frames) if frames else frames
+
+    def frames(self, frames: bytes) -> bytes:
         """Return whole frames as the client gets them."""
         return b"".join(self._cut_event(event) for event in frames.split(b"\n\n") if event)
 
@@ -79,6 +85,24 @@ class StopCutter:
         if text or content is not None:
             delta = {**delta, "content": text}
         return {**choice, "delta": delta}
+
+
+class NoCutter:
+    """For an answer whose provider keeps to the stop sequences itself."""
+
+    over = False
+
+    @staticmethod
+    def frames(frames: bytes) -> bytes:
+        return frames
+
+    tail = frames
+
+
+def stop_cutter(call: Call, kept: bool) -> StopCutter | NoCutter:
+    """Return what cuts the frames of this call's stream. `kept`: the provider keeps to stop sequences itself."""
+    stops = () if kept else stops_of(call.body)
+    return StopCutter(stops, call.body.get("n") or 1) if stops else NoCutter()
 
 
 def _may_begin(text: str, stops: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import retry_after_of
-from deployments.providers.openai.vendors import RULES
+from deployments.providers.openai.errors.vendors import RULES
 from deployments.providers.transport import classify_transport_error
 from deployments.providers.vendor_errors import VendorError, kind_of, read_error
 

@@ -1,0 +1,95 @@
+"""What a client would read of a delta, and the errors that an answer or a frame may hold. Pure.
+
+Only places where such a thing is meant are looked at. An annotation of a choice, as Azure's `content_filter_results`,
+may hold an `error` of its own (BerriAI/litellm#1564), and a field that we do not know may hold anything.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+
+from deployments.errors import AttemptFailed
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.openai.errors.classify import in_band
+
+# `reasoning_content` (DeepSeek, SGLang), `reasoning` (vLLM, Groq, Together), `reasoning_details` (OpenRouter),
+# `thinking` and `thinking_blocks` (LiteLLM), `thought`: the spellings of one thing.
+_THOUGHT = re.compile(r"reason|think|thought", re.IGNORECASE)
+_NO_THOUGHT = re.compile(r"(?:signature|id|ids|tokens|reason)$", re.IGNORECASE)  # `finish_reason` is none
+
+
+def has_content(delta: JsonValue) -> bool:
+    """Return whether a client would read any part of the delta."""
+    return isinstance(delta, dict) and any(value and _is_read(key, value) for key, value in delta.items())
+
+
+def _is_read(key: str, value: JsonValue) -> bool:
+    """Return whether a value of a delta that is not empty is a part of the answer."""
+    if key == "tool_calls":
+        return isinstance(value, list) and any(isinstance(call, dict) for call in value)
+    if key == "function_call":
+        return isinstance(value, dict) and any(value.values())
+    if key == "audio":  # its first frame has an id alone
+        return isinstance(value, dict) and bool(value.get("data") or value.get("transcript"))
+    if key in ("content", "refusal", "images") or _is_thought(key):
+        return isinstance(value, str) or (isinstance(value, list | dict) and any(value))
+    return False
+
+
+@functools.lru_cache(256)
+def _is_thought(key: str) -> bool:
+    return _THOUGHT.search(key) is not None and _NO_THOUGHT.search(key) is None
+
+
+def choices_of(data: JsonObject) -> list[JsonDict]:
+    """Return the choices that are objects."""
+    choices = data.get("choices")
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+
+
+def index_of(choice: JsonObject) -> int:
+    """Return the choice's index; the first's if it has none."""
+    return whole_number(choice.get("index")) or 0
+
+
+def whole_number(value: JsonValue) -> int | None:
+    # Some servers write whole numbers as 0.0.
+    if isinstance(value, bool):
+        return None
+    return int(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else None
+
+
+def failure_in(data: JsonObject) -> AttemptFailed | None:
+    """Return the failure that an answer or a frame under status 200 tells of: at its top, or at the top of a choice.
+
+    OpenRouter has the latter ("Errors and debugging"; genkit-ai/genkit#6259).
+    """
+    if error := data.get("error"):
+        return in_band(_object(error, data))
+    if data.get("object") == "error":  # vLLM before 0.10
+        return in_band(data)
+    return next((in_band(_object(c["error"], c)) for c in choices_of(data) if c.get("error")), None)
+
+
+def error_event(data: JsonValue) -> AttemptFailed:
+    """Return the failure of an event that is named `error`, whatever its data."""
+    if isinstance(data, dict):
+        return failure_in(data) or in_band(data)
+    return in_band({"message": str(data or "the stream ended with an error")})
+
+
+def _object(error: JsonValue, around: JsonObject) -> JsonObject:
+    """Return OpenAI's error object. xAI writes `{"code": TEXT, "error": TEXT}`."""
+    if isinstance(error, Mapping):
+        return error
+    return {"message": str(error), "code": around.get("code"), "type": around.get("type")}
+
+
+def arguments_as_text(call: JsonDict) -> bool:
+    """Write the arguments of a call as the JSON text that they should have been; return whether they were none."""
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), dict | list):
+        return False
+    function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+    return True

@@ -1,0 +1,72 @@
+"""The finish reasons of servers that speak OpenAI's API, in OpenAI's words. Pure.
+
+A word that is not in the table is a failure: nobody can tell whether such an answer is whole. It is better to ask
+another tier than to hand over half an answer as a whole one.
+"""
+
+from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.json_types import JsonValue
+
+# Words are compared without case. The sources are beside them.
+_WORDS = {
+    "stop": {
+        "stop",
+        "eos",  # Together: openai/openai-dotnet#267
+        "eos_token",  # TGI: huggingface/text-generation-inference#2344; watsonx.ai
+        "stop_token",
+        "stop_sequence",  # TGI, Cohere, Anthropic, watsonx.ai
+        "end_turn",  # Anthropic, and gateways before Bedrock: aws-samples/bedrock-access-gateway#11
+        "end",  # earendil-works/pi#2107
+        "complete",  # Cohere: "Chat API (v2)", `finish_reason`
+        "completed",
+        "endoftext",  # AI21
+        "normal",  # Qianfan (ERNIE)
+        "finish_reason_stop",
+        "stopped",
+    },
+    "length": {
+        "length",
+        "max_tokens",  # Anthropic, Cohere, Gemini, watsonx.ai
+        "max_token",
+        "max_output_tokens",
+        "token_limit",  # watsonx.ai
+        "model_length",  # Mistral: "Chat", `finish_reason`
+        "model_context_window_exceeded",  # Anthropic, GLM
+        "max_context_length",
+    },
+    "tool_calls": {
+        "tool_calls",
+        "tool_call",  # Cohere
+        "tool_use",  # Anthropic
+        "function_calls",
+    },
+    "function_call": {"function_call"},
+    "content_filter": {
+        "content_filter",
+        "content_filtered",  # Bedrock
+        "guardrail_intervened",  # Bedrock
+        "refusal",  # Anthropic: "Handling stop reasons"
+        "sensitive",  # GLM
+        "error_toxic",  # Cohere, v1
+        *("safety", "recitation", "blocklist", "prohibited_content", "spii"),  # Gemini, through others
+    },
+}
+_FINISH = {word: finish for finish, words in _WORDS.items() for word in words}
+_NOT_YET = frozenset({"", "null", "none"})  # DashScope (Qwen) writes "null" until the end
+
+
+def finish_word(reason: JsonValue) -> str | None:
+    """Return OpenAI's word; None if the choice has not ended. Raises `server_error` with a word that is a failure."""
+    if not isinstance(reason, str):
+        return None
+    word = reason.strip().lower()
+    if word in _NOT_YET:
+        return None
+    if (finish := _FINISH.get(word)) is None:
+        raise ended_badly(reason)
+    return finish
+
+
+def ended_badly(reason: str) -> AttemptFailed:
+    """Return the failure of an answer that ended with such a word."""
+    return failed("server_error", f"the model stopped with {reason[:100]!r}", code=reason[:100])

@@ -1,0 +1,200 @@
+"""One frame of a stream after the other, parsed: what it holds, and what must be changed for the client. Pure.
+
+A frame that is right goes out as the bytes it was. What one stream must agree on is made so: each frame names the
+client's model, all have one id, each tool call has an index, and each choice has one finish reason, at its end. So a
+finish reason is held back until the next thing that can only follow it: usage, `[DONE]` or the stream's end. Some
+servers send one with every frame (songquanpeng/one-api#1408).
+"""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from deployments.openai_api.chat import dump, frame
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.usage import account_of, groq_usage
+from deployments.providers.openai.stream.calls import CallNumbers
+from deployments.providers.openai.stream.content import choices_of, failure_in, has_content, index_of
+from deployments.providers.openai.stream.finish import finish_word
+from deployments.providers.openai.stream.shape import Edits
+
+
+class Read(NamedTuple):
+    frames: bytes = b""
+    content: bool = False
+    finished: int = 0  # the number of finish reasons in it
+    edits: Edits | None = None  # None if it was not by edits that the frame became the client's
+
+
+_KEYS = {
+    key: re.compile(rb'"' + key.encode() + rb'"\s*:\s*(?:"[^"\\]*(?:\\.[^"\\]*)*"|null)') for key in ("model", "id")
+}
+
+
+@dataclass(slots=True)
+class FrameReader:
+    """What is known of a stream.
+
+    Attributes:
+        name: the model that the client asked for.
+        keep_usage: the client wants a frame of usage.
+        model: the model's name as the provider gave it.
+        ended: the choices that have a finish reason.
+    """
+
+    name: str
+    keep_usage: bool
+    model: str | None = None
+    usage: JsonDict | None = None
+    ended: set[int] = field(default_factory=set)
+    _id: str | None = None
+    _calls: dict[int, CallNumbers] = field(default_factory=dict)
+    _held: dict[int, bytes] = field(default_factory=dict)  # the frames of finish reasons, by choice
+    _early: list[tuple[bytes, JsonDict, bool]] = field(default_factory=list)  # frames before there was an id
+    _sent: bool = False
+    _told: bool = False  # a frame with the usage has gone out
+
+    def read(self, event: bytes, data: JsonDict) -> Read:
+        """Return what an event holds, whose data this is. Raises AttemptFailed for an error or an unknown finish."""
+        if failure := failure_in(data):
+            raise failure
+        choices = choices_of(data)
+        told, changed = self._take_usage(data)
+        if told and not choices and not self.keep_usage:
+            return Read()
+        content, ends = False, list[JsonDict]()
+        for choice in choices:
+            changed = self._take_choice(choice) or changed
+            content = content or has_content(choice.get("delta"))
+            if choice.get("finish_reason"):
+                ends.append(choice)
+        if ends:
+            return self._end(event, data, ends, content=content, changed=changed)
+        before = self._release() if told and not choices else b""
+        made, edits = self._made(event, data, changed=changed, begun=content)
+        self._sent = self._sent or bool(made)
+        return Read(before + made, content, 0, None if before else edits)
+
+    @property
+    def tail(self) -> bytes:
+        """The frames that are still to be sent if the stream ends here."""
+        early = self._flushed() if self._early else b""
+        return early + b"".join(self._held.values()) + self._late_usage()
+
+    def end(self) -> bytes:
+        """Return the tail, for the last time."""
+        tail = self.tail
+        self._held, self._told = {}, True
+        return tail
+
+    def _release(self) -> bytes:
+        held = b"".join(self._held.values())
+        self._held = {}
+        return held
+
+    def _late_usage(self) -> bytes:
+        """Return a frame of usage for the client that wants one, if no frame had it where it belongs."""
+        if self._told or self.usage is None or not self.keep_usage:
+            return b""
+        head = {"id": self._id, "object": "chat.completion.chunk", "created": int(time.time()), "model": self.name}
+        return frame({**head, "choices": [], "usage": self.usage})
+
+    def _take_usage(self, data: JsonDict) -> tuple[bool, bool]:
+        """Keep the usage. Return whether the frame has one in its place, and whether it was changed."""
+        given = data.get("usage")
+        if not given and "x_groq" not in data:
+            return False, False
+        told = isinstance(given, dict) and bool(given)
+        usage = account_of(groq_usage(data))
+        if usage is None:
+            return told, False
+        self.usage = usage
+        self._told = self._told or told
+        if not told or usage is given:
+            return told, False
+        data["usage"] = usage
+        return True, True
+
+    def _take_choice(self, choice: JsonDict) -> bool:
+        """Number its calls and read its finish reason; return whether the choice was changed."""
+        delta, changed = choice.get("delta"), False
+        if isinstance(delta, dict) and (calls := delta.get("tool_calls")):
+            changed = self._calls.setdefault(index_of(choice), CallNumbers()).number(calls)
+        reason = choice.get("finish_reason")
+        if reason and (word := finish_word(reason)) != reason:
+            choice["finish_reason"] = word
+            changed = True
+        return changed
+
+    def _end(self, event: bytes, data: JsonDict, ends: list[JsonDict], *, content: bool, changed: bool) -> Read:
+        """Hold the finish reasons back, and return the rest of the frame."""
+        choices = choices_of(data)
+        self.ended |= {index_of(choice) for choice in ends}
+        if not content and len(choices) == 1:
+            made, _ = self._made(event, data, changed=changed, begun=True)
+            if self._sent:
+                self._held[index_of(choices[0])], made = made, b""
+            self._sent = True  # a finish reason that is all there is goes out at once
+            return Read(made, False, 1)
+        for choice in ends:
+            end = {"index": index_of(choice), "delta": {}, "finish_reason": choice["finish_reason"]}
+            rest = {key: value for key, value in data.items() if key not in ("usage", "choices")}
+            self._held[index_of(choice)], _ = self._made(b"", {**rest, "choices": [end]}, changed=True, begun=True)
+            choice["finish_reason"] = None
+        made, _ = self._made(event, data, changed=True, begun=True)
+        self._sent = True
+        return Read(made, content, len(ends))
+
+    def _made(self, event: bytes, data: JsonDict, *, changed: bool, begun: bool) -> tuple[bytes, Edits | None]:
+        """Return the frame as the client gets it, after those that waited for an id; and its edits, if they suffice.
+
+        Frames wait only while the answer has not begun: then nothing is sent before its content anyway.
+        """
+        if not self.model and isinstance(model := data.get("model"), str):
+            self.model = model
+        if self._id is None and not self._learn_id(data.get("id"), begun=begun):
+            self._early.append((event, data, changed))
+            return b"", None
+        before = self._flushed()
+        made, edits = self._for_client(event, data, changed=changed)
+        return before + made, None if before else edits
+
+    def _learn_id(self, given: JsonValue, *, begun: bool) -> bool:
+        """Keep the stream's id: the first that is given, or one of ours once the answer begins."""
+        if isinstance(given, str) and given:
+            self._id = given
+        elif begun:
+            self._id = f"chatcmpl-{secrets.token_hex(12)}"
+        return self._id is not None
+
+    def _flushed(self) -> bytes:
+        early, self._early = self._early, []
+        if early and self._id is None:
+            self._learn_id(None, begun=True)
+        return b"".join(self._for_client(*one[:2], changed=one[2])[0] for one in early)
+
+    def _for_client(self, event: bytes, data: JsonDict, *, changed: bool) -> tuple[bytes, Edits | None]:
+        if not changed and (edits := self._edits(event, data)) is not None:
+            return edits.of(event), edits
+        return frame({**data, "id": self._id, "model": self.name}), None
+
+    def _edits(self, event: bytes, data: JsonObject) -> Edits | None:
+        """Return the edits that give the frame its id and its model; None if the search can't tell where they are."""
+        insert, texts = b"", list[tuple[bytes, bytes]]()
+        for key, wanted in (("id", self._id), ("model", self.name)):
+            if data.get(key) == wanted:
+                continue
+            field_ = b'"' + key.encode() + b'":' + dump(wanted)
+            if key not in data:
+                insert += field_ + b","
+                continue
+            found = _KEYS[key].findall(event)
+            # A key may be written with escapes, or be a deeper object's too.
+            if len(found) != 1 or b"\\u00" in event or not isinstance(data[key], str | None):
+                return None
+            texts.append((found[0], field_))
+        if insert and not event.startswith(b"data: {"):
+            return None
+        return Edits(insert, tuple(texts))
