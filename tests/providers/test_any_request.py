@@ -273,3 +273,22 @@ def test_nonsense_in_any_place_is_refused_and_never_a_bug(body: dict[str, Any], 
         with contextlib.suppress(AttemptFailed):
             codec(call(body))
             assert not suits.missing
+
+
+def keys_in(value: Any) -> list[str]:
+    """Every key inside a JSON value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [*(value if isinstance(value, dict) else ()), *(key for part in inner for key in keys_in(part))]
+
+
+@MANY
+@given(requests)
+def test_no_more_cache_points_are_sent_than_marks_were_kept(body: dict[str, Any]) -> None:
+    found = find_unsupported(KINDS["bedrock"].capabilities, body, CLAUDE)
+    if found.missing:
+        return
+    marks = keys_in(body).count("cache_control")
+    points = keys_in(to_converse(call(body))).count("cachePoint")
+    left_out = sum(name.endswith("cache_control") for name in found.dropped)
+    assert points <= min(4, marks - left_out)
+    assert points or marks == left_out

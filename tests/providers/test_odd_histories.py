@@ -215,6 +215,15 @@ def test_a_mark_becomes_a_cache_point_behind_what_it_marks() -> None:
     assert named(asked) == ()
 
 
+def test_a_mark_of_a_tool_makes_one_point_even_if_a_choice_leaves_its_tool_out() -> None:
+    tools = [{**TOOLS[0], "cache_control": MARK}, TOOLS[1]]
+    only = {"type": "function", "function": {"name": "time"}}
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [only]}}
+    for choice, expected in (("auto", ["toolSpec", "cachePoint", "toolSpec"]), (allowed, ["toolSpec", "cachePoint"])):
+        config = to_converse(call(tools=tools, tool_choice=choice, model=HAIKU))["toolConfig"]
+        assert [next(iter(tool)) for tool in config["tools"]] == expected
+
+
 @pytest.mark.parametrize(
     ("model", "points", "left_out"),
     [

@@ -16,7 +16,7 @@ from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import dump, max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
-from deployments.providers.bedrock.caching import add_point, keep_points
+from deployments.providers.bedrock.caching import POINT, add_point, keep_points
 from deployments.providers.conversation import (
     CachePoint,
     Conversation,
@@ -139,7 +139,7 @@ def _tools(offer: Offer, talk: Conversation, places: CachePlaces | None) -> Json
     for function in offer.functions:
         tools.append(_spec(function))
         add_point(tools, offer.points.get(function["name"]), places)
-    if offer.points:  # of a function that a choice leaves out too
+    if offer.points and not any(POINT in tool for tool in tools):  # all stand at functions that a choice leaves out
         add_point(tools, next(iter(offer.points.values())), places)
     config: JsonDict = {"tools": tools}
     if offer.only is not None:
