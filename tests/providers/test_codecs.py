@@ -8,6 +8,7 @@ import typing
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 import yaml
 from google import genai
@@ -94,6 +95,18 @@ def test_the_local_model_gets_a_system_prompt_and_a_limit_of_its_own() -> None:
     engine = to_engine(call({"model": "row", "messages": [{"role": "user", "content": "Hi"}]}))
     assert engine["messages"][0] == {"role": "system", "content": "You are a helpful assistant."}
     assert (engine["temperature"], engine["max_tokens"]) == (0.0, 256)
+
+
+def test_each_stop_reason_of_bedrocks_enum_is_an_end_or_a_failure() -> None:
+    service = botocore.session.get_session().get_service_model("bedrock-runtime")
+    kinds = {}
+    for reason in (*service.shape_for("StopReason").enum, "a_new_one"):  # type: ignore[attr-defined]
+        try:
+            kinds[reason] = bedrock_finish(reason)
+        except AttemptFailed as error:
+            kinds[reason] = error.outcome.kind
+    spoiled = {reason for reason, kind in kinds.items() if kind == "server_error"}
+    assert spoiled == {"malformed_model_output", "malformed_tool_use", "a_new_one"}
 
 
 @pytest.mark.parametrize(("finish_of", "spoiled"), [(bedrock_finish, "malformed_tool_use"), (google_finish, "OTHER")])

@@ -132,7 +132,7 @@ class FrameReader:
         """Hold the finish reasons back, and return the rest of the frame."""
         choices = choices_of(data)
         self.ended |= {index_of(choice) for choice in ends}
-        if not content and len(choices) == 1:
+        if len(choices) == 1 and _says_nothing(choices[0].get("delta")):
             made, _ = self._made(event, data, changed=changed, begun=True)
             if self._sent:
                 self._held[index_of(choices[0])], made = made, b""
@@ -198,3 +198,8 @@ class FrameReader:
         if insert and not event.startswith(b"data: {"):
             return None
         return Edits(insert, tuple(texts))
+
+
+def _says_nothing(delta: JsonValue) -> bool:
+    """Return whether nothing is lost with the delta: not even what we do not know, as a signature of thoughts."""
+    return not isinstance(delta, dict) or not any(value for key, value in delta.items() if key != "role")
