@@ -59,7 +59,7 @@ class OpenAIProvider:
             with contextlib.closing(response):
                 data = await response.whole()
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
         answer = answer_of(data)
         if not dialect.stop and (stops := stops_of(call.body)):
             answer = cut_answer(answer, stops)
@@ -98,7 +98,7 @@ class OpenAIProvider:
                         await _drain(answer)
                         break
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
         finally:
             note_model(scan.model)
         # Without `[DONE]` each choice must have a finish reason.
@@ -131,7 +131,7 @@ class OpenAIProvider:
             try:
                 return await self._request(self._chat, body), dialect
             except openai.APIStatusError as error:
-                outcome = classify(error).outcome
+                outcome = classify(error, call.body).outcome
                 learned = lesson(dialect, outcome) if outcome.kind == "rejected" else None
                 if learned is None or chat_body(call, stream=stream, dialect=learned) == body:
                     raise
@@ -144,7 +144,7 @@ class OpenAIProvider:
             with contextlib.closing(await self._request(url, body)) as answer:
                 return await answer.whole()
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, body) from error
 
     async def _request(self, url: URL, body: JsonObject) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 2xx."""
