@@ -6,7 +6,7 @@ from deployments.errors import failed
 from deployments.openai_api.json_types import JsonDict
 from deployments.openai_api.usage import account_of, groq_usage
 from deployments.providers.choice import new_id
-from deployments.providers.openai.stream.content import arguments_as_text, failure_in
+from deployments.providers.openai.stream.content import arguments_as_text, choices_of, failure_in
 from deployments.providers.openai.stream.finish import finish_word
 
 
@@ -20,7 +20,7 @@ def object_of(data: bytes) -> JsonDict:
         answer = answer[0]  # as some errors come
     if not isinstance(answer, dict):
         raise failed("malformed", "the answer is not an object", status=200)
-    if failure := failure_in(answer):
+    if failure := failure_in(answer, choices_of(answer)):
         raise failure
     return answer
 

@@ -7,7 +7,7 @@ may hold an `error` of its own (BerriAI/litellm#1564), and a field that we do no
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
@@ -21,11 +21,20 @@ _NO_THOUGHT = re.compile(r"(?:signature|id|ids|tokens|reason)$", re.IGNORECASE) 
 
 def has_content(delta: JsonValue) -> bool:
     """Return whether a client would read any part of the delta."""
-    return isinstance(delta, dict) and any(value and _is_read(key, value) for key, value in delta.items())
+    return bool(read_keys(delta))
+
+
+def read_keys(delta: JsonValue) -> list[str]:
+    """Return the keys of the delta's parts that a client would read."""
+    if not isinstance(delta, dict):
+        return []
+    return [key for key, value in delta.items() if value and _is_read(key, value)]
 
 
 def _is_read(key: str, value: JsonValue) -> bool:
     """Return whether a value of a delta that is not empty is a part of the answer."""
+    if key == "content" and isinstance(value, str):
+        return True
     if key == "tool_calls":
         return isinstance(value, list) and any(isinstance(call, dict) for call in value)
     if key == "function_call":
@@ -60,7 +69,7 @@ def whole_number(value: JsonValue) -> int | None:
     return int(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else None
 
 
-def failure_in(data: JsonObject) -> AttemptFailed | None:
+def failure_in(data: JsonObject, choices: Sequence[JsonObject]) -> AttemptFailed | None:
     """Return the failure that an answer or a frame under status 200 tells of: at its top, or at the top of a choice.
 
     OpenRouter has the latter ("Errors and debugging"; genkit-ai/genkit#6259).
@@ -69,13 +78,16 @@ def failure_in(data: JsonObject) -> AttemptFailed | None:
         return in_band(_object(error, data))
     if data.get("object") == "error":  # vLLM before 0.10
         return in_band(data)
-    return next((in_band(_object(c["error"], c)) for c in choices_of(data) if c.get("error")), None)
+    for choice in choices:
+        if error := choice.get("error"):
+            return in_band(_object(error, choice))
+    return None
 
 
 def error_event(data: JsonValue) -> AttemptFailed:
     """Return the failure of an event that is named `error`, whatever its data."""
     if isinstance(data, dict):
-        return failure_in(data) or in_band(data)
+        return failure_in(data, choices_of(data)) or in_band(data)
     return in_band({"message": str(data or "the stream ended with an error")})
 
 

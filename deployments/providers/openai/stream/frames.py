@@ -9,6 +9,7 @@ servers send one with every frame (songquanpeng/one-api#1408).
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from deployments.openai_api.chat import dump, frame
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.openai_api.usage import account_of, groq_usage
 from deployments.providers.openai.stream.calls import CallNumbers
-from deployments.providers.openai.stream.content import choices_of, failure_in, has_content, index_of
+from deployments.providers.openai.stream.content import choices_of, failure_in, index_of, read_keys
 from deployments.providers.openai.stream.finish import finish_word
 from deployments.providers.openai.stream.shape import Edits
 
@@ -26,8 +27,10 @@ class Read(NamedTuple):
     content: bool = False
     finished: int = 0  # the number of finish reasons in it
     edits: Edits | None = None  # None if it was not by edits that the frame became the client's
+    keys: Sequence[str] = ()  # of the deltas, with what a client would read
 
 
+_MODEL = b'"model"'
 _KEYS = {
     key: re.compile(rb'"' + key.encode() + rb'"\s*:\s*(?:"[^"\\]*(?:\\.[^"\\]*)*"|null)') for key in ("model", "id")
 }
@@ -55,27 +58,30 @@ class FrameReader:
     _early: list[tuple[bytes, JsonDict, bool]] = field(default_factory=list)  # frames before there was an id
     _sent: bool = False
     _told: bool = False  # a frame with the usage has gone out
+    _known: Edits | None = None  # of the last frame
+    _known_for: JsonValue = None  # the model that it had
 
     def read(self, event: bytes, data: JsonDict) -> Read:
         """Return what an event holds, whose data this is. Raises AttemptFailed for an error or an unknown finish."""
-        if failure := failure_in(data):
-            raise failure
         choices = choices_of(data)
-        told, changed = self._take_usage(data)
+        if failure := failure_in(data, choices):
+            raise failure
+        told, changed = self._take_usage(data) if data.get("usage") or "x_groq" in data else (False, False)
         if told and not choices and not self.keep_usage:
             return Read()
-        content, ends = False, list[JsonDict]()
+        keys, ends = list[str](), list[JsonDict]()
         for choice in choices:
             changed = self._take_choice(choice) or changed
-            content = content or has_content(choice.get("delta"))
+            keys += read_keys(choice.get("delta"))
             if choice.get("finish_reason"):
                 ends.append(choice)
         if ends:
-            return self._end(event, data, ends, content=content, changed=changed)
+            self.ended.update(map(index_of, ends))
+            return self._end(event, data, ends, content=bool(keys), changed=changed)
         before = self._release() if told and not choices else b""
-        made, edits = self._made(event, data, changed=changed, begun=content)
+        made, edits = self._made(event, data, changed=changed, begun=bool(keys))
         self._sent = self._sent or bool(made)
-        return Read(before + made, content, 0, None if before else edits)
+        return Read(before + made, bool(keys), 0, None if before else edits, keys)
 
     @property
     def tail(self) -> bytes:
@@ -104,8 +110,6 @@ class FrameReader:
     def _take_usage(self, data: JsonDict) -> tuple[bool, bool]:
         """Keep the usage. Return whether the frame has one in its place, and whether it was changed."""
         given = data.get("usage")
-        if not given and "x_groq" not in data:
-            return False, False
         told = isinstance(given, dict) and bool(given)
         usage = account_of(groq_usage(data))
         if usage is None:
@@ -131,7 +135,6 @@ class FrameReader:
     def _end(self, event: bytes, data: JsonDict, ends: list[JsonDict], *, content: bool, changed: bool) -> Read:
         """Hold the finish reasons back, and return the rest of the frame."""
         choices = choices_of(data)
-        self.ended |= {index_of(choice) for choice in ends}
         if len(choices) == 1 and _says_nothing(choices[0].get("delta")):
             made, _ = self._made(event, data, changed=changed, begun=True)
             if self._sent:
@@ -152,14 +155,13 @@ class FrameReader:
 
         Frames wait only while the answer has not begun: then nothing is sent before its content anyway.
         """
-        if not self.model and isinstance(model := data.get("model"), str):
-            self.model = model
         if self._id is None and not self._learn_id(data.get("id"), begun=begun):
             self._early.append((event, data, changed))
             return b"", None
+        if not self._early:
+            return self._for_client(event, data, changed=changed)
         before = self._flushed()
-        made, edits = self._for_client(event, data, changed=changed)
-        return before + made, None if before else edits
+        return before + self._for_client(event, data, changed=changed)[0], None
 
     def _learn_id(self, given: JsonValue, *, begun: bool) -> bool:
         """Keep the stream's id: the first that is given, or one of ours once the answer begins."""
@@ -176,9 +178,29 @@ class FrameReader:
         return b"".join(self._for_client(*one[:2], changed=one[2])[0] for one in early)
 
     def _for_client(self, event: bytes, data: JsonDict, *, changed: bool) -> tuple[bytes, Edits | None]:
-        if not changed and (edits := self._edits(event, data)) is not None:
-            return edits.of(event), edits
+        model = data.get("model")
+        if not self.model and isinstance(model, str):
+            self.model = model
+        if not changed:
+            edits = self._known if self._is_known(event, data, model) else self._edits(event, data)
+            if edits is not None:
+                self._known, self._known_for = edits, model
+                return edits.of(event), edits
         return frame({**data, "id": self._id, "model": self.name}), None
+
+    def _is_known(self, event: bytes, data: JsonObject, model: JsonValue) -> bool:
+        """Return whether the edits of the last frame are this frame's too: the quick way for nearly all."""
+        known = self._known
+        return (
+            known is not None
+            and len(known.texts) == 1
+            and not known.insert
+            and model == self._known_for
+            and data.get("id") == self._id
+            and event.count(_MODEL) == 1
+            and known.texts[0][0] in event
+            and b"\\u00" not in event
+        )
 
     def _edits(self, event: bytes, data: JsonObject) -> Edits | None:
         """Return the edits that give the frame its id and its model; None if the search can't tell where they are."""
@@ -186,15 +208,15 @@ class FrameReader:
         for key, wanted in (("id", self._id), ("model", self.name)):
             if data.get(key) == wanted:
                 continue
-            field_ = b'"' + key.encode() + b'":' + dump(wanted)
+            made = b'"' + key.encode() + b'":' + dump(wanted)
             if key not in data:
-                insert += field_ + b","
+                insert += made + b","
                 continue
             found = _KEYS[key].findall(event)
             # A key may be written with escapes, or be a deeper object's too.
             if len(found) != 1 or b"\\u00" in event or not isinstance(data[key], str | None):
                 return None
-            texts.append((found[0], field_))
+            texts.append((found[0], made))
         if insert and not event.startswith(b"data: {"):
             return None
         return Edits(insert, tuple(texts))

@@ -125,7 +125,7 @@ class SseScan:
             self._shape = None
             return self._frames.read(event, _object(data))
         if bare:  # some servers answer with a body that is no stream
-            raise failure_in(_object(bare)) or ValueError("a body of JSON")
+            raise failure_in(_object(bare), ()) or ValueError("a body of JSON")
         return Read(b"" if b"data:" in event else event)
 
     def _learn(self, event: bytes, read: Read) -> None:
@@ -136,7 +136,7 @@ class SseScan:
         if not read.content or read.finished or read.edits is None:
             return
         if self._wasted < _WASTED:
-            self._shape = shape_of(event, read.edits)
+            self._shape = shape_of(event, read.edits, read.keys)
         else:
             self._wasted += 1
             self._wasted = 0 if self._wasted > _NEXT_TRY else self._wasted

@@ -7,7 +7,9 @@ the text is; and JSON escapes each quote in a text, so a frame with as many bare
 in it.
 """
 
+import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,12 +17,13 @@ import orjson
 
 from deployments.providers.openai.stream.content import choices_of, has_content
 
+_STRING = rb'\s*:\s*"(?!")([^"\\]*(?:\\.[^"\\]*)*)"'
+_VALUE = re.compile(_STRING)
+_PADDING = re.compile(b'"obfuscation"' + _STRING)  # OpenAI's, of a random length
 _TEXTS = re.compile(
-    rb'"(content|reasoning_content|reasoning|thinking|refusal|arguments|text|data|transcript|obfuscation)"'
-    rb'\s*:\s*"(?!")([^"\\]*(?:\\.[^"\\]*)*)"'
+    b'"(?:content|reasoning_content|reasoning|thinking|refusal|arguments|text|data|transcript)"' + _STRING
 )
 _MOST_TEXTS = 4
-_NO_CONTENT = b"obfuscation"  # OpenAI's padding, of a random length
 
 
 class Edits(NamedTuple):
@@ -33,6 +36,9 @@ class Edits(NamedTuple):
         for old, new in self.texts:
             data = data.replace(old, new, 1)
         return data[:7] + self.insert + data[7:] if self.insert else data  # after `data: {`
+
+
+Said = Literal["first", "last"] | None
 
 
 class Run(NamedTuple):
@@ -52,6 +58,7 @@ class Shape:
         seam: `end` and `head`, which stand between the texts of two frames.
         quotes: the number of bare quotes in `between`.
         made: `head`, `end` and `seam` as the client gets them; `between` is the same for all.
+        plain: there is one text alone.
         said: which text is the content, the first or the last; None if such a frame always holds content.
     """
 
@@ -61,20 +68,27 @@ class Shape:
     seam: bytes
     quotes: int
     made: tuple[bytes, bytes, bytes]
-    said: Literal["first", "last"] | None
+    plain: bool
+    said: Said
 
     def take(self, run: bytes) -> Run | None:
         """Return the frames if all of them have this shape. `run` begins with `head`."""
         if not run.endswith(self.end):
             return None
-        texts = run[len(self.head) : -len(self.end)].split(self.seam)
-        bare = b"\n".join(texts)
-        if bare.count(b"\n") != len(texts) - 1 or _quotes(bare) != self.quotes * len(texts):
-            return None
-        if any(bare.count(part) != len(texts) for part in self.between):
-            return None
+        text = run[len(self.head) : -len(self.end)]
         head, end, seam = self.made
-        return Run(head + seam.join(texts) + end, self._holds_content(texts, bare))
+        if self.plain and text and b'"' not in text and b"\n" not in text:
+            return Run(head + text + end, True)
+        texts = text.split(self.seam)
+        many = len(texts)
+        bare = b"\n".join(texts) if many > 1 else text
+        if bare.count(b"\n") != many - 1 or _quotes(bare) != self.quotes * many:
+            return None
+        for part in self.between:
+            if bare.count(part) != many:
+                return None
+        content = self._holds_content(texts, bare)
+        return Run(head + seam.join(texts) + end if many > 1 else head + text + end, content)
 
     def _holds_content(self, texts: list[bytes], bare: bytes) -> bool:
         if self.said is None:
@@ -93,29 +107,53 @@ def _quotes(data: bytes) -> int:
     return -1 if b'\\\\"' in data else data.count(b'"') - data.count(b'\\"')
 
 
-def shape_of(event: bytes, edits: Edits) -> Shape | None:
+def shape_of(event: bytes, edits: Edits, keys: Sequence[str]) -> Shape | None:
     """Return the shape of an event that holds content; None if there is no text to cut out.
 
-    `edits` made the client's frame of it.
+    `edits` made the client's frame of it, and `keys` are those of its deltas with what a client would read.
     """
-    texts = list(_TEXTS.finditer(event))
-    if not 1 <= len(texts) <= _MOST_TEXTS or not event.startswith(b"data: {"):
+    if not event.startswith(b"data: {"):
         return None
-    cuts = [0, *(at for text in texts for at in text.span(2)), len(event)]
-    parts = [event[a:b] for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
-    if not all(parts) or b"\\" in b"".join(parts[1:-1]):
+    texts, said = _one_text(event, keys[0]) if len(keys) == 1 else ([], None)
+    if not texts:
+        texts, said = _any_texts(event)
+    if not texts:
         return None
-    said: Literal["first", "last"] | None = None
-    if not _holds_content(b"".join(parts)):
-        spoken = [at for at, text in enumerate(texts) if text.group(1) != _NO_CONTENT]
-        if len(spoken) != 1 or spoken[0] not in (0, len(texts) - 1):
-            return None
-        said = "first" if spoken[0] == 0 else "last"
-    head, *between, end = parts
+    cuts = [0, *(at for text in texts for at in text), len(event)]
+    head, *between, end = [event[a:b] for a, b in itertools.pairwise(cuts)][::2]
+    if any(b"\\" in part or any(old in part for old, _ in edits.texts) for part in between):
+        return None
     made = edits.of(head), Edits(b"", edits.texts).of(end)
-    if any(old in part for part in between for old, _ in edits.texts):
-        return None
-    return Shape(head, tuple(between), end, end + head, _quotes(b"".join(between)), (*made, made[1] + made[0]), said)
+    quotes = b"".join(between).count(b'"')
+    return Shape(head, tuple(between), end, end + head, quotes, (*made, made[1] + made[0]), not between, said)
+
+
+Texts = list[tuple[int, int]]  # where they begin and end
+
+
+def _one_text(event: bytes, key: str) -> tuple[Texts, Said]:
+    """Return the text of the delta's only key, and of the padding; none if the search can't tell which is the key's."""
+    word, found = b'"%b"' % key.encode(), None
+    if b"\\u00" not in event and event.count(word) == 1:
+        found = _VALUE.match(event, event.find(word) + len(word))
+    if found is None:
+        return [], None
+    padding = _PADDING.search(event) if event.count(b'"obfuscation"') == 1 else None
+    if padding is None:
+        return [found.span(1)], "first"
+    both = sorted([found.span(1), padding.span(1)])
+    return both, "first" if both[0] == found.span(1) else "last"
+
+
+def _any_texts(event: bytes) -> tuple[Texts, Said]:
+    """Return the texts that may be cut out. Which of them is the content is found by leaving all of them out."""
+    texts = [text.span(1) for text in _TEXTS.finditer(event)]
+    if not 1 <= len(texts) <= _MOST_TEXTS:
+        return [], None
+    cuts = [0, *(at for text in texts for at in text), len(event)]
+    if _holds_content(b"".join([event[a:b] for a, b in itertools.pairwise(cuts)][::2])):
+        return texts, None
+    return (texts, "first") if len(texts) == 1 else ([], None)
 
 
 def _holds_content(event: bytes) -> bool:
