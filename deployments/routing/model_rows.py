@@ -116,8 +116,8 @@ class ModelRows:
 
     def _fit(self, target: str, body: JsonObject, drop: Drop) -> RequestFit:
         kind, model = self.kind(target), model_of(target)
-        rules = rules_of(kind, model) if self._find is unsupported_in_chat else ()
-        if not rules:
+        rules = rules_of(kind, model) if self._find is unsupported_in_chat else None
+        if rules is None or not rules.touch(body):
             return fit_request(self._find, kind, body, drop, model)
         adapted = adapt(rules, body)
         fit = fit_request(self._find, kind, adapted.body, drop, model)
