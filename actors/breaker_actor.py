@@ -214,7 +214,7 @@ class BreakerActor:
             if self._logged.setdefault(target, state) != state:
                 self._logged[target] = state
                 fields = {"event": "transition", "target": target, "state": state, "reason": breaker.reason}
-                log.warning("%s", json.dumps({**fields, "epoch": breaker.epoch}))
+                log.warning("%s", json.dumps({**fields, "epoch": breaker.epoch, **self._registry.cause(target)}))
 
     def _save(self) -> None:
         state: BreakerCheckpoint = {

@@ -8,6 +8,7 @@ BreakwaterError
 │   ├── Forbidden             403
 │   ├── NotFound, WrongRoute  404, 405
 │   ├── TooLarge              413
+│   ├── UnknownEncoding       415
 │   └── LimitReached          429 or 402, of a tenant or a key
 ├── AttemptFailed             one attempt failed; `outcome` says how
 ├── NoAnswer                  all attempts failed, or no target could be asked
@@ -131,6 +132,13 @@ class WrongRoute(CallerError):
 class TooLarge(CallerError):
     status = 413
     code = "request_too_large"
+
+
+class UnknownEncoding(CallerError):
+    """The body has a content encoding that we can't decode."""
+
+    status = 415
+    code = "unsupported_content_encoding"
 
 
 class LimitReached(CallerError):

@@ -112,6 +112,12 @@ class Registry:
             return Breaker(since=now, mode=Mode.ISOLATED, isolated_until=until)
         return Breaker(since=now)
 
+    def cause(self, target: Target) -> dict[str, object]:
+        """Return `{"error": ...}`, the last words of a provider whose circuit is open."""
+        stats = self.stats.get(target)
+        error = stats.last_error if stats is not None and self.breakers[target].state is State.OPEN else None
+        return {} if error is None else {"error": {k: error.get(k) for k in _KEPT if k != "at"}}
+
     def ask(self, now: float, target: Target, name: str, *, panic: bool = False) -> ProbeGrant | None:
         """Grant a probe of `target`, or return None. The same name gets the same answer."""
         if target not in self.breakers:

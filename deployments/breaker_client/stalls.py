@@ -12,6 +12,7 @@ from itertools import islice
 FACTOR = 3.0  # times the longest usual pause
 UNKNOWN = 1.0  # seconds of silence that say something before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
+NO_PAUSE = 0.001  # seconds: such a frame had come before we asked for it
 TARGETS = 1000  # whose pauses are remembered
 LAG = 0.25  # seconds without a beat, after which what we did not hear says nothing
 # Seconds between two beats, as the client gives them. A longer gap counts as this much silence.
@@ -59,7 +60,9 @@ class StallDetector:
         """Note that frames came: the pause was one that its streams make."""
         self._quiet.pop(target, None)
         since = self._waiting[target].pop(stream)
-        pause = max(self._listened(now) - since, FADING * self._usual.pop(target, 0.0))
+        waited, usual = self._listened(now) - since, self._usual.pop(target, 0.0)
+        # Frames that came while we did not listen are read without a pause, all at once: they say nothing of pauses.
+        pause = max(waited, FADING * usual if waited > NO_PAUSE else usual)
         self._usual[target] = pause  # the newest last
         if len(self._usual) > TARGETS:  # a client may name any model of a provider
             del self._usual[next(iter(self._usual))]

@@ -15,6 +15,7 @@ from deployments.config.settings import (
     Auth,
     BreakerSettings,
     Cloud,
+    CorsSettings,
     EmbeddingRow,
     ImageSettings,
     Mode,
@@ -46,6 +47,7 @@ class Config(Accounting):
     auth: Auth = Auth()
     embeddings: dict[Annotated[str, Field(min_length=1)], EmbeddingRow] = Field(default_factory=dict)
     images: ImageSettings = ImageSettings()
+    cors: CorsSettings | None = None
     drop_unsupported: Drop = "hints"
     tenants: list[Annotated[str, Field(min_length=1)]] | None = None
 

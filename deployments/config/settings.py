@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from actors.breaker.circuit import Policy
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
@@ -192,6 +192,24 @@ class ImageSettings(Strict):
 
     def limits(self) -> ImageLimits:
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
+
+
+# Scheme, host and port, as a browser writes it: in lower case and without a path (RFC 6454).
+Origin = Annotated[
+    str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?)$", max_length=255)
+]
+
+
+class CorsSettings(Strict):
+    """The web pages of other origins whose scripts may call the HTTP API from a browser. `*`: all pages."""
+
+    origins: Annotated[list[Origin], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _all_or_some(self) -> "CorsSettings":
+        if "*" in self.origins and len(self.origins) > 1:
+            raise ValueError("cors.origins: * stands for all origins, so it stands alone")
+        return self
 
 
 class EmbeddingRow(Strict):

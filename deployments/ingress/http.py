@@ -21,10 +21,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.errors import BreakwaterError, InternalError, NotFound, TooLarge, WrongRoute, error_object
+from deployments.errors import BreakwaterError, InternalError, NotFound, WrongRoute, error_object
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
+from deployments.ingress.bodies import ENCODINGS, read_body
+from deployments.ingress.cors import with_cors
+from deployments.ingress.paths import tidy
 from deployments.openai_api.chat import DONE, dump, parse_object, parse_request
 from deployments.openai_api.chat import Request as Checked
 from deployments.openai_api.embeddings import parse_embedding_request
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 CHAT = "/v1/chat/completions"
-MAX_BODY = 32 * 1024 * 1024
 TIMEOUT_HEADER = "x-request-timeout-seconds"
 DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
@@ -55,7 +57,7 @@ def build_http_api(service: "Service") -> ASGIApp:
         (method, path): _guarded(service.authenticator, access, handler)
         for method, path, access, handler in route_table(service)
     }
-    return HttpApi(endpoints["POST", CHAT], _framework(endpoints))
+    return with_cors(HttpApi(endpoints["POST", CHAT], _framework(endpoints)), service.resolved.config.cors)
 
 
 def route_table(service: "Service") -> list[tuple[str, str, Access, Handler]]:
@@ -98,6 +100,8 @@ class HttpApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or not _is_chat(scope):
+            if scope["type"] == "http" and (tidied := tidy(scope)) is not scope:
+                return await self(tidied, receive, send)
             return await self._others(scope, receive, send)
         try:
             response = await self._chat(Request(scope, receive))
@@ -132,7 +136,7 @@ class _Handlers:
 
     async def chat(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
-        checked = _with_drop(parse_request(await _body(request)), request)
+        checked = _with_drop(parse_request(await read_body(request)), request)
         if checked.stream:
             answer = await self._service.stream(checked, deadline, caller)
             return _EventStream(answer, self._headers(answer))
@@ -140,7 +144,7 @@ class _Handlers:
 
     async def embeddings(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
-        checked = _with_drop(parse_embedding_request(await _body(request)), request)
+        checked = _with_drop(parse_embedding_request(await read_body(request)), request)
         return self._whole(await self._service.embeddings(checked, deadline, caller))
 
     def _whole(self, answer: Answer) -> Response:
@@ -229,7 +233,7 @@ class _Handlers:
         return JSONResponse(await self._service.operations.command(verb, name, seconds))
 
     async def thresholds(self, request: Request, _: Identity) -> Response:
-        changes = parse_object(await _body(request)) if request.method == "PATCH" else None
+        changes = parse_object(await read_body(request)) if request.method == "PATCH" else None
         return JSONResponse(await self._service.operations.thresholds(changes))
 
     async def livez(self, _: Request, __: Identity) -> Response:
@@ -273,17 +277,6 @@ def _with_drop(checked: Checked, request: Request) -> Checked:
     return checked if word is None else replace(checked, drop=parse_drop(word))
 
 
-async def _body(request: Request) -> bytes:
-    """Return the request's body. Raises TooLarge as soon as more than `MAX_BODY` bytes were read."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY:
-            raise TooLarge(f"The request body is larger than {MAX_BODY} bytes.")
-        parts.append(part)
-    return b"".join(parts)
-
-
 class _Model(TypedDict):
     """A model in OpenAI's list of models."""
 
@@ -306,6 +299,8 @@ def _error_response(error: BreakwaterError) -> Response:
         headers["x-breakwater-attempts"] = str(len(asked))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if error.status == 415:
+        headers["accept-encoding"] = ENCODINGS
     return JSONResponse(error_object(error), status_code=error.status, headers=headers)
 
 

@@ -8,11 +8,14 @@ The providers' codecs refuse requests by the same function, so the plan and a pr
 whether a request is valid. It is on the hot path.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from deployments.openai_api.cache_marks import CachePlaces, unkept
+from deployments.openai_api.found import MARK, Found
+from deployments.openai_api.inner_fields import WITH_INNER, check_inner
 from deployments.openai_api.json_types import JsonObject, JsonValue
+from deployments.openai_api.message_fields import check_messages
 
 Check = Callable[[JsonValue], bool | None]
 
@@ -39,39 +42,49 @@ class Capabilities:
         checks: by field, whether it supports a value: True, False, or None for a value that is left out.
         images: the media subtypes of images that its models can read.
         needs_turn: a request must have more than a system prompt.
+        schema_fields: what it carries of `response_format.json_schema`. The name is a label that no answer shows.
+        caches: where a model takes marks of a prompt cache, by its id; None if the kind has no such marks.
     """
 
     carries: frozenset[str]
     checks: Mapping[str, Check]
     images: frozenset[str] = frozenset()
     needs_turn: bool = True
+    schema_fields: frozenset[str] = frozenset({"name", "schema", "strict"})
+    caches: Callable[[str], CachePlaces | None] | None = None
 
 
-def find_unsupported(able: Capabilities | None, body: JsonObject) -> Unsupported:
-    """Return the fields of a checked request that a kind of provider does not support.
+def find_unsupported(able: Capabilities | None, body: JsonObject, model: str = "") -> Unsupported:
+    """Return the fields of a checked request that a kind of provider, or its model, does not support.
 
-    `able` are the kind's capabilities; None for a kind to which each field passes through.
+    `able` are the kind's capabilities; None for a kind to which each field passes through. Without a `model`, its id,
+    what depends on the model counts as not supported.
     """
     if able is None:
         return _NOTHING
-    missing: list[str] = []
-    dropped: list[str] = []
+    found = Found()
     for name, value in body.items():
         if name not in able.carries and not _is_default(name, value):
             check = able.checks.get(name)
             supported = check(value) if check else (None if name in HINTS else False)
             if supported is None:
-                dropped.append(name)
+                found.dropped.append(name)
             elif not supported:
-                missing.append(name)
-    _check_messages(body["messages"], able, missing, dropped)
-    return Unsupported(tuple(missing), tuple(dropped)) if missing or dropped else _NOTHING
+                found.missing.append(name)
+    if not WITH_INNER.isdisjoint(body):
+        check_inner(body, able.schema_fields, found)
+    check_messages(body["messages"], able, found)
+    if found.marks:
+        found.dropped += unkept(found.marks, able.caches(model) if able.caches else None)
+    if not (found.missing or found.dropped):
+        return _NOTHING
+    return Unsupported(tuple(found.missing), tuple(found.dropped))
 
 
 HINTS = frozenset(
     {
         *("user", "metadata", "store", "service_tier", "safety_identifier", "seed", "prediction", "verbosity"),
-        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning_effort"),
+        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning_effort", MARK),
         *("presence_penalty", "frequency_penalty", "parallel_tool_calls"),
         # How a model samples is its own affair: not each has such a knob, and some servers have more than OpenAI.
         *("temperature", "top_p", "top_k", "min_p", "repetition_penalty"),
@@ -138,97 +151,3 @@ COMMON_FIELDS = frozenset({"model", "messages", "stream", "stream_options", "top
     *("max_tokens", "max_completion_tokens")
 }
 TOOL_CHECKS: Mapping[str, Check] = {"tools": _functions_only, "tool_choice": _known_choice}
-
-
-# Messages.
-
-# Few and short parameters only: the regex engine keeps over a hundred bytes for each.
-IMAGE = re.compile(r"data:image/([a-z.+-]{1,32})(?:;[^;,]{0,128}){0,8};base64,", re.IGNORECASE)
-
-_KNOWN = {
-    "system": frozenset({"role", "content"}),
-    "developer": frozenset({"role", "content"}),
-    "user": frozenset({"role", "content"}),
-    "tool": frozenset({"role", "content", "tool_call_id", "name"}),
-}
-
-
-def is_blank(text: JsonValue) -> bool:
-    """Return whether a model could read nothing in it."""
-    return not text or not isinstance(text, str) or text.isspace()
-
-
-def _check_messages(messages: JsonValue, able: Capabilities, missing: list[str], dropped: list[str]) -> None:
-    has_turn = not able.needs_turn
-    for index, message in enumerate(messages):
-        role, content = message["role"], message.get("content")
-        if role == "assistant":
-            if (field := _foreign_field(message)) is not None:
-                missing.append(f"messages.{index}.{field}")
-        elif role == "function":
-            missing.append(f"messages.{index}.role")
-        elif len(message) > 2:
-            dropped += [f"messages.{index}.{k}" for k, v in message.items() if k not in _KNOWN[role] and v is not None]
-        if content.__class__ is list:
-            _check_parts(index, role, content, able, missing, dropped)
-        has_turn = has_turn or _is_turn(message)
-    if not has_turn:
-        missing.append("messages")
-
-
-def _foreign_field(message: JsonObject) -> str | None:
-    """Return a field of an earlier answer that only its own kind of provider can take back; None without one.
-
-    Other fields that we do not know are an echo of the answer, and no demand.
-    """
-    for field in ("audio", "function_call"):
-        if message.get(field):
-            return field
-    calls = message.get("tool_calls")
-    return "tool_calls" if calls and not _are_functions(calls) else None
-
-
-def _are_functions(calls: JsonValue) -> bool:
-    return isinstance(calls, list) and all(
-        isinstance(call, dict) and call.get("type", "function") == "function" for call in calls
-    )
-
-
-def _check_parts(
-    index: int, role: str, parts: list[JsonValue], able: Capabilities, missing: list[str], dropped: list[str]
-) -> None:
-    for at, part in enumerate(parts):
-        kind = part.get("type")
-        if kind == "text" or (kind == "refusal" and role == "assistant"):
-            continue
-        if kind != "image_url" or role != "user" or not _can_read(able, url_of(part)):
-            missing.append(f"messages.{index}.content")
-            return
-        image = part["image_url"]
-        if isinstance(image, dict) and image.get("detail") not in (None, "auto"):
-            dropped.append(f"messages.{index}.content.{at}.image_url.detail")
-
-
-def url_of(part: JsonObject) -> str:
-    """Return the URL of an image part; empty if it has none."""
-    image = part.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
-    return url if isinstance(url, str) else ""
-
-
-def _can_read(able: Capabilities, url: str) -> bool:
-    found = IMAGE.match(url) if able.images else None
-    return found is not None and found.group(1).lower() in able.images
-
-
-def _is_turn(message: JsonObject) -> bool:
-    """Return whether it is a turn of the conversation that is not blank."""
-    role, content = message["role"], message.get("content")
-    if role in ("system", "developer"):
-        return False
-    if content.__class__ is str and not is_blank(content):
-        return True
-    if role == "tool" or message.get("tool_calls") or (role == "assistant" and not is_blank(message.get("refusal"))):
-        return True
-    parts = content if isinstance(content, list) else []
-    return any(p.get("type") == "image_url" or not is_blank(p.get("text") or p.get("refusal")) for p in parts)

@@ -4,22 +4,32 @@ System prompts are separate. Neighbouring messages of one side form one turn, re
 side, and blank text is left out. A conversation that the assistant opens gets an opening from the user. A result holds
 the name of its function, which OpenAI leaves to the id of its call.
 
+Other vendors want one result for each call, in the turn after it, before all else that the user says there (Anthropic,
+Handle tool calls; Google, Function calling). Histories of agents are not always so: a run was stopped, a submission was
+sent again, an id is used for every call. So results are put where their calls are, in the order of the calls:
+
+- Two results of one call become one, which holds both; the same twice counts once. Others keep the first
+  (NousResearch/hermes-agent#58327) or the last (router-for-me/CLIProxyAPI#4998), and lose the other.
+- A call without a result gets one that says so. OpenAI itself refuses such a history.
+
 `extra_content` holds data that only the answer's own provider understands (a signature of its reasoning). A client
 returns it with the message or the call that it belongs to.
 """
 
-import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from deployments.errors import AttemptFailed, failed
-from deployments.openai_api.capabilities import IMAGE, Unsupported, is_blank, url_of
-from deployments.openai_api.chat import text_of
+from deployments.openai_api.cache_marks import mark_in
+from deployments.openai_api.capabilities import Unsupported
+from deployments.openai_api.images import data_of, type_of, url_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.message_fields import is_blank
 
 OPENING = "(The conversation begins.)"
+NO_RESULT = "(This call has no result.)"
 
 _NOTHING: JsonObject = {}
 
@@ -47,13 +57,32 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class CachePoint:
+    """A mark of a prompt cache, behind what it covers."""
+
+    mark: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
+    """A result: texts and images in their order. No two texts are neighbours."""
+
     id: str
     name: str
-    text: str
+    parts: tuple[str | Image, ...]
+    point: CachePoint | None = None
+
+    @property
+    def text(self) -> str:
+        """Return its text without the images."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def images(self) -> list[Image]:
+        return [part for part in self.parts if isinstance(part, Image)]
 
 
-Item = str | Signed | Image | ToolCall | ToolResult
+Item = str | Signed | Image | ToolCall | ToolResult | CachePoint
 
 
 @dataclass(slots=True)
@@ -64,10 +93,13 @@ class Turn:
 
 @dataclass(slots=True)
 class Conversation:
-    system: list[str] = field(default_factory=list)
+    """The system prompts, each in the pieces that its marks of a cache make, and the turns."""
+
+    system: list[list[Item]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # the name of the called function, by the id of the call
-    ids: dict[str, str] = field(default_factory=dict)  # the client's id of a call, and the id that it has here
+    ids: dict[str, list[str]] = field(default_factory=dict)  # a client's id, and the ids that its last calls have here
+    results: dict[str, ToolResult] = field(default_factory=dict)  # by the id of the call
 
     def take(self, side: Literal["user", "assistant"], items: list[Item]) -> None:
         if not items:
@@ -78,6 +110,29 @@ class Conversation:
         if side == "assistant" and not self.turns:
             self.turns.append(Turn("user", [OPENING]))
         self.turns.append(Turn(side, items))
+
+    def take_result(self, result: ToolResult) -> None:
+        """Note a result. It ends the turn of its call."""
+        before = self.results.get(result.id)
+        if before is not None and before.parts != result.parts:
+            result = replace(before, parts=_joined([*before.parts, "\n\n", *result.parts]))
+        self.results[result.id] = result
+        if (last := self.turns[-1]).side == "assistant" and any(
+            isinstance(item, ToolCall) and item.id == result.id for item in last.items
+        ):
+            self.turns.append(Turn("user", []))
+
+    def place_results(self) -> None:
+        """Put a result of each call at the head of the turn after it."""
+        for at in range(len(self.turns) - 1, -1, -1):
+            turn = self.turns[at]
+            calls = [item for item in turn.items if isinstance(item, ToolCall)]
+            if turn.side == "user" or not calls:
+                continue
+            if at + 1 == len(self.turns):
+                self.turns.append(Turn("user", []))
+            given = [self.results.get(c.id) or ToolResult(c.id, c.name, (NO_RESULT,)) for c in calls]
+            self.turns[at + 1].items[:0] = given
 
 
 def refuse_unfit(unsupported: Unsupported, target: str) -> None:
@@ -91,19 +146,39 @@ def read(messages: Sequence[JsonObject]) -> Conversation:
     """Return the conversation of a request that `fit` has accepted. Raises `bad_request` that names the field."""
     talk = Conversation()
     for index, message in enumerate(messages):
-        content = message.get("content")
         match message["role"]:
             case "user":
-                talk.take("user", _parts(index, content))
+                talk.take("user", _marked(_parts(index, message.get("content")), message))
             case "assistant":
-                talk.take("assistant", _assistant_items(index, message, talk))
+                talk.take("assistant", _marked(_assistant_items(index, message, talk), message))
             case "tool":
-                talk.take("user", [_result(index, message, talk)])
+                talk.take_result(_result(index, message, talk))
             case _:
-                text = text_of(content)
-                if not is_blank(text):
-                    talk.system.append(text)
+                talk.system += _system(message)
+    if talk.names:
+        talk.place_results()
     return talk
+
+
+def _marked(items: list[Item], thing: JsonObject) -> list[Item]:
+    """Return the items with a message's own mark behind them."""
+    mark = mark_in(thing)
+    return items if mark is None or not items else [*items, CachePoint(mark)]
+
+
+def _system(message: JsonObject) -> list[list[Item]]:
+    content = message.get("content")
+    parts = [{"text": content}] if isinstance(content, str) else content or ()
+    pieces: list[Item] = [""]
+    for part in parts:
+        text = str(part.get("text") or "")
+        pieces[-1] = f"{pieces[-1]}{text}"
+        if (mark := mark_in(part)) is not None and not is_blank(text):
+            pieces += [CachePoint(mark), ""]
+    if (mark := mark_in(message)) is not None:
+        pieces.append(CachePoint(mark))
+    kept = [piece for piece in pieces if not isinstance(piece, str) or not is_blank(piece)]
+    return [kept] if any(isinstance(piece, str) for piece in kept) else []
 
 
 def _parts(index: int, content: JsonValue) -> list[Item]:
@@ -115,34 +190,38 @@ def _parts(index: int, content: JsonValue) -> list[Item]:
             items.append(_image(index, url_of(part)))
         elif not is_blank(text := part.get("text") or part.get("refusal")):
             items.append(str(text))
+        else:
+            continue
+        if (mark := mark_in(part)) is not None:
+            items.append(CachePoint(mark))
     return items
 
 
 def _image(index: int, url: str) -> Image:
-    found = IMAGE.match(url)
     try:
-        data = base64.b64decode(url[found.end() :], validate=True) if found else b""
+        return Image(type_of(url) or "", data_of(url))
     except ValueError:
-        data = b""
-    if not found or not data:
-        raise _bad("The image is not valid base64.", f"messages.{index}.content")
-    subtype = found.group(1).lower()
-    return Image("jpeg" if subtype == "jpg" else subtype, data)
+        raise _bad("The image is not valid base64.", f"messages.{index}.content") from None
 
 
 def _assistant_items(index: int, message: JsonObject, talk: Conversation) -> list[Item]:
     items = _parts(index, message.get("content"))
-    if not items and not is_blank(refusal := message.get("refusal")):
+    if not is_blank(refusal := message.get("refusal")):
         items.append(str(refusal))
     extra = message.get("extra_content")
-    if extra and isinstance(extra, dict) and items and isinstance(items[-1], str):
-        items[-1] = Signed(items[-1], extra)
+    last = next((at for at in range(len(items) - 1, -1, -1) if isinstance(items[at], str)), None)
+    if extra and isinstance(extra, dict) and last is not None:
+        items[last] = Signed(str(items[last]), extra)
+    ids: dict[str, list[str]] = {}
     for call in message.get("tool_calls") or ():
         made = _call(index, call)
-        if made.id in talk.names:  # some servers count from 0 in each answer
-            made = replace(made, id=f"{made.id}-{len(talk.names)}")
-        talk.ids[call["id"]], talk.names[made.id] = made.id, made.name
+        key = made.id
+        if key in talk.names:  # some servers count from 0 in each answer
+            made = replace(made, id=f"{key}-{len(talk.names)}")
+        ids.setdefault(key, []).append(made.id)
+        talk.names[made.id] = made.name
         items.append(made)
+    talk.ids |= ids
     return items
 
 
@@ -175,10 +254,28 @@ def _no_constant(name: str) -> None:
 
 
 def _result(index: int, message: JsonObject, talk: Conversation) -> ToolResult:
-    key = message.get("tool_call_id")
+    key, content = message.get("tool_call_id"), message.get("content")
     if not isinstance(key, str) or key not in talk.ids:
         raise _bad(f"No tool call before this result has the id {key!r}.", f"messages.{index}.tool_call_id")
-    return ToolResult(talk.ids[key], talk.names[talk.ids[key]], text_of(message.get("content")))
+    # One message may have several calls of one id: their results come in the order of the calls.
+    made = next((one for one in talk.ids[key] if one not in talk.results), talk.ids[key][-1])
+    parts: list[str | Image] = [content] if isinstance(content, str) else []
+    mark = mark_in(message)
+    for part in content if isinstance(content, list) else ():
+        parts.append(_image(index, url_of(part)) if part["type"] == "image_url" else str(part.get("text") or ""))
+        mark = mark_in(part) or mark
+    return ToolResult(made, talk.names[made], _joined(parts), None if mark is None else CachePoint(mark))
+
+
+def _joined(parts: Sequence[str | Image]) -> tuple[str | Image, ...]:
+    """Return the parts with neighbouring texts as one, and without blank ones."""
+    joined: list[str | Image] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(before := joined[-1], str):
+            joined[-1] = before + part
+        else:
+            joined.append(part)
+    return tuple(part for part in joined if not isinstance(part, str) or not is_blank(part))
 
 
 def signature_of(extra: JsonObject, provider: str, name: str) -> JsonValue:
@@ -195,6 +292,7 @@ class Offer:
     functions: Sequence[JsonObject] = ()
     choice: str = "auto"  # auto | required | none
     only: str | None = None  # the one function that must be called
+    points: Mapping[str, CachePoint] = field(default_factory=dict)  # by the name of the function
 
     @property
     def strict(self) -> bool:
@@ -214,16 +312,21 @@ def offer_of(body: JsonObject) -> Offer:
     functions = [_function(tool) for tool in tools]
     if not all(isinstance(f.get("name"), str) and f["name"] for f in functions):
         raise _bad("Each tool needs a function with a name.", "tools")
+    points = {
+        function["name"]: CachePoint(mark)
+        for tool, function in zip(tools, functions, strict=True)
+        if (mark := mark_in(tool) or mark_in(function)) is not None
+    }
     if not choice or not isinstance(choice, dict):
-        return Offer(functions, choice or "auto")
+        return Offer(functions, choice or "auto", points=points)
     if choice["type"] == "function":
-        return Offer(functions, "required", _offered(choice["function"].get("name"), functions))
+        return Offer(functions, "required", _offered(choice["function"].get("name"), functions), points)
     allowed = choice["allowed_tools"]
     named = [_function(tool).get("name") for tool in allowed.get("tools") or ()]
     kept = [f for f in functions if f["name"] in named]
     if not kept:
         raise _bad("'tool_choice' allows no function that 'tools' offers.", "tool_choice")
-    return Offer(kept, "required" if allowed.get("mode") == "required" else "auto")
+    return Offer(kept, "required" if allowed.get("mode") == "required" else "auto", points=points)
 
 
 def _function(tool: JsonObject) -> JsonObject:

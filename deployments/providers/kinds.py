@@ -5,10 +5,13 @@ for a kind by its name: callers ask the row what the kind can do.
 """
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
+from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import (
     COMMON_FIELDS,
     EFFORTS,
@@ -78,6 +81,24 @@ def _converse_effort(effort: JsonValue) -> bool | None:
     return None if effort == "none" else effort in EFFORTS  # Converse has no word for none
 
 
+# AWS, Prompt caching for faster model inference: Claude from 3.5 Haiku and 3.7 Sonnet on. An hour since Claude 4.5.
+_CACHING_CLAUDE = re.compile(r"claude-(?:3-5-haiku|3-7|(?:opus|sonnet|haiku|mythos|fable)-\d)")
+_HOURLY_CLAUDE = re.compile(r"claude-(?:opus|sonnet|haiku|mythos|fable)-(?:4-[5-9]|[5-9])(?!\d)")
+# Nova takes no point among the tools (danny-avila/LibreChat#13838, NousResearch/hermes-agent#97281), and none behind
+# anything but text (earendil-works/pi#2053). Reports of Nova 2 differ (zeroclaw-labs/zeroclaw#8943): it gets none,
+# because a point that is refused costs the attempt.
+_CACHING_NOVA = re.compile(r"nova-(?:micro|lite|pro|premier)")
+
+
+@lru_cache(maxsize=1024)
+def cache_places(model: str) -> CachePlaces | None:
+    """Return where a model of Bedrock takes marks of a prompt cache; None if it is not known to take any."""
+    if _CACHING_CLAUDE.search(model):
+        hourly = _HOURLY_CLAUDE.search(model)
+        return CachePlaces(tools=True, any_part=True, lifetimes=frozenset({"5m", "1h"} if hourly else {"5m"}))
+    return CachePlaces() if _CACHING_NOVA.search(model) else None
+
+
 BEDROCK = ProviderKind(
     name="bedrock",
     adapter="deployments.providers.bedrock.adapter",
@@ -90,7 +111,9 @@ BEDROCK = ProviderKind(
             "response_format": is_json_schema,  # Converse has no word for JSON without a schema
             "reasoning_effort": _converse_effort,
         },
-        images=frozenset({"png", "jpeg", "jpg", "gif", "webp"}),
+        images=frozenset({"png", "jpeg", "gif", "webp"}),
+        schema_fields=frozenset({"name", "description", "schema", "strict"}),
+        caches=cache_places,
     ),
     modes=("hybrid", "aws_only"),
     is_aws=True,
@@ -116,7 +139,8 @@ GOOGLE = ProviderKind(
             "response_format": is_any_json,
             "reasoning_effort": lambda value: value in EFFORTS,
         },
-        images=frozenset({"png", "jpeg", "jpg", "webp", "heic", "heif"}),
+        images=frozenset({"png", "jpeg", "webp", "heic", "heif"}),
+        schema_fields=frozenset({"name", "description", "schema", "strict"}),
     ),
     chat_operation="generate_content",
 )

@@ -5,6 +5,7 @@ this model or our account there is at fault; then only the text tells. Each kind
 of its own, and each rule names its source. What no rule knows is `rejected`: the next tier may take it.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,12 +39,34 @@ class Rule:
     statuses: frozenset[int] = frozenset()
     codes: frozenset[str] = frozenset()
 
-    def holds(self, error: VendorError) -> bool:
+    def holds(self, error: VendorError, asked: JsonValue) -> bool:
+        """Return whether it is this error, of the request `asked`.
+
+        An error may quote the request. What moves a circuit must not rest on words that a client chose: they could
+        close a vendor to everybody.
+        """
         if self.statuses and error.status not in self.statuses:
             return False
         if self.codes and error.code not in self.codes and error.type not in self.codes:
             return False
-        return self.text is None or self.text.search(error.message) is not None
+        if self.text is None:
+            return True
+        found = self.text.search(error.message)
+        return found is not None and not (self.kind in _MOVES_CIRCUITS and _says(asked, found.group()))
+
+
+_MOVES_CIRCUITS = frozenset({"credential", "quota", "model_missing", "throttled", "overloaded", "server_error"})
+_SPACES = re.compile(r"(?:\s|\\+[nrt])+")
+
+
+def _says(asked: JsonValue, words: str) -> bool:
+    """Return whether the request has these words anywhere. Nobody can tell whose they are where it is not known."""
+    text = json.dumps(asked, ensure_ascii=False, default=str)
+    return asked is None or _spaced(words) in _spaced(text)
+
+
+def _spaced(text: str) -> str:
+    return _SPACES.sub(" ", text.casefold())
 
 
 def rule(kind: str, source: str, *texts: str, statuses: Iterable[int] = (), codes: str = "") -> Rule:
@@ -52,10 +75,13 @@ def rule(kind: str, source: str, *texts: str, statuses: Iterable[int] = (), code
     return Rule(kind, source, pattern, frozenset(statuses), frozenset(codes.split()))
 
 
-def kind_of(error: VendorError, rules: Sequence[Rule]) -> str:
-    """Return the outcome kind of an HTTP error: by the first rule that holds, else by its code and status."""
+def kind_of(error: VendorError, rules: Sequence[Rule], asked: JsonValue = None) -> str:
+    """Return the outcome kind of an HTTP error: by the first rule that holds, else by its code and status.
+
+    `asked` is the request that the vendor answers; None where it is not known.
+    """
     for known in rules:
-        if known.holds(error):
+        if known.holds(error, asked):
             return known.kind
     kind = kind_of_status(error.status, error.code, error.retry_after)
     return "rejected" if kind == "bad_request" else kind

@@ -115,12 +115,12 @@ class ModelRows:
         return RequestFit(without(fit.body, hints), fit.missing, fit.dropped + hints)
 
     def _fit(self, target: str, body: JsonObject, drop: Drop) -> RequestFit:
-        kind = self.kind(target)
-        rules = rules_of(kind, model_of(target)) if self._find is unsupported_in_chat else ()
-        if not rules:
-            return fit_request(self._find, kind, body, drop)
+        kind, model = self.kind(target), model_of(target)
+        rules = rules_of(kind, model) if self._find is unsupported_in_chat else None
+        if rules is None or not rules.touch(body):
+            return fit_request(self._find, kind, body, drop, model)
         adapted = adapt(rules, body)
-        fit = fit_request(self._find, kind, adapted.body, drop)
+        fit = fit_request(self._find, kind, adapted.body, drop, model)
         if not (adapted.dropped or adapted.missing):
             return fit
         if drop == "none":

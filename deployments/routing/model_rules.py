@@ -6,9 +6,9 @@ where the rule is wrong: it names hints, limits and combinations, each with the 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
@@ -174,19 +174,51 @@ class Adapted:
     missing: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ModelRules:
+    """The rules of one model. `fields` are those that they look at: a request without them is not touched."""
+
+    rules: tuple[ModelRule, ...]
+    fields: frozenset[str]
+    prefill: bool  # whether the assistant may have the last word
+    steps: tuple[Callable[["_Adapting"], None], ...]
+
+    def touch(self, body: JsonObject) -> bool:
+        """Return whether a request may have anything that they refuse."""
+        if not self.fields.isdisjoint(body):
+            return True
+        return not self.prefill and body["messages"][-1]["role"] == "assistant"
+
+
 @lru_cache(maxsize=4096)
-def rules_of(kind: str, model: str) -> tuple[ModelRule, ...]:
-    """Return the rules of one model. `model` is the id that its provider gives it."""
+def rules_of(kind: str, model: str) -> ModelRules | None:
+    """Return the rules of one model; None if there are none. `model` is the id that its provider gives it."""
     name = model.lower()
-    return tuple(rule for rule in RULES if rule.kind == kind and rule.models.search(name))
+    found = tuple(rule for rule in RULES if rule.kind == kind and rule.models.search(name))
+    return model_rules(found) if found else None
 
 
-def adapt(rules: tuple[ModelRule, ...], body: JsonObject) -> Adapted:
+def model_rules(rules: tuple[ModelRule, ...]) -> ModelRules:
+    """Return these rules as one, with the steps that they need."""
+    fields = frozenset(name for rule in rules for name in _fields(rule))
+    steps = tuple(partial(step, rule) for rule in rules for says, step in _STEPS if says(rule))
+    return ModelRules(rules, fields, all(rule.prefill for rule in rules), steps)
+
+
+def _fields(rule: ModelRule) -> Iterator[str]:
+    yield from rule.hints
+    yield from (second for _, second in rule.either)
+    yield from ("max_tokens", "max_completion_tokens") if rule.most is not None else ()
+    yield from ("reasoning_effort",) if rule.efforts else ()
+    yield from () if rule.blank_stops else ("stop",)
+    yield from () if rule.json_with_tools and rule.schema else ("response_format",)
+
+
+def adapt(rules: ModelRules, body: JsonObject) -> Adapted:
     """Return the request without what these rules refuse. A request that they do not touch is returned as it is."""
     work = _Adapting(body)
-    for rule in rules:
-        for apply in _STEPS:
-            apply(rule, work)
+    for step in rules.steps:
+        step(work)
     changed = body if work.body is None else work.body
     return Adapted(changed, tuple(dict.fromkeys(work.dropped)), tuple(work.missing))
 
@@ -277,6 +309,13 @@ def _json(rule: ModelRule, work: _Adapting) -> None:
         work.missing.append("response_format")
 
 
-_STEPS: tuple[Callable[[ModelRule, _Adapting], None], ...] = (
-    *(_hints, _either, _most, _efforts, _stops, _prefill, _json),
+# Which rules need which step.
+_STEPS: tuple[tuple[Callable[[ModelRule], object], Callable[[ModelRule, _Adapting], None]], ...] = (
+    (lambda rule: rule.hints, _hints),
+    (lambda rule: rule.either, _either),
+    (lambda rule: rule.most is not None, _most),
+    (lambda rule: rule.efforts, _efforts),
+    (lambda rule: not rule.blank_stops, _stops),
+    (lambda rule: not rule.prefill, _prefill),
+    (lambda rule: not (rule.json_with_tools and rule.schema), _json),
 )

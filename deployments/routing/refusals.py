@@ -13,6 +13,7 @@ from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Target
 from deployments.openai_api.capabilities import HINTS
 from deployments.openai_api.json_types import JsonObject
+from deployments.routing.nested_hints import NESTED, has_nested, without_nested
 
 KEPT_SECONDS, MOST_TARGETS = 3600.0, 1024
 
@@ -22,7 +23,15 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "top_k": ("topK",),
     "presence_penalty": ("presencePenalty", "penalty"),
     "frequency_penalty": ("frequencyPenalty", "penalty"),
-    "reasoning_effort": ("reasoning", "effort", "thinking", "thinkingConfig", "thinkingBudget", "thinkingLevel"),
+    "reasoning_effort": (
+        "reasoning",
+        "reasoningEffort",
+        "effort",
+        "thinking",
+        "thinkingConfig",
+        "thinkingBudget",
+        "thinkingLevel",
+    ),
     "parallel_tool_calls": ("parallel tool calls", "parallelToolCalls"),
     "seed": ("random_seed",),
 }
@@ -71,19 +80,31 @@ class Refusals:
         return tuple(
             name
             for name, refused in known.items()
-            if now < refused.until and body.get(name) is not None and all(b in body for b in refused.beside)
+            if now < refused.until and _has(body, name) and all(b in body for b in refused.beside)
         )
 
 
 def hints_named(refusal: Outcome, body: JsonObject) -> tuple[str, ...]:
     """Return the hints of the request that a refusal names, in the request's order of importance."""
     head = (refusal.param or "").partition(".")[0].partition("[")[0]
-    return tuple(name for name in _ORDER if body.get(name) is not None and (name == head or _names(refusal, name)))
+    named = tuple(name for name in _ORDER if body.get(name) is not None and (name == head or _names(refusal, name)))
+    if named:
+        return named
+    text = f"{refusal.param or ''} {refusal.message}"
+    return tuple(name for name, hint in NESTED.items() if hint.refused.search(text) and has_nested(body, name))
+
+
+def _has(body: JsonObject, name: str) -> bool:
+    return has_nested(body, name) if name in NESTED else body.get(name) is not None
 
 
 def without(body: JsonObject, names: Collection[str]) -> JsonObject:
-    """Return the request without these fields."""
-    return {name: value for name, value in body.items() if name not in names}
+    """Return the request without these hints."""
+    kept: JsonObject = {name: value for name, value in body.items() if name not in names}
+    for name in names:
+        if name in NESTED:
+            kept = without_nested(kept, name)
+    return kept
 
 
 _ORDER = ("temperature", "top_p", "top_k", *sorted(HINTS - {"temperature", "top_p", "top_k"}))
@@ -96,7 +117,8 @@ def _exclude_each_other(named: tuple[str, ...]) -> bool:
 
 def _names(refusal: Outcome, name: str) -> bool:
     if refusal.param is not None and refusal.param in HINTS and "both" not in refusal.message:
-        return False  # it names another field itself; the text may only compare
+        # It names another field itself, and the text may only compare. A validator lists all that it refuses.
+        return f"; {name}: " in refusal.message
     return _PATTERNS[name].search(refusal.message) is not None
 
 

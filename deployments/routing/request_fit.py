@@ -15,7 +15,7 @@ from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
 from deployments.routing.image_fetch import with_placeholder_images
 
-UnsupportedFinder = Callable[[str, JsonObject], Unsupported]  # of a kind of provider and a request
+UnsupportedFinder = Callable[[str, JsonObject, str], Unsupported]  # of a kind of provider, a request and a model
 
 _EMBEDDING_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions"})
 _HEADER_SAFE = re.compile(r"[\w.-]{1,64}")
@@ -37,9 +37,9 @@ class RequestFit:
     dropped: tuple[str, ...] = ()
 
 
-def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop) -> RequestFit:
-    """Return the request in the form in which this kind of provider takes it."""
-    found = find(kind, body)
+def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop, model: str = "") -> RequestFit:
+    """Return the request in the form in which this kind of provider takes it, for one of its models."""
+    found = find(kind, body, model)
     if not (found.missing or found.dropped):
         return RequestFit(body)
     if drop == "none":
@@ -50,17 +50,19 @@ def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop
     if "tools" in gone:
         gone |= {"tool_choice", "parallel_tool_calls"} & body.keys()  # both refer to the tools
     rest = {name: value for name, value in body.items() if name not in gone}
-    left = find(kind, rest)
+    left = find(kind, rest, model)
     return RequestFit(rest, left.missing, tuple(n for n in body if n in gone) + left.dropped)
 
 
-def unsupported_in_chat(kind: str, body: JsonObject) -> Unsupported:
+def unsupported_in_chat(kind: str, body: JsonObject, model: str = "") -> Unsupported:
     """Return the unsupported fields of a chat request. An image by URL counts as one in the request itself."""
     row = KINDS[kind]
-    return Unsupported() if row.passes_through else find_unsupported(row.capabilities, with_placeholder_images(body))
+    if row.passes_through:
+        return Unsupported()
+    return find_unsupported(row.capabilities, with_placeholder_images(body), model)
 
 
-def unsupported_in_embedding(kind: str, body: JsonObject) -> Unsupported:
+def unsupported_in_embedding(kind: str, body: JsonObject, _model: str = "") -> Unsupported:
     """Return the unsupported fields of an embedding request."""
     if KINDS[kind].passes_through:
         return Unsupported()

@@ -3,6 +3,7 @@
 A message is: total length, headers length, CRC of those two; headers; payload; CRC of all before.
 """
 
+import base64
 import binascii
 import itertools
 import json
@@ -120,10 +121,10 @@ class BedrockWire:
     def calls(self, body: Mapping[str, Any]) -> list[Called]:
         if "toolResult" in body["messages"][-1]["content"][-1]:
             return []
-        specs = [tool["toolSpec"] for tool in (body.get("toolConfig") or {}).get("tools", ())]
+        specs = [tool["toolSpec"] for tool in (body.get("toolConfig") or {}).get("tools", ()) if "toolSpec" in tool]
         return calls_to([(s["name"], s["inputSchema"]["json"]) for s in specs], len(body["messages"]))
 
-    def objection(self, body: Mapping[str, Any]) -> str | None:
+    def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         return objection(body)
 
 
@@ -140,11 +141,41 @@ def objection(body: Mapping[str, Any]) -> str | None:
         return "text content blocks must be non-empty"
     if any("toolUse" in block or "toolResult" in block for block in blocks) and not body.get("toolConfig"):
         return "the toolConfig field must be defined when using toolUse and toolResult content blocks"
+    last = messages[-1]["content"][-1]
+    if roles[-1] == "assistant" and "text" in last and last["text"] != last["text"].rstrip():
+        return "final assistant content cannot end with trailing whitespace"  # langchain-ai/langchain-aws#599
     for block in blocks:
         thought = block.get("reasoningContent", {}).get("reasoningText")
         if thought and thought != THOUGHT:
             return "invalid signature in a thinking block"
-    return _tool_objection(messages)
+    return _image_objection(blocks) or _cache_objection(body) or _tool_objection(messages)
+
+
+_MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
+
+
+def _image_objection(blocks: Sequence[Mapping[str, Any]]) -> str | None:
+    """The image must be what it says, in a result of a tool too (NousResearch/hermes-agent#70224)."""
+    inner = [b for block in blocks for b in (block, *block.get("toolResult", {}).get("content", ()))]
+    for image in [b["image"] for b in inner if "image" in b]:
+        data, kind = image["source"]["bytes"], image["format"]
+        data = data if isinstance(data, bytes) else base64.b64decode(data, validate=True)
+        real = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), kind)
+        if kind not in _MAGIC.values() or kind != real:
+            return f"the image was specified using the image/{kind} media type, but it appears to be image/{real}"
+    return None
+
+
+def _cache_objection(body: Mapping[str, Any]) -> str | None:
+    """AWS, Prompt caching: four points at most, each behind what it covers."""
+    tools = (body.get("toolConfig") or {}).get("tools", [])
+    lists = [tools, body.get("system", []), *(message["content"] for message in body["messages"])]
+    if sum("cachePoint" in block for blocks in lists for block in blocks) > 4:
+        return "too many cache points"
+    for blocks in lists:
+        if any("cachePoint" in b and (at == 0 or "cachePoint" in blocks[at - 1]) for at, b in enumerate(blocks)):
+            return "a cache point that covers nothing"
+    return None
 
 
 def _tool_objection(messages: Sequence[Mapping[str, Any]]) -> str | None:
@@ -152,6 +183,9 @@ def _tool_objection(messages: Sequence[Mapping[str, Any]]) -> str | None:
     seen: set[str] = set()
     for message in messages:
         results = [b["toolResult"]["toolUseId"] for b in message["content"] if "toolResult" in b]
+        kinds = ["toolResult" in b for b in message["content"] if "cachePoint" not in b]
+        if kinds != sorted(kinds, reverse=True):
+            return "tool results must come before all else in their turn"  # Anthropic, Handle tool calls
         if sorted(results) != sorted(waiting):
             return f"toolResult {results} where toolUse {waiting} wait"
         waiting = [b["toolUse"]["toolUseId"] for b in message["content"] if "toolUse" in b]

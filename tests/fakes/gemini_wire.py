@@ -92,10 +92,10 @@ class GeminiWire:
         declared = [f for tool in body.get("tools") or () for f in tool["functionDeclarations"]]
         return calls_to([(f["name"], _schema(f)) for f in declared], len(body["contents"]))
 
-    def objection(self, body: Mapping[str, Any]) -> str | None:
+    def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         if len(body.get("requests") or ()) > MOST_IN_A_BATCH:
             return "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch"
-        return objection(body["contents"]) if "contents" in body else None
+        return objection(body["contents"], signs="/gemini-2" not in path) if "contents" in body else None
 
 
 def _schema(declaration: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,8 +103,8 @@ def _schema(declaration: Mapping[str, Any]) -> Mapping[str, Any]:
     return declaration.get("parametersJsonSchema") or declaration.get("parameters_json_schema") or {}
 
 
-def objection(contents: Sequence[Mapping[str, Any]]) -> str | None:
-    """What Gemini 3 would call an INVALID_ARGUMENT, beyond what the SDK checks."""
+def objection(contents: Sequence[Mapping[str, Any]], *, signs: bool = True) -> str | None:
+    """What Gemini would call an INVALID_ARGUMENT, beyond what the SDK checks. Only Gemini 3 `signs` its calls."""
     if not contents or contents[0]["role"] != "user":
         return "the conversation must begin with the user"
     waiting: list[tuple[str, str]] = []
@@ -112,13 +112,28 @@ def objection(contents: Sequence[Mapping[str, Any]]) -> str | None:
         if not content["parts"]:
             return f"contents.{at} has no parts"
         given = [p["functionResponse"] for p in content["parts"] if "functionResponse" in p]
+        if given and any("inlineData" in p for p in content["parts"]):
+            return f"contents.{at}: inline data beside a function response"  # vellum-ai/vellum-assistant#1901
+        if any(not isinstance(r["response"], dict) or _has_ref(r["response"]) for r in given):
+            return f"contents.{at}: a response that is no object, or that refers"  # NousResearch/hermes-agent#93014
+        if any(p["inlineData"]["mimeType"] not in _IN_RESULTS for r in given for p in r.get("parts", ())):
+            return f"contents.{at}: a function response with media of another type"  # Google, Function calling
         if sorted((r["name"], r["id"]) for r in given) != sorted(waiting):
             return f"contents.{at}: function responses {given} where calls {waiting} wait"
         calls = [p for p in content["parts"] if "functionCall" in p]
-        if calls and not _is_signed(calls[0]):
+        if signs and calls and not _is_signed(calls[0]):
             return f"contents.{at}: function call is missing a thought_signature"
         waiting = [(p["functionCall"]["name"], p["functionCall"]["id"]) for p in calls]
     return f"function calls {waiting} without a response" if waiting else None
+
+
+_IN_RESULTS = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
+
+
+def _has_ref(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "$ref" in value or any(map(_has_ref, value.values()))
+    return isinstance(value, list) and any(map(_has_ref, value))
 
 
 def _is_signed(part: Mapping[str, Any]) -> bool:

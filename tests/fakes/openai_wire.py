@@ -105,7 +105,7 @@ class OpenAIWire:
         functions = [tool["function"] for tool in body.get("tools") or ()]
         return calls_to([(f["name"], f.get("parameters") or {}) for f in functions], len(body["messages"]))
 
-    def objection(self, body: Mapping[str, Any]) -> str | None:
+    def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         """Each call must be answered by its id before anybody else speaks."""
         open_ids: set[str] = set()
         for index, message in enumerate(body["messages"]):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tests.fakes.tool_use import Called
+from tests.fakes.vendors import Rule, first_refusal
 
 
 class Vendor(Protocol):
@@ -45,7 +46,7 @@ class Vendor(Protocol):
         """Body and headers, if it is embeddings that are asked for."""
         ...
 
-    def objection(self, body: Mapping[str, Any]) -> str | None:
+    def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         """Why the real API would refuse this request."""
         ...
 
@@ -107,7 +108,10 @@ class Received:
 
 
 class FakeServer:
-    """`behave` is read at each request; `script` is used up before it."""
+    """`behave` is read at each request; `script` is used up before it.
+
+    `rules` are the vendor's (tests/fakes/vendors): what one of them refuses is not answered. `refused` has their names.
+    """
 
     def __init__(
         self,
@@ -123,6 +127,8 @@ class FakeServer:
         self.script: list[Behaviour] = []
         self.received: list[Received] = []
         self.objections: list[str] = []
+        self.rules: Sequence[Rule] = ()
+        self.refused: list[str] = []
         self.arrived = threading.Event()
         self.connections = 0
         self._loop = asyncio.new_event_loop()
@@ -140,6 +146,7 @@ class FakeServer:
     def reset(self) -> None:
         """Back to answering, with nothing remembered."""
         self.behave, self.script, self.received, self.objections = ANSWER, [], [], []
+        self.rules, self.refused = (), []
         self.words = list(self._words)
         self.arrived.clear()
         if self._server is None:
@@ -202,9 +209,13 @@ class FakeServer:
 
     def _checked(self, request: Received, b: Behaviour) -> Behaviour:
         """An answer only to what the real API would answer."""
+        if b.kind == "answer" and (found := first_refusal(self.rules, request)) is not None:
+            name, refusal = found
+            self.refused.append(name)
+            return Behaviour("raw", status=refusal.status, raw=refusal.raw, headers=refusal.headers)
         if b.kind == "answer" and (made := self.vendor.embedded(request.path, request.body)) is not None:
             return Behaviour("raw", raw=made[0], headers=made[1])
-        objection = self.vendor.objection(request.body) if b.kind == "answer" else None
+        objection = self.vendor.objection(request.path, request.body) if b.kind == "answer" else None
         if objection is None:
             return b
         self.objections.append(objection)

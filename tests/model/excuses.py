@@ -20,7 +20,7 @@ from tests.model.promises import (
     RAMP,
     THROTTLE_MOST,
 )
-from tests.model.script import TENTH, Fault, Outage
+from tests.model.script import TENTH, UNFIT, Fault, Outage
 from tests.model.truth import Asked, Truth
 
 
@@ -46,7 +46,7 @@ class Excuses:
 
     def suspect(self, asked: Asked) -> None:
         """An odd prompt can't be told from a fault while the other tiers of its row are at fault as well."""
-        if asked.odd in (None, "wrong", "silent") or asked.ended is None:
+        if asked.odd in (None, "wrong", "silent", UNFIT) or asked.ended is None:
             return
         since, until = asked.began - LONGEST_OPEN - RAMP, asked.ended
         faulty = {p for p in asked.tiers if self.truth.faulty(p, since, until)}

@@ -25,7 +25,7 @@ from tests.model.promises import (
     PROBE,
     RAMP,
 )
-from tests.model.script import Fault
+from tests.model.script import UNFIT, Fault
 from tests.model.truth import Asked, Truth
 
 _UNSEEN = ("flaky", "stall", "mid-stream", "lost", "slow")  # faults that a first failure does not tell at once
@@ -91,7 +91,8 @@ class Oracle:
         """Would that tier have answered in its time?"""
         provider, truth = asked.tiers[place], self.truth
         until = asked.decided
-        if asked.odd is not None or until is None or truth.faulty(provider, asked.began, until, asked):
+        unfit = asked.odd is not None and not (asked.odd == UNFIT and place)
+        if unfit or until is None or truth.faulty(provider, asked.began, until, asked):
             return False
         need = truth.need(asked, provider) + truth.stalled(asked.began, until) + MARGIN
         return need <= self.have(asked, place) and not truth.isolated(provider, asked.began, until)

@@ -107,6 +107,17 @@ _ALL = (
     Script(
         "poison-prompts", 9, 300, THREE, {"default": ("a", "b", "c")}, even(2.0, odd="server_error", odd_rate=3.0), 1
     ),
+    # One client's prompts are more than the first tier takes, while the second is down for some time.
+    Script(
+        "unfit-prompts",
+        21,
+        300,
+        THREE,
+        {"default": ("a", "b", "c")},
+        even(2.0, odd="unfit", odd_rate=3.0),
+        1,
+        faults=(Fault("b", "500", 60, 150),),
+    ),
     # 5: the first tier hangs, and clients name deadlines; the second alone has not the time for it
     Script(
         "hang-with-deadlines",

@@ -15,6 +15,7 @@ KINDS = (
     *("slow", "credential", "empty", "malformed", "lost"),
 )
 TENTH = "tenth"  # each tenth call is refused with a 500: no reason to leave a provider
+UNFIT = "unfit"  # a prompt that the first tier alone refuses
 ODD = ("slow", "wrong", "server_error", "empty", "malformed", "silent")  # prompts of one client that fail at every tier
 
 

@@ -151,6 +151,9 @@ class Truth:
                 return _in_time(asked, need + SLOW_FIRST, limits)
             case "wrong":
                 return _ends(0.05, "bad_request")
+            case "unfit":
+                refuses = provider == asked.tiers[0]
+                return _ends(0.05, "rejected") if refuses else _in_time(asked, need, limits)
             case kind:
                 return _ends(0.1, kind)
 

@@ -228,4 +228,13 @@ WORLD_MUTANTS = [
         "all-throttle",
         ("status",),
     ),
+    WorldMutant(
+        "W22",
+        "what one tier refuses ends the request",
+        "deployments/failover/run.py",
+        "return outcome.ending.failover and not self._tried.refused_alike",
+        'return outcome.ending.failover and outcome.kind != "rejected"',
+        "unfit-prompts",
+        AVOIDABLE,
+    ),
 ]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from deployments.providers.openai.scan import Batch, SseScan
+from deployments.providers.openai.stream.scan import Batch, SseScan
 
 Json = dict[str, Any]
 
@@ -272,7 +272,7 @@ def test_ordinary_frames_pass_through_as_they_are_but_for_the_model(
 
 @pytest.mark.parametrize("per", [1, 3, 50])
 def test_most_frames_of_an_ordinary_stream_are_not_parsed(per: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deployments.providers.openai import scan as module
+    from deployments.providers.openai.stream import scan as module
 
     parsed = []
     read = module.FrameReader.read

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.providers.openai.scan import SseScan
+from deployments.providers.openai.stream.scan import SseScan
 
 
 def frame(delta: dict, finish: str | None = None, **more: object) -> bytes:

@@ -33,7 +33,8 @@ def sometimes(**fields: Any) -> Any:
     return st.fixed_dictionaries({}, optional=fields)
 
 
-text_parts = st.fixed_dictionaries({"type": st.just("text"), "text": texts})
+marks = st.fixed_dictionaries({"type": st.just("ephemeral")}, optional={"ttl": st.sampled_from(["5m", "1h", "24h"])})
+text_parts = st.fixed_dictionaries({"type": st.just("text"), "text": texts}, optional={"cache_control": marks})
 image_parts = st.fixed_dictionaries(
     {
         "type": st.just("image_url"),
@@ -58,7 +59,7 @@ user = st.fixed_dictionaries(
             st.lists(other_parts, min_size=1, max_size=1),
         ),
     },
-    optional={"name": st.just(HINT)},
+    optional={"name": st.just(HINT), "cache_control": marks},
 )
 assistant = st.fixed_dictionaries(
     {"role": st.just("assistant"), "content": texts},
@@ -66,15 +67,19 @@ assistant = st.fixed_dictionaries(
 )
 
 
+result_contents = texts | st.just("") | st.lists(text_parts | image_parts, max_size=3)
+
+
 @st.composite
 def rounds(draw: Any) -> list[dict[str, Any]]:
-    """Calls of one step, and a result for each."""
+    """Calls of one step, and mostly a result for each: some come twice, some never."""
     ids = draw(st.lists(keys, min_size=1, max_size=3, unique=True))
     arguments = st.one_of(objects.map(json.dumps), st.just(""), st.just('{"broken": '))
     calls = [
         {"id": key, "type": "function", "function": {"name": draw(names), "arguments": draw(arguments)}} for key in ids
     ]
-    results = [{"role": "tool", "tool_call_id": key, "content": draw(texts | st.just(""))} for key in ids]
+    given = draw(st.lists(st.sampled_from(ids), max_size=4)) if draw(st.integers(0, 3)) == 3 else ids
+    results = [{"role": "tool", "tool_call_id": key, "content": draw(result_contents)} for key in given]
     said = draw(sometimes(content=st.none() | texts))
     return [{"role": "assistant", "tool_calls": calls, **said}, *draw(st.permutations(results))]
 
@@ -84,9 +89,10 @@ def one(strategy: Any) -> Any:
 
 
 segments = st.one_of(one(system), one(user), one(assistant), rounds())
-conversations = st.tuples(st.lists(segments, max_size=4), user | st.just({"role": "user", "content": "Go on."})).map(
-    lambda parts: [message for segment in parts[0] for message in segment] + [parts[1]]
-)
+endings = st.sampled_from([[], [], [{"role": "assistant", "content": "It is "}]])
+conversations = st.tuples(
+    st.lists(segments, max_size=4), user | st.just({"role": "user", "content": "Go on."}), endings
+).map(lambda parts: [message for segment in parts[0] for message in segment] + [parts[1], *parts[2]])
 
 
 @st.composite
@@ -103,7 +109,8 @@ def tools(draw: Any) -> dict[str, Any]:
     }
     choice = st.sampled_from(["auto", "none", "required", named, allowed])
     more = draw(sometimes(tool_choice=choice, parallel_tool_calls=st.booleans()))
-    offered = [{"type": "function", "function": function} for function in functions]
+    marked = st.fixed_dictionaries({}, optional={"cache_control": marks})
+    offered = [{"type": "function", "function": function, **draw(marked)} for function in functions]
     if draw(st.integers(0, 9)) == 7:
         offered.append({"type": "custom", "custom": {"name": "sh"}})
     return {"tools": offered, **more}

@@ -38,8 +38,8 @@ def read_whole(body: bytes) -> tuple[Message, str]:
 
 def read_stream(codec: Any, events: Sequence[Any]) -> tuple[Message, str]:
     state = ChatCompletionStreamState()
-    data = b"".join(codec.frames(event)[0] for event in events) + getattr(codec, "tail", b"")
-    chunks = frames_to_chunks(data)
+    chunks = [chunk for event in events for chunk in frames_to_chunks(codec.frames(event)[0])]
+    chunks += frames_to_chunks(getattr(codec, "tail", b""))
     for chunk in chunks:
         state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
     assert codec.finished

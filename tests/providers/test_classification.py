@@ -198,7 +198,7 @@ ROWS = [
     ids=[f"{p.__name__.rsplit('.')[-1]}-{type(e).__name__}-{k}" for p, e, k in ROWS],
 )
 def test_each_exception_is_its_row(provider: Any, error: Exception, kind: str) -> None:
-    outcome = provider.classify(error).outcome
+    outcome = provider.classify(error, {}).outcome
     assert outcome.kind == kind
     assert kind in ENDINGS
 

@@ -133,14 +133,14 @@ def test_results_are_one_turn_of_the_user_and_know_their_functions() -> None:
         {"toolUse": {"toolUseId": "b", "name": "time", "input": {"at": 1}}},
     ]
     assert given["content"] == [
-        {"toolResult": {"toolUseId": "b", "content": [{"text": "21"}]}},
         {"toolResult": {"toolUseId": "a", "content": []}},
+        {"toolResult": {"toolUseId": "b", "content": [{"text": "21"}]}},
         {"text": "Hi"},
     ]
     [_, _, given] = to_generate(call(*history, tools=TOOLS))["contents"]
     assert given["parts"] == [
-        {"functionResponse": {"id": "b", "name": "time", "response": {"result": "21"}}},
         {"functionResponse": {"id": "a", "name": "weather", "response": {"result": ""}}},
+        {"functionResponse": {"id": "b", "name": "time", "response": {"result": "21"}}},
         {"text": "Hi"},
     ]
 
@@ -199,7 +199,8 @@ def test_a_schema_for_the_answer() -> None:
     assert (text["type"], schema["name"], schema["description"]) == ("json_schema", "place", "A place.")
     assert json.loads(schema["schema"]) == SCHEMA
     config = to_generate(asked)["generationConfig"]
-    assert (config["responseMimeType"], config["responseJsonSchema"]) == ("application/json", SCHEMA)
+    assert config["responseMimeType"] == "application/json"
+    assert config["responseJsonSchema"] == {"title": "place", "description": "A place.", **SCHEMA}
     config = to_generate(call(response_format={"type": "json_object"}))["generationConfig"]
     assert config == {"responseMimeType": "application/json"}
 
@@ -347,7 +348,9 @@ def test_reasoning_without_a_signature_is_shown_and_not_sent_back() -> None:
         ("gemini-2.5-pro", "none", {"thinkingBudget": 128}),
         ("gemini-2.5-flash", "none", {"thinkingBudget": 0}),
         ("gemini-3-pro-preview", "none", {"thinkingLevel": "LOW"}),
-        ("gemini-3.8-flash", "none", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3-flash-preview", "none", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3.8-flash", "none", {"thinkingLevel": "LOW"}),
+        ("gemini-3.8-flash", "max", {"thinkingLevel": "HIGH"}),
     ],
 )
 def test_a_model_that_can_not_but_think_gets_the_least_that_it_takes(

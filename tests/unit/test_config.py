@@ -119,6 +119,12 @@ def test_a_server_that_is_named_by_its_url_needs_no_key() -> None:
         ("providers", None, "providers: required key is missing"),
         ("models/default/mistral", "x", "models.default.mistral: no such provider (known: aws_bedrock, openai"),
         ("models", {}, "models: at least one row is needed"),
+        ("cors", {}, "cors.origins: required key is missing"),
+        ("cors", {"origins": []}, "cors.origins: list should have at least 1 item"),
+        ("cors", {"origins": ["*", "https://a.example"]}, "cors.origins: * stands for all origins"),
+        ("cors", {"origins": ["chat.example"]}, "cors.origins.0: string should match pattern"),
+        ("cors", {"origins": ["https://chat.example/"]}, "cors.origins.0: string should match pattern"),
+        ("cors", {"origins": ["https://Chat.example"]}, "cors.origins.0: string should match pattern"),
         ("breaker/failure_treshold", 3, "breaker.failure_treshold: unknown key"),
         ("breaker/failure_threshold", 0, "breaker.failure_threshold: input should be greater"),
         ("timeouts/idle", -1, "timeouts.idle: input should be greater than 0"),
@@ -306,3 +312,11 @@ def test_an_embedding_row_that_a_mode_leaves_nobody_is_named(targets: dict[str, 
     args = {**changed("mode", "local_only"), "embeddings": {"e": {"dimensions": 512, "targets": targets}}}
     with pytest.raises(ConfigError, match=r"^embeddings\.e\.targets: mode local_only leaves it no provider$"):
         parse(args)
+
+
+def test_an_origin_is_one_as_a_browser_writes_it() -> None:
+    origins = ["https://chat.example", "http://localhost:3000", "http://[::1]:8080", "app://obsidian.md"]
+    config = parse(changed("cors", {"origins": origins}))
+    assert config.cors is not None
+    assert config.cors.origins == origins
+    assert parse(changed("mode", "hybrid")).cors is None, "no page of another origin by default"

@@ -126,6 +126,9 @@ def test_usage_of_a_stream_is_asked_for_unless_the_server_refuses_that() -> None
         ("messages[0].role: unknown variant `developer`, expected one of `system`", None, {"developer": False}),
         ("The reasoning_content in the thinking mode must be passed back to the API.", None, {"reasoning": True}),
         ("property 'reasoning_content' is unsupported", None, {"reasoning": False}),
+        ("Unsupported parameter: 'stop' is not supported with this model.", "stop", {"stop": False}),
+        ("Argument not supported on this model: stop", None, {"stop": False}),
+        ("Function tools with reasoning_effort are not supported for gpt-5.5", None, {"effort_with_tools": False}),
         ("Tool call id was x but must be a-z, A-Z, 0-9, with a length of 9.", None, {"longest_id": 9}),
         ("Invalid 'messages[1].tool_calls[0].id': string too long, maximum length 40", None, {"longest_id": 40}),
     ],
@@ -156,3 +159,15 @@ def test_what_was_learned_is_remembered_for_the_model_and_for_a_bounded_number_o
 def test_openai_is_known_by_its_hosts() -> None:
     assert all(is_openai(h) for h in ("api.openai.com", "eu.api.openai.com", "x.openai.azure.com"))
     assert not any(is_openai(h) for h in ("localhost", "api.deepseek.com", "notopenai.com"))
+
+
+def test_a_model_that_takes_tools_only_if_it_does_not_think_is_told_so_unless_the_client_says_otherwise() -> None:
+    dialect, tools = Dialect(effort_with_tools=False), [{"type": "function", "function": {"name": "f"}}]
+    assert body(dialect, tools=tools)["reasoning_effort"] == "none"
+    assert body(dialect, tools=tools, reasoning_effort="low")["reasoning_effort"] == "low"
+    assert "reasoning_effort" not in body(dialect)
+
+
+def test_mistrals_seed_has_another_name() -> None:
+    sent = body(known_dialect("api.mistral.ai", "mistral-large"), seed=7)
+    assert (sent.get("random_seed"), "seed" in sent) == (7, False)

@@ -12,7 +12,8 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.config.settings import Auth
 from deployments.errors import ConfigError
-from deployments.ingress.http import MAX_BODY, build_http_api, route_table
+from deployments.ingress.bodies import MAX_BODY
+from deployments.ingress.http import build_http_api, route_table
 from deployments.service.arguments import CallOptions
 from deployments.service.auth import Access, Authenticator, Key
 from deployments.telemetry.tracer import Tracer

@@ -8,7 +8,7 @@ import yaml
 
 from deployments.openai_api.chat import Drop, Request, check_request
 from deployments.routing.model_rows import ModelRows
-from deployments.routing.model_rules import RULES, adapt, rules_of
+from deployments.routing.model_rules import RULES, adapt, model_rules, rules_of
 from deployments.routing.request_fit import RequestFit
 from tests.unit.world import REQUEST
 
@@ -126,7 +126,7 @@ def test_the_clients_own_request_is_never_changed() -> None:
     body = check_request({**REQUEST, "temperature": 0.2, "top_p": 0.1, "stop": [" "], "max_tokens": 10**6}).body
     before = dict(body)
     for rule in RULES:
-        adapt((rule,), body)
+        adapt(model_rules((rule,)), body)
     assert body == before
 
 

@@ -7,7 +7,7 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer
 from deployments.openai_api.chat import Request, check_request
-from deployments.routing.refusals import KEPT_SECONDS, MOST_TARGETS, Refusals, hints_named
+from deployments.routing.refusals import KEPT_SECONDS, MOST_TARGETS, Refusals, hints_named, without
 from tests.unit.tiers import in_tiers, row_of, state
 from tests.unit.world import REQUEST, World
 
@@ -170,3 +170,47 @@ def test_what_was_refused_is_forgotten_after_an_hour_and_after_many_targets() ->
     assert (known.of("t0", BODY), known.of("t1", BODY)) == ((), ("seed",))
     now[0] = KEPT_SECONDS
     assert known.of("t1", BODY) == ()
+
+
+NAMED = {"role": "user", "name": "ann", "content": "Hi"}
+MARK = {"type": "ephemeral"}
+MARKED = {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": MARK}]}
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize(
+    ("message", "given", "kept", "name"),
+    [
+        (
+            "'messages.0' : the following must be satisfied[('messages.0' : property 'name' is unsupported)]",
+            {"messages": [NAMED]},
+            {"messages": [{"role": "user", "content": "Hi"}]},
+            "messages.name",
+        ),
+        (
+            "messages.0.user.name: Extra inputs are not permitted",
+            {"messages": [NAMED]},
+            {"messages": [{"role": "user", "content": "Hi"}]},
+            "messages.name",
+        ),
+        (
+            "You can't use cachePoint with this model.",
+            {"messages": [MARKED], "tools": [{**TOOL, "cache_control": MARK}]},
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], "tools": [TOOL]},
+            "cache_control",
+        ),
+    ],
+)
+def test_a_hint_inside_a_message_is_left_out_too(
+    message: str, given: dict[str, Any], kept: dict[str, Any], name: str
+) -> None:
+    known, body = Refusals(lambda: 0.0), {"model": "m", **given}
+    assert known.note("t", refuses(message), body) == (name,)
+    assert known.of("t", body) == (name,)
+    assert without(body, (name,)) == {"model": "m", **kept}
+    assert known.of("t", {"messages": [{"role": "user", "content": "Hi"}]}) == ()
+
+
+def test_a_request_without_such_a_hint_is_not_asked_again() -> None:
+    plain = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert hints_named(refuses("property 'name' is unsupported"), plain) == ()

@@ -284,3 +284,11 @@ def test_a_share_is_told_in_thousandths(board: Registry) -> None:
 def test_a_rest_is_told_in_thousandths(board: Registry) -> None:
     fail(board, "aws/haiku")
     assert board.health(0.12345)["aws/haiku"]["retry_in_seconds"] == 59.877
+
+
+def test_what_a_provider_said_is_known_of_a_circuit_that_is_open(board: Registry) -> None:
+    assert board.cause("aws/haiku") == {}
+    said = {"status": 403, "code": "AccessDeniedException", "message": "not authorized"}
+    report = {"target": "aws/haiku", "epoch": 0, "verdict": "misconfigured", "kind": "credential", **said}
+    board.report(0.0, {**report, "epoch": board.breakers["aws/haiku"].epoch})  # type: ignore[typeddict-item]
+    assert board.cause("aws/haiku") == {"error": {"kind": "credential", **said}}

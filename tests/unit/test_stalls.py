@@ -151,3 +151,16 @@ def test_whoever_speaks_ends_it_at_once() -> None:
     silence.heard("t", 1, 1.1)
     silence.gone("t", 2)
     assert not silence.quiet("t", 1.2)
+
+
+def test_frames_that_we_read_all_at_once_make_no_usual_pause_shorter() -> None:
+    silence = StallDetector()
+    silence.wait("t", 0, 0.0)
+    silence.heard("t", 0, 0.2)
+    for _ in range(1000):
+        silence.wait("t", 0, 1.0)
+        silence.heard("t", 0, 1.0)
+    silence.wait("t", 1, 2.0)
+    silence.wait("t", 2, 2.0)
+    assert not silence.quiet("t", 2.55)
+    assert silence.quiet("t", 2.65)

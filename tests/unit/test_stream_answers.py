@@ -10,8 +10,8 @@ from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import dump, frames_to_chunks
 from deployments.providers.google.codec import finish_of as google_finish
 from deployments.providers.openai.answer import answer_of
-from deployments.providers.openai.finish import finish_word
-from deployments.providers.openai.scan import SseScan
+from deployments.providers.openai.stream.finish import finish_word
+from deployments.providers.openai.stream.scan import SseScan
 
 Json = dict[str, Any]
 

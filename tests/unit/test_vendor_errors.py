@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 
-from deployments.providers.openai.vendors import RULES
+from deployments.providers.openai.errors.vendors import RULES
 from deployments.providers.vendor_errors import kind_of, param_in, read_error
 
 
 def openai(message: str, **more: Any) -> dict[str, Any]:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None, **more}}
 
+
+ASKED = {"model": "row", "messages": [{"role": "user", "content": "Hi"}]}
 
 CASES: list[tuple[str, int, Any, str, str | None]] = [
     ("OpenAI", 400, openai("Unsupported parameter: 'max_tokens'", param="max_tokens"), "rejected", "max_tokens"),
@@ -235,7 +237,7 @@ def test_an_error_is_read_as_its_vendor_means_it(
     vendor: str, status: int, body: Any, kind: str, param: str | None
 ) -> None:
     told = read_error(body, status)
-    assert kind_of(told, RULES) == kind, vendor
+    assert kind_of(told, RULES, ASKED) == kind, vendor
     if param is not None:
         assert told.param == param
     assert told.message or body is None
@@ -244,7 +246,7 @@ def test_an_error_is_read_as_its_vendor_means_it(
 def test_the_delay_of_a_compatible_gemini_is_kept() -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}]
     told = read_error([{"error": {"code": 429, "message": "no", "details": details}}], 429)
-    assert (told.retry_after, kind_of(told, RULES)) == (36.0, "throttled")
+    assert (told.retry_after, kind_of(told, RULES, ASKED)) == (36.0, "throttled")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +254,7 @@ def test_the_delay_of_a_compatible_gemini_is_kept() -> None:
 )
 def test_a_body_of_any_shape_is_read(body: Any) -> None:
     told = read_error(body, 400)
-    assert kind_of(told, RULES) == "rejected"
+    assert kind_of(told, RULES, ASKED) == "rejected"
 
 
 @pytest.mark.parametrize(
@@ -268,3 +270,25 @@ def test_a_body_of_any_shape_is_read(body: Any) -> None:
 )
 def test_a_field_is_found_in_a_text_that_names_one(message: str, param: str | None) -> None:
     assert param_in(message) == param
+
+
+QUOTED = [
+    "Incorrect API key provided",
+    "incorrect\napi key",
+    "Insufficient Balance",
+    "the model x does not exist",
+    "API key not valid",
+    "spending limit",
+]
+
+
+@pytest.mark.parametrize("words", QUOTED)
+def test_no_words_of_a_client_move_a_circuit_when_an_error_quotes_them(words: str) -> None:
+    asked = {"messages": [{"role": "user", "content": [{"type": words}]}]}
+    told = read_error(openai(f"Invalid value: '{words}'. Supported values are: 'text'"), 400)
+    assert kind_of(told, RULES, asked) == "rejected"
+
+
+@pytest.mark.parametrize("words", QUOTED)
+def test_where_the_request_is_not_known_no_text_moves_a_circuit(words: str) -> None:
+    assert kind_of(read_error(openai(words), 400), RULES) == "rejected"

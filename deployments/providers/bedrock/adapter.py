@@ -37,7 +37,7 @@ class BedrockProvider:
             with translating():
                 return Completed(*from_converse(json.loads(data), call))
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), EventStream()
@@ -51,7 +51,7 @@ class BedrockProvider:
                     if batch.error is not None:
                         raise batch.error
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
         if not codec.finished:
             raise failed("broken", "the stream ended without a finish reason (messageStop)")
         yield end_of(codec.head, codec.usage, call)
@@ -65,7 +65,7 @@ class BedrockProvider:
         try:
             return await embed(call, invoke)
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
 
     async def _request(self, operation: str, model: str, body: bytes) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises boto3's own error for any status but 200."""

@@ -9,6 +9,7 @@ from botocore.parsers import ResponseParserError
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.json_types import JsonValue
 from deployments.providers.base import retry_after_of
 from deployments.providers.transport import classify_transport_error
 from deployments.providers.vendor_errors import Rule, VendorError, kind_of, rule
@@ -98,13 +99,13 @@ _PARAMS = {
 }
 
 
-def classify(error: Exception) -> AttemptFailed:
+def classify(error: Exception, asked: JsonValue = None) -> AttemptFailed:
     """Return the failure for boto3's exception, by its type and code. A code inside a stream begins in lower case."""
     match error:
         case AttemptFailed():
             return error
         case aws.ClientError():
-            return _client_error(error)
+            return _client_error(error, asked)
         case aws.ParamValidationError():
             return failed("rejected", "boto3 finds the request invalid", status=400)
         case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
@@ -120,7 +121,7 @@ def classify(error: Exception) -> AttemptFailed:
     return classify_transport_error(error) or failed("unclassified", f"{type(error).__name__}: {error}")
 
 
-def _client_error(error: aws.ClientError) -> AttemptFailed:
+def _client_error(error: aws.ClientError, asked: JsonValue) -> AttemptFailed:
     code = str(error.response.get("Error", {}).get("Code", ""))
     meta: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
     status = meta.get("HTTPStatusCode")
@@ -131,7 +132,7 @@ def _client_error(error: aws.ClientError) -> AttemptFailed:
     told = VendorError(
         status or (400 if word == "ValidationException" else 500), message, word, None, None, retry_after
     )
-    kind = kind_of(told, RULES)
+    kind = kind_of(told, RULES, asked)
     if kind == "overloaded" and retry_after is not None:
         kind = "throttled"
     param = next((param for said, param in _PARAMS.items() if said in message), None) if kind == "rejected" else None

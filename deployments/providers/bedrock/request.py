@@ -1,19 +1,24 @@
 """OpenAI chat completions to Bedrock's Converse: the request. Pure.
 
 What Converse wants otherwise than OpenAI: turns that alternate, no blank text, ids of calls in
-its own alphabet, and the tools described whenever the history used some.
+its own alphabet, the tools described whenever the history used some, and no space at the end of
+what the assistant began to say.
 """
 
 import contextlib
 import hashlib
 import re
 from base64 import b64decode
+from collections.abc import Sequence
 
+from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import dump, max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
+from deployments.providers.bedrock.caching import POINT, add_point, keep_points
 from deployments.providers.conversation import (
+    CachePoint,
     Conversation,
     Image,
     Item,
@@ -26,26 +31,32 @@ from deployments.providers.conversation import (
     refuse_unfit,
     signature_of,
 )
-from deployments.providers.kinds import BEDROCK
+from deployments.providers.kinds import BEDROCK, cache_places
 
 
 def to_converse(call: Call) -> JsonDict:
     """Keyword arguments of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
     body = call.body
-    refuse_unfit(find_unsupported(BEDROCK.capabilities, body), "Bedrock")
-    talk, offer = read(body["messages"]), offer_of(body)
-    arguments: JsonDict = {
-        "modelId": call.model,
-        "messages": [{"role": turn.side, "content": _blocks(turn.items)} for turn in talk.turns],
-        "inferenceConfig": _inference(body),
-    }
+    refuse_unfit(find_unsupported(BEDROCK.capabilities, body, call.model), "Bedrock")
+    talk, offer, places = read(body["messages"]), offer_of(body), cache_places(call.model)
+    messages: list[JsonDict] = [{"role": turn.side, "content": _blocks(turn.items, places)} for turn in talk.turns]
+    _end_in_no_space(messages[-1])
+    arguments: JsonDict = {"modelId": call.model, "messages": messages, "inferenceConfig": _inference(body)}
     if talk.system:
-        arguments["system"] = [{"text": text} for text in talk.system]
-    if tools := _tools(offer, talk):
+        arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, places)]
+    if tools := _tools(offer, talk, places):
         arguments["toolConfig"] = tools
     if output := _output(body):
         arguments["outputConfig"] = output
+    keep_points([tools["tools"] if tools else [], arguments.get("system", []), *(m["content"] for m in messages)])
     return arguments
+
+
+def _end_in_no_space(message: JsonDict) -> None:
+    """Cut the space at the end of what the assistant began: Claude refuses it (langchain-ai/langchain-aws#599)."""
+    last = message["content"][-1]
+    if message["role"] == "assistant" and "text" in last:
+        last["text"] = last["text"].rstrip()
 
 
 def _inference(body: JsonObject) -> JsonDict:
@@ -64,7 +75,7 @@ def _temperature(body: JsonObject) -> float | None:
     return None if given is None else min(given, 1)
 
 
-def _blocks(items: list[Item]) -> list[JsonDict]:
+def _blocks(items: Sequence[Item], places: CachePlaces | None) -> list[JsonDict]:
     blocks: list[JsonDict] = []
     for item in items:
         match item:
@@ -72,8 +83,10 @@ def _blocks(items: list[Item]) -> list[JsonDict]:
                 blocks.append({"text": item})
             case Signed(text, extra):
                 blocks += [*_reasoning(extra), {"text": text}]
-            case Image(subtype, data):
-                blocks.append({"image": {"format": subtype, "source": {"bytes": data}}})
+            case Image():
+                blocks.append(_image(item))
+            case CachePoint():
+                add_point(blocks, item, places)
             case ToolCall(key, name, arguments, extra):
                 use = {"toolUseId": tool_use_id(key), "name": name, "input": arguments}
                 # The reasoning before the first call opened the whole message.
@@ -81,10 +94,15 @@ def _blocks(items: list[Item]) -> list[JsonDict]:
                 at = 0 if first else len(blocks)
                 blocks[at:at] = _reasoning(extra)
                 blocks.append({"toolUse": use})
-            case ToolResult(key, _, text):
-                content = [{"text": text}] if text.strip() else []
+            case ToolResult(key, _, parts, point):
+                content = [{"text": part} if isinstance(part, str) else _image(part) for part in parts]
                 blocks.append({"toolResult": {"toolUseId": tool_use_id(key), "content": content}})
+                add_point(blocks, point, places)
     return blocks
+
+
+def _image(image: Image) -> JsonDict:
+    return {"image": {"format": image.subtype, "source": {"bytes": image.data}}}
 
 
 def _reasoning(extra: JsonObject) -> list[JsonDict]:
@@ -112,12 +130,18 @@ def tool_use_id(key: str) -> str:
 _GONE = "Not available any more. Do not call it."
 
 
-def _tools(offer: Offer, talk: Conversation) -> JsonDict | None:
+def _tools(offer: Offer, talk: Conversation, places: CachePlaces | None) -> JsonDict | None:
     """Converse has no choice of none: what the history called must be named, so it is named as gone."""
     if offer.choice == "none":
         gone = [{"name": name, "description": _GONE} for name in dict.fromkeys(talk.names.values())]
         return {"tools": [_spec(function) for function in gone]} if gone else None
-    config: JsonDict = {"tools": [_spec(function) for function in offer.functions]}
+    tools: list[JsonDict] = []
+    for function in offer.functions:
+        tools.append(_spec(function))
+        add_point(tools, offer.points.get(function["name"]), places)
+    if offer.points and not any(POINT in tool for tool in tools):  # all stand at functions that a choice leaves out
+        add_point(tools, next(iter(offer.points.values())), places)
+    config: JsonDict = {"tools": tools}
     if offer.only is not None:
         config["toolChoice"] = {"tool": {"name": offer.only}}
     elif offer.choice == "required":

@@ -55,7 +55,7 @@ class GoogleProvider:
                 note_model(answered.get("modelVersion"))
                 return Completed(*from_generate(answered, call))
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), SseEvents()
@@ -78,7 +78,7 @@ class GoogleProvider:
                     if events.overlong:
                         raise failed("malformed", "an event of the stream is too long")
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
         if not codec.finished:
             raise failed("broken", "the stream ended without a finish reason")
         yield _end(codec, call)
@@ -100,7 +100,7 @@ class GoogleProvider:
         try:
             parts = await gather(self._embedded(call, batch) for batch in batches)
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
         vectors, tokens = join_vectors(parts)
         # Gemini scales only its longest vectors to length one.
         return completed(call, [normalise(v) for v in vectors], tokens)

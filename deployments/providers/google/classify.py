@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.json_types import JsonValue
 from deployments.providers.base import retry_after_of
 from deployments.providers.transport import classify_transport_error
 from deployments.providers.vendor_errors import Rule, VendorError, kind_of, retry_delay, rule
@@ -90,13 +91,13 @@ _PARAMS = {
 }
 
 
-def classify(error: Exception) -> AttemptFailed:
+def classify(error: Exception, asked: JsonValue = None) -> AttemptFailed:
     """Return the failure for an SDK's error, by its type, code and reason. Transport errors arrive unwrapped."""
     match error:
         case AttemptFailed():
             return error
         case errors.APIError():
-            return _api_error(error)
+            return _api_error(error, asked)
         case ValidationError():
             return failed("malformed", "the provider's answer has a shape that the SDK does not know", status=200)
         case errors.UnknownApiResponseError() | json.JSONDecodeError() | UnicodeDecodeError():
@@ -104,7 +105,7 @@ def classify(error: Exception) -> AttemptFailed:
     return classify_transport_error(error) or failed("unclassified", f"{type(error).__name__}: {error}")
 
 
-def _api_error(error: errors.APIError) -> AttemptFailed:
+def _api_error(error: errors.APIError, asked: JsonValue) -> AttemptFailed:
     details = _details(error)
     reason = next((d["reason"] for d in details if isinstance(d.get("reason"), str)), None)
     headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
@@ -113,7 +114,7 @@ def _api_error(error: errors.APIError) -> AttemptFailed:
     retry_after = retry_after if told_delay is None else told_delay
     message = error.message or f"HTTP {error.code}"
     told = VendorError(error.code or 500, message, reason or error.status, error.status, None, retry_after)
-    kind = kind_of(told, _daily(details) + RULES)
+    kind = kind_of(told, _daily(details) + RULES, asked)
     if kind == "overloaded" and retry_after is not None:
         kind = "throttled"
     param = _param_in(message)

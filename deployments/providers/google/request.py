@@ -5,11 +5,12 @@ without. What it signed comes back from the client; what another provider called
 goes with the value that Google names for such histories.
 """
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import max_tokens_of, stops_of
-from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call
 from deployments.providers.conversation import (
     Image,
@@ -33,10 +34,8 @@ def to_generate(call: Call) -> JsonDict:
     body = call.body
     refuse_unfit(find_unsupported(GOOGLE.capabilities, body), "Google")
     talk = read(body["messages"])
-    signs = not call.model.rpartition("/")[2].startswith(_UNSIGNED_MODELS)
-    contents = [
-        {"role": "model" if turn.side == "assistant" else "user", "parts": _parts(turn, signs)} for turn in talk.turns
-    ]
+    old = call.model.rpartition("/")[2].startswith(_OLD_MODELS)
+    contents = [content for turn in talk.turns for content in _contents(turn, old)]
     config = {
         "maxOutputTokens": max_tokens_of(body),
         "temperature": body.get("temperature"),
@@ -51,20 +50,44 @@ def to_generate(call: Call) -> JsonDict:
         "generationConfig": {k: v for k, v in config.items() if v is not None},
     }
     if talk.system:
-        made["systemInstruction"] = {"role": "user", "parts": [{"text": "\n\n".join(talk.system)}]}
+        texts = ["".join(piece for piece in pieces if isinstance(piece, str)) for pieces in talk.system]
+        made["systemInstruction"] = {"role": "user", "parts": [{"text": "\n\n".join(texts)}]}
     if not _RARE.isdisjoint(body):
         made["generationConfig"] |= _rare(body, call.model)
         made |= _tools(offer_of(body))
     return made
 
 
-# Before Gemini 3 a call had no signature that must come back.
-_UNSIGNED_MODELS = ("gemini-1", "gemini-2")
+# Before Gemini 3 a call had no signature that must come back, and a result no images.
+_OLD_MODELS = ("gemini-1", "gemini-2")
 
 _RARE = frozenset({"tools", "tool_choice", "response_format", "logprobs", "reasoning_effort", "seed"})
 
 
-def _parts(turn: Turn, signs: bool) -> list[JsonDict]:
+# Google, Function calling, Multimodal function responses: what a result may hold since Gemini 3.
+_RESULT_IMAGES = frozenset({"png", "jpeg", "webp"})
+
+
+def _contents(turn: Turn, old: bool) -> list[JsonDict]:
+    """Return the contents of a turn: one, or two if it has results and images that are no part of them.
+
+    Gemini refuses images beside results (vellum-ai/vellum-assistant#1901), so they and what follows stand apart.
+    """
+    role = "model" if turn.side == "assistant" else "user"
+    parts = _parts(turn, old)
+    apart = [
+        part
+        for item in turn.items
+        if isinstance(item, ToolResult) and (images := _images_apart(item, old))
+        for part in ({"text": f"Images of the result of {item.name} ({item.id}):"}, *map(_inline, images))
+    ]
+    results = [part for part in parts if "functionResponse" in part]
+    if not results or not (apart or any("inlineData" in part for part in parts)):
+        return [{"role": role, "parts": parts}]
+    return [{"role": role, "parts": results}, {"role": role, "parts": [*apart, *parts[len(results) :]]}]
+
+
+def _parts(turn: Turn, old: bool) -> list[JsonDict]:
     parts: list[JsonDict] = []
     step = True  # the first call of a step carries the signature of all of them
     for item in turn.items:
@@ -73,17 +96,33 @@ def _parts(turn: Turn, signs: bool) -> list[JsonDict]:
                 parts.append({"text": item})
             case Signed(text, extra):
                 parts.append({"text": text, **_signed(extra)})
-            case Image(subtype, data):
-                written = urlsafe_b64encode(data).decode()
-                parts.append({"inlineData": {"mimeType": f"image/{subtype}", "data": written}})
+            case Image():
+                parts.append(_inline(item))
             case ToolCall(key, name, arguments, extra):
-                signature = _signed(extra) or ({"thoughtSignature": UNSIGNED} if signs and step else {})
+                signature = _signed(extra) or ({"thoughtSignature": UNSIGNED} if not old and step else {})
                 parts.append({"functionCall": {"id": key, "name": name, "args": arguments}, **signature})
                 step = False
-            case ToolResult(key, name, text):
-                # As text: a number of many digits would not survive as JSON there.
-                parts.append({"functionResponse": {"id": key, "name": name, "response": {"result": text}}})
+            case ToolResult():
+                parts.append({"functionResponse": _response(item, old)})
     return parts
+
+
+def _response(result: ToolResult, old: bool) -> JsonDict:
+    # As text: it may be no object, a number of many digits would not survive as JSON, and a `$ref` inside an object
+    # would be looked up among the images (NousResearch/hermes-agent#93014).
+    response: JsonDict = {"id": result.id, "name": result.name, "response": {"result": result.text}}
+    if result.images and not _images_apart(result, old):
+        response["parts"] = [_inline(image) for image in result.images]
+    return response
+
+
+def _images_apart(result: ToolResult, old: bool) -> list[Image]:
+    images = result.images
+    return images if old or any(image.subtype not in _RESULT_IMAGES for image in images) else []
+
+
+def _inline(image: Image) -> JsonDict:
+    return {"inlineData": {"mimeType": f"image/{image.subtype}", "data": urlsafe_b64encode(image.data).decode()}}
 
 
 def _signed(extra: JsonObject) -> dict[str, str]:
@@ -105,9 +144,9 @@ def _rare(body: JsonObject, model: str) -> JsonDict:
     wanted = body.get("response_format") or {}
     if wanted.get("type") in ("json_object", "json_schema"):
         config["responseMimeType"] = "application/json"
-        schema = (wanted.get("json_schema") or {}).get("schema")
-        if schema is not None:
-            config["responseJsonSchema"] = schema
+        holder = wanted.get("json_schema") or {}
+        if (schema := holder.get("schema")) is not None:
+            config["responseJsonSchema"] = _described(schema, holder)
     if body.get("logprobs"):
         config["responseLogprobs"] = True
         if body.get("top_logprobs"):
@@ -115,6 +154,14 @@ def _rare(body: JsonObject, model: str) -> JsonDict:
     if body.get("reasoning_effort"):
         config["thinkingConfig"] = _thinking(body["reasoning_effort"], model)
     return config
+
+
+def _described(schema: JsonValue, holder: JsonObject) -> JsonValue:
+    """Return the schema with the words that OpenAI has beside it, where it has none of its own."""
+    if not isinstance(schema, dict):
+        return schema
+    words = {"title": holder.get("name"), "description": holder.get("description")}
+    return {**{name: str(word) for name, word in words.items() if word and name not in schema}, **schema}
 
 
 def _tools(offer: Offer) -> JsonDict:
@@ -153,11 +200,16 @@ _LEAST_BUDGET = 128  # of 2.5 Pro, which can't but think: "Budget 0 is invalid. 
 def _thinking(effort: str, model: str) -> JsonDict:
     """Levels since Gemini 3, a budget of tokens before, as in Google's own OpenAI-compatible API.
 
-    What a model has no word for becomes the nearest: the Pro models of Gemini 3 know LOW as the least (Google, Gemini
-    thinking).
+    What a model has no word for becomes the nearest: of Gemini 3 only early Flash models know MINIMAL (Google, Gemini
+    thinking; BerriAI/litellm-docs#1505, comet-ml/opik#8280), and none knows XHIGH.
     """
     if "gemini-2" in model:
         least = _LEAST_BUDGET if "pro" in model else 0
         return {"thinkingBudget": max(least, _BUDGETS.get(effort, 24576))}
-    level = _LEVELS.get(effort, "XHIGH")
-    return {"thinkingLevel": "LOW" if level == "MINIMAL" and "pro" in model else level}
+    level = _LEVELS.get(effort, "HIGH" if "gemini-3" in model else "XHIGH")
+    if level == "MINIMAL" and "gemini-3" in model and not _MINIMAL.search(model):
+        level = "LOW"
+    return {"thinkingLevel": level}
+
+
+_MINIMAL = re.compile(r"gemini-3(?:\.[0-6])?-flash")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.capabilities import HINTS
 from deployments.openai_api.chat import Head, chunk, completion, max_tokens_of, stops_of, usage_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
@@ -27,15 +28,7 @@ _CARRIED = frozenset(
         *("response_format", "tools", "tool_choice"),
     }
 )
-# An answer without them is still the answer that was asked for.
-HINTS = frozenset(
-    {
-        *("user", "metadata", "store", "service_tier", "safety_identifier", "prediction"),
-        *("prompt_cache_key", "prompt_cache_retention"),
-        *("reasoning_effort", "verbosity", "parallel_tool_calls"),
-    }
-)
-_NO_DEMAND: JsonObject = {"n": 1, "modalities": ["text"]}
+_NO_DEMAND: JsonObject = {"n": 1, "modalities": ["text"], "function_call": "none"}
 
 
 def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:

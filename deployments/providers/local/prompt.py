@@ -40,6 +40,7 @@ def text_of_message(message: JsonObject) -> str:
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text") or part.get("refusal") or "") for part in content)
+    content = content or message.get("refusal")
     calls = ["I call {} with {}.".format(*_function(call)) for call in _calls(message)]
     return "\n".join([*([str(content)] if content else []), *calls])
 

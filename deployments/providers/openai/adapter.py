@@ -14,17 +14,18 @@ import openai
 from yarl import URL
 
 from deployments.errors import failed
-from deployments.openai_api.chat import dump
+from deployments.openai_api.chat import dump, stops_of
 from deployments.openai_api.embeddings import count_inputs, lengths_in
 from deployments.openai_api.json_types import JsonObject
 from deployments.openai_api.usage import account_of
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
 from deployments.providers.embedding import embedded
 from deployments.providers.openai.answer import answer_of, object_of
-from deployments.providers.openai.classify import classify
-from deployments.providers.openai.dialect import MOST_LESSONS, Dialects, lesson
+from deployments.providers.openai.dialect import MOST_LESSONS, Dialect, Dialects, lesson
+from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
-from deployments.providers.openai.scan import SseScan
+from deployments.providers.openai.stops import cut_answer, stop_cutter
+from deployments.providers.openai.stream.scan import SseScan
 from deployments.providers.timing import note_model, trace_headers
 from deployments.providers.transport import Transport, UpstreamResponse
 
@@ -54,11 +55,14 @@ class OpenAIProvider:
 
     async def complete(self, call: Call) -> Completed:
         try:
-            with contextlib.closing(await self._ask(call, stream=False)) as response:
+            response, dialect = await self._ask(call, stream=False)
+            with contextlib.closing(response):
                 data = await response.whole()
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
         answer = answer_of(data)
+        if not dialect.stop and (stops := stops_of(call.body)):
+            answer = cut_answer(answer, stops)
         note_model(answer.get("model"))
         # To search the bytes for the name costs as much as to write the JSON again.
         return Completed(dump({**answer, "model": call.name}), account_of(answer.get("usage")))
@@ -67,16 +71,24 @@ class OpenAIProvider:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
         done, choices, continues, ended = False, call.body.get("n") or 1, False, False
         try:
-            with contextlib.closing(await self._ask(call, stream=True)) as answer:
+            answer, dialect = await self._ask(call, stream=True)
+            cut = stop_cutter(call, dialect.stop)
+            with contextlib.closing(answer):
                 while not ended:
                     data = await answer.read()
                     before = len(scan.ended)
                     batch = scan.feed(data) if data else scan.end()
                     ended = not data
                     continues = continues or (batch.content and before >= choices)
-                    end = End(scan.usage, scan.tail) if len(scan.ended) >= choices and not continues else None
-                    if batch.frames or batch.finished or end:
-                        yield Frames(batch.frames, content=batch.content or batch.finished > 0, end=end)
+                    frames = cut.frames(batch.frames)
+                    if cut.over:
+                        yield Frames(frames, content=True)
+                        yield End(scan.usage)
+                        return
+                    whole = len(scan.ended) >= choices and not continues
+                    end = End(scan.usage, cut.tail(scan.tail)) if whole else None
+                    if frames or batch.content or batch.finished or end:
+                        yield Frames(frames, content=batch.content or batch.finished > 0, end=end)
                     if batch.error is not None:
                         raise batch.error
                     if batch.malformed:
@@ -86,13 +98,13 @@ class OpenAIProvider:
                         await _drain(answer)
                         break
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, call.body) from error
         finally:
             note_model(scan.model)
         # Without `[DONE]` each choice must have a finish reason.
         if len(scan.ended) < (1 if done else choices):
             raise failed("broken", "the stream ended without a finish reason")
-        yield End(scan.usage, scan.tail)
+        yield End(scan.usage, cut.tail(scan.tail))
 
     async def embed(self, call: Call) -> Completed:
         """Return OpenAI's embeddings as they are, except for the model's name."""
@@ -108,28 +120,31 @@ class OpenAIProvider:
             raise failed("malformed", f"the provider returned {vectors} vectors for {inputs} inputs", status=200)
         return embedded(call, answer)
 
-    async def _ask(self, call: Call, *, stream: bool) -> UpstreamResponse:
-        """Return the response to a chat. What the server refuses of our own words is put into other words."""
+    async def _ask(self, call: Call, *, stream: bool) -> tuple[UpstreamResponse, Dialect]:
+        """Return the response to a chat, and how it was asked.
+
+        What the server refuses of our own words is put into other words.
+        """
         dialect = self._dialects.of(call.model)
         for _ in range(MOST_LESSONS):
             body = chat_body(call, stream=stream, dialect=dialect)
             try:
-                return await self._request(self._chat, body)
+                return await self._request(self._chat, body), dialect
             except openai.APIStatusError as error:
-                outcome = classify(error).outcome
+                outcome = classify(error, call.body).outcome
                 learned = lesson(dialect, outcome) if outcome.kind == "rejected" else None
                 if learned is None or chat_body(call, stream=stream, dialect=learned) == body:
                     raise
             dialect = learned
             self._dialects.learn(call.model, dialect)
-        return await self._request(self._chat, chat_body(call, stream=stream, dialect=dialect))
+        return await self._request(self._chat, chat_body(call, stream=stream, dialect=dialect)), dialect
 
     async def _whole(self, url: URL, body: JsonObject) -> bytes:
         try:
             with contextlib.closing(await self._request(url, body)) as answer:
                 return await answer.whole()
         except Exception as error:
-            raise classify(error) from error
+            raise classify(error, body) from error
 
     async def _request(self, url: URL, body: JsonObject) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 2xx."""

@@ -29,6 +29,9 @@ class Dialect:
         stream_usage: whether `stream_options` may be sent.
         reasoning: whether `reasoning_content` of earlier answers goes back.
         extra: whether `extra_content` of earlier answers goes back: Gemini's signatures.
+        stop: whether it takes stop sequences. Where it does not, the answer is cut here (`stops.py`).
+        effort_with_tools: whether it takes tools without being told not to think.
+        seed: the field that holds the seed.
         longest_id: of a tool call's id. Mistral's have nine letters or digits, no more and no less.
     """
 
@@ -37,6 +40,9 @@ class Dialect:
     stream_usage: bool = True
     reasoning: bool = False
     extra: bool = False
+    stop: bool = True
+    effort_with_tools: bool = True
+    seed: str = "seed"
     longest_id: int | None = None
 
 
@@ -48,6 +54,8 @@ _THINKING = re.compile(r"deepseek|kimi|moonshot|minimax|glm-|qwen|qwq|mimo|gpt-o
 _MISTRAL = re.compile(r"mistral|mixtral|codestral|devstral|magistral|ministral|pixtral")
 _REASONING_GPT = re.compile(r"(?:^|/)(?:o[134](?:-|$)|gpt-[5-9])")
 
+_NO_STOP = re.compile(r"(?:^|/)(?:o3|o4-mini|gpt-5(?:-(?:mini|nano))?(?:-\d|$))")  # OpenAI's API reference, `stop`
+
 
 def is_openai(host: str) -> bool:
     """Is it OpenAI itself? It refuses fields that a compatible server may have added, and wants back."""
@@ -58,15 +66,18 @@ def known_dialect(host: str, model: str) -> Dialect:
     """Return what is known of a server and a model that have not been asked yet."""
     name = model.lower()
     newer = _REASONING_GPT.search(name) is not None
+    stop = _NO_STOP.search(name) is None
     if is_openai(host):
-        return Dialect("max_completion_tokens" if newer else "as_sent", developer=True, longest_id=_OPENAI_IDS)
+        limit: Limit = "max_completion_tokens" if newer else "as_sent"
+        return Dialect(limit, developer=True, stop=stop, longest_id=_OPENAI_IDS)
     if host.endswith(".mistral.ai"):
-        return Dialect("max_tokens", reasoning=False, longest_id=NINE)
+        return Dialect("max_tokens", stream_usage=False, seed="random_seed", longest_id=NINE)
     return Dialect(
         "max_completion_tokens" if newer else "as_sent",
         developer=newer,
         reasoning=_THINKING.search(name) is not None,
         extra="gemini" in name,
+        stop=stop,
         longest_id=NINE if _MISTRAL.search(name) else None,
     )
 
@@ -90,6 +101,9 @@ _LESSONS = (
     _lesson(r"use [`'\"]?max_completion_tokens", limit="max_completion_tokens"),
     _lesson(r"(?<!use ')(?<!use )(?<!or ')(?<!or )max_completion_tokens(?! is too large)", limit="max_tokens"),
     _lesson(r"\bdeveloper\b", developer=False),
+    # BerriAI/litellm#34569: such models take tools here only with the effort none.
+    _lesson(r"tools with reasoning_effort (?:is|are) not supported", effort_with_tools=False),
+    _lesson(r"^stop |[`'\"]stop[`'\"]|(?:not supported|unsupported|unknown|unrecognized).{0,40}\bstop\b", stop=False),
     _lesson(
         r"reasoning_content.{0,80}(?:must be|missing|required|passed back)|missing.{0,20}reasoning_content",
         reasoning=True,

@@ -18,16 +18,22 @@ def chat_body(call: Call, *, stream: bool, dialect: Dialect) -> JsonDict:
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
     else:
         body.pop("stream_options", None)
-    _without_empty_tools(body)
+    _without_empty(body)
+    if not dialect.stop:
+        body.pop("stop", None)
+    if not dialect.effort_with_tools and "tools" in body:
+        body.setdefault("reasoning_effort", "none")
+    if dialect.seed != "seed" and "seed" in body:
+        body[dialect.seed] = body.pop("seed")
     _name_limit(body, dialect)
     body["messages"] = [_message(message, dialect) for message in body["messages"]]
     return body
 
 
-def _without_empty_tools(body: JsonDict) -> None:
-    """Leave out what says nothing where no tool is offered, and what OpenAI then refuses."""
-    for name in ("tools", "functions"):
-        if body.get(name) == []:
+def _without_empty(body: JsonDict) -> None:
+    """Leave out what says nothing, and what means nothing where no tool is offered: servers refuse it."""
+    for name in ("tools", "functions", "logit_bias", "stop", "metadata"):
+        if body.get(name) in ([], {}):
             del body[name]
     if "tools" not in body:
         body.pop("parallel_tool_calls", None)

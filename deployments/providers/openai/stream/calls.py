@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from deployments.openai_api.json_types import JsonDict, JsonValue
 from deployments.providers.choice import new_id
-from deployments.providers.openai.content import arguments_as_text, whole_number
+from deployments.providers.openai.stream.content import arguments_as_text, whole_number
 
 
 @dataclass(slots=True)

@@ -16,10 +16,10 @@ from typing import NamedTuple
 from deployments.openai_api.chat import dump, frame
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.openai_api.usage import account_of, groq_usage
-from deployments.providers.openai.calls import CallNumbers
-from deployments.providers.openai.content import choices_of, failure_in, index_of, read_keys
-from deployments.providers.openai.finish import finish_word
-from deployments.providers.openai.shape import Edits
+from deployments.providers.openai.stream.calls import CallNumbers
+from deployments.providers.openai.stream.content import choices_of, failure_in, index_of, read_keys
+from deployments.providers.openai.stream.finish import finish_word
+from deployments.providers.openai.stream.shape import Edits
 
 
 class Read(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.providers.openai.classify import in_band
+from deployments.providers.openai.errors.classify import in_band
 
 # `reasoning_content` (DeepSeek, SGLang), `reasoning` (vLLM, Groq, Together), `reasoning_details` (OpenRouter),
 # `thinking` and `thinking_blocks` (LiteLLM), `thought`: the spellings of one thing.

@@ -10,7 +10,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import retry_after_of
-from deployments.providers.openai.vendors import RULES
+from deployments.providers.openai.errors.vendors import RULES
 from deployments.providers.transport import classify_transport_error
 from deployments.providers.vendor_errors import VendorError, kind_of, read_error
 
@@ -28,26 +28,29 @@ def in_band(error: JsonObject) -> AttemptFailed:
     return failed(kind, message, status=status, code=word, param=told.param, retry_after=told.retry_after)
 
 
-def classify(error: Exception) -> AttemptFailed:
-    """Return the failure for an SDK's exception: by its type, its status and code, and what its vendor's table says."""
+def classify(error: Exception, asked: JsonValue = None) -> AttemptFailed:
+    """Return the failure for an SDK's exception: by its type, its status and code, and what its vendor's table says.
+
+    `asked` is the request's body: an error may quote it.
+    """
     if isinstance(error, AttemptFailed):
         return error
     if isinstance(error, openai.APIStatusError):
-        return _http_error(error)
+        return _http_error(error, asked)
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
     if (found := classify_transport_error(cause)) is not None:
         return found
     return failed("unclassified", f"{type(error).__name__}: {error}")
 
 
-def _http_error(error: openai.APIStatusError) -> AttemptFailed:
+def _http_error(error: openai.APIStatusError, asked: JsonValue) -> AttemptFailed:
     told = read_error(_body_of(error), error.status_code)
     code = _code_of(told.code, told.type)
     after = retry_after_of(error.response.headers)
     retry_after = told.retry_after if after is None else after
     return AttemptFailed(
         Outcome(
-            _kind(replace(told, retry_after=retry_after), code),
+            _kind(replace(told, retry_after=retry_after), code, asked),
             status=error.status_code,
             message=told.message or f"HTTP {error.status_code}",
             code=code,
@@ -65,8 +68,8 @@ def _body_of(error: openai.APIStatusError) -> JsonValue:
     return error.body if isinstance(error.body, dict) else None
 
 
-def _kind(told: VendorError, code: str | None) -> str:
-    return kind_of(replace(told, code=code), RULES)
+def _kind(told: VendorError, code: str | None, asked: JsonValue = None) -> str:
+    return kind_of(replace(told, code=code), RULES, asked)
 
 
 def _code_of(code: JsonValue, kind: JsonValue) -> str | None:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from deployments.providers.openai.content import choices_of, has_content
+from deployments.providers.openai.stream.content import choices_of, has_content
 
 _STRING = rb'\s*:\s*"(?!")([^"\\]*(?:\\.[^"\\]*)*)"'
 _VALUE = re.compile(_STRING)

@@ -11,9 +11,9 @@ import orjson
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.json_types import JsonDict, JsonValue
-from deployments.providers.openai.content import error_event, failure_in
-from deployments.providers.openai.frames import FrameReader, Read
-from deployments.providers.openai.shape import Run, Shape, shape_of
+from deployments.providers.openai.stream.content import error_event, failure_in
+from deployments.providers.openai.stream.frames import FrameReader, Read
+from deployments.providers.openai.stream.shape import Run, Shape, shape_of
 from deployments.providers.sse import SseEvents
 
 _WASTED = 4  # shapes in a row that no frame has had

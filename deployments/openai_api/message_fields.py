@@ -1,0 +1,139 @@
+"""The fields and parts of messages that a kind of provider does not support. Pure.
+
+It is on the hot path: a message of a role and a text costs two comparisons.
+"""
+
+from typing import TYPE_CHECKING
+
+from deployments.openai_api.found import MARK, Found, Mark, name_unknown, says_something
+from deployments.openai_api.images import type_of, url_of
+from deployments.openai_api.json_types import JsonObject, JsonValue
+
+if TYPE_CHECKING:
+    from deployments.openai_api.capabilities import Capabilities
+
+_SYSTEM = frozenset({"role", "content"})
+# What an answer has beside its text, ours too. A client that sends it back demands nothing by it.
+_ECHOES = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_details", "extra_content"})
+_KNOWN = {
+    "system": _SYSTEM,
+    "developer": _SYSTEM,
+    "user": _SYSTEM,
+    "assistant": _SYSTEM | {"tool_calls"} | _ECHOES,
+    "tool": frozenset({"role", "content", "tool_call_id", "name"}),  # the call has the same name
+}
+_IMAGE_ROLES = frozenset({"user", "tool"})
+_PART_FIELDS = {"text": frozenset({"type", "text"}), "refusal": frozenset({"type", "refusal"})}
+_IMAGE_PART, _IMAGE = frozenset({"type", "image_url"}), frozenset({"url", "detail"})
+_CALL, _CALLED = frozenset({"id", "type", "function", "extra_content", "index"}), frozenset({"name", "arguments"})
+
+
+def is_blank(text: JsonValue) -> bool:
+    """Return whether a model could read nothing in it."""
+    return not text or not isinstance(text, str) or text.isspace()
+
+
+def check_messages(messages: JsonValue, able: "Capabilities", found: Found) -> None:
+    """Name what the messages of a request have that is not supported."""
+    has_turn = not able.needs_turn
+    for index, message in enumerate(messages):
+        role, content = message["role"], message.get("content")
+        if len(message) > 2 or content is None or role == "function":
+            _check_fields(index, role, message, found)
+        if content.__class__ is list:
+            _check_parts(index, role, content, able, found)
+        has_turn = has_turn or _is_turn(message)
+    if not has_turn:
+        found.missing.append("messages")
+
+
+def _check_fields(index: int, role: str, message: JsonObject, found: Found) -> None:
+    if role == "function":
+        found.missing.append(f"messages.{index}.role")
+        return
+    known = _KNOWN[role]
+    for name, value in () if message.keys() <= known else message.items():
+        if name not in known and says_something(value):
+            path = f"messages.{index}.{name}"
+            if name == MARK:
+                found.marks.append(Mark(path, _last_place(role, message), role in ("system", "developer"), value))
+            elif role == "assistant" and name in ("audio", "function_call"):
+                found.missing.append(path)  # only the provider that made it can take it back
+            else:
+                found.dropped.append(path)
+    if calls := message.get("tool_calls") if role == "assistant" else None:
+        _check_calls(index, calls, found)
+
+
+def _check_calls(index: int, calls: JsonValue, found: Found) -> None:
+    path = f"messages.{index}.tool_calls"
+    if not isinstance(calls, list) or not all(
+        isinstance(call, dict) and call.get("type", "function") == "function" for call in calls
+    ):
+        found.missing.append(path)
+        return
+    for at, call in enumerate(calls):
+        function = call.get("function")
+        if not (call.keys() <= _CALL and isinstance(function, dict) and function.keys() <= _CALLED):
+            name_unknown(call, _CALL, f"{path}.{at}", found)
+            name_unknown(function, _CALLED, f"{path}.{at}.function", found)
+
+
+def _check_parts(index: int, role: str, parts: list[JsonValue], able: "Capabilities", found: Found) -> None:
+    for at, part in enumerate(parts):
+        kind = part.get("type")
+        if kind == "text" and len(part) == 2:
+            continue
+        path = f"messages.{index}.content.{at}"
+        if kind == "text" or (kind == "refusal" and role == "assistant"):
+            fields = _PART_FIELDS[kind]
+        elif kind == "image_url" and role in _IMAGE_ROLES and able.images and type_of(url_of(part)) in able.images:
+            fields = _IMAGE_PART
+            _check_image(part["image_url"], f"{path}.image_url", found)
+        else:
+            found.missing.append(f"messages.{index}.content")
+            return
+        if not part.keys() <= fields:
+            name_unknown(part, fields | {MARK}, path, found)
+            if (mark := part.get(MARK)) is not None:
+                place = _place(role, part)
+                found.marks.append(Mark(f"{path}.{MARK}", place, role in ("system", "developer"), mark))
+
+
+def _check_image(image: JsonValue, path: str, found: Found) -> None:
+    name_unknown(image, _IMAGE, path, found)
+    if isinstance(image, dict) and image.get("detail") not in (None, "auto"):
+        found.dropped.append(f"{path}.detail")
+
+
+def _place(role: str, part: JsonObject) -> str:
+    """Return what a mark on this part stands behind, as `Mark.place` names it."""
+    if part.get("type") == "image_url":
+        return "part"
+    if role == "tool":
+        return "part"  # the result as a whole
+    return "nothing" if is_blank(part.get("text") or part.get("refusal")) else "text"
+
+
+def _last_place(role: str, message: JsonObject) -> str:
+    """Return what a mark on a whole message stands behind."""
+    if role == "tool" or message.get("tool_calls"):
+        return "part"
+    content = message.get("content") or message.get("refusal")
+    if not isinstance(content, list):
+        return "nothing" if is_blank(content) else "text"
+    places = [place for part in content if (place := _place(role, part)) != "nothing"]
+    return places[-1] if places else "nothing"
+
+
+def _is_turn(message: JsonObject) -> bool:
+    """Return whether it is a turn of the conversation that is not blank."""
+    role, content = message["role"], message.get("content")
+    if role in ("system", "developer"):
+        return False
+    if content.__class__ is str and not is_blank(content):
+        return True
+    if role == "tool" or message.get("tool_calls") or (role == "assistant" and not is_blank(message.get("refusal"))):
+        return True
+    parts = content if isinstance(content, list) else []
+    return any(p.get("type") == "image_url" or not is_blank(p.get("text") or p.get("refusal")) for p in parts)

@@ -1,0 +1,111 @@
+"""Stop sequences for a model that takes none: the answer is cut here, where the model would have stopped. Pure.
+
+Reasoning models refuse `stop`. So it is not sent, and what the client gets ends before the first stop sequence, with
+the finish reason `stop`. A stream holds back what may be the beginning of one. Only an answer that was asked for with
+stop sequences, by a model that refuses them, comes through here: its frames are parsed.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from deployments.openai_api.chat import frame, stops_of
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.base import Call
+
+
+def cut_answer(answer: JsonObject, stops: Sequence[str]) -> JsonDict:
+    """Return a whole answer, each choice of which ends before its first stop sequence."""
+    return {**answer, "choices": [_cut_choice(choice, stops) for choice in answer["choices"]]}
+
+
+def _cut_choice(choice: JsonObject, stops: Sequence[str]) -> JsonObject:
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else None
+    at = _first(text, stops) if isinstance(text, str) else -1
+    if at < 0 or not isinstance(text, str) or not isinstance(message, dict):
+        return choice
+    return {**choice, "message": {**message, "content": text[:at]}, "finish_reason": "stop"}
+
+
+def _first(text: str, stops: Sequence[str]) -> int:
+    return min((at for stop in stops if (at := text.find(stop)) >= 0), default=-1)
+
+
+@dataclass(slots=True)
+class _Choice:
+    held: str = ""  # may be the beginning of a stop sequence
+    over: bool = False
+
+
+@dataclass(slots=True)
+class StopCutter:
+    """Cut the frames of one stream. `over` once each of its `choices` has met a stop sequence."""
+
+    stops: Sequence[str]
+    choices: int = 1
+    _of: dict[JsonValue, _Choice] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        return len(self._of) >= self.choices and all(choice.over for choice in self._of.values())
+
+    def tail(self, frames: bytes) -> bytes:
+        """Return what the client gets if the stream ends with these frames. It may go on nevertheless."""
+        return copy.deepcopy(self).frames(frames) if frames else frames
+
+    def frames(self, frames: bytes) -> bytes:
+        """Return whole frames as the client gets them."""
+        return b"".join(self._cut_event(event) for event in frames.split(b"\n\n") if event)
+
+    def _cut_event(self, event: bytes) -> bytes:
+        if not event.startswith(b"data: {"):
+            return event + b"\n\n"
+        data = json.loads(event[6:])
+        choices = data.get("choices")
+        if not choices:
+            return event + b"\n\n"
+        kept = [made for choice in choices if (made := self._cut(choice)) is not None]
+        return frame({**data, "choices": kept}) if kept else b""
+
+    def _cut(self, choice: JsonDict) -> JsonObject | None:
+        state = self._of.setdefault(choice.get("index") or 0, _Choice())
+        if state.over:
+            return None
+        delta = choice.get("delta") or {}
+        content = delta.get("content")
+        text = state.held + (content if isinstance(content, str) else "")
+        if (at := _first(text, self.stops)) >= 0:
+            state.over = True
+            return {**choice, "delta": {**delta, "content": text[:at]}, "finish_reason": "stop"}
+        ends = bool(choice.get("finish_reason"))
+        keep = 0 if ends else _may_begin(text, self.stops)
+        state.held, text = text[len(text) - keep :], text[: len(text) - keep]
+        if text or content is not None:
+            delta = {**delta, "content": text}
+        return {**choice, "delta": delta}
+
+
+class NoCutter:
+    """For an answer whose provider keeps to the stop sequences itself."""
+
+    over = False
+
+    @staticmethod
+    def frames(frames: bytes) -> bytes:
+        return frames
+
+    tail = frames
+
+
+def stop_cutter(call: Call, kept: bool) -> StopCutter | NoCutter:
+    """Return what cuts the frames of this call's stream. `kept`: the provider keeps to stop sequences itself."""
+    stops = () if kept else stops_of(call.body)
+    return StopCutter(stops, call.body.get("n") or 1) if stops else NoCutter()
+
+
+def _may_begin(text: str, stops: Sequence[str]) -> int:
+    """Return how many of the last characters may begin a stop sequence."""
+    longest = min(len(text), max(map(len, stops)) - 1)
+    return next((n for n in range(longest, 0, -1) if any(s.startswith(text[-n:]) for s in stops)), 0)

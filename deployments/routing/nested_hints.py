@@ -1,0 +1,64 @@
+"""Hints inside the messages and tools of a request: who speaks, and what a vendor may cache. Pure.
+
+Like the hints at the top of a request they change nothing of the kind of the answer, and some servers refuse them.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from deployments.openai_api.json_types import JsonObject, JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class NestedHint:
+    """`refused` finds it in the text of a refusal; `without` is a message or a tool without it."""
+
+    refused: re.Pattern[str]
+    without: Callable[[JsonObject], JsonObject]
+    places: tuple[str, ...] = ("messages",)
+
+
+def _without_name(message: JsonObject) -> JsonObject:
+    kept = message.get("role") == "function"  # there it is the function's
+    return message if kept or "name" not in message else {k: v for k, v in message.items() if k != "name"}
+
+
+def _without_marks(value: JsonObject) -> JsonObject:
+    content = value.get("content")
+    if "cache_control" not in value and not (isinstance(content, list) and any(map(_is_marked, content))):
+        return value
+    kept = {k: v for k, v in value.items() if k != "cache_control"}
+    if isinstance(content, list):
+        kept["content"] = [_without_marks(part) if isinstance(part, dict) else part for part in content]
+    return kept
+
+
+def _is_marked(part: JsonValue) -> bool:
+    return isinstance(part, dict) and "cache_control" in part
+
+
+NESTED: Mapping[str, NestedHint] = {
+    "messages.name": NestedHint(
+        re.compile(r"property 'name' is unsupported|messages[.\[]\d+\]?(?:\.\w+)?\.name\b"), _without_name
+    ),
+    "cache_control": NestedHint(
+        re.compile(r"cache_control|cachePoint|prompt caching", re.IGNORECASE), _without_marks, ("messages", "tools")
+    ),
+}
+
+
+def has_nested(body: JsonObject, name: str) -> bool:
+    """Return whether the request has this hint anywhere."""
+    return without_nested(body, name) is not body
+
+
+def without_nested(body: JsonObject, name: str) -> JsonObject:
+    """Return the request without this hint; the same object if it has none."""
+    hint, changed = NESTED[name], dict[str, JsonValue]()
+    for place in hint.places:
+        given = body.get(place)
+        kept = [hint.without(one) if isinstance(one, dict) else one for one in given or ()]
+        if any(now is not was for now, was in zip(kept, given or (), strict=True)):
+            changed[place] = kept
+    return {**body, **changed} if changed else body

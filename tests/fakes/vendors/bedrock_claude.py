@@ -1,0 +1,152 @@
+"""Anthropic's models on Bedrock, by Converse."""
+
+import json
+import re
+
+from tests.fakes.vendors import Asked, Refusal, Rule, model_of, nodes_of
+from tests.fakes.vendors.bedrock import PREFIX, refuse
+
+_VERSION = re.compile(r"claude-(?P<name>opus|sonnet|haiku)-(?P<major>\d)(?:-(?P<minor>\d)(?!\d))?")
+
+
+def version_of(asked: Asked) -> tuple[str, tuple[int, int]] | None:
+    """Return the family and the version of a Claude from 4 on."""
+    found = _VERSION.search(model_of(asked))
+    return None if found is None else (found["name"], (int(found["major"]), int(found["minor"] or 0)))
+
+
+def _from(asked: Asked, **least: tuple[int, int]) -> bool:
+    """Is it of one of these families, and at least of this version?"""
+    found = version_of(asked)
+    return found is not None and found[0] in least and found[1] >= least[found[0]]
+
+
+def temperature_beside_top_p(asked: Asked) -> Refusal | None:
+    """Refuse both: lobehub/lobehub#9523, mem0ai/mem0#3891, aws-samples/bedrock-access-gateway#191, #208 and #238."""
+    both = {"temperature", "topP"} <= asked.body.get("inferenceConfig", {}).keys()
+    if not both or not _from(asked, opus=(4, 1), sonnet=(4, 5), haiku=(4, 5)):
+        return None
+    return refuse(f"{PREFIX}`temperature` and `top_p` cannot both be specified for this model. Please use only one.")
+
+
+def sampling(asked: Asked) -> Refusal | None:
+    """Refuse any sampling parameter from Opus 4.7 on: NousResearch/hermes-agent#37912, promptfoo/promptfoo#10307.
+
+    Opus 5 is reported; Sonnet 5 and Haiku 5 are taken to be like it.
+    """
+    if not _from(asked, opus=(4, 7), sonnet=(5, 0), haiku=(5, 0)):
+        return None
+    for name, said in (("temperature", "temperature"), ("topP", "top_p")):
+        if name in asked.body.get("inferenceConfig", {}):
+            return refuse(f"{PREFIX}`{said}` is deprecated for this model.")
+    return None
+
+
+def temperature_range(asked: Asked) -> Refusal | None:
+    """Refuse a temperature above 1: Anthropic's API reference, "Create a message", `temperature`."""
+    if version_of(asked) is not None and asked.body.get("inferenceConfig", {}).get("temperature", 0) > 1:
+        return refuse(f"{PREFIX}temperature: range: 0..1")
+    return None
+
+
+def too_many_tokens(asked: Asked) -> Refusal | None:
+    """Refuse more tokens than the model gives: Anthropic's page "Models overview", NousResearch/hermes-agent#70222."""
+    if (found := version_of(asked)) is None:
+        return None
+    most = 128_000 if found[1] >= (4, 6) else 32_000 if found[0] == "opus" and found[1] < (4, 5) else 64_000
+    if asked.body.get("inferenceConfig", {}).get("maxTokens", 0) <= most:
+        return None
+    return refuse(
+        f"The maximum tokens you requested exceeds the model limit of {most}. "
+        f"Try again with a maximum tokens value that is lower than {most}."
+    )
+
+
+def blank_stop(asked: Asked) -> Refusal | None:
+    """Refuse a stop sequence of white space: BerriAI/litellm#3286."""
+    stops = asked.body.get("inferenceConfig", {}).get("stopSequences", ())
+    if version_of(asked) is None or all(stop.strip() for stop in stops):
+        return None
+    return refuse(f"{PREFIX}stop_sequences: each stop sequence must contain non-whitespace")
+
+
+def effort(asked: Asked) -> Refusal | None:
+    """Refuse an effort where it is unknown: anthropics/claude-code#30760 and #30795, Oaklight/llm-rosetta#289."""
+    given = asked.body.get("outputConfig", {}).get("effort")
+    if given is None or version_of(asked) is None:
+        return None
+    if not _from(asked, opus=(4, 5), sonnet=(4, 6), haiku=(5, 0)):
+        return refuse(f"{PREFIX}This model does not support the effort parameter.")
+    known = ["low", "medium", "high"]
+    known += ["max"] if _from(asked, opus=(4, 6), sonnet=(4, 6), haiku=(5, 0)) else []
+    known += ["xhigh"] if _from(asked, opus=(4, 7), sonnet=(5, 0), haiku=(5, 0)) else []
+    return None if given in known else refuse(f"{PREFIX}output_config.effort: Input should be one of {known}")
+
+
+def prefill(asked: Asked) -> Refusal | None:
+    """Refuse an assistant's turn at the end: lobehub/lobehub#12155, Anthropic's page "Migration guide".
+
+    Older models take one that does not end in white space: Anthropic's page "Prefill Claude's response".
+    """
+    messages = asked.body.get("messages") or [{}]
+    if messages[-1].get("role") != "assistant" or version_of(asked) is None:
+        return None
+    if _from(asked, opus=(4, 6), sonnet=(4, 6), haiku=(5, 0)):
+        return refuse(
+            f"{PREFIX}This model does not support assistant message prefill. "
+            "The conversation must end with a user message."
+        )
+    text = messages[-1]["content"][-1].get("text", "")
+    if text != text.rstrip():
+        return refuse(f"{PREFIX}messages: final assistant content cannot end with trailing whitespace")
+    return None
+
+
+_OUTSIDE = frozenset(
+    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems"}
+)
+
+
+def output_schema(asked: Asked) -> Refusal | None:
+    """Refuse open objects and bounds: future-agi/future-agi#412, Anthropic's page "Structured outputs"."""
+    wanted = asked.body.get("outputConfig", {}).get("textFormat", {}).get("structure", {}).get("jsonSchema", {})
+    schemas = [json.loads(wanted["schema"])] if "schema" in wanted else []
+    specs = [tool.get("toolSpec", {}) for tool in (asked.body.get("toolConfig") or {}).get("tools", ())]
+    schemas += [spec["inputSchema"]["json"] for spec in specs if spec.get("strict")]
+    for node in nodes_of(schemas) if version_of(asked) else ():
+        if node.get("type") == "object" and node.get("additionalProperties") is not False:
+            return refuse(
+                f"{PREFIX}output_config.format.schema: "
+                "For 'object' type, 'additionalProperties' must be explicitly set to false"
+            )
+        if isinstance(node.get("type"), str) and (outside := sorted(_OUTSIDE & node.keys())):
+            return refuse(
+                f"{PREFIX}output_config.format.schema: "
+                f"For '{node['type']}' type, properties {', '.join(outside)} are not supported"
+            )
+    return None
+
+
+def tool_schema_top(asked: Asked) -> Refusal | None:
+    """Refuse a union at the top of a tool's schema: anthropics/claude-code#5973, abhigyanpatwari/GitNexus#2487."""
+    for at, tool in enumerate((asked.body.get("toolConfig") or {}).get("tools", ())):
+        schema = tool.get("toolSpec", {}).get("inputSchema", {}).get("json", {})
+        if version_of(asked) and {"oneOf", "allOf", "anyOf"} & schema.keys():
+            return refuse(
+                f"{PREFIX}tools.{at}.custom.input_schema: "
+                "input_schema does not support oneOf, allOf, or anyOf at the top level"
+            )
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    sampling,
+    temperature_beside_top_p,
+    temperature_range,
+    too_many_tokens,
+    blank_stop,
+    effort,
+    prefill,
+    output_schema,
+    tool_schema_top,
+)
