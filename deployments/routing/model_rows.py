@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from actors.breaker.plan import model_of, provider_of
 from deployments.errors import BadRequest, UnknownModel
+from deployments.json_schema.request import lost_in
 from deployments.openai_api.chat import Drop, Request
 from deployments.openai_api.json_types import JsonObject
-from deployments.routing.model_rules import adapt, rules_of
+from deployments.routing.model_rules import Adapted, adapt, rules_of
 from deployments.routing.refusals import without
 from deployments.routing.request_fit import (
     RequestFit,
@@ -116,16 +117,17 @@ class ModelRows:
 
     def _fit(self, target: str, body: JsonObject, drop: Drop) -> RequestFit:
         kind, model = self.kind(target), model_of(target)
-        rules = rules_of(kind, model) if self._find is unsupported_in_chat else None
-        if rules is None or not rules.touch(body):
+        if self._find is not unsupported_in_chat:
             return fit_request(self._find, kind, body, drop, model)
-        adapted = adapt(rules, body)
+        rules = rules_of(kind, model)
+        adapted = adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
         fit = fit_request(self._find, kind, adapted.body, drop, model)
-        if not (adapted.dropped or adapted.missing):
+        dropped = adapted.dropped + lost_in(fit.body, kind, model)
+        if not (dropped or adapted.missing):
             return fit
         if drop == "none":
-            return RequestFit(fit.body, adapted.missing + adapted.dropped + fit.missing)
-        return RequestFit(fit.body, adapted.missing + fit.missing, adapted.dropped + fit.dropped)
+            return RequestFit(fit.body, adapted.missing + dropped + fit.missing)
+        return RequestFit(fit.body, adapted.missing + fit.missing, dropped + fit.dropped)
 
 
 def chat_rows(resolved: "ResolvedConfig") -> ModelRows:

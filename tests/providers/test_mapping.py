@@ -197,7 +197,7 @@ def test_a_schema_for_the_answer() -> None:
     text = to_converse(asked)["outputConfig"]["textFormat"]
     schema = text["structure"]["jsonSchema"]
     assert (text["type"], schema["name"], schema["description"]) == ("json_schema", "place", "A place.")
-    assert json.loads(schema["schema"]) == SCHEMA
+    assert json.loads(schema["schema"]) == {**SCHEMA, "additionalProperties": False}
     config = to_generate(asked)["generationConfig"]
     assert config["responseMimeType"] == "application/json"
     assert config["responseJsonSchema"] == {"title": "place", "description": "A place.", **SCHEMA}

@@ -17,7 +17,7 @@ MAY_IMPORT_RAY = {
     "deployments/rpc/p2c_router.py",
     "deployments/client.py",
 }
-MAY_PROVIDERS = ("aio", "errors", "openai_api", "providers")
+MAY_PROVIDERS = ("aio", "errors", "json_schema", "openai_api", "providers")
 
 
 @functools.cache

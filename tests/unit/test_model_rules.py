@@ -111,6 +111,15 @@ def test_a_demand_that_a_model_can_heed_is_not(target: str, given: dict[str, Any
     assert fit(target, **given).missing == ()
 
 
+def test_the_client_is_told_which_words_of_a_schema_constrain_no_more() -> None:
+    number = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": number}}
+    lost = "response_format.json_schema.schema.properties.n.minimum"
+    assert fit(f"aws/{HAIKU}", response_format=wanted).dropped == (lost,)
+    assert fit(f"aws/{HAIKU}", "none", response_format=wanted).missing == (lost,)
+    assert fit("openai/gpt-5.4-mini", response_format=wanted).dropped == ()
+
+
 def test_who_wants_no_field_left_out_is_not_sent_there() -> None:
     assert fit(f"aws/{HAIKU}", "none", temperature=0.7, top_p=0.9).missing == ("top_p",)
 

@@ -11,6 +11,8 @@ import re
 from base64 import b64decode
 from collections.abc import Sequence
 
+from deployments.json_schema.dialects import CLAUDE_OUTPUT, tools_dialect
+from deployments.json_schema.memory import translate_cached
 from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import dump, max_tokens_of, stops_of
@@ -44,7 +46,7 @@ def to_converse(call: Call) -> JsonDict:
     arguments: JsonDict = {"modelId": call.model, "messages": messages, "inferenceConfig": _inference(body)}
     if talk.system:
         arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, places)]
-    if tools := _tools(offer, talk, places):
+    if tools := _tools(offer, talk, call.model, places):
         arguments["toolConfig"] = tools
     if output := _output(body):
         arguments["outputConfig"] = output
@@ -130,14 +132,14 @@ def tool_use_id(key: str) -> str:
 _GONE = "Not available any more. Do not call it."
 
 
-def _tools(offer: Offer, talk: Conversation, places: CachePlaces | None) -> JsonDict | None:
+def _tools(offer: Offer, talk: Conversation, model: str, places: CachePlaces | None) -> JsonDict | None:
     """Converse has no choice of none: what the history called must be named, so it is named as gone."""
     if offer.choice == "none":
         gone = [{"name": name, "description": _GONE} for name in dict.fromkeys(talk.names.values())]
-        return {"tools": [_spec(function) for function in gone]} if gone else None
+        return {"tools": [_spec(function, model) for function in gone]} if gone else None
     tools: list[JsonDict] = []
     for function in offer.functions:
-        tools.append(_spec(function))
+        tools.append(_spec(function, model))
         add_point(tools, offer.points.get(function["name"]), places)
     if offer.points and not any(POINT in tool for tool in tools):  # all stand at functions that a choice leaves out
         add_point(tools, next(iter(offer.points.values())), places)
@@ -149,8 +151,11 @@ def _tools(offer: Offer, talk: Conversation, places: CachePlaces | None) -> Json
     return config
 
 
-def _spec(function: JsonObject) -> JsonDict:
+def _spec(function: JsonObject, model: str) -> JsonDict:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
+    dialect = tools_dialect(BEDROCK.name, model, strict=bool(function.get("strict")))
+    if dialect is not None:
+        schema = translate_cached(schema, dialect).schema
     spec: JsonDict = {"name": function["name"], "inputSchema": {"json": schema}}
     if function.get("description"):
         spec["description"] = function["description"]
@@ -176,4 +181,4 @@ def _output(body: JsonObject) -> JsonDict:
 def _schema(wanted: JsonObject) -> dict[str, str]:
     """The schema goes as the text of a JSON document."""
     named = {k: str(wanted[k]) for k in ("name", "description") if wanted.get(k)}
-    return {"schema": dump(wanted["schema"]).decode(), **named}
+    return {"schema": dump(translate_cached(wanted["schema"], CLAUDE_OUTPUT).schema).decode(), **named}

@@ -8,9 +8,11 @@ goes with the value that Google names for such histories.
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
+from deployments.json_schema.dialects import GEMINI, GEMINI_TOOLS
+from deployments.json_schema.memory import translate_cached
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import max_tokens_of, stops_of
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.conversation import (
     Image,
@@ -146,7 +148,7 @@ def _rare(body: JsonObject, model: str) -> JsonDict:
         config["responseMimeType"] = "application/json"
         holder = wanted.get("json_schema") or {}
         if (schema := holder.get("schema")) is not None:
-            config["responseJsonSchema"] = _described(schema, holder)
+            config["responseJsonSchema"] = translate_cached(_described(schema, holder), GEMINI).schema
     if body.get("logprobs"):
         config["responseLogprobs"] = True
         if body.get("top_logprobs"):
@@ -156,10 +158,8 @@ def _rare(body: JsonObject, model: str) -> JsonDict:
     return config
 
 
-def _described(schema: JsonValue, holder: JsonObject) -> JsonValue:
+def _described(schema: JsonObject, holder: JsonObject) -> JsonObject:
     """Return the schema with the words that OpenAI has beside it, where it has none of its own."""
-    if not isinstance(schema, dict):
-        return schema
     words = {"title": holder.get("name"), "description": holder.get("description")}
     return {**{name: str(word) for name, word in words.items() if word and name not in schema}, **schema}
 
@@ -174,10 +174,11 @@ def _tools(offer: Offer) -> JsonDict:
 
 
 def _declaration(function: JsonObject) -> JsonDict:
+    parameters = function.get("parameters")
     made = {
         "name": function["name"],
         "description": function.get("description") or None,
-        "parametersJsonSchema": function.get("parameters") or None,
+        "parametersJsonSchema": translate_cached(parameters, GEMINI_TOOLS).schema if parameters else None,
     }
     return {k: v for k, v in made.items() if v is not None}
 

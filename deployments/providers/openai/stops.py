@@ -30,7 +30,8 @@ def _cut_choice(choice: JsonObject, stops: Sequence[str]) -> JsonObject:
 
 
 def _first(text: str, stops: Sequence[str]) -> int:
-    return min((at for stop in stops if (at := text.find(stop)) >= 0), default=-1)
+    """Return where the stop sequence begins that is complete first, as a model that writes on would meet it; or -1."""
+    return min(((at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0), default=(-1, -1))[1]
 
 
 @dataclass(slots=True)
