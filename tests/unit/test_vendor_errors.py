@@ -106,6 +106,8 @@ CASES: list[tuple[str, int, Any, str, str | None]] = [
     ("Fireworks", 412, openai("LoRA is not loaded"), "model_missing", None),
     ("Together", 403, openai("inputs tokens + max_new_tokens must be <= 8193"), "too_long", None),
     ("Together", 403, openai("no such key"), "credential", None),
+    ("a proxy", 403, openai("Invalid token"), "credential", None),
+    ("OpenAI", 404, openai("This is not a chat model and thus not supported"), "model_missing", None),
     (
         "OpenRouter",
         403,

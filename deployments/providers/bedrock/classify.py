@@ -39,7 +39,7 @@ RULES: tuple[Rule, ...] = (
         _DOC,
         r"model identifier is invalid|inference profile .{0,80}(?:invalid|not found)|invalid model",
         r"model version has reached|end of its life|marked .{0,20}as legacy|could not resolve the foundation model",
-        r"(?:this )?model is not supported|isn.t supported on this route",
+        r"(?:this )?model is not supported|isn.t supported on this route|doesn.t support the model that you provided",
         statuses=(400, 404),
     ),
     rule("content_filter", "Anthropic, errors", r"blocked by content filtering policy", statuses=(400,)),

@@ -20,6 +20,12 @@ OPENAI = (
     rule(
         "rejected", "OpenAI, chat API", r"max(?:_completion)?_tokens.{0,40} (?:too large|must be)", statuses=(400, 422)
     ),
+    rule(
+        "model_missing",
+        "OpenAI, deprecations and the Responses API",
+        r"not a chat model|only supported in v1/responses|cannot be used with the chat completions",
+        statuses=(400, 404),
+    ),
     # The order of calls and results is the conversation's own: no vendor takes another.
     rule(
         "bad_request",
@@ -78,7 +84,7 @@ TOGETHER = (
     rule(
         "too_long",
         "Together, error codes: 403 is input plus max_tokens above the context",
-        r"token|context",
+        r"inputs? tokens|max_new_tokens|max_tokens|context (?:length|window)",
         statuses=(403,),
     ),
     rule("quota", "Together, error codes", r"spend(?:ing)? limit|credit limit", statuses=(402, 403, 429)),
