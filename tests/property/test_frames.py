@@ -127,20 +127,46 @@ STYLES = st.builds(
 )
 
 
+def with_text(made: Json, text: str) -> Json:
+    """Return the chunk with another text wherever it has one."""
+    made = copy.deepcopy(made)
+    for choice in made["choices"]:
+        for key in ("content", "reasoning", "reasoning_content"):
+            if isinstance(choice["delta"].get(key), str):
+                choice["delta"][key] = text
+    return made
+
+
+@st.composite
+def relatives(draw: st.DrawFn, made: Json) -> Json:
+    """A chunk that is nearly like another: its bytes begin and end alike."""
+    made = copy.deepcopy(made)
+    if not made["choices"]:
+        return made
+    choice = made["choices"][0]
+    how = draw(st.sampled_from(["text", "more", "end", "two", "failed", "deeper"]))
+    if how == "more":
+        choice["delta"] = {**choice["delta"], "x": draw(TEXTS), **draw(st.sampled_from([{}, {"refusal": "no"}]))}
+    elif how == "end":
+        choice["finish_reason"] = "stop"
+    elif how == "two":
+        made["choices"].insert(0, {**copy.deepcopy(choice), "index": 1, "finish_reason": "stop"})
+    elif how == "failed":
+        made["choices"].insert(0, {**copy.deepcopy(choice), "error": {"message": "no"}})
+    elif how == "deeper":
+        made = {"meta": {"model": made.get("model"), "id": "", "content": draw(TEXTS), "error": {"x": 1}}, **made}
+    return with_text(made, draw(TEXTS))
+
+
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
-    """Frames of a few shapes, each many times with other texts, as one server writes them."""
-    shapes, style = draw(st.lists(chunks(), min_size=1, max_size=3)), draw(STYLES)
-    frames = []
-    for _ in range(draw(st.integers(1, 12))):
-        made = copy.deepcopy(draw(st.sampled_from(shapes)))
-        for choice in made["choices"]:
-            if isinstance(choice["delta"].get("content"), str):
-                choice["delta"]["content"] = draw(TEXTS)
-            if isinstance(choice["delta"].get("reasoning"), str):
-                choice["delta"]["reasoning"] = draw(TEXTS)
-        frames.append(style.of(made))
-    return frames
+    """Frames of a few shapes that are much alike, each many times with other texts, as one server writes them."""
+    base, style = draw(chunks()), draw(STYLES)
+    shapes = [base, *[draw(relatives(base)) for _ in range(draw(st.integers(0, 3)))]]
+    if draw(st.booleans()):
+        shapes.append(draw(chunks()))
+    picks = draw(st.lists(st.tuples(st.sampled_from(shapes), TEXTS), min_size=1, max_size=12))
+    return [style.of(with_text(shape, text)) for shape, text in picks]
 
 
 # The reader that parses everything.
@@ -166,7 +192,7 @@ class Reader:
     def read(self, event: bytes) -> bool:
         """Return whether this event holds content."""
         data = json.loads(event[6:])
-        if self.error or data.get("error"):
+        if self.error or data.get("error") or any(choice.get("error") for choice in data["choices"]):
             self.error = True
             return False
         self.usage = data.get("usage") or self.usage

@@ -167,6 +167,18 @@ def test_calls_get_an_index_and_an_id_of_their_own(parts: list[Json], index: Jso
     assert all(ids)
 
 
+def test_the_fragments_of_calls_under_one_index_follow_their_call() -> None:
+    parts = [part("f", "", id="1", index=0), *(part(None, piece, index=0) for piece in ("[1", ",2", ",3]"))]
+    parts += [part("g", "", id="2", index=0), *(part(None, piece, index=0) for piece in ("[4", ",5", ",6]"))]
+    scan = SseScan("row", keep_usage=False)
+    frames = [b"data: " + dump(chunk({"tool_calls": [p]})) + b"\n\n" for p in parts]
+    for got in (
+        streamed(*(chunk({"tool_calls": [p]}) for p in parts)),
+        frames_to_chunks(scan.feed(b"".join(frames)).frames),
+    ):
+        assert added_up(got) == {0: ("f", "[1,2,3]"), 1: ("g", "[4,5,6]")}
+
+
 def test_calls_in_one_chunk_get_different_indexes() -> None:
     got = streamed(chunk({"tool_calls": [part("f", "{}", id="1"), part("g", "{}", id="2")]}, "tool_calls"))
     assert [call["index"] for call in calls_in(got)] == [0, 1]
