@@ -136,6 +136,7 @@ REFUSED: list[tuple[Rule, Request]] = [
     (bedrock_claude.output_schema, converse(outputConfig=JSON_ANSWER)),
     (bedrock_claude.output_schema, converse(toolConfig=specs(strict=True))),
     (bedrock_claude.tool_schema_top, converse(toolConfig=specs(inputSchema={"json": {"type": "object", "anyOf": []}}))),
+    (gemini.schemas, generate(responseJsonSchema={"type": "object", "patternProperties": {"a": {"type": "string"}}})),
     (gemini.penalties, generate(presencePenalty=0.3)),
     (gemini.logprobs, generate(responseLogprobs=True)),
     (gemini.thinking_budget, generate(thinkingConfig={"thinkingBudget": 0})),

@@ -3,6 +3,7 @@
 import json
 import re
 
+from tests.fakes import schema_rules
 from tests.fakes.vendors import Asked, Refusal, Rule, model_of, nodes_of
 from tests.fakes.vendors.bedrock import PREFIX, refuse
 
@@ -124,7 +125,8 @@ def output_schema(asked: Asked) -> Refusal | None:
                 f"{PREFIX}output_config.format.schema: "
                 f"For '{node['type']}' type, properties {', '.join(outside)} are not supported"
             )
-    return None
+    why = next((why for schema in schemas if version_of(asked) and (why := schema_rules.claude_output(schema))), None)
+    return None if why is None else refuse(f"{PREFIX}output_config.format.schema: {why}")
 
 
 def tool_schema_top(asked: Asked) -> Refusal | None:

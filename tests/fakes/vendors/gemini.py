@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tests.fakes import schema_rules
 from tests.fakes.vendors import Asked, Refusal, Rule, model_of, nodes_of
 
 _VERSION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
@@ -149,7 +150,16 @@ def function_response(asked: Asked) -> Refusal | None:
     return None
 
 
+def schemas(asked: Asked) -> Refusal | None:
+    """Refuse what stands outside the subset of JSON schema: google-gemini/cookbook, Google's page "Structured outputs"."""
+    tools = [f for tool in asked.body.get("tools", ()) for f in tool.get("functionDeclarations", ())]
+    given = [_config(asked).get("responseJsonSchema"), *(f.get("parametersJsonSchema") for f in tools)]
+    why = next((why for schema in given if schema is not None and (why := schema_rules.gemini(schema))), None)
+    return None if why is None else refuse(f"The schema has what is not supported: {why}")
+
+
 RULES: tuple[Rule, ...] = (
+    schemas,
     penalties,
     logprobs,
     thinking_budget,
