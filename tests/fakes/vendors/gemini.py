@@ -151,7 +151,7 @@ def function_response(asked: Asked) -> Refusal | None:
 
 
 def schemas(asked: Asked) -> Refusal | None:
-    """Refuse what stands outside the subset of JSON schema: google-gemini/cookbook, Google's page "Structured outputs"."""
+    """Refuse what stands outside the subset of JSON schema: Google's page "Structured outputs"."""
     tools = [f for tool in asked.body.get("tools", ()) for f in tool.get("functionDeclarations", ())]
     given = [_config(asked).get("responseJsonSchema"), *(f.get("parametersJsonSchema") for f in tools)]
     why = next((why for schema in given if schema is not None and (why := schema_rules.gemini(schema))), None)
