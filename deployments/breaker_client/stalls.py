@@ -13,6 +13,7 @@ FACTOR = 3.0  # times the longest usual pause
 UNKNOWN = 1.0  # seconds of silence that say something before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
 NO_PAUSE = 0.001  # seconds: such a frame had come before we asked for it
+CATCH_UP = 0.5  # seconds in which we read what came while we did not listen
 TARGETS = 1000  # whose pauses are remembered
 LAG = 0.25  # seconds without a beat, after which what we did not hear says nothing
 # Seconds between two beats, as the client gives them. A longer gap counts as this much silence.
@@ -34,12 +35,14 @@ class StallDetector:
         self._quiet: dict[str, float] = {}  # target: when it was last found so
         self._beat: float | None = None
         self._missed = 0.0  # seconds in which we did not listen
+        self._back = -CATCH_UP  # when we last listened again after a gap
 
     def beat(self, now: float) -> None:
         """Note every tenth of a second that we listen. After a gap every silence begins anew."""
         if self._beat is not None:
             self._missed += self._late(now)
             if now - self._beat > LAG:
+                self._back = now
                 for waiting in self._waiting.values():
                     waiting.update(dict.fromkeys(waiting, now - self._missed))
         self._beat = now
@@ -52,6 +55,9 @@ class StallDetector:
         """Return for how many seconds the next beat is late."""
         return 0.0 if self._beat is None else max(0.0, now - self._beat - BEAT)
 
+    def _catches_up(self, now: float) -> bool:
+        return now - self._back < CATCH_UP or (self._beat is not None and now - self._beat > LAG)
+
     def wait(self, target: str, stream: Hashable, now: float) -> None:
         """Note that the stream now waits for its provider (and not for its own reader)."""
         self._waiting.setdefault(target, {})[stream] = self._listened(now)
@@ -62,7 +68,7 @@ class StallDetector:
         since = self._waiting[target].pop(stream)
         waited, usual = self._listened(now) - since, self._usual.pop(target, 0.0)
         # Frames that came while we did not listen are read without a pause, all at once: they say nothing of pauses.
-        pause = max(waited, FADING * usual if waited > NO_PAUSE else usual)
+        pause = max(waited, usual if waited <= NO_PAUSE and self._catches_up(now) else FADING * usual)
         self._usual[target] = pause  # the newest last
         if len(self._usual) > TARGETS:  # a client may name any model of a provider
             del self._usual[next(iter(self._usual))]

@@ -153,14 +153,36 @@ def test_whoever_speaks_ends_it_at_once() -> None:
     assert not silence.quiet("t", 1.2)
 
 
-def test_frames_that_we_read_all_at_once_make_no_usual_pause_shorter() -> None:
+@pytest.mark.parametrize("beats", [(), (1.0,)])
+def test_frames_that_come_while_we_do_not_listen_make_no_usual_pause_shorter(beats: tuple[float, ...]) -> None:
+    """We read them all at once, before our own next beat or after it."""
     silence = StallDetector()
+    silence.beat(0.0)
     silence.wait("t", 0, 0.0)
-    silence.heard("t", 0, 0.2)
+    silence.heard("t", 0, 0.1)
+    for now in beats:
+        silence.beat(now)
     for _ in range(1000):
         silence.wait("t", 0, 1.0)
         silence.heard("t", 0, 1.0)
-    silence.wait("t", 1, 2.0)
-    silence.wait("t", 2, 2.0)
-    assert not silence.quiet("t", 2.55)
-    assert silence.quiet("t", 2.65)
+    for tenth in range(10, 30):
+        silence.beat(tenth / 10)
+    silence.wait("t", 1, 2.9)
+    silence.wait("t", 2, 2.9)
+    silence.beat(3.0)
+    silence.beat(3.1)
+    assert not silence.quiet("t", 3.15)
+    silence.beat(3.2)
+    assert silence.quiet("t", 3.25)
+
+
+def test_frames_that_come_without_a_pause_otherwise_do() -> None:
+    silence = StallDetector()
+    silence.wait("t", 0, 0.0)
+    silence.heard("t", 0, 2.0)
+    for _ in range(1000):
+        silence.wait("t", 0, 3.0)
+        silence.heard("t", 0, 3.0)
+    silence.wait("t", 1, 4.0)
+    silence.wait("t", 2, 4.0)
+    assert silence.quiet("t", 4.2)
