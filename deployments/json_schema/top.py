@@ -15,7 +15,7 @@ def as_object(top: Mapping[str, Any], flatten: Callable[[Raw], Flat], lose: Call
     """Return the schema with an object at its top, itself if it has one.
 
     A union becomes one object with the properties of all its choices, and only what all require is required: that
-    allows more, so the union is named to `lose`.
+    allows more, so the union is named to `lose`. A property keeps to what the choices say that describe it.
     """
     if top.get("type") == "object" and not _CHANGED & top.keys():
         return top

@@ -99,7 +99,7 @@ class _Translator(Work):
         self._unrolled = unrolled
         self._began: dict[str, Place] = {}
         self._names: dict[str, str] = {}
-        self._waiting: list[str] = []
+        self._pointers: dict[str, str] = {}
         self._loops: dict[tuple[str, bool], bool] = {}
         self.lost: dict[str, None] = {}
 
@@ -136,13 +136,23 @@ class _Translator(Work):
                 if keyword not in NOTES:
                     self.lose(place, keyword)
                 del written[keyword]
-        defs: Out = {}
-        while self._waiting:
-            pointer = self._waiting.pop()
-            at = Place(join("$defs", self._names[pointer]), (pointer,))
-            body = self.schema(find(self._root, pointer), at)
-            defs[self._names[pointer]] = self._impossible(at) if body is None else body
+        defs = self._definitions(written)
         return {**written, "$defs": defs} if defs else written
+
+    def _definitions(self, written: Out) -> Out:
+        """Return what the references in what is written lead to, and no more."""
+        defs: Out = {}
+        waiting = [found for found, _ in _refs(written)]
+        while waiting:
+            name = waiting.pop().removeprefix("#/$defs/")
+            if name in defs or name not in self._pointers:
+                continue
+            pointer = self._pointers[name]
+            at = Place(join("$defs", name), (pointer,))
+            body = self.schema(find(self._root, pointer), at)
+            defs[name] = self._impossible(at) if body is None else body
+            waiting += [found for found, _ in _refs(defs[name])]
+        return defs
 
     def _alone(self, top: Mapping[str, Any]) -> Out:
         """Return the schema with nothing changed below its top, unless a reference would lead nowhere then."""
@@ -222,11 +232,11 @@ class _Translator(Work):
         if pointer not in self._names:
             wanted = pointer.rpartition("/")[2].strip("#") or "root"
             name, more = wanted, 1
-            while name in self._names.values():
+            while name in self._pointers:
                 more += 1
                 name = f"{wanted}_{more}"
             self._names[pointer] = name
-            self._waiting.append(pointer)
+            self._pointers[name] = pointer
         return f"#/$defs/{self._names[pointer]}"
 
     def _loops_back(self, pointer: str, *, hard: bool) -> bool:

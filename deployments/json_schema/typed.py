@@ -255,8 +255,9 @@ def _named(work: Work, own: Mapping[str, Any], required: list[str], place: Place
     """Return the properties, or None if one of them is required and impossible."""
     others = own.get("additionalProperties", True)
     raws = dict(own.get("properties", {}))
-    for name in required:
-        raws.setdefault(name, True if "patternProperties" in own else others)
+    if "patternProperties" not in own or not _keeps_patterns(work.dialect, place):
+        for name in required:
+            raws.setdefault(name, True if "patternProperties" in own else others)
     named: Out = {}
     for name, raw in raws.items():
         at = place.inside("properties", name)
@@ -269,6 +270,11 @@ def _named(work: Work, own: Mapping[str, Any], required: list[str], place: Place
             work.lose(at)
             named[name] = {}
     return named
+
+
+def _keeps_patterns(dialect: Dialect, place: Place) -> bool:
+    taken = dialect.keywords if place.path or dialect.top_keywords is None else dialect.top_keywords
+    return "patternProperties" in taken
 
 
 def _name_open(work: Work, own: Mapping[str, Any], named: Out, place: Place) -> None:
