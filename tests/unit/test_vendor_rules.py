@@ -150,6 +150,8 @@ REFUSED: list[tuple[Rule, Request]] = [
     (gemini.candidates, generate(candidateCount=9)),
     (gemini.too_many_stops, generate(stopSequences=list("abcdef"))),
     (gemini.function_name, generate(functions=[{"name": "1f"}])),
+    (gemini.schemas, generate(responseJsonSchema={"const": 1})),
+    (gemini.schemas, generate(functions=[{"name": "f", "parametersJsonSchema": {"type": "array"}}])),
     (gemini.function_response, result(["Sunny"])),
     (gemini.function_response, result({"schema": {"$ref": "#/$defs/x"}})),
     (groq.unsupported, chat("llama", logit_bias={"1": 1})),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tests.fakes import schema_rules
 from tests.fakes.vendors import Asked, Refusal, Rule, model_of, nodes_of
 
 _VERSION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
@@ -149,6 +150,15 @@ def function_response(asked: Asked) -> Refusal | None:
     return None
 
 
+def schemas(asked: Asked) -> Refusal | None:
+    """Refuse keywords outside Gemini's subset: Gemini API reference, `responseJsonSchema`; su-kaka/gcli2api#374."""
+    wanted = _config(asked).get("responseJsonSchema")
+    functions = [one for tool in asked.body.get("tools") or () for one in tool.get("functionDeclarations", ())]
+    given = [wanted, *(function.get("parametersJsonSchema") for function in functions)]
+    why = next((why for schema in given if schema and (why := schema_rules.gemini(schema))), None)
+    return None if why is None else refuse(f"Invalid JSON schema at {why}")
+
+
 RULES: tuple[Rule, ...] = (
     penalties,
     logprobs,
@@ -161,4 +171,5 @@ RULES: tuple[Rule, ...] = (
     too_many_stops,
     function_name,
     function_response,
+    schemas,
 )
