@@ -4,7 +4,7 @@ import json
 import re
 
 from tests.fakes import schema_rules
-from tests.fakes.vendors import Asked, Refusal, Rule, model_of, nodes_of
+from tests.fakes.vendors import Asked, Refusal, Rule, model_of
 from tests.fakes.vendors.bedrock import PREFIX, refuse
 
 _VERSION = re.compile(r"claude-(?P<name>opus|sonnet|haiku)-(?P<major>\d)(?:-(?P<minor>\d)(?!\d))?")
@@ -103,30 +103,18 @@ def prefill(asked: Asked) -> Refusal | None:
     return None
 
 
-_OUTSIDE = frozenset(
-    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems"}
-)
-
-
 def output_schema(asked: Asked) -> Refusal | None:
-    """Refuse open objects and bounds: future-agi/future-agi#412, Anthropic's page "Structured outputs"."""
+    """Refuse what Claude's grammar can't hold: future-agi/future-agi#412, Anthropic's page "Structured outputs"."""
+    if not version_of(asked):
+        return None
     wanted = asked.body.get("outputConfig", {}).get("textFormat", {}).get("structure", {}).get("jsonSchema", {})
-    schemas = [json.loads(wanted["schema"])] if "schema" in wanted else []
-    specs = [tool.get("toolSpec", {}) for tool in (asked.body.get("toolConfig") or {}).get("tools", ())]
-    schemas += [spec["inputSchema"]["json"] for spec in specs if spec.get("strict")]
-    for node in nodes_of(schemas) if version_of(asked) else ():
-        if node.get("type") == "object" and node.get("additionalProperties") is not False:
-            return refuse(
-                f"{PREFIX}output_config.format.schema: "
-                "For 'object' type, 'additionalProperties' must be explicitly set to false"
-            )
-        if isinstance(node.get("type"), str) and (outside := sorted(_OUTSIDE & node.keys())):
-            return refuse(
-                f"{PREFIX}output_config.format.schema: "
-                f"For '{node['type']}' type, properties {', '.join(outside)} are not supported"
-            )
-    why = next((why for schema in schemas if version_of(asked) and (why := schema_rules.claude_output(schema))), None)
-    return None if why is None else refuse(f"{PREFIX}output_config.format.schema: {why}")
+    if "schema" in wanted and (why := schema_rules.claude_output(json.loads(wanted["schema"]))):
+        return refuse(f"{PREFIX}output_config.format.schema: {why}")
+    for at, tool in enumerate((asked.body.get("toolConfig") or {}).get("tools", ())):
+        spec = tool.get("toolSpec", {})
+        if spec.get("strict") and (why := schema_rules.claude_strict_tool(spec["inputSchema"]["json"])):
+            return refuse(f"{PREFIX}tools.{at}.custom.input_schema: {why}")
+    return None
 
 
 def tool_schema_top(asked: Asked) -> Refusal | None:

@@ -151,15 +151,15 @@ def function_response(asked: Asked) -> Refusal | None:
 
 
 def schemas(asked: Asked) -> Refusal | None:
-    """Refuse what stands outside the subset of JSON schema: Google's page "Structured outputs"."""
-    tools = [f for tool in asked.body.get("tools", ()) for f in tool.get("functionDeclarations", ())]
-    given = [_config(asked).get("responseJsonSchema"), *(f.get("parametersJsonSchema") for f in tools)]
-    why = next((why for schema in given if schema is not None and (why := schema_rules.gemini(schema))), None)
-    return None if why is None else refuse(f"The schema has what is not supported: {why}")
+    """Refuse keywords outside Gemini's subset: Gemini API reference, `responseJsonSchema`; su-kaka/gcli2api#374."""
+    wanted = _config(asked).get("responseJsonSchema")
+    functions = [one for tool in asked.body.get("tools") or () for one in tool.get("functionDeclarations", ())]
+    given = [wanted, *(function.get("parametersJsonSchema") for function in functions)]
+    why = next((why for schema in given if schema and (why := schema_rules.gemini(schema))), None)
+    return None if why is None else refuse(f"Invalid JSON schema at {why}")
 
 
 RULES: tuple[Rule, ...] = (
-    schemas,
     penalties,
     logprobs,
     thinking_budget,
@@ -171,4 +171,5 @@ RULES: tuple[Rule, ...] = (
     too_many_stops,
     function_name,
     function_response,
+    schemas,
 )
