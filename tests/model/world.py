@@ -155,14 +155,16 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             check("retried-ask-gets-its-permit", permit is not None or not mine, name)
             if permit is None:
                 return None
+            woken = panic and before.state is state.OPEN and self.now < before.open_until
+            if woken:  # by an ask of an old name too, whose call has long been no probe any more
+                self.not_before.pop(target, None)
             known = [c for c in self.calls if c.lease == name]
             if known:
                 check("one-ask-one-permit", permit["lease"] == name, permit)
                 return known[0]
             check("isolation-holds", self.isolated.get(target, 0) <= self.wall + 1e-6, target)
-            if panic and before.state is state.OPEN and self.now < before.open_until:
+            if woken:
                 check("panic-wakes-failures-only", before.reason in ("failures", "lost", "inconclusive"), before)
-                self.not_before.pop(target, None)
                 rested = self.wall - self.woken.get(target, -math.inf) >= 1.0 - 1e-6
                 check("a-panic-a-second", rested, (target, self.wall - self.woken.get(target, -math.inf)))
                 self.woken[target] = self.wall
