@@ -180,20 +180,28 @@ OPENAI_STRICT = Dialect(
 )
 
 
-def tools_dialect(kind: str, model: str, *, strict: bool = False) -> Dialect | None:
-    """Return the form of a tool's parameters that a model of this kind takes, or None for any."""
-    if kind == "google":
-        return GEMINI_TOOLS
-    if kind != "bedrock":
-        return None
-    if "nova" in model.lower():
-        return NOVA_TOOLS
-    return CLAUDE_STRICT_TOOLS if strict else BEDROCK_TOOLS
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """The forms that one kind of provider wants. None is any form.
 
-
-def answer_dialect(kind: str) -> Dialect | None:
-    """Return the form of an answer's schema that a kind of provider takes, or None for any.
-
-    Bedrock holds the schemas of all its models to one subset.
+    Attributes:
+        answer: of an answer's schema.
+        tools: of a tool's parameters.
+        strict_tools: of the parameters of a tool that is `strict`.
+        of_models: of a tool's parameters, for models whose id has this in it.
     """
-    return {"google": GEMINI, "bedrock": CLAUDE_OUTPUT}.get(kind)
+
+    answer: Dialect | None = None
+    tools: Dialect | None = None
+    strict_tools: Dialect | None = None
+    of_models: tuple[tuple[str, Dialect], ...] = ()
+
+    def of_tool(self, model: str, *, strict: bool) -> Dialect | None:
+        """Return the form of a tool's parameters for a model."""
+        own = next((dialect for part, dialect in self.of_models if part in model.lower()), None)
+        return own or (self.strict_tools if strict else self.tools)
+
+
+# Converse holds the answers' schemas of all its models to one subset: AWS, "Get validated JSON results from models".
+BEDROCK_FORMS = Forms(CLAUDE_OUTPUT, BEDROCK_TOOLS, CLAUDE_STRICT_TOOLS, (("nova", NOVA_TOOLS),))
+GEMINI_FORMS = Forms(GEMINI, GEMINI_TOOLS, GEMINI_TOOLS)

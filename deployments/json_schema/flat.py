@@ -316,3 +316,20 @@ def type_of(value: Any) -> str:
     if isinstance(value, int | float):
         return "integer" if value == value // 1 else "number"
     return "array" if isinstance(value, list) else "object"
+
+
+def differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Do two places allow different types, or different values?"""
+    if "enum" in one and "enum" in other:
+        return not any(is_in(value, other["enum"]) for value in one["enum"])
+    mine, its = types_meant(one), types_meant(other)
+    return bool(mine and its) and not meet_types(mine, its)
+
+
+def weight_of(raw: Mapping[str, Any]) -> int:
+    """Return what a schema costs: long texts and many values count too, for it may be written out many times."""
+    text, values = raw.get("description"), raw.get("enum")
+    weight = 1 + (len(text) // 64 if isinstance(text, str) else 0)
+    if isinstance(values, list):
+        weight += len(values) // 8 + sum(len(value) // 64 for value in values if isinstance(value, str))
+    return weight + len(own_of(raw)) // 16

@@ -19,13 +19,13 @@ from deployments.json_schema.flat import (
     NOTES,
     Flat,
     Raw,
+    differ,
     find,
     is_in,
     is_same,
-    meet_types,
-    own_of,
     parts_of,
     types_meant,
+    weight_of,
 )
 from deployments.json_schema.top import as_object
 from deployments.json_schema.typed import Out, Place, Work, free, join, one_of, write
@@ -57,12 +57,22 @@ def translate(schema: Mapping[str, Any], dialect: Dialect) -> Translated:
     size = _size(schema)
     if size is None:
         return Translated({"type": "object", **_EMPTY[dialect.closed]}, ("type",))
+    written, lost = _unrolled(schema, dialect, size)
+    if dialect.recursion == "optional" and "$defs" in written and not is_same(written, schema):
+        # Where parts were met, more may be required: a way back may have no optional property any more.
+        written, more = _unrolled(written, dialect, size)
+        lost |= more
+    return Translated(schema if is_same(written, schema) else written, tuple(lost))
+
+
+def _unrolled(schema: Mapping[str, Any], dialect: Dialect, size: int) -> tuple[Out, dict[str, None]]:
+    """Return the schema as written and what is lost, with recursions written out as often as there is room for."""
     for unrolled in range(UNROLLED, -1, -1):
         work = _Translator(schema, dialect, LARGEST + 2 * size, unrolled)
         written = work.whole()
         if not work.is_cut:
             break
-    return Translated(schema if is_same(written, schema) else written, tuple(work.lost))
+    return written, work.lost
 
 
 _EMPTY: Mapping[bool, Out] = {
@@ -177,7 +187,7 @@ class _Translator(Work):
             return None
         if not isinstance(raw, Mapping):
             return free(self, place)
-        self._left -= _weight(raw)
+        self._left -= weight_of(raw)
         if self._left < 0 or place.depth > DEEPEST:
             self.lose(place, "type")
             return free(self, place)
@@ -340,7 +350,7 @@ class _Translator(Work):
         return all(self._is_apart(one, other, place, deep=True) for one, other in pairs)
 
     def _is_apart(self, one: Flat, other: Flat, place: Place, *, deep: bool) -> bool:
-        if one.never or other.never or _differ(one.own, other.own):
+        if one.never or other.never or differ(one.own, other.own):
             return True
         if not deep or not (types_meant(one.own) == types_meant(other.own) == ("object",)):
             return False
@@ -355,23 +365,6 @@ def _is_note(name: str, value: Any) -> bool:
     """Has a note the form that the vendors read?"""
     wanted = {"title": str, "description": str, "propertyOrdering": list}.get(name)
     return wanted is None or isinstance(value, wanted)
-
-
-def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Do two places allow different types, or different values?"""
-    if "enum" in one and "enum" in other:
-        return not any(is_in(value, other["enum"]) for value in one["enum"])
-    mine, its = types_meant(one), types_meant(other)
-    return bool(mine and its) and not meet_types(mine, its)
-
-
-def _weight(raw: Mapping[str, Any]) -> int:
-    """Return what a schema costs: long texts and many values count too, for it may be written out many times."""
-    text, values = raw.get("description"), raw.get("enum")
-    weight = 1 + (len(text) // 64 if isinstance(text, str) else 0)
-    if isinstance(values, list):
-        weight += len(values) // 8 + sum(len(value) // 64 for value in values if isinstance(value, str))
-    return weight + len(own_of(raw)) // 16
 
 
 def _refs(schema: Raw) -> Iterator[tuple[str, bool]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
+from deployments.json_schema.dialects import BEDROCK_FORMS, GEMINI_FORMS, Forms
 from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import (
     COMMON_FIELDS,
@@ -39,6 +40,7 @@ class ProviderKind:
 
     - `adapter`: a module with `build(settings, connect) -> Provider`; `connect` is the connect limit in seconds.
     - `capabilities`: what it can do with a chat request; None if each field passes through, images by URL too.
+    - `schemas`: the forms that JSON schemas are translated to.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `in_process`: the model runs in the replica itself. It stands in for a cloud, has no models but those of the
@@ -52,6 +54,7 @@ class ProviderKind:
     adapter: str
     system: str
     capabilities: Capabilities | None = None
+    schemas: Forms = field(default_factory=Forms)
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     in_process: bool = False
@@ -115,6 +118,7 @@ BEDROCK = ProviderKind(
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
         caches=cache_places,
     ),
+    schemas=BEDROCK_FORMS,
     modes=("hybrid", "aws_only"),
     is_aws=True,
 )
@@ -142,6 +146,7 @@ GOOGLE = ProviderKind(
         images=frozenset({"png", "jpeg", "webp", "heic", "heif"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
     ),
+    schemas=GEMINI_FORMS,
     chat_operation="generate_content",
 )
 LOCAL = ProviderKind(

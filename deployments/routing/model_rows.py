@@ -9,6 +9,7 @@ from deployments.errors import BadRequest, UnknownModel
 from deployments.json_schema.request import lost_in
 from deployments.openai_api.chat import Drop, Request
 from deployments.openai_api.json_types import JsonObject
+from deployments.providers.kinds import KINDS
 from deployments.routing.model_rules import Adapted, adapt, rules_of
 from deployments.routing.refusals import without
 from deployments.routing.request_fit import (
@@ -122,7 +123,7 @@ class ModelRows:
         rules = rules_of(kind, model)
         adapted = adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
         fit = fit_request(self._find, kind, adapted.body, drop, model)
-        dropped = adapted.dropped + lost_in(fit.body, kind, model)
+        dropped = adapted.dropped + lost_in(fit.body, KINDS[kind].schemas, model)
         if not (dropped or adapted.missing):
             return fit
         if drop == "none":

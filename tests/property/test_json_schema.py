@@ -106,9 +106,23 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 PLACES = st.recursive(PLAIN | REF, nested, max_leaves=8)
 
 
+def bounded(keyword: str) -> st.SearchStrategy[dict[str, Any]]:
+    return some({"type": "integer", keyword: st.integers(0, 3)})
+
+
+SMALL = st.one_of(
+    some({"oneOf": st.lists(bounded("minimum") | st.just({"type": "string"}), min_size=2, max_size=2)}),
+    some({"allOf": st.lists(bounded("minimum") | bounded("maximum"), min_size=2, max_size=2)}),
+    some({"type": "array", "items": st.just({"type": "integer"}), "minItems": st.integers(0, 2)}),
+    some({"type": "object", "properties": st.just({"b": {"type": "integer"}}), "required": st.just(["b"])}),
+)
+
+
 @st.composite
 def schemas(draw: st.DrawFn) -> dict[str, Any]:
     """Schemas whose definitions are objects: each way of a reference back to itself goes through a property."""
+    if draw(st.booleans()):
+        return {"type": "object", "properties": {"a": draw(SMALL)}, "required": ["a"], "$defs": {}}
     top = draw(PLACES.filter(lambda place: isinstance(place, dict)) | objects(PLACES))
     defs = {name: draw(objects(PLACES)) for name in ("A", "B")}
     return {**top, **draw(NOTES), "$defs": defs}

@@ -5,16 +5,17 @@ from typing import Any
 import pytest
 
 from deployments.json_schema.dialects import (
+    BEDROCK_FORMS,
     BEDROCK_TOOLS,
     CLAUDE_OUTPUT,
     CLAUDE_STRICT_TOOLS,
     GEMINI,
+    GEMINI_FORMS,
     GEMINI_TOOLS,
     NOVA_TOOLS,
     OPENAI_STRICT,
     Dialect,
-    answer_dialect,
-    tools_dialect,
+    Forms,
 )
 from deployments.json_schema.memory import Memory, translate_cached
 from deployments.json_schema.request import lost_in
@@ -145,6 +146,19 @@ def test_parts_of_an_all_of_are_met() -> None:
     assert (set(place["properties"]), set(place["required"]), lost) == ({"a", "b"}, {"a", "b"}, ())
 
 
+def test_bounds_in_an_all_of_are_the_tightest() -> None:
+    parts = [{"type": "integer", "minimum": 1, "maximum": 90}, {"minimum": 5, "maximum": 99}]
+    assert of({"allOf": parts}) == ({"type": "integer", "minimum": 5, "maximum": 90}, ())
+
+
+def test_a_recursion_that_no_value_can_end_is_cut() -> None:
+    node = {"properties": {"b": {"$ref": "#/$defs/A"}}, "allOf": [{"required": ["b"]}]}
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"type": "object", **node}}}
+    made = translate(schema, GEMINI)
+    assert "$ref" not in repr(made.schema)
+    assert any(path.endswith("$ref") for path in made.lost)
+
+
 def test_a_tuple_of_before_2020_is_read() -> None:
     place, lost = of({"type": "array", "items": [{"type": "string"}, {"type": "number"}]})
     assert (place["prefixItems"], lost) == ([{"type": "string"}, {"type": "number"}], ())
@@ -186,22 +200,22 @@ def test_what_a_request_loses_is_named_from_its_top() -> None:
     strict = {"type": "function", "function": {"name": "g", "parameters": BOUNDED, "strict": True}}
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": BOUNDED}}
     body = {"messages": [], "tools": [tool, strict], "response_format": wanted}
-    assert lost_in(body, "bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0") == (
+    assert lost_in(body, BEDROCK_FORMS, "us.anthropic.claude-sonnet-4-5-20250929-v1:0") == (
         "tools.1.function.parameters.properties.n.minimum",
         "response_format.json_schema.schema.properties.n.minimum",
     )
-    assert lost_in(body, "google", "gemini-2.5-pro") == ()
-    assert lost_in(body, "openai", "gpt-5.4-mini") == ()
-    assert lost_in({"tools": "x", "response_format": 3}, "bedrock", "m") == ()
+    assert lost_in(body, GEMINI_FORMS, "gemini-2.5-pro") == ()
+    assert lost_in(body, Forms(), "gpt-5.4-mini") == ()
+    assert lost_in({"tools": "x", "response_format": 3}, BEDROCK_FORMS, "m") == ()
 
 
-def test_each_kind_and_model_has_its_dialect() -> None:
-    assert tools_dialect("bedrock", "us.amazon.nova-pro-v1:0") is NOVA_TOOLS
-    assert tools_dialect("bedrock", "anthropic.claude", strict=True) is CLAUDE_STRICT_TOOLS
-    assert tools_dialect("bedrock", "meta.llama") is BEDROCK_TOOLS
-    assert tools_dialect("google", "gemini") is GEMINI_TOOLS
-    assert tools_dialect("local", "smol") is None
-    assert (answer_dialect("bedrock"), answer_dialect("openai")) == (CLAUDE_OUTPUT, None)
+def test_a_tools_form_is_by_model_and_strictness() -> None:
+    forms = BEDROCK_FORMS
+    assert forms.of_tool("us.amazon.nova-pro-v1:0", strict=False) is NOVA_TOOLS
+    assert forms.of_tool("anthropic.claude", strict=True) is CLAUDE_STRICT_TOOLS
+    assert forms.of_tool("meta.llama", strict=False) is BEDROCK_TOOLS
+    assert GEMINI_FORMS.of_tool("gemini", strict=True) is GEMINI_TOOLS
+    assert Forms().of_tool("smol", strict=True) is None
 
 
 def test_an_equal_schema_is_translated_once() -> None:

@@ -11,7 +11,7 @@ import re
 from base64 import b64decode
 from collections.abc import Sequence
 
-from deployments.json_schema.dialects import CLAUDE_OUTPUT, tools_dialect
+from deployments.json_schema.dialects import BEDROCK_FORMS, CLAUDE_OUTPUT
 from deployments.json_schema.memory import translate_cached
 from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import find_unsupported
@@ -153,7 +153,7 @@ def _tools(offer: Offer, talk: Conversation, model: str, places: CachePlaces | N
 
 def _spec(function: JsonObject, model: str) -> JsonDict:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    dialect = tools_dialect(BEDROCK.name, model, strict=bool(function.get("strict")))
+    dialect = BEDROCK_FORMS.of_tool(model, strict=bool(function.get("strict")))
     if dialect is not None:
         schema = translate_cached(schema, dialect).schema
     spec: JsonDict = {"name": function["name"], "inputSchema": {"json": schema}}
