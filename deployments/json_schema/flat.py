@@ -5,10 +5,9 @@ them allow. What can't be met in one schema is named in `lost`, and only the fir
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
 from deployments.json_schema.dialects import EVERYTHING, OF_ARRAYS, OF_NUMBERS, OF_OBJECTS, OF_STRINGS
 
@@ -45,36 +44,6 @@ def parts_of(schema: Raw) -> Iterator[tuple[str, str, Raw]]:
             yield from ((keyword, str(at), one) for at, one in enumerate(inner))
 
 
-def find(root: Mapping[str, Any], pointer: str) -> Raw | None:
-    """Return what a `$ref` means inside this schema, or None: it means nothing, or is elsewhere."""
-    if pointer == "#":
-        return root
-    if not pointer.startswith("#"):
-        return None
-    if not pointer.startswith("#/"):
-        return _anchored(root, pointer[1:])
-    place: Any = root
-    for step in unquote(pointer[2:]).split("/"):
-        key = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(place, Mapping) and key in place:
-            place = place[key]
-        elif isinstance(place, list) and key.isascii() and key.isdecimal() and len(key) < 6 and int(key) < len(place):
-            place = place[int(key)]
-        else:
-            return None
-    return place if isinstance(place, Mapping | bool) else None
-
-
-def _anchored(root: Mapping[str, Any], name: str) -> Raw | None:
-    waiting: list[Raw] = [root]
-    while waiting:
-        schema = waiting.pop()
-        if isinstance(schema, Mapping) and schema.get("$anchor") == name:
-            return schema
-        waiting += [inner for _, _, inner in parts_of(schema)]
-    return None
-
-
 @dataclass(slots=True)
 class Flat:
     """What one place says.
@@ -88,6 +57,7 @@ class Flat:
         const: there was a `const`.
         lost: keywords that could not be met.
         refs: the references that were followed.
+        met: how many parts there were.
     """
 
     own: dict[str, Any] = field(default_factory=dict)
@@ -98,6 +68,7 @@ class Flat:
     const: bool = False
     lost: list[str] = field(default_factory=list)
     refs: list[str] = field(default_factory=list)
+    met: int = 0
 
     def meet(self, schema: Raw) -> None:
         """Allow only what this schema's own keywords allow too."""
@@ -134,7 +105,8 @@ class Flat:
             self.never = self.never or not met
             self.own["type"] = met
         elif keyword == "enum":
-            self.own["enum"] = [value for value in mine if is_in(value, its)]
+            kept = {key_of(value) for value in its}
+            self.own["enum"] = [value for value in mine if key_of(value) in kept]
             self.never = self.never or not self.own["enum"]
         elif keyword in _LARGEST or keyword in _SMALLEST:
             self.own[keyword] = max(mine, its) if keyword in _LARGEST else min(mine, its)
@@ -160,14 +132,19 @@ _MET_TOGETHER = ("properties", "additionalProperties", "patternProperties", "ite
 
 
 def _meet_objects(mine: Mapping[str, Any], its: Mapping[str, Any], met: dict[str, Any]) -> None:
-    names = {**mine.get("properties", {}), **its.get("properties", {})}
-    if names:
-        met["properties"] = {name: both(_of_property(mine, name), _of_property(its, name)) for name in names}
+    ours, theirs = mine.get("properties", {}), its.get("properties", {})
+    if ours or theirs:
+        # A part that says nothing of other properties leaves ours as they are: there may be many of both.
+        narrowed = theirs if _others(its) is True else {**ours, **theirs}
+        met["properties"] = {
+            **ours,
+            **{name: both(_of_property(mine, name), _of_property(its, name)) for name in narrowed},
+        }
     if "additionalProperties" in mine and "additionalProperties" in its:
         met["additionalProperties"] = both(mine["additionalProperties"], its["additionalProperties"])
     if "patternProperties" in mine and "patternProperties" in its:
-        ours, theirs = mine["patternProperties"], its["patternProperties"]
-        met["patternProperties"] = {n: both(ours.get(n, True), theirs.get(n, True)) for n in {**ours, **theirs}}
+        one, other = mine["patternProperties"], its["patternProperties"]
+        met["patternProperties"] = {n: both(one.get(n, True), other.get(n, True)) for n in {**one, **other}}
 
 
 def _of_property(own: Mapping[str, Any], name: str) -> Raw:
@@ -175,6 +152,10 @@ def _of_property(own: Mapping[str, Any], name: str) -> Raw:
     named: Raw = own.get("properties", {}).get(name)
     if named is not None:
         return named
+    return _others(own)
+
+
+def _others(own: Mapping[str, Any]) -> Raw:
     return True if "patternProperties" in own else own.get("additionalProperties", True)
 
 
@@ -216,6 +197,15 @@ def is_same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(is_same, one, other))
     return bool(isinstance(one, bool) == isinstance(other, bool) and one == other)
+
+
+def key_of(value: Any) -> Hashable:
+    """Return what two values have alike if, and only if, they are the same in JSON."""
+    if isinstance(value, Mapping):
+        return ("object", frozenset((name, key_of(inner)) for name, inner in value.items()))
+    if isinstance(value, list):
+        return ("array", tuple(map(key_of, value)))
+    return (isinstance(value, bool), value)
 
 
 def is_in(value: Any, values: list[Any]) -> bool:
@@ -321,7 +311,7 @@ def type_of(value: Any) -> str:
 def differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Do two places allow different types, or different values?"""
     if "enum" in one and "enum" in other:
-        return not any(is_in(value, other["enum"]) for value in one["enum"])
+        return set(map(key_of, one["enum"])).isdisjoint(map(key_of, other["enum"]))
     mine, its = types_meant(one), types_meant(other)
     return bool(mine and its) and not meet_types(mine, its)
 
@@ -332,4 +322,4 @@ def weight_of(raw: Mapping[str, Any]) -> int:
     weight = 1 + (len(text) // 64 if isinstance(text, str) else 0)
     if isinstance(values, list):
         weight += len(values) // 8 + sum(len(value) // 64 for value in values if isinstance(value, str))
-    return weight + len(own_of(raw)) // 16
+    return weight + len(raw) // 16

@@ -1,10 +1,10 @@
 """The top of a tool's schema as an object without unions: a tool's arguments are always an object. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from deployments.json_schema.dialects import OF_ANYTHING, OF_OBJECTS
-from deployments.json_schema.flat import NOTES, Flat, Raw, is_in, types_meant
+from deployments.json_schema.flat import NOTES, Flat, Raw, key_of, types_meant
 
 _PARTS = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
 _CHANGED = _PARTS | {"enum", "const", "nullable"}
@@ -58,15 +58,13 @@ def _plain(flat: Flat) -> Mapping[str, Any] | None:
 def _joined(choices: list[Mapping[str, Any] | None]) -> dict[str, Any]:
     """Return one object that allows what any of these does, as far as they describe it."""
     owns = [own for own in choices if own is not None]
-    said: dict[str, list[Raw]] = {}
+    said: dict[str, dict[Hashable, Raw]] = {}
     for own in owns:
         for name, raw in own.get("properties", {}).items():
-            if not is_in(raw, said.setdefault(name, [])):
-                said[name].append(raw)
-    joined: dict[str, Any] = {
-        "properties": {name: raws[0] if len(raws) == 1 else {"anyOf": raws} for name, raws in said.items()}
-    }
-    required = [name for name in (owns[0].get("required", ()) if owns else ()) if _all_require(owns, name)]
+            said.setdefault(name, {}).setdefault(key_of(raw), raw)
+    joined: dict[str, Any] = {"properties": {name: _any_of([*raws.values()]) for name, raws in said.items()}}
+    needed = [set(own.get("required", ())) for own in owns]
+    required = [name for name in (owns[0].get("required", ()) if owns else ()) if all(name in one for one in needed)]
     if required:
         joined["required"] = required
     if owns and all(own.get("additionalProperties") is False for own in owns):
@@ -74,5 +72,5 @@ def _joined(choices: list[Mapping[str, Any] | None]) -> dict[str, Any]:
     return joined if said or required else {}
 
 
-def _all_require(owns: list[Mapping[str, Any]], name: str) -> bool:
-    return all(name in own.get("required", ()) for own in owns)
+def _any_of(raws: list[Raw]) -> Raw:
+    return raws[0] if len(raws) == 1 else {"anyOf": raws}

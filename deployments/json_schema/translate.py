@@ -10,7 +10,8 @@ schema allows is still allowed, except for what the dialect has no form: objects
 and schemas that stand inside themselves too often. A schema that is too deep or too large is cut: that is named too.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,21 +21,25 @@ from deployments.json_schema.flat import (
     Flat,
     Raw,
     differ,
-    find,
     is_in,
     is_same,
-    parts_of,
     types_meant,
     weight_of,
 )
+from deployments.json_schema.references import References, references
 from deployments.json_schema.top import as_object
 from deployments.json_schema.typed import Out, Place, Work, free, join, one_of, write
 
 DEEPEST = 64  # places inside each other
 MOST_VALUES = 10_000  # in a schema that is translated at all; vendors have compiled none as large
 MOST_COMPARED = 32  # choices of a union
-LARGEST = 2000  # places of the result, beyond twice the values of the schema
-UNROLLED = 3  # times that a schema stands inside itself where it may not refer to itself, fewer if it gets too large
+MOST_CHOICES = 64  # that several unions at one place make together
+MOST_MET = 256  # parts of one place
+MOST_TAGS = 8  # properties that may tell two choices apart
+LARGEST = 2000  # places of the result, beyond the values of the schema
+# Times that a schema stands inside itself where it may not refer to itself, and whether a union is spread over what
+# stands beside it: the first with which the result is not too large.
+_EXTENTS = ((3, True), (1, True), (0, True), (0, False))
 
 _CONSTRAINING = EVERYTHING | {"type", "enum", "const", "anyOf", "oneOf", "allOf"}
 
@@ -67,8 +72,8 @@ def translate(schema: Mapping[str, Any], dialect: Dialect) -> Translated:
 
 def _unrolled(schema: Mapping[str, Any], dialect: Dialect, size: int) -> tuple[Out, dict[str, None]]:
     """Return the schema as written and what is lost, with recursions written out as often as there is room for."""
-    for unrolled in range(UNROLLED, -1, -1):
-        work = _Translator(schema, dialect, LARGEST + 2 * size, unrolled)
+    for extent in _EXTENTS:
+        work = _Translator(schema, dialect, LARGEST + size, extent)
         written = work.whole()
         if not work.is_cut:
             break
@@ -82,9 +87,9 @@ _EMPTY: Mapping[bool, Out] = {
 
 
 def _size(schema: Mapping[str, Any]) -> int | None:
-    """Return the number of values inside, or None if it is no JSON, or too deep or too large."""
+    """Return the number of values inside, and more for long texts, or None: it is no JSON, too deep or too large."""
     waiting: list[tuple[Any, int]] = [(schema, 0)]
-    size = 0
+    size = texts = 0
     while waiting:
         value, depth = waiting.pop()
         size += 1
@@ -96,21 +101,24 @@ def _size(schema: Mapping[str, Any]) -> int | None:
             waiting += [(inner, depth + 1) for inner in value.values()]
         elif isinstance(value, list):
             waiting += [(inner, depth + 1) for inner in value]
-        elif not (value is None or isinstance(value, str | int | float)):
+        elif isinstance(value, str):
+            texts += len(value) // 64
+        elif not (value is None or isinstance(value, int | float)):
             return None
-    return size
+    return size + texts
 
 
 class _Translator(Work):
-    def __init__(self, root: Mapping[str, Any], dialect: Dialect, most: int, unrolled: int):
+    def __init__(self, root: Mapping[str, Any], dialect: Dialect, most: int, extent: tuple[int, bool]):
         self._root = root
         self._dialect = dialect
         self._left = most
-        self._unrolled = unrolled
+        self._extent = extent
+        self._unrolled, self._spreads = extent
         self._began: dict[str, Place] = {}
         self._names: dict[str, str] = {}
         self._pointers: dict[str, str] = {}
-        self._loops: dict[tuple[str, bool], bool] = {}
+        self._references = References(root)
         self.lost: dict[str, None] = {}
 
     @property
@@ -152,24 +160,24 @@ class _Translator(Work):
     def _definitions(self, written: Out) -> Out:
         """Return what the references in what is written lead to, and no more."""
         defs: Out = {}
-        waiting = [found for found, _ in _refs(written)]
+        waiting = [found for _, found, _ in references(written)]
         while waiting:
             name = waiting.pop().removeprefix("#/$defs/")
             if name in defs or name not in self._pointers:
                 continue
             pointer = self._pointers[name]
             at = Place(join("$defs", name), (pointer,))
-            body = self.schema(find(self._root, pointer), at)
+            body = self.schema(self._references.find(pointer), at)
             defs[name] = self._impossible(at) if body is None else body
-            waiting += [found for found, _ in _refs(defs[name])]
+            waiting += [found for _, found, _ in references(defs[name])]
         return defs
 
     def _alone(self, top: Mapping[str, Any]) -> Out:
         """Return the schema with nothing changed below its top, unless a reference would lead nowhere then."""
-        if top is self._root or all(find(top, pointer) is not None for pointer, _ in _refs(top)):
+        if top is self._root or _leads_somewhere(top):
             return dict(top)
         whole = replace(NOVA_TOOLS, top_keywords=None)
-        work = _Translator(self._root, whole, self._left, self._unrolled)
+        work = _Translator(self._root, whole, self._left, self._extent)
         written = work.whole()
         self.lost |= work.lost
         return written
@@ -203,25 +211,14 @@ class _Translator(Work):
 
     # References
 
-    def _aim(self, pointer: str) -> tuple[str, Raw] | None:
-        """Return where a reference leads in the end, or None if it leads nowhere."""
-        seen: set[str] = set()
-        while pointer not in seen:
-            seen.add(pointer)
-            target = find(self._root, pointer)
-            if not (isinstance(target, Mapping) and set(target) == {"$ref"} and isinstance(target["$ref"], str)):
-                return None if target is None else (pointer, target)
-            pointer = target["$ref"]
-        return None
-
     def _ref(self, raw: Mapping[str, Any], place: Place) -> Out | None:
-        aim = self._aim(raw["$ref"])
+        aim = self._references.end(raw["$ref"])
         if aim is None:
             self.lose(place, "$ref")
             return free(self, place)
         pointer, target = aim
         notes = {name: value for name, value in raw.items() if name in self.dialect.notes}
-        if self._keeps(pointer) and (not notes or self._loops_back(pointer, hard=False)):
+        if self._keeps(pointer) and (not notes or self._references.loops(pointer, hard=False)):
             return {"$ref": self._named(pointer)}
         if place.trail.count(pointer) > self._unrolled:
             self._lose_loop(pointer)
@@ -234,7 +231,7 @@ class _Translator(Work):
         dialect = self.dialect
         if not dialect.refs or dialect.recursion == "kept":
             return dialect.refs
-        return not self._loops_back(pointer, hard=dialect.recursion == "optional")
+        return not self._references.loops(pointer, hard=dialect.recursion == "optional")
 
     def _named(self, pointer: str) -> str:
         if pointer == "#" and self.dialect.recursion == "kept":
@@ -249,20 +246,6 @@ class _Translator(Work):
             self._pointers[name] = pointer
         return f"#/$defs/{self._names[pointer]}"
 
-    def _loops_back(self, pointer: str, *, hard: bool) -> bool:
-        """Does a schema lead back to itself? `hard`: on a way without any optional property."""
-        if (pointer, hard) not in self._loops:
-            seen: set[str] = set()
-            waiting = [pointer]
-            while waiting:
-                for found, optional in _refs(find(self._root, waiting.pop())):
-                    aim = None if hard and optional else self._aim(found)
-                    if aim is not None and aim[0] not in seen:
-                        seen.add(aim[0])
-                        waiting.append(aim[0])
-            self._loops[pointer, hard] = pointer in seen
-        return self._loops[pointer, hard]
-
     # What one place says
 
     def _flat(self, raw: Raw, place: Place) -> Flat:
@@ -275,7 +258,9 @@ class _Translator(Work):
             flat.never = True
         if not isinstance(raw, Mapping):
             return
-        if depth > DEEPEST:
+        self._left -= depth > 0
+        flat.met += 1
+        if depth > DEEPEST or flat.met > MOST_MET:
             flat.lost.append("allOf")
             return
         for name in NOTES & raw.keys():
@@ -297,7 +282,7 @@ class _Translator(Work):
                 flat.never = True
 
     def _follow(self, flat: Flat, pointer: str, place: Place, depth: int) -> None:
-        aim = self._aim(pointer)
+        aim = self._references.end(pointer)
         if aim is None:
             flat.lost.append("$ref")
         elif aim[0] in flat.refs:
@@ -320,12 +305,22 @@ class _Translator(Work):
             return write(self, flat, place)
         for keyword in flat.lost:
             self.lose(place, keyword)
+        while flat.unions and not self._may_spread(flat):
+            self.lose(place, flat.unions.pop()[0])
+        if not flat.unions:
+            return write(self, flat, place)
         keyword, choices = flat.unions[0]
         base = [*flat.parts, *({name: others} for name, others in flat.unions[1:])]
         raws = [{"allOf": [*base, choice]} if base else choice for choice in choices]
         if keyword == "oneOf" and not self._are_apart(raws, place):
             self.lose(place, "oneOf")
         return self._union(raws, place, keyword)
+
+    def _may_spread(self, flat: Flat) -> bool:
+        """Is there room for each choice of a union, with all that stands beside it?"""
+        if len(flat.unions) == 1:
+            return self._spreads or not flat.parts
+        return self._spreads and math.prod(len(choices) for _, choices in flat.unions) <= MOST_CHOICES
 
     def _union(self, raws: list[Raw], place: Place, keyword: str) -> Out | None:
         choices: list[Out] = []
@@ -356,30 +351,27 @@ class _Translator(Work):
             return False
         mine, its = one.own.get("properties", {}), other.own.get("properties", {})
         tags = set(one.own.get("required", ())) & set(other.own.get("required", ())) & mine.keys() & its.keys()
+        named = sorted(tag for tag in tags if not _NAMING.isdisjoint([*_keys(mine[tag]), *_keys(its[tag])]))
         return any(
-            self._is_apart(self._flat(mine[tag], place), self._flat(its[tag], place), place, deep=False) for tag in tags
+            self._is_apart(self._flat(mine[tag], place), self._flat(its[tag], place), place, deep=False)
+            for tag in [*named, *sorted(tags)][:MOST_TAGS]
         )
+
+
+_NAMING = frozenset({"const", "enum"})
+
+
+def _keys(raw: Raw) -> Iterable[str]:
+    return raw if isinstance(raw, Mapping) else ()
+
+
+def _leads_somewhere(top: Mapping[str, Any]) -> bool:
+    """Do all references inside a schema lead to something inside it?"""
+    inside = References(top)
+    return all(inside.find(pointer) is not None for _, pointer, _ in references(top))
 
 
 def _is_note(name: str, value: Any) -> bool:
     """Has a note the form that the vendors read?"""
     wanted = {"title": str, "description": str, "propertyOrdering": list}.get(name)
     return wanted is None or isinstance(value, wanted)
-
-
-def _refs(schema: Raw) -> Iterator[tuple[str, bool]]:
-    """Yield each reference inside a schema, and whether an optional property leads there."""
-    waiting: list[tuple[Raw, bool]] = [(schema, False)]
-    while waiting:
-        raw, optional = waiting.pop()
-        if not isinstance(raw, Mapping):
-            continue
-        if isinstance(raw.get("$ref"), str):
-            yield raw["$ref"], optional
-        required = raw.get("required")
-        needed = required if isinstance(required, list) else ()
-        waiting += [
-            (inner, optional or (keyword == "properties" and name not in needed))
-            for keyword, name, inner in parts_of(raw)
-            if keyword not in ("$defs", "definitions")
-        ]
