@@ -213,7 +213,8 @@ def expected(kind: str, body: Mapping[str, Any], name: str) -> Any:
             if value["type"] != "json_schema":
                 return "application/json"
             holder = value["json_schema"]
-            return holder["schema"] if kind == "bedrock" else {"title": holder["name"], **holder["schema"]}
+            own = {"additionalProperties": False} if kind == "bedrock" else {"title": holder["name"]}
+            return {**own, **holder["schema"]}
         case "reasoning_effort" if kind == "bedrock":
             return "low" if value == "minimal" else value
         case "reasoning_effort":
