@@ -114,8 +114,11 @@ class Conversation:
     def take_result(self, result: ToolResult) -> None:
         """Note a result. It ends the turn of its call."""
         before = self.results.get(result.id)
-        if before is not None and before.parts != result.parts:
-            result = replace(before, parts=_joined([*before.parts, "\n\n", *result.parts]))
+        if before is not None:
+            parts = result.parts
+            if before.parts != parts:
+                parts = _joined([*before.parts, "\n\n", *parts])
+            result = replace(result, parts=parts, point=result.point or before.point)
         self.results[result.id] = result
         if (last := self.turns[-1]).side == "assistant" and any(
             isinstance(item, ToolCall) and item.id == result.id for item in last.items
