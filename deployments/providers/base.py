@@ -84,41 +84,6 @@ class Provider(Protocol):
     async def close(self) -> None: ...
 
 
-def kind_of_status(status: int, code: str | None, retry_after: float | None) -> str:
-    """Return the outcome kind of an HTTP error that its provider has no special rule for."""
-    if code in _KIND_OF_CODE:
-        return _KIND_OF_CODE[code]
-    if status == 429 or (status in (503, 529) and retry_after is not None):
-        return "throttled"
-    if status in _KIND_OF_STATUS:
-        return _KIND_OF_STATUS[status]
-    return "server_error" if status >= 500 else "bad_request"
-
-
-_KIND_OF_STATUS = {
-    401: "credential",
-    402: "quota",
-    403: "credential",
-    404: "model_missing",
-    408: "server_error",
-    409: "conflict",
-    424: "server_error",
-    503: "overloaded",
-    529: "overloaded",
-}
-
-_KIND_OF_CODE = {
-    "insufficient_quota": "quota",
-    "billing_hard_limit_reached": "quota",
-    "billing_not_active": "quota",
-    "model_not_found": "model_missing",
-    "context_length_exceeded": "too_long",
-    "content_filter": "content_filter",
-    "content_policy_violation": "content_filter",
-    "invalid_api_key": "credential",
-}
-
-
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
     """Return the seconds to wait from `retry-after-ms` or `retry-after` (a number, or an HTTP date), if any."""
     if (ms := _number(headers.get("retry-after-ms"))) is not None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deployments.openai_api.json_types import JsonObject, JsonValue
-from deployments.providers.base import kind_of_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,7 @@ _SPACES = re.compile(r"(?:\s|\\+[nrt])+")
 
 def _says(asked: JsonValue, words: str) -> bool:
     """Return whether the request has these words anywhere. Nobody can tell whose they are where it is not known."""
-    text = json.dumps(asked, ensure_ascii=False, default=str)
-    return asked is None or _spaced(words) in _spaced(text)
+    return asked is None or _spaced(words) in _spaced(json.dumps(asked, ensure_ascii=False, default=str))
 
 
 def _spaced(text: str) -> str:
@@ -76,15 +74,32 @@ def rule(kind: str, source: str, *texts: str, statuses: Iterable[int] = (), code
 
 
 def kind_of(error: VendorError, rules: Sequence[Rule], asked: JsonValue = None) -> str:
-    """Return the outcome kind of an HTTP error: by the first rule that holds, else by its code and status.
+    """Return the outcome kind of an HTTP error: by the first rule that holds, else by its status.
 
     `asked` is the request that the vendor answers; None where it is not known.
     """
-    for known in rules:
-        if known.holds(error, asked):
-            return known.kind
-    kind = kind_of_status(error.status, error.code, error.retry_after)
-    return "rejected" if kind == "bad_request" else kind
+    held = next((known.kind for known in rules if known.holds(error, asked)), None)
+    kind = held or _KIND_OF_STATUS.get(error.status) or ("server_error" if error.status >= 500 else "rejected")
+    return "throttled" if kind == "overloaded" and error.retry_after is not None else kind
+
+
+_KIND_OF_STATUS = {
+    401: "credential",
+    402: "quota",
+    403: "credential",
+    404: "model_missing",
+    408: "server_error",
+    409: "conflict",
+    424: "server_error",
+    429: "throttled",
+    503: "overloaded",
+    529: "overloaded",
+}
+
+
+def param_by_word(message: str, params: Mapping[str, str]) -> str | None:
+    """Return OpenAI's name of the first field whose word in a vendor's API, the key of `params`, is in the text."""
+    return next((param for word, param in params.items() if word in message), None)
 
 
 # Bodies. Each server that speaks OpenAI's API writes its errors in its own way.

@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.breaker.outcomes import ENDINGS, Outcome, Verdict
-from deployments.providers.base import kind_of_status, retry_after_of
+from deployments.providers.base import retry_after_of
 from deployments.providers.bedrock import adapter as bedrock_provider
 from deployments.providers.google import adapter as google_provider
 from deployments.providers.openai import adapter as openai_provider
+from deployments.providers.openai.errors.vendors import RULES as openai_rules
 from deployments.providers.transport import OwnLag
+from deployments.providers.vendor_errors import VendorError, kind_of
 
 REQUEST = httpx2.Request("POST", "http://x")
 
@@ -210,7 +212,8 @@ def test_googles_own_delay_beats_the_header() -> None:
 
 @given(st.integers(400, 599), st.none() | st.text(max_size=30), st.none() | st.floats(0, 100))
 def test_any_status_and_any_code_is_a_row_of_the_table(status: int, code: str | None, delay: float | None) -> None:
-    assert kind_of_status(status, code, delay) in ENDINGS
+    error = VendorError(status, code=code, retry_after=delay)
+    assert kind_of(error, openai_rules) in ENDINGS
 
 
 @given(st.text(max_size=40))

@@ -12,7 +12,7 @@ from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonValue
 from deployments.providers.base import retry_after_of
 from deployments.providers.transport import classify_transport_error
-from deployments.providers.vendor_errors import Rule, VendorError, kind_of, rule
+from deployments.providers.vendor_errors import Rule, VendorError, kind_of, param_by_word, rule
 
 # Bedrock has one code for almost all that it refuses, so the text tells.
 _DOC = "AWS, Bedrock API error codes"
@@ -133,7 +133,5 @@ def _client_error(error: aws.ClientError, asked: JsonValue) -> AttemptFailed:
         status or (400 if word == "ValidationException" else 500), message, word, None, None, retry_after
     )
     kind = kind_of(told, RULES, asked)
-    if kind == "overloaded" and retry_after is not None:
-        kind = "throttled"
-    param = next((param for said, param in _PARAMS.items() if said in message), None) if kind == "rejected" else None
+    param = param_by_word(message, _PARAMS) if kind == "rejected" else None
     return AttemptFailed(Outcome(kind, status=status, message=message, code=code, param=param, retry_after=retry_after))

@@ -12,7 +12,7 @@ from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonValue
 from deployments.providers.base import retry_after_of
 from deployments.providers.transport import classify_transport_error
-from deployments.providers.vendor_errors import Rule, VendorError, kind_of, retry_delay, rule
+from deployments.providers.vendor_errors import Rule, VendorError, kind_of, param_by_word, retry_delay, rule
 
 _API, _ERRORS = "Google, Gemini API errors", "Google, google.rpc.Code"
 RULES: tuple[Rule, ...] = (
@@ -115,27 +115,16 @@ def _api_error(error: errors.APIError, asked: JsonValue) -> AttemptFailed:
     message = error.message or f"HTTP {error.code}"
     told = VendorError(error.code or 500, message, reason or error.status, error.status, None, retry_after)
     kind = kind_of(told, _daily(details) + RULES, asked)
-    if kind == "overloaded" and retry_after is not None:
-        kind = "throttled"
-    param = _param_in(message)
-    outcome = Outcome(
-        kind, status=error.code, message=message, code=reason or error.status, param=param, retry_after=retry_after
+    param = param_by_word(message, _PARAMS)
+    return AttemptFailed(
+        Outcome(kind, status=error.code, message=message, code=told.code, param=param, retry_after=retry_after)
     )
-    return AttemptFailed(outcome)
 
 
 def _daily(details: list[dict[str, Any]]) -> tuple[Rule, ...]:
     """Return a rule of its own where a day's quota is used up: no pause of minutes brings it back."""
     violated = [v for d in details for v in d.get("violations") or () if isinstance(v, dict)]
     return DAILY if any("PerDay" in str(v.get("quotaId")) for v in violated) else ()
-
-
-def _param_in(message: str) -> str | None:
-    """Return the field of OpenAI's that an error's text names in Google's words."""
-    for word, param in _PARAMS.items():
-        if word in message:
-            return param
-    return None
 
 
 def _details(error: errors.APIError) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import retry_after_of
 from deployments.providers.openai.errors.vendors import RULES
 from deployments.providers.transport import classify_transport_error
-from deployments.providers.vendor_errors import VendorError, kind_of, read_error
+from deployments.providers.vendor_errors import kind_of, read_error
 
 
 def in_band(error: JsonObject) -> AttemptFailed:
@@ -21,7 +21,7 @@ def in_band(error: JsonObject) -> AttemptFailed:
     status = int(str(code)) if str(code).isdigit() else None
     told = read_error({"error": error}, status or 500)
     word = _code_of(code, told.type)
-    kind = _kind(told, word)
+    kind = kind_of(replace(told, code=word), RULES)
     if word in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
         kind = "throttled"
     message = told.message or "the stream contains an error without a message"
@@ -45,18 +45,17 @@ def classify(error: Exception, asked: JsonValue = None) -> AttemptFailed:
 
 def _http_error(error: openai.APIStatusError, asked: JsonValue) -> AttemptFailed:
     told = read_error(_body_of(error), error.status_code)
-    code = _code_of(told.code, told.type)
     after = retry_after_of(error.response.headers)
-    retry_after = told.retry_after if after is None else after
+    told = replace(told, code=_code_of(told.code, told.type), retry_after=told.retry_after if after is None else after)
     return AttemptFailed(
         Outcome(
-            _kind(replace(told, retry_after=retry_after), code, asked),
+            kind_of(told, RULES, asked),
             status=error.status_code,
             message=told.message or f"HTTP {error.status_code}",
-            code=code,
+            code=told.code,
             type=told.type,
             param=told.param,
-            retry_after=retry_after,
+            retry_after=told.retry_after,
         )
     )
 
@@ -66,10 +65,6 @@ def _body_of(error: openai.APIStatusError) -> JsonValue:
     with contextlib.suppress(ValueError):
         return json.loads(error.response.content)
     return error.body if isinstance(error.body, dict) else None
-
-
-def _kind(told: VendorError, code: str | None, asked: JsonValue = None) -> str:
-    return kind_of(replace(told, code=code), RULES, asked)
 
 
 def _code_of(code: JsonValue, kind: JsonValue) -> str | None:

@@ -161,7 +161,10 @@ SELF_HOSTED = (
     ),
 )
 
+# The one code that must not come before what a vendor's text says.
+_LAST = (rule("model_missing", "OpenAI, error codes", codes="model_not_found"),)
+
 RULES: tuple[Rule, ...] = (
     *(*OPENAI, *AZURE, *XAI, *GEMINI_COMPATIBLE, *GROQ, *FIREWORKS, *OPENROUTER, *DEEPSEEK, *MISTRAL),
-    *(*ANTHROPIC_COMPATIBLE, *ALIBABA, *SELF_HOSTED, *TOGETHER),
+    *(*ANTHROPIC_COMPATIBLE, *ALIBABA, *SELF_HOSTED, *TOGETHER, *_LAST),
 )
