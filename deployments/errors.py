@@ -181,7 +181,7 @@ class NoAnswer(BreakwaterError):
         self.retry_after = retry_after
         self.status, self.type, self.code = 503, "server_error", "no_provider_available"
         if last is not None and last.ending.guilt is Guilt.CALLER:
-            own = last.kind not in _OF_ONE_TIER and last.status is not None and 400 <= last.status < 500
+            own = last.kind not in OF_ONE_TIER and last.status is not None and 400 <= last.status < 500
             self.status = last.status if own and last.status is not None else 400
             self.type = last.type or "invalid_request_error"
             # Each vendor has a code of its own for a prompt that is too long, or none; clients look for OpenAI's.
@@ -234,8 +234,8 @@ _CALLER_CODES = {
     "unsupported": "unsupported_parameter",
     "rejected": "unsupported_value",
 }
-# Of one tier, whose vendor may say it with another status: a 403, say, for a prompt that is too long.
-_OF_ONE_TIER = frozenset({"rejected", "too_long", "unsupported"})
+# What one tier can't do another may. Its vendor may say it with any status: a 403, say, for a prompt that is too long.
+OF_ONE_TIER = frozenset({"rejected", "too_long", "unsupported"})
 
 
 def error_object(error: BreakwaterError) -> ErrorObject:

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING
 
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.breaker.plan import Target, provider_of
-from deployments.errors import NoAnswer
+from deployments.errors import OF_ONE_TIER, NoAnswer
 from deployments.failover.tried import REFUSALS, Tried
 
 if TYPE_CHECKING:
     from deployments.routing.model_rows import ModelRows
-
-# What one tier can't do another may: it is the client's fault only if nobody in the row can.
-_OF_ONE_TIER = frozenset({"unsupported", "rejected", "too_long"})
 
 
 def no_answer(tried: Tried, rows: "ModelRows", retry_in: float | None) -> NoAnswer:
@@ -38,8 +35,8 @@ def _of_the_request(target: Target, last: Outcome, tried: Tried, rows: "ModelRow
     """Is the refusal the request's own fault, rather than the limits of a tier that stood in?"""
     if last.kind == "too_long":
         return tried.first is None and not _larger_is_out(target, tried, rows)
-    if last.kind in _OF_ONE_TIER:
-        return tried.only(_OF_ONE_TIER)
+    if last.kind in OF_ONE_TIER:  # it is the client's fault only if nobody in the row can
+        return tried.only(OF_ONE_TIER)
     # Where an earlier one broke, a 400 of the next must not hide that: with the first it may be fine.
     return last.kind != "bad_request" or tried.first is None
 

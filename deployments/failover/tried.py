@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.breaker.plan import Skipped, Target, model_of, provider_of
-from deployments.errors import UNFIT
+from deployments.errors import OF_ONE_TIER, UNFIT
 from deployments.telemetry.request_record import RequestRecord
 
 # A provider's 400: the request is wrong, or it is more than this tier can do. A policy's refusal is none of them.
-REFUSALS = frozenset({"bad_request", "rejected", "too_long", "unsupported"})
+REFUSALS = OF_ONE_TIER | {"bad_request"}
 
 
 @dataclass(slots=True)

@@ -46,7 +46,6 @@ class Dialect:
         recursion: whether a `$ref` may lead back to itself: always, on a way that some optional property is part of,
             or never.
         const: whether `const` is taken; otherwise it becomes an `enum` of one.
-        enums: the types of values in an `enum`.
         mixed: whether `type` may be a list of more than one type and null, and `enum` of more than one type.
         free: whether the empty schema, which allows anything, is taken.
         items: whether an array must describe its items.
@@ -67,7 +66,6 @@ class Dialect:
     refs: bool = True
     recursion: Recursion = "kept"
     const: bool = True
-    enums: frozenset[str] = frozenset({"string", "number", "boolean", "null"})
     mixed: bool = True
     free: bool = False
     items: bool = False
@@ -145,7 +143,6 @@ GEMINI = Dialect(
     formats=frozenset({"date-time", "date", "time", "int32", "int64", "float", "double"}),
     recursion="optional",
     const=False,
-    enums=frozenset({"string", "number"}),
     mixed=False,
     free=True,
     items=True,

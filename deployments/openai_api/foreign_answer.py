@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deployments.errors import NoAnswer
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, whole_number
 
 _TEXTS = (None, "text", "output_text")  # types of parts that are the answer's own text
 
@@ -87,7 +87,7 @@ class ForeignAnswer:
         call["function"]["arguments"] += _arguments_of(function)
 
     def _index_of(self, part: JsonObject, function: JsonObject) -> int:
-        if (index := _whole_number(part.get("index"))) is not None:
+        if (index := whole_number(part.get("index"))) is not None:
             return index
         if name := part.get("id"):
             return next((at for at, call in self.calls.items() if call.get("id") == name), self._next_index())
@@ -106,14 +106,7 @@ def malformed(reason: str) -> NoAnswer:
 
 def _is_first(choice: JsonObject) -> bool:
     index = choice.get("index")
-    return index is None or _whole_number(index) == 0
-
-
-def _whole_number(value: JsonValue) -> int | None:
-    # Some servers write whole numbers as 0.0.
-    if isinstance(value, bool):
-        return None
-    return int(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else None
+    return index is None or whole_number(index) == 0
 
 
 def _object_of(data: JsonObject, key: str) -> JsonObject:

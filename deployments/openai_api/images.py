@@ -37,7 +37,7 @@ _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "avif"),
     **dict.fromkeys((b"mif1", b"msf1"), "heif"),
 }
-_HEAD = 48  # bytes of an image that tell its type
+HEAD = 48  # bytes of an image that tell its type
 _URL_SAFE = str.maketrans("-_", "+/", " \t\r\n\f\v")
 
 
@@ -54,7 +54,7 @@ def type_of(url: str) -> str | None:
     if found is None:
         return None
     try:
-        head = _decode(url[found.end() : found.end() + 2 * _HEAD], whole=False)
+        head = _decode(url[found.end() : found.end() + 2 * HEAD], whole=False)
     except ValueError:
         head = b""
     return sniff(head) or _named(found)

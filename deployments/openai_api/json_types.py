@@ -9,3 +9,10 @@ from typing import Any, TypeAlias
 JsonValue: TypeAlias = Any  # None, bool, int, float, str, or a list or an object of these
 JsonObject: TypeAlias = Mapping[str, JsonValue]  # to read
 JsonDict: TypeAlias = dict[str, JsonValue]  # to build
+
+
+def whole_number(value: JsonValue) -> int | None:
+    """Return a whole number as an integer, also where a server has written it as 12.0; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    return int(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else None

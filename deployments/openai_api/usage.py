@@ -12,7 +12,7 @@ A usage that is right is returned as it is. Unknown is not zero: a usage without
 
 from collections.abc import Iterable
 
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, whole_number
 
 _PROMPT = (("prompt_tokens",), ("input_tokens",))
 _COMPLETION = (("completion_tokens",), ("output_tokens",))
@@ -144,7 +144,5 @@ def _first(usage: JsonObject, paths: Iterable[tuple[str, ...]]) -> int | None:
 
 
 def _count(value: JsonValue) -> int | None:
-    # Some servers write whole numbers as 12.0.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**40:
-        return None
-    return int(value) if value == int(value) else None
+    count = whole_number(value)
+    return count if count is not None and 0 <= count < 2**40 else None

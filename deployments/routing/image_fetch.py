@@ -19,6 +19,7 @@ import httpx2
 from deployments.aio.gather import gather
 from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed, failed
+from deployments.openai_api.images import HEAD, sniff
 from deployments.openai_api.json_types import JsonDict, JsonObject
 
 REDIRECTS = 3
@@ -209,20 +210,12 @@ def media_type(data: bytes) -> str:
 
     Raises ImageRefused for data of another type.
     """
-    for start, name in _MAGIC:
-        if data.startswith(start):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
+    if (subtype := sniff(data[:HEAD])) in _READ:
+        return f"image/{subtype}"
     raise ImageRefused("it is not a PNG, JPEG, GIF or WebP image")
 
 
-_MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-)
+_READ = frozenset({"png", "jpeg", "gif", "webp"})
 
 
 class _Get(TypedDict):

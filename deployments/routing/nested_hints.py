@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from deployments.openai_api.found import MARK
 from deployments.openai_api.json_types import JsonObject, JsonValue
 
 
@@ -26,23 +27,23 @@ def _without_name(message: JsonObject) -> JsonObject:
 
 def _without_marks(value: JsonObject) -> JsonObject:
     content = value.get("content")
-    if "cache_control" not in value and not (isinstance(content, list) and any(map(_is_marked, content))):
+    if MARK not in value and not (isinstance(content, list) and any(map(_is_marked, content))):
         return value
-    kept = {k: v for k, v in value.items() if k != "cache_control"}
+    kept = {k: v for k, v in value.items() if k != MARK}
     if isinstance(content, list):
         kept["content"] = [_without_marks(part) if isinstance(part, dict) else part for part in content]
     return kept
 
 
 def _is_marked(part: JsonValue) -> bool:
-    return isinstance(part, dict) and "cache_control" in part
+    return isinstance(part, dict) and MARK in part
 
 
 NESTED: Mapping[str, NestedHint] = {
     "messages.name": NestedHint(
         re.compile(r"property 'name' is unsupported|messages[.\[]\d+\]?(?:\.\w+)?\.name\b"), _without_name
     ),
-    "cache_control": NestedHint(
+    MARK: NestedHint(
         re.compile(r"cache_control|cachePoint|prompt caching", re.IGNORECASE), _without_marks, ("messages", "tools")
     ),
 }
@@ -50,7 +51,9 @@ NESTED: Mapping[str, NestedHint] = {
 
 def has_nested(body: JsonObject, name: str) -> bool:
     """Return whether the request has this hint anywhere."""
-    return without_nested(body, name) is not body
+    hint = NESTED[name]
+    found = (one for place in hint.places for one in body.get(place) or () if isinstance(one, dict))
+    return any(hint.without(one) is not one for one in found)
 
 
 def without_nested(body: JsonObject, name: str) -> JsonObject:

@@ -6,9 +6,9 @@ by their ids, or by nothing but their order. Some give each call the index 0.
 
 from dataclasses import dataclass, field
 
-from deployments.openai_api.json_types import JsonDict, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonValue, whole_number
 from deployments.providers.choice import new_id
-from deployments.providers.openai.stream.content import arguments_as_text, whole_number
+from deployments.providers.openai.stream.content import arguments_as_text
 
 
 @dataclass(slots=True)

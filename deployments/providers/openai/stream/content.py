@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from deployments.errors import AttemptFailed
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, whole_number
 from deployments.providers.openai.errors.classify import in_band
 
 # `reasoning_content` (DeepSeek, SGLang), `reasoning` (vLLM, Groq, Together), `reasoning_details` (OpenRouter),
@@ -60,13 +60,6 @@ def choices_of(data: JsonObject) -> list[JsonDict]:
 def index_of(choice: JsonObject) -> int:
     """Return the choice's index; the first's if it has none."""
     return whole_number(choice.get("index")) or 0
-
-
-def whole_number(value: JsonValue) -> int | None:
-    # Some servers write whole numbers as 0.0.
-    if isinstance(value, bool):
-        return None
-    return int(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else None
 
 
 def failure_in(data: JsonObject, choices: Sequence[JsonObject]) -> AttemptFailed | None:
