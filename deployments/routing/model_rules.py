@@ -6,7 +6,7 @@ where the rule is wrong: it names hints, limits and combinations, each with the 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -178,7 +178,6 @@ class Adapted:
 class ModelRules:
     """The rules of one model. `fields` are those that they look at: a request without them is not touched."""
 
-    rules: tuple[ModelRule, ...]
     fields: frozenset[str]
     prefill: bool  # whether the assistant may have the last word
     steps: tuple[Callable[["_Adapting"], None], ...]
@@ -200,18 +199,11 @@ def rules_of(kind: str, model: str) -> ModelRules | None:
 
 def model_rules(rules: tuple[ModelRule, ...]) -> ModelRules:
     """Return these rules as one, with the steps that they need."""
-    fields = frozenset(name for rule in rules for name in _fields(rule))
-    steps = tuple(partial(step, rule) for rule in rules for says, step in _STEPS if says(rule))
-    return ModelRules(rules, fields, all(rule.prefill for rule in rules), steps)
-
-
-def _fields(rule: ModelRule) -> Iterator[str]:
-    yield from rule.hints
-    yield from (second for _, second in rule.either)
-    yield from ("max_tokens", "max_completion_tokens") if rule.most is not None else ()
-    yield from ("reasoning_effort",) if rule.efforts else ()
-    yield from () if rule.blank_stops else ("stop",)
-    yield from () if rule.json_with_tools and rule.schema else ("response_format",)
+    needed = [(rule, step, names) for rule in rules for fields_of, step in _STEPS if (names := tuple(fields_of(rule)))]
+    steps = [partial(step, rule) for rule, step, _ in needed]
+    steps += [partial(_prefill, rule) for rule in rules if not rule.prefill]
+    fields = frozenset(name for _, _, names in needed for name in names)
+    return ModelRules(fields, all(rule.prefill for rule in rules), tuple(steps))
 
 
 def adapt(rules: ModelRules, body: JsonObject) -> Adapted:
@@ -261,10 +253,12 @@ def _either(rule: ModelRule, work: _Adapting) -> None:
             work.drop(second)
 
 
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
 def _most(rule: ModelRule, work: _Adapting) -> None:
-    if rule.most is None:
-        return
-    for name in ("max_tokens", "max_completion_tokens"):
+    assert rule.most is not None
+    for name in _LIMITS:
         value = work.now.get(name)
         if isinstance(value, int) and value > rule.most:
             work.set(name, rule.most)
@@ -276,7 +270,7 @@ _ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 def _efforts(rule: ModelRule, work: _Adapting) -> None:
     effort = work.now.get("reasoning_effort")
-    if not rule.efforts or effort not in _ORDER or effort in rule.efforts:
+    if effort not in _ORDER or effort in rule.efforts:
         return
     wanted = _ORDER.index(effort)
     work.set("reasoning_effort", min(rule.efforts, key=lambda known: abs(_ORDER.index(known) - wanted)))
@@ -284,7 +278,7 @@ def _efforts(rule: ModelRule, work: _Adapting) -> None:
 
 def _stops(rule: ModelRule, work: _Adapting) -> None:
     stop = work.now.get("stop")
-    if rule.blank_stops or not stop:
+    if not stop:
         return
     given = [stop] if isinstance(stop, str) else stop
     kept = [one for one in given if not isinstance(one, str) or one.strip()]
@@ -294,8 +288,8 @@ def _stops(rule: ModelRule, work: _Adapting) -> None:
             work.set("stop", kept)
 
 
-def _prefill(rule: ModelRule, work: _Adapting) -> None:
-    if not rule.prefill and (last := work.now["messages"][-1])["role"] == "assistant" and not last.get("tool_calls"):
+def _prefill(_: ModelRule, work: _Adapting) -> None:
+    if (last := work.now["messages"][-1])["role"] == "assistant" and not last.get("tool_calls"):
         work.missing.append(f"messages.{len(work.now['messages']) - 1}")
 
 
@@ -309,13 +303,12 @@ def _json(rule: ModelRule, work: _Adapting) -> None:
         work.missing.append("response_format")
 
 
-# Which rules need which step.
-_STEPS: tuple[tuple[Callable[[ModelRule], object], Callable[[ModelRule, _Adapting], None]], ...] = (
+# Each step with the fields of a request that it looks at for a rule. Where there are none the rule has no such step.
+_STEPS: tuple[tuple[Callable[[ModelRule], Iterable[str]], Callable[[ModelRule, _Adapting], None]], ...] = (
     (lambda rule: rule.hints, _hints),
-    (lambda rule: rule.either, _either),
-    (lambda rule: rule.most is not None, _most),
-    (lambda rule: rule.efforts, _efforts),
-    (lambda rule: not rule.blank_stops, _stops),
-    (lambda rule: not rule.prefill, _prefill),
-    (lambda rule: not (rule.json_with_tools and rule.schema), _json),
+    (lambda rule: (second for _, second in rule.either), _either),
+    (lambda rule: () if rule.most is None else _LIMITS, _most),
+    (lambda rule: ("reasoning_effort",) if rule.efforts else (), _efforts),
+    (lambda rule: () if rule.blank_stops else ("stop",), _stops),
+    (lambda rule: () if rule.json_with_tools and rule.schema else ("response_format",), _json),
 )
