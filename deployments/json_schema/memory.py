@@ -60,6 +60,6 @@ class Memory:
 _memory = Memory()
 
 
-def translate_cached(schema: Mapping[str, Any], dialect: Dialect) -> Translated:
-    """Return what `translate` does, from memory where it can be."""
-    return _memory.translate(schema, dialect)
+def translate_cached(schema: Mapping[str, Any], dialect: Dialect | None) -> Translated:
+    """Return what `translate` does, from memory where it can be. Without a dialect any form is taken."""
+    return Translated(schema) if dialect is None else _memory.translate(schema, dialect)

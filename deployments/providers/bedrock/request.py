@@ -11,7 +11,6 @@ import re
 from base64 import b64decode
 from collections.abc import Sequence
 
-from deployments.json_schema.dialects import BEDROCK_FORMS, CLAUDE_OUTPUT
 from deployments.json_schema.memory import translate_cached
 from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import find_unsupported
@@ -153,10 +152,8 @@ def _tools(offer: Offer, talk: Conversation, model: str, places: CachePlaces | N
 
 def _spec(function: JsonObject, model: str) -> JsonDict:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    dialect = BEDROCK_FORMS.of_tool(model, strict=bool(function.get("strict")))
-    if dialect is not None:
-        schema = translate_cached(schema, dialect).schema
-    spec: JsonDict = {"name": function["name"], "inputSchema": {"json": schema}}
+    form = BEDROCK.schemas.of_tool(model, strict=bool(function.get("strict")))
+    spec: JsonDict = {"name": function["name"], "inputSchema": {"json": translate_cached(schema, form).schema}}
     if function.get("description"):
         spec["description"] = function["description"]
     if function.get("strict"):
@@ -181,4 +178,4 @@ def _output(body: JsonObject) -> JsonDict:
 def _schema(wanted: JsonObject) -> dict[str, str]:
     """The schema goes as the text of a JSON document."""
     named = {k: str(wanted[k]) for k in ("name", "description") if wanted.get(k)}
-    return {"schema": dump(translate_cached(wanted["schema"], CLAUDE_OUTPUT).schema).decode(), **named}
+    return {"schema": dump(translate_cached(wanted["schema"], BEDROCK.schemas.answer).schema).decode(), **named}

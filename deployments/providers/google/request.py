@@ -8,7 +8,6 @@ goes with the value that Google names for such histories.
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-from deployments.json_schema.dialects import GEMINI, GEMINI_TOOLS
 from deployments.json_schema.memory import translate_cached
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import max_tokens_of, stops_of
@@ -56,7 +55,7 @@ def to_generate(call: Call) -> JsonDict:
         made["systemInstruction"] = {"role": "user", "parts": [{"text": "\n\n".join(texts)}]}
     if not _RARE.isdisjoint(body):
         made["generationConfig"] |= _rare(body, call.model)
-        made |= _tools(offer_of(body))
+        made |= _tools(offer_of(body), call.model)
     return made
 
 
@@ -148,7 +147,7 @@ def _rare(body: JsonObject, model: str) -> JsonDict:
         config["responseMimeType"] = "application/json"
         holder = wanted.get("json_schema") or {}
         if (schema := holder.get("schema")) is not None:
-            config["responseJsonSchema"] = translate_cached(_described(schema, holder), GEMINI).schema
+            config["responseJsonSchema"] = translate_cached(_described(schema, holder), GOOGLE.schemas.answer).schema
     if body.get("logprobs"):
         config["responseLogprobs"] = True
         if body.get("top_logprobs"):
@@ -164,21 +163,22 @@ def _described(schema: JsonObject, holder: JsonObject) -> JsonObject:
     return {**{name: str(word) for name, word in words.items() if word and name not in schema}, **schema}
 
 
-def _tools(offer: Offer) -> JsonDict:
+def _tools(offer: Offer, model: str) -> JsonDict:
     if not offer.functions:
         return {}
     return {
-        "tools": [{"functionDeclarations": [_declaration(f) for f in offer.functions]}],
+        "tools": [{"functionDeclarations": [_declaration(f, model) for f in offer.functions]}],
         "toolConfig": {"functionCallingConfig": _calling(offer)},
     }
 
 
-def _declaration(function: JsonObject) -> JsonDict:
+def _declaration(function: JsonObject, model: str) -> JsonDict:
     parameters = function.get("parameters")
+    form = GOOGLE.schemas.of_tool(model, strict=bool(function.get("strict")))
     made = {
         "name": function["name"],
         "description": function.get("description") or None,
-        "parametersJsonSchema": translate_cached(parameters, GEMINI_TOOLS).schema if parameters else None,
+        "parametersJsonSchema": translate_cached(parameters, form).schema if parameters else None,
     }
     return {k: v for k, v in made.items() if v is not None}
 
