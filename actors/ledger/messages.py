@@ -5,7 +5,7 @@ keeps its name and its meaning; a new one is `NotRequired`.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 UsageRow = dict[str, Any]  # a row of a usage query: its columns are what was asked for, see queries.py
 
@@ -104,6 +104,7 @@ class WriteAnswer(TypedDict):
     number: int
     store: str  # up | down
     totals: Totals
+    rejected: NotRequired[int]  # lines of the batch that are damaged or no rows
 
 
 class FoundRequest(TypedDict):
@@ -133,6 +134,6 @@ class ClientHealth(TypedDict):
     journal: str  # disk | memory
     lag_rows: int
     lag_seconds: float
-    dropped: int
+    dropped: int  # lines that will never be counted: the journal was full, or they were damaged
     adopted: int
     refused: int

@@ -14,6 +14,7 @@ milliseconds since the epoch; days and months are UTC.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,12 +24,13 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import orjson
 
+from actors.ledger.journal.lines import open_lines, seal
 from actors.ledger.messages import AttemptLine, RequestEnding
 
 LOST, SETTLED = 1_000_000_000, 2_000_000_000  # versions; progress counts up from 1
 NANOS = 1_000_000_000  # in a dollar
 LONGEST_TEXT = 256
-LONGEST_TRAIL = 64 * 1024  # what is longer is left out: half a JSON is none
+LONGEST_TRAIL = 64 * 1024  # bytes in its line; what is longer is left out: half a JSON is none
 LARGEST = 2**53  # a number from outside must fit every store's integer
 
 
@@ -106,6 +108,9 @@ _NUMBERS = (int, float)
 _REQUEST = _fields(RequestRow, "trail")
 _ATTEMPT = _fields(AttemptRow, *_SHARED, "day")
 
+_AT = re.compile(rb'\{"at":(\d{1,16}),')
+_OF_A_BARE_LINE = {"at", "request", "attempt"}
+
 _encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -131,24 +136,36 @@ def _day(number: int) -> str:
 
 
 def line(at: int, identity: str, attempt: AttemptLine | None, ending: RequestEnding | None = None) -> bytes:
-    """Return a record as one line. `identity` is the request's own part, already JSON: it is the same in every line."""
-    request = identity if ending is None else f"{identity[:-1]},{encode_json(ending)[1:]}"
+    """Return a record as one line. `identity` is the request's own part, already JSON: it is the same in every line.
+
+    It has a bound, whatever its parts say: a trail that is too long is left out.
+    """
+    request = identity if ending is None else f"{identity[:-1]},{encode_json(_bounded(ending))[1:]}"
     used = "null" if attempt is None else encode_json(attempt)
-    return f'{{"at":{at},"request":{request},"attempt":{used}}}\n'.encode()
+    return seal(f'{{"at":{at},"request":{request},"attempt":{used}}}'.encode())
 
 
-def written_at(data: bytes) -> int:
-    """Return when the first of these lines was written, in milliseconds since the epoch."""
-    return int(json.loads(data[: data.index(b"\n")])["at"])
+def _bounded(ending: RequestEnding) -> RequestEnding:
+    trail = ending["trail"]
+    if trail is None or len(trail) < LONGEST_TRAIL // 6 or len(encode_json(trail).encode()) <= LONGEST_TRAIL:
+        return ending
+    return {**ending, "trail": None}
+
+
+def written_at(data: bytes) -> int | None:
+    """Return when the first of these lines was written, in milliseconds since the epoch; None if there is none."""
+    found = _AT.search(data)
+    return None if found is None else int(found[1])
 
 
 def parse(data: bytes) -> tuple[list[Record], int]:
-    """Return the records of whole lines, and how many lines were invalid."""
+    """Return the records of one writer's lines, and how many lines were damaged or invalid."""
+    opened = open_lines(data)
     records: list[Record] = []
-    wrong = 0
-    for text in data.splitlines():
+    wrong = opened.damaged
+    for text in opened.lines or opened.bare:
         try:
-            records.append(_record(_decoded(text)))
+            records.append(_record(_decoded(text), bare=not opened.lines))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
             wrong += 1
     return records, wrong
@@ -161,7 +178,9 @@ def _decoded(text: bytes) -> Any:
         return json.loads(text)
 
 
-def _record(data: Mapping[str, Any]) -> Record:
+def _record(data: Mapping[str, Any], *, bare: bool) -> Record:
+    if bare and data.keys() != _OF_A_BARE_LINE:
+        raise ValueError("a damaged checksum looks like a field of another name")
     known = _checked(data["request"], _REQUEST)
     trail = data["request"].get("trail")
     if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL:

@@ -16,13 +16,14 @@ import pathlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from actors.ledger.budget import MINUTE, Change, Counters
-from actors.ledger.journal import Orphan, orphans
+from actors.ledger.journal.orphans import Orphan, orphans
 from actors.ledger.messages import FoundRequest, StoreConfig, UsageRow, WriteAnswer, WriterHealth
 from actors.ledger.queries import found, usage
-from actors.ledger.rows import parse
+from actors.ledger.rows import Record, parse
 from actors.ledger.store import LedgerStore
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,15 @@ def in_thread() -> Run:
     return run
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Lines of one journal on their way into the store."""
+
+    data: bytes
+    done: asyncio.Future[bool]
+    rejected: int = 0  # lines
+
+
 class LedgerWriter:
     """The single writer of the store. Reads go by a thread of their own."""
 
@@ -62,8 +72,8 @@ class LedgerWriter:
         self._store: LedgerStore | None = None  # the writing thread's, once it is of our version
         self._counters = Counters()
         self._trouble: str | None = "it was not opened yet"
-        self._waiting: list[tuple[bytes, asyncio.Future[bool]]] = []
-        self._queued: dict[tuple[str, int], asyncio.Future[bool]] = {}
+        self._waiting: list[_Batch] = []
+        self._queued: dict[tuple[str, int], _Batch] = {}
         self._writer: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._began = clock()
@@ -85,26 +95,27 @@ class LedgerWriter:
         """
         self._heard[replica] = self._clock()
         key = (replica, number)
-        done = self._queued.get(key)
-        if done is None:
-            done = asyncio.get_running_loop().create_future()
-            self._waiting.append((data, done))
+        batch = self._queued.get(key)
+        if batch is None:
+            batch = _Batch(data, asyncio.get_running_loop().create_future())
+            self._waiting.append(batch)
             if number:
-                self._queued[key] = done
-                done.add_done_callback(lambda _: self._queued.pop(key, None))
+                self._queued[key] = batch
+                batch.done.add_done_callback(lambda _: self._queued.pop(key, None))
             if self._writer is None:
                 self._writer = asyncio.create_task(self._write_all())
-        written = await asyncio.shield(done)
+        written = await asyncio.shield(batch.done)
         totals = self._counters.totals(subjects) if written else {}
-        return {"number": number, "store": "up" if written else "down", "totals": totals}
+        store = "up" if written else "down"
+        return {"number": number, "store": store, "totals": totals, "rejected": batch.rejected}
 
     async def _write_all(self) -> None:
         try:
             while self._waiting:
                 batches, self._waiting = self._waiting, []
-                written = await self._attempted(self._commit, b"".join(data for data, _ in batches))
-                for _, done in batches:
-                    done.set_result(written)
+                written = await self._attempted(self._commit, batches)
+                for batch in batches:
+                    batch.done.set_result(written)
         finally:
             self._writer = None
 
@@ -127,7 +138,7 @@ class LedgerWriter:
 
     async def _here(self) -> LedgerStore:
         if self._store is None:
-            await self._attempted(self._commit, b"")
+            await self._attempted(self._commit, [])
         if self._store is None:
             raise ConnectionError(f"The ledger's store can't be used: {self._trouble}")
         return self._store
@@ -191,12 +202,15 @@ class LedgerWriter:
 
     # In the writing thread; each returns what it adds to the counters.
 
-    def _commit(self, data: bytes) -> list[Change]:
-        records, wrong = parse(data)
+    def _commit(self, batches: Sequence["_Batch"]) -> list[Change]:
+        records: list[Record] = []
+        for batch in batches:  # each by itself: what one writer has damaged can't reach into another's lines
+            found, batch.rejected = parse(batch.data)
+            records += found
         store = self._opened()
         moved = self._known(store.write, records) if records else []
-        if wrong:
-            log.error("The ledger rejected %d lines of a journal: they are no valid rows. The others are kept.", wrong)
+        if wrong := sum(batch.rejected for batch in batches):
+            log.error("The ledger rejected %d lines of journals: they are no valid rows. The others are kept.", wrong)
             self._rejected_lines += wrong
         return list(moved)
 

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from actors.ledger.rows import LONGEST_TEXT
 from deployments.errors import BreakwaterError, InternalError, NotFound, WrongRoute, error_object
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
@@ -162,7 +163,7 @@ class _Handlers:
             key.speaks_for(tenant) if key else tenant,
             headers.get("x-agent-id") or None,
             key.name if key else None,
-            headers.get("x-request-id"),
+            headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
             explain=headers.get(EXPLAIN_HEADER, "").lower() == "true",
             trace=None if self._service.traces is None else extract(headers),
         )

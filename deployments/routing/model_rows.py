@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from actors.breaker.plan import model_of, provider_of
+from actors.ledger.rows import LONGEST_TEXT
 from deployments.errors import BadRequest, UnknownModel
 from deployments.json_schema.request import lost_in
 from deployments.openai_api.chat import Drop, Request
@@ -23,7 +24,7 @@ from deployments.routing.request_fit import (
 if TYPE_CHECKING:
     from deployments.config.resolved import ResolvedConfig
 
-_PINNABLE = re.compile(r"[\x21-\x7e]+")
+_PINNABLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TEXT}}}")
 
 
 class ModelRows:
@@ -88,13 +89,16 @@ class ModelRows:
         provider, slash, upstream = model.partition("/")
         if slash and provider in self._kinds:
             if not _PINNABLE.fullmatch(upstream):
-                raise BadRequest("Invalid 'model': an upstream id is printable ASCII without spaces.", "model")
+                message = f"Invalid 'model': an upstream id is printable ASCII without spaces, {LONGEST_TEXT} at most."
+                raise BadRequest(message, "model")
             if provider not in self._fixed or model in self.targets:
                 return [model]
         raise self.unknown(model)
 
     def unknown(self, model: str) -> UnknownModel:
         """Return the error for a model that does not exist."""
+        if len(model) > LONGEST_TEXT:
+            model = f"{model[:LONGEST_TEXT]}…"
         return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.")
 
     def fits(self, request: Request) -> Iterator[tuple[str, RequestFit]]:

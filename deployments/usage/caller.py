@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actors.ledger.budget import Refusal
-from actors.ledger.rows import NANOS
+from actors.ledger.rows import LONGEST_TEXT, NANOS
 from deployments.errors import BadRequest, LimitReached
 
 LAST_SECOND = 253_402_300_800.0  # of the year 9999: more no store can hold
@@ -38,6 +38,8 @@ def check_caller(caller: Caller, declared: Collection[str] | None) -> None:
     for name, who in ((tenant, caller.tenant), (agent, caller.agent)):
         if who is not None and not (isinstance(who, str) and who.strip()):
             raise BadRequest(f"Invalid '{name}': a name is needed, not {who!r}.", name, "invalid_value")
+        if who is not None and len(who) > LONGEST_TEXT:  # cut off, two names would be one account
+            raise BadRequest(f"Invalid '{name}': {LONGEST_TEXT} characters at most.", name, "invalid_value")
     if declared is not None and caller.tenant is not None and caller.tenant not in declared:
         raise BadRequest(f"Invalid '{tenant}': there is no tenant of this name.", tenant, "invalid_value")
 

@@ -19,7 +19,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from actors.ledger.budget import Budget, Limits, Refusal, Spend, subjects_of
-from actors.ledger.journal import MOST, Journal, Orphan, orphans
+from actors.ledger.journal.journal import MOST, Journal
+from actors.ledger.journal.orphans import Orphan, orphans
 from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, WriteAnswer
 from actors.ledger.rows import written_at
 from actors.metrics import Meter
@@ -65,7 +66,7 @@ class LedgerClient:
         self._connect = connect
         self._folder = folder
         self._wall, self.seconds = wall, clock
-        self._journal = Journal(folder, self.replica, most=most)
+        self._journal = Journal(folder, self.replica, most=most, clock=clock)
         self._estimators: dict[str, TokenEstimator] = {}
         self._open: dict[tuple[str, int], AttemptUsage] = {}
         self._requests = 0
@@ -75,7 +76,7 @@ class LedgerClient:
         self._rewriting = False
         self._sent_at = clock()
         self._up = False
-        self._recovered = self._refused = self._dropped = 0
+        self._recovered = self._refused = self._rejected = self._reported = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> bool:
@@ -130,7 +131,7 @@ class LedgerClient:
             "journal": "memory" if self._journal.broken else "disk",
             "lag_rows": self._journal.lines,
             "lag_seconds": self._lag(),
-            "dropped": self._journal.dropped,
+            "dropped": self._lost,
             "adopted": self._recovered,
             "refused": self._refused,
         }
@@ -139,14 +140,19 @@ class LedgerClient:
         """Set the gauges of how far the store is behind."""
         meter.set("breakwater_ledger_lag_seconds", (), self._lag())
         meter.set("breakwater_ledger_lag_rows", (), self._journal.lines)
-        dropped = self._journal.dropped
-        meter.add("breakwater_ledger_dropped_total", (), dropped - self._dropped)
-        self._dropped = dropped
+        lost = self._lost
+        meter.add("breakwater_ledger_dropped_total", (), lost - self._reported)
+        self._reported = lost
+
+    @property
+    def _lost(self) -> int:
+        return self._journal.dropped + self._rejected
 
     def _lag(self) -> float:
         """Return how many seconds old the oldest line is that is not acknowledged."""
         data, _ = self._journal.read(CHUNK)
-        return round(max(0.0, self._wall() - written_at(data) / 1000), 3) if data else 0.0
+        at = written_at(data)
+        return 0.0 if at is None else round(max(0.0, self._wall() - at / 1000), 3)
 
     # The sink that usage records are written into.
 
@@ -227,14 +233,15 @@ class LedgerClient:
         # The same number again if this fails: the actor takes it once, and a row takes no line twice.
         if (answer["store"] if isinstance(answer, dict) else answer) not in ("up", True):
             raise StoreAway("the ledger's store is down")
+        if isinstance(answer, dict):
+            self._rejected += answer.get("rejected", 0)
         return answer
 
     async def _patrol(self) -> None:
         recover_at = self.seconds()
         while True:
             try:
-                if self._journal.broken:
-                    self._journal.mend()
+                self._journal.mend()
                 for entry in list(self._open.values()):
                     entry.progress()
                 if self.seconds() >= recover_at:

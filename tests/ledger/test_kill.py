@@ -11,7 +11,7 @@ import sys
 import pytest
 from sqlalchemy import select
 
-from actors.ledger.journal import orphans
+from actors.ledger.journal.orphans import orphans
 from actors.ledger.store import LedgerStore
 from actors.ledger.tables import ATTEMPTS, REQUESTS
 from actors.ledger.writer import LedgerWriter

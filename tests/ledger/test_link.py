@@ -319,4 +319,4 @@ async def test_usage_of_a_provider_that_is_nonsense_counts_as_none(w: World) -> 
 async def test_a_batch_that_waits_is_not_queued_twice(w: World) -> None:
     desk = w.actor.desk
     first, second = await asyncio.gather(desk.write("r", 1, b"", []), desk.write("r", 1, b"", []))
-    assert first == second == {"number": 1, "store": "up", "totals": {}}
+    assert first == second == {"number": 1, "store": "up", "totals": {}, "rejected": 0}

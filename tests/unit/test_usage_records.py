@@ -16,8 +16,8 @@ from deployments.config.ledger import Accounting
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.openai_api.chat import check_request
 from deployments.service.arguments import CallOptions
-from deployments.usage.caller import Caller, question_of
-from deployments.usage.ledger_client import LedgerClient
+from deployments.usage.caller import Caller, check_caller, question_of
+from deployments.usage.ledger_client import CHUNK, LedgerClient
 from deployments.usage.prices import PriceList
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete
@@ -327,3 +327,29 @@ def test_every_400_of_ours_has_a_code_of_the_list() -> None:
     with pytest.raises(BadRequest) as caught:
         question_of({"since": "yesterday"})
     assert caught.value.code == "invalid_value"
+
+
+def test_a_long_pinned_name_is_refused_and_costs_nobody_a_row() -> None:
+    async def test(x: Ledgered) -> None:
+        for model in ("openai/" + "A" * 300_000, "B" * 300_000):
+            checked = check_request({**REQUEST, "model": model})
+            account = x.w.service.begin(Caller("http", "acme"), checked)
+            with pytest.raises((BadRequest, UnknownModel)) as caught:
+                await x.w.service.failover.complete(checked, x.w.service.deadline(), account)
+            assert len(str(caught.value)) < 1000
+        await x.complete()
+        data, _ = x.link._journal.read(CHUNK)
+        records, wrong = parse(data)
+        assert not wrong
+        assert [r.outcome for r in merged(record.request for record in records)][-1] == "ok"
+        assert x.link._journal.lines == data.count(b"\n")
+
+    with_ledger(test)
+
+
+@pytest.mark.parametrize("whose", ["tenant", "agent"])
+def test_a_name_that_no_row_can_hold_whole_is_refused(whose: str) -> None:
+    """Cut off, the names of two tenants would be one account."""
+    check_caller(Caller("http", **{whose: "x" * LONGEST_TEXT}), None)
+    with pytest.raises(BadRequest, match="256"):
+        check_caller(Caller("http", **{whose: "x" * (LONGEST_TEXT + 1)}), None)
