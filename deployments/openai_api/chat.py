@@ -199,9 +199,9 @@ def max_tokens_of(body: JsonObject) -> int | None:
 
 
 def stops_of(body: JsonObject) -> list[str]:
-    """Return the stop sequences."""
+    """Return the stop sequences. An empty one stops nothing."""
     stop = body.get("stop")
-    return [stop] if isinstance(stop, str) else list(stop or [])
+    return [text for text in ([stop] if isinstance(stop, str) else stop or []) if text]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 
+from deployments.openai_api.chat import stops_of
 from deployments.openai_api.embeddings import is_cut
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call
@@ -32,9 +33,13 @@ def chat_body(call: Call, *, stream: bool, dialect: Dialect) -> JsonDict:
 
 def _without_empty(body: JsonDict) -> None:
     """Leave out what says nothing, and what means nothing where no tool is offered: servers refuse it."""
-    for name in ("tools", "functions", "logit_bias", "stop", "metadata"):
+    for name in ("tools", "functions", "logit_bias", "metadata"):
         if body.get(name) in ([], {}):
             del body[name]
+    if isinstance(body.get("stop"), list) and "" in body["stop"]:
+        body["stop"] = stops_of(body)
+    if not body.get("stop", True):
+        del body["stop"]
     if "tools" not in body:
         body.pop("parallel_tool_calls", None)
         if body.get("tool_choice") in ("auto", "none"):

@@ -22,11 +22,29 @@ def cut_answer(answer: JsonObject, stops: Sequence[str]) -> JsonDict:
 
 def _cut_choice(choice: JsonObject, stops: Sequence[str]) -> JsonObject:
     message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else None
-    at = _first(text, stops) if isinstance(text, str) else -1
-    if at < 0 or not isinstance(text, str) or not isinstance(message, dict):
+    if not isinstance(message, dict):
         return choice
-    return {**choice, "message": {**message, "content": text[:at]}, "finish_reason": "stop"}
+    text, others = _text_in(message.get("content"))
+    if (at := _first(text, stops)) < 0:
+        return choice
+    # A model that had stopped there would have called no tool.
+    kept = {key: value for key, value in message.items() if key not in _CALLS}
+    return {**choice, "message": {**kept, "content": _content(text[:at], others)}, "finish_reason": "stop"}
+
+
+_CALLS = ("tool_calls", "function_call")
+
+
+def _text_in(content: JsonValue) -> tuple[str, list[JsonValue]]:
+    """Return the text of a content, which may be a list of parts, and the parts that are no text."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else "", []
+    texts = [part for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    return "".join(part["text"] for part in texts), [part for part in content if part not in texts]
+
+
+def _content(text: str, others: Sequence[JsonValue]) -> JsonValue:
+    return [*others, {"type": "text", "text": text}] if others else text
 
 
 def _first(text: str, stops: Sequence[str]) -> int:
@@ -76,15 +94,17 @@ class StopCutter:
             return None
         delta = choice.get("delta") or {}
         content = delta.get("content")
-        text = state.held + (content if isinstance(content, str) else "")
+        new, others = _text_in(content)
+        text = state.held + new
         if (at := _first(text, self.stops)) >= 0:
             state.over = True
-            return {**choice, "delta": {**delta, "content": text[:at]}, "finish_reason": "stop"}
+            kept = {key: value for key, value in delta.items() if key not in _CALLS}
+            return {**choice, "delta": {**kept, "content": _content(text[:at], others)}, "finish_reason": "stop"}
         ends = bool(choice.get("finish_reason"))
         keep = 0 if ends else _may_begin(text, self.stops)
         state.held, text = text[len(text) - keep :], text[: len(text) - keep]
         if text or content is not None:
-            delta = {**delta, "content": text}
+            delta = {**delta, "content": _content(text, others)}
         return {**choice, "delta": delta}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from deployments.openai_api.json_types import JsonDict, JsonValue, whole_number
 from deployments.providers.choice import new_id
-from deployments.providers.openai.stream.content import arguments_as_text
+from deployments.providers.openai.stream.content import arguments_as_text, is_json
 
 
 @dataclass(slots=True)
@@ -18,6 +18,7 @@ class CallNumbers:
     _ids: dict[int, str | None] = field(default_factory=dict)
     _of_given: dict[int, int] = field(default_factory=dict)  # the server's index: the call that it means now
     _last: int = 0
+    _said: dict[int, tuple[str, str]] = field(default_factory=dict)  # name and arguments of calls without an id
 
     def number(self, parts: JsonValue) -> bool:
         """Give each fragment the index of its call, and each new call an id; return whether anything was changed."""
@@ -32,9 +33,14 @@ class CallNumbers:
         key = key if isinstance(key, str) and key else None
         function = part.get("function")
         named = isinstance(function, dict) and bool(function.get("name"))
-        at = self._by_order(key, named=named) if given is None else self._by_index(given, key, named=named)
+        name = function["name"] if named else None
+        at = self._by_order(key, named=named) if given is None else self._by_index(given, key, name)
         begins = at not in self._ids
         changed = arguments_as_text(part)
+        if key is None and isinstance(function, dict) and (begins or at in self._said):
+            known, arguments = self._said.get(at, ("", ""))
+            more = function.get("arguments")
+            self._said[at] = name or known, arguments + (more if isinstance(more, str) else "")
         if type(part.get("index")) is not int or part["index"] != at:
             part["index"] = at
             changed = True
@@ -50,14 +56,21 @@ class CallNumbers:
         self._last = at
         return changed
 
-    def _by_index(self, given: int, key: str | None, *, named: bool) -> int:
+    def _by_index(self, given: int, key: str | None, name: JsonValue) -> int:
         at = self._of_given.get(given)
         if at is None:
             at = given if given not in self._ids else self._next()
-        elif named and key is not None and self._ids[at] not in (None, key):
+        elif name is not None and key is not None and self._ids[at] not in (None, key):
             at = self._by_id(key)  # another call under the same index
+        elif name is not None and key is None and self._is_over(at, name):
+            at = self._next()
         self._of_given[given] = at
         return at
+
+    def _is_over(self, at: int, name: JsonValue) -> bool:
+        """Return whether a fragment with a name and no id begins another call: that one is named otherwise, or whole."""
+        known, arguments = self._said.get(at, ("", ""))
+        return at in self._said and ((bool(known) and known != name) or is_json(arguments))
 
     def _by_order(self, key: str | None, *, named: bool) -> int:
         if key is not None:

@@ -123,7 +123,9 @@ class SseScan:
             return None
         if data.strip():
             self._shape = None
-            return self._frames.read(event, _object(data))
+            found = _object(data)
+            # Behind this all events have one form, so that no reader of them needs another.
+            return self._frames.read(b"data: " + data.strip() + b"\n\n", found, changed=b"\n" in data.strip())
         if bare:  # some servers answer with a body that is no stream
             raise failure_in(_object(bare), ()) or ValueError("a body of JSON")
         return Read(b"" if b"data:" in event else event)
