@@ -91,11 +91,12 @@ def _beside_prompt(usage: JsonObject, prompt: int, completion: int, total: int |
     """Return how many tokens of the cache the prompt does not hold yet."""
     if not cache:
         return 0
-    if total is not None and total in (prompt + completion, prompt + completion + cache):
-        return total - prompt - completion
-    # Anthropic's own names say that the cache is beside the input, and a part can't be more than its whole.
-    anthropic = "prompt_tokens" not in usage and "cache_read_input_tokens" in usage
-    return cache if anthropic or cache > prompt else 0
+    if cache > prompt or total == prompt + completion + cache:
+        return cache  # a part can't be more than its whole
+    if total == prompt + completion:
+        return 0
+    # Anthropic's own names say that the cache is beside the input.
+    return cache if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage else 0
 
 
 def _with_reasoning(prompt: int, completion: int, total: int | None, reasoning: int) -> tuple[int, int]:

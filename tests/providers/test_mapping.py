@@ -357,3 +357,40 @@ def test_a_model_that_can_not_but_think_gets_the_least_that_it_takes(
     model: str, effort: str, thinking: dict[str, Any]
 ) -> None:
     assert to_generate(call(model=model, reasoning_effort=effort))["generationConfig"]["thinkingConfig"] == thinking
+
+
+EMPTY = {"content": {"role": "model"}, "finishReason": "STOP", "index": 0}
+NOTHING_COUNTED = {"promptTokenCount": 3130, "totalTokenCount": 3130}
+
+
+def test_gemini_stopping_without_a_word_is_no_answer() -> None:
+    """The answer of BerriAI/litellm#24442, whole and streamed. One that counts tokens was meant so."""
+    said = {"candidates": [EMPTY], "usageMetadata": NOTHING_COUNTED}
+    with pytest.raises(AttemptFailed, match="without a word"):
+        from_generate(said, call())
+    with pytest.raises(AttemptFailed, match="without a word"):
+        google_codec.StreamCodec(Head.new("row")).frames(said)
+    meant = {**said, "usageMetadata": {**NOTHING_COUNTED, "candidatesTokenCount": 1, "totalTokenCount": 3131}}
+    assert json.loads(from_generate(meant, call())[0])["choices"][0]["finish_reason"] == "stop"
+
+
+def test_gemini_may_say_its_word_before_it_stops_in_an_empty_chunk() -> None:
+    codec = google_codec.StreamCodec(Head.new("row"))
+    codec.frames({"candidates": [{"content": {"parts": [{"text": "hi"}]}, "index": 0}]})
+    codec.frames({"candidates": [EMPTY]})
+    assert codec.finished
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ({"executableCode": {"language": "PYTHON", "code": "print(1)"}}, "\n```python\nprint(1)\n```\n"),
+        ({"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}}, "\n```\n1\n```\n"),
+        ({"inlineData": {"mimeType": "image/png", "data": "aGk="}}, "![image/png](data:image/png;base64,aGk=)"),
+        ({"fileData": {"mimeType": "video/mp4", "fileUri": "gs://b/o"}}, "[video/mp4](gs://b/o)"),
+    ],
+)
+def test_a_part_of_gemini_that_a_chat_has_no_place_for_is_text(part: dict[str, Any], text: str) -> None:
+    said = {"candidates": [{"content": {"parts": [{"text": "a"}, part]}, "finishReason": "STOP", "index": 0}]}
+    body, _ = from_generate(said, call())
+    assert json.loads(body)["choices"][0]["message"]["content"] == "a" + text

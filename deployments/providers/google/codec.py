@@ -77,9 +77,32 @@ def _read_candidate(candidate: JsonObject, made: int, limit: int | None) -> _Can
         elif part.get("thought"):
             parts.reasoning += part.get("text") or ""
         else:
-            parts.text += part.get("text") or ""
+            parts.text += _text_of(part)
             parts.signature = signature or parts.signature
     return parts
+
+
+def _text_of(part: JsonObject) -> str:
+    """Return a part as text. What a chat completion has no other place for is written in Markdown."""
+    if code := part.get("executableCode"):
+        return f"\n```{(code.get('language') or '').lower()}\n{code.get('code') or ''}\n```\n"
+    if result := part.get("codeExecutionResult"):
+        return f"\n```\n{result.get('output') or result.get('outcome') or ''}\n```\n"
+    if (data := part.get("inlineData")) and data.get("data"):
+        return f"![{data.get('mimeType')}](data:{data.get('mimeType')};base64,{data['data']})"
+    if (file := part.get("fileData")) and file.get("fileUri"):
+        return f"[{file.get('mimeType') or 'file'}]({file['fileUri']})"
+    return part.get("text") or ""
+
+
+def _check_said(reason: str, usage: JsonObject | None) -> None:
+    """Raise AttemptFailed for an end without a word, of which the model counts no token either.
+
+    That is no answer: Gemini is known for it (BerriAI/litellm#24442,
+    google-gemini/deprecated-generative-ai-python#744).
+    """
+    if reason.upper() == "STOP" and not (usage or {}).get("completion_tokens"):
+        raise failed("server_error", "the model stopped without a word", code=reason)
 
 
 def _extra(signature: str | None) -> JsonDict | None:
@@ -93,7 +116,7 @@ def from_generate(response: JsonObject, call: Call) -> tuple[bytes, JsonDict | N
     if _is_blocked(response):
         choices = [choice(0, "", "content_filter")]
     else:
-        choices = [_choice(index, candidate, call) for index, candidate in enumerate(candidates)]
+        choices = [_choice(index, candidate, call, usage) for index, candidate in enumerate(candidates)]
     if not choices:
         raise failed("malformed", "the provider's answer has no candidate with a finish reason", status=200)
     return dump(completion_of(Head.new(call.name), choices, usage)), usage
@@ -103,11 +126,13 @@ def _is_blocked(response: JsonObject) -> bool:
     return bool((response.get("promptFeedback") or {}).get("blockReason"))
 
 
-def _choice(index: int, candidate: JsonObject, call: Call) -> JsonDict:
+def _choice(index: int, candidate: JsonObject, call: Call, usage: JsonObject | None) -> JsonDict:
     reason = candidate.get("finishReason")
     if not reason:
         raise failed("malformed", "the provider's answer has a candidate without a finish reason", status=200)
     parts = _read_candidate(candidate, 0, call_limit(call.body))
+    if not (parts.text or parts.reasoning or parts.calls):
+        _check_said(reason, usage)
     return choice(
         candidate.get("index") or index,
         parts.text,
@@ -143,6 +168,7 @@ class _ChoiceState:
     """The state of a choice whose stream has begun."""
 
     calls: int = 0
+    said: bool = False
     finish: str | None = None
 
 
@@ -208,6 +234,7 @@ class StreamCodec:
             deltas.append(call_delta(state.calls, call))
             state.calls += 1
         content = bool(deltas)
+        state.said = state.said or content
         if extra := _extra(parts.signature):
             deltas.append({"extra_content": extra})
         logprobs = logprobs_from(candidate.get("logprobsResult"))
@@ -217,6 +244,8 @@ class StreamCodec:
             data += chunk(self.head, delta, index=index, logprobs=logprobs)
             logprobs = None
         if reason := candidate.get("finishReason"):
+            if not state.said:
+                _check_said(reason, self.usage)
             state.finish, content = finish_of(reason, calls=state.calls), True
             self.finished = all(other.finish for other in self._choices.values())
         return data, content

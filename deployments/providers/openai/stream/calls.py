@@ -32,8 +32,8 @@ class CallNumbers:
         given, key = whole_number(part.get("index")), part.get("id")
         key = key if isinstance(key, str) and key else None
         function = part.get("function")
-        named = isinstance(function, dict) and bool(function.get("name"))
-        name = function["name"] if named else None
+        name = function.get("name") or None if isinstance(function, dict) else None
+        named = name is not None
         at = self._by_order(key, named=named) if given is None else self._by_index(given, key, name)
         begins = at not in self._ids
         changed = arguments_as_text(part)
@@ -68,7 +68,7 @@ class CallNumbers:
         return at
 
     def _is_over(self, at: int, name: JsonValue) -> bool:
-        """Return whether a fragment with a name and no id begins another call: that one is named otherwise, or whole."""
+        """Return whether a name without an id begins another call: the last has another name, or is whole."""
         known, arguments = self._said.get(at, ("", ""))
         return at in self._said and ((bool(known) and known != name) or is_json(arguments))
 
