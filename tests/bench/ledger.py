@@ -24,7 +24,12 @@ from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 from tests.clock import run_virtually
 
-USAGE = {"prompt_tokens": 812, "completion_tokens": 233, "prompt_tokens_details": {"cached_tokens": 512}}
+USAGE = {
+    "prompt_tokens": 812,
+    "completion_tokens": 233,
+    "total_tokens": 1045,
+    "prompt_tokens_details": {"cached_tokens": 512},
+}
 BODY = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
 STEP = {"provider": "openai", "model": "gpt-4.1", "outcome": "ok", "status": None, "ms": 181.3, "at_ms": 1.2}
 STEP |= {"verdict": "ok", "probe": False, "epoch": 1, "first_token_ms": 180.9, "upstream_first_ms": 179.8}
