@@ -46,8 +46,10 @@ def own_words(message: str, asked: JsonValue) -> str:
 
 
 def says(asked: JsonValue, words: str) -> bool:
-    """Return whether the request has these words anywhere."""
-    return spaced(words) in spaced(json.dumps(asked, ensure_ascii=False, default=str))
+    """Return whether the request has these words anywhere, as they are or as JSON has them."""
+    looked_for = spaced(words)
+    written = (json.dumps(asked, ensure_ascii=False, default=str), "\0".join(_strings(asked)))
+    return any(looked_for in spaced(text) for text in written)
 
 
 def spaced(text: str) -> str:
