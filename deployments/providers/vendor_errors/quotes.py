@@ -13,6 +13,10 @@ from deployments.openai_api.json_types import JsonValue
 
 _SPACES = re.compile(r"(?:\s|\\+[nrt])+")
 _QUOTED = "x"  # a word without a meaning, where the client's were
+_FIRST_WORD = re.compile(r"[^\w\\]*([a-z0-9]{1,12})(?![^\x00-\x7f])", re.IGNORECASE | re.ASCII)
+_WORDS = re.compile(r"[a-z0-9]+")
+_ESCAPES = re.compile(r"\\(?:u[0-9a-f]{4}|x[0-9a-f]{2}|.)|&\w+;|&#\w+;")
+_MOST = 1000  # strings that are looked for
 _LEAST = 12  # characters by which the beginning of a long text is known
 # Words of OpenAI's API that each request has: they are nobody's.
 _VOCABULARY = frozenset(
@@ -37,19 +41,34 @@ _VOCABULARY = frozenset(
 
 
 def own_words(message: str, asked: JsonValue) -> str:
-    """Return an error's text, in lower case and with single spaces, without what it quotes of the request."""
+    """Return an error's text, in lower case and with single spaces, without what it quotes of the request.
+
+    Empty where the request has so many words of it that nobody can tell.
+    """
     text = spaced(message)
-    for said in sorted(set(_strings(asked)) - _VOCABULARY, key=len, reverse=True):
-        for form in _forms(said):
+    said = {found[: 4 * len(text)] for found in {*_strings(asked)} - _VOCABULARY if _may_be_in(text, found)}
+    if len(said) > _MOST:
+        return ""
+    for quoted in sorted(said, key=len, reverse=True):
+        for form in _forms(quoted):
             text = _without(text, form)
     return text
 
 
+def _may_be_in(text: str, said: str) -> bool:
+    """Return whether the text has the first word of what was said: that is cheap, and most is said of other things."""
+    word = _FIRST_WORD.match(said)
+    return word is None or word.group(1).casefold() in text
+
+
 def says(asked: JsonValue, words: str) -> bool:
-    """Return whether the request has these words anywhere, as they are or as JSON has them."""
-    looked_for = spaced(words)
-    written = (json.dumps(asked, ensure_ascii=False, default=str), "\0".join(_strings(asked)))
-    return any(looked_for in spaced(text) for text in written)
+    """Return whether the request has these words anywhere, as they are or as JSON or Python write them."""
+    looked_for, plain = spaced(words), "\0".join(_strings(asked))
+    lower = plain.casefold()
+    if not all(word in lower for word in _WORDS.findall(_ESCAPES.sub(" ", words.casefold()))):
+        return False
+    in_json = (json.dumps(asked, ensure_ascii=ascii, default=str) for ascii in (False, True))
+    return any(looked_for in spaced(text) for text in (plain, *in_json, repr(asked)))
 
 
 def spaced(text: str) -> str:
