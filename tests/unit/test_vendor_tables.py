@@ -78,6 +78,7 @@ REFUSES: list[tuple[str, int, Any, str | None]] = [
     ),
     ("OpenHands/OpenHands#4480", 403, PAGE, None),
     ("OpenAI, files API", 404, said("No such File object: file-abc", param="id"), "id"),
+    ("OpenAI, files API", 404, said("File 'file-abc' not found."), None),
     ("OpenAI, vision", 404, said("Error while downloading https://x/model_not_found.png."), None),
     (
         "OpenAI, error codes",
@@ -114,6 +115,13 @@ OTHER: list[tuple[str, int, Any, str]] = [
     ("anomalyco/opencode#12219", 402, {"error": {"code": 402, "message": AFFORD + "0."}}, "quota"),
     ("OpenAI, rate limits", 429, said("Rate limit reached: Limit 30000, Used 29000, Requested 2000."), "throttled"),
     ("vllm-project/vllm#20409", 400, said(SUM.format(4096)), "too_long"),
+    (
+        "ggml-org/llama.cpp: a wrong path",
+        404,
+        said("File Not Found", type="not_found_error", code=404),
+        "model_missing",
+    ),
+    ("OpenAI, error codes", 403, said("To access GPT-5, go to https://platform.openai.com/settings"), "credential"),
     ("Zhipu, api-code", 429, {"error": {"code": "1113", "message": "no"}}, "quota"),
     ("Zhipu, api-code", 429, {"error": {"code": "1302", "message": "no"}}, "throttled"),
     ("Zhipu, api-code", 400, {"error": {"code": "1261", "message": "Prompt"}}, "too_long"),

@@ -23,7 +23,7 @@ RULES: tuple[Rule, ...] = (
         "rejected",
         "googleapis/python-genai#1218; expectedparrot/edsl#1907; Google, context caching",
         r"access the file|the file .{0,200}(?:not in an active state|not found)|files/\S+ (?:is |was )?not found",
-        r"cached ?content.{0,200}(?:not found|permission)|(?:fetch|download|access)\w* .{0,40}(?:url|file|image)",
+        r"cached ?content.{0,200}(?:not found|permission)|(?:fetch|download)\w* .{0,40}(?:url|file|image)",
         statuses=(400, 403, 404),
     ),
     rule(

@@ -46,9 +46,10 @@ OPENAI = (
     rule(
         "rejected",
         "OpenAI, files API; googleapis/python-genai#1218; expectedparrot/edsl#1907",
-        r"no such file|file (?:object )?[\w'\"`/.:-]{0,120} ?(?:is |was )?not (?:found|in an active state)",
+        r"no such file object|file (?:with id |id )?['\"`]?[\w./:]{0,60}[-_\d][\w./:-]{0,60}['\"`]? (?:is |was )?"
+        r"not (?:found|in an active state)",
         r"access the file|cached ?content .{0,120}not found",
-        r"(?:download|fetch|retriev|access|load)\w* .{0,20}(?:image|file|url|https?:)",
+        r"(?:download|fetch)\w* .{0,20}(?:image|file|url|https?:)|(?:retriev|load)\w* .{0,20}(?:image|file|url)",
         r"(?:image|file|url) .{0,200}(?:could not|cannot|can't|failed to) be (?:found|downloaded|fetched|loaded)",
         statuses=(400, 403, 404, 422),
     ),
