@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, chunk, completion_of, dump, usage_of
-from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.openai_api.json_types import JsonDict, JsonObject, whole_number
+from deployments.openai_api.usage import has_counts
 from deployments.providers.base import Call
 from deployments.providers.choice import admits, call_delta, choice, tool_call
 from deployments.providers.conversation import call_limit
@@ -44,13 +45,14 @@ def finish_of(reason: str, *, calls: int = 0) -> str:
 
 def usage_from(usage: JsonObject) -> JsonDict | None:
     """Return OpenAI's usage; None if Gemini tells no tokens."""
-    thoughts, answer = usage.get("thoughtsTokenCount") or 0, usage.get("candidatesTokenCount") or 0
-    prompt = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
-    # Gemini counts thoughts beside the candidates, OpenAI within the completion. Where there is a total, it decides.
-    beside = usage.get("totalTokenCount") != prompt + answer
-    done = answer + thoughts if beside or thoughts > answer else answer
-    if not prompt and not done:
+    told = [usage.get(f"{name}TokenCount") for name in ("prompt", "toolUsePrompt", "candidates", "thoughts", "total")]
+    if not has_counts(told):
         return None
+    before, tools, answer, thoughts, total = (whole_number(figure) or 0 for figure in told)
+    prompt = before + tools
+    # Gemini counts thoughts beside the candidates, OpenAI within the completion. Where there is a total, it decides.
+    done = answer + thoughts if total != prompt + answer or thoughts > answer else answer
+    done = max(done, total - prompt)
     return usage_of(prompt, done, cached=usage.get("cachedContentTokenCount"), reasoning=thoughts)
 
 
