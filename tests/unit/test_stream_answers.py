@@ -59,6 +59,7 @@ def part(name: str | None = None, arguments: Any = None, **more: Any) -> Json:
         *(("TOOL_CALL", "tool_calls"), ("sensitive", "content_filter"), ("function_call", "function_call")),
         *(("tool-calls", "tool_calls"), ("content-filter", "content_filter"), ("FinishReason.STOP", "stop")),
         *(("FINISH_REASON_MAX_TOKENS", "length"), ("PROHIBITED_CONTENT", "content_filter")),
+        *(("IMAGE_SAFETY", "content_filter"), ("LANGUAGE", "content_filter"), ("MODEL_ARMOR", "content_filter")),
     ],
 )
 def test_a_good_end_has_openais_word_whatever_the_servers_is(word: str, finish: str) -> None:
@@ -246,6 +247,21 @@ def test_calls_under_one_index_without_ids_are_told_apart_by_their_names() -> No
     assert added_up(got) == {0: ("one", '{"a":1}'), 1: ("two", "{}"), 2: ("two", "{}")}
     ids = [call["id"] for call in calls_in(got) if call.get("id")]
     assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("key", [None, "1"])
+def test_another_name_under_a_known_index_begins_another_call(key: str | None) -> None:
+    more = {} if key is None else {"id": key}
+    said = [part("one", "", index=0, **more), part(None, "{}", index=0), part("two", "{}", index=0)]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("one", "{}"), 1: ("two", "{}")}
+
+
+def test_an_id_that_changes_within_a_call_is_told_once() -> None:
+    said = [part("one", "", index=0, id="1"), part(None, '{"a"', index=0, id="2"), part(None, ":1}", index=0, id="2")]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("one", '{"a":1}')}
+    assert [call["id"] for call in calls_in(got) if call.get("id")] == ["1"]
 
 
 def test_a_name_that_comes_with_each_fragment_begins_no_new_call() -> None:
