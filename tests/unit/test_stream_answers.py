@@ -139,6 +139,13 @@ def test_usage_that_comes_with_every_chunk_is_told_once_at_the_end_to_who_asked(
     assert not any("usage" in one for one in streamed(*stream))
 
 
+def test_figures_that_are_no_account_do_not_take_the_place_of_one() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    told = [{**chunk({}), "choices": [], "usage": one} for one in (usage, dict.fromkeys(usage, 0))]
+    got = streamed(chunk({"content": "x"}), chunk({}, "stop"), *told, keep_usage=True)
+    assert [one["usage"] for one in got if "usage" in one] == [usage]
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -147,6 +154,7 @@ def test_usage_that_comes_with_every_chunk_is_told_once_at_the_end_to_who_asked(
         b"id: 1\ndata: %b\n\n",
         b"data: %b\r\n\r\n",
         b": hi\ndata:%b\n\n",
+        b"\xef\xbb\xbfdata: %b\n\n",
     ],
 )
 def test_an_event_has_one_form_for_all_who_read_it_behind_the_scan(written: bytes) -> None:
@@ -173,6 +181,8 @@ def test_a_frame_that_only_a_lenient_parser_reads_breaks_no_stream(odd: bytes, t
         batch = scan.feed(made % (odd, more, odd))
         assert (batch.content, batch.malformed, batch.error) == (True, False, None)
         assert b'"hi"' in batch.frames
+        (read,) = frames_to_chunks(batch.frames)
+        assert read["choices"][0]["delta"]["content"] == "hi"
 
 
 def test_a_filter_that_comes_late_is_the_finish_reason() -> None:
