@@ -7,6 +7,7 @@ of one that was (shape.py). Each other frame is parsed, and read by its structur
 from typing import NamedTuple
 
 from deployments.errors import AttemptFailed
+from deployments.openai_api.chat import DONE
 from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.providers.openai.stream.content import error_event, failure_in
 from deployments.providers.openai.stream.frames import FrameReader, Read
@@ -114,6 +115,8 @@ class SseScan:
             read = self._frames.read(event, _object(event[6:]))
             self._learn(event, read)
             return read
+        if event == DONE:
+            return None
         name, data, bare = _fields(event)
         if name == b"error":
             raise error_event(parse_leniently(data or bare))
