@@ -101,8 +101,8 @@ def _is_right(usage: JsonObject) -> bool:
 
 
 def _fits(cached: JsonObject, prompt: int) -> bool:
-    parts = (_count(cached.get(name)) or 0 for name in ("cached_tokens", "cache_write_tokens"))
-    return sum(parts) <= prompt
+    read, written = cached.get("cached_tokens") or 0, cached.get("cache_write_tokens") or 0
+    return type(read) is int and type(written) is int and read + written <= prompt
 
 
 def groq_usage(data: JsonObject) -> JsonValue:
