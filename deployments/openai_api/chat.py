@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
 
 DONE = b"data: [DONE]\n\n"
 DEEPEST = 128  # levels of a request's JSON; pickle, by which it reaches a replica, fails below 500
@@ -310,4 +310,4 @@ def dump(data: JsonValue) -> bytes:
 
 def frames_to_chunks(data: bytes) -> list[JsonDict]:
     """Return our own frames as dicts, for the Python API, without `[DONE]`."""
-    return [json.loads(event[6:]) for event in data.split(b"\n\n") if event.startswith(b"data: {")]
+    return [parse_leniently(event[6:]) for event in data.split(b"\n\n") if event.startswith(b"data: {")]

@@ -131,6 +131,19 @@ def test_a_stream_of_parts_is_cut_too() -> None:
     assert cutter.over
 
 
+def test_calls_that_the_client_has_are_still_its_to_make() -> None:
+    cutter = StopCutter(["END"])
+    call = frame({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0}]}, "finish_reason": None}]})
+    assert read(cutter.frames(call) + cutter.frames(chunk("a END b"))) == ({0: "a "}, {0: ["tool_calls"]})
+
+
+@pytest.mark.parametrize("odd", [b"NaN", b'"\xff"'])
+def test_a_frame_that_only_a_lenient_parser_reads_is_cut_too(odd: bytes) -> None:
+    cutter = StopCutter(["END"])
+    made = b'data: {"x":%b,"choices":[{"index":0,"delta":{"content":"a END b"},"finish_reason":null}]}\n\n' % odd
+    assert read(cutter.frames(made)) == ({0: "a "}, {0: ["stop"]})
+
+
 def test_a_call_in_the_delta_that_meets_the_stop_sequence_was_never_made() -> None:
     delta = {"content": "a END", "tool_calls": [{"index": 0, "id": "1"}]}
     cutter = StopCutter(["END"])

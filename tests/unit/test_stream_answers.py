@@ -59,6 +59,7 @@ def part(name: str | None = None, arguments: Any = None, **more: Any) -> Json:
         *(("TOOL_CALL", "tool_calls"), ("sensitive", "content_filter"), ("function_call", "function_call")),
         *(("tool-calls", "tool_calls"), ("content-filter", "content_filter"), ("FinishReason.STOP", "stop")),
         *(("FINISH_REASON_MAX_TOKENS", "length"), ("PROHIBITED_CONTENT", "content_filter")),
+        *(("IMAGE_SAFETY", "content_filter"), ("LANGUAGE", "content_filter"), ("MODEL_ARMOR", "content_filter")),
     ],
 )
 def test_a_good_end_has_openais_word_whatever_the_servers_is(word: str, finish: str) -> None:
@@ -138,6 +139,13 @@ def test_usage_that_comes_with_every_chunk_is_told_once_at_the_end_to_who_asked(
     assert not any("usage" in one for one in streamed(*stream))
 
 
+def test_figures_that_are_no_account_do_not_take_the_place_of_one() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    told = [{**chunk({}), "choices": [], "usage": one} for one in (usage, dict.fromkeys(usage, 0))]
+    got = streamed(chunk({"content": "x"}), chunk({}, "stop"), *told, keep_usage=True)
+    assert [one["usage"] for one in got if "usage" in one] == [usage]
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -146,6 +154,7 @@ def test_usage_that_comes_with_every_chunk_is_told_once_at_the_end_to_who_asked(
         b"id: 1\ndata: %b\n\n",
         b"data: %b\r\n\r\n",
         b": hi\ndata:%b\n\n",
+        b"\xef\xbb\xbfdata: %b\n\n",
     ],
 )
 def test_an_event_has_one_form_for_all_who_read_it_behind_the_scan(written: bytes) -> None:
@@ -172,6 +181,8 @@ def test_a_frame_that_only_a_lenient_parser_reads_breaks_no_stream(odd: bytes, t
         batch = scan.feed(made % (odd, more, odd))
         assert (batch.content, batch.malformed, batch.error) == (True, False, None)
         assert b'"hi"' in batch.frames
+        (read,) = frames_to_chunks(batch.frames)
+        assert read["choices"][0]["delta"]["content"] == "hi"
 
 
 def test_a_filter_that_comes_late_is_the_finish_reason() -> None:
@@ -246,6 +257,21 @@ def test_calls_under_one_index_without_ids_are_told_apart_by_their_names() -> No
     assert added_up(got) == {0: ("one", '{"a":1}'), 1: ("two", "{}"), 2: ("two", "{}")}
     ids = [call["id"] for call in calls_in(got) if call.get("id")]
     assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("key", [None, "1"])
+def test_another_name_under_a_known_index_begins_another_call(key: str | None) -> None:
+    more = {} if key is None else {"id": key}
+    said = [part("one", "", index=0, **more), part(None, "{}", index=0), part("two", "{}", index=0)]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("one", "{}"), 1: ("two", "{}")}
+
+
+def test_an_id_that_changes_within_a_call_is_told_once() -> None:
+    said = [part("one", "", index=0, id="1"), part(None, '{"a"', index=0, id="2"), part(None, ":1}", index=0, id="2")]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("one", '{"a":1}')}
+    assert [call["id"] for call in calls_in(got) if call.get("id")] == ["1"]
 
 
 def test_a_name_that_comes_with_each_fragment_begins_no_new_call() -> None:

@@ -81,11 +81,13 @@ class OpenAIProvider:
                     ended = not data
                     continues = continues or (batch.content and before >= choices)
                     frames = cut.frames(batch.frames)
-                    if cut.over:
-                        yield Frames(frames, content=True)
-                        yield End(scan.usage)
-                        return
                     whole = len(scan.ended) >= choices and not continues
+                    if cut.over and not whole:
+                        # To leave stops a model that writes on, and what it has cost is estimated. To read on for its
+                        # usage would cost more than it tells. If it has ended by itself, its usage comes next.
+                        yield Frames(frames, content=True)
+                        yield End(scan.usage, cut.tail(scan.tail))
+                        return
                     end = End(scan.usage, cut.tail(scan.tail)) if whole else None
                     if frames or batch.content or batch.finished or end:
                         yield Frames(frames, content=batch.content or batch.finished > 0, end=end)

@@ -6,13 +6,13 @@ stop sequences, by a model that refuses them, comes through here: its frames are
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from deployments.openai_api.chat import frame, stops_of
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
 from deployments.providers.base import Call
+from deployments.providers.openai.stream.content import choices_of, index_of
 
 
 def cut_answer(answer: JsonObject, stops: Sequence[str]) -> JsonDict:
@@ -27,7 +27,7 @@ def _cut_choice(choice: JsonObject, stops: Sequence[str]) -> JsonObject:
     text, others = _text_in(message.get("content"))
     if (at := _first(text, stops)) < 0:
         return choice
-    # A model that had stopped there would have called no tool.
+    # A model writes its text before its calls: had it stopped there, it would have called no tool.
     kept = {key: value for key, value in message.items() if key not in _CALLS}
     return {**choice, "message": {**kept, "content": _content(text[:at], others)}, "finish_reason": "stop"}
 
@@ -55,6 +55,7 @@ def _first(text: str, stops: Sequence[str]) -> int:
 @dataclass(slots=True)
 class _Choice:
     held: str = ""  # may be the beginning of a stop sequence
+    called: bool = False
     over: bool = False
 
 
@@ -64,7 +65,7 @@ class StopCutter:
 
     stops: Sequence[str]
     choices: int = 1
-    _of: dict[JsonValue, _Choice] = field(default_factory=dict)
+    _of: dict[int, _Choice] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -81,15 +82,14 @@ class StopCutter:
     def _cut_event(self, event: bytes) -> bytes:
         if not event.startswith(b"data: {"):
             return event + b"\n\n"
-        data = json.loads(event[6:])
-        choices = data.get("choices")
-        if not choices:
+        data = parse_leniently(event[6:])
+        if not (choices := choices_of(data)):
             return event + b"\n\n"
         kept = [made for choice in choices if (made := self._cut(choice)) is not None]
         return frame({**data, "choices": kept}) if kept else b""
 
     def _cut(self, choice: JsonDict) -> JsonObject | None:
-        state = self._of.setdefault(choice.get("index") or 0, _Choice())
+        state = self._of.setdefault(index_of(choice), _Choice())
         if state.over:
             return None
         delta = choice.get("delta") or {}
@@ -99,7 +99,10 @@ class StopCutter:
         if (at := _first(text, self.stops)) >= 0:
             state.over = True
             kept = {key: value for key, value in delta.items() if key not in _CALLS}
-            return {**choice, "delta": {**kept, "content": _content(text[:at], others)}, "finish_reason": "stop"}
+            # The client has the calls that came before, and waits for this word to make them.
+            finish = "tool_calls" if state.called else "stop"
+            return {**choice, "delta": {**kept, "content": _content(text[:at], others)}, "finish_reason": finish}
+        state.called = state.called or any(delta.get(key) for key in _CALLS)
         ends = bool(choice.get("finish_reason"))
         keep = 0 if ends else _may_begin(text, self.stops)
         state.held, text = text[len(text) - keep :], text[: len(text) - keep]

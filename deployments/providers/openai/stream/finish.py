@@ -34,6 +34,7 @@ _WORDS = {
         "model_length",  # Mistral: "Chat", `finish_reason`
         "model_context_window_exceeded",  # Anthropic, GLM
         "max_context_length",
+        "continuation",  # Gemini's, as in google/codec.py
     },
     "tool_calls": {
         "tool_calls",
@@ -49,7 +50,9 @@ _WORDS = {
         "refusal",  # Anthropic: "Handling stop reasons"
         "sensitive",  # GLM
         "error_toxic",  # Cohere, v1
-        *("safety", "recitation", "blocklist", "prohibited_content", "spii"),  # Gemini, through others
+        # Gemini's enum `FinishReason`, which compatible servers pass on as it is (HKUDS/Vibe-Trading#308).
+        *("safety", "recitation", "blocklist", "prohibited_content", "spii", "language", "escalation"),
+        *("image_safety", "image_prohibited_content", "image_recitation", "model_armor"),
     },
 }
 _FINISH = {word: finish for finish, words in _WORDS.items() for word in words}

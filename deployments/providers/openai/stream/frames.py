@@ -115,8 +115,10 @@ class FrameReader:
 
     def _hold_usage(self, event: bytes, data: JsonDict, *, changed: bool) -> Read:
         """Keep a frame that tells the usage for the stream's end, where a client expects it, and once."""
-        if self.keep_usage:
-            usage = account_of(data["usage"]) or data["usage"]
+        if not self.keep_usage:
+            return Read()
+        usage = account_of(data["usage"]) or data["usage"]
+        if self.usage in (usage, None):  # figures that are no account take no place of one
             changed = changed or usage is not data["usage"]
             self._usage_frame, _ = self._made(event, {**data, "usage": usage}, changed=changed, begun=True)
         return Read()
