@@ -34,10 +34,7 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "seed": ("random_seed",),
 }
 # Words of plain English: only in quotes do they name a field.
-_PROSE = frozenset(
-    {"user", "store", "metadata", "prediction", "seed", "verbosity", "provider", "route", "models", "plugins"}
-    | {"transforms", "reasoning", "thinking"}
-)
+_PROSE = frozenset(name for name in HINTS if name.isalpha()) - {"temperature"}
 _SCALES: Mapping[str, tuple[str, ...]] = {"reasoning_effort": EFFORTS, "verbosity": ("low", "medium", "high")}
 # The hints that each server of OpenAI's API has known from the beginning.
 _OLD = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})

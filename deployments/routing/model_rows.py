@@ -11,6 +11,7 @@ from deployments.json_schema.request import lost_in
 from deployments.openai_api.chat import Drop, Request
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
+from deployments.routing.message_forms import with_result_ids, without_foreign
 from deployments.routing.model_rules import Adapted, adapt, rules_of
 from deployments.routing.refusals import Conceded
 from deployments.routing.request_fit import (
@@ -106,8 +107,10 @@ class ModelRows:
         Raises UnknownModel and BadRequest.
         """
         drop = request.drop or self._drop
-        for target in self.of(request.model):
-            yield target, self._fit(target, request.body, drop)
+        targets = self.of(request.model)
+        body = with_result_ids(request.body) if self._chats else request.body
+        for target in targets:
+            yield target, self._fit(target, body, drop)
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""
@@ -125,13 +128,20 @@ class ModelRows:
             return fit_request(unsupported_in_embedding, kind, body, drop, model)
         rules = rules_of(kind, model)
         adapted = adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
-        fit = fit_request(unsupported_in_chat, kind, adapted.body, drop, model)
-        dropped = adapted.dropped + lost_in(fit.body, KINDS[kind].schemas, model)
+        fit, foreign = fit_request(unsupported_in_chat, kind, adapted.body, drop, model), tuple[str, ...]()
+        if KINDS[kind].passes_through:
+            fit, foreign = _own_messages(fit, model)
+        dropped = adapted.dropped + foreign + lost_in(fit.body, KINDS[kind].schemas, model)
         if not (dropped or adapted.missing):
             return fit
         if drop == "none":
             return RequestFit(fit.body, adapted.missing + dropped + fit.missing)
         return RequestFit(fit.body, adapted.missing + fit.missing, dropped + fit.dropped)
+
+
+def _own_messages(fit: RequestFit, model: str) -> tuple[RequestFit, tuple[str, ...]]:
+    body, foreign = without_foreign(fit.body, model)
+    return (fit if body is fit.body else RequestFit(body, fit.missing, fit.dropped)), foreign
 
 
 def chat_rows(resolved: "ResolvedConfig") -> ModelRows:

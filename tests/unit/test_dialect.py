@@ -59,6 +59,32 @@ def test_what_an_answer_has_without_a_value_does_not_come_back() -> None:
     assert body(FOREIGN, HI, echo)["messages"] == [HI, {"role": "assistant", "content": "4"}]
 
 
+def test_thoughts_in_openrouters_words_go_back_to_it_alone() -> None:
+    said = {"role": "assistant", "content": "4", "reasoning": "2+2", "reasoning_details": [{"type": "reasoning.text"}]}
+    assert body(known_dialect("openrouter.ai", "x/y"), HI, said)["messages"] == [HI, said]
+    for dialect in (OPENAI, FOREIGN, known_dialect("api.deepseek.com", "deepseek-v4")):
+        assert body(dialect, HI, said)["messages"] == [HI, {"role": "assistant", "content": "4"}]
+
+
+def test_an_answer_that_was_thoughts_alone_is_an_empty_text_or_left_out_where_that_is_refused() -> None:
+    said = {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": None, "function_call": None}
+    for dialect in (OPENAI, FOREIGN):
+        assert body(dialect, HI, said, HI)["messages"] == [HI, {"role": "assistant", "content": ""}, HI]
+    assert body(known_dialect("api.mistral.ai", "m"), HI, said, HI)["messages"] == [HI, HI]
+    bare = {"role": "assistant", "content": None}
+    assert body(FOREIGN, HI, bare, HI)["messages"][1] == {"role": "assistant", "content": ""}
+
+
+def test_a_field_of_a_message_without_a_value_is_not_sent() -> None:
+    assert body(FOREIGN, {**HI, "name": None})["messages"] == [HI]
+    answered = {"role": "tool", "tool_call_id": "a", "content": "21", "name": None}
+    said = {"role": "assistant", "content": None, "tool_calls": [called("a", index=0)]}
+    assert body(FOREIGN, HI, said, answered)["messages"][1:] == [
+        {"role": "assistant", "content": None, "tool_calls": [called("a")]},
+        {"role": "tool", "tool_call_id": "a", "content": "21"},
+    ]
+
+
 def test_a_refusal_of_an_earlier_answer_comes_back() -> None:
     said = {"role": "assistant", "content": None, "refusal": "I won't."}
     assert body(FOREIGN, HI, said)["messages"] == [HI, said]

@@ -9,6 +9,7 @@ from deployments.errors import NoAnswer
 from deployments.openai_api.chat import Request, check_request
 from deployments.routing.concessions import Lesson, concede, hints_named, without
 from deployments.routing.refusals import KEPT_SECONDS, MOST_LESSONS, MOST_TARGETS, Refusals
+from deployments.routing.request_fit import unsupported_in_chat
 from tests.unit.tiers import in_tiers, row_of, state
 from tests.unit.world import REQUEST, World
 
@@ -300,6 +301,24 @@ def test_a_hint_inside_a_message_is_left_out_too(
     assert known.adapt("t", body).dropped == (name,)
     assert without(body, (name,)) == {"model": "m", **kept}
     assert known.adapt("t", {"messages": [{"role": "user", "content": "Hi"}]}).dropped == ()
+
+
+def test_the_wish_for_no_padding_of_a_stream_is_a_hint() -> None:
+    body = {"stream_options": {"include_usage": True, "include_obfuscation": False}}
+    made = concede(refuses("stream_options.include_obfuscation: Extra inputs are not permitted"), body)
+    assert made is not None
+    assert (made.body, made.dropped) == (
+        {"stream_options": {"include_usage": True}},
+        ("stream_options.include_obfuscation",),
+    )
+
+
+@pytest.mark.parametrize("name", ["thinking", "enable_thinking", "chat_template_kwargs", "provider", "route", "models"])
+def test_other_apis_knobs_are_hints(name: str) -> None:
+    made = concede(refuses(f"Unrecognized request argument supplied: '{name}'"), {"messages": [], name: {"a": 1}})
+    assert made is not None
+    assert (made.body, made.dropped) == ({"messages": []}, (name,))
+    assert unsupported_in_chat("google", {"messages": [NAMED], name: {"a": 1}}).dropped[0] == name
 
 
 def test_a_request_without_such_a_hint_is_not_asked_again() -> None:

@@ -32,6 +32,7 @@ class Dialect:
         developer: whether it knows the role `developer`. All know `system`.
         stream_usage: whether `stream_options` may be sent.
         reasoning: whether `reasoning_content` of earlier answers goes back.
+        details: whether `reasoning` and `reasoning_details` of earlier answers go back: OpenRouter's.
         extra: whether `extra_content` of earlier answers goes back: Gemini's signatures.
         stop: whether it takes stop sequences. Where it does not, the answer is cut here (`stops.py`).
         effort_with_tools: whether it takes tools without being told not to think.
@@ -43,6 +44,7 @@ class Dialect:
     developer: bool = False
     stream_usage: bool = True
     reasoning: bool = False
+    details: bool = False
     extra: bool = False
     stop: bool = True
     effort_with_tools: bool = True
@@ -88,6 +90,7 @@ def known_dialect(host: str, model: str) -> Dialect:
         "max_completion_tokens" if newer else "as_sent",
         developer=newer,
         reasoning=_THINKING.search(name) is not None,
+        details=host.endswith("openrouter.ai"),  # OpenRouter, Reasoning tokens: preserving reasoning
         extra="gemini" in name,
         stop=stop,
         longest_id=NINE if _MISTRAL.search(name) else None,
