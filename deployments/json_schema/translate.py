@@ -37,6 +37,7 @@ MOST_CHOICES = 64  # that several unions at one place make together
 MOST_MET = 256  # parts of one place
 MOST_TAGS = 8  # properties that may tell two choices apart
 LARGEST = 2000  # places of the result, beyond the values of the schema
+MOST_STEPS = 2000  # of one translation: about 20 ms, for which an ingress serves nobody else
 # Times that a schema stands inside itself where it may not refer to itself, and whether a union is spread over what
 # stands beside it: the first with which the result is not too large.
 _EXTENTS = ((3, True), (1, True), (0, True), (0, False))
@@ -59,21 +60,46 @@ class Translated:
 
 def translate(schema: Mapping[str, Any], dialect: Dialect) -> Translated:
     """Return the schema in a form that the dialect's server takes. Never raises, and never changes what it is given."""
-    size = _size(schema)
+    size, steps = _size(schema), Steps()
     if size is None:
-        return Translated({"type": "object", **_EMPTY[dialect.closed]}, ("type",))
-    written, lost = _unrolled(schema, dialect, size)
-    if dialect.recursion == "optional" and "$defs" in written and not is_same(written, schema):
-        # Where parts were met, more may be required: a way back may have no optional property any more.
-        written, more = _unrolled(written, dialect, size)
-        lost |= more
+        return _untranslated(dialect)
+    try:
+        written, lost = _unrolled(schema, dialect, size, steps)
+        if dialect.recursion == "optional" and "$defs" in written and not is_same(written, schema):
+            # Where parts were met, more may be required: a way back may have no optional property any more.
+            written, more = _unrolled(written, dialect, size, steps)
+            lost |= more
+    except TooManySteps:
+        return _untranslated(dialect)
     return Translated(schema if is_same(written, schema) else written, tuple(lost))
 
 
-def _unrolled(schema: Mapping[str, Any], dialect: Dialect, size: int) -> tuple[Out, dict[str, None]]:
+def _untranslated(dialect: Dialect) -> Translated:
+    return Translated({"type": "object", **_EMPTY[dialect.closed]}, ("type",))
+
+
+class TooManySteps(Exception):
+    """A translation has taken as long as it may."""
+
+
+class Steps:
+    """The steps that are left of one translation, over all its attempts."""
+
+    def __init__(self) -> None:
+        self._left = MOST_STEPS
+
+    def take(self, raw: Raw) -> None:
+        """Count a look at a schema. Raises TooManySteps."""
+        inner = raw.values() if isinstance(raw, Mapping) else ()
+        self._left -= 1 + sum(len(value) for value in inner if isinstance(value, (list, dict))) // 4
+        if self._left < 0:
+            raise TooManySteps
+
+
+def _unrolled(schema: Mapping[str, Any], dialect: Dialect, size: int, steps: Steps) -> tuple[Out, dict[str, None]]:
     """Return the schema as written and what is lost, with recursions written out as often as there is room for."""
     for extent in _EXTENTS:
-        work = _Translator(schema, dialect, LARGEST + size, extent)
+        work = _Translator(schema, dialect, LARGEST + size, extent, steps)
         written = work.whole()
         if not work.is_cut:
             break
@@ -109,7 +135,8 @@ def _size(schema: Mapping[str, Any]) -> int | None:
 
 
 class _Translator(Work):
-    def __init__(self, root: Mapping[str, Any], dialect: Dialect, most: int, extent: tuple[int, bool]):
+    def __init__(self, root: Mapping[str, Any], dialect: Dialect, most: int, extent: tuple[int, bool], steps: Steps):
+        self._steps = steps
         self._root = root
         self._dialect = dialect
         self._left = most
@@ -177,7 +204,7 @@ class _Translator(Work):
         if top is self._root or _leads_somewhere(top):
             return dict(top)
         whole = replace(NOVA_TOOLS, top_keywords=None)
-        work = _Translator(self._root, whole, self._left, self._extent)
+        work = _Translator(self._root, whole, self._left, self._extent, self._steps)
         written = work.whole()
         self.lost |= work.lost
         return written
@@ -195,6 +222,7 @@ class _Translator(Work):
             return None
         if not isinstance(raw, Mapping):
             return free(self, place)
+        self._steps.take(raw)
         self._left -= weight_of(raw)
         if self._left < 0 or place.depth > DEEPEST:
             self.lose(place, "type")
@@ -259,6 +287,7 @@ class _Translator(Work):
         if not isinstance(raw, Mapping):
             return
         self._left -= depth > 0
+        self._steps.take(raw)
         flat.met += 1
         if depth > DEEPEST or flat.met > MOST_MET:
             flat.lost.append("allOf")
