@@ -27,6 +27,7 @@ from deployments.json_schema.flat import (
     weight_of,
 )
 from deployments.json_schema.references import References, references
+from deployments.json_schema.steps import Steps, TooManySteps
 from deployments.json_schema.top import as_object
 from deployments.json_schema.typed import Out, Place, Work, free, join, one_of, write
 
@@ -37,7 +38,6 @@ MOST_CHOICES = 64  # that several unions at one place make together
 MOST_MET = 256  # parts of one place
 MOST_TAGS = 8  # properties that may tell two choices apart
 LARGEST = 2000  # places of the result, beyond the values of the schema
-MOST_STEPS = 2000  # of one translation: about 20 ms, for which an ingress serves nobody else
 # Times that a schema stands inside itself where it may not refer to itself, and whether a union is spread over what
 # stands beside it: the first with which the result is not too large.
 _EXTENTS = ((3, True), (1, True), (0, True), (0, False))
@@ -76,24 +76,6 @@ def translate(schema: Mapping[str, Any], dialect: Dialect) -> Translated:
 
 def _untranslated(dialect: Dialect) -> Translated:
     return Translated({"type": "object", **_EMPTY[dialect.closed]}, ("type",))
-
-
-class TooManySteps(Exception):
-    """A translation has taken as long as it may."""
-
-
-class Steps:
-    """The steps that are left of one translation, over all its attempts."""
-
-    def __init__(self) -> None:
-        self._left = MOST_STEPS
-
-    def take(self, raw: Raw) -> None:
-        """Count a look at a schema. Raises TooManySteps."""
-        inner = raw.values() if isinstance(raw, Mapping) else ()
-        self._left -= 1 + sum(len(value) for value in inner if isinstance(value, (list, dict))) // 4
-        if self._left < 0:
-            raise TooManySteps
 
 
 def _unrolled(schema: Mapping[str, Any], dialect: Dialect, size: int, steps: Steps) -> tuple[Out, dict[str, None]]:
