@@ -80,14 +80,16 @@ def test_a_tool_has_one_name_wherever_a_request_names_it_and_two_tools_have_two(
     assert BODY["tools"][0]["function"]["name"] == ODD
 
 
-@run_virtually
-async def test_an_answer_has_the_clients_name_whole_and_streamed_and_its_text_is_not_touched() -> None:
+async def answers() -> tuple[Completed, list[Frames | End]]:
     provider, call = WithToolNames(Echo(), PLAIN), Call(BODY, "m", "row", TimeLimits())
-    whole = json.loads((await provider.complete(call)).body)
-    frames = [item async for item in provider.stream(call)]
-    assert isinstance(frames[0], Frames)
-    streamed = json.loads(frames[0].data.removeprefix(b"data: "))
-    for answer in (whole, streamed):
+    return await provider.complete(call), [item async for item in provider.stream(call)]
+
+
+def test_an_answer_has_the_clients_name_whole_and_streamed_and_its_text_is_not_touched() -> None:
+    whole, (first, last) = run_virtually(answers())
+    assert isinstance(first, Frames)
+    for data in (whole.body, first.data.removeprefix(b"data: ")):
+        answer = json.loads(data)
         assert answer["function"]["name"] == ODD
         assert answer["content"] == f'"name": "{PLAIN.name_for(ODD)}"'
-    assert isinstance(frames[-1], End)
+    assert isinstance(last, End)
