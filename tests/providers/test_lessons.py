@@ -41,6 +41,10 @@ def nothing(_: Asked) -> Refusal | None:
     return refusal("No.")
 
 
+def whatever(_: Asked) -> Refusal | None:
+    return refusal("role: unknown variant `developer`")
+
+
 def asked_twice(bench: Bench, *rules: Rule, then: tuple[Rule, ...] | None = None) -> list[int]:
     """Return how many calls the server got for each of two requests of one provider. `then` are its rules for both."""
     assert bench.fake is not None
@@ -63,7 +67,11 @@ def test_words_that_a_server_took_are_used_from_the_beginning(bench: Bench) -> N
 
 
 def test_words_that_helped_nothing_are_not_remembered(bench: Bench) -> None:
-    assert asked_twice(bench, no_developer, nothing, then=(no_developer,)) == [2, 2]
+    assert asked_twice(bench, whatever, then=(no_developer,)) == [2, 2]
+
+
+def test_words_after_which_a_server_refuses_something_else_are_remembered(bench: Bench) -> None:
+    assert asked_twice(bench, no_developer, nothing, then=(no_developer,)) == [2, 1]
 
 
 def test_a_server_is_asked_again_no_more_often_than_the_call_allows(bench: Bench) -> None:

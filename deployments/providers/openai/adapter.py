@@ -123,15 +123,20 @@ class OpenAIProvider:
     async def _ask(self, call: Call, *, stream: bool) -> tuple[UpstreamResponse, Dialect]:
         """Return the response to a chat, and how it was asked.
 
-        What the server refuses of our own words is put into other words. They are remembered once it has taken them.
+        What the server refuses of our own words is put into other words. They are remembered once it has taken them, or
+        refuses something else.
         """
         dialect, settled, left = self._dialects.of(call.model), frozenset[str](), call.again
+        refused = ""
         while True:
             body = chat_body(call, stream=stream, dialect=dialect)
             try:
                 response = await self._request(self._chat, body)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
+                if settled and outcome.kind == "rejected" and outcome.message != refused:
+                    self._dialects.learn(call.model, dialect)
+                refused = outcome.message
                 learned = lesson(dialect, outcome, call.body, settled) if outcome.kind == "rejected" else None
                 if left == 0 or learned is None or chat_body(call, stream=stream, dialect=learned) == body:
                     raise
