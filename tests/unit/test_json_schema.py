@@ -14,13 +14,13 @@ from deployments.json_schema.dialects import (
     GEMINI_FORMS,
     GEMINI_TOOLS,
     NOVA_TOOLS,
-    OPENAI_STRICT,
     Dialect,
     Forms,
 )
 from deployments.json_schema.memory import Memory, translate_cached
 from deployments.json_schema.request import lost_in
 from deployments.json_schema.translate import translate
+from tests.fakes.strict_schemas import OPENAI_STRICT
 
 ALL = (CLAUDE_OUTPUT, CLAUDE_STRICT_TOOLS, BEDROCK_TOOLS, NOVA_TOOLS, GEMINI, GEMINI_TOOLS, OPENAI_STRICT)
 CLOSED = {"additionalProperties": False}
