@@ -12,9 +12,13 @@ _PICOS = 1_000_000  # a dollar for a million tokens is a micro-dollar, or so man
 
 
 class PriceList:
-    """By target (`provider/model`), or by the provider's own model id wherever it runs. The target wins."""
+    """By target (`provider/model`), or by the provider's own model id wherever it runs. The target wins.
 
-    def __init__(self, prices: Mapping[str, Price]):
+    `windows` are the targets' context windows in tokens, where they are known: no prompt is estimated above them.
+    """
+
+    def __init__(self, prices: Mapping[str, Price], windows: Mapping[str, int] | None = None):
+        self.windows: Mapping[str, int] = windows or {}
         self._rates = {name: _rates(price) for name, price in prices.items()}
 
     def cost(self, provider: str, model: str, tokens_in: int, tokens_out: int, cached: int = 0) -> int | None:
