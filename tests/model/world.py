@@ -580,6 +580,12 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
             for call, verdict in zip(calls[THRESHOLD:], late, strict=False):
                 self.end(call, verdict)
 
+        @rule(verb=st.sampled_from(["isolate", "recover", "reset"]), late=st.sampled_from(VERDICTS))
+        def a_call_that_began_before_an_operators_word_ends_after_it(self, verb: str, late: str) -> None:
+            if (call := self.begin()) is not None:
+                self.operator(call.target, verb)
+                self.end(call, late)
+
         @rule(verdict=st.sampled_from(VERDICTS), seconds=st.sampled_from([0.0, 30.0]))
         def a_probe_flows_and_ends(self, verdict: str, seconds: float) -> None:
             target = ROW[0]
