@@ -22,6 +22,9 @@ DONE = b"data: [DONE]\n\n"
 DEEPEST = 128  # levels of a request's JSON; pickle, by which it reaches a replica, fails below 500
 
 
+LONGEST_MODEL = 512  # characters of a name that a client may write
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow")
     type: str
@@ -43,7 +46,7 @@ class _Request(BaseModel):
     """The fields that every provider relies on. All others pass through unchecked."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=LONGEST_MODEL)]
     messages: Annotated[list[_Message], Field(min_length=1)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None

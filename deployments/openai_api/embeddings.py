@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
-from deployments.openai_api.chat import Request, bad_request_of, dump, parse_object
+from deployments.openai_api.chat import LONGEST_MODEL, Request, bad_request_of, dump, parse_object
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
 MOST_TEXTS = 2048
@@ -64,7 +64,7 @@ def _without_region(model: str) -> str:
 
 class _EmbeddingRequest(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=LONGEST_MODEL)]
     input: str | Annotated[list[JsonValue], Field(min_length=1, max_length=MOST_TEXTS)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
