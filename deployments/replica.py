@@ -121,10 +121,11 @@ class ProviderReplica:
     async def _stream(self, call: CallMessage) -> AsyncGenerator[bytes | EndMessage, None]:
         timing = begin_timing()
         spans = None if self._traces is None else self._traces.begin_call(call, timing, stream=True)
-        items = stream_within(self._provider, call_of(call))
+        items, told = stream_within(self._provider, call_of(call)), None
         try:
             async for item in items:
                 if isinstance(item, Frames):
+                    told = item.told or told
                     timing.note_content()
                     if spans is not None:
                         spans.add_frames(item.data)
@@ -137,7 +138,7 @@ class ProviderReplica:
             outcome = self._outcome_of(error)
             if spans is not None:
                 spans.fail(outcome)
-            yield {"outcome": outcome_message(outcome), "upstream": timing.as_dict()}
+            yield {"outcome": outcome_message(outcome), "told": told, "upstream": timing.as_dict()}
         finally:
             await items.aclose()
             if spans is not None:

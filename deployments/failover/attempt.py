@@ -94,12 +94,13 @@ class Attempt:
         *,
         whole: bool = False,
         usage: Mapping[str, Any] | None = None,
+        told: Mapping[str, Any] | None = None,
         body: bytes = b"",
         first: bytes = b"",
         over: bool = True,
         comparison: Comparison | None = None,
     ) -> None:
-        """End it. `first`, `over`: see AttemptUsage.settle. `comparison` judges what may be the request's own fault."""
+        """End it. `told`, `first`, `over` are AttemptUsage's. `comparison` judges what may be the request's fault."""
         if self.ended:
             return
         self.ended = True
@@ -108,7 +109,7 @@ class Attempt:
         if outcome.kind == "ok":
             self.record.mark_sent()
         ms = self._ms()
-        used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first)
+        used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first, told=told)
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
         self.record.add_attempt(self._step(outcome, ms, used))
         if self.usage is not None:

@@ -70,7 +70,7 @@ class StreamAnswer:
             yield self._error_frame(error.outcome)
             return
         if (outcome := self._attempt.failure_in(item)) is not None:
-            self._attempt.end(outcome)
+            self._attempt.end(outcome, told=item.get("told"))
             yield self._error_frame(outcome)
             return
         self.usage = item["usage"]

@@ -58,11 +58,13 @@ class Frames:
     """Ready SSE frames. `content` says whether they hold the answer's content, or its finish reason.
 
     `end` is set once every finish reason has arrived. The answer is whole then, and ends so if nothing follows.
+    `told` is the usage that the provider has told so far, for an answer that breaks off.
     """
 
     data: bytes
     content: bool
     end: End | None = None
+    told: JsonObject | None = None
 
 
 def read_secret(variable: str | None) -> str:
@@ -196,7 +198,7 @@ class _Watchdog:
         if not (self.started and self._held):
             return None
         data, self._held = self._held, b""
-        return Frames(data, content=True)
+        return Frames(data, content=True, told=frames.told)
 
     def timeout(self) -> AttemptFailed:
         if self.started:

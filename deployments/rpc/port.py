@@ -41,9 +41,13 @@ class ReplyMessage(TypedDict):
 
 @final
 class EndMessage(TypedDict):
-    """The last item of a stream: `usage` and `tail` (frames still to be sent), or the `outcome` of a failed attempt."""
+    """The last item of a stream: `usage` and `tail` (frames still to be sent), or the `outcome` of a failed attempt.
+
+    `told` is the usage that the provider of a failed one had told before.
+    """
 
     usage: NotRequired[JsonObject | None]
+    told: NotRequired[JsonObject | None]
     tail: NotRequired[bytes]
     outcome: NotRequired[OutcomeMessage]
     upstream: NotRequired[UpstreamTiming]

@@ -207,14 +207,23 @@ class AttemptUsage:
         self._record.write(self._known)
 
     def count(
-        self, outcome: Outcome, usage: Mapping[str, Any] | None = None, body: bytes = b"", *, first: bytes = b""
+        self,
+        outcome: Outcome,
+        usage: Mapping[str, Any] | None = None,
+        body: bytes = b"",
+        *,
+        first: bytes = b"",
+        told: Mapping[str, Any] | None = None,
     ) -> Used:
-        """Return what an attempt that ends so has used; arguments as `settle` has them. It is counted once."""
+        """Return what an attempt that ends so has used; arguments as `settle` has them. It is counted once.
+
+        `told` is the usage that the provider had told before the answer broke off.
+        """
         if self._counted is None:
             if first:
                 self.delivered(first)
             free = _is_free(outcome) and not self._has_content(outcome)
-            self._counted = self._used(usage, body, sent=not free)
+            self._counted = self._used(usage, body, sent=not free, told=told)
             if self._counted["counted"] == "none":
                 self._counted["cost"] = 0
         return self._counted
@@ -269,7 +278,14 @@ class AttemptUsage:
     def _ms(self) -> float:
         return round((self._sink.seconds() - self._began) * 1000, 1)
 
-    def _used(self, usage: Mapping[str, Any] | None, body: bytes, *, sent: bool = True) -> Used:
+    def _used(
+        self,
+        usage: Mapping[str, Any] | None,
+        body: bytes,
+        *,
+        sent: bool = True,
+        told: Mapping[str, Any] | None = None,
+    ) -> Used:
         """Return tokens, where they come from, and what they cost."""
         estimator = self._sink.estimator(self.target, tuple(self._record.subjects))
         tokens_in = tokens_out = cached = reasoning = 0
@@ -280,15 +296,22 @@ class AttemptUsage:
             tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
             cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
             reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-            if self.passed.size:
+            if not tokens_out and "messages" in self._record.body:  # of vectors there are none; a text has some
+                tokens_out = self._answer(estimator, body)
+                counted = "estimated" if tokens_out else counted
+            elif self.passed.size:
                 estimator.learn(self.passed, tokens_out - reasoning)
         elif sent or self.passed.size or body:
             counted = "estimated"
             tokens_in = self._prompt()
-            tokens_out = round(estimator.by_text.of(text_in(body))) if body else estimator.tokens(self.passed)
+            tokens_out = self._answer(estimator, body)
+            if (known := account_of(told)) is not None:
+                tokens_in = _count(known, "prompt_tokens") or tokens_in
+                tokens_out = max(tokens_out, _count(known, "completion_tokens"))
+                cached = _count(known.get("prompt_tokens_details"), "cached_tokens")
         provider, model = self._served
-        known = counted != "none" or self._sink.prices.free(provider, model)
-        cost = self._sink.prices.cost(provider, model, tokens_in, tokens_out, cached) if known else None
+        priced = counted != "none" or self._sink.prices.free(provider, model)
+        cost = self._sink.prices.cost(provider, model, tokens_in, tokens_out, cached) if priced else None
         return {
             "tokens_in": tokens_in,
             "tokens_out": tokens_out,
@@ -297,6 +320,10 @@ class AttemptUsage:
             "counted": counted,
             "cost": cost,
         }
+
+    def _answer(self, estimator: TokenEstimator, body: bytes) -> int:
+        """Return the estimate of the answer's tokens: of a whole body, or of what was delivered."""
+        return round(estimator.by_text.of(text_in(body))) if body else estimator.tokens(self.passed)
 
     def _prompt(self) -> int:
         """Return the estimate of the prompt's tokens, which is made once and only if nobody told them."""

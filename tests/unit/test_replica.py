@@ -70,3 +70,21 @@ def test_a_handle_call_waits_or_is_refused_where_calls_over_lanes_fill_the_repli
         assert (admission.running, admission.waiting, admission.handle_calls) == (0, 0, 0)
 
     asyncio.run(main())
+
+
+def test_the_usage_that_a_provider_had_told_is_said_with_the_failure_of_its_stream() -> None:
+    class Breaks(Failing):
+        async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+            yield Frames(b"data: {}\n\n", content=True, told={"prompt_tokens": 7})
+            yield Frames(b"data: {}\n\n", content=True)
+            raise self.error
+
+    replica = ProviderReplica("x", {}, left_out="test")
+    replica._provider = Breaks(failed("broken", "x"))
+
+    async def main() -> dict:
+        call = call_dict({"messages": []}, "m", "row", TimeLimits())
+        return [item async for item in replica.stream(call)][-1]
+
+    last = asyncio.run(main())
+    assert (last["outcome"]["kind"], last["told"]) == ("broken", {"prompt_tokens": 7})

@@ -9,6 +9,7 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from actors.ledger.messages import Used
 from deployments.config.ledger import Accounting
+from deployments.openai_api.chat import dump
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 from deployments.usage.records import AttemptUsage
@@ -114,3 +115,31 @@ def test_a_whole_answer_without_usable_figures_is_estimated(link: LedgerClient, 
 
 def test_no_estimate_is_above_the_targets_window(link: LedgerClient) -> None:
     assert attempt(link, LONG, "b", "openai/small").settle(CUT)["tokens_in"] == 1000
+
+
+TOLD = {"prompt_tokens": 6100, "completion_tokens": 70, "total_tokens": 6170}
+
+
+@pytest.mark.parametrize(("told", "out"), [(70, 70), (7, 50)])
+def test_what_the_provider_told_before_it_broke_off_is_the_least_that_counts(
+    link: LedgerClient, told: int, out: int
+) -> None:
+    entry = attempt(link, LONG, "b")
+    for _ in range(50):
+        entry.delivered(FRAME)
+    entry.count(CUT, told={**TOLD, "completion_tokens": told, "total_tokens": 6100 + told})
+    used = entry.settle(CUT)
+    assert (used["tokens_in"], used["tokens_out"], used["counted"]) == (6100, out, "estimated")
+
+
+def test_an_answer_of_which_the_provider_counts_no_token_is_estimated(link: LedgerClient) -> None:
+    usage = {"prompt_tokens": 5000, "completion_tokens": 0, "total_tokens": 5000}
+    streamed = attempt(link, LONG, "b")
+    for _ in range(50):
+        streamed.delivered(FRAME)
+    assert streamed.settle(OK, usage)["tokens_out"] == 50
+    body = dump({"choices": [{"message": {"content": "x" * 400}}]})
+    used = attempt(link, LONG, "b").settle(OK, usage, body)
+    assert (used["tokens_in"], used["tokens_out"], used["counted"]) == (5000, 100, "estimated")
+    nothing = attempt(link, LONG, "b").settle(OK, usage, dump({"choices": [{"message": {"content": ""}}]}))
+    assert (nothing["tokens_out"], nothing["counted"]) == (0, "provider")

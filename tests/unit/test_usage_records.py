@@ -356,3 +356,15 @@ def test_a_name_that_no_row_can_hold_whole_is_refused(whose: str) -> None:
     check_caller(Caller("http", **{whose: "x" * LONGEST_TEXT}), None)
     with pytest.raises(BadRequest, match="256"):
         check_caller(Caller("http", **{whose: "x" * (LONGEST_TEXT + 1)}), None)
+
+
+def test_a_stream_that_breaks_off_is_counted_by_what_its_provider_had_told() -> None:
+    async def test(x: Ledgered) -> None:
+        x.w.provider("aws").ends, x.w.provider("aws").after = [Outcome("broken", content=True)], 1
+        x.w.provider("aws").told = {"prompt_tokens": 900, "completion_tokens": 40, "total_tokens": 940}
+        await read(await x.stream())
+        _, (attempt,) = x.rows
+        assert (attempt.kind, attempt.tokens_in, attempt.tokens_out) == ("broken", 900, 40)
+        assert attempt.counted == "estimated"
+
+    with_ledger(test)

@@ -39,6 +39,7 @@ class Script:
     words: list[str] = field(default_factory=lambda: ["Hel", "lo"])
     pace: float = 0.0
     after: int | None = None  # a stream ends badly after so many words
+    told: dict[str, int] | None = None  # the usage that it has told by then
     calls: int = 0
     cancelled: int = 0
 
@@ -83,7 +84,11 @@ class ScriptedHop:
         except (asyncio.CancelledError, GeneratorExit):
             script.cancelled += 1
             raise
-        last = {"outcome": asdict(end)} if end is not None else {"usage": {"total_tokens": 3}, "tail": b""}
+        last = (
+            {"outcome": asdict(end), "told": script.told}
+            if end is not None
+            else {"usage": {"total_tokens": 3}, "tail": b""}
+        )
         took = script.seconds * 1000
         yield {**last, "upstream": {"first_ms": took, "ms": took + len(words) * script.pace * 1000}}
 

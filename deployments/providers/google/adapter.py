@@ -72,7 +72,7 @@ class GoogleProvider:
                     made = batch.data + (codec.end() if ended and codec.finished and batch.error is None else b"")
                     if made or codec.finished:
                         end = _end(codec, call) if codec.finished and not continues else None
-                        yield Frames(made, content=batch.content, end=end)
+                        yield Frames(made, content=batch.content, end=end, told=codec.usage)
                     if batch.error is not None:
                         raise batch.error
                     if events.overlong:

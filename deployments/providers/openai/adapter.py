@@ -90,7 +90,7 @@ class OpenAIProvider:
                         return
                     end = End(scan.usage, cut.tail(scan.tail)) if whole else None
                     if frames or batch.content or batch.finished or end:
-                        yield Frames(frames, content=batch.content or batch.finished > 0, end=end)
+                        yield Frames(frames, content=batch.content or batch.finished > 0, end=end, told=scan.usage)
                     if batch.error is not None:
                         raise batch.error
                     if batch.malformed:
