@@ -5,10 +5,11 @@ a provider that does.
 """
 
 import json
+import math
 import re
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -96,7 +97,8 @@ def parse_request(data: bytes) -> Request:
 def parse_object(data: bytes) -> JsonDict:
     """Return the JSON object of an HTTP body, which can be encoded again. Raises BadRequest."""
     try:
-        body = json.loads(data, parse_constant=_no_constant)
+        # json.loads of bytes guesses UTF-16 and UTF-32, and takes half a surrogate pair in UTF-8, which is none.
+        body = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_float_of(data))
         if _SURROGATE.search(data):
             json.dumps(body, ensure_ascii=False).encode()
         if data.count(b"{") + data.count(b"[") > DEEPEST:
@@ -123,6 +125,20 @@ def _check_depth(body: JsonValue) -> None:
 
 # Half of a surrogate pair is valid JSON, but no text that can be encoded. Only an escape can contain it.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+_HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}")
+
+
+def _float_of(data: bytes) -> Callable[[str], float] | None:
+    """Return how to read a fraction: None for the quick way, where no number can be too large."""
+    return _finite if _HUGE.search(data) else None
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text[:20]} is larger than any number")
+    return number
 
 
 def _no_constant(name: str) -> None:

@@ -14,6 +14,7 @@ from deployments.config.settings import Auth
 from deployments.errors import ConfigError
 from deployments.ingress.bodies import MAX_BODY
 from deployments.ingress.http import build_http_api, route_table
+from deployments.openai_api.chat import parse_request
 from deployments.service.arguments import CallOptions
 from deployments.service.auth import Access, Authenticator, Key
 from deployments.telemetry.tracer import Tracer
@@ -103,6 +104,10 @@ BAD = [
     (b"[]", None, "invalid_json"),
     (b'"hi"', None, "invalid_json"),
     (b"\xff\xfe", None, "invalid_json"),
+    (b'{"messages":[{"role":"user","content":"\xed\xa0\x80"}]}', None, "invalid_json"),
+    (json.dumps(REQUEST).encode("utf-16"), None, "invalid_json"),
+    (json.dumps(REQUEST).encode("utf-32-be"), None, "invalid_json"),
+    (b'{"messages":[],"temperature":1e400}', None, "invalid_json"),
     (b"[" * 100_000, None, "invalid_json"),
     (json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode(), "model", "missing_required_parameter"),
     (json.dumps({"model": "default"}).encode(), "messages", "missing_required_parameter"),
@@ -470,3 +475,9 @@ def test_operators_set_thresholds_and_how_long_an_isolation_lasts() -> None:
         patch.setenv("KEYS", "k")
         patch.setenv("ADMIN", "root")
         run_virtually(main())
+
+
+def test_a_body_with_a_byte_order_mark_and_a_large_number_is_read() -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({**REQUEST, "top_p": 1e-300, "user": "1e999"}).encode()
+    assert parse_request(body).body["top_p"] == 1e-300
+    assert parse_request(json.dumps({**REQUEST, "x": 1e300}).encode()).body["x"] == 1e300
