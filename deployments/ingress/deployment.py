@@ -53,7 +53,7 @@ class Ingress:
         self._ledger = LedgerClient(
             self._connect_ledger,
             config.ledger.journals(self._app),
-            prices=PriceList(config.prices),
+            prices=PriceList(config.prices, config.limits.unpriced, ours=resolved.fixed()),
             limits=config.limits.limits(),
             most=config.ledger.journal_megabytes * 1024 * 1024,
         )

@@ -4,22 +4,37 @@ Prices are US dollars for a million tokens, as the vendors write them. Costs are
 single token of a cheap model costs less than a micro-dollar.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from deployments.config.ledger import Price
+from deployments.config.ledger import Price, Unpriced
 
 _PICOS = 1_000_000  # a dollar for a million tokens is a micro-dollar, or so many pico-dollars, for one
 
 
 class PriceList:
-    """By target (`provider/model`), or by the provider's own model id wherever it runs. The target wins."""
+    """By target (`provider/model`), or by the provider's own model id wherever it runs. The target wins.
 
-    def __init__(self, prices: Mapping[str, Price]):
+    `unpriced` says how a target without a price counts. `ours` are providers that nobody bills us for: without a price
+    they count as nothing.
+    """
+
+    def __init__(self, prices: Mapping[str, Price], unpriced: Unpriced = "refuse", ours: Collection[str] = ()):
         self._rates = {name: _rates(price) for name, price in prices.items()}
+        self._others = _rates(unpriced) if isinstance(unpriced, Price) else None
+        self._covers_all = unpriced != "refuse"
+        self._ours = frozenset(ours)
+
+    def _of(self, provider: str, model: str) -> tuple[int, int, int] | None:
+        known = self._rates.get(f"{provider}/{model}") or self._rates.get(model)
+        return known if known is not None or provider in self._ours else self._others
+
+    def covers(self, provider: str, model: str) -> bool:
+        """Return whether a limit of cost can count this model."""
+        return self._covers_all or provider in self._ours or self._of(provider, model) is not None
 
     def cost(self, provider: str, model: str, tokens_in: int, tokens_out: int, cached: int = 0) -> int | None:
         """Return nano-dollars, rounded half up; None if there is no price. `cached` are part of `tokens_in`."""
-        rates = self._rates.get(f"{provider}/{model}") or self._rates.get(model)
+        rates = self._of(provider, model)
         if rates is None:
             return None
         of_input, of_output, of_cached = rates
@@ -28,7 +43,7 @@ class PriceList:
 
     def free(self, provider: str, model: str) -> bool:
         """Return whether this model costs nothing, whatever it is asked."""
-        return self._rates.get(f"{provider}/{model}", self._rates.get(model)) == (0, 0, 0)
+        return self._of(provider, model) == (0, 0, 0)
 
 
 def _rates(price: Price) -> tuple[int, int, int]:

@@ -20,6 +20,7 @@ from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, 
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
 from deployments.openai_api.embeddings import length_of_input
 from deployments.openai_api.usage import account_of
+from deployments.usage.budget import Reservation
 from deployments.usage.prices import PriceList
 from deployments.usage.token_estimate import DeliveredText, TokenEstimator, length_of, text_in
 
@@ -65,6 +66,7 @@ class UsageRecord:
         "ended",
         "made",
         "request_id",
+        "reservation",
         "served",
         "subjects",
     )
@@ -83,6 +85,7 @@ class UsageRecord:
         door: str | None = None,
         stream: bool = False,
         body: Mapping[str, Any] | None = None,
+        reservation: Reservation | None = None,
     ):
         self._sink = sink
         self._written = False
@@ -90,6 +93,7 @@ class UsageRecord:
         self.began_at = sink.now()
         self.body = body or {}
         self.subjects = subjects_of(tenant, key_name)
+        self.reservation = reservation
         self.made = 0
         self.ended = False
         self.served: tuple[str, str] | None = None
@@ -121,8 +125,10 @@ class UsageRecord:
             self.write(None, self.ending(outcome, trail))
 
     def ending(self, outcome: str, trail: Trail | None = None) -> RequestEnding:
-        """Return what the request's line says of its end, and end it."""
+        """Return what the request's line says of its end, and end it: nothing is held for it any more."""
         self.ended = True
+        if self.reservation is not None:
+            self.reservation.release()
         provider, model = self.served or (None, None)
         return {
             "version": SETTLED,
@@ -140,6 +146,8 @@ class UsageRecord:
         now = self._sink.now()
         self._sink.write(line(now, self._identity, attempt, ending))
         if not self._written and self.subjects:
+            if self.reservation is not None:
+                self.reservation.begin()
             self._sink.spent(self.subjects, Spend(now, requests=1))
         self._written = True
 

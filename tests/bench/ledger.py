@@ -20,8 +20,11 @@ from actors.ledger.budget import Limit, Limits
 from actors.ledger.rows import encode_json
 from actors.ledger.writer import LedgerWriter
 from deployments.config.ledger import Price
+from deployments.usage.budget import Reservation
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
+from deployments.usage.records import UsageRecord
+from deployments.usage.worst_case import worst_case
 from tests.clock import run_virtually
 
 USAGE = {"prompt_tokens": 812, "completion_tokens": 233, "prompt_tokens_details": {"cached_tokens": 512}}
@@ -31,6 +34,7 @@ STEP |= {"verdict": "ok", "probe": False, "epoch": 1, "first_token_ms": 180.9, "
 TRAIL = encode_json([STEP])
 PRICES = PriceList({"gpt-4.1": Price(input=2, output=8, cached="0.5")})
 LIMITS = Limits(each={"tenant": Limit(10**9, 10**9, 10**18)})
+TARGETS = {"openai/gpt-4.1": 32_768}
 RATE, AT_ONCE = 250, 64  # requests a second, and under way
 START = 1_790_000_000.0
 ROUNDS = 5
@@ -45,9 +49,19 @@ def link_in(folder: pathlib.Path) -> LedgerClient:
     return LedgerClient(away, folder, prices=PRICES, limits=LIMITS)
 
 
+def _held(answer: Any) -> Reservation | None:
+    assert answer is None or isinstance(answer, Reservation)
+    return answer
+
+
+def _begun(link: LedgerClient, held: Reservation | None) -> UsageRecord:
+    given = {"tenant": "acme", "agent": "meetmind.coordinator", "model_row": "gpt-4", "door": "http", "body": BODY}
+    return link.begin(**given, reservation=held)
+
+
 def one_request(link: LedgerClient, frames: int = 0) -> None:
-    assert link.admit("acme") is None
-    account = link.begin(tenant="acme", agent="meetmind.coordinator", model_row="gpt-4", door="http", body=BODY)
+    held = _held(link.reserve("acme", None, *worst_case(BODY, TARGETS, link.prices, 4096), patient=False))
+    account = _begun(link, held)
     entry = account.open("openai/gpt-4.1")
     for _ in range(frames):
         entry.delivered(FRAME)
@@ -109,8 +123,7 @@ async def carried(folder: pathlib.Path, *, limits: bool, requests: int = 2500) -
     link.start()
 
     async def ask() -> None:
-        assert link.admit("acme") is None
-        account = link.begin(tenant="acme", agent="meetmind.coordinator", model_row="gpt-4", door="http", body=BODY)
+        account = _begun(link, _held(await link.admit("acme", None, *worst_case(BODY, TARGETS, PRICES, 4096))))
         entry = account.open("openai/gpt-4.1")
         await asyncio.sleep(AT_ONCE / RATE)
         entry.settle(OK, USAGE, trail=lambda: TRAIL)

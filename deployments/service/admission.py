@@ -1,0 +1,77 @@
+"""May a request begin? The limits of its tenant and its key, and which of its targets they can count. No Ray.
+
+A limit of cost can't count a target without a price. So such a target does not serve who has one, unless
+`limits.unpriced` says how it counts.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from actors.breaker.plan import model_of, parts_of
+from actors.ledger.budget import Refusal, subjects_of
+from actors.metrics import Meter
+from deployments.errors import CallerError, LimitReached, NotPriced
+from deployments.openai_api.chat import Request
+from deployments.routing.model_rules import highest_output
+from deployments.usage.budget import Reservation
+from deployments.usage.caller import Caller, limit_reached
+from deployments.usage.worst_case import worst_case
+
+if TYPE_CHECKING:
+    from deployments.routing.model_rows import ModelRows
+    from deployments.usage.ledger_client import LedgerClient
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """`reservation` holds what the request may use; `barred` are targets that it can't be served by."""
+
+    reservation: Reservation | None = None
+    barred: frozenset[str] = frozenset()
+
+    def withdraw(self) -> None:
+        """Give back what is held for a request that did not begin."""
+        if self.reservation is not None:
+            self.reservation.release()
+
+
+UNLIMITED = Admission()
+
+
+async def admit(
+    ledger: "LedgerClient", caller: Caller, request: Request, rows: "ModelRows", output_tokens: int, meter: Meter
+) -> Admission:
+    """Hold what a request may use at most. Raises LimitReached and NotPriced."""
+    budget = ledger.budget
+    limited, costs = budget.limited(subjects_of(caller.tenant, caller.key_name)) if budget.limits else (False, False)
+    if not limited:
+        return UNLIMITED
+    try:
+        targets = _targets(rows, request.model)
+        barred = _barred(ledger, targets, request.model) if costs else frozenset()
+        served = [target for target in targets if target not in barred]
+        highest = {target: highest_output(rows.kind(target), model_of(target)) for target in served}
+        tokens, cost = worst_case(request.body, highest, ledger.prices, output_tokens)
+        answer = await ledger.admit(caller.tenant, caller.key_name, tokens, cost)
+        if isinstance(answer, Refusal):
+            raise limit_reached(answer)
+    except (LimitReached, NotPriced) as error:
+        meter.add("breakwater_refused_total", (str(error.code),))
+        raise
+    return Admission(answer, barred)
+
+
+def _targets(rows: "ModelRows", model: str) -> list[str]:
+    try:
+        return rows.of(model)
+    except CallerError:
+        return []  # the failover says so, and the ledger has a row of it
+
+
+def _barred(ledger: "LedgerClient", targets: list[str], model: str) -> frozenset[str]:
+    """Return the targets that no limit of cost can count. Raises NotPriced if there is no other."""
+    barred = frozenset(target for target in targets if not ledger.prices.covers(*parts_of(target)))
+    if barred and len(barred) == len(targets):
+        which = f"'{targets[0]}' has no price" if len(targets) == 1 else f"No target of '{model}' has a price"
+        raise NotPriced(f"{which}, so a caller with a monthly_cost can't use it: see prices, or limits.unpriced.")
+    return barred
