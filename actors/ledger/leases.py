@@ -152,7 +152,7 @@ class Leases:
             room, free = room + given, free - given
             held.put(replica, period, Lease(room, used), now=current)
         if room >= wanted:
-            return limit, period, room, False
+            return limit, period, room, True
         idle = free <= 0 and self._recall(subject, {name: held.of(name, period) for name in others}, now)
         return limit, period, room, free > 0 or settling or idle
 

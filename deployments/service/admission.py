@@ -5,6 +5,7 @@ A limit of cost can't count a target without a price. So such a target does not 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from actors.breaker.plan import model_of, parts_of
@@ -15,7 +16,8 @@ from deployments.openai_api.chat import Request
 from deployments.routing.model_rules import highest_output
 from deployments.usage.budget import Reservation
 from deployments.usage.caller import Caller, limit_reached
-from deployments.usage.worst_case import worst_case
+from deployments.usage.prices import PriceList
+from deployments.usage.worst_case import Route, worst_case
 
 if TYPE_CHECKING:
     from deployments.routing.model_rows import ModelRows
@@ -47,11 +49,11 @@ async def admit(
     if not limited:
         return UNLIMITED
     try:
-        targets = _targets(rows, request.model)
-        barred = _barred(ledger, targets, request.model) if costs else frozenset()
-        served = [target for target in targets if target not in barred]
-        highest = {target: highest_output(rows.kind(target), model_of(target)) for target in served}
-        tokens, cost = worst_case(request.body, highest, ledger.prices, output_tokens)
+        routes, unpriced = _routes(rows, ledger.prices, request.model)
+        barred = unpriced if costs else frozenset()
+        if barred and not routes:
+            raise _not_priced(barred, request.model)
+        tokens, cost = worst_case(request.body, routes, output_tokens)
         answer = await ledger.admit(caller.tenant, caller.key_name, tokens, cost)
         if isinstance(answer, Refusal):
             raise limit_reached(answer)
@@ -61,17 +63,21 @@ async def admit(
     return Admission(answer, barred)
 
 
-def _targets(rows: "ModelRows", model: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def _routes(rows: "ModelRows", prices: PriceList, model: str) -> tuple[tuple[Route, ...], frozenset[str]]:
+    """Return the priced targets that a request may reach, and those that no limit of cost can count."""
     try:
-        return rows.of(model)
+        targets = rows.of(model)
     except CallerError:
-        return []  # the failover says so, and the ledger has a row of it
+        targets = []  # the failover says so, and the ledger has a row of it
+    unpriced = frozenset(target for target in targets if not prices.covers(*parts_of(target)))
+    priced = [target for target in targets if target not in unpriced]
+    routes = tuple(
+        (prices.rates(*parts_of(target)), highest_output(rows.kind(target), model_of(target))) for target in priced
+    )
+    return routes, unpriced
 
 
-def _barred(ledger: "LedgerClient", targets: list[str], model: str) -> frozenset[str]:
-    """Return the targets that no limit of cost can count. Raises NotPriced if there is no other."""
-    barred = frozenset(target for target in targets if not ledger.prices.covers(*parts_of(target)))
-    if barred and len(barred) == len(targets):
-        which = f"'{targets[0]}' has no price" if len(targets) == 1 else f"No target of '{model}' has a price"
-        raise NotPriced(f"{which}, so a caller with a monthly_cost can't use it: see prices, or limits.unpriced.")
-    return barred
+def _not_priced(targets: frozenset[str], model: str) -> NotPriced:
+    which = f"'{min(targets)}' has no price" if len(targets) == 1 else f"No target of '{model}' has a price"
+    return NotPriced(f"{which}, so a caller with a monthly_cost can't use it: see prices, or limits.unpriced.")

@@ -41,25 +41,25 @@ class Reservation:
 
     def __init__(self, budget: "Budget", standings: Sequence[Standing], amount: Amount):
         self._budget, self._standings, self._amount = budget, standings, amount
-        self._add(amount)
-
-    def _add(self, amount: Amount) -> None:
-        self._budget.changed(self._standings)
-        for standing in self._standings:
+        for standing in standings:
             for share in standing.shares:
                 share.held += amount[share.sort]
 
     def begin(self) -> None:
         """Note that the request's row is written: from now on that counts as the one request."""
         requests, tokens, cost = self._amount
-        self._add((-requests, 0, 0))
         self._amount = 0, tokens, cost
+        for standing in self._standings:
+            share = standing.shares[0]
+            if share.sort == REQUESTS:
+                share.held -= requests
 
     def release(self) -> None:
-        requests, tokens, cost = self._amount
-        if requests or tokens or cost:
-            self._amount = 0, 0, 0
-            self._add((-requests, -tokens, -cost))
+        standings, self._standings = self._standings, ()
+        for standing in standings:
+            self._budget.changed(standing)
+            for share in standing.shares:
+                share.held -= self._amount[share.sort]
 
     def __del__(self) -> None:
         self.release()  # of a request whose task was lost before it could end
@@ -79,11 +79,9 @@ class Spent:
             self.minute, self.requests, self.tokens = standing.minute, 0, 0
         if standing.month != self.month:
             self.month, self.cost = standing.month, 0
-        self.requests, self.tokens, self.cost = (
-            self.requests + spend.requests,
-            self.tokens + spend.tokens,
-            self.cost + spend.cost,
-        )
+        self.requests += spend.requests
+        self.tokens += spend.tokens
+        self.cost += spend.cost
 
     def of(self, share: Share) -> int:
         """Return how much of it counts in this share's present period."""
@@ -129,10 +127,12 @@ class Budget:
         `patient` gets no ASKING.
         """
         found = [standing for name in subjects if (standing := self._standing(name)) is not None]
-        asking = False
+        fresh, asking = at - self._heard <= FRESH_SECONDS, False
         for standing in found:
             standing.turn(now)
             for share in standing.shares:
+                if fresh and share.spent + share.held < share.known.lease:
+                    continue
                 answer = self._check(standing.subject, share, now, at, patient)
                 if answer is not None:
                     self._changed[standing.subject] = None
@@ -143,19 +143,18 @@ class Budget:
         if asking:
             return ASKING
         for standing in found:
+            self._changed[standing.subject] = None
             standing.admitted = standing.minute
             for share in standing.shares:
                 share.recent += amount[share.sort]
         return Reservation(self, found, amount) if found else None
 
     def _check(self, subject: str, share: Share, now: int, at: float, patient: bool) -> Refusal | Asking | None:
+        """Return what becomes of a request that no lease allows."""
         known = share.known
-        fresh = at - self._heard <= FRESH_SECONDS
-        if fresh and share.used < known.lease:
-            return None
         if known.truth + share.used >= share.most:  # no lease of others can help
             return share.refusal(subject, now)
-        if self._is_away(at) or not (patient or fresh):
+        if self._is_away(at) or not (patient or at - self._heard <= FRESH_SECONDS):
             return Refusal(subject, "ledger_away", 0, 0, 1.0) if self.limits.refuse_unseen else None
         if not patient or (not known.more and at - known.answered_at <= ANSWER_SECONDS):
             return share.refusal(subject, now)
@@ -185,23 +184,23 @@ class Budget:
 
     def spent(self, subjects: Iterable[str], spend: Spend) -> None:
         """Count what this replica has just written."""
+        amount = spend.requests, spend.tokens, spend.cost
         for subject in subjects:
             standing = self._standing(subject)
             if standing is None:
                 continue
             standing.turn(spend.at)
             for share in standing.shares:
-                share.spent += (spend.requests, spend.tokens, spend.cost)[share.sort]
+                share.spent += amount[share.sort]
             ours = self._ours.get(subject)
             if ours is None:
                 ours = self._ours[subject] = Spent()
             ours.add(standing, spend)
             self._changed[subject] = None
 
-    def changed(self, standings: Iterable[Standing]) -> None:
-        """Note that something else is held for these."""
-        for standing in standings:
-            self._changed[standing.subject] = None
+    def changed(self, standing: Standing) -> None:
+        """Note that something else is held for this one."""
+        self._changed[standing.subject] = None
 
     def cut(self, position: int) -> None:
         """Note that a batch was cut: all that was spent so far lies before `position`."""
@@ -279,7 +278,11 @@ class Budget:
 
     def give_back(self) -> None:
         """Give all leases back with the next batch, but for what is used."""
+        for standing in self._standings.values():
+            for share in standing.shares:
+                share.recent = share.wanted = 0
         self._recalled |= self._standings.keys()
+        self.asks = True
 
 
 def _sum(leaving: Iterable[dict[str, Spent]], subject: str, share: Share) -> int:

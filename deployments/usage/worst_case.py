@@ -4,17 +4,18 @@ It is the request's prompt and the longest answer that it allows, at the dearest
 failover decides later which one answers. What attempts that failed have used counts beside it, as soon as it is known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from actors.breaker.plan import Target, parts_of
 from deployments.openai_api.chat import max_tokens_of
 from deployments.openai_api.embeddings import length_of_input
-from deployments.usage.prices import PriceList
+from deployments.usage.prices import Rates, cost_at
 from deployments.usage.token_estimate import length_of
 
 CHARACTERS_PER_TOKEN = 4
 LARGEST_OUTPUT = 2_000_000  # no model writes more, whatever a request allows
+
+Route = tuple[Rates | None, int | None]  # a target's rates, and the most tokens that it answers with, where known
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
@@ -23,21 +24,16 @@ def prompt_tokens(body: Mapping[str, Any]) -> int:
     return -(-characters // CHARACTERS_PER_TOKEN)
 
 
-def worst_case(
-    body: Mapping[str, Any], targets: Mapping[Target, int | None], prices: PriceList, output_tokens: int
-) -> tuple[int, int]:
-    """Return tokens and nano-dollars. `targets` has the most tokens that each answers with, where that is known.
-
-    `output_tokens` is what an answer may have whose request sets no limit.
-    """
+def worst_case(body: Mapping[str, Any], routes: Iterable[Route], output_tokens: int) -> tuple[int, int]:
+    """Return tokens and nano-dollars. `output_tokens` is what an answer may have whose request sets no limit."""
     prompt = prompt_tokens(body)
     longest, answers = _output(body, output_tokens)
     tokens, cost = prompt, 0
-    for target, most in targets.items():
-        written = answers * (longest if most is None else min(longest, most))
-        provider, model = parts_of(target)
+    for rates, most in routes:
+        written = answers * (longest if most is None or longest < most else most)
         tokens = max(tokens, prompt + written)
-        cost = max(cost, prices.cost(provider, model, prompt, written) or 0)
+        if rates is not None:
+            cost = max(cost, cost_at(rates, prompt, written))
     return tokens, cost
 
 

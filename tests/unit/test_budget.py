@@ -93,7 +93,7 @@ def test_a_months_cost_is_refused_until_the_month_is_over() -> None:
 
 def test_what_is_under_way_is_held_and_may_need_the_rest() -> None:
     b, _ = known(monthly_cost=1000)
-    held = admitted(b, cost=360)
+    held = admitted(b, cost=1360)
     refusal = refused(b)
     assert (refusal.limit, refusal.status, refusal.under_way, refusal.reset_seconds) == ("monthly_cost", 429, True, 1.0)
     held.release()
@@ -102,7 +102,7 @@ def test_what_is_under_way_is_held_and_may_need_the_rest() -> None:
 
 def test_a_reservation_is_given_back_once_however_often_it_ends() -> None:
     b, desk = known(tokens_per_minute=100)
-    first, second = admitted(b, tokens=1), admitted(b, tokens=50)
+    first, second = admitted(b, tokens=1), admitted(b, tokens=150)
     for _ in range(3):
         first.release()
     assert refused(b).under_way
