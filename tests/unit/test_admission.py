@@ -10,8 +10,9 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits
 from deployments.config.application import parse
 from deployments.config.ledger import Price
-from deployments.config.resolved import resolve
+from deployments.config.resolved import ResolvedConfig
 from deployments.config.settings import Auth
+from deployments.config.tier import Tier
 from deployments.errors import BadRequest, LimitReached, NoAnswer, NotPriced, UnknownModel
 from deployments.openai_api.chat import Request, check_request
 from deployments.service.auth import Authenticator
@@ -248,21 +249,20 @@ def test_a_limit_that_is_used_up_is_told_with_its_code() -> None:
     limited(test, Limit(tokens_per_minute=100))
 
 
-def config(**more: Any) -> Mapping[str, Any]:
-    return {**ARGS, "prices": {"haiku": {"input": 1, "output": 5}}, **more}
+def warnings(limits: Mapping[str, Any], prices: Mapping[str, Any]) -> list[str]:
+    config = parse({**ARGS, "limits": limits, "prices": prices})
+    tiers = tuple(Tier(name, provider.kind, None) for name, provider in config.providers.items())
+    return ResolvedConfig(config, tiers).warnings()
 
 
-def test_a_row_that_no_budget_can_use_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "k")
-    budgets = {"each_key": {"monthly_cost": 5}}
-    (warning,) = resolve(parse(config(limits=budgets))).warnings()
+def test_a_row_that_no_budget_can_use_is_a_warning() -> None:
+    budgets, price = {"each_key": {"monthly_cost": 5}}, {"input": 1, "output": 5}
+    (warning,) = warnings(budgets, {"haiku": price})
     assert "solo" in warning
     assert "limits.unpriced" in warning
-    assert resolve(parse(config(limits={**budgets, "unpriced": "free"}))).warnings() == []
-    assert resolve(parse(config(limits={"each_key": {"requests_per_minute": 5}}))).warnings() == []
-    priced = {"openai/gpt": {"input": 1, "output": 5}}
-    assert resolve(parse(config(limits=budgets, prices=priced))).warnings() == []
+    assert warnings({**budgets, "unpriced": "free"}, {}) == []
+    assert warnings({"each_key": {"requests_per_minute": 5}}, {}) == []
+    assert warnings(budgets, {"openai/gpt": price}) == []
 
 
 @pytest.mark.parametrize("name", ["acme\0", "ac\ud800me"])
