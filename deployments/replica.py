@@ -27,6 +27,7 @@ from deployments.providers.base import (
 )
 from deployments.providers.kinds import KINDS
 from deployments.providers.timing import begin_timing
+from deployments.providers.tool_names import WithToolNames
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import EndMessage, HelloMessage, ReplyMessage, outcome_message
 from deployments.rpc.server import ConnectionServer, Item
@@ -179,4 +180,6 @@ class LeftOut:
 def build_provider(config: Config, name: str) -> Provider:
     """Return the adapter of a configured provider."""
     settings = config.providers[name]
-    return KINDS[settings.kind].build(settings, config.limits_of(name).connect)
+    kind = KINDS[settings.kind]
+    provider = kind.build(settings, config.limits_of(name).connect)
+    return provider if kind.tool_names is None else WithToolNames(provider, kind.tool_names)

@@ -29,6 +29,9 @@ class Limit:
     tokens_per_minute: int | None = None
     monthly_cost: int | None = None
 
+    def __bool__(self) -> bool:
+        return (self.requests_per_minute, self.tokens_per_minute, self.monthly_cost) != (None, None, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -44,7 +47,7 @@ class Limits:
         known = self.subjects.get(subject)
         if known is None and sort == "key":
             known = self.subjects.get(f"key:{name.rpartition(':')[2]}")
-        return known or self.each.get(sort)
+        return self.each.get(sort) if known is None else known
 
     def __bool__(self) -> bool:
         return bool(self.subjects or self.each)

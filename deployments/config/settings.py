@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from actors.breaker.circuit import Policy
+from deployments.config.known_windows import known_window
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.time_limits import TimeLimits
 
@@ -98,7 +99,7 @@ class Cloud(_Provider):
 
     def window(self, model: str) -> int | None:
         """Return the context window of the provider's model in tokens, None if it is not known."""
-        return self.context_windows.get(model)
+        return self.context_windows.get(model) or known_window(model)
 
 
 class Bedrock(Cloud):

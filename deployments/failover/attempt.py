@@ -47,6 +47,7 @@ class Attempt:
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
     usage: "AttemptUsage | None" = None  # its row in the ledger
     body: Mapping[str, Any] | None = None  # the request as this target takes it
+    extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint
 
     def __post_init__(self) -> None:
         self.began = self.record.clock()

@@ -22,8 +22,9 @@ from deployments.openai_api.chat import Request
 from deployments.providers.base import CallMessage, call_dict
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
+from deployments.routing.concessions import Lesson, concede
 from deployments.routing.image_fetch import RequestImages, remote_images
-from deployments.routing.refusals import Refusals, without
+from deployments.routing.refusals import Refusals
 from deployments.routing.request_fit import RequestFit
 from deployments.telemetry.request_record import RequestRecord
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EARLY_SECONDS = 0.001  # before a deadline that is as good as over
-MOST_REFUSED_HINTS = 5  # calls of one attempt: a vendor names one hint at a time
+MOST_EXTRA_CALLS = 5  # of one attempt, those of the provider's adapter included: a vendor names one fault at a time
 
 
 @dataclass(slots=True)
@@ -95,8 +96,10 @@ class FailoverRun(Generic[T]):
         return found
 
     def _without_refused(self, target: str, fit: RequestFit) -> RequestFit:
-        hints = self._refusals.of(target, fit.body) if self._refusals else ()
-        return self._rows.without_hints(self._request, fit, hints) if hints else fit
+        if not self._refusals:
+            return fit
+        conceded = self._refusals.adapt(target, fit.body)
+        return fit if conceded.body is fit.body else self._rows.without_hints(self._request, fit, conceded)
 
     async def answer(self) -> T:
         """Return the answer. Raises NoAnswer or DeadlineExceeded."""
@@ -160,6 +163,7 @@ class FailoverRun(Generic[T]):
             return None
         attempt = self._attempt(turn, permit, fit)
         attempt.body = body
+        attempt.extra_calls = MOST_EXTRA_CALLS
         attempt.keep_lease()
         return attempt
 
@@ -190,30 +194,34 @@ class FailoverRun(Generic[T]):
     async def _ask(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
         """Return the target's answer, or how the attempt failed.
 
-        A target that refuses a hint is asked once more without it.
+        A target that refuses a hint is asked once more without it. If it then answers, that is remembered.
         """
-        for _ in range(MOST_REFUSED_HINTS):
-            answer, failed = await self._call_once(attempt)
-            if failed is None or not self._leave_out(attempt, failed):
+        lessons, of_fields = list[Lesson](), 0
+        answer, failed = await self._call_once(attempt)
+        while failed is not None and attempt.extra_calls > 0 and self._may_leave_out(failed):
+            assert attempt.body is not None
+            if (made := concede(failed, attempt.body, of_fields)) is None:
                 break
+            attempt.body = made.body
+            attempt.dropped = tuple(dict.fromkeys((*attempt.dropped, *made.dropped)))
+            attempt.extra_calls -= 1
+            lessons += made.lessons
+            of_fields += made.of_field
+            answer, failed = await self._call_once(attempt)
         if failed is not None:
             self._end(attempt, failed, self._comparison)
+        elif lessons:
+            self._refusals.learn(attempt.target, lessons)
         return answer, failed
 
-    def _leave_out(self, attempt: Attempt, refusal: Outcome) -> bool:
-        """Leave the hints out that the target has just refused, in this request and in the next ones."""
-        if refusal.kind != "rejected" or refusal.content or not self._rows.may_drop_hints(self._request):
-            return False
-        assert attempt.body is not None
-        names = self._refusals.note(attempt.target, refusal, attempt.body)
-        attempt.body = without(attempt.body, names)
-        attempt.dropped += names
-        return bool(names)
+    def _may_leave_out(self, refusal: Outcome) -> bool:
+        return refusal.kind == "rejected" and not refusal.content and self._rows.may_drop_hints(self._request)
 
     async def _call_once(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
         limits = self._limits[provider_of(attempt.target)]
         gone_at = asyncio.get_running_loop().time() + limits.connect + self._kind.limit(limits) + COVER_SECONDS
         timer = DeadlineTimer()
+        attempt.upstream = None
         try:
             with timer.until(min(attempt.until, gone_at)):
                 return await self._kind.begin(attempt, self._call(attempt, limits), limits, timer), None
@@ -222,6 +230,7 @@ class FailoverRun(Generic[T]):
             outcome = Outcome("stalled" if timer.stalled else "unreachable" if gone else "deadline")
         except AttemptFailed as error:
             outcome = error.outcome
+            attempt.extra_calls -= attempt.upstream.get("again", 0) if attempt.upstream else 0
         except BaseException:
             attempt.end(Outcome("cancelled"), over=False)
             raise
@@ -233,6 +242,7 @@ class FailoverRun(Generic[T]):
         assert attempt.body is not None
         model = model_of(attempt.target)
         call = call_dict(attempt.body, model, self._request.model, limits)
+        call["again"] = max(0, attempt.extra_calls)
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call

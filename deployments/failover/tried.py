@@ -3,6 +3,7 @@
 The request's record hears of the same and is told to people; it decides nothing.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -54,15 +55,15 @@ class Tried:
     def refused_alike(self) -> bool:
         """Return whether the last refusal is that of an earlier tier of another vendor: then the request is wrong.
 
-        That a tier has no such feature says nothing of the others.
+        Only a fault of the request itself is one fault. That two tiers lack a feature, or have limits, says nothing of
+        a third one, and a field that holds nearly everything has room for two faults.
         """
         target, last = self.failures[-1]
-        if last.kind != "rejected" or last.param is None or _lacks(last):
+        if not _of_the_request(last):
             return False
         return any(
-            outcome.kind == "rejected"
+            _of_the_request(outcome)
             and outcome.param == last.param
-            and not _lacks(outcome)
             and provider_of(earlier) != provider_of(target)
             and model_of(earlier) != model_of(target)
             for earlier, outcome in self.failures[:-1]
@@ -73,6 +74,20 @@ class Tried:
         return not self.left_out and all(outcome.kind in kinds for _, outcome in self.failures)
 
 
-def _lacks(refusal: Outcome) -> bool:
-    """Return whether the tier only lacks what was asked of it."""
-    return "unsupported" in (refusal.code or "") or "not support" in refusal.message
+# Fields that hold nearly everything, and those whose bounds each model has for itself.
+_COARSE = frozenset(
+    {"messages", "body", "tools", "model", "input", "prompt", "id", "max_tokens", "max_completion_tokens"}
+)
+_OWN = re.compile(
+    r"unsupported|not support|not (?:enabled|available|allowed|permitted)|(?:this|that|the) model|only supports?"
+    r"|too (?:long|large|big|many|short|small|high|low|few)|exceed|limit|length|window|size|count|at (?:most|least)"
+    r"|maximum|minimum|between|range|above_|below_|less than|greater than|[<>]=?|higher|lower|up to",
+    re.IGNORECASE,
+)
+
+
+def _of_the_request(refusal: Outcome) -> bool:
+    """Return whether a tier refuses what the request says, and not what is only too much for this tier."""
+    if refusal.kind != "rejected" or refusal.param is None or refusal.param in _COARSE:
+        return False
+    return _OWN.search(f"{refusal.code or ''} {refusal.message}") is None

@@ -155,27 +155,6 @@ GEMINI_TOOLS = replace(
     object_top=True,
 )
 
-OPENAI_STRICT = Dialect(
-    "openai strict",
-    (
-        "OpenAI, Structured outputs: supported schemas",
-        "openai (PyPI), lib/_pydantic.py: a $ref has no siblings, a single allOf is merged",
-        "openai/openai-node#2602: oneOf is not permitted",
-    ),
-    keywords=frozenset(
-        {
-            *("properties", "required", "additionalProperties", "items", "minItems", "maxItems", "pattern", "format"),
-            *("multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-        }
-    ),
-    notes=frozenset({"title", "description"}),
-    formats=_FORMATS - {"uri"},
-    closed=True,
-    all_required=True,
-    items=True,
-    object_top=True,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Forms:

@@ -73,12 +73,13 @@ class References:
                 if isinstance(schema.get("$ref"), str):
                     self.end(schema["$ref"])
             names = dict(self._pointers)
-            self._steps = {name: self._steps_of(name, names) for name in names.values()}
+            known = frozenset(names)
+            self._steps = {name: self._steps_of(name, names, known) for name in names.values()}
         return self._steps
 
-    def _steps_of(self, name: str, names: Mapping[int, str]) -> list[tuple[str, bool]]:
+    def _steps_of(self, name: str, names: Mapping[int, str], known: frozenset[int]) -> list[tuple[str, bool]]:
         steps: list[tuple[str, bool]] = []
-        for inner, pointer, optional in references(self.find(name), frozenset(names)):
+        for inner, pointer, optional in references(self.find(name), known):
             end = self.end(pointer) if inner is None else None
             to = names.get(id(inner)) if inner is not None else end[0] if end is not None else None
             if to is not None:

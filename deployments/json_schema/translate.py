@@ -27,6 +27,7 @@ from deployments.json_schema.flat import (
     weight_of,
 )
 from deployments.json_schema.references import References, references
+from deployments.json_schema.steps import Steps, TooManySteps
 from deployments.json_schema.top import as_object
 from deployments.json_schema.typed import Out, Place, Work, free, join, one_of, write
 
@@ -59,21 +60,28 @@ class Translated:
 
 def translate(schema: Mapping[str, Any], dialect: Dialect) -> Translated:
     """Return the schema in a form that the dialect's server takes. Never raises, and never changes what it is given."""
-    size = _size(schema)
+    size, steps = _size(schema), Steps()
     if size is None:
-        return Translated({"type": "object", **_EMPTY[dialect.closed]}, ("type",))
-    written, lost = _unrolled(schema, dialect, size)
-    if dialect.recursion == "optional" and "$defs" in written and not is_same(written, schema):
-        # Where parts were met, more may be required: a way back may have no optional property any more.
-        written, more = _unrolled(written, dialect, size)
-        lost |= more
+        return _untranslated(dialect)
+    try:
+        written, lost = _unrolled(schema, dialect, size, steps)
+        if dialect.recursion == "optional" and "$defs" in written and not is_same(written, schema):
+            # Where parts were met, more may be required: a way back may have no optional property any more.
+            written, more = _unrolled(written, dialect, size, steps)
+            lost |= more
+    except TooManySteps:
+        return _untranslated(dialect)
     return Translated(schema if is_same(written, schema) else written, tuple(lost))
 
 
-def _unrolled(schema: Mapping[str, Any], dialect: Dialect, size: int) -> tuple[Out, dict[str, None]]:
+def _untranslated(dialect: Dialect) -> Translated:
+    return Translated({"type": "object", **_EMPTY[dialect.closed]}, ("type",))
+
+
+def _unrolled(schema: Mapping[str, Any], dialect: Dialect, size: int, steps: Steps) -> tuple[Out, dict[str, None]]:
     """Return the schema as written and what is lost, with recursions written out as often as there is room for."""
     for extent in _EXTENTS:
-        work = _Translator(schema, dialect, LARGEST + size, extent)
+        work = _Translator(schema, dialect, LARGEST + size, extent, steps)
         written = work.whole()
         if not work.is_cut:
             break
@@ -109,7 +117,8 @@ def _size(schema: Mapping[str, Any]) -> int | None:
 
 
 class _Translator(Work):
-    def __init__(self, root: Mapping[str, Any], dialect: Dialect, most: int, extent: tuple[int, bool]):
+    def __init__(self, root: Mapping[str, Any], dialect: Dialect, most: int, extent: tuple[int, bool], steps: Steps):
+        self._steps = steps
         self._root = root
         self._dialect = dialect
         self._left = most
@@ -177,7 +186,7 @@ class _Translator(Work):
         if top is self._root or _leads_somewhere(top):
             return dict(top)
         whole = replace(NOVA_TOOLS, top_keywords=None)
-        work = _Translator(self._root, whole, self._left, self._extent)
+        work = _Translator(self._root, whole, self._left, self._extent, self._steps)
         written = work.whole()
         self.lost |= work.lost
         return written
@@ -195,6 +204,7 @@ class _Translator(Work):
             return None
         if not isinstance(raw, Mapping):
             return free(self, place)
+        self._steps.take(raw)
         self._left -= weight_of(raw)
         if self._left < 0 or place.depth > DEEPEST:
             self.lose(place, "type")
@@ -259,6 +269,7 @@ class _Translator(Work):
         if not isinstance(raw, Mapping):
             return
         self._left -= depth > 0
+        self._steps.take(raw)
         flat.met += 1
         if depth > DEEPEST or flat.met > MOST_MET:
             flat.lost.append("allOf")

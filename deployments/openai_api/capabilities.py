@@ -88,6 +88,13 @@ HINTS = frozenset(
         *("presence_penalty", "frequency_penalty", "parallel_tool_calls"),
         # How a model samples is its own affair: not each has such a knob, and some servers have more than OpenAI.
         *("temperature", "top_p", "top_k", "min_p", "repetition_penalty"),
+        *("repeat_penalty", "length_penalty", "top_a", "typical_p", "min_tokens", "random_seed"),
+        # How much a model thinks: DeepSeek and GLM, Qwen, vLLM, OpenRouter, Ollama, Groq, Mistral, MiniMax.
+        *("thinking", "enable_thinking", "thinking_budget", "chat_template_kwargs", "reasoning", "include_reasoning"),
+        *("think", "reasoning_format", "prompt_mode", "reasoning_split"),
+        # What a router or a server does beside the answer: OpenRouter, vLLM, Mistral, llama.cpp, Ollama.
+        *("provider", "route", "models", "transforms", "plugins", "usage"),
+        *("priority", "cache_salt", "safe_prompt", "cache_prompt", "keep_alive", "options", "session_id"),
     }
 )
 

@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
 
 DONE = b"data: [DONE]\n\n"
 DEEPEST = 128  # levels of a request's JSON; pickle, by which it reaches a replica, fails below 500
@@ -199,9 +199,9 @@ def max_tokens_of(body: JsonObject) -> int | None:
 
 
 def stops_of(body: JsonObject) -> list[str]:
-    """Return the stop sequences."""
+    """Return the stop sequences. An empty one stops nothing."""
     stop = body.get("stop")
-    return [stop] if isinstance(stop, str) else list(stop or [])
+    return [text for text in ([stop] if isinstance(stop, str) else stop or []) if text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,4 +310,4 @@ def dump(data: JsonValue) -> bytes:
 
 def frames_to_chunks(data: bytes) -> list[JsonDict]:
     """Return our own frames as dicts, for the Python API, without `[DONE]`."""
-    return [json.loads(event[6:]) for event in data.split(b"\n\n") if event.startswith(b"data: {")]
+    return [parse_leniently(event[6:]) for event in data.split(b"\n\n") if event.startswith(b"data: {")]

@@ -3,8 +3,11 @@
 Its fields are checked where they come in (`chat`, `embeddings`); behind that they are read as they are.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
+
+import orjson
 
 JsonValue: TypeAlias = Any  # None, bool, int, float, str, or a list or an object of these
 JsonObject: TypeAlias = Mapping[str, JsonValue]  # to read
@@ -16,3 +19,14 @@ def whole_number(value: JsonValue) -> int | None:
     if isinstance(value, bool):
         return None
     return int(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else None
+
+
+def parse_leniently(data: bytes) -> JsonValue:
+    """Return the JSON that a server has sent, also with NaN, half a character or half a pair of surrogates in it.
+
+    All who read a frame read it so: it passes through as the bytes it was. Raises ValueError for what is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return json.loads(data.decode(errors="replace"))

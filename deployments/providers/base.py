@@ -19,6 +19,8 @@ from deployments.openai_api.chat import Head, usage_chunk
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.time_limits import TimeLimits
 
+MOST_AGAIN = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -28,6 +30,7 @@ class Call:
     model: str
     name: str
     limits: TimeLimits
+    again: int = MOST_AGAIN  # how often the server may be asked again in other words
 
     @property
     def wants_usage(self) -> bool:
@@ -205,7 +208,7 @@ class CallMessage(TypedDict):
     """A `Call` as it crosses the process. `limits` are TimeLimits's fields in order.
 
     `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
-    `trace` holds the headers of its trace.
+    `trace` holds the headers of its trace, and `again` how often the server may be asked again in other words.
     """
 
     body: JsonObject
@@ -214,6 +217,7 @@ class CallMessage(TypedDict):
     limits: tuple[float, float, float, float]
     verb: NotRequired[str]
     trace: NotRequired[Mapping[str, str]]
+    again: NotRequired[int]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -227,4 +231,5 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 
 
 def call_of(data: CallMessage) -> Call:
-    return Call(data["body"], data["model"], data["name"], TimeLimits(*data["limits"]))
+    limits = TimeLimits(*data["limits"])
+    return Call(data["body"], data["model"], data["name"], limits, data.get("again", MOST_AGAIN))

@@ -315,6 +315,8 @@ def offer_of(body: JsonObject) -> Offer:
     functions = [_function(tool) for tool in tools]
     if not all(isinstance(f.get("name"), str) and f["name"] for f in functions):
         raise _bad("Each tool needs a function with a name.", "tools")
+    if not all(isinstance(f.get("parameters") or {}, dict) for f in functions):
+        raise _bad("The 'parameters' of a function are a JSON schema, which is an object.", "tools")
     points = {
         function["name"]: CachePoint(mark)
         for tool, function in zip(tools, functions, strict=True)

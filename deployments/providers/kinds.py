@@ -4,6 +4,7 @@ A new kind is a folder with an adapter, a row here, and its settings class in `c
 for a kind by its name: callers ask the row what the kind can do.
 """
 
+import hashlib
 import importlib
 import re
 from collections.abc import Callable, Mapping
@@ -27,6 +28,30 @@ if TYPE_CHECKING:
     from deployments.providers.base import Provider
 
 
+_LONGEST, _HASH = 64, 8
+
+
+@dataclass(frozen=True, slots=True)
+class NameRule:
+    """`valid` is a name that the vendor takes, `other` a character that it does not."""
+
+    valid: re.Pattern[str]
+    other: re.Pattern[str]
+
+    def name_for(self, name: str) -> str:
+        """Return the name as the vendor takes it."""
+        if self.valid.fullmatch(name):
+            return name
+        digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:_HASH]
+        return f"{self.other.sub('_', f't_{name}')[: _LONGEST - _HASH - 1]}_{digest}"
+
+
+# OpenAI, API reference, function name; AWS, Converse, ToolSpecification: [a-zA-Z0-9_-]+, 64 at most.
+PLAIN_NAMES = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), re.compile(r"[^a-zA-Z0-9_-]"))
+# Google, FunctionDeclaration: begins with a letter or an underscore; then also dots, colons and dashes, 64 at most.
+GEMINI_NAMES = NameRule(re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}"), re.compile(r"[^a-zA-Z0-9_.:-]"))
+
+
 class KindSettings(Protocol):
     """A provider's settings. Each adapter reads the fields of its own settings class."""
 
@@ -41,6 +66,7 @@ class ProviderKind:
     - `adapter`: a module with `build(settings, connect) -> Provider`; `connect` is the connect limit in seconds.
     - `capabilities`: what it can do with a chat request; None if each field passes through, images by URL too.
     - `schemas`: the forms that JSON schemas are translated to.
+    - `tool_names`: the rule of its vendor for names of tools; None if it takes any.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `in_process`: the model runs in the replica itself. It stands in for a cloud, has no models but those of the
@@ -55,6 +81,7 @@ class ProviderKind:
     system: str
     capabilities: Capabilities | None = None
     schemas: Forms = field(default_factory=Forms)
+    tool_names: NameRule | None = None
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     in_process: bool = False
@@ -119,6 +146,7 @@ BEDROCK = ProviderKind(
         caches=cache_places,
     ),
     schemas=BEDROCK_FORMS,
+    tool_names=PLAIN_NAMES,
     modes=("hybrid", "aws_only"),
     is_aws=True,
 )
@@ -126,6 +154,7 @@ OPENAI = ProviderKind(
     name="openai",
     adapter="deployments.providers.openai.adapter",
     system="openai",
+    tool_names=PLAIN_NAMES,
     modes=("hybrid", "aws_only"),
     systems_by_host={".openai.azure.com": "azure.ai.openai"},
 )
@@ -147,6 +176,7 @@ GOOGLE = ProviderKind(
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
     ),
     schemas=GEMINI_FORMS,
+    tool_names=GEMINI_NAMES,
     chat_operation="generate_content",
 )
 LOCAL = ProviderKind(

@@ -18,6 +18,7 @@ class UpstreamTiming(TypedDict):
     ms: float  # until the answer's end
     connect_ms: NotRequired[float]
     first_ms: NotRequired[float]
+    again: NotRequired[int]  # how often the server was asked again in other words
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Timing:
     peer: tuple[str, int] | None = None
     model: str | None = None
     trace: Mapping[str, str] | None = None
+    again: int = 0
 
     def note_connected(self) -> None:
         """Record a new connection, after its TLS handshake. Of several the last counts."""
@@ -51,6 +53,8 @@ class Timing:
             timing["connect_ms"] = _milliseconds(self.connected)
         if self.first is not None:
             timing["first_ms"] = _milliseconds(self.first)
+        if self.again:
+            timing["again"] = self.again
         return timing
 
 
@@ -70,6 +74,12 @@ def begin_timing() -> Timing:
 
 def current_timing() -> Timing | None:
     return _CURRENT.get()
+
+
+def note_again() -> None:
+    """Record that the server is asked once more."""
+    if (timing := _CURRENT.get()) is not None:
+        timing.again += 1
 
 
 def note_model(model: JsonValue) -> None:

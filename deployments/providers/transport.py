@@ -23,6 +23,7 @@ from deployments.errors import AttemptFailed, failed, stalled
 from deployments.providers.timing import current_timing, note_peer
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes: a longer one is no answer of a model
+MAX_ERROR = 256 * 1024  # bytes of an error that are read: some repeat the request
 _LONG_HEADER = 64 * 1024
 
 
@@ -135,9 +136,17 @@ class UpstreamResponse:
                 raise failed("malformed", f"the answer is longer than {MAX_ANSWER // 2**20} MiB", status=200)
         return b"".join(parts)
 
+    async def beginning(self) -> bytes:
+        """Return the body of an error, or the beginning of one that is longer than MAX_ERROR."""
+        parts, size = [], 0
+        while size < MAX_ERROR and (part := await self.read()):
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)[:MAX_ERROR]
+
     async def for_sdk(self) -> httpx2.Response:
-        """Return the whole response as an SDK knows it, which makes its error of it."""
-        body = await self.whole()
+        """Return the response to a call that failed as an SDK knows it, which makes its error of it."""
+        body = await self.beginning()
         headers = [(k, v) for k, v in self.headers.items() if k.lower() != "content-encoding"]
         request = httpx2.Request("POST", str(self._response.url))
         return httpx2.Response(self.status, headers=headers, content=body, request=request)

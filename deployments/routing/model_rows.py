@@ -11,11 +11,11 @@ from deployments.json_schema.request import lost_in
 from deployments.openai_api.chat import Drop, Request
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
+from deployments.routing.message_forms import with_result_ids, without_foreign
 from deployments.routing.model_rules import Adapted, adapt, rules_of
-from deployments.routing.refusals import without
+from deployments.routing.refusals import Conceded
 from deployments.routing.request_fit import (
     RequestFit,
-    UnsupportedFinder,
     fit_request,
     unsupported_in_chat,
     unsupported_in_embedding,
@@ -32,8 +32,8 @@ class ModelRows:
 
     `rows` maps a row's name to its targets in failover order, `kinds` each provider that can be called to its kind.
     `fixed` are providers that have the models of the rows and no other, so nothing else can be pinned there.
-    `windows` maps a target to its context window in tokens, where the configuration has it. `find` finds the fields of
-    a request that a kind of provider does not support. `drop` is what may be left out unless a request says otherwise.
+    `windows` maps a target to its context window in tokens, where the configuration has it. `chats` says whether
+    their requests are chats or embeddings. `drop` is what may be left out unless a request says otherwise.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class ModelRows:
         *,
         fixed: frozenset[str] = frozenset(),
         windows: Mapping[str, int] | None = None,
-        find: UnsupportedFinder = unsupported_in_chat,
+        chats: bool = True,
         drop: Drop = "hints",
     ):
         self._rows = rows
         self._kinds = kinds
         self._fixed = fixed
-        self._find = find
+        self._chats = chats
         self._drop: Drop = drop
         self.windows: Mapping[str, int] = windows or {}
 
@@ -107,32 +107,41 @@ class ModelRows:
         Raises UnknownModel and BadRequest.
         """
         drop = request.drop or self._drop
-        for target in self.of(request.model):
-            yield target, self._fit(target, request.body, drop)
+        targets = self.of(request.model)
+        body = with_result_ids(request.body) if self._chats else request.body
+        for target in targets:
+            yield target, self._fit(target, body, drop)
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""
-        return (request.drop or self._drop) != "none" and self._find is unsupported_in_chat
+        return (request.drop or self._drop) != "none" and self._chats
 
-    def without_hints(self, request: Request, fit: RequestFit, hints: tuple[str, ...]) -> RequestFit:
-        """Return the request without hints that its target is known to refuse; unfit if none may be left out."""
-        if not self.may_drop_hints(request):
-            return RequestFit(fit.body, fit.missing + hints, fit.dropped)
-        return RequestFit(without(fit.body, hints), fit.missing, fit.dropped + hints)
+    def without_hints(self, request: Request, fit: RequestFit, conceded: Conceded) -> RequestFit:
+        """Return the request as its target is known to take it; unfit if a hint is gone that may not be left out."""
+        if conceded.dropped and not self.may_drop_hints(request):
+            return RequestFit(fit.body, fit.missing + conceded.dropped, fit.dropped)
+        return RequestFit(conceded.body, fit.missing, fit.dropped + conceded.dropped)
 
     def _fit(self, target: str, body: JsonObject, drop: Drop) -> RequestFit:
         kind, model = self.kind(target), model_of(target)
-        if self._find is not unsupported_in_chat:
-            return fit_request(self._find, kind, body, drop, model)
+        if not self._chats:
+            return fit_request(unsupported_in_embedding, kind, body, drop, model)
         rules = rules_of(kind, model)
         adapted = adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
-        fit = fit_request(self._find, kind, adapted.body, drop, model)
-        dropped = adapted.dropped + lost_in(fit.body, KINDS[kind].schemas, model)
+        fit, foreign = fit_request(unsupported_in_chat, kind, adapted.body, drop, model), tuple[str, ...]()
+        if KINDS[kind].passes_through:
+            fit, foreign = _own_messages(fit, model)
+        dropped = adapted.dropped + foreign + lost_in(fit.body, KINDS[kind].schemas, model)
         if not (dropped or adapted.missing):
             return fit
         if drop == "none":
             return RequestFit(fit.body, adapted.missing + dropped + fit.missing)
         return RequestFit(fit.body, adapted.missing + fit.missing, dropped + fit.dropped)
+
+
+def _own_messages(fit: RequestFit, model: str) -> tuple[RequestFit, tuple[str, ...]]:
+    body, foreign = without_foreign(fit.body, model)
+    return (fit if body is fit.body else RequestFit(body, fit.missing, fit.dropped)), foreign
 
 
 def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
@@ -151,6 +160,6 @@ def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
         resolved.kinds(),
         windows=resolved.embedding_windows(),
         fixed=frozenset(resolved.kinds()),  # the vectors' length belongs to a row, so no other model can be pinned
-        find=unsupported_in_embedding,
+        chats=False,
         drop=resolved.config.drop_unsupported,
     )

@@ -13,7 +13,7 @@ from deployments.openai_api.json_types import JsonObject, JsonValue
 
 @dataclass(frozen=True, slots=True)
 class NestedHint:
-    """`refused` finds it in the text of a refusal; `without` is a message or a tool without it."""
+    """`refused` finds it in the text of a refusal; `without` is a message, a tool or an object without it."""
 
     refused: re.Pattern[str]
     without: Callable[[JsonObject], JsonObject]
@@ -39,6 +39,11 @@ def _is_marked(part: JsonValue) -> bool:
     return isinstance(part, dict) and MARK in part
 
 
+def _without_padding(options: JsonObject) -> JsonObject:
+    name = "include_obfuscation"
+    return {k: v for k, v in options.items() if k != name} if name in options else options
+
+
 NESTED: Mapping[str, NestedHint] = {
     "messages.name": NestedHint(
         re.compile(r"property 'name' is unsupported|messages[.\[]\d+\]?(?:\.\w+)?\.name\b"), _without_name
@@ -46,14 +51,22 @@ NESTED: Mapping[str, NestedHint] = {
     MARK: NestedHint(
         re.compile(r"cache_control|cachePoint|prompt caching", re.IGNORECASE), _without_marks, ("messages", "tools")
     ),
+    "stream_options.include_obfuscation": NestedHint(
+        re.compile(r"include_obfuscation"), _without_padding, ("stream_options",)
+    ),
 }
 
 
 def has_nested(body: JsonObject, name: str) -> bool:
     """Return whether the request has this hint anywhere."""
     hint = NESTED[name]
-    found = (one for place in hint.places for one in body.get(place) or () if isinstance(one, dict))
+    found = (one for place in hint.places for one in _things(body.get(place)) if isinstance(one, dict))
     return any(hint.without(one) is not one for one in found)
+
+
+def _things(value: JsonValue) -> list[JsonValue]:
+    """Return the messages or the tools of a field, or its one object."""
+    return value if isinstance(value, list) else [value]
 
 
 def without_nested(body: JsonObject, name: str) -> JsonObject:
@@ -61,7 +74,8 @@ def without_nested(body: JsonObject, name: str) -> JsonObject:
     hint, changed = NESTED[name], dict[str, JsonValue]()
     for place in hint.places:
         given = body.get(place)
-        kept = [hint.without(one) if isinstance(one, dict) else one for one in given or ()]
-        if any(now is not was for now, was in zip(kept, given or (), strict=True)):
-            changed[place] = kept
+        things = _things(given)
+        kept = [hint.without(one) if isinstance(one, dict) else one for one in things]
+        if any(now is not was for now, was in zip(kept, things, strict=True)):
+            changed[place] = kept if isinstance(given, list) else kept[0]
     return {**body, **changed} if changed else body

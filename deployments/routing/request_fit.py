@@ -74,5 +74,6 @@ def unsupported_in_embedding(kind: str, body: JsonObject, _model: str = "") -> U
 
 def dropped_header(names: tuple[str, ...]) -> str:
     """Return field names, which a client may have chosen, as the value of a header."""
-    plain = [name if _HEADER_SAFE.fullmatch(name) else "?" for name in names]
-    return ", ".join([*plain[:MOST_HEADER_NAMES], *(["..."] if len(plain) > MOST_HEADER_NAMES else [])])
+    plain = [name if _HEADER_SAFE.fullmatch(name) else "?" for name in names[:MOST_HEADER_NAMES]]
+    more = len(names) - len(plain)
+    return ", ".join([*plain, *([f"and {more} more"] if more else [])])

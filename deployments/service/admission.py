@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from actors.breaker.plan import model_of, parts_of
+from actors.breaker.plan import parts_of
 from actors.ledger.budget import Refusal, subjects_of
 from actors.metrics import Meter
 from deployments.errors import CallerError, LimitReached, NotPriced
@@ -17,6 +17,7 @@ from deployments.routing.model_rules import highest_output
 from deployments.usage.budget import Reservation
 from deployments.usage.caller import Caller, limit_reached
 from deployments.usage.prices import PriceList
+from deployments.usage.share import COST, REQUESTS
 from deployments.usage.worst_case import Route, worst_case
 
 if TYPE_CHECKING:
@@ -45,15 +46,15 @@ async def admit(
 ) -> Admission:
     """Hold what a request may use at most. Raises LimitReached and NotPriced."""
     budget = ledger.budget
-    limited, costs = budget.limited(subjects_of(caller.tenant, caller.key_name)) if budget.limits else (False, False)
-    if not limited:
+    sort = budget.dearest_limit(subjects_of(caller.tenant, caller.key_name)) if budget.limits else None
+    if sort is None:
         return UNLIMITED
     try:
         routes, unpriced = _routes(rows, ledger.prices, request.model)
-        barred = unpriced if costs else frozenset()
+        barred = unpriced if sort == COST else frozenset()
         if barred and not routes:
             raise _not_priced(barred, request.model)
-        tokens, cost = worst_case(request.body, routes, output_tokens)
+        tokens, cost = (0, 0) if sort == REQUESTS else worst_case(request.body, routes, output_tokens)
         answer = await ledger.admit(caller.tenant, caller.key_name, tokens, cost)
         if isinstance(answer, Refusal):
             raise limit_reached(answer)
@@ -71,11 +72,13 @@ def _routes(rows: "ModelRows", prices: PriceList, model: str) -> tuple[tuple[Rou
     except CallerError:
         targets = []  # the failover says so, and the ledger has a row of it
     unpriced = frozenset(target for target in targets if not prices.covers(*parts_of(target)))
-    priced = [target for target in targets if target not in unpriced]
-    routes = tuple(
-        (prices.rates(*parts_of(target)), highest_output(rows.kind(target), model_of(target))) for target in priced
-    )
-    return routes, unpriced
+    return tuple(_route(target, rows, prices) for target in targets if target not in unpriced), unpriced
+
+
+def _route(target: str, rows: "ModelRows", prices: PriceList) -> Route:
+    provider, model = parts_of(target)
+    most = highest_output(rows.kind(target), model)
+    return Route(model, prices.rates(provider, model), most, prices.windows.get(target))
 
 
 def _not_priced(targets: frozenset[str], model: str) -> NotPriced:

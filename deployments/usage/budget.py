@@ -113,10 +113,10 @@ class Budget:
         """Return whether it has leases that others may need."""
         return bool(self._standings)
 
-    def limited(self, subjects: Iterable[str]) -> tuple[bool, bool]:
-        """Return whether any of these subjects has a limit, and whether one has a limit of cost."""
-        found = [standing for name in subjects if (standing := self._standing(name)) is not None]
-        return bool(found), any(share.sort == COST for standing in found for share in standing.shares)
+    def dearest_limit(self, subjects: Iterable[str]) -> int | None:
+        """Return the last of REQUESTS, TOKENS and COST that any of these subjects has a limit of; None without any."""
+        sorts = [found.shares[-1].sort for name in subjects if (found := self._standing(name)) is not None]
+        return max(sorts) if sorts else None
 
     def reserve(
         self, subjects: Iterable[str], amount: Amount, now: int, at: float, *, patient: bool = True
@@ -165,7 +165,7 @@ class Budget:
 
     def _standing(self, subject: str) -> Standing | None:
         known = self._standings.get(subject)
-        if known is None and (limit := self.limits.of(subject)) is not None:
+        if known is None and (limit := self.limits.of(subject)):
             if len(self._standings) >= self._most:
                 self._give_up_one()
             known = self._standings[subject] = standing_of(subject, limit)

@@ -45,7 +45,7 @@ PROGRESS_SECONDS = 1.0  # what a stream has delivered is written down so often: 
 RECOVER_SECONDS = 5.0
 CLOSE_SECONDS = 2.0  # how long a replica that leaves tries to get its last rows away
 CHUNK = 256 * 1024
-ESTIMATORS = 1000  # targets whose token estimates are kept; clients may pin any
+ESTIMATORS = 1000  # pairs of target and caller whose token estimates are kept; clients may pin any target
 
 
 class StoreAway(ConnectionError):
@@ -71,7 +71,7 @@ class LedgerClient:
         self._folder = folder
         self._wall, self.seconds = wall, clock
         self._journal = Journal(folder, self.replica, most=most, clock=clock)
-        self._estimators: dict[str, TokenEstimator] = {}
+        self._estimators: dict[tuple[str, tuple[str, ...]], TokenEstimator] = {}
         self._open: dict[tuple[str, int], AttemptUsage] = {}
         self._requests = 0
         self._actor: ActorCall | None = None
@@ -192,12 +192,13 @@ class LedgerClient:
     def now(self) -> int:
         return int(self._wall() * 1000)
 
-    def estimator(self, target: str) -> TokenEstimator:
-        known = self._estimators.get(target)
+    def estimator(self, target: str, caller: tuple[str, ...]) -> TokenEstimator:
+        """Return what is known of a target's answers to this caller: another's never bend its estimates."""
+        known = self._estimators.get((target, caller))
         if known is None:
             if len(self._estimators) >= ESTIMATORS:
                 del self._estimators[next(iter(self._estimators))]
-            known = self._estimators[target] = TokenEstimator()
+            known = self._estimators[target, caller] = TokenEstimator()
         return known
 
     def write(self, line: bytes) -> None:

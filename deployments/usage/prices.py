@@ -15,11 +15,20 @@ Rates = tuple[int, int, int]  # pico-dollars for one token: in, out, cached
 class PriceList:
     """By target (`provider/model`), or by the provider's own model id wherever it runs. The target wins.
 
+    `windows` are the targets' context windows in tokens, where they are known: no prompt is estimated above them.
     `unpriced` says how a target without a price counts. `ours` are providers that nobody bills us for: without a price
     they count as nothing.
     """
 
-    def __init__(self, prices: Mapping[str, Price], unpriced: Unpriced = "refuse", ours: Collection[str] = ()):
+    def __init__(
+        self,
+        prices: Mapping[str, Price],
+        windows: Mapping[str, int] | None = None,
+        *,
+        unpriced: Unpriced = "refuse",
+        ours: Collection[str] = (),
+    ):
+        self.windows: Mapping[str, int] = windows or {}
         self._rates = {name: _rates(price) for name, price in prices.items()}
         self._others = _rates(unpriced) if isinstance(unpriced, Price) else None
         self._covers_all = unpriced != "refuse"

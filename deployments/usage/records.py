@@ -18,17 +18,18 @@ from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
 from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, Used
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
-from deployments.openai_api.embeddings import length_of_input
 from deployments.openai_api.usage import account_of
 from deployments.usage.budget import Reservation
 from deployments.usage.prices import PriceList
-from deployments.usage.token_estimate import DeliveredText, TokenEstimator, length_of, text_in
+from deployments.usage.prompt_estimate import estimate_prompt
+from deployments.usage.token_estimate import DeliveredText, TokenEstimator, text_in
 
-# How an attempt ends that no provider bills for, if no content had come. Of the others nobody can tell.
+# How an attempt ends that no provider bills for, if no content had come. In all others the prompt was sent, or may
+# have been, and is billed: docs/observability.md, "What a cut answer costs".
 _FREE = frozenset(
     {
         *("connect", "throttled", "overloaded", "server_error", "credential", "quota", "model_missing"),
-        *("unreachable", "busy", "conflict", "unsupported", "bad_request", "too_long"),
+        *("unreachable", "busy", "conflict", "unsupported", "bad_request", "too_long", "rejected"),
     }
 )
 
@@ -45,7 +46,7 @@ class UsageSink(Protocol):
 
     def seconds(self) -> float: ...
 
-    def estimator(self, target: Target) -> TokenEstimator: ...
+    def estimator(self, target: Target, caller: tuple[str, ...]) -> TokenEstimator: ...
 
     def write(self, line: bytes) -> None: ...
 
@@ -159,6 +160,7 @@ class AttemptUsage:
         "_began",
         "_counted",
         "_known",
+        "_prompt_tokens",
         "_record",
         "_served",
         "_sink",
@@ -179,6 +181,7 @@ class AttemptUsage:
         self.passed = DeliveredText()
         self.first_ms: float | None = None
         self._counted: Used | None = None
+        self._prompt_tokens: int | None = None
         self.settled = False
         provider, model = parts_of(target)
         self._served = provider, model[:LONGEST_TEXT]
@@ -218,8 +221,9 @@ class AttemptUsage:
         if self._counted is None:
             if first:
                 self.delivered(first)
-            self._counted = self._used(usage, body)
-            if self._counted["counted"] == "none" and outcome.kind in _FREE and not self._has_content(outcome):
+            free = _is_free(outcome) and not self._has_content(outcome)
+            self._counted = self._used(usage, body, sent=not free)
+            if self._counted["counted"] == "none":
                 self._counted["cost"] = 0
         return self._counted
 
@@ -273,9 +277,9 @@ class AttemptUsage:
     def _ms(self) -> float:
         return round((self._sink.seconds() - self._began) * 1000, 1)
 
-    def _used(self, usage: Mapping[str, Any] | None, body: bytes) -> Used:
+    def _used(self, usage: Mapping[str, Any] | None, body: bytes, *, sent: bool = True) -> Used:
         """Return tokens, where they come from, and what they cost."""
-        estimator = self._sink.estimator(self.target)
+        estimator = self._sink.estimator(self.target, tuple(self._record.subjects))
         tokens_in = tokens_out = cached = reasoning = 0
         counted = "none"
         usage = account_of(usage)  # a foreign server may say anything, or nothing
@@ -284,12 +288,11 @@ class AttemptUsage:
             tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
             cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
             reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-            estimator.of_prompt.learn(self._prompt(), tokens_in)
             if self.passed.size:
                 estimator.learn(self.passed, tokens_out - reasoning)
-        elif self.passed.size or body:
+        elif sent or self.passed.size or body:
             counted = "estimated"
-            tokens_in = round(estimator.of_prompt.of(self._prompt()))
+            tokens_in = self._prompt()
             tokens_out = round(estimator.by_text.of(text_in(body))) if body else estimator.tokens(self.passed)
         provider, model = self._served
         known = counted != "none" or self._sink.prices.free(provider, model)
@@ -304,8 +307,16 @@ class AttemptUsage:
         }
 
     def _prompt(self) -> int:
-        body = self._record.body
-        return length_of(body.get("messages") or ()) or length_of_input(body.get("input"))
+        """Return the estimate of the prompt's tokens, which is made once and only if nobody told them."""
+        if self._prompt_tokens is None:
+            window = self._sink.prices.windows.get(self.target)
+            self._prompt_tokens = estimate_prompt(self._record.body, self._served[1], window)
+        return self._prompt_tokens
+
+
+def _is_free(outcome: Outcome) -> bool:
+    """Return whether no provider bills what ends so before any content: it never came there, or was refused."""
+    return outcome.kind in _FREE or (outcome.status is not None and outcome.status >= 400)
 
 
 def _short(text: str | None) -> str | None:

@@ -5,36 +5,48 @@ failover decides later which one answers. What attempts that failed have used co
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from deployments.openai_api.chat import max_tokens_of
-from deployments.openai_api.embeddings import length_of_input
 from deployments.usage.prices import Rates, cost_at
-from deployments.usage.token_estimate import length_of
+from deployments.usage.prompt_estimate import estimate_prompt
 
-CHARACTERS_PER_TOKEN = 4
 LARGEST_OUTPUT = 2_000_000  # no model writes more, whatever a request allows
 
-Route = tuple[Rates | None, int | None]  # a target's rates, and the most tokens that it answers with, where known
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One target that a request may reach.
 
-def prompt_tokens(body: Mapping[str, Any]) -> int:
-    """Return about how many tokens the prompt has."""
-    characters = length_of(body.get("messages") or ()) or length_of_input(body.get("input"))
-    return -(-characters // CHARACTERS_PER_TOKEN)
+    `rates` are None where it costs nothing that we know of. `most` is the highest number of tokens that it answers
+    with, and `window` its context window, where they are known.
+    """
+
+    model: str
+    rates: Rates | None = None
+    most: int | None = None
+    window: int | None = None
 
 
 def worst_case(body: Mapping[str, Any], routes: Iterable[Route], output_tokens: int) -> tuple[int, int]:
     """Return tokens and nano-dollars. `output_tokens` is what an answer may have whose request sets no limit."""
-    prompt = prompt_tokens(body)
     longest, answers = _output(body, output_tokens)
-    tokens, cost = prompt, 0
-    for rates, most in routes:
-        written = answers * (longest if most is None or longest < most else most)
+    tokens = cost = whole = 0
+    alike = _is_text(body)
+    for route in routes:
+        if not alike or not whole:  # what a text has in tokens is the same for all, and images are each vendor's own
+            whole = estimate_prompt(body, route.model)
+        prompt = whole if route.window is None or whole < route.window else route.window
+        written = answers * (longest if route.most is None or longest < route.most else route.most)
         tokens = max(tokens, prompt + written)
-        if rates is not None:
-            cost = max(cost, cost_at(rates, prompt, written))
+        if route.rates is not None:
+            cost = max(cost, cost_at(route.rates, prompt, written))
     return tokens, cost
+
+
+def _is_text(body: Mapping[str, Any]) -> bool:
+    return all(isinstance(message.get("content"), str | None) for message in body.get("messages") or ())
 
 
 def _output(body: Mapping[str, Any], output_tokens: int) -> tuple[int, int]:

@@ -26,17 +26,22 @@ from deployments.usage.budget import Reservation
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 from deployments.usage.records import UsageRecord
-from deployments.usage.worst_case import worst_case
+from deployments.usage.worst_case import Route, worst_case
 from tests.clock import run_virtually
 
-USAGE = {"prompt_tokens": 812, "completion_tokens": 233, "prompt_tokens_details": {"cached_tokens": 512}}
+USAGE = {
+    "prompt_tokens": 812,
+    "completion_tokens": 233,
+    "total_tokens": 1045,
+    "prompt_tokens_details": {"cached_tokens": 512},
+}
 BODY = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
 STEP = {"provider": "openai", "model": "gpt-4.1", "outcome": "ok", "status": None, "ms": 181.3, "at_ms": 1.2}
 STEP |= {"verdict": "ok", "probe": False, "epoch": 1, "first_token_ms": 180.9, "upstream_first_ms": 179.8}
 TRAIL = encode_json([STEP])
 PRICES = PriceList({"gpt-4.1": Price(input=2, output=8, cached="0.5")})
 LIMITS = Limits(each={"tenant": Limit(10**9, 10**9, 10**18)})
-ROUTES = [(PRICES.rates("openai", "gpt-4.1"), 32_768)]
+ROUTES = [Route("gpt-4.1", PRICES.rates("openai", "gpt-4.1"), 32_768)]
 RATE, AT_ONCE = 250, 64  # requests a second, and under way
 START = 1_790_000_000.0
 ROUNDS = 5

@@ -9,10 +9,12 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -40,9 +42,48 @@ def unprivileged() -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
+@dataclass
+class Postgres:
+    """A server of our own."""
+
+    where: pathlib.Path  # its programs
+    folder: pathlib.Path
+    who: dict[str, Any]
+    server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://ledger@/postgres?host={self.folder}"
+
+    @property
+    def _quiet(self) -> dict[str, Any]:
+        environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+        return {"stdout": subprocess.DEVNULL, "cwd": self.folder, "env": environment, **self.who}
+
+    def create(self) -> None:
+        command = [self.where / "initdb", "-D", self.folder / "data", "-A", "trust", "-U", "ledger", "-E", "UTF8"]
+        subprocess.run([*command, "--no-sync"], check=True, **self._quiet)
+
+    def start(self) -> None:
+        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder}", "-c", "fsync=off"]
+        command = [self.where / "postgres", "-D", self.folder / "data", *settings]
+        self.server = subprocess.Popen(command, stderr=subprocess.DEVNULL, **self._quiet)
+        until(lambda: answers(self.url))
+
+    def stop(self, mode: str = "fast") -> None:
+        """`fast` ends all connections; `immediate` is a crash, after which it recovers."""
+        assert self.server is not None
+        self.server.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        self.server.wait(20)
+
+    def restart(self, mode: str, seconds: float) -> None:
+        self.stop(mode)
+        time.sleep(seconds)
+        self.start()
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a server of our own."""
+def postgres_server() -> Iterator[Postgres]:
     where = programs()
     if where is None:
         pytest.skip("PostgreSQL is not installed: neither initdb on the path nor in /usr/lib/postgresql")
@@ -50,24 +91,20 @@ def postgres() -> Iterator[str]:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ledger-"))
     if who:
         os.chown(folder, who["user"], who["group"])
-    data = folder / "data"
-    quiet = {"stdout": subprocess.DEVNULL, "cwd": folder, "env": {"LC_ALL": "C", "PATH": os.environ["PATH"]}}
-    subprocess.run(
-        [where / "initdb", "-D", data, "-A", "trust", "-U", "ledger", "-E", "UTF8", "--no-sync"],
-        check=True,
-        **quiet,
-        **who,
-    )
-    settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-    server = subprocess.Popen([where / "postgres", "-D", data, *settings], stderr=subprocess.DEVNULL, **quiet, **who)
-    url = f"postgresql+psycopg://ledger@/postgres?host={folder}"
+    server = Postgres(where, folder, who)
+    server.create()
+    server.start()
     try:
-        until(lambda: answers(url))
-        yield url
+        yield server
     finally:
-        server.terminate()
-        server.wait(20)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: Postgres) -> str:
+    """The URL of a server of our own."""
+    return postgres_server.url
 
 
 def until(what: Any, seconds: float = 20.0) -> None:

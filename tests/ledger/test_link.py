@@ -70,7 +70,7 @@ async def test_a_cancelled_stream_is_accounted_by_what_was_delivered(w: World) -
         whole = asked(link, stream=True, body={"messages": [{"content": "x" * 40}]}).open("openai/gpt")
         for _ in range(50):
             whole.delivered(FRAME)
-        whole.settle(OK, {"prompt_tokens": 10, "completion_tokens": 50})
+        whole.settle(OK, {"prompt_tokens": 1500, "completion_tokens": 5000})  # another's, which must teach nothing
     cut = asked(link, tenant="cut", body={"messages": [{"content": "x" * 40}]}).open("openai/gpt")
     for _ in range(20):
         cut.delivered(FRAME)
@@ -78,14 +78,14 @@ async def test_a_cancelled_stream_is_accounted_by_what_was_delivered(w: World) -
     cut.settle(OK, USAGE)
     await w.settle()
     (figures,) = await w.usage({"tenant": "cut"})
-    assert (figures["cancelled"], figures["estimated"], figures["tokens_in"], figures["tokens_out"]) == (1, 1, 10, 20)
-    assert figures["cost_nanos"] == 10 * 2000 + 20 * 8000
+    assert (figures["cancelled"], figures["estimated"], figures["tokens_in"], figures["tokens_out"]) == (1, 1, 14, 25)
+    assert figures["cost_nanos"] == 14 * 2000 + 25 * 8000
 
 
 @in_world
 async def test_what_nobody_can_know_the_cost_of_is_unknown_and_not_zero(w: World) -> None:
     link = w.replica()
-    asked(link).open("openai/gpt").settle(Outcome("timeout"))
+    asked(link).open("openai/unpriced").settle(Outcome("timeout"))
     asked(link).open("openai/unpriced").settle(OK, USAGE)
     asked(link).open("openai/gpt").settle(Outcome("throttled"))
     await w.settle()
@@ -308,12 +308,13 @@ async def test_text_from_clients_never_stops_the_ledger(w: World) -> None:
 
 
 @in_world
-async def test_usage_of_a_provider_that_is_nonsense_counts_as_none(w: World) -> None:
+async def test_a_usage_of_a_provider_that_is_nonsense_is_no_usage_and_is_estimated(w: World) -> None:
     link = w.replica()
     for usage in ({"prompt_tokens": "many"}, {"prompt_tokens": -5, "completion_tokens": 10**30}, {}):
-        asked(link).open("openai/gpt").settle(OK, usage)
+        asked(link, body={"messages": [{"content": "x" * 40}]}).open("openai/gpt").settle(OK, usage)
     await w.settle()
-    assert ((await w.total())["tokens_in"], (await w.total())["answers"]) == (0, 3)
+    total = await w.total()
+    assert (total["tokens_in"], total["estimated"], total["answers"]) == (3 * 14, 3, 3)
 
 
 @in_world

@@ -16,6 +16,7 @@ from deployments.json_schema.memory import Memory
 from deployments.json_schema.translate import translate
 from tests.fakes import schema_rules
 from tests.fakes.schema_rules import Checker
+from tests.fakes.strict_schemas import OPENAI_STRICT
 
 CHECKERS: Mapping[str, tuple[Dialect, Checker]] = {
     checked[0].name: checked
@@ -26,7 +27,7 @@ CHECKERS: Mapping[str, tuple[Dialect, Checker]] = {
         (dialects.NOVA_TOOLS, schema_rules.nova_tool),
         (dialects.GEMINI, schema_rules.gemini),
         (dialects.GEMINI_TOOLS, schema_rules.gemini),
-        (dialects.OPENAI_STRICT, schema_rules.openai_strict),
+        (OPENAI_STRICT, schema_rules.openai_strict),
     )
 }
 # What is lost so leaves fewer values: a place without any type, a property that must be there, a $ref that was cut.

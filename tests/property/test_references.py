@@ -12,6 +12,7 @@ from deployments.json_schema.dialects import Dialect
 from deployments.json_schema.flat import is_same, key_of
 from deployments.json_schema.references import Loops, References
 from deployments.json_schema.translate import translate
+from tests.fakes.strict_schemas import OPENAI_STRICT
 
 NODES = "abcdef"
 GRAPHS = st.dictionaries(st.sampled_from(NODES), st.lists(st.sampled_from(NODES), max_size=3))
@@ -27,7 +28,7 @@ ALL = [
     dialects.NOVA_TOOLS,
     dialects.GEMINI,
     dialects.GEMINI_TOOLS,
-    dialects.OPENAI_STRICT,
+    OPENAI_STRICT,
 ]
 
 

@@ -18,9 +18,9 @@ from deployments.providers.base import retry_after_of
 from deployments.providers.bedrock import adapter as bedrock_provider
 from deployments.providers.google import adapter as google_provider
 from deployments.providers.openai import adapter as openai_provider
-from deployments.providers.openai.errors.vendors import RULES as openai_rules
+from deployments.providers.openai.errors.servers import RULES as openai_rules
 from deployments.providers.transport import OwnLag
-from deployments.providers.vendor_errors import VendorError, kind_of
+from deployments.providers.vendor_errors.rules import VendorError, kind_of
 
 REQUEST = httpx2.Request("POST", "http://x")
 
@@ -88,7 +88,8 @@ BEDROCK: list[tuple[Exception, str]] = [
             ("The maximum tokens you requested exceeds the model limit of 64000.", "rejected"),
             ("stop_sequences: each stop sequence must contain non-whitespace", "rejected"),
             ("prompt is too long: 210000 tokens > 200000 maximum", "too_long"),
-            ("input length and `max_tokens` exceed context limit: 9 + 9 > 10", "too_long"),
+            ("input length and `max_tokens` exceed context limit: 9 + 9 > 10", "rejected"),
+            ("input length and `max_tokens` exceed context limit: 11 + 9 > 10", "too_long"),
             ("The provided model identifier is invalid.", "model_missing"),
             ("Invocation of model ID x with on-demand throughput isn't supported.", "model_missing"),
             ("The model is not supported in your region: unsupported countries, regions", "credential"),

@@ -1,6 +1,7 @@
 """How each SDK's failures become outcomes: the real SDK, a real socket, the vendor's own bytes."""
 
 import asyncio
+import json
 import threading
 import time
 from dataclasses import replace
@@ -9,6 +10,8 @@ import pytest
 
 from deployments.providers import base
 from deployments.providers.base import Frames, Provider, complete_within, stream_within
+from deployments.providers.transport import MAX_ANSWER
+from deployments.providers.vendor_errors.bodies import MOST_TEXT
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer, status
 from tests.fakes.tls import self_signed
@@ -34,6 +37,27 @@ def test_an_http_error_becomes_its_kind(cloud_bench: Bench, code: int, stream: b
     assert (outcome.kind, outcome.status, outcome.content) == (STATUSES[code], code, False)
     assert outcome.message == f"upstream says {code}"
     assert len(cloud_bench.fake.received) == 1, "an SDK retried behind our back"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_of_many_megabytes_is_not_read_whole(cloud_bench: Bench, stream: bool) -> None:
+    assert cloud_bench.fake is not None
+    cloud_bench.fake.behave = Behaviour("raw", status=400, raw=b'{"message": "' + b"x" * MAX_ANSWER + b'"}')
+    outcome = cloud_bench.failure(stream=stream)
+    assert (outcome.kind, outcome.status) == ("rejected", 400)
+    assert len(outcome.message) <= MOST_TEXT
+
+
+@pytest.mark.parametrize("cloud_bench", ["bedrock"], indirect=True)
+@pytest.mark.parametrize(("original", "kind"), [(400, "rejected"), (500, "server_error"), (None, "server_error")])
+def test_the_status_of_the_models_own_server_is_read_behind_bedrocks(
+    cloud_bench: Bench, original: int | None, kind: str
+) -> None:
+    assert cloud_bench.fake is not None
+    body = json.dumps({"message": "The model returned an error", "originalStatusCode": original}).encode()
+    headers = {"x-amzn-errortype": "ModelErrorException"}
+    cloud_bench.fake.behave = Behaviour("raw", status=424, raw=body, headers=headers)
+    assert cloud_bench.failure().kind == kind
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("2", 2.0), ("1.5", 1.5), ("nonsense", None), ("-3", None)])

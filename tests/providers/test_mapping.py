@@ -307,6 +307,48 @@ def test_a_prompt_that_is_blocked_in_a_stream_is_an_answer() -> None:
     assert codec.finished
 
 
+EMPTY: list[dict[str, Any]] = [{"content": {"role": "model"}}, {"content": {"parts": None}}, candidate(0, {"text": ""})]
+
+
+@pytest.mark.parametrize("said", EMPTY)
+@pytest.mark.parametrize("usage", [{}, {"promptTokenCount": 3, "totalTokenCount": 3}])
+def test_an_answer_of_gemini_that_holds_nothing_and_cost_nothing_is_none(said: Any, usage: Any) -> None:
+    event = {"candidates": [{**said, "finishReason": "STOP"}], "usageMetadata": usage}
+    with pytest.raises(AttemptFailed) as caught:
+        from_generate(event, call())
+    codec = google_codec.StreamCodec(Head.new("row"))
+    assert codec.frames(event)[1] is False
+    assert not codec.finished
+    assert codec.end_failure is not None
+    assert caught.value.outcome.kind == codec.end_failure.outcome.kind == "empty"
+
+
+@pytest.mark.parametrize("finish", ["MAX_TOKENS", "STOP", "SAFETY"])
+def test_an_answer_of_gemini_that_ends_without_text_for_a_reason_is_whole(finish: str) -> None:
+    usage = {"promptTokenCount": 3, "thoughtsTokenCount": 5 if finish == "STOP" else 0}
+    event = {"candidates": [{"finishReason": finish}]}
+    from_generate({**event, "usageMetadata": usage}, call())
+    codec = google_codec.StreamCodec(Head.new("row"))
+    codec.frames(event)
+    codec.frames({"usageMetadata": usage})
+    assert codec.end_failure is None
+
+
+def test_every_part_of_gemini_is_in_the_answer() -> None:
+    image, sound = ({"inlineData": {"mimeType": kind, "data": "AAAA"}} for kind in ("image/png", "audio/pcm"))
+    code = {"executableCode": {"language": "PYTHON", "code": "print(6 * 7)"}}
+    result = {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "42"}}
+    event = {"candidates": [candidate(0, {"text": "See:"}, code, result, image, sound)]}
+    body, _ = from_generate(event, call())
+    codec = google_codec.StreamCodec(Head.new("row"))
+    deltas = [one["choices"][0]["delta"] for one in frames_to_chunks(codec.frames(event)[0])]
+    for said in (json.loads(body)["choices"][0]["message"], {k: v for delta in deltas for k, v in delta.items()}):
+        assert said["content"] == "See:\n```python\nprint(6 * 7)\n```\n\n```\n42\n```\n"
+        assert said["images"] == [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+        assert said["extra_content"] == {"google": {"parts": [sound]}}
+    to_generate(call(HI, json.loads(body)["choices"][0]["message"], HI))  # and it can go back
+
+
 def test_a_call_without_an_id_is_given_one() -> None:
     said = candidate(0, {"functionCall": {"name": "time"}})
     body, _ = from_generate({"candidates": [said]}, call(tools=TOOLS))

@@ -9,7 +9,7 @@ import pytest
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import frames_to_chunks
-from deployments.providers.base import Frames, Provider, stream_within
+from deployments.providers.base import End, Frames, Provider, stream_within
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour
@@ -178,6 +178,43 @@ def test_an_error_of_gemini_may_come_as_bare_json(wrap: Any) -> None:
 )
 def test_a_chunk_that_gemini_never_sends_is_malformed(chunk: bytes) -> None:
     assert gemini(b"data: " + chunk + b"\n\n") == "malformed"
+
+
+class StopsInText(OpenAIWire):
+    """A model without stop sequences: it ends with the one that was asked for, or writes on behind it."""
+
+    def __init__(self, finish: str | None) -> None:
+        self.finish = finish
+
+    def frames(self, words: Any) -> list[bytes]:
+        said = self._frame([{"index": 0, "delta": {"content": "a END"}, "finish_reason": self.finish}])
+        usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+        more = self._frame([], usage=usage) if self.finish else self._frame([{"index": 0, "delta": {"content": "b"}}])
+        return [said, more, b"data: [DONE]\n\n"]
+
+
+@pytest.mark.parametrize(("finish", "tokens"), [("stop", 9), (None, None)])
+def test_a_stream_that_is_cut_has_the_usage_that_comes_without_more_work(
+    finish: str | None, tokens: int | None
+) -> None:
+    bench = cloud("openai")
+    assert bench.fake is not None
+    bench.fake.vendor = StopsInText(finish)
+    bench.fake.behave = Behaviour("answer", pace=0.05)
+    call = replace(bench.call(stream=True, stop="END", stream_options={"include_usage": True}), model="o3")
+
+    async def work(provider: Provider) -> list[Frames | End]:
+        return [item async for item in provider.stream(call)]
+
+    try:
+        items = bench.run(work)
+    finally:
+        bench.fake.stop()
+    assert isinstance(items[-1], End)
+    assert (items[-1].usage or {}).get("total_tokens") == tokens
+    chunks = frames_to_chunks(b"".join(i.data if isinstance(i, Frames) else i.tail for i in items))
+    assert [c["choices"][0]["delta"].get("content") for c in chunks if c["choices"]] == ["a "]
+    assert [chunk["usage"]["total_tokens"] for chunk in chunks if not chunk["choices"]] == ([tokens] if tokens else [])
 
 
 class TwoChoices(OpenAIWire):

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from deployments.openai_api.usage import account_of, groq_usage
+from deployments.providers.bedrock.codec import usage_from as usage_of_bedrock
+from deployments.providers.google.codec import usage_from as usage_of_google
 
 Json = dict[str, Any]
 PLAIN = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
@@ -47,7 +49,10 @@ def reasoned(prompt: int, completion: int, total: int | None, reasoning: int | N
         (reasoned(20, 198, 623, None), 603),  # and where nobody tells what the rest is: mozilla-ai/any-llm#1290
         (reasoned(12, 400, 412, 386), 400),  # OpenAI: within it, as the total says
         (reasoned(12, 386, 398, 386), 386),
-        (reasoned(12, 400, None, 386), 400),
+        (reasoned(12, 400, None, 386), 786),  # nobody tells: better too much than too little
+        (reasoned(12, 400, 13, 386), 786),  # a total that is less than its parts tells nothing
+        (reasoned(10, 20, 35, 8), 25),  # a rest is told, whatever it is
+        (reasoned(10, 5, 17, 50), 55),
         (reasoned(12, 10, None, 386), 396),  # a part can't be more than its whole
         ({**reasoned(12, 1, 399, None), "reasoning_tokens": 386}, 387),
     ],
@@ -57,6 +62,18 @@ def test_reasoning_is_a_part_of_the_completion_and_the_total_decides(usage: Json
     assert found is not None
     assert found["completion_tokens"] == completion
     assert found["total_tokens"] == usage["prompt_tokens"] + completion
+
+
+# Perplexity's of sonar-deep-research: its total leaves the reasoning out.
+SEARCHED: Json = {"citation_tokens": 1017, "num_search_queries": 4, "reasoning_tokens": 30}
+
+
+@pytest.mark.parametrize(("reasoning", "completion"), [(95305, 95803), (30, 528)])
+def test_reasoning_that_a_vendor_bills_apart_is_counted_once(reasoning: int, completion: int) -> None:
+    found = account_of({**reasoned(19, 498, 517, None), **SEARCHED, "reasoning_tokens": reasoning})
+    assert found is not None
+    assert found["completion_tokens"] == completion
+    assert account_of(found) is found
 
 
 CACHED: list[Json] = [
@@ -94,6 +111,16 @@ def test_cache_writes_are_kept(spelling: Json) -> None:
         ({"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 17, "cache_read_input_tokens": 8}, 12),
         ({"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17, "cache_read_input_tokens": 8}, 12),
         ({"prompt_tokens": 4, "completion_tokens": 5, "cached_tokens": 8}, 12),
+        ({"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9, "cache_read_input_tokens": 8}, 12),
+        (
+            {
+                "prompt_tokens": 4,
+                "completion_tokens": 5,
+                "total_tokens": 9,
+                "prompt_tokens_details": {"cached_tokens": 8},
+            },
+            12,
+        ),
         ({"input_tokens": 4, "output_tokens": 5, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 3}, 12),
     ],
 )
@@ -101,6 +128,34 @@ def test_the_cache_is_a_part_of_the_prompt(usage: Json, prompt: int) -> None:
     found = account_of(usage)
     assert found is not None
     assert (found["prompt_tokens"], found["completion_tokens"], found["total_tokens"]) == (prompt, 5, prompt + 5)
+
+
+SPOILT = (-1, "4000", True, 4000.5, 2**40, [], {})
+
+
+@pytest.mark.parametrize("figure", SPOILT)
+def test_a_figure_that_can_be_no_count_leaves_every_vendors_usage_unknown(figure: Any) -> None:
+    for name in PLAIN:
+        assert account_of({**PLAIN, name: figure}) is None
+    bedrock = {"inputTokens": 12, "cacheReadInputTokens": 4, "outputTokens": 5}
+    for name in bedrock:
+        assert usage_of_bedrock({**bedrock, name: figure}) is None
+    google = {"promptTokenCount": 12, "candidatesTokenCount": 5, "thoughtsTokenCount": 3, "totalTokenCount": 20}
+    for name in google:
+        assert usage_of_google({**google, name: figure}) is None
+
+
+@pytest.mark.parametrize("zero", [0, None, 0.0])
+def test_zeros_are_no_account_at_any_vendor(zero: Any) -> None:
+    assert account_of(dict.fromkeys(PLAIN, zero)) is None
+    assert usage_of_bedrock({"inputTokens": zero, "outputTokens": zero}) is None
+    assert usage_of_google({"promptTokenCount": zero, "candidatesTokenCount": zero}) is None
+
+
+def test_what_only_geminis_total_tells_is_counted() -> None:
+    found = usage_of_google({"promptTokenCount": 10, "totalTokenCount": 35.0})
+    assert found is not None
+    assert found["completion_tokens"] == 25
 
 
 def test_groqs_own_place_counts_where_the_usual_one_is_empty() -> None:

@@ -19,7 +19,7 @@ from deployments.service.auth import Authenticator
 from deployments.usage.budget import Budget
 from deployments.usage.caller import Caller, check_caller
 from deployments.usage.prices import PriceList
-from deployments.usage.worst_case import worst_case
+from deployments.usage.worst_case import Route, worst_case
 from tests.bench.ledger import hear
 from tests.unit.test_failover import SERVER_ERROR
 from tests.unit.test_usage_records import Ledgered, with_ledger
@@ -66,7 +66,7 @@ async def stream(x: Ledgered) -> Any:
 def test_what_a_request_may_use_is_held_while_it_is_under_way() -> None:
     async def test(x: Ledgered) -> None:
         answer = await stream(x)
-        prompt, written = 1, 4096
+        prompt, written = 5, 4096
         assert held(x) == [0, prompt + written, prompt * 2000 + written * 8000]
         frames = answer.frames()
         await anext(frames)
@@ -165,19 +165,37 @@ def test_whatever_ends_a_request_nothing_is_held_for_it(way: Callable[[Ledgered]
 
 
 def test_what_is_held_is_for_the_longest_answer_that_the_request_allows() -> None:
-    body = {"messages": [{"content": "x" * 400}]}
-    route = [(CHEAP, None)]
+    body = {"messages": [{"content": "x" * 384}]}
+    route = [Route("gpt", CHEAP)]
     assert worst_case(body, route, 4096)[0] == 100 + 4096
     assert worst_case({**body, "max_tokens": 10}, route, 4096)[0] == 110
     assert worst_case({**body, "max_completion_tokens": 20, "n": 3}, route, 4096)[0] == 160
-    assert worst_case({**body, "max_tokens": 10**15}, [(CHEAP, 32_768)], 4096)[0] == 100 + 32_768
+    assert worst_case({**body, "max_tokens": 10**15}, [Route("gpt", CHEAP, 32_768)], 4096)[0] == 100 + 32_768
     assert worst_case({"input": "x" * 400}, route, 4096) == (100, 100_000)
 
 
 def test_what_is_held_is_for_the_dearest_target_of_the_row() -> None:
-    body = {"messages": [{"content": "x" * 400}], "max_tokens": 100}
-    assert worst_case(body, [(CHEAP, None), (DEAR, None)], 4096) == (200, 1_600_000)
-    assert worst_case(body, [(DEAR, 10), (CHEAP, None), (None, None)], 4096) == (200, 880_000)
+    body = {"messages": [{"content": "x" * 384}], "max_tokens": 100}
+    assert worst_case(body, [Route("a", CHEAP), Route("b", DEAR)], 4096) == (200, 1_600_000)
+    assert worst_case(body, [Route("b", DEAR, 10), Route("a", CHEAP), Route("c")], 4096) == (200, 880_000)
+    assert worst_case(body, [Route("b", DEAR, window=50)], 4096) == (150, 1_200_000)
+
+
+def test_an_image_is_held_as_each_target_counts_it() -> None:
+    url = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAABAAAAAQACAIAAADwf7zU"
+    body = {"messages": [{"content": [{"type": "image_url", "image_url": {"url": url}}]}], "max_tokens": 1}
+    each = [worst_case(body, [Route(model, CHEAP)], 4096)[0] for model in ("gpt-4.1", "claude-sonnet-4-5")]
+    assert each[0] != each[1]
+    assert worst_case(body, [Route("gpt-4.1", CHEAP), Route("claude-sonnet-4-5", CHEAP)], 4096)[0] == max(each)
+
+
+def test_who_is_named_without_a_limit_has_none() -> None:
+    async def test(x: Ledgered) -> None:
+        x.link.budget = Budget(Limits({"tenant:acme": Limit()}, {"tenant": Limit(1)}))
+        for _ in range(3):
+            await complete(x)
+
+    with_ledger(test)
 
 
 HAIKU = PriceList({"haiku": Price(input=1, output=5)})
@@ -226,11 +244,11 @@ def test_the_config_may_say_how_a_target_without_a_price_counts(unpriced: Any, c
         assert (await complete(x, model="openai/gpt-5-pro")).target == "openai/gpt-5-pro"
         assert x.link.prices.cost("openai", "gpt-5-pro", 1, 1) == cost
 
-    limited(test, prices=PriceList({}, unpriced))
+    limited(test, prices=PriceList({}, unpriced=unpriced))
 
 
 def test_the_local_model_costs_nobody_anything_without_a_price() -> None:
-    prices = PriceList({}, Price(input=1, output=1), ours=["local"])
+    prices = PriceList({}, unpriced=Price(input=1, output=1), ours=["local"])
     assert prices.covers("local", "smol")
     assert prices.cost("local", "smol", 10, 10) is None
     assert PriceList({}, ours=["local"]).covers("local", "smol")

@@ -6,7 +6,7 @@ import pytest
 
 from actors.breaker.outcomes import Outcome
 from deployments.providers.base import Call
-from deployments.providers.openai.dialect import Dialect, Dialects, is_openai, known_dialect, lesson
+from deployments.providers.openai.dialect import KEPT_SECONDS, Dialect, Dialects, is_openai, known_dialect, lesson
 from deployments.providers.openai.request import chat_body
 from deployments.providers.time_limits import TimeLimits
 
@@ -57,6 +57,32 @@ def test_gemini_behind_openais_api_gets_its_signatures_back() -> None:
 def test_what_an_answer_has_without_a_value_does_not_come_back() -> None:
     echo = {"role": "assistant", "content": "4", "refusal": None, "annotations": [], "audio": None, "tool_calls": None}
     assert body(FOREIGN, HI, echo)["messages"] == [HI, {"role": "assistant", "content": "4"}]
+
+
+def test_thoughts_in_openrouters_words_go_back_to_it_alone() -> None:
+    said = {"role": "assistant", "content": "4", "reasoning": "2+2", "reasoning_details": [{"type": "reasoning.text"}]}
+    assert body(known_dialect("openrouter.ai", "x/y"), HI, said)["messages"] == [HI, said]
+    for dialect in (OPENAI, FOREIGN, known_dialect("api.deepseek.com", "deepseek-v4")):
+        assert body(dialect, HI, said)["messages"] == [HI, {"role": "assistant", "content": "4"}]
+
+
+def test_an_answer_that_was_thoughts_alone_is_an_empty_text_or_left_out_where_that_is_refused() -> None:
+    said = {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": None, "function_call": None}
+    for dialect in (OPENAI, FOREIGN):
+        assert body(dialect, HI, said, HI)["messages"] == [HI, {"role": "assistant", "content": ""}, HI]
+    assert body(known_dialect("api.mistral.ai", "m"), HI, said, HI)["messages"] == [HI, HI]
+    bare = {"role": "assistant", "content": None}
+    assert body(FOREIGN, HI, bare, HI)["messages"][1] == {"role": "assistant", "content": ""}
+
+
+def test_a_field_of_a_message_without_a_value_is_not_sent() -> None:
+    assert body(FOREIGN, {**HI, "name": None})["messages"] == [HI]
+    answered = {"role": "tool", "tool_call_id": "a", "content": "21", "name": None}
+    said = {"role": "assistant", "content": None, "tool_calls": [called("a", index=0)]}
+    assert body(FOREIGN, HI, said, answered)["messages"][1:] == [
+        {"role": "assistant", "content": None, "tool_calls": [called("a")]},
+        {"role": "tool", "tool_call_id": "a", "content": "21"},
+    ]
 
 
 def test_a_refusal_of_an_earlier_answer_comes_back() -> None:
@@ -151,14 +177,52 @@ def test_what_was_learned_is_remembered_for_the_model_and_for_a_bounded_number_o
     dialects.learn("a", Dialect(stream_usage=False))
     assert not dialects.of("a").stream_usage
     assert dialects.of("b").stream_usage
-    for index in range(2000):
-        dialects.of(f"m{index}")
-    assert len(dialects._of) == 1024
+    for index in range(1024):
+        dialects.learn(f"m{index}", Dialect(stream_usage=False))
+    assert (dialects.of("a").stream_usage, dialects.of("m0").stream_usage) == (True, False)
+
+
+def test_what_was_learned_is_forgotten_after_an_hour() -> None:
+    now = [0.0]
+    dialects = Dialects("llm.example", lambda: now[0])
+    dialects.learn("a", Dialect(stop=False))
+    now[0] = KEPT_SECONDS - 1
+    assert not dialects.of("a").stop
+    now[0] = KEPT_SECONDS
+    assert dialects.of("a").stop
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("Invalid 'stop': array too long. Expected an array with maximum length 4, but got 5.", "stop"),
+        ("'max_completion_tokens' is too large: 5000. This model supports at most 1000.", "max_completion_tokens"),
+        ("Invalid schema for response_format 'developer': no type", "response_format"),
+        ("Invalid schema for response_format 'developer': no type", None),
+        ("Unknown parameter: 'grammar'. Supported parameters: stop, stream_options, max_completion_tokens", None),
+    ],
+)
+def test_a_refused_value_and_a_clients_own_word_teach_nothing(message: str, param: str | None) -> None:
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "developer"}}, "stop": ["a"]}
+    assert lesson(Dialect(developer=True), rejected(message, param), asked) is None
+
+
+def test_what_one_request_has_changed_it_does_not_change_back() -> None:
+    back = rejected("unknown field `max_completion_tokens`")
+    assert lesson(Dialect("max_completion_tokens"), back, None, {"limit"}) is None
+    assert lesson(Dialect("max_completion_tokens"), back, None, {"stop"}) == Dialect("max_tokens")
 
 
 def test_openai_is_known_by_its_hosts() -> None:
     assert all(is_openai(h) for h in ("api.openai.com", "eu.api.openai.com", "x.openai.azure.com"))
     assert not any(is_openai(h) for h in ("localhost", "api.deepseek.com", "notopenai.com"))
+
+
+def test_at_azures_host_of_many_makers_the_model_tells_whose_rules_hold() -> None:
+    host = "x.services.ai.azure.com"
+    assert all(is_openai(host, model) for model in ("gpt-5.4-mini", "o3", "gpt-4.1"))
+    assert not any(is_openai(host, model) for model in ("DeepSeek-R1", "Mistral-Large-3", "gpt-oss-120b", "grok-4"))
+    assert known_dialect(host, "DeepSeek-R1").reasoning
 
 
 def test_a_model_that_takes_tools_only_if_it_does_not_think_is_told_so_unless_the_client_says_otherwise() -> None:

@@ -1,5 +1,6 @@
 """Schemas as popular clients make them, and what becomes of them for each vendor."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,13 +14,13 @@ from deployments.json_schema.dialects import (
     GEMINI_FORMS,
     GEMINI_TOOLS,
     NOVA_TOOLS,
-    OPENAI_STRICT,
     Dialect,
     Forms,
 )
 from deployments.json_schema.memory import Memory, translate_cached
 from deployments.json_schema.request import lost_in
 from deployments.json_schema.translate import translate
+from tests.fakes.strict_schemas import OPENAI_STRICT
 
 ALL = (CLAUDE_OUTPUT, CLAUDE_STRICT_TOOLS, BEDROCK_TOOLS, NOVA_TOOLS, GEMINI, GEMINI_TOOLS, OPENAI_STRICT)
 CLOSED = {"additionalProperties": False}
@@ -236,3 +237,38 @@ def test_the_memory_forgets_what_was_not_asked_for_longest() -> None:
     gone = memory.translate(named("n0"), CLAUDE_OUTPUT).schema
     assert memory.translate(named("n0"), CLAUDE_OUTPUT).schema is gone
     assert 0 < memory.weight <= 700
+
+
+def chain(length: int) -> dict[str, Any]:
+    """Return a schema of definitions that refer to each other in a circle."""
+    aims = {f"q{i}": {"$ref": f"#/$defs/q{(i + 1) % length}"} for i in range(length)}
+    defs = {name: {"type": "object", "properties": {"x": aim}} for name, aim in aims.items()}
+    return {"type": "object", "properties": {name: {"$ref": f"#/$defs/{name}"} for name in defs}, "$defs": defs}
+
+
+HOSTILE: Mapping[str, Any] = {
+    "a circle of references": chain(900),
+    "a union of many choices": {
+        "type": "object",
+        "properties": {"z": {"anyOf": [{"type": "object", "properties": {"a": {"enum": [i]}}} for i in range(900)]}},
+    },
+    "choices that require much, beside many properties": {
+        "type": "object",
+        "anyOf": [{"required": [f"a{i}"]} for i in range(1000)],
+        "properties": {f"a{i}": {} for i in range(300)},
+    },
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_schema_that_takes_too_many_steps_is_a_plain_object_and_named(name: str) -> None:
+    made = translate(HOSTILE[name], CLAUDE_STRICT_TOOLS)
+    assert made.lost == ("type",)
+    assert made.schema == {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+
+
+def test_a_schema_of_many_properties_is_within_the_steps() -> None:
+    wide = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(500)}}
+    made = translate(wide, GEMINI)
+    assert made.lost == ()
+    assert len(made.schema["properties"]) == 500

@@ -145,8 +145,9 @@ def test_tokens_and_cost_are_counted_where_they_are_known_and_limits_that_refuse
         await asked(w.w, stream=True)
         await asked(w.w)
         tokens = meter.of("tokens_total")
-        assert set(tokens) == {("aws", "haiku", "out")}
-        assert meter.of("cost_usd_total")["aws", "haiku"] == pytest.approx(tokens["aws", "haiku", "out"] * 8 / 1e6)
+        assert set(tokens) == {("aws", "haiku", "in"), ("aws", "haiku", "out")}
+        cost = tokens["aws", "haiku", "in"] * 2 + tokens["aws", "haiku", "out"] * 8
+        assert meter.of("cost_usd_total")["aws", "haiku"] == pytest.approx(cost / 1e6)
         w.w.service.sample()
         assert meter.gauges[("ledger_lag_rows",)] > 0
         w.link.budget.limits = Limits({"tenant:acme": Limit(requests_per_minute=1)}, {}, False)

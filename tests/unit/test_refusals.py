@@ -7,7 +7,9 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer
 from deployments.openai_api.chat import Request, check_request
-from deployments.routing.refusals import KEPT_SECONDS, MOST_TARGETS, Refusals, hints_named, without
+from deployments.routing.concessions import Lesson, concede, hints_named, without
+from deployments.routing.refusals import KEPT_SECONDS, MOST_LESSONS, MOST_TARGETS, Refusals
+from deployments.routing.request_fit import unsupported_in_chat
 from tests.unit.tiers import in_tiers, row_of, state
 from tests.unit.world import REQUEST, World
 
@@ -33,8 +35,15 @@ async def refused(w: World, request: Request) -> NoAnswer:
     return caught.value
 
 
-def refuses(message: str, param: str | None = None) -> Outcome:
-    return Outcome("rejected", status=400, message=message, param=param)
+def refuses(message: str, param: str | None = None, code: str | None = None) -> Outcome:
+    return Outcome("rejected", status=400, message=message, param=param, code=code)
+
+
+def learned(refusal: Outcome, body: dict[str, Any], now: Any = lambda: 0.0) -> Refusals:
+    """Return what is known of the target `t` once it has taken the request after this refusal."""
+    known, made = Refusals(now), concede(refusal, body)
+    known.learn("t", made.lessons if made else ())
+    return known
 
 
 @in_tiers(ROW)
@@ -155,21 +164,104 @@ def test_the_hints_of_the_request_that_a_refusal_names(message: str, param: str 
 
 
 def test_of_two_that_exclude_each_other_only_the_second_is_left_out_and_only_beside_the_first() -> None:
-    known = Refusals(lambda: 0.0)
-    both = refuses("`temperature` and `top_p` cannot both be specified for this model.")
-    assert known.note("t", both, BODY) == ("top_p",)
-    assert known.of("t", BODY) == ("top_p",)
-    assert known.of("t", {"top_p": 0.9}) == ()
+    known = learned(refuses("`temperature` and `top_p` cannot both be specified for this model."), BODY)
+    assert known.adapt("t", BODY).dropped == ("top_p",)
+    assert known.adapt("t", {"top_p": 0.9}).dropped == ()
 
 
 def test_what_was_refused_is_forgotten_after_an_hour_and_after_many_targets() -> None:
     now = [0.0]
     known = Refusals(lambda: now[0])
     for index in range(MOST_TARGETS + 1):
-        known.note(f"t{index}", refuses("no", "seed"), BODY)
-    assert (known.of("t0", BODY), known.of("t1", BODY)) == ((), ("seed",))
+        known.learn(f"t{index}", [Lesson("seed")])
+    assert (known.adapt("t0", BODY).dropped, known.adapt("t1", BODY).dropped) == ((), ("seed",))
     now[0] = KEPT_SECONDS
-    assert known.of("t1", BODY) == ()
+    assert known.adapt("t1", BODY).dropped == ()
+
+
+def test_of_one_target_a_bounded_number_of_values_is_remembered() -> None:
+    known = Refusals(lambda: 0.0)
+    for seed in range(MOST_LESSONS + 1):
+        known.learn("t", [Lesson("seed", value=str(seed))])
+    assert known.adapt("t", {"seed": 0}).dropped == ()
+    assert known.adapt("t", {"seed": MOST_LESSONS}).dropped == ("seed",)
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "given"),
+    [
+        ("Invalid schema for response_format 'x': In context=('properties', 'temperature'), no 'type'", None, {}),
+        ("Invalid schema for 'x': 'temperature' is no valid name", "response_format", {}),
+        ("Unknown parameter: 'grammar'. Supported parameters: temperature, top_p, seed", None, {}),
+        ('Invalid role in "set the temperature to 5"', None, {}),
+        ("[{'type': 'extra_forbidden', 'loc': ('body', 'messages', 1, 'assistant', 'reasoning')}]", None, {}),
+        ("messages.1.assistant.reasoning: Extra inputs are not permitted", None, {}),
+        ("Unknown tool 'seed'", None, {"tools": [{"type": "function", "function": {"name": "seed"}}]}),
+        ("tools.0.function.parameters.temperature: unsupported", None, {}),
+    ],
+)
+def test_a_hints_word_that_is_the_clients_own_or_only_allowed_is_no_refusal_of_the_hint(
+    message: str, param: str | None, given: dict[str, Any]
+) -> None:
+    assert hints_named(refuses(message, param), {**BODY, **given}) == ()
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "code"),
+    [
+        ("Unsupported value: 'temperature' does not support 0.7 with this model.", "temperature", "unsupported_value"),
+        ("temperature must be at most 0.5", None, None),
+        ("Invalid type for 'temperature'", "temperature", "invalid_type"),
+    ],
+)
+def test_of_a_refused_value_only_that_value_is_remembered(message: str, param: str | None, code: str | None) -> None:
+    known = learned(refuses(message, param, code), BODY)
+    assert known.adapt("t", {"temperature": 0.7}).dropped == ("temperature",)
+    assert known.adapt("t", {"temperature": 0.2}).dropped == ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Unsupported parameter: 'temperature' is not supported with this model.",
+        "Unrecognized request argument supplied: temperature",
+        "temperature: Extra inputs are not permitted",
+        "The field temperature does not exist",
+    ],
+)
+def test_a_refused_field_is_remembered_whatever_its_value(message: str) -> None:
+    assert learned(refuses(message), BODY).adapt("t", {"temperature": 0.2}).dropped == ("temperature",)
+
+
+@pytest.mark.parametrize(("sent", "nearest"), [("minimal", "low"), ("none", "low"), ("xhigh", "high"), ("max", "high")])
+def test_of_an_effort_that_is_refused_the_nearest_that_the_refusal_lists_is_sent(sent: str, nearest: str) -> None:
+    listed = f"Invalid value: '{sent}'. Supported values are: 'low', 'medium', and 'high'."
+    made = concede(refuses(listed, "reasoning_effort", "invalid_value"), {"reasoning_effort": sent})
+    assert made is not None
+    assert (made.body, made.dropped) == ({"reasoning_effort": nearest}, ())
+    known = Refusals(lambda: 0.0)
+    known.learn("t", made.lessons)
+    assert known.adapt("t", {"reasoning_effort": sent}).body == {"reasoning_effort": nearest}
+    assert known.adapt("t", {"reasoning_effort": "medium"}).body == {"reasoning_effort": "medium"}
+
+
+@in_tiers(ROW)
+async def test_what_a_tier_refuses_is_not_remembered_unless_it_then_takes_the_request(w: World) -> None:
+    w.provider("a").ends = [refuses("unsupported parameter: temperature"), refuses("no")]
+    assert (await complete(w, asks(temperature=0.2))).target == "b/m2"
+    w.provider("a").ends = [None]
+    assert (await complete(w, asks(temperature=0.2))).dropped == ()
+
+
+@in_tiers(ROW)
+async def test_a_server_that_names_one_unknown_hint_at_a_time_answers_after_four_calls(w: World) -> None:
+    names = ("store", "user", "temperature")
+    w.provider("a").ends = [*(refuses(f"Unrecognized request argument supplied: {n}", n) for n in names), None]
+    hints = {"store": True, "user": "u", "seed": 1, "metadata": {"a": "b"}, "service_tier": "flex", "temperature": 0.1}
+    answer = await complete(w, asks(**hints))
+    assert (answer.target, w.provider("a").calls, set(answer.dropped)) == ("a/m1", 4, set(hints))
+    w.provider("a").ends = [None]
+    assert set((await complete(w, asks(**hints))).dropped) == set(names)
 
 
 NAMED = {"role": "user", "name": "ann", "content": "Hi"}
@@ -204,11 +296,29 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 def test_a_hint_inside_a_message_is_left_out_too(
     message: str, given: dict[str, Any], kept: dict[str, Any], name: str
 ) -> None:
-    known, body = Refusals(lambda: 0.0), {"model": "m", **given}
-    assert known.note("t", refuses(message), body) == (name,)
-    assert known.of("t", body) == (name,)
+    body = {"model": "m", **given}
+    known = learned(refuses(message), body)
+    assert known.adapt("t", body).dropped == (name,)
     assert without(body, (name,)) == {"model": "m", **kept}
-    assert known.of("t", {"messages": [{"role": "user", "content": "Hi"}]}) == ()
+    assert known.adapt("t", {"messages": [{"role": "user", "content": "Hi"}]}).dropped == ()
+
+
+def test_the_wish_for_no_padding_of_a_stream_is_a_hint() -> None:
+    body = {"stream_options": {"include_usage": True, "include_obfuscation": False}}
+    made = concede(refuses("stream_options.include_obfuscation: Extra inputs are not permitted"), body)
+    assert made is not None
+    assert (made.body, made.dropped) == (
+        {"stream_options": {"include_usage": True}},
+        ("stream_options.include_obfuscation",),
+    )
+
+
+@pytest.mark.parametrize("name", ["thinking", "enable_thinking", "chat_template_kwargs", "provider", "route", "models"])
+def test_other_apis_knobs_are_hints(name: str) -> None:
+    made = concede(refuses(f"Unrecognized request argument supplied: '{name}'"), {"messages": [], name: {"a": 1}})
+    assert made is not None
+    assert (made.body, made.dropped) == ({"messages": []}, (name,))
+    assert unsupported_in_chat("google", {"messages": [NAMED], name: {"a": 1}}).dropped[0] == name
 
 
 def test_a_request_without_such_a_hint_is_not_asked_again() -> None:

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.openai_api.chat import frame
+from deployments.openai_api.chat import frame, stops_of
+from deployments.providers.base import Call
+from deployments.providers.openai.dialect import Dialect
+from deployments.providers.openai.request import chat_body
 from deployments.providers.openai.stops import StopCutter, cut_answer
 
 
@@ -92,3 +95,57 @@ def test_a_stream_is_cut_where_the_whole_answer_is_however_it_comes(
 @pytest.mark.parametrize("stop", ["x", "xyz"])
 def test_nothing_is_held_back_that_can_not_begin_a_stop_sequence(stop: str) -> None:
     assert read(StopCutter([stop]).frames(chunk("hello")))[0] == {0: "hello"}
+
+
+@pytest.mark.parametrize("stops", ["", [""], ["", ""]])
+def test_an_empty_stop_sequence_stops_nothing(stops: Any) -> None:
+    assert stops_of({"stop": stops}) == []
+    assert stops_of({"stop": ["", "END"]}) == ["END"]
+    body = {"model": "row", "messages": [{"role": "user", "content": "x"}], "stop": stops}
+    sent = chat_body(Call(body, "gpt", "row", None), stream=False, dialect=Dialect("as_sent"))
+    assert "stop" not in sent
+
+
+def test_a_list_of_parts_is_cut_as_its_text_and_what_is_no_text_stays() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "END of thought"}]}
+    parts = [thought, {"type": "text", "text": "a EN"}, {"type": "text", "text": "D b"}]
+    message = {"role": "assistant", "content": parts, "tool_calls": [{"id": "1"}]}
+    (cut,) = cut_answer({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}, ["END"])[
+        "choices"
+    ]
+    assert cut["message"] == {"role": "assistant", "content": [thought, {"type": "text", "text": "a "}]}
+    assert cut["finish_reason"] == "stop"
+
+
+def test_a_stream_of_parts_is_cut_too() -> None:
+    cutter = StopCutter(["END"])
+
+    def parts(*content: Any) -> bytes:
+        delta = {"content": list(content)}
+        return cutter.frames(frame({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))
+
+    thought = {"type": "thinking", "thinking": "hm"}
+    said = [parts(thought), parts({"type": "text", "text": "a E"}), parts({"type": "text", "text": "ND b"})]
+    deltas = [json.loads(one[6:])["choices"][0]["delta"]["content"] for one in said]
+    assert deltas == [[thought, {"type": "text", "text": ""}], "a ", ""]
+    assert cutter.over
+
+
+def test_calls_that_the_client_has_are_still_its_to_make() -> None:
+    cutter = StopCutter(["END"])
+    call = frame({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0}]}, "finish_reason": None}]})
+    assert read(cutter.frames(call) + cutter.frames(chunk("a END b"))) == ({0: "a "}, {0: ["tool_calls"]})
+
+
+@pytest.mark.parametrize("odd", [b"NaN", b'"\xff"'])
+def test_a_frame_that_only_a_lenient_parser_reads_is_cut_too(odd: bytes) -> None:
+    cutter = StopCutter(["END"])
+    made = b'data: {"x":%b,"choices":[{"index":0,"delta":{"content":"a END b"},"finish_reason":null}]}\n\n' % odd
+    assert read(cutter.frames(made)) == ({0: "a "}, {0: ["stop"]})
+
+
+def test_a_call_in_the_delta_that_meets_the_stop_sequence_was_never_made() -> None:
+    delta = {"content": "a END", "tool_calls": [{"index": 0, "id": "1"}]}
+    cutter = StopCutter(["END"])
+    (choice,) = json.loads(cutter.frames(frame({"choices": [{"index": 0, "delta": delta}]}))[6:])["choices"]
+    assert (choice["delta"], choice["finish_reason"]) == ({"content": "a "}, "stop")

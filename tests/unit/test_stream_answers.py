@@ -57,6 +57,9 @@ def part(name: str | None = None, arguments: Any = None, **more: Any) -> Json:
         *(("eos", "stop"), ("eos_token", "stop"), ("end_turn", "stop"), ("COMPLETE", "stop"), ("STOP", "stop")),
         *(("max_tokens", "length"), ("MAX_TOKENS", "length"), ("model_length", "length"), ("tool_use", "tool_calls")),
         *(("TOOL_CALL", "tool_calls"), ("sensitive", "content_filter"), ("function_call", "function_call")),
+        *(("tool-calls", "tool_calls"), ("content-filter", "content_filter"), ("FinishReason.STOP", "stop")),
+        *(("FINISH_REASON_MAX_TOKENS", "length"), ("PROHIBITED_CONTENT", "content_filter")),
+        *(("IMAGE_SAFETY", "content_filter"), ("LANGUAGE", "content_filter"), ("MODEL_ARMOR", "content_filter")),
     ],
 )
 def test_a_good_end_has_openais_word_whatever_the_servers_is(word: str, finish: str) -> None:
@@ -113,9 +116,73 @@ def test_a_finish_reason_in_each_chunk_is_sent_once_at_the_end() -> None:
 
 def test_a_finish_reason_that_is_repeated_beside_the_usage_is_sent_once() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
-    got = streamed(chunk({"content": "x"}), chunk({}, "stop"), chunk({"content": ""}, "stop", usage=usage))
+    said = chunk({"content": "x"}), chunk({}, "stop"), chunk({"content": ""}, "stop", usage=usage)
+    got = streamed(*said, keep_usage=True)
     assert finishes(got) == [None, "stop"]
-    assert got[-1]["usage"] == usage
+    assert (got[-1]["choices"], got[-1]["usage"]) == ([], usage)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_usage_that_comes_with_every_chunk_is_told_once_at_the_end_to_who_asked(beside: bool) -> None:
+    def usage(count: int) -> Json:
+        return {"prompt_tokens": 3, "completion_tokens": count, "total_tokens": 3 + count}
+
+    def said(word: str, count: int) -> list[Json]:
+        told = {**chunk({}), "choices": [], "usage": usage(count)}
+        return [chunk({"content": word}, usage=usage(count))] if beside else [chunk({"content": word}), told]
+
+    stream = [*said("one ", 1), *said("two", 2), chunk({}, "stop", usage=usage(2))]
+    got = streamed(*stream, keep_usage=True)
+    assert [one.get("usage") for one in got if "usage" in one] == [usage(2)]
+    assert got[-1]["choices"] == []
+    assert finishes(got) == [None, None, "stop"]
+    assert not any("usage" in one for one in streamed(*stream))
+
+
+def test_figures_that_are_no_account_do_not_take_the_place_of_one() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    told = [{**chunk({}), "choices": [], "usage": one} for one in (usage, dict.fromkeys(usage, 0))]
+    got = streamed(chunk({"content": "x"}), chunk({}, "stop"), *told, keep_usage=True)
+    assert [one["usage"] for one in got if "usage" in one] == [usage]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"data:%b\n\n",
+        b"event: message\ndata: %b\n\n",
+        b"id: 1\ndata: %b\n\n",
+        b"data: %b\r\n\r\n",
+        b": hi\ndata:%b\n\n",
+        b"\xef\xbb\xbfdata: %b\n\n",
+    ],
+)
+def test_an_event_has_one_form_for_all_who_read_it_behind_the_scan(written: bytes) -> None:
+    scan = SseScan("row", keep_usage=False)
+    data = b"".join(written % dump(chunk({"content": word})) for word in ("one ", "two"))
+    frames = scan.feed(data + written % dump(chunk({}, "stop")) + b"data: [DONE]\n\n").frames
+    assert [frame[:7] for frame in frames.split(b"\n\n")[:-1]] == [b"data: {"] * 3
+    assert finishes(frames_to_chunks(frames)) == [None, None, "stop"]
+
+
+def test_data_in_several_lines_is_one_event() -> None:
+    lines = b"\n".join(b"data: " + line for line in json.dumps(chunk({"content": "x"}), indent=1).encode().split(b"\n"))
+    (got,) = frames_to_chunks(SseScan("row", keep_usage=False).feed(lines + b"\n\n").frames)
+    assert got["choices"][0]["delta"]["content"] == "x"
+
+
+@pytest.mark.parametrize("odd", [b"NaN", b"-Infinity", b'"\xff"', b'"\xed\xa0\x80"', b'"\\ud800"'])
+@pytest.mark.parametrize("texts", [1, 2])
+def test_a_frame_that_only_a_lenient_parser_reads_breaks_no_stream(odd: bytes, texts: int) -> None:
+    more = b'"reasoning":"r",' if texts == 2 else b""
+    made = b'data: {"id":"c","model":"m","x":%b,"choices":[{"index":0,"delta":{%b"content":"hi"},"logprobs":%b}]}\n\n'
+    scan = SseScan("row", keep_usage=False)
+    for _ in range(3):
+        batch = scan.feed(made % (odd, more, odd))
+        assert (batch.content, batch.malformed, batch.error) == (True, False, None)
+        assert b'"hi"' in batch.frames
+        (read,) = frames_to_chunks(batch.frames)
+        assert read["choices"][0]["delta"]["content"] == "hi"
 
 
 def test_a_filter_that_comes_late_is_the_finish_reason() -> None:
@@ -177,6 +244,40 @@ def test_the_fragments_of_calls_under_one_index_follow_their_call() -> None:
         frames_to_chunks(scan.feed(b"".join(frames)).frames),
     ):
         assert added_up(got) == {0: ("f", "[1,2,3]"), 1: ("g", "[4,5,6]")}
+
+
+def test_calls_under_one_index_without_ids_are_told_apart_by_their_names() -> None:
+    said = (
+        part("one", '{"a"', index=0),
+        part(None, ":1}", index=0),
+        part("two", "{}", index=0),
+        part("two", "{}", index=0),
+    )
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("one", '{"a":1}'), 1: ("two", "{}"), 2: ("two", "{}")}
+    ids = [call["id"] for call in calls_in(got) if call.get("id")]
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("key", [None, "1"])
+def test_another_name_under_a_known_index_begins_another_call(key: str | None) -> None:
+    more = {} if key is None else {"id": key}
+    said = [part("one", "", index=0, **more), part(None, "{}", index=0), part("two", "{}", index=0)]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("one", "{}"), 1: ("two", "{}")}
+
+
+def test_an_id_that_changes_within_a_call_is_told_once() -> None:
+    said = [part("one", "", index=0, id="1"), part(None, '{"a"', index=0, id="2"), part(None, ":1}", index=0, id="2")]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("one", '{"a":1}')}
+    assert [call["id"] for call in calls_in(got) if call.get("id")] == ["1"]
+
+
+def test_a_name_that_comes_with_each_fragment_begins_no_new_call() -> None:
+    said = [part("one", text, index=0) for text in ("", '{"a"', ":1}")]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert {call["index"] for call in calls_in(got)} == {0}
 
 
 def test_calls_in_one_chunk_get_different_indexes() -> None:

@@ -300,7 +300,8 @@ def test_a_stream_that_nobody_reads_is_accounted_as_cancelled() -> None:
         await answer.close()
         await answer.close()
         request, (attempt,) = x.rows
-        assert (request.outcome, attempt.kind, attempt.cost) == ("cancelled", "cancelled", None)
+        assert (request.outcome, attempt.kind, attempt.counted) == ("cancelled", "cancelled", "estimated")
+        assert attempt.cost == attempt.tokens_in * 2000 + attempt.tokens_out * 8000 > 0, "its prompt was sent"
         assert not x.link._open
 
     with_ledger(test)

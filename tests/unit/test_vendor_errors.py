@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from deployments.providers.openai.errors.vendors import RULES
-from deployments.providers.vendor_errors import kind_of, param_in, read_error
+from deployments.providers.openai.errors.servers import RULES
+from deployments.providers.vendor_errors.bodies import param_in, read_error
+from deployments.providers.vendor_errors.rules import kind_of
 
 
 def openai(message: str, **more: Any) -> dict[str, Any]:
@@ -26,7 +27,7 @@ CASES: list[tuple[str, int, Any, str, str | None]] = [
     ("OpenAI", 400, openai("Unrecognized request argument supplied: top_k"), "rejected", "top_k"),
     ("OpenAI", 400, openai("max_tokens is too large: 100000. This model supports at most 32768"), "rejected", None),
     ("OpenAI", 400, openai("'tools' is too long: maximum of 128 items", param="tools"), "rejected", "tools"),
-    ("OpenAI", 400, openai("Missing required parameter", code="missing_required_parameter"), "bad_request", None),
+    ("OpenAI", 400, openai("Missing required parameter", code="missing_required_parameter"), "rejected", None),
     (
         "OpenAI",
         400,
@@ -89,7 +90,7 @@ CASES: list[tuple[str, int, Any, str, str | None]] = [
         "Groq",
         413,
         openai("Request too large for model on tokens per minute", code="rate_limit_exceeded"),
-        "too_long",
+        "rejected",
         None,
     ),
     ("Groq", 498, openai("capacity", code="capacity_exceeded"), "throttled", None),
@@ -98,7 +99,7 @@ CASES: list[tuple[str, int, Any, str, str | None]] = [
         "Groq",
         400,
         openai("Failed to call a function", code="tool_use_failed", failed_generation="x"),
-        "server_error",
+        "rejected",
         None,
     ),
     ("Groq", 400, openai("property 'name' is unsupported"), "rejected", "name"),

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 import pytest
+from botocore.exceptions import ClientError
+from google.genai.errors import APIError
+from openai import OpenAI
 
+from actors.breaker.outcomes import Outcome, Verdict
+from deployments.providers.bedrock.classify import classify as bedrock_classify
+from deployments.providers.google.classify import classify as google_classify
+from deployments.providers.openai.errors.classify import classify as openai_classify
 from tests.fakes.vendors import (
     Refusal,
     Rule,
@@ -31,6 +39,7 @@ ALL: list[Rule] = [
     *(*openai.RULES, *openai_reasoning.RULES, *azure.RULES, *bedrock.RULES, *bedrock_claude.RULES, *gemini.RULES),
     *(*groq.RULES, *mistral.RULES, *deepseek.RULES, *xai.RULES),
     *(*compatible.OPENROUTER_WITHOUT_TOOLS, *compatible.VLLM, *compatible.STRICT),
+    *(*compatible.OPENROUTER, *compatible.LLAMA, *compatible.FIREWALL),
 ]
 
 
@@ -60,8 +69,11 @@ def converse(model: str = HAIKU, **body: Any) -> Request:
     return Request(f"/model/{model.replace(':', '%3A')}/converse", {"messages": messages, **body})
 
 
-def generate(model: str = "gemini-2.5-pro", *, functions: list[Any] | None = None, **config: Any) -> Request:
-    body: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], "generationConfig": config}
+def generate(
+    model: str = "gemini-2.5-pro", *, functions: list[Any] | None = None, file: str | None = None, **config: Any
+) -> Request:
+    parts: list[Any] = [{"fileData": {"fileUri": file}} if file else {"text": "Hi"}]
+    body: dict[str, Any] = {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
     if functions:
         body["tools"] = [{"functionDeclarations": functions}]
     return Request(f"/v1beta/models/{model}:generateContent", body)
@@ -84,6 +96,7 @@ def specs(**spec: Any) -> dict[str, Any]:
     return {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}, **spec}}]}
 
 
+LONG = [{"role": "user", "content": [{"text": "word " * 120_000}]}]
 OLD = "?api-version=2024-06-01"
 JSON_ANSWER = {"textFormat": {"structure": {"jsonSchema": {"schema": json.dumps(OPEN)}}}}
 REFUSED: list[tuple[Rule, Request]] = [
@@ -102,6 +115,9 @@ REFUSED: list[tuple[Rule, Request]] = [
     (openai.too_many_stops, chat(stop=list("abcde"))),
     (openai.effort_without_reasoning, chat(reasoning_effort="low")),
     (openai.verbosity_of_others, chat(verbosity="low")),
+    (openai.wrong_type, chat(messages=said("assistant", name=None))),
+    (openai.wrong_type, chat(messages=said("assistant", tool_calls=[{"function": {"name": "f", "arguments": {}}}]))),
+    (openai.minute_limit, chat(messages=[{"role": "user", "content": "word " * 24_100}])),
     (openai_reasoning.max_tokens, chat("gpt-5.4-mini", max_tokens=5)),
     (openai_reasoning.sampling, chat("gpt-5.4-mini", temperature=0.2)),
     (openai_reasoning.sampling, chat("o3", top_p=0.2)),
@@ -136,6 +152,8 @@ REFUSED: list[tuple[Rule, Request]] = [
     (bedrock_claude.output_schema, converse(outputConfig=JSON_ANSWER)),
     (bedrock_claude.output_schema, converse(toolConfig=specs(strict=True))),
     (bedrock_claude.tool_schema_top, converse(toolConfig=specs(inputSchema={"json": {"type": "object", "anyOf": []}}))),
+    (bedrock_claude.window, converse(messages=LONG, inferenceConfig={"maxTokens": 64_000})),
+    (gemini.file_of_others, generate(file="https://x/v1beta/files/abc")),
     (gemini.penalties, generate(presencePenalty=0.3)),
     (gemini.logprobs, generate(responseLogprobs=True)),
     (gemini.thinking_budget, generate(thinkingConfig={"thinkingBudget": 0})),
@@ -172,6 +190,11 @@ REFUSED: list[tuple[Rule, Request]] = [
     (compatible.openrouter_tools, chat("any", tools=[TOOL])),
     (compatible.vllm_auto_tools, chat("any", tools=[TOOL])),
     (compatible.vllm_choice_alone, chat("any", tool_choice="none")),
+    (compatible.vllm_window, chat("any", max_tokens=8190)),
+    (compatible.openrouter_preferences, chat("any", provider={"only": ["tencent"]})),
+    (compatible.openrouter_credit, chat("any", max_tokens=65_536)),
+    (compatible.llama_roles, chat("any", messages=[*HI, *HI])),
+    (compatible.firewall, chat("any", messages=[{"role": "user", "content": "What is ../../etc/passwd?"}])),
     (compatible.stream_options, chat("any", stream=True, stream_options={"include_usage": True})),
 ]
 TAKEN: list[Request] = [
@@ -194,6 +217,27 @@ OF_WIRE = {
 }
 
 
+SDK = OpenAI(api_key="k")
+
+
+def openai_outcome(refusal: Refusal, asked: Any) -> Outcome:
+    response = httpx2.Response(refusal.status, content=refusal.raw, request=httpx2.Request("POST", "http://x"))
+    return openai_classify(SDK._make_status_error_from_response(response), asked).outcome
+
+
+def google_outcome(refusal: Refusal, asked: Any) -> Outcome:
+    return google_classify(APIError(refusal.status, refusal.body), asked).outcome
+
+
+def bedrock_outcome(refusal: Refusal, asked: Any) -> Outcome:
+    told = {"Code": refusal.headers["x-amzn-errortype"].partition(":")[0], "Message": refusal.body["message"]}
+    error = ClientError({"Error": told, "ResponseMetadata": {"HTTPStatusCode": refusal.status}}, "Converse")
+    return bedrock_classify(error, asked).outcome
+
+
+CLASSIFIED = {"chat": openai_outcome, "generate": google_outcome, "converse": bedrock_outcome}
+
+
 def wire_of(request: Request) -> str:
     return "converse" if "converse" in request.path else "generate" if "generate" in request.path else "chat"
 
@@ -208,8 +252,17 @@ def test_each_rule_has_its_source_and_a_request_that_it_refuses(rule: Rule) -> N
 def test_a_rule_refuses_what_its_source_says_in_the_vendors_own_shape(rule: Rule, request_: Request) -> None:
     refusal = rule(request_)
     assert isinstance(refusal, Refusal)
-    assert 400 <= refusal.status < 500
-    assert json.loads(refusal.raw) == refusal.body
+    assert 400 <= refusal.status < 500 or rule is compatible.llama_roles
+    assert isinstance(refusal.body, str) or json.loads(refusal.raw) == refusal.body
+
+
+@pytest.mark.parametrize(("rule", "request_"), REFUSED, ids=lambda value: getattr(value, "__name__", ""))
+def test_no_refusal_of_a_request_moves_a_circuit_but_that_of_our_models_id(rule: Rule, request_: Request) -> None:
+    refusal = rule(request_)
+    assert refusal is not None
+    outcome = CLASSIFIED[wire_of(request_)](refusal, request_.body)
+    expected = Verdict.MISCONFIGURED if rule is bedrock.base_id else Verdict.REFUSED
+    assert (outcome.verdict, outcome.ending.failover) == (expected, True), outcome
 
 
 @pytest.mark.parametrize("request_", TAKEN, ids=lambda request: str(request.body)[:60])

@@ -74,7 +74,7 @@ class BedrockProvider:
         if answer.status == 200:
             return answer
         with contextlib.closing(answer):
-            raise self._requests.error(operation, answer.status, answer.headers, await answer.whole())
+            raise self._requests.error(operation, answer.status, answer.headers, await answer.beginning())
 
     async def close(self) -> None:
         self._requests.close()
@@ -121,8 +121,11 @@ _EVENTS = frozenset(
 
 def _in_band(kind: Any, headers: Mapping[str, Any], payload: bytes) -> aws.EventStreamError:
     """Return the error inside the stream that boto3 would have raised."""
+    found: dict[str, Any] = {}
     code, message = headers.get(":error-code"), headers.get(":error-message")
     if kind == "exception":
         error = parsed(payload)
         code, message = headers.get(":exception-type"), error.get("message", error.get("Message"))
-    return aws.EventStreamError({"Error": {"Code": code or "", "Message": message or ""}}, "ConverseStream")
+        found["originalStatusCode"] = error.get("originalStatusCode")
+    found["Error"] = {"Code": code or "", "Message": message or ""}
+    return aws.EventStreamError(found, "ConverseStream")

@@ -12,11 +12,16 @@ from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonValue
 from deployments.providers.base import retry_after_of
 from deployments.providers.transport import classify_transport_error
-from deployments.providers.vendor_errors import Rule, VendorError, kind_of, param_by_word, rule
+from deployments.providers.vendor_errors.bodies import PAGE, param_by_word, plain
+from deployments.providers.vendor_errors.lengths import WINDOW_SUMS
+from deployments.providers.vendor_errors.rules import Rule, VendorError, read_by, rule
 
 # Bedrock has one code for almost all that it refuses, so the text tells.
 _DOC = "AWS, Bedrock API error codes"
+_GAP = r"[^'\"`\[\](){}<>]"  # what is quoted may be the client's
 RULES: tuple[Rule, ...] = (
+    rule("rejected", "aws-samples/sample-kolya-br-proxy#38: AWS WAF", f"^{PAGE}", statuses=(403, 406)),
+    *WINDOW_SUMS,
     rule("quota", "AWS, Bedrock quotas", r"too many tokens per day"),
     rule("quota", _DOC, codes="ServiceQuotaExceededException"),
     rule("throttled", _DOC, codes="ThrottlingException ModelNotReadyException TooManyRequestsException"),
@@ -30,15 +35,17 @@ RULES: tuple[Rule, ...] = (
         "credential",
         _DOC,
         r"operation not allowed|not authorized|access (?:is )?denied|use case details|INVALID_PAYMENT_INSTRUMENT",
-        r"marketplace|(?:unsupported|not (?:supported|available|allowed)).{0,40}(?:countr|region)",
-        r"data retention mode|account .{0,60}(?:verif|suspend)|security token|api key",
+        r"marketplace",
+        rf"(?:unsupported|not (?:supported|available|allowed)){_GAP}{{0,40}}\b(?:country|countries|regions?)\b",
+        rf"data retention mode|account {_GAP}{{0,60}}(?:verif|suspend)|security token|api key",
         statuses=(400, 401, 403, 404),
     ),
     rule(
         "model_missing",
         _DOC,
-        r"model identifier is invalid|inference profile .{0,80}(?:invalid|not found)|invalid model",
-        r"model version has reached|end of its life|marked .{0,20}as legacy|could not resolve the foundation model",
+        rf"model identifier is invalid|inference profile {_GAP}{{0,80}}(?:invalid|not found)|invalid model",
+        rf"model version has reached|end of its life|marked {_GAP}{{0,20}}as legacy",
+        r"could not resolve the foundation model",
         r"(?:this )?model is not supported|isn.t supported on this route|doesn.t support the model that you provided",
         statuses=(400, 404),
     ),
@@ -122,16 +129,30 @@ def classify(error: Exception, asked: JsonValue = None) -> AttemptFailed:
 
 
 def _client_error(error: aws.ClientError, asked: JsonValue) -> AttemptFailed:
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = str(error.response.get("Error", {}).get("Code", ""))[:256]
     meta: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
     status = meta.get("HTTPStatusCode")
     retry_after = retry_after_of(meta.get("HTTPHeaders", {}))
-    message = str(error.response.get("Error", {}).get("Message", "")) or str(error)
+    message = plain(str(error.response.get("Error", {}).get("Message", "")) or str(error))
     # Inside a stream an error has no status.
     word = code[:1].upper() + code[1:]
     told = VendorError(
         status or (400 if word == "ValidationException" else 500), message, word, None, None, retry_after
     )
-    kind = kind_of(told, RULES, asked)
-    param = param_by_word(message, _PARAMS) if kind == "rejected" else None
-    return AttemptFailed(Outcome(kind, status=status, message=message, code=code, param=param, retry_after=retry_after))
+    read = read_by((*_original(error), *RULES), told, asked)
+    param = (read.param or param_by_word(message, _PARAMS)) if read.kind == "rejected" else None
+    return AttemptFailed(
+        Outcome(read.kind, status=status, message=message, code=code, param=param, retry_after=retry_after)
+    )
+
+
+def _original(error: aws.ClientError) -> tuple[Rule, ...]:
+    """Return a rule of its own where the model's server refused the request: Bedrock passes its status on."""
+    original: Any = error.response.get("originalStatusCode")
+    return _OF_MODELS_SERVER if original in (400, 413, 422) else ()
+
+
+_OF_MODELS_SERVER = (
+    *[known for known in RULES if known.kind in ("rejected", "too_long", "bad_request", "content_filter")],
+    rule("rejected", "AWS, Converse: originalStatusCode", codes="ModelErrorException ModelStreamErrorException"),
+)

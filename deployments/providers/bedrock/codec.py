@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, chunk, completion_of, dump, usage_of
-from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.openai_api.json_types import JsonDict, JsonObject, whole_number
+from deployments.openai_api.usage import has_counts
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.choice import admits, arguments_delta, call_delta, choice, tool_call
@@ -63,9 +64,11 @@ def from_converse(response: JsonObject, call: Call) -> tuple[bytes, JsonDict | N
 def usage_from(usage: JsonObject) -> JsonDict | None:
     """Return OpenAI's usage; None if Converse tells no tokens."""
     # Converse counts cached tokens beside the input, OpenAI within it.
-    cached, written = usage.get("cacheReadInputTokens") or 0, usage.get("cacheWriteInputTokens") or 0
-    prompt, completion = (usage.get("inputTokens") or 0) + cached + written, usage.get("outputTokens") or 0
-    return usage_of(prompt, completion, cached=cached, written=written) if prompt or completion else None
+    told = [usage.get(f"{name}Tokens") for name in ("input", "cacheReadInput", "cacheWriteInput", "output")]
+    if not has_counts(told):
+        return None
+    fresh, cached, written, completion = (whole_number(figure) or 0 for figure in told)
+    return usage_of(fresh + cached + written, completion, cached=cached, written=written)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,8 @@ its signature.
 """
 
 import asyncio
+import contextlib
+import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,6 +66,7 @@ class SignedRequests:
         model = self._client.meta.service_model.operation_model(self._name(operation))
         response = {"status_code": status, "headers": HeadersDict(headers), "body": body}
         parsed: Any = self._parser.parse(response, model.output_shape)
+        parsed["originalStatusCode"] = _original_status(body)
         error: Exception = self._client.exceptions.from_code(parsed["Error"]["Code"])(parsed, model.name)
         return error
 
@@ -105,3 +108,11 @@ def _signed(endpoint: _Endpoint, body: bytes) -> dict[str, str]:
     request.context = dict(endpoint.context)
     endpoint.signer.sign(endpoint.operation, request)
     return dict(request.headers.items())
+
+
+def _original_status(body: bytes) -> int | None:
+    """Return the status that the model's own server gave, which boto3's parser leaves to its client."""
+    with contextlib.suppress(ValueError):
+        told = json.loads(body)
+        return told.get("originalStatusCode") if isinstance(told, dict) else None
+    return None

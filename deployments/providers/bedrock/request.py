@@ -65,7 +65,7 @@ def _inference(body: JsonObject) -> JsonDict:
         "maxTokens": max_tokens_of(body),
         "temperature": _temperature(body),
         "topP": body.get("top_p"),
-        "stopSequences": [stop for stop in stops_of(body) if stop] or None,
+        "stopSequences": stops_of(body) or None,
     }
     return {k: v for k, v in inference.items() if v is not None}
 

@@ -79,8 +79,8 @@ class GoogleProvider:
                         raise failed("malformed", "an event of the stream is too long")
         except Exception as error:
             raise classify(error, call.body) from error
-        if not codec.finished:
-            raise failed("broken", "the stream ended without a finish reason")
+        if failure := codec.end_failure:
+            raise failure
         yield _end(codec, call)
 
     async def _request(self, call: Call, *, stream: bool) -> UpstreamResponse:

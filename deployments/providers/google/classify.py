@@ -12,10 +12,20 @@ from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonValue
 from deployments.providers.base import retry_after_of
 from deployments.providers.transport import classify_transport_error
-from deployments.providers.vendor_errors import Rule, VendorError, kind_of, param_by_word, retry_delay, rule
+from deployments.providers.vendor_errors.bodies import PAGE, param_by_word, plain, retry_delay
+from deployments.providers.vendor_errors.rules import Rule, VendorError, read_by, rule
 
 _API, _ERRORS = "Google, Gemini API errors", "Google, google.rpc.Code"
 RULES: tuple[Rule, ...] = (
+    rule("rejected", "OpenHands/OpenHands#4480: a firewall", f"^{PAGE}", statuses=(403, 406)),
+    # What the request names there: a file, a cache, a URL.
+    rule(
+        "rejected",
+        "googleapis/python-genai#1218; expectedparrot/edsl#1907; Google, context caching",
+        r"access the file|the file .{0,200}(?:not in an active state|not found)|files/\S+ (?:is |was )?not found",
+        r"cached ?content.{0,200}(?:not found|permission)|(?:fetch|download)\w* .{0,40}(?:url|file|image)",
+        statuses=(400, 403, 404),
+    ),
     rule(
         "credential",
         _API,
@@ -33,12 +43,13 @@ RULES: tuple[Rule, ...] = (
         r"enable billing|billing account|billing is disabled",
         statuses=(400, 403),
     ),
+    rule("quota", "dyad-sh/dyad#3626", r"prepayment credits are depleted", statuses=(400, 403, 429)),
     # What is left of FAILED_PRECONDITION is our place or our account too, never the request.
     rule("credential", _API, codes="FAILED_PRECONDITION"),
     rule(
         "model_missing",
         _API,
-        r"is not found for API version|unexpected model name|publisher model .{0,200}not found",
+        r"is not found for API version|unexpected model name|publisher model [^'\"]{0,200}not found",
         r"is not supported for (?:generateContent|streamGenerateContent|embedContent)",
         statuses=(400, 404),
     ),
@@ -112,9 +123,9 @@ def _api_error(error: errors.APIError, asked: JsonValue) -> AttemptFailed:
     retry_after = retry_after_of(headers)
     told_delay = retry_delay(details)
     retry_after = retry_after if told_delay is None else told_delay
-    message = error.message or f"HTTP {error.code}"
+    message = plain(error.message if isinstance(error.message, str) else "") or f"HTTP {error.code}"
     told = VendorError(error.code or 500, message, reason or error.status, error.status, None, retry_after)
-    kind = kind_of(told, _daily(details) + RULES, asked)
+    kind = read_by(_daily(details) + RULES, told, asked).kind
     param = param_by_word(message, _PARAMS)
     return AttemptFailed(
         Outcome(kind, status=error.code, message=message, code=told.code, param=param, retry_after=retry_after)

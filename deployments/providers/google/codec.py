@@ -5,9 +5,10 @@ Answers are read in the API's own JSON shape (camelCase), which outlives the SDK
 
 from dataclasses import dataclass, field
 
-from deployments.errors import failed
+from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import Head, chunk, completion_of, dump, usage_of
-from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.openai_api.json_types import JsonDict, JsonObject, whole_number
+from deployments.openai_api.usage import has_counts
 from deployments.providers.base import Call
 from deployments.providers.choice import admits, call_delta, choice, tool_call
 from deployments.providers.conversation import call_limit
@@ -44,13 +45,14 @@ def finish_of(reason: str, *, calls: int = 0) -> str:
 
 def usage_from(usage: JsonObject) -> JsonDict | None:
     """Return OpenAI's usage; None if Gemini tells no tokens."""
-    thoughts, answer = usage.get("thoughtsTokenCount") or 0, usage.get("candidatesTokenCount") or 0
-    prompt = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
-    # Gemini counts thoughts beside the candidates, OpenAI within the completion. Where there is a total, it decides.
-    beside = usage.get("totalTokenCount") != prompt + answer
-    done = answer + thoughts if beside or thoughts > answer else answer
-    if not prompt and not done:
+    told = [usage.get(f"{name}TokenCount") for name in ("prompt", "toolUsePrompt", "candidates", "thoughts", "total")]
+    if not has_counts(told):
         return None
+    before, tools, answer, thoughts, total = (whole_number(figure) or 0 for figure in told)
+    prompt = before + tools
+    # Gemini counts thoughts beside the candidates, OpenAI within the completion. Where there is a total, it decides.
+    done = answer + thoughts if total != prompt + answer or thoughts > answer else answer
+    done = max(done, total - prompt)
     return usage_of(prompt, done, cached=usage.get("cachedContentTokenCount"), reasoning=thoughts)
 
 
@@ -62,6 +64,48 @@ class _CandidateParts:
     reasoning: str = ""
     calls: list[JsonDict] = field(default_factory=list)
     signature: str | None = None  # of a text; a call has its own
+    images: list[JsonDict] = field(default_factory=list)
+    others: list[JsonDict] = field(default_factory=list)  # what OpenAI's form has no place for
+
+    @property
+    def says_nothing(self) -> bool:
+        return not (self.text or self.reasoning or self.calls or self.images or self.others)
+
+    @property
+    def extra(self) -> JsonDict | None:
+        """What only Gemini's own form can hold, as `extra_content`."""
+        found = {"thought_signature": self.signature, "parts": self.others}
+        return {"google": {key: value for key, value in found.items() if value}} if any(found.values()) else None
+
+    def take(self, part: JsonObject) -> None:
+        """Keep a part that is no call and no thought, in the form in which a client can read it."""
+        text, image = _as_text(part), _as_image(part)
+        if image is not None:
+            self.images.append(image)
+        elif text is None and (other := {key: value for key, value in part.items() if key not in _NO_PART}):
+            self.others.append(other)
+        self.text += text or ""
+        self.signature = part.get("thoughtSignature") or self.signature
+
+
+_NO_PART = frozenset({"text", "thought", "thoughtSignature", "partMetadata"})  # they say nothing beside a part
+
+
+def _as_text(part: JsonObject) -> str | None:
+    """Return a part that can be read as text; None for any other. Code and its output are fenced, as in Markdown."""
+    if code := part.get("executableCode"):
+        return f"\n```{(code.get('language') or '').lower()}\n{code.get('code') or ''}\n```\n"
+    if result := part.get("codeExecutionResult"):
+        return f"\n```\n{result.get('output') or result.get('outcome') or ''}\n```\n"
+    return part.get("text")
+
+
+def _as_image(part: JsonObject) -> JsonDict | None:
+    """Return a picture in the form that OpenRouter gives it ("Image generation", `images`); None for anything else."""
+    data = part.get("inlineData") or {}
+    if not (kind := data.get("mimeType") or "").startswith("image/"):
+        return None
+    return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data.get('data') or ''}"}}
 
 
 def _read_candidate(candidate: JsonObject, made: int, limit: int | None) -> _CandidateParts:
@@ -77,9 +121,20 @@ def _read_candidate(candidate: JsonObject, made: int, limit: int | None) -> _Can
         elif part.get("thought"):
             parts.reasoning += part.get("text") or ""
         else:
-            parts.text += part.get("text") or ""
-            parts.signature = signature or parts.signature
+            parts.take(part)
     return parts
+
+
+_NOTHING_SAID = "the model stopped before it said anything"
+
+
+def _is_empty(reason: str, usage: JsonObject | None) -> bool:
+    """Return whether an answer that holds nothing is none: it was to be whole, and no token of it was counted.
+
+    Gemini ends so now and then (BerriAI/litellm#24442). Where it counts tokens, it has thought of something, or
+    a client's stop sequence came first.
+    """
+    return reason.upper() == "STOP" and not (usage or {}).get("completion_tokens")
 
 
 def _extra(signature: str | None) -> JsonDict | None:
@@ -94,9 +149,15 @@ def from_generate(response: JsonObject, call: Call) -> tuple[bytes, JsonDict | N
         choices = [choice(0, "", "content_filter")]
     else:
         choices = [_choice(index, candidate, call) for index, candidate in enumerate(candidates)]
+        if candidates and all(_holds_nothing(candidate, usage) for candidate in candidates):
+            raise failed("empty", _NOTHING_SAID, status=200)
     if not choices:
         raise failed("malformed", "the provider's answer has no candidate with a finish reason", status=200)
     return dump(completion_of(Head.new(call.name), choices, usage)), usage
+
+
+def _holds_nothing(candidate: JsonObject, usage: JsonObject | None) -> bool:
+    return _is_empty(candidate["finishReason"], usage) and _read_candidate(candidate, 0, None).says_nothing
 
 
 def _is_blocked(response: JsonObject) -> bool:
@@ -108,15 +169,18 @@ def _choice(index: int, candidate: JsonObject, call: Call) -> JsonDict:
     if not reason:
         raise failed("malformed", "the provider's answer has a candidate without a finish reason", status=200)
     parts = _read_candidate(candidate, 0, call_limit(call.body))
-    return choice(
+    made = choice(
         candidate.get("index") or index,
         parts.text,
         finish_of(reason, calls=len(parts.calls)),
         tool_calls=parts.calls,
         reasoning=parts.reasoning,
-        extra=_extra(parts.signature),
+        extra=parts.extra,
         logprobs=logprobs_from(candidate.get("logprobsResult")),
     )
+    if parts.images:
+        made["message"]["images"] = parts.images
+    return made
 
 
 def logprobs_from(result: JsonObject | None) -> JsonDict | None:
@@ -160,6 +224,17 @@ class StreamCodec:
     usage: JsonDict | None = None
     _choices: dict[int, _ChoiceState] = field(default_factory=dict)
     _over: bool = False
+    _said: bool = False
+
+    @property
+    def end_failure(self) -> AttemptFailed | None:
+        """Why a stream that ends here has failed; None if it is whole."""
+        if self.finished:
+            return None
+        if not self._choices or not all(state.finish for state in self._choices.values()):
+            return failed("broken", "the stream ended without a finish reason")
+        # Its tokens may have been told behind its finish reason.
+        return failed("empty", _NOTHING_SAID) if _is_empty("STOP", self.usage) else None
 
     def frames(self, response: JsonObject) -> tuple[bytes, bool]:
         """Return the frames of one chunk, and whether they hold content."""
@@ -207,8 +282,11 @@ class StreamCodec:
         for call in parts.calls:
             deltas.append(call_delta(state.calls, call))
             state.calls += 1
-        content = bool(deltas)
-        if extra := _extra(parts.signature):
+        if parts.images:
+            deltas.append({"images": parts.images})
+        content = bool(deltas or parts.others)
+        self._said = self._said or content
+        if extra := parts.extra:
             deltas.append({"extra_content": extra})
         logprobs = logprobs_from(candidate.get("logprobsResult"))
         if logprobs and not deltas:
@@ -217,6 +295,8 @@ class StreamCodec:
             data += chunk(self.head, delta, index=index, logprobs=logprobs)
             logprobs = None
         if reason := candidate.get("finishReason"):
-            state.finish, content = finish_of(reason, calls=state.calls), True
-            self.finished = all(other.finish for other in self._choices.values())
+            state.finish = finish_of(reason, calls=state.calls)
+            empty = not self._said and _is_empty(reason, self.usage)
+            content = not empty or content
+            self.finished = not empty and all(other.finish for other in self._choices.values())
         return data, content

@@ -41,7 +41,7 @@ def to_generate(call: Call) -> JsonDict:
         "maxOutputTokens": max_tokens_of(body),
         "temperature": body.get("temperature"),
         "topP": body.get("top_p"),
-        "stopSequences": [stop for stop in stops_of(body) if stop] or None,
+        "stopSequences": stops_of(body) or None,
         "presencePenalty": body.get("presence_penalty"),
         "frequencyPenalty": body.get("frequency_penalty"),
         "candidateCount": body.get("n"),

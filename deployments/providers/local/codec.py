@@ -37,7 +37,7 @@ def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
     _check(body)
     schema = tool.parameters if tool else schema_of(body)
     options = {name: body.get(name) for name in _SAMPLING}
-    seed, stops = body.get("seed"), [stop for stop in stops_of(body) if stop]
+    seed, stops = body.get("seed"), stops_of(body)
     return {
         "messages": prompt_of(body["messages"], _calling(tool) if tool else ""),
         "temperature": body.get("temperature") if body.get("temperature") is not None else 0.0,

@@ -21,12 +21,12 @@ from deployments.openai_api.usage import account_of
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
 from deployments.providers.embedding import embedded
 from deployments.providers.openai.answer import answer_of, object_of
-from deployments.providers.openai.dialect import MOST_LESSONS, Dialect, Dialects, lesson
+from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, lesson
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
 from deployments.providers.openai.stops import cut_answer, stop_cutter
 from deployments.providers.openai.stream.scan import SseScan
-from deployments.providers.timing import note_model, trace_headers
+from deployments.providers.timing import note_again, note_model, trace_headers
 from deployments.providers.transport import Transport, UpstreamResponse
 
 
@@ -81,11 +81,13 @@ class OpenAIProvider:
                     ended = not data
                     continues = continues or (batch.content and before >= choices)
                     frames = cut.frames(batch.frames)
-                    if cut.over:
-                        yield Frames(frames, content=True)
-                        yield End(scan.usage)
-                        return
                     whole = len(scan.ended) >= choices and not continues
+                    if cut.over and not whole:
+                        # To leave stops a model that writes on, and what it has cost is estimated. To read on for its
+                        # usage would cost more than it tells. If it has ended by itself, its usage comes next.
+                        yield Frames(frames, content=True)
+                        yield End(scan.usage, cut.tail(scan.tail))
+                        return
                     end = End(scan.usage, cut.tail(scan.tail)) if whole else None
                     if frames or batch.content or batch.finished or end:
                         yield Frames(frames, content=batch.content or batch.finished > 0, end=end)
@@ -123,21 +125,30 @@ class OpenAIProvider:
     async def _ask(self, call: Call, *, stream: bool) -> tuple[UpstreamResponse, Dialect]:
         """Return the response to a chat, and how it was asked.
 
-        What the server refuses of our own words is put into other words.
+        What the server refuses of our own words is put into other words. They are remembered once it has taken them, or
+        refuses something else.
         """
-        dialect = self._dialects.of(call.model)
-        for _ in range(MOST_LESSONS):
+        dialect, settled, left = self._dialects.of(call.model), frozenset[str](), call.again
+        refused = ""
+        while True:
             body = chat_body(call, stream=stream, dialect=dialect)
             try:
-                return await self._request(self._chat, body), dialect
+                response = await self._request(self._chat, body)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
-                learned = lesson(dialect, outcome) if outcome.kind == "rejected" else None
-                if learned is None or chat_body(call, stream=stream, dialect=learned) == body:
+                if settled and outcome.kind == "rejected" and outcome.message != refused:
+                    self._dialects.learn(call.model, dialect)
+                refused = outcome.message
+                learned = lesson(dialect, outcome, call.body, settled) if outcome.kind == "rejected" else None
+                if left == 0 or learned is None or chat_body(call, stream=stream, dialect=learned) == body:
                     raise
-            dialect = learned
-            self._dialects.learn(call.model, dialect)
-        return await self._request(self._chat, chat_body(call, stream=stream, dialect=dialect)), dialect
+            else:
+                if settled:
+                    self._dialects.learn(call.model, dialect)
+                return response, dialect
+            settled |= changed_in(dialect, learned)
+            dialect, left = learned, left - 1
+            note_again()
 
     async def _whole(self, url: URL, body: JsonObject) -> bytes:
         try:

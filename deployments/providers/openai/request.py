@@ -3,6 +3,7 @@
 import hashlib
 import re
 
+from deployments.openai_api.chat import stops_of
 from deployments.openai_api.embeddings import is_cut
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call
@@ -26,15 +27,20 @@ def chat_body(call: Call, *, stream: bool, dialect: Dialect) -> JsonDict:
     if dialect.seed != "seed" and "seed" in body:
         body[dialect.seed] = body.pop("seed")
     _name_limit(body, dialect)
-    body["messages"] = [_message(message, dialect) for message in body["messages"]]
+    said = (_message(message, dialect) for message in body["messages"])
+    body["messages"] = [message for message in said if message is not None]
     return body
 
 
 def _without_empty(body: JsonDict) -> None:
     """Leave out what says nothing, and what means nothing where no tool is offered: servers refuse it."""
-    for name in ("tools", "functions", "logit_bias", "stop", "metadata"):
+    for name in ("tools", "functions", "logit_bias", "metadata"):
         if body.get(name) in ([], {}):
             del body[name]
+    if isinstance(body.get("stop"), list) and "" in body["stop"]:
+        body["stop"] = stops_of(body)
+    if not body.get("stop", True):
+        del body["stop"]
     if "tools" not in body:
         body.pop("parallel_tool_calls", None)
         if body.get("tool_choice") in ("auto", "none"):
@@ -50,12 +56,16 @@ def _name_limit(body: JsonDict, dialect: Dialect) -> None:
 
 
 # Of an earlier answer, as it comes back. Without a value they say nothing, and strict servers refuse them.
-_ECHOES = frozenset({"refusal", "annotations", "audio", "function_call", "reasoning_content", "extra_content"})
+_ECHOES = frozenset({"refusal", "audio", "function_call", "reasoning_content", "extra_content"}) | {
+    *("reasoning", "reasoning_details", "annotations", "tool_calls")
+}
 
 
-def _message(message: JsonObject, dialect: Dialect) -> JsonObject:
-    """Return a message without what another provider's answer added to it and to its calls."""
+def _message(message: JsonObject, dialect: Dialect) -> JsonObject | None:
+    """Return a message without what another provider's answer added to it and to its calls; None if nothing is left."""
     role = message["role"]
+    if len(message) > 2 and None in message.values():
+        message = {k: v for k, v in message.items() if v is not None or k == "content"}
     if role == "developer" and not dialect.developer:
         return {**message, "role": "system"}
     if role == "tool" and dialect.longest_id is not None:
@@ -64,10 +74,19 @@ def _message(message: JsonObject, dialect: Dialect) -> JsonObject:
         return message
     calls = message.get("tool_calls")
     calls = calls if isinstance(calls, list) else None  # OpenAI itself refuses anything but a list
-    if not calls and "tool_calls" not in message and _ECHOES.isdisjoint(message):
+    if message.get("content") is not None and _ECHOES.isdisjoint(message):
         return message
     kept = {k: v for k, v in message.items() if k == "content" or _may_go(k, v, dialect)}
-    return {**kept, "tool_calls": [_call(call, dialect) for call in calls]} if calls else kept
+    if calls:
+        return {**kept, "tool_calls": [_call(call, dialect) for call in calls]}
+    if kept.get("content") is None and _SAID.isdisjoint(kept):
+        # Nothing is left of an answer that was thoughts alone. Mistral refuses an empty text ("Assistant message must
+        # have either content or tool_calls"), others a turn without a text.
+        return None if dialect.longest_id == NINE else {**kept, "content": ""}
+    return kept
+
+
+_SAID = frozenset({"refusal", "audio", "function_call"})
 
 
 def _may_go(name: str, value: JsonValue, dialect: Dialect) -> bool:
@@ -75,22 +94,23 @@ def _may_go(name: str, value: JsonValue, dialect: Dialect) -> bool:
         return bool(value) and dialect.reasoning
     if name == "extra_content":
         return bool(value) and dialect.extra
-    return bool(value) or name not in (*_ECHOES, "tool_calls")
+    if name in ("reasoning", "reasoning_details"):
+        return bool(value) and dialect.details
+    return bool(value) or name not in _ECHOES
 
 
 def _call(call: JsonValue, dialect: Dialect) -> JsonValue:
     if not isinstance(call, dict):
         return call
-    kept = (
-        call
-        if dialect.extra or "extra_content" not in call
-        else {k: v for k, v in call.items() if k != "extra_content"}
-    )
+    gone = _OF_STREAMS if dialect.extra else _OF_OTHERS
+    kept = call if gone.isdisjoint(call) else {k: v for k, v in call.items() if k not in gone}
     if dialect.longest_id is not None:
         kept = {**kept, "id": _id(call.get("id"), dialect.longest_id)}
     return kept
 
 
+_OF_STREAMS = frozenset({"index"})  # a call's place among the pieces of a stream, which strict servers refuse
+_OF_OTHERS = _OF_STREAMS | {"extra_content"}
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
 
 

@@ -6,13 +6,13 @@ stop sequences, by a model that refuses them, comes through here: its frames are
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from deployments.openai_api.chat import frame, stops_of
-from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
 from deployments.providers.base import Call
+from deployments.providers.openai.stream.content import choices_of, index_of
 
 
 def cut_answer(answer: JsonObject, stops: Sequence[str]) -> JsonDict:
@@ -22,11 +22,29 @@ def cut_answer(answer: JsonObject, stops: Sequence[str]) -> JsonDict:
 
 def _cut_choice(choice: JsonObject, stops: Sequence[str]) -> JsonObject:
     message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else None
-    at = _first(text, stops) if isinstance(text, str) else -1
-    if at < 0 or not isinstance(text, str) or not isinstance(message, dict):
+    if not isinstance(message, dict):
         return choice
-    return {**choice, "message": {**message, "content": text[:at]}, "finish_reason": "stop"}
+    text, others = _text_in(message.get("content"))
+    if (at := _first(text, stops)) < 0:
+        return choice
+    # A model writes its text before its calls: had it stopped there, it would have called no tool.
+    kept = {key: value for key, value in message.items() if key not in _CALLS}
+    return {**choice, "message": {**kept, "content": _content(text[:at], others)}, "finish_reason": "stop"}
+
+
+_CALLS = ("tool_calls", "function_call")
+
+
+def _text_in(content: JsonValue) -> tuple[str, list[JsonValue]]:
+    """Return the text of a content, which may be a list of parts, and the parts that are no text."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else "", []
+    texts = [part for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    return "".join(part["text"] for part in texts), [part for part in content if part not in texts]
+
+
+def _content(text: str, others: Sequence[JsonValue]) -> JsonValue:
+    return [*others, {"type": "text", "text": text}] if others else text
 
 
 def _first(text: str, stops: Sequence[str]) -> int:
@@ -37,6 +55,7 @@ def _first(text: str, stops: Sequence[str]) -> int:
 @dataclass(slots=True)
 class _Choice:
     held: str = ""  # may be the beginning of a stop sequence
+    called: bool = False
     over: bool = False
 
 
@@ -46,7 +65,7 @@ class StopCutter:
 
     stops: Sequence[str]
     choices: int = 1
-    _of: dict[JsonValue, _Choice] = field(default_factory=dict)
+    _of: dict[int, _Choice] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -63,28 +82,32 @@ class StopCutter:
     def _cut_event(self, event: bytes) -> bytes:
         if not event.startswith(b"data: {"):
             return event + b"\n\n"
-        data = json.loads(event[6:])
-        choices = data.get("choices")
-        if not choices:
+        data = parse_leniently(event[6:])
+        if not (choices := choices_of(data)):
             return event + b"\n\n"
         kept = [made for choice in choices if (made := self._cut(choice)) is not None]
         return frame({**data, "choices": kept}) if kept else b""
 
     def _cut(self, choice: JsonDict) -> JsonObject | None:
-        state = self._of.setdefault(choice.get("index") or 0, _Choice())
+        state = self._of.setdefault(index_of(choice), _Choice())
         if state.over:
             return None
         delta = choice.get("delta") or {}
         content = delta.get("content")
-        text = state.held + (content if isinstance(content, str) else "")
+        new, others = _text_in(content)
+        text = state.held + new
         if (at := _first(text, self.stops)) >= 0:
             state.over = True
-            return {**choice, "delta": {**delta, "content": text[:at]}, "finish_reason": "stop"}
+            kept = {key: value for key, value in delta.items() if key not in _CALLS}
+            # The client has the calls that came before, and waits for this word to make them.
+            finish = "tool_calls" if state.called else "stop"
+            return {**choice, "delta": {**kept, "content": _content(text[:at], others)}, "finish_reason": finish}
+        state.called = state.called or any(delta.get(key) for key in _CALLS)
         ends = bool(choice.get("finish_reason"))
         keep = 0 if ends else _may_begin(text, self.stops)
         state.held, text = text[len(text) - keep :], text[: len(text) - keep]
         if text or content is not None:
-            delta = {**delta, "content": text}
+            delta = {**delta, "content": _content(text, others)}
         return {**choice, "delta": delta}
 
 

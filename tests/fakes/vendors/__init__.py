@@ -36,7 +36,8 @@ class Refusal:
 
     @property
     def raw(self) -> bytes:
-        return json.dumps(self.body).encode()
+        """The body as it is sent: JSON, or the text of a page."""
+        return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
 
 
 Rule = Callable[[Asked], Refusal | None]

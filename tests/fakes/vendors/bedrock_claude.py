@@ -129,6 +129,21 @@ def tool_schema_top(asked: Asked) -> Refusal | None:
     return None
 
 
+CONTEXT = 200_000
+
+
+def window(asked: Asked) -> Refusal | None:
+    """Refuse prompt and answer that are longer than the window together: Anthropic's page "Context windows"."""
+    prompt = len(json.dumps(asked.body.get("messages", []), default=str)) // 4
+    answer = asked.body.get("inferenceConfig", {}).get("maxTokens", 0)
+    if version_of(asked) is None or prompt + answer <= CONTEXT:
+        return None
+    return refuse(
+        f"{PREFIX}input length and `max_tokens` exceed context limit: {prompt} + {answer} > {CONTEXT}, "
+        "decrease input length or `max_tokens` and try again"
+    )
+
+
 RULES: tuple[Rule, ...] = (
     sampling,
     temperature_beside_top_p,
@@ -139,4 +154,5 @@ RULES: tuple[Rule, ...] = (
     prefill,
     output_schema,
     tool_schema_top,
+    window,
 )

@@ -159,6 +159,18 @@ def schemas(asked: Asked) -> Refusal | None:
     return None if why is None else refuse(f"Invalid JSON schema at {why}")
 
 
+def file_of_others(asked: Asked) -> Refusal | None:
+    """Refuse a file that the key's project does not have, with a 403: googleapis/python-genai#1218."""
+    parts = [part for content in asked.body.get("contents", ()) for part in content["parts"]]
+    for part in parts:
+        uri = (part.get("fileData") or {}).get("fileUri", "")
+        if "/files/" in uri:
+            name = uri.rpartition("/")[2]
+            message = f"You do not have permission to access the File {name} or it may not exist."
+            return refuse(message, "PERMISSION_DENIED", 403)
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     penalties,
     logprobs,
@@ -172,4 +184,5 @@ RULES: tuple[Rule, ...] = (
     function_name,
     function_response,
     schemas,
+    file_of_others,
 )

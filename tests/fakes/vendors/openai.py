@@ -145,6 +145,36 @@ def verbosity_of_others(asked: Asked) -> Refusal | None:
     return refuse(message, "verbosity", "unsupported_value")
 
 
+def wrong_type(asked: Asked) -> Refusal | None:
+    """Refuse null and objects where a text belongs: API reference, chat completions, `messages`."""
+    for at, message in enumerate(asked.body.get("messages", ())):
+        if "name" in message and message["name"] is None:
+            param, got = f"messages[{at}].name", "null"
+        elif any(not isinstance(call["function"]["arguments"], str) for call in message.get("tool_calls") or ()):
+            param, got = f"messages[{at}].tool_calls[0].function.arguments", "an object"
+        else:
+            continue
+        message = f"Invalid type for '{param}': expected a string, but got {got} instead."
+        return refuse(message, param, "invalid_type")
+    return None
+
+
+TOKENS_PER_MINUTE = 30_000
+
+
+def minute_limit(asked: Asked) -> Refusal | None:
+    """Refuse what is more than a minute's tokens, with a 429: TheR1D/shell_gpt#653, vanna-ai/vanna-flask#11."""
+    tokens = len(json.dumps(asked.body.get("messages", []))) // 4
+    if tokens <= TOKENS_PER_MINUTE:
+        return None
+    message = (
+        f"Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit {TOKENS_PER_MINUTE}, "
+        f"Requested {tokens}. The input or output tokens must be reduced in order to run successfully."
+    )
+    error = {"message": message, "type": "tokens", "param": None, "code": "rate_limit_exceeded"}
+    return Refusal(429, {"error": error})
+
+
 RULES: tuple[Rule, ...] = (
     unknown_argument,
     stream_options_alone,
@@ -156,4 +186,6 @@ RULES: tuple[Rule, ...] = (
     too_many_stops,
     effort_without_reasoning,
     verbosity_of_others,
+    wrong_type,
+    minute_limit,
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from dataclasses import replace
 
 import openai
@@ -10,22 +11,41 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import retry_after_of
-from deployments.providers.openai.errors.vendors import RULES
+from deployments.providers.openai.errors.servers import RULES
 from deployments.providers.transport import classify_transport_error
-from deployments.providers.vendor_errors import kind_of, read_error
+from deployments.providers.vendor_errors.bodies import read_error
+from deployments.providers.vendor_errors.rules import read_by
 
 
 def in_band(error: JsonObject) -> AttemptFailed:
-    """Return the failure for an error object under status 200."""
+    """Return the failure for an error object under status 200, by the tables of an error of HTTP."""
     code = error.get("code")
-    status = int(str(code)) if str(code).isdigit() else None
-    told = read_error({"error": error}, status or 500)
+    told = read_error({"error": error}, 500)
     word = _code_of(code, told.type)
-    kind = kind_of(replace(told, code=word), RULES)
-    if word in ("rate_limit_exceeded", "rate_limit_error", "tokens"):
-        kind = "throttled"
+    status = _status_in(code) or _STATUS_OF.get(told.type or "") or _STATUS_OF.get(word or "")
+    told = replace(told, status=status or 500, code=_code_of(told.code, told.type))
+    read = read_by(RULES, told)
     message = told.message or "the stream contains an error without a message"
-    return failed(kind, message, status=status, code=word, param=told.param, retry_after=told.retry_after)
+    return failed(read.kind, message, status=status, code=word, param=read.param, retry_after=told.retry_after)
+
+
+def _status_in(code: JsonValue) -> int | None:
+    """Return the status that a server repeats as its code. Zhipu's codes are numbers too, and no status."""
+    return int(str(code)) if re.fullmatch(r"[1-5]\d\d", str(code)) else None
+
+
+# The types and codes of errors inside a stream, where no status says it: OpenAI's, Anthropic's and vLLM's.
+_STATUS_OF = {
+    **dict.fromkeys(("invalid_request_error", "BadRequestError", "BAD_REQUEST", "unsupported_value"), 400),
+    **dict.fromkeys(("unsupported_parameter", "invalid_type", "context_length_exceeded", "content_filter"), 400),
+    **dict.fromkeys(("authentication_error", "invalid_api_key"), 401),
+    **dict.fromkeys(("billing_error", "insufficient_quota"), 402),
+    "permission_error": 403,
+    **dict.fromkeys(("not_found_error", "NotFoundError"), 404),
+    "request_too_large": 413,
+    **dict.fromkeys(("rate_limit_exceeded", "rate_limit_error", "tokens", "requests"), 429),
+    "overloaded_error": 529,
+}
 
 
 def classify(error: Exception, asked: JsonValue = None) -> AttemptFailed:
@@ -47,14 +67,15 @@ def _http_error(error: openai.APIStatusError, asked: JsonValue) -> AttemptFailed
     told = read_error(_body_of(error), error.status_code)
     after = retry_after_of(error.response.headers)
     told = replace(told, code=_code_of(told.code, told.type), retry_after=told.retry_after if after is None else after)
+    read = read_by(RULES, told, asked)
     return AttemptFailed(
         Outcome(
-            kind_of(told, RULES, asked),
+            read.kind,
             status=error.status_code,
             message=told.message or f"HTTP {error.status_code}",
             code=told.code,
             type=told.type,
-            param=told.param,
+            param=read.param,
             retry_after=told.retry_after,
         )
     )
@@ -64,7 +85,7 @@ def _body_of(error: openai.APIStatusError) -> JsonValue:
     """Return the body as it came: the SDK keeps only a part of some shapes."""
     with contextlib.suppress(ValueError):
         return json.loads(error.response.content)
-    return error.body if isinstance(error.body, dict) else None
+    return error.body if isinstance(error.body, dict) else error.response.text
 
 
 def _code_of(code: JsonValue, kind: JsonValue) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from deployments.openai_api.json_types import JsonDict, JsonValue, whole_number
 from deployments.providers.choice import new_id
-from deployments.providers.openai.stream.content import arguments_as_text
+from deployments.providers.openai.stream.content import arguments_as_text, is_json
 
 
 @dataclass(slots=True)
@@ -18,6 +18,7 @@ class CallNumbers:
     _ids: dict[int, str | None] = field(default_factory=dict)
     _of_given: dict[int, int] = field(default_factory=dict)  # the server's index: the call that it means now
     _last: int = 0
+    _said: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)  # names and arguments
 
     def number(self, parts: JsonValue) -> bool:
         """Give each fragment the index of its call, and each new call an id; return whether anything was changed."""
@@ -28,19 +29,16 @@ class CallNumbers:
         return changed
 
     def _number_one(self, part: JsonDict) -> bool:
-        given, key = whole_number(part.get("index")), part.get("id")
-        key = key if isinstance(key, str) and key else None
         function = part.get("function")
-        named = isinstance(function, dict) and bool(function.get("name"))
-        at = self._by_order(key, named=named) if given is None else self._by_index(given, key, named=named)
+        function = function if isinstance(function, dict) else {}
+        key, name = _text(part.get("id")), _text(function.get("name"))
+        given = whole_number(part.get("index"))
+        at = self._by_order(key, name) if given is None else self._by_index(given, key, name)
         begins = at not in self._ids
         changed = arguments_as_text(part)
-        if type(part.get("index")) is not int or part["index"] != at:
-            part["index"] = at
-            changed = True
-            if not begins and key is not None:
-                del part["id"]  # an SDK adds up the texts of a call, its id too
-        if begins and key is None and named:
+        self._keep_said(at, key, name, function.get("arguments"))
+        changed = self._place(part, at, key, begins=begins) or changed
+        if begins and key is None and name is not None:
             part["id"] = key = new_id()
             changed = True
         if begins and changed:
@@ -50,22 +48,55 @@ class CallNumbers:
         self._last = at
         return changed
 
-    def _by_index(self, given: int, key: str | None, *, named: bool) -> int:
+    def _keep_said(self, at: int, key: str | None, name: str | None, arguments: JsonValue) -> None:
+        """Keep the call's name, and its arguments if it began without an id: only their end tells it from the next."""
+        known, before = self._said.get(at, (None, "" if key is None else None))
+        if before is not None and isinstance(arguments, str):
+            before += arguments
+        self._said[at] = known or name, before
+
+    def _place(self, part: JsonDict, at: int, key: str | None, *, begins: bool) -> bool:
+        """Give a fragment its call's index; return whether it was changed. An SDK adds up a call's texts, its id too.
+
+        So an id goes with its first fragment. One that repeats it at the right index stays: clients know that.
+        """
+        moved = type(part.get("index")) is not int or part["index"] != at
+        part["index"] = at
+        if not begins and key is not None and (moved or self._ids[at] != key):
+            del part["id"]
+            moved = True
+        return moved
+
+    def _by_index(self, given: int, key: str | None, name: str | None) -> int:
         at = self._of_given.get(given)
         if at is None:
             at = given if given not in self._ids else self._next()
-        elif named and key is not None and self._ids[at] not in (None, key):
-            at = self._by_id(key)  # another call under the same index
+        elif name is not None and key is not None and self._ids[at] not in (None, key):
+            # Another call under the same index. Without a name it is the same call, whatever the id: some servers
+            # tell another id from the second fragment on (poolsideai/pool#9).
+            at = self._by_id(key)
+        elif name is not None and key is None and self._is_over(at, name):
+            at = self._next()
         self._of_given[given] = at
         return at
 
-    def _by_order(self, key: str | None, *, named: bool) -> int:
+    def _is_over(self, at: int, name: str) -> bool:
+        """Return whether a fragment with a name and no id begins another call: with another name, or behind a whole."""
+        known, arguments = self._said[at]
+        return known not in (None, name) or (arguments is not None and is_json(arguments))
+
+    def _by_order(self, key: str | None, name: str | None) -> int:
         if key is not None:
             return self._by_id(key)
-        return self._next() if named or not self._ids else self._last
+        return self._next() if name is not None or not self._ids else self._last
 
     def _by_id(self, key: str) -> int:
         return next((at for at, known in self._ids.items() if known == key), self._next())
 
     def _next(self) -> int:
         return max(self._ids, default=-1) + 1
+
+
+def _text(value: JsonValue) -> str | None:
+    """Return a text that says something; None for anything else."""
+    return value if isinstance(value, str) and value else None

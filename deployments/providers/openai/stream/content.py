@@ -91,6 +91,14 @@ def _object(error: JsonValue, around: JsonObject) -> JsonObject:
     return {"message": str(error), "code": around.get("code"), "type": around.get("type")}
 
 
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def arguments_as_text(call: JsonDict) -> bool:
     """Write the arguments of a call as the JSON text that they should have been; return whether they were none."""
     function = call.get("function")

@@ -4,6 +4,8 @@ A word that is not in the table is a failure: nobody can tell whether such an an
 another tier than to hand over half an answer as a whole one.
 """
 
+import re
+
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonValue
 
@@ -21,7 +23,6 @@ _WORDS = {
         "completed",
         "endoftext",  # AI21
         "normal",  # Qianfan (ERNIE)
-        "finish_reason_stop",
         "stopped",
     },
     "length": {
@@ -33,6 +34,7 @@ _WORDS = {
         "model_length",  # Mistral: "Chat", `finish_reason`
         "model_context_window_exceeded",  # Anthropic, GLM
         "max_context_length",
+        "continuation",  # Gemini's, as in google/codec.py
     },
     "tool_calls": {
         "tool_calls",
@@ -48,10 +50,13 @@ _WORDS = {
         "refusal",  # Anthropic: "Handling stop reasons"
         "sensitive",  # GLM
         "error_toxic",  # Cohere, v1
-        *("safety", "recitation", "blocklist", "prohibited_content", "spii"),  # Gemini, through others
+        # Gemini's enum `FinishReason`, which compatible servers pass on as it is (HKUDS/Vibe-Trading#308).
+        *("safety", "recitation", "blocklist", "prohibited_content", "spii", "language", "escalation"),
+        *("image_safety", "image_prohibited_content", "image_recitation", "model_armor"),
     },
 }
 _FINISH = {word: finish for finish, words in _WORDS.items() for word in words}
+_PREFIX = re.compile(r"finish_?reason[_.]")  # of enums that are printed whole
 _NOT_YET = frozenset({"", "null", "none"})  # DashScope (Qwen) writes "null" until the end
 
 
@@ -59,7 +64,7 @@ def finish_word(reason: JsonValue) -> str | None:
     """Return OpenAI's word; None if the choice has not ended. Raises `server_error` with a word that is a failure."""
     if not isinstance(reason, str):
         return None
-    word = reason.strip().lower()
+    word = _PREFIX.sub("", reason.strip().lower().replace("-", "_"))
     if word in _NOT_YET:
         return None
     if (finish := _FINISH.get(word)) is None:

@@ -2,8 +2,8 @@
 
 A frame that is right goes out as the bytes it was. What one stream must agree on is made so: each frame names the
 client's model, all have one id, each tool call has an index, and each choice has one finish reason, at its end. So a
-finish reason is held back until the next thing that can only follow it: usage, `[DONE]` or the stream's end. Some
-servers send one with every frame (songquanpeng/one-api#1408).
+finish reason is held back until the stream's end, and so is the usage, which some servers send with every frame
+(songquanpeng/one-api#1408).
 """
 
 import re
@@ -57,18 +57,22 @@ class FrameReader:
     _held: dict[int, bytes] = field(default_factory=dict)  # the frames of finish reasons, by choice
     _early: list[tuple[bytes, JsonDict, bool]] = field(default_factory=list)  # frames before there was an id
     _sent: bool = False
-    _told: bool = False  # a frame with the usage has gone out
+    _usage_frame: bytes = b""  # the last that tells the usage and nothing else
     _known: Edits | None = None  # of the last frame
     _known_for: JsonValue = None  # the model that it had
 
-    def read(self, event: bytes, data: JsonDict) -> Read:
-        """Return what an event holds, whose data this is. Raises AttemptFailed for an error or an unknown finish."""
+    def read(self, event: bytes, data: JsonDict, *, changed: bool = False) -> Read:
+        """Return what an event holds, whose data this is. Raises AttemptFailed for an error or an unknown finish.
+
+        `changed`: the event's bytes are not what the client is to get.
+        """
         choices = choices_of(data)
         if failure := failure_in(data, choices):
             raise failure
-        told, changed = self._take_usage(data) if data.get("usage") or "x_groq" in data else (False, False)
-        if told and not choices and not self.keep_usage:
-            return Read()
+        if data.get("usage") or "x_groq" in data:
+            if self._take_usage(data) and not choices:
+                return self._hold_usage(event, data, changed=changed)
+            changed = data.pop("usage", None) is not None or changed
         keys, ends = list[str](), list[JsonDict]()
         for choice in choices:
             changed = self._take_choice(choice) or changed
@@ -78,48 +82,46 @@ class FrameReader:
         if ends:
             self.ended.update(map(index_of, ends))
             return self._end(event, data, ends, content=bool(keys), changed=changed)
-        before = self._release() if told and not choices else b""
         made, edits = self._made(event, data, changed=changed, begun=bool(keys))
         self._sent = self._sent or bool(made)
-        return Read(before + made, bool(keys), 0, None if before else edits, keys)
+        return Read(made, bool(keys), 0, edits, keys)
 
     @property
     def tail(self) -> bytes:
         """The frames that are still to be sent if the stream ends here."""
         early = self._flushed() if self._early else b""
-        return early + b"".join(self._held.values()) + self._late_usage()
+        return early + b"".join(self._held.values()) + (self._usage_frame or self._late_usage())
 
     def end(self) -> bytes:
         """Return the tail, for the last time."""
         tail = self.tail
-        self._held, self._told = {}, True
+        self._held, self._usage_frame, self.keep_usage = {}, b"", False
         return tail
-
-    def _release(self) -> bytes:
-        held = b"".join(self._held.values())
-        self._held = {}
-        return held
 
     def _late_usage(self) -> bytes:
         """Return a frame of usage for the client that wants one, if no frame had it where it belongs."""
-        if self._told or self.usage is None or not self.keep_usage:
+        if self.usage is None or not self.keep_usage:
             return b""
         head = {"id": self._id, "object": "chat.completion.chunk", "created": int(time.time()), "model": self.name}
         return frame({**head, "choices": [], "usage": self.usage})
 
-    def _take_usage(self, data: JsonDict) -> tuple[bool, bool]:
-        """Keep the usage. Return whether the frame has one in its place, and whether it was changed."""
+    def _take_usage(self, data: JsonDict) -> bool:
+        """Keep the usage. Return whether the frame has one in its place."""
         given = data.get("usage")
-        told = isinstance(given, dict) and bool(given)
         usage = account_of(groq_usage(data))
-        if usage is None:
-            return told, False
-        self.usage = usage
-        self._told = self._told or told
-        if not told or usage is given:
-            return told, False
-        data["usage"] = usage
-        return True, True
+        if usage is not None:
+            self.usage, self._usage_frame = usage, b""
+        return isinstance(given, dict) and bool(given)
+
+    def _hold_usage(self, event: bytes, data: JsonDict, *, changed: bool) -> Read:
+        """Keep a frame that tells the usage for the stream's end, where a client expects it, and once."""
+        if not self.keep_usage:
+            return Read()
+        usage = account_of(data["usage"]) or data["usage"]
+        if self.usage in (usage, None):  # figures that are no account take no place of one
+            changed = changed or usage is not data["usage"]
+            self._usage_frame, _ = self._made(event, {**data, "usage": usage}, changed=changed, begun=True)
+        return Read()
 
     def _take_choice(self, choice: JsonDict) -> bool:
         """Number its calls and read its finish reason; return whether the choice was changed."""
@@ -135,9 +137,9 @@ class FrameReader:
     def _end(self, event: bytes, data: JsonDict, ends: list[JsonDict], *, content: bool, changed: bool) -> Read:
         """Hold the finish reasons back, and return the rest of the frame."""
         choices = choices_of(data)
+        self._learn_id(data.get("id"), begun=True)
+        before = self._flushed()
         if len(choices) == 1 and _says_nothing(choices[0].get("delta")):
-            self._learn_id(data.get("id"), begun=True)
-            before = self._flushed()
             made, _ = self._made(event, data, changed=changed, begun=True)
             if self._sent or before:
                 self._held[index_of(choices[0])], made = made, before
@@ -150,7 +152,7 @@ class FrameReader:
             choice["finish_reason"] = None
         made, _ = self._made(event, data, changed=True, begun=True)
         self._sent = True
-        return Read(made, content, len(ends))
+        return Read(before + made, content, len(ends))
 
     def _made(self, event: bytes, data: JsonDict, *, changed: bool, begun: bool) -> tuple[bytes, Edits | None]:
         """Return the frame as the client gets it, after those that waited for an id; and its edits, if they suffice.

@@ -4,19 +4,18 @@ Frames go to the client as the bytes they were wherever that is right. Most of t
 of one that was (shape.py). Each other frame is parsed, and read by its structure (frames.py).
 """
 
-import json
 from typing import NamedTuple
 
-import orjson
-
 from deployments.errors import AttemptFailed
-from deployments.openai_api.json_types import JsonDict, JsonValue
+from deployments.openai_api.chat import DONE
+from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.providers.openai.stream.content import error_event, failure_in
 from deployments.providers.openai.stream.frames import FrameReader, Read
 from deployments.providers.openai.stream.shape import Run, Shape, shape_of
 from deployments.providers.sse import SseEvents
 
 _WASTED = 4  # shapes in a row that no frame has had
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # a stream may begin with it (WHATWG HTML, "Parsing an event stream")
 _NEXT_TRY = 32  # frames from then on until another shape is taken
 
 
@@ -116,14 +115,18 @@ class SseScan:
             read = self._frames.read(event, _object(event[6:]))
             self._learn(event, read)
             return read
+        if event == DONE:
+            return None
         name, data, bare = _fields(event)
         if name == b"error":
-            raise error_event(_json(data or bare))
+            raise error_event(parse_leniently(data or bare))
         if data.strip() == b"[DONE]":
             return None
         if data.strip():
             self._shape = None
-            return self._frames.read(event, _object(data))
+            found = _object(data)
+            # Behind this all events have one form, so that no reader of them needs another.
+            return self._frames.read(b"data: " + data.strip() + b"\n\n", found, changed=b"\n" in data.strip())
         if bare:  # some servers answer with a body that is no stream
             raise failure_in(_object(bare), ()) or ValueError("a body of JSON")
         return Read(b"" if b"data:" in event else event)
@@ -145,7 +148,7 @@ class SseScan:
 def _fields(event: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the event's name, its data, and what is no field but JSON."""
     name, data, bare = b"", list[bytes](), list[bytes]()
-    for line in event.split(b"\n"):
+    for line in event.removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
         key, _, value = line.partition(b":")
         if key == b"data":
             data.append(value.removeprefix(b" "))
@@ -158,15 +161,8 @@ def _fields(event: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _object(data: bytes) -> JsonDict:
-    found = _json(data)
+    found = parse_leniently(data)
     found = found[0] if isinstance(found, list) and len(found) == 1 else found  # Gemini's errors come so
     if not isinstance(found, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 (of one kind with what is no JSON)
     return found
-
-
-def _json(data: bytes) -> JsonValue:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:  # NaN, or half a character of UTF-8
-        return json.loads(data.decode(errors="replace"))

@@ -151,10 +151,16 @@ def _any_texts(event: bytes) -> tuple[Texts, Said]:
     if not 1 <= len(texts) <= _MOST_TEXTS:
         return [], None
     cuts = [0, *(at for text in texts for at in text), len(event)]
-    if _holds_content(b"".join([event[a:b] for a, b in itertools.pairwise(cuts)][::2])):
+    rest = _holds_content(b"".join([event[a:b] for a, b in itertools.pairwise(cuts)][::2]))
+    if rest:
         return texts, None
-    return (texts, "first") if len(texts) == 1 else ([], None)
+    return (texts, "first") if len(texts) == 1 and rest is not None else ([], None)
 
 
-def _holds_content(event: bytes) -> bool:
-    return any(has_content(choice.get("delta")) for choice in choices_of(orjson.loads(event[6:])))
+def _holds_content(event: bytes) -> bool | None:
+    """Return whether a frame holds content; None for what only a lenient parser reads, as NaN."""
+    try:
+        data = orjson.loads(event[6:])
+    except ValueError:
+        return None
+    return any(has_content(choice.get("delta")) for choice in choices_of(data))

@@ -1,0 +1,111 @@
+"""Names of tools as a vendor takes them, and back again in its answers. Pure, but for the provider that it wraps.
+
+MCP servers name tools as they like: `files.read`, `Get weather`. Vendors refuse what is not in their alphabet. A name
+that is not valid becomes one that is, the same each time, so histories stay true wherever they go. It ends in a hash,
+so two names never become one.
+
+It is on the hot path: a request whose names are valid costs one comparison a name, and its frames cost nothing.
+"""
+
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.base import Call, Completed, End, Frames, Provider
+from deployments.providers.kinds import NameRule
+
+
+def names_in(body: JsonObject) -> Iterator[str]:
+    """Yield the name of each tool that a request offers, wants, or has called."""
+    for holder in _holders(body):
+        if isinstance(name := holder.get("name"), str):
+            yield name
+
+
+def _holders(body: JsonObject) -> Iterator[JsonDict]:
+    choice = body.get("tool_choice")
+    allowed = choice.get("allowed_tools") if isinstance(choice, dict) else None
+    for tool in (
+        *_list(body.get("tools")),
+        choice,
+        *_list(allowed.get("tools") if isinstance(allowed, dict) else None),
+    ):
+        if isinstance(tool, dict) and isinstance(function := tool.get("function"), dict):
+            yield function
+    for function in (*_list(body.get("functions")), body.get("function_call")):
+        if isinstance(function, dict):
+            yield function
+    for message in _list(body.get("messages")):
+        if message["role"] in ("tool", "function"):
+            yield message
+        elif message["role"] == "assistant" and len(message) > 2:
+            yield from _called_in(message)
+
+
+def _called_in(message: JsonObject) -> Iterator[JsonDict]:
+    for call in _list(message.get("tool_calls")):
+        if isinstance(call, dict) and isinstance(function := call.get("function"), dict):
+            yield function
+    if isinstance(function := message.get("function_call"), dict):
+        yield function
+
+
+def _list(value: JsonValue) -> list[JsonValue]:
+    return value if isinstance(value, list) else []
+
+
+def renamed(body: JsonObject, rule: NameRule) -> tuple[JsonObject, Mapping[str, str]]:
+    """Return the request with names that the vendor takes, and the client's name of each that is changed."""
+    changed = {name: rule.name_for(name) for name in names_in(body) if not rule.valid.fullmatch(name)}
+    if not changed:
+        return body, {}
+    copy: JsonDict = json.loads(json.dumps(body))  # rare, and the client's own is never changed
+    for holder in _holders(copy):
+        if (name := holder.get("name")) in changed:
+            holder["name"] = changed[name]
+    return copy, {new: name for name, new in changed.items()}
+
+
+def restorer(names: Mapping[str, str]) -> Callable[[bytes], bytes]:
+    """Return what puts the client's names back into an answer's JSON.
+
+    JSON escapes each quote inside a text, so what is found is a name and no text that looks like one.
+    """
+    found = re.compile(rb'(?<!\\)("name"\s*:\s*)"(%s)"' % b"|".join(re.escape(name.encode()) for name in names))
+
+    def put_back(match: re.Match[bytes]) -> bytes:
+        return match[1] + json.dumps(names[match[2].decode()]).encode()
+
+    return lambda data: found.sub(put_back, data)
+
+
+class WithToolNames:
+    """A provider that gets names of tools as its vendor takes them, and answers with the client's own."""
+
+    def __init__(self, inner: Provider, rule: NameRule):
+        self._inner, self._rule = inner, rule
+
+    async def complete(self, call: Call) -> Completed:
+        body, names = renamed(call.body, self._rule)
+        if not names:
+            return await self._inner.complete(call)
+        done = await self._inner.complete(replace(call, body=body))
+        return replace(done, body=restorer(names)(done.body))
+
+    def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        body, names = renamed(call.body, self._rule)
+        return self._restored(replace(call, body=body), restorer(names)) if names else self._inner.stream(call)
+
+    async def _restored(self, call: Call, restore: Callable[[bytes], bytes]) -> AsyncGenerator[Frames | End, None]:
+        async with aclosing(self._inner.stream(call)) as items:
+            async for item in items:
+                yield replace(item, data=restore(item.data)) if isinstance(item, Frames) else item
+
+    async def embed(self, call: Call) -> Completed:
+        return await self._inner.embed(call)
+
+    async def close(self) -> None:
+        await self._inner.close()
