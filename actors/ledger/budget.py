@@ -9,6 +9,7 @@ counts in the minute in which it began, tokens and cost when the attempt ended.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from actors.ledger.messages import Totals
 from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, clean, month_of
@@ -91,8 +92,13 @@ Change = tuple[str, Spend]
 
 def subjects_of(tenant: str | None, key_name: str | None) -> list[str]:
     """Return the subjects, with names as the ledger's rows have them: another would have no totals."""
-    found = [] if tenant is None else [f"tenant:{clean(tenant[:LONGEST_TEXT])}"]
-    return found if key_name is None else [*found, f"key:{clean(key_name[:LONGEST_TEXT])}"]
+    return list(_subjects(tenant, key_name))
+
+
+@lru_cache(maxsize=4096)
+def _subjects(tenant: str | None, key_name: str | None) -> tuple[str, ...]:
+    names = (("tenant", tenant), ("key", key_name))
+    return tuple(f"{sort}:{clean(name[:LONGEST_TEXT])}" for sort, name in names if name is not None)
 
 
 def spend_of(row: RequestRow | AttemptRow) -> Spend | None:

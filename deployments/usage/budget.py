@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from actors.ledger.budget import Limits, Refusal, Spend
+from actors.ledger.budget import MINUTE, Limits, Refusal, Spend
 from actors.ledger.messages import SENT, Claim, Period, SubjectTotals, WriteAnswer
 from deployments.usage.share import COST, NAMES, REQUESTS, Amount, Share, Standing, standing_of
 
@@ -128,8 +128,10 @@ class Budget:
         """
         found = [standing for name in subjects if (standing := self._standing(name)) is not None]
         fresh, asking = at - self._heard <= FRESH_SECONDS, False
+        minute = now // MINUTE
         for standing in found:
-            standing.turn(now)
+            if standing.minute != minute:
+                standing.turn(now)
             for share in standing.shares:
                 if fresh and share.spent + share.held < share.known.lease:
                     continue
@@ -184,12 +186,13 @@ class Budget:
 
     def spent(self, subjects: Iterable[str], spend: Spend) -> None:
         """Count what this replica has just written."""
-        amount = spend.requests, spend.tokens, spend.cost
+        amount, minute = (spend.requests, spend.tokens, spend.cost), spend.at // MINUTE
         for subject in subjects:
             standing = self._standing(subject)
             if standing is None:
                 continue
-            standing.turn(spend.at)
+            if standing.minute != minute:
+                standing.turn(spend.at)
             for share in standing.shares:
                 share.spent += amount[share.sort]
             ours = self._ours.get(subject)
@@ -236,7 +239,7 @@ class Budget:
 
     def _look_ahead(self, now: int) -> None:
         """Soon a minute begins: then all who have a lease now claim the next one."""
-        then = (now + AHEAD_MS) // 60_000
+        then = (now + AHEAD_MS) // MINUTE
         if then != self._ahead_of:
             self._ahead_of = then
             self._ahead = [n for n, standing in self._standings.items() if standing.is_active(now)]

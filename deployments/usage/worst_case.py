@@ -12,6 +12,7 @@ from deployments.openai_api.chat import max_tokens_of
 from deployments.usage.prices import Rates, cost_at
 from deployments.usage.prompt_estimate import estimate_prompt
 
+_TEXT = (str, type(None))
 LARGEST_OUTPUT = 2_000_000  # no model writes more, whatever a request allows
 
 
@@ -33,20 +34,24 @@ def worst_case(body: Mapping[str, Any], routes: Iterable[Route], output_tokens: 
     """Return tokens and nano-dollars. `output_tokens` is what an answer may have whose request sets no limit."""
     longest, answers = _output(body, output_tokens)
     tokens = cost = whole = 0
-    alike = _is_text(body)
+    alike = _is_text(body.get("messages") or ())
     for route in routes:
         if not alike or not whole:  # what a text has in tokens is the same for all, and images are each vendor's own
             whole = estimate_prompt(body, route.model)
         prompt = whole if route.window is None or whole < route.window else route.window
         written = answers * (longest if route.most is None or longest < route.most else route.most)
-        tokens = max(tokens, prompt + written)
+        if prompt + written > tokens:
+            tokens = prompt + written
         if route.rates is not None:
             cost = max(cost, cost_at(route.rates, prompt, written))
     return tokens, cost
 
 
-def _is_text(body: Mapping[str, Any]) -> bool:
-    return all(isinstance(message.get("content"), str | None) for message in body.get("messages") or ())
+def _is_text(messages: Iterable[Mapping[str, Any]]) -> bool:
+    for message in messages:  # noqa: SIM110  a generator would cost as much again
+        if type(message.get("content")) not in _TEXT:
+            return False
+    return True
 
 
 def _output(body: Mapping[str, Any], output_tokens: int) -> tuple[int, int]:
