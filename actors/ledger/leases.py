@@ -13,7 +13,7 @@ use too. That is its *lease* of one limit of one subject in one period (a minute
 - What a replica holds for requests under way counts in the period in which they end. So its lease of this period
   counts in the next one too, until it has come there and claims what it really holds.
 
-A replica that is silent for `SILENT_SECONDS` keeps what it uses, and no more: it does not use its lease either.
+A replica that is silent keeps its lease until it is dead and its journal is in the store: it may have used all of it.
 After a restart nothing is known of leases. So nothing is given until the replicas with rows under way have told
 theirs, or `SETTLING_SECONDS` have passed.
 """
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from actors.ledger.budget import Counters
 from actors.ledger.messages import SENT, Claim, Claims, Leased, Period
 
-SILENT_SECONDS = 10.0  # longer than any replica uses what it has not heard of
+SILENT_SECONDS = 5.0  # who is silent for longer gives nothing back soon
 SETTLING_SECONDS = 3.0  # longer than a replica that lives waits between two tries
 PERIODS_KEPT = 4  # of one limit: the clocks of replicas differ
 
@@ -142,7 +142,7 @@ class Leases:
         free = min(
             most
             - counters.used(subject, limit, then)
-            - sum(self._taken(name, held.of(name, then), now) for name in others)
+            - sum(held.of(name, then).taken for name in others)
             - held.of(replica, then).taken
             for then in held.later(period)
         )
@@ -165,9 +165,6 @@ class Leases:
             self._of.setdefault(replica, set()).add(subject)
         else:
             del self._subjects[subject]
-
-    def _taken(self, replica: str, lease: Lease, now: float) -> int:
-        return lease.taken if self._speaks(replica, now) else lease.used
 
     def _speaks(self, replica: str, now: float) -> bool:
         return now - self._heard.get(replica, now) <= SILENT_SECONDS

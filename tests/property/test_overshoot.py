@@ -54,3 +54,8 @@ def test_one_request_of_each_replica_at_most_goes_over_a_limit_in_thousands_of_r
 def test_what_a_limit_allows_is_used_where_more_is_asked_for(replicas: int, seed: int) -> None:
     load = Load(replicas, Limit(requests_per_minute=100), seconds=60.0, rate=50.0, longest=1.0)
     assert World(load, seed).run().share_used() >= 0.95
+
+
+def test_a_replica_that_dies_after_a_silence_has_used_its_lease_for_all_that_is_known() -> None:
+    load = Load(3, Limit(requests_per_minute=300), late=0.1, lost=0.05, deaths=2.0)
+    play(load, 7)
