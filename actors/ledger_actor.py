@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.ledger.messages import (
+    Claims,
     FoundRequest,
     LedgerConfig,
     LedgerWhoAmI,
@@ -55,7 +56,7 @@ class LedgerActor:
     async def whoami(self) -> LedgerWhoAmI:
         return {"pid": os.getpid(), "code": self._code}
 
-    async def write(self, replica: str, number: int, data: bytes, subjects: Sequence[str] = ()) -> WriteAnswer:
+    async def write(self, replica: str, number: int, data: bytes, subjects: Claims | Sequence[str] = ()) -> WriteAnswer:
         return await self._writer.write(replica, number, data, subjects)
 
     async def bury(self, replica: str) -> bool:

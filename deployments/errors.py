@@ -9,7 +9,8 @@ BreakwaterError
 │   ├── NotFound, WrongRoute  404, 405
 │   ├── TooLarge              413
 │   ├── UnknownEncoding       415
-│   └── LimitReached          429 or 402, of a tenant or a key
+│   ├── LimitReached          429 or 402, of a tenant or a key
+│   └── NotPriced             403, a limit of cost can't count the target
 ├── AttemptFailed             one attempt failed; `outcome` says how
 ├── NoAnswer                  all attempts failed, or no target could be asked
 │   └── DeadlineExceeded      504, the request's deadline has passed
@@ -154,6 +155,14 @@ class LimitReached(CallerError):
         return str(self.args[0])
 
 
+class NotPriced(CallerError):
+    """The caller has a limit of cost, and what it asks for has no price."""
+
+    status = 403
+    code = "model_not_priced"
+    param = "model"
+
+
 class AttemptFailed(BreakwaterError):
     """One attempt failed. A provider raises it and the failover catches it; no client gets it."""
 
@@ -227,7 +236,9 @@ def _all_throttle(attempts: Sequence[Entry]) -> bool:
 
 
 TOO_SMALL = "no larger context window"
-UNFIT = ("skipped: unsupported ", f"skipped: {TOO_SMALL}")  # these targets can't take the request at all
+NO_PRICE = "no price, so the caller's monthly_cost can't count it"
+# These targets can't take the request at all.
+UNFIT = ("skipped: unsupported ", f"skipped: {TOO_SMALL}", f"skipped: {NO_PRICE}")
 _CALLER_CODES = {
     "too_long": "context_length_exceeded",
     "content_filter": "content_filter",

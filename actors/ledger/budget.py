@@ -1,36 +1,37 @@
 """What a tenant or a key may use, and what it has used: requests and tokens a minute, cost a month. Pure.
 
 A *subject* is `tenant:NAME` or `key:NAME`. The ledger actor owns the true counters, made of the rows
-themselves. Each ingress replica checks by a copy of its own: the truth as of its last acknowledged
-batch, and what it has written since. So a check costs no message, and a limit may be overshot: by what
-the replicas admit in the time a batch takes (about 0.2 s), and, for tokens and cost, by what is under
-way, because both are known when an attempt has ended.
+themselves. What a replica may use of a limit it holds as a *lease* (leases.py), so that no check needs a message.
 
-Minutes are whole minutes of the wall clock and months are UTC, the same for all replicas. A request
+Minutes are whole minutes of the wall clock of the replica that wrote the row, and months are UTC. A request
 counts in the minute in which it began, tokens and cost when the attempt ended.
 """
 
-import math
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import lru_cache
 
 from actors.ledger.messages import Totals
-from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, month_of
+from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, clean, month_of
 
 MINUTE = 60_000
-FRESH_MS = 5_000  # an acknowledgement older than this is no knowledge of what the others use
-INTEREST_MINUTES = 3  # how long a subject is asked after when it has fallen silent
+FORGET_SECONDS = 120.0  # a minute that no row has touched for so long, or twice as long, is forgotten
+MINUTES_KEPT = 8  # of one subject: replicas whose clocks differ by hours are in different minutes at once
+MONTHS_KEPT = 3
+MOST_SUBJECTS = 100_000  # whose requests are counted: beyond them a new name counts once it has used tokens
+FORGOTTEN_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """None is no limit. `monthly_cost` is nano-dollars; an attempt of unknown cost counts as none."""
+    """None is no limit. `monthly_cost` is nano-dollars."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     monthly_cost: int | None = None
+
+    def __bool__(self) -> bool:
+        return (self.requests_per_minute, self.tokens_per_minute, self.monthly_cost) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,12 @@ class Limits:
     refuse_unseen: bool = False  # refuse while the ledger is away, rather than count alone
 
     def of(self, subject: str) -> Limit | None:
-        return self.subjects.get(subject) or self.each.get(subject.partition(":")[0])
+        """Return the limit of a subject. A key `TENANT:NAME` may be named so, or by its name alone."""
+        sort, _, name = subject.partition(":")
+        known = self.subjects.get(subject)
+        if known is None and sort == "key":
+            known = self.subjects.get(f"key:{name.rpartition(':')[2]}")
+        return self.each.get(sort) if known is None else known
 
     def __bool__(self) -> bool:
         return bool(self.subjects or self.each)
@@ -50,17 +56,21 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Which limit stands in the way, and when it will not. `limit` is `ledger_away` if nothing is known."""
+    """Which limit stands in the way, and when it may not. `limit` is `ledger_away` if nothing is known.
+
+    `under_way`: the limit is not used up, but the requests under way may need the rest.
+    """
 
     subject: str
     limit: str
     most: int
     used: int
     reset_seconds: float
+    under_way: bool = False
 
     @property
     def status(self) -> int:
-        return {"monthly_cost": 402, "ledger_away": 503}.get(self.limit, 429)
+        return 429 if self.under_way else {"monthly_cost": 402, "ledger_away": 503}.get(self.limit, 429)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +91,14 @@ Change = tuple[str, Spend]
 
 
 def subjects_of(tenant: str | None, key_name: str | None) -> list[str]:
-    """Return the subjects, cut as the ledger's rows cut names: a longer one would have no totals."""
-    found = [] if tenant is None else [f"tenant:{tenant[:LONGEST_TEXT]}"]
-    return found if key_name is None else [*found, f"key:{key_name[:LONGEST_TEXT]}"]
+    """Return the subjects, with names as the ledger's rows have them: another would have no totals."""
+    return list(_subjects(tenant, key_name))
+
+
+@lru_cache(maxsize=4096)
+def _subjects(tenant: str | None, key_name: str | None) -> tuple[str, ...]:
+    names = (("tenant", tenant), ("key", key_name))
+    return tuple(f"{sort}:{clean(name[:LONGEST_TEXT])}" for sort, name in names if name is not None)
 
 
 def spend_of(row: RequestRow | AttemptRow) -> Spend | None:
@@ -104,116 +119,76 @@ def changes(before: RequestRow | AttemptRow | None, after: RequestRow | AttemptR
     return found if new is None else found + [(s, new) for s in subjects_of(after.tenant, after.key_name)]
 
 
-@dataclass(slots=True)
 class Counters:
-    """Requests and tokens by subject and minute, cost by subject and month."""
+    """Requests and tokens by subject and minute, cost by subject and month. No clock but the caller's `seconds`.
 
-    minutes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
-    months: dict[tuple[str, str], int] = field(default_factory=dict)
+    A minute is forgotten when no row has touched it for a while, and a month when there are newer ones: what a wall
+    clock says forgets nothing. Both a bit at a time.
+    """
+
+    def __init__(self, most: int = MOST_SUBJECTS) -> None:
+        self._most = most
+        self._minutes: dict[str, dict[int, tuple[int, int]]] = {}
+        self._older: dict[str, dict[int, tuple[int, int]]] = {}  # untouched since the last turn
+        self._months: dict[str, dict[str, int]] = {}
+        self._forgotten: list[dict[str, dict[int, tuple[int, int]]] | dict[str, int]] = []
+        self._turned: float | None = None
 
     def add(self, subject: str, spend: Spend) -> None:
-        minute = (subject, spend.at // MINUTE)
-        requests, tokens = self.minutes.get(minute, (0, 0))
-        self.minutes[minute] = (requests + spend.requests, tokens + spend.tokens)
         if spend.cost:
-            month = (subject, month_of(spend.at))
-            self.months[month] = self.months.get(month, 0) + spend.cost
+            self.add_cost(subject, month_of(spend.at), spend.cost)
+        minutes = self._minutes.get(subject)
+        if minutes is None:
+            minutes = self._older.pop(subject, None)
+            if minutes is None:
+                if len(self._minutes) >= self._most and not spend.tokens:
+                    return
+                minutes = {}
+            self._minutes[subject] = minutes
+        number = spend.at // MINUTE
+        requests, tokens = minutes.pop(number, (0, 0))
+        minutes[number] = (requests + spend.requests, tokens + spend.tokens)  # the last one touched is the last
+        if len(minutes) > MINUTES_KEPT:
+            del minutes[next(iter(minutes))]
 
-    def forget(self, before: int) -> None:
-        """Drop the minutes that ended before this instant, and all months but its own."""
-        for minute in [m for m in self.minutes if m[1] < before // MINUTE]:
-            del self.minutes[minute]
-        for month in [m for m in self.months if m[1] < month_of(before)]:
-            del self.months[month]
+    def add_cost(self, subject: str, month: str, cost: int) -> None:
+        """Add nano-dollars to what a subject has used in a month."""
+        costs = self._months.get(month)
+        if costs is None:
+            costs = self._months[month] = {}
+            if len(self._months) > MONTHS_KEPT:
+                self._forgotten.append(self._months.pop(min(self._months)))
+        costs[subject] = costs.get(subject, 0) + cost
+
+    def forget(self, seconds: float) -> None:
+        """Forget a bit of what no row has touched for long. `seconds` are monotonic."""
+        if self._turned is None:
+            self._turned = seconds
+        if seconds - self._turned >= FORGET_SECONDS:
+            self._forgotten.append(self._older)
+            self._older, self._minutes, self._turned = self._minutes, {}, seconds
+        for _ in range(FORGOTTEN_AT_ONCE if self._forgotten else 0):
+            if not self._forgotten[-1]:
+                self._forgotten.pop()
+                break
+            self._forgotten[-1].popitem()
+
+    def minutes(self, subject: str) -> Mapping[int, tuple[int, int]]:
+        """Return requests and tokens of the minutes of one subject."""
+        return self._minutes.get(subject) or self._older.get(subject) or {}
+
+    def months(self, subject: str) -> dict[str, int]:
+        """Return the nano-dollars of the months of one subject."""
+        return {month: costs[subject] for month, costs in self._months.items() if subject in costs}
+
+    def used(self, subject: str, limit: str, period: int | str) -> int:
+        """Return what counts against one limit: `period` is a minute's number or a month."""
+        if isinstance(period, str):
+            costs = self._months.get(period)
+            return 0 if costs is None else costs.get(subject, 0)
+        requests, tokens = self.minutes(subject).get(period, (0, 0))
+        return requests if limit == "requests_per_minute" else tokens
 
     def totals(self, subjects: Iterable[str]) -> Totals:
         """Return what an acknowledgement carries of these subjects."""
-        asked: Totals = {name: {"minutes": {}, "months": {}} for name in subjects}
-        for (name, minute), used in self.minutes.items():
-            if name in asked:
-                asked[name]["minutes"][minute] = used
-        for (name, month), cost in self.months.items():
-            if name in asked:
-                asked[name]["months"][month] = cost
-        return asked
-
-    def replace(self, totals: Totals) -> None:
-        """Take the truth about these subjects."""
-        self.minutes = {k: v for k, v in self.minutes.items() if k[0] not in totals}
-        self.months = {k: v for k, v in self.months.items() if k[0] not in totals}
-        for name, known in totals.items():
-            self.minutes |= {(name, int(n)): (used[0], used[1]) for n, used in known["minutes"].items()}
-            self.months |= {(name, month): cost for month, cost in known["months"].items()}
-
-
-class Budget:
-    """One replica's copy. Positions are those of its journal: what lies behind one is not yet acknowledged."""
-
-    def __init__(self, limits: Limits):
-        self.limits = limits
-        self._truth = Counters()
-        self._ours = Counters()  # written since the last batch was cut
-        self._sent: deque[tuple[int, Counters]] = deque()  # cut, not acknowledged
-        self._asked: dict[str, int] = {}  # subject -> the minute it was last seen in
-        self._heard = -math.inf
-
-    def check(self, subjects: Iterable[str], now: int) -> Refusal | None:
-        """Return why a request of these subjects may not begin; None if it may."""
-        for subject in subjects:
-            limit = self.limits.of(subject)
-            if limit is None:
-                continue
-            self._asked[subject] = now // MINUTE
-            if (refusal := self._refusal(subject, limit, now)) is not None:
-                return refusal
-        return None
-
-    def _refusal(self, subject: str, limit: Limit, now: int) -> Refusal | None:
-        if self.limits.refuse_unseen and now - self._heard > FRESH_MS:
-            return Refusal(subject, "ledger_away", 0, 0, 1.0)
-        minute, month = (subject, now // MINUTE), (subject, month_of(now))
-        requests = tokens = cost = 0
-        for counters in (self._truth, self._ours, *(sent for _, sent in self._sent)):
-            used = counters.minutes.get(minute, (0, 0))
-            requests, tokens = requests + used[0], tokens + used[1]
-            cost += counters.months.get(month, 0)
-        soon = (MINUTE - now % MINUTE) / 1000
-        if limit.requests_per_minute is not None and requests >= limit.requests_per_minute:
-            return Refusal(subject, "requests_per_minute", limit.requests_per_minute, requests, soon)
-        if limit.tokens_per_minute is not None and tokens >= limit.tokens_per_minute:
-            return Refusal(subject, "tokens_per_minute", limit.tokens_per_minute, tokens, soon)
-        if limit.monthly_cost is not None and cost >= limit.monthly_cost:
-            return Refusal(subject, "monthly_cost", limit.monthly_cost, cost, _until_next_month(now))
-        return None
-
-    def spent(self, subjects: Iterable[str], spend: Spend) -> None:
-        """Count what this replica has just written."""
-        for subject in subjects:
-            if self.limits.of(subject) is not None:
-                self._ours.add(subject, spend)
-
-    def asked(self, now: int) -> list[str]:
-        """Return the subjects whose totals the next acknowledgement should carry."""
-        self._asked = {s: m for s, m in self._asked.items() if m > now // MINUTE - INTEREST_MINUTES}
-        return list(self._asked)
-
-    def cut(self, position: int, now: int) -> None:
-        """Note that a batch was cut: all that was spent so far lies before `position`."""
-        if self._ours.minutes or self._ours.months:
-            self._sent.append((position, self._ours))
-            self._ours = Counters()
-        for counters in (self._truth, *(sent for _, sent in self._sent)):
-            counters.forget(now - MINUTE)
-
-    def acknowledged(self, position: int, totals: Totals, now: int) -> None:
-        """Take the truth: all before `position` is counted in `totals`."""
-        while self._sent and self._sent[0][0] <= position:
-            self._sent.popleft()
-        self._truth.replace(totals)
-        self._heard = now
-
-
-def _until_next_month(now: int) -> float:
-    today = datetime.fromtimestamp(now / 1000, UTC)
-    year, month = divmod(today.year * 12 + today.month, 12)
-    return datetime(year, month + 1, 1, tzinfo=UTC).timestamp() - now / 1000
+        return {name: {"minutes": dict(self.minutes(name)), "months": self.months(name)} for name in subjects}

@@ -98,6 +98,15 @@ class SubjectTotals(TypedDict):
 Totals = dict[str, SubjectTotals]
 
 
+SENT = ""  # the key of a report under which it says how many there were before it: no subject has this name
+Period = int | str  # a minute's number, or a month
+# What a replica claims of one limit: limit, period, its amount, what the replica uses, its lease, what it wants.
+Claim = tuple[str, Period, int, int, int, int]
+# By subject, and under SENT how many reports there were before. An older actor takes the keys for its subjects.
+Claims = Mapping[str, Any]
+Leased = dict[str, list[tuple[str, Period, int, bool]]]  # by subject: limit, period, lease, may there soon be more?
+
+
 class WriteAnswer(TypedDict):
     """The answer to `write`: whether the batch is committed (`up`), and the totals of the subjects asked for."""
 
@@ -105,6 +114,8 @@ class WriteAnswer(TypedDict):
     store: str  # up | down
     totals: Totals
     rejected: NotRequired[int]  # lines of the batch that are damaged or no rows
+    leases: NotRequired[Leased]  # only where claims were sent
+    recalled: NotRequired[list[str]]  # subjects whose lease others need
 
 
 class FoundRequest(TypedDict):

@@ -184,7 +184,7 @@ def _record(data: Mapping[str, Any], *, bare: bool) -> Record:
     known = _checked(data["request"], _REQUEST)
     trail = data["request"].get("trail")
     if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL:
-        known["trail"] = _clean(trail)
+        known["trail"] = clean(trail)
     request = RequestRow(**known)
     day_of(request.began_at)  # raises if no calendar has it
     if data["attempt"] is None:
@@ -209,14 +209,15 @@ def _checked(data: Mapping[str, Any], fields: Mapping[str, frozenset[type]]) -> 
         if sort not in wanted:
             raise TypeError("a field of the wrong type")
         if sort is str:
-            value = _clean(value[:LONGEST_TEXT])
+            value = clean(value[:LONGEST_TEXT])
         elif sort in _NUMBERS and not -LARGEST <= value <= LARGEST:
             raise ValueError("a number that no store can hold")
         checked[name] = value
     return checked
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Return a text as any store can hold it."""
     if text.isascii() and "\x00" not in text:
         return text
     return text.replace("\x00", "").encode(errors="replace").decode()

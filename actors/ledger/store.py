@@ -118,7 +118,7 @@ class LedgerStore:
             return found
 
     def counters(self, now: int) -> Counters:
-        """Return what all subjects have used in this minute, the last one, and this month."""
+        """Return what all subjects have used in this minute, the last one, and since this month began."""
         since = (now // MINUTE - 1) * MINUTE
         counters = Counters()
         with self.reading() as connection:
@@ -130,8 +130,9 @@ class LedgerStore:
                     spend = Spend(number * MINUTE, rows if table is REQUESTS else 0, int(used or 0))
                     for subject in subjects_of(tenant, key):
                         counters.add(subject, spend)
-            months = select(MONTHS.c.subject, MONTHS.c.month, MONTHS.c.cost).where(MONTHS.c.month == month_of(now))
-            counters.months = {(s, m): int(cost) for s, m, cost in connection.execute(months)}
+            months = select(MONTHS.c.subject, MONTHS.c.month, MONTHS.c.cost).where(MONTHS.c.month >= month_of(now))
+            for subject, month, cost in connection.execute(months):
+                counters.add_cost(subject, month, int(cost))
         return counters
 
     def _merge(self, connection: Connection, table: Table, rows: Sequence[Row]) -> list[Change]:

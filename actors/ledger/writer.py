@@ -19,12 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from actors.ledger.budget import MINUTE, Change, Counters
+from sqlalchemy import func, select
+
+from actors.ledger.budget import Change, Counters
 from actors.ledger.journal.orphans import Orphan, orphans
-from actors.ledger.messages import FoundRequest, StoreConfig, UsageRow, WriteAnswer, WriterHealth
+from actors.ledger.leases import Leases
+from actors.ledger.messages import SENT, Claims, FoundRequest, StoreConfig, UsageRow, WriteAnswer, WriterHealth
 from actors.ledger.queries import found, usage
 from actors.ledger.rows import Record, parse
 from actors.ledger.store import LedgerStore
+from actors.ledger.tables import ATTEMPTS
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class LedgerWriter:
         self._config = config
         self._store: LedgerStore | None = None  # the writing thread's, once it is of our version
         self._counters = Counters()
+        self._leases = Leases()
         self._trouble: str | None = "it was not opened yet"
         self._waiting: list[_Batch] = []
         self._queued: dict[tuple[str, int], _Batch] = {}
@@ -87,9 +92,10 @@ class LedgerWriter:
             async with self._turn:
                 await self._writing(self._leave, "another store was configured")
 
-    async def write(self, replica: str, number: int, data: bytes, subjects: Sequence[str] = ()) -> WriteAnswer:
-        """Take a batch of lines. Return whether it is committed, and the totals of these subjects.
+    async def write(self, replica: str, number: int, data: bytes, subjects: Claims | Sequence[str] = ()) -> WriteAnswer:
+        """Take a batch of lines. Return whether it is committed, and the totals and leases of these subjects.
 
+        A replica of an earlier version names its subjects and claims nothing: it has no leases.
         A batch that is sent again while it still waits is not written twice; number 0 has no identity.
         Without lines it is a sign of life.
         """
@@ -105,9 +111,14 @@ class LedgerWriter:
             if self._writer is None:
                 self._writer = asyncio.create_task(self._write_all())
         written = await asyncio.shield(batch.done)
-        totals = self._counters.totals(subjects) if written else {}
         store = "up" if written else "down"
-        return {"number": number, "store": store, "totals": totals, "rejected": batch.rejected}
+        answer: WriteAnswer = {"number": number, "store": store, "totals": {}, "rejected": batch.rejected}
+        if written:
+            answer["totals"] = self._counters.totals(subject for subject in subjects if subject != SENT)
+            if isinstance(subjects, Mapping):
+                leased = self._leases.answer(replica, subjects, self._counters, self._clock())
+                answer["leases"], answer["recalled"] = leased
+        return answer
 
     async def _write_all(self) -> None:
         try:
@@ -125,7 +136,10 @@ class LedgerWriter:
         Return whether the store took it.
         """
         self._heard.pop(replica, None)
-        return await self._attempted(self._settle_as_lost, replica)
+        settled = await self._attempted(self._settle_as_lost, replica)
+        if settled:
+            self._leases.drop(replica)
+        return settled
 
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
         """Return rows as queries.usage does. Raises UnknownQuestion, and ConnectionError while the store is away."""
@@ -165,6 +179,7 @@ class LedgerWriter:
             for owner in await self._writing(self._silent, before):
                 await self.settle_as_lost(owner)
         self._heard = {owner: at for owner, at in self._heard.items() if at >= before}
+        self._leases.keep(self._heard)
 
     async def _recover(self, orphan: Orphan) -> None:
         try:
@@ -194,7 +209,7 @@ class LedgerWriter:
                 return False
             for subject, spend in moved:
                 self._counters.add(subject, spend)
-        self._counters.forget(int(self._wall() * 1000) - MINUTE)
+        self._counters.forget(self._clock())
         if self._trouble is not None:
             log.info("The ledger's store takes rows again.")
         self._trouble = None
@@ -231,7 +246,8 @@ class LedgerWriter:
             store = LedgerStore(self._config["url"])
             try:
                 store.start()
-                self._counters = store.counters(int(self._wall() * 1000))
+                self._counters = store.counters(_newest_row(store, int(self._wall() * 1000)))
+                self._leases.await_claims(store.owners_of_open_rows(), self._clock())
             except BaseException:
                 store.close()
                 raise
@@ -250,6 +266,13 @@ class LedgerWriter:
         if self._store is not None:
             self._store.close()
         self._store, self._trouble = None, self._trouble or trouble
+
+
+def _newest_row(store: LedgerStore, now: int) -> int:
+    """Return when the newest attempt began, or now if that is earlier: our clock may be ahead of the replicas'."""
+    with store.reading() as connection:
+        newest: int | None = connection.execute(select(func.max(ATTEMPTS.c.began_at))).scalar()
+    return now if newest is None else min(now, newest)
 
 
 def _first_line(error: Exception) -> str:

@@ -61,6 +61,7 @@ def check(path: str) -> str:
         lines.append("rows:")
         for row, targets in resolved.rows().items():
             lines.append(f"  {row}: {' > '.join(targets) or 'no provider can be called'}")
+        lines += [f"warning: {warning}" for warning in resolved.warnings()]
     return "\n".join(lines)
 
 

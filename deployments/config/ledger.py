@@ -28,6 +28,9 @@ class Price(Strict):
     cached: PerMillion | None = None  # input tokens from the provider's cache; by default as `input`
 
 
+Unpriced = Literal["refuse", "free"] | Price
+
+
 class LedgerSettings(Strict):
     """`folder` holds the journals of this machine's replicas and, without `url_env`, the SQLite file.
 
@@ -79,7 +82,9 @@ class LimitSettings(Strict):
 class LimitsSettings(Strict):
     """`each_*` holds for every tenant or key that is not named.
 
-    `without_ledger`: whether limited callers are served while the ledger is away.
+    `without_ledger`: whether limited callers are served while the ledger is away. `unpriced`: how a target without a
+    price counts against a `monthly_cost`; `refuse`: it does not serve who has one. `output_tokens` are held for a
+    request that sets no `max_tokens`.
     """
 
     tenants: dict[str, LimitSettings] = Field(default_factory=dict)
@@ -87,6 +92,8 @@ class LimitsSettings(Strict):
     each_tenant: LimitSettings | None = None
     each_key: LimitSettings | None = None
     without_ledger: Literal["allow", "refuse"] = "allow"
+    unpriced: Unpriced = "refuse"
+    output_tokens: Count = 4096
 
     def limits(self) -> Limits:
         """Return all limits, those of names as `tenant:name` and `key:name`."""
@@ -96,6 +103,12 @@ class LimitsSettings(Strict):
         return Limits(
             named, {subject: x.limit() for subject, x in each.items() if x is not None}, self.without_ledger == "refuse"
         )
+
+    @property
+    def of_cost(self) -> bool:
+        """Return whether anybody has a `monthly_cost`."""
+        every = [*self.tenants.values(), *self.keys.values(), self.each_tenant, self.each_key]
+        return any(one is not None and one.monthly_cost is not None for one in every)
 
 
 class Accounting(Strict):

@@ -1,10 +1,10 @@
 """The configuration with what the environment makes of it: which providers can be called, and where each row leads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from actors.breaker.plan import target_of
+from actors.breaker.plan import parts_of, target_of
 from deployments.config.settings import Models, ProviderSettings, explain_unset
 from deployments.config.tier import Tier
 from deployments.errors import ConfigError
@@ -56,6 +56,26 @@ class ResolvedConfig:
     def embedding_windows(self) -> dict[str, int]:
         """Return the same as `windows`, for embeddings."""
         return self._windows(self.config.embedding_models(), lambda settings, model: settings.embedding_window(model))
+
+    def warnings(self) -> list[str]:
+        """Return what is allowed, and most likely not meant, in one sentence each."""
+        return [
+            f"row {row}: no target has a price, so nobody with a monthly_cost can use it: see prices, limits.unpriced"
+            for row in self.unpriced_rows()
+        ]
+
+    def unpriced_rows(self) -> list[str]:
+        """Return the rows that nobody with a `monthly_cost` can use: none of their targets has a price."""
+        limits, prices = self.config.limits, self.config.prices
+        if not limits.of_cost or limits.unpriced != "refuse":
+            return []
+        rows = {**self.rows(), **self.embedding_rows()}
+        priced = {row for row, targets in rows.items() if any(self._is_priced(t, prices) for t in targets)}
+        return [row for row, targets in rows.items() if targets and row not in priced]
+
+    def _is_priced(self, target: str, prices: Collection[str]) -> bool:
+        provider, model = parts_of(target)
+        return provider in self.fixed() or target in prices or model in prices
 
     def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
         known = {

@@ -9,7 +9,7 @@ from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import model_of, provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
-from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
+from deployments.errors import NO_PRICE, AttemptFailed, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt
 from deployments.failover.candidates import Candidates, Turn
 from deployments.failover.comparison import Comparison
@@ -80,6 +80,9 @@ class FailoverRun(Generic[T]):
         """Return the request for each target that can take it. Raises NoAnswer, a 400, if none can."""
         found, lacking = dict[str, RequestFit](), None
         for target, first_fit in self._rows.fits(self._request):
+            if target in self._record.barred:
+                self._tried.pass_over(target, NO_PRICE)
+                continue
             fit = self._without_refused(target, first_fit)
             if fit.missing:
                 lacking = lacking or fit.missing[0]

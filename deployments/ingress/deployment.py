@@ -53,7 +53,12 @@ class Ingress:
         self._ledger = LedgerClient(
             self._connect_ledger,
             config.ledger.journals(self._app),
-            prices=PriceList(config.prices, {**resolved.embedding_windows(), **resolved.windows()}),
+            prices=PriceList(
+                config.prices,
+                {**resolved.embedding_windows(), **resolved.windows()},
+                unpriced=config.limits.unpriced,
+                ours=resolved.fixed(),
+            ),
             limits=config.limits.limits(),
             most=config.ledger.journal_megabytes * 1024 * 1024,
         )

@@ -197,6 +197,13 @@ def rules_of(kind: str, model: str) -> ModelRules | None:
     return model_rules(found) if found else None
 
 
+@lru_cache(maxsize=4096)
+def highest_output(kind: str, model: str) -> int | None:
+    """Return the highest number of tokens that a model answers with; None if it is not known."""
+    name = model.lower()
+    return min((r.most for r in RULES if r.kind == kind and r.most and r.models.search(name)), default=None)
+
+
 def model_rules(rules: tuple[ModelRule, ...]) -> ModelRules:
     """Return these rules as one, with the steps that they need."""
     needed = [(rule, step, names) for rule in rules for fields_of, step in _STEPS if (names := tuple(fields_of(rule)))]

@@ -3,8 +3,8 @@
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from deployments.config.settings import Auth
@@ -15,7 +15,7 @@ from deployments.errors import ConfigError, Forbidden, Unauthorized
 class Key:
     """An API key's holder; not the key itself."""
 
-    name: str  # in usage records and limits
+    name: str  # in usage records and limits; `TENANT:NAME` where another tenant has a key of this name
     tenant: str | None  # the only tenant that the key may name; None: any
 
     def speaks_for(self, tenant: str | None) -> str | None:
@@ -55,7 +55,8 @@ class Authenticator:
     def __init__(self, auth: Auth, environ: Mapping[str, str] = os.environ):
         self._keys: dict[bytes, Key] | None = None
         if auth.api_keys_env:
-            self._keys = dict(_parse_key(text) for text in _read(auth.api_keys_env, environ).split(",") if text.strip())
+            given = [_parse_key(text) for text in _read(auth.api_keys_env, environ).split(",") if text.strip()]
+            self._keys = _distinct(given)
         admin = _read(auth.admin_key_env, environ) if auth.admin_key_env else None
         self._admin = _digest(admin) if admin else None
 
@@ -107,6 +108,17 @@ def _parse_key(text: str) -> tuple[bytes, Key]:
         raise ConfigError("auth: an API key is empty")
     # Usage records and limits need a name. The default one must not reveal the key.
     return _digest(key), Key(name or f"key-{_digest(key).hex()[:8]}", tenant or None)
+
+
+def _distinct(given: Sequence[tuple[bytes, Key]]) -> dict[bytes, Key]:
+    """Return the keys by their hashes. Keys of one name are one account only if they are bound to one tenant."""
+    tenants: dict[str, set[str | None]] = {}
+    for _, key in given:
+        tenants.setdefault(key.name, set()).add(key.tenant)
+    return {
+        digest: replace(key, name=f"{key.tenant}:{key.name}") if key.tenant and len(tenants[key.name]) > 1 else key
+        for digest, key in given
+    }
 
 
 def _bearer(authorization: str | None) -> str:

@@ -25,6 +25,7 @@ from deployments.providers.kinds import KINDS
 from deployments.routing.image_fetch import ImageFetcher
 from deployments.routing.model_rows import chat_rows, embedding_rows
 from deployments.rpc.port import CallTransport
+from deployments.service.admission import UNLIMITED, Admission, admit
 from deployments.service.answers import ServedBy
 from deployments.service.arguments import parse_seconds
 from deployments.service.auth import Authenticator
@@ -34,7 +35,7 @@ from deployments.telemetry.explain import RecentRequests, explain
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
 from deployments.telemetry.tracer import Tracer
-from deployments.usage.caller import Caller, check_caller, limit_reached
+from deployments.usage.caller import Caller, check_caller
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.records import UsageRecord
 
@@ -73,6 +74,8 @@ class Service:
         metrics = Metrics(self.meter, self.models(), self.targets)
         self._observers: tuple[Observer, ...] = (recent.add, metrics, *observers, *([traces] if traces else []))
         self._set_limits()
+        for warning in resolved.warnings():
+            log.warning("%s", warning)
 
     def _set_limits(self) -> None:
         config = self.resolved.config
@@ -114,25 +117,38 @@ class Service:
             return Deadline.after(float(self.resolved.config.timeouts.deadline), explicit=False)
         return Deadline.after(parse_seconds(seconds, "timeout"), explicit=True)
 
-    def begin(self, caller: Caller, request: Request, verb: Verb = "chat") -> RequestRecord:
-        """Begin a request, and return its record, with its usage record.
+    async def admit(self, caller: Caller, request: Request, verb: Verb = "chat") -> RequestRecord:
+        """Begin a request if its caller's limits allow it, and return its record.
 
-        Raises LimitReached if its tenant or key has used up a limit, BadRequest for an invalid name of either.
+        Raises LimitReached, NotPriced, and BadRequest for an invalid name of a tenant or an agent.
         """
         check_caller(caller, self.resolved.config.tenants)
-        usage = self._begin_usage(caller, request)
+        if self.ledger is None:
+            return self.begin(caller, request, verb)
+        rows = (self.failover if verb == "chat" else self.embedder).rows
+        output_tokens = self.resolved.config.limits.output_tokens
+        admission = await admit(self.ledger, caller, request, rows, output_tokens, self.meter)
+        try:
+            return self.begin(caller, request, verb, admission)
+        except BaseException:
+            admission.withdraw()
+            raise
+
+    def begin(
+        self, caller: Caller, request: Request, verb: Verb = "chat", admission: Admission = UNLIMITED
+    ) -> RequestRecord:
+        """Begin a request that was admitted, and return its record, with its usage record."""
+        usage = self._begin_usage(caller, request, admission)
         request_id = secrets.token_hex(8) if usage is None else usage.request_id
         row = request.model[:LONGEST_TEXT]
         trace = None if self.traces is None else self.traces.begin(caller.trace, verb)
-        return RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
+        record = RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
+        record.barred = admission.barred
+        return record
 
-    def _begin_usage(self, caller: Caller, request: Request) -> UsageRecord | None:
+    def _begin_usage(self, caller: Caller, request: Request, admission: Admission) -> UsageRecord | None:
         if self.ledger is None:
             return None
-        if (refusal := self.ledger.admit(caller.tenant, caller.key_name)) is not None:
-            error = limit_reached(refusal)
-            self.meter.add("breakwater_refused_total", (str(error.code),))
-            raise error
         return self.ledger.begin(
             tenant=caller.tenant,
             agent=caller.agent,
@@ -142,6 +158,7 @@ class Service:
             door=caller.door,
             stream=request.stream,
             body=request.body,
+            reservation=admission.reservation,
         )
 
     def _notify(self, summary: RequestSummary) -> None:
@@ -158,11 +175,11 @@ class Service:
 
     async def complete(self, request: Request, deadline: Deadline, caller: Caller) -> Answer:
         """Return the answer of a chat completion. Raises as `begin` and `Failover.complete` do."""
-        return await self.failover.complete(request, deadline, self.begin(caller, request))
+        return await self.failover.complete(request, deadline, await self.admit(caller, request))
 
     async def stream(self, request: Request, deadline: Deadline, caller: Caller) -> StreamAnswer:
         """Return a chat completion's stream once its first content is there. Raises as `complete` does."""
-        return await self.failover.stream(request, deadline, self.begin(caller, request))
+        return await self.failover.stream(request, deadline, await self.admit(caller, request))
 
     async def embeddings(self, request: Request, deadline: Deadline, caller: Caller) -> Answer:
         """Return the answer of an embedding request.
@@ -175,7 +192,7 @@ class Service:
             raise BadRequest(message, "dimensions", "invalid_value")
         if lengths and requested is None:
             request = Request({**request.body, "dimensions": lengths[0]}, request.drop)
-        return await self.embedder.complete(request, deadline, self.begin(caller, request, "embed"), "embed")
+        return await self.embedder.complete(request, deadline, await self.admit(caller, request, "embed"), "embed")
 
     def _lengths(self, model: str) -> list[int]:
         """Return the vector lengths of a row, or of a pinned target in all rows that have it."""

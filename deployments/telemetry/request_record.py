@@ -161,6 +161,7 @@ class RequestRecord:
         began: on `clock`.
         began_at: wall clock, milliseconds since the epoch.
         order: the candidates of its first plan, in order.
+        barred: targets that its caller's limits can't count.
         made: how many attempts have begun.
         sent_at: milliseconds until its first content went to the client.
         summary: None until the request is over.
@@ -178,6 +179,7 @@ class RequestRecord:
     began_at: int = field(default_factory=lambda: int(time.time() * 1000))
     records: list[AttemptRecord] = field(default_factory=list)
     order: tuple[str, ...] = ()
+    barred: frozenset[str] = frozenset()
     made: int = 0
     sent_at: float | None = None
     summary: RequestSummary | None = None

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actors.ledger.budget import Refusal
-from actors.ledger.rows import LONGEST_TEXT, NANOS
+from actors.ledger.rows import LONGEST_TEXT, NANOS, clean
 from deployments.errors import BadRequest, LimitReached
 
 LAST_SECOND = 253_402_300_800.0  # of the year 9999: more no store can hold
@@ -38,6 +38,8 @@ def check_caller(caller: Caller, declared: Collection[str] | None) -> None:
     for name, who in ((tenant, caller.tenant), (agent, caller.agent)):
         if who is not None and not (isinstance(who, str) and who.strip()):
             raise BadRequest(f"Invalid '{name}': a name is needed, not {who!r}.", name, "invalid_value")
+        if who is not None and clean(who) != who:  # the ledger would count it under another name
+            raise BadRequest(f"Invalid '{name}': it has NUL or half a surrogate pair.", name, "invalid_value")
         if who is not None and len(who) > LONGEST_TEXT:  # cut off, two names would be one account
             raise BadRequest(f"Invalid '{name}': {LONGEST_TEXT} characters at most.", name, "invalid_value")
     if declared is not None and caller.tenant is not None and caller.tenant not in declared:
@@ -52,8 +54,13 @@ def limit_reached(refusal: Refusal) -> LimitReached:
             f"The limits of {who} can't be checked, because the ledger does not answer. Try again in {seconds:.0f} s."
         )
         return LimitReached(message, refusal.status, "ledger_unavailable", seconds)
+    dollars = f"${refusal.most / NANOS:.2f} that it may use this month"
+    if refusal.under_way:
+        rest = dollars if refusal.limit == "monthly_cost" else f"{refusal.most} {_UNITS[refusal.limit]}"
+        message = f"The requests of {who} that are under way may need the rest of its {rest}. Try again in 1 s."
+        return LimitReached(message, refusal.status, "rate_limit_exceeded", seconds)
     if refusal.limit == "monthly_cost":
-        message = f"{who} has used the ${refusal.most / NANOS:.2f} that it may use this month."
+        message = f"{who} has used the {dollars}."
         return LimitReached(message, refusal.status, "insufficient_quota", seconds)
     message = f"{who} has used its {refusal.most} {_UNITS[refusal.limit]}. Try again in {seconds:.0f} s."
     return LimitReached(message, refusal.status, "rate_limit_exceeded", seconds)

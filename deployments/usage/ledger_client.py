@@ -2,11 +2,12 @@
 
 A row is in the journal when `open` or `settle` returns: it survives a kill -9 of this process. Batches
 are cut from the journal twice a second, so that most attempts have ended when they are sent, and ten times
-a second where there are limits, which are as true as the last batch. Batches are numbered, and sent again
-until they are acknowledged. While the actor or its store is away, rows wait on disk and requests go on.
+a second where there are limits: each carries what this replica claims of them. Batches are numbered, and sent
+again until they are acknowledged. While the actor or its store is away, rows wait on disk and requests go on.
 What a dead replica on this machine has left is sent by the first that finds it.
 
-No request waits for any of it. The actor is a function `call(method, *arguments)`.
+A request waits for a batch only where a limit stands and this replica has no lease of it. The actor is a function
+`call(method, *arguments)`.
 """
 
 import asyncio
@@ -18,12 +19,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from actors.ledger.budget import Budget, Limits, Refusal, Spend, subjects_of
+from actors.ledger.budget import Limits, Refusal, Spend, subjects_of
 from actors.ledger.journal.journal import MOST, Journal
 from actors.ledger.journal.orphans import Orphan, orphans
 from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, WriteAnswer
 from actors.ledger.rows import written_at
 from actors.metrics import Meter
+from deployments.usage.budget import ASKING, Asking, Budget, Reservation
 from deployments.usage.prices import PriceList
 from deployments.usage.records import AttemptUsage, UsageRecord
 from deployments.usage.token_estimate import TokenEstimator
@@ -37,6 +39,8 @@ LIMITED_FLUSH_SECONDS = 0.1
 LONGEST_PAUSE = 2.0  # between two tries while the ledger is away
 WRITE_SECONDS = 15.0
 HEARTBEAT_SECONDS = 2.0  # between signs of life when there is nothing to write
+LEASE_SECONDS = 0.5  # the same, while this replica has leases that another may need
+WAIT_SECONDS = 1.0  # the longest that a request waits for a lease; most wait for one batch
 PROGRESS_SECONDS = 1.0  # what a stream has delivered is written down so often: a kill loses no more
 RECOVER_SECONDS = 5.0
 CLOSE_SECONDS = 2.0  # how long a replica that leaves tries to get its last rows away
@@ -75,6 +79,7 @@ class LedgerClient:
         self._batch: tuple[bytes, int] | None = None  # lines, and the position behind them
         self._rewriting = False
         self._sent_at = clock()
+        self._answered: asyncio.Event = asyncio.Event()  # is set when the actor has answered, or has not
         self._up = False
         self._recovered = self._refused = self._rejected = self._reported = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -95,17 +100,45 @@ class LedgerClient:
             async with asyncio.timeout(CLOSE_SECONDS):
                 while self._journal.lines:
                     await self._send()
+                if self.budget.holds:
+                    self.budget.give_back()
+                    await self._send()
         self._journal.close()
 
     # What a request asks and tells.
 
-    def admit(self, tenant: str | None, key_name: str | None = None) -> Refusal | None:
-        """Return why a request of this tenant and key may not begin; None if it may."""
+    async def admit(
+        self, tenant: str | None, key_name: str | None = None, tokens: int = 0, cost: int = 0
+    ) -> Reservation | Refusal | None:
+        """Hold what a request of this tenant and key may use; None if no limit stands. Return why it may not begin.
+
+        It waits where only the ledger actor can tell: all that wait do so for the same answer.
+        """
+        answer = self.reserve(tenant, key_name, tokens, cost)
+        if not isinstance(answer, Asking):
+            return answer
+        until = self.seconds() + WAIT_SECONDS
+        while answer is ASKING and (left := until - self.seconds()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._answered.wait()
+            answer = self.reserve(tenant, key_name, tokens, cost)
+        if not isinstance(answer, Asking):
+            return answer
+        last = self.reserve(tenant, key_name, tokens, cost, patient=False)
+        assert not isinstance(last, Asking)
+        return last
+
+    def reserve(
+        self, tenant: str | None, key_name: str | None = None, tokens: int = 0, cost: int = 0, *, patient: bool = True
+    ) -> Reservation | Refusal | Asking | None:
+        """Return what `admit` returns, or ASKING where it would wait."""
         if not self.budget.limits:
             return None
-        refusal = self.budget.check(subjects_of(tenant, key_name), self.now())
-        self._refused += refusal is not None
-        return refusal
+        amount = 1, tokens, cost
+        answer = self.budget.reserve(subjects_of(tenant, key_name), amount, self.now(), self.seconds(), patient=patient)
+        self._refused += isinstance(answer, Refusal)
+        return answer
 
     def begin(self, **details: Any) -> UsageRecord:
         """Return the usage record of a request; `details` as UsageRecord takes them."""
@@ -206,25 +239,37 @@ class LedgerClient:
                 if not isinstance(error, StoreAway):
                     self._actor = None
                 self._up, pause = False, min(2 * pause, LONGEST_PAUSE)
+                self.budget.fail()
+                self._wake()
 
     async def _send(self) -> bool:
         """Get one batch acknowledged. Return whether another whole one waits."""
         if self._batch is None:
             data, position = self._journal.read(CHUNK)
-            if not data and self._up and self.seconds() - self._sent_at < HEARTBEAT_SECONDS:
+            if not data and self._up and not self._is_due():
                 return False
             self._number += 1
             self._batch = data, position
-            self.budget.cut(self._journal.end, self.now())
+            self.budget.cut(self._journal.end)
         data, position = self._batch
-        ack: WriteAnswer = await self._send_to_store(
-            "write", self.replica, self._number, data, self.budget.asked(self.now())
-        )
+        claims = self.budget.report(position, self.now(), self.seconds()) if self.budget.limits else {}
+        ack: WriteAnswer = await self._send_to_store("write", self.replica, self._number, data, claims)
         self._batch = None
         self._sent_at = self.seconds()
         self._journal.acknowledge(position, data.count(b"\n"))
-        self.budget.acknowledged(position, ack["totals"], self.now())
+        self.budget.acknowledge(position, ack, self.seconds())
+        self._wake()
         return self._journal.end - position > CHUNK
+
+    def _wake(self) -> None:
+        """Let the requests look again that wait for an answer."""
+        self._answered.set()
+        self._answered = asyncio.Event()
+
+    def _is_due(self) -> bool:
+        """Is there something to say though there is nothing to write?"""
+        silence = self.seconds() - self._sent_at
+        return self.budget.asks or silence >= (LEASE_SECONDS if self.budget.holds else HEARTBEAT_SECONDS)
 
     async def _send_to_store(self, method: str, *arguments: Any) -> Any:
         async with asyncio.timeout(WRITE_SECONDS):

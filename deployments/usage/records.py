@@ -19,6 +19,7 @@ from actors.ledger.budget import Spend, subjects_of
 from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, Used
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
 from deployments.openai_api.usage import account_of
+from deployments.usage.budget import Reservation
 from deployments.usage.prices import PriceList
 from deployments.usage.prompt_estimate import estimate_prompt
 from deployments.usage.token_estimate import DeliveredText, TokenEstimator, text_in
@@ -66,6 +67,7 @@ class UsageRecord:
         "ended",
         "made",
         "request_id",
+        "reservation",
         "served",
         "subjects",
     )
@@ -84,6 +86,7 @@ class UsageRecord:
         door: str | None = None,
         stream: bool = False,
         body: Mapping[str, Any] | None = None,
+        reservation: Reservation | None = None,
     ):
         self._sink = sink
         self._written = False
@@ -91,6 +94,7 @@ class UsageRecord:
         self.began_at = sink.now()
         self.body = body or {}
         self.subjects = subjects_of(tenant, key_name)
+        self.reservation = reservation
         self.made = 0
         self.ended = False
         self.served: tuple[str, str] | None = None
@@ -122,8 +126,10 @@ class UsageRecord:
             self.write(None, self.ending(outcome, trail))
 
     def ending(self, outcome: str, trail: Trail | None = None) -> RequestEnding:
-        """Return what the request's line says of its end, and end it."""
+        """Return what the request's line says of its end, and end it: nothing is held for it any more."""
         self.ended = True
+        if self.reservation is not None:
+            self.reservation.release()
         provider, model = self.served or (None, None)
         return {
             "version": SETTLED,
@@ -141,6 +147,8 @@ class UsageRecord:
         now = self._sink.now()
         self._sink.write(line(now, self._identity, attempt, ending))
         if not self._written and self.subjects:
+            if self.reservation is not None:
+                self.reservation.begin()
             self._sink.spent(self.subjects, Spend(now, requests=1))
         self._written = True
 

@@ -16,12 +16,17 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.breaker.outcomes import Outcome
-from actors.ledger.budget import Limit, Limits
+from actors.ledger.budget import Counters, Limit, Limits
+from actors.ledger.leases import Leases
+from actors.ledger.messages import WriteAnswer
 from actors.ledger.rows import encode_json
 from actors.ledger.writer import LedgerWriter
 from deployments.config.ledger import Price
+from deployments.usage.budget import Reservation
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
+from deployments.usage.records import UsageRecord
+from deployments.usage.worst_case import Route, worst_case
 from tests.clock import run_virtually
 
 USAGE = {
@@ -36,6 +41,7 @@ STEP |= {"verdict": "ok", "probe": False, "epoch": 1, "first_token_ms": 180.9, "
 TRAIL = encode_json([STEP])
 PRICES = PriceList({"gpt-4.1": Price(input=2, output=8, cached="0.5")})
 LIMITS = Limits(each={"tenant": Limit(10**9, 10**9, 10**18)})
+ROUTES = [Route("gpt-4.1", PRICES.rates("openai", "gpt-4.1"), 32_768)]
 RATE, AT_ONCE = 250, 64  # requests a second, and under way
 START = 1_790_000_000.0
 ROUNDS = 5
@@ -47,12 +53,35 @@ def link_in(folder: pathlib.Path) -> LedgerClient:
     async def away() -> Any:
         raise ConnectionError
 
-    return LedgerClient(away, folder, prices=PRICES, limits=LIMITS)
+    link = LedgerClient(away, folder, prices=PRICES, limits=LIMITS)
+    hear(link)
+    return link
+
+
+def hear(link: LedgerClient) -> None:
+    """Get an answer of the ledger actor, as the link would get ten times a second."""
+    link.reserve("acme")
+    claims = link.budget.report(0, link.now(), link.seconds())
+    counters = Counters()
+    leases, recalled = Leases().answer(link.replica, claims, counters, link.seconds())
+    totals = counters.totals(name for name in claims if name)
+    answer: WriteAnswer = {"number": 1, "store": "up", "totals": totals, "leases": leases, "recalled": recalled}
+    link.budget.acknowledge(0, answer, link.seconds())
+
+
+def _held(answer: Any) -> Reservation | None:
+    assert answer is None or isinstance(answer, Reservation)
+    return answer
+
+
+def _begun(link: LedgerClient, held: Reservation | None) -> UsageRecord:
+    given = {"tenant": "acme", "agent": "meetmind.coordinator", "model_row": "gpt-4", "door": "http", "body": BODY}
+    return link.begin(**given, reservation=held)
 
 
 def one_request(link: LedgerClient, frames: int = 0) -> None:
-    assert link.admit("acme") is None
-    account = link.begin(tenant="acme", agent="meetmind.coordinator", model_row="gpt-4", door="http", body=BODY)
+    held = _held(link.reserve("acme", None, *worst_case(BODY, ROUTES, 4096)))
+    account = _begun(link, held)
     entry = account.open("openai/gpt-4.1")
     for _ in range(frames):
         entry.delivered(FRAME)
@@ -65,11 +94,14 @@ def measured(folder: pathlib.Path, requests: int = 20_000) -> dict[str, float]:
     link = link_in(folder)
     walls: list[float] = []
     began = time.process_time()
-    for _ in range(requests):
+    for number in range(requests):
+        if number % 1000 == 0:
+            hear(link)
         at = time.perf_counter()
         one_request(link)
         walls.append(time.perf_counter() - at)
     cpu = (time.process_time() - began) / requests
+    hear(link)
     began = time.process_time()
     for _ in range(200):
         one_request(link, frames=500)
@@ -114,8 +146,7 @@ async def carried(folder: pathlib.Path, *, limits: bool, requests: int = 2500) -
     link.start()
 
     async def ask() -> None:
-        assert link.admit("acme") is None
-        account = link.begin(tenant="acme", agent="meetmind.coordinator", model_row="gpt-4", door="http", body=BODY)
+        account = _begun(link, _held(await link.admit("acme", None, *worst_case(BODY, ROUTES, 4096))))
         entry = account.open("openai/gpt-4.1")
         await asyncio.sleep(AT_ONCE / RATE)
         entry.settle(OK, USAGE, trail=lambda: TRAIL)

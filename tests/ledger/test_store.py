@@ -78,9 +78,10 @@ def test_a_new_actor_reads_the_counters_from_the_rows(store: LedgerStore) -> Non
     )
     counters = store.counters(NOON + 1000)
     minute = NOON // 60_000
-    assert counters.minutes[("tenant:acme", minute)] == (2, 15)
-    assert counters.minutes[("key:k", minute)] == (1, 15)
-    assert counters.months == {("tenant:acme", "2026-09"): 140, ("key:k", "2026-09"): 70}
+    assert counters.minutes("tenant:acme") == {minute: (2, 15)}
+    assert counters.minutes("key:k") == {minute: (1, 15)}
+    assert counters.months("tenant:acme") == {"2026-09": 140}
+    assert counters.months("key:k") == {"2026-09": 70}
 
 
 def test_usage_by_every_group_and_filter(store: LedgerStore) -> None:

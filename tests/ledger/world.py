@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.breaker.outcomes import Outcome
-from actors.ledger.budget import Limits
+from actors.ledger.budget import Limits, Refusal
 from actors.ledger.queries import usage
 from actors.ledger.writer import LedgerWriter
 from deployments.config.ledger import Accounting
+from deployments.usage.budget import Reservation
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 from deployments.usage.records import UsageRecord
@@ -119,6 +120,13 @@ class World:
         return (await self.usage())[0]
 
 
+async def admitted(link: LedgerClient, tenant: str = "acme", tokens: int = 0, cost: int = 0) -> Reservation | None:
+    """Hold this for a request; None if it may not begin."""
+    answer = await link.admit(tenant, None, tokens, cost)
+    assert answer is not None, "it has no limit"
+    return None if isinstance(answer, Refusal) else answer
+
+
 def asked(link: LedgerClient, **details: Any) -> UsageRecord:
     return link.begin(**{"tenant": "acme", "model_row": "default", **details})
 
@@ -153,4 +161,4 @@ def in_world(test: Callable[..., Awaitable[None]]) -> Callable[[pathlib.Path], N
     return run
 
 
-__all__ = ["OK", "USAGE", "DeskInProcess", "World", "answered", "asked", "in_world", "usage", "world"]
+__all__ = ["OK", "USAGE", "DeskInProcess", "World", "admitted", "answered", "asked", "in_world", "usage", "world"]

@@ -24,7 +24,7 @@ ME = Caller("http", "acme", "agent", None, "my-own-id", explain=True)
 
 async def asked(w: World, *, stream: bool = False, caller: Caller = ME) -> Any:
     checked = check_request({**REQUEST, "stream": stream})
-    trail = w.service.begin(caller, checked)
+    trail = await w.service.admit(caller, checked)
     if not stream:
         return (await w.service.failover.complete(checked, w.service.deadline(), trail)).record
     answer = await w.service.failover.stream(checked, w.service.deadline(), trail)
