@@ -280,6 +280,14 @@ def test_a_name_that_comes_with_each_fragment_begins_no_new_call() -> None:
     assert {call["index"] for call in calls_in(got)} == {0}
 
 
+@pytest.mark.parametrize("key", [None, "1"])
+def test_a_name_that_comes_in_pieces_begins_no_new_call(key: str | None) -> None:
+    more = {} if key is None else {"id": key}
+    said = [part("get_", "", index=0, **more), part("weather", None, index=0), part(None, "{}", index=0)]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("get_weather", "{}")}
+
+
 def test_calls_in_one_chunk_get_different_indexes() -> None:
     got = streamed(chunk({"tool_calls": [part("f", "{}", id="1"), part("g", "{}", id="2")]}, "tool_calls"))
     assert [call["index"] for call in calls_in(got)] == [0, 1]
