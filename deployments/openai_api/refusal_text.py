@@ -59,15 +59,22 @@ def _is_name(quoted: str, sent: frozenset[str]) -> bool:
     return _NAME.fullmatch(quoted) is not None and quoted not in sent
 
 
-def refuses_field(message: str, code: str | None, kind: str | None = None) -> bool:
-    """Return whether it refuses a field whatever its value. `code` and `kind` are the error's own."""
+def refuses_field(message: str, code: str | None, kind: str | None = None, asked: JsonValue = None) -> bool:
+    """Return whether it refuses a field whatever its value. `code` and `kind` are the error's own.
+
+    `asked` is the request: a value that says "unsupported" says nothing of its field.
+    """
     words = {code, kind}
     if not words.isdisjoint(_FIELD_CODES):
         return True
     if any(word and _VALUE_CODES.match(word) for word in words):
         return False
     text = message[:LONGEST_TEXT]
-    return _OF_FIELD.search(text) is not None and _OF_VALUE.search(text) is None
+    if _OF_FIELD.search(text) is None or _OF_VALUE.search(text) is not None:
+        return False
+    for said in {said for said in _sent(asked) if _OF_FIELD.search(said)}:
+        text = text.replace(said, " ")
+    return _OF_FIELD.search(text) is not None
 
 
 def values_allowed(message: str) -> tuple[str, ...]:

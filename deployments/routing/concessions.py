@@ -93,7 +93,7 @@ def concede(refusal: Outcome, body: JsonObject, before: int = 0) -> Concession |
     named = hints_named(refusal, body)
     if not named:
         return None
-    of_field = refuses_field(refusal.message, refusal.code, refusal.type)
+    of_field = refuses_field(refusal.message, refusal.code, refusal.type, body)
     gone, beside = ((named[-1],), frozenset(named[:-1])) if _exclude_each_other(named) else (named, frozenset())
     lessons = tuple(_lesson(name, refusal, body, beside, of_field or bool(beside)) for name in gone)
     for lesson in lessons:

@@ -233,6 +233,18 @@ def test_a_refused_field_is_remembered_whatever_its_value(message: str) -> None:
     assert learned(refuses(message), BODY).adapt("t", {"temperature": 0.2}).dropped == ("temperature",)
 
 
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        ("Invalid 'user': 'x is not supported'", "x is not supported"),
+        ("Invalid user: unsupported", "unsupported"),
+    ],
+)
+def test_a_refused_value_that_says_that_its_field_is_unknown_is_remembered_alone(message: str, value: str) -> None:
+    known = learned(refuses(message, "user"), {"user": value})
+    assert (known.adapt("t", {"user": value}).dropped, known.adapt("t", {"user": "u"}).dropped) == (("user",), ())
+
+
 @pytest.mark.parametrize(("sent", "nearest"), [("minimal", "low"), ("none", "low"), ("xhigh", "high"), ("max", "high")])
 def test_of_an_effort_that_is_refused_the_nearest_that_the_refusal_lists_is_sent(sent: str, nearest: str) -> None:
     listed = f"Invalid value: '{sent}'. Supported values are: 'low', 'medium', and 'high'."
