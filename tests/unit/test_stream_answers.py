@@ -192,6 +192,20 @@ def test_a_filter_that_comes_late_is_the_finish_reason() -> None:
     ]
 
 
+def test_frames_without_an_id_do_not_wait_for_the_end_with_a_usage_that_comes_first() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    said = [
+        chunk({"role": "assistant"}),
+        {**chunk({}), "choices": [], "usage": usage},
+        chunk({"content": "Hi"}, "stop"),
+    ]
+    for one in said:
+        del one["id"]
+    got = streamed(*said, keep_usage=True)
+    assert [c["delta"] for one in got for c in one["choices"]] == [{"role": "assistant"}, {"content": "Hi"}, {}]
+    assert (got[-1]["usage"], len({one["id"] for one in got})) == (usage, 1)
+
+
 def test_the_finish_reason_comes_before_the_usage() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
     got = streamed(chunk({"content": "x"}), chunk({}, "stop"), {**chunk({}), "choices": [], "usage": usage},
