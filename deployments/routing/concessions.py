@@ -62,7 +62,7 @@ class Lesson:
         if self.name in NESTED:
             return has_nested(body, self.name)
         given = body.get(self.name)
-        if given is None or not all(name in body for name in self.beside):
+        if given is None or any(body.get(name) is None for name in self.beside):
             return False
         return self.value is None or self.value == _as_json(given)
 

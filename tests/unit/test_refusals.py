@@ -167,6 +167,7 @@ def test_of_two_that_exclude_each_other_only_the_second_is_left_out_and_only_bes
     known = learned(refuses("`temperature` and `top_p` cannot both be specified for this model."), BODY)
     assert known.adapt("t", BODY).dropped == ("top_p",)
     assert known.adapt("t", {"top_p": 0.9}).dropped == ()
+    assert known.adapt("t", {"temperature": None, "top_p": 0.9}).dropped == ()
 
 
 def test_what_was_refused_is_forgotten_after_an_hour_and_after_many_targets() -> None:
