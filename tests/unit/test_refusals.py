@@ -188,6 +188,25 @@ def test_of_one_target_a_bounded_number_of_values_is_remembered() -> None:
     assert known.adapt("t", {"seed": MOST_LESSONS}).dropped == ("seed",)
 
 
+def test_refused_values_push_out_no_refused_field() -> None:
+    known = Refusals(lambda: 0.0)
+    known.learn("t", [Lesson("temperature"), *(Lesson("seed", value=str(seed)) for seed in range(MOST_LESSONS))])
+    assert known.adapt("t", {"temperature": 1, "seed": 5}).dropped == ("temperature", "seed")
+
+
+def test_a_long_value_is_written_once_for_all_lessons_of_its_hint() -> None:
+    known, written = Refusals(lambda: 0.0), list[int]()
+
+    class Long:
+        def __str__(self) -> str:
+            written.append(1)
+            return "long"
+
+    known.learn("t", [Lesson("prediction", value=str(value)) for value in range(9)])
+    assert known.adapt("t", {"prediction": Long()}).dropped == ()
+    assert len(written) == 1
+
+
 @pytest.mark.parametrize(
     ("message", "param", "given"),
     [
