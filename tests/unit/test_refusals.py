@@ -258,6 +258,7 @@ def test_a_refused_field_is_remembered_whatever_its_value(message: str) -> None:
     [
         ("Invalid 'user': 'x is not supported'", "x is not supported"),
         ("Invalid user: unsupported", "unsupported"),
+        (f"Invalid 'user': '{'x' * 99} is not supported'", f"{'x' * 99} is not supported"),
     ],
 )
 def test_a_refused_value_that_says_that_its_field_is_unknown_is_remembered_alone(message: str, value: str) -> None:
