@@ -59,15 +59,22 @@ def _is_name(quoted: str, sent: frozenset[str]) -> bool:
     return _NAME.fullmatch(quoted) is not None and quoted not in sent
 
 
-def refuses_field(message: str, code: str | None, kind: str | None = None) -> bool:
-    """Return whether it refuses a field whatever its value. `code` and `kind` are the error's own."""
+def refuses_field(message: str, code: str | None, kind: str | None = None, asked: JsonValue = None) -> bool:
+    """Return whether it refuses a field whatever its value. `code` and `kind` are the error's own.
+
+    `asked` is the request: a value that says "unsupported" says nothing of its field.
+    """
     words = {code, kind}
     if not words.isdisjoint(_FIELD_CODES):
         return True
     if any(word and _VALUE_CODES.match(word) for word in words):
         return False
     text = message[:LONGEST_TEXT]
-    return _OF_FIELD.search(text) is not None and _OF_VALUE.search(text) is None
+    if _OF_FIELD.search(text) is None or _OF_VALUE.search(text) is not None:
+        return False
+    for said in {said for said in _sent(asked, len(text)) if said in text and _OF_FIELD.search(said)}:
+        text = text.replace(said, " ")
+    return _OF_FIELD.search(text) is not None
 
 
 def values_allowed(message: str) -> tuple[str, ...]:
@@ -82,14 +89,14 @@ _CLOSED = frozenset({"role", "type"})
 _OPEN = frozenset({"parameters", "schema", "properties", "$defs", "metadata", "logit_bias"})
 
 
-def _sent(asked: JsonValue) -> Iterator[str]:
-    """Yield the short words that a client chose: its texts and names, and the keys of its schemas."""
+def _sent(asked: JsonValue, longest: int = 64) -> Iterator[str]:
+    """Yield the short texts that a client chose: its texts and names, and the keys of its schemas."""
     waiting: list[tuple[JsonValue, bool]] = [(asked, False)]
     for _ in range(_MOST_WORDS):
         if not waiting:
             return
         value, is_open = waiting.pop()
-        if isinstance(value, str) and len(value) <= 64:
+        if isinstance(value, str) and len(value) <= longest:
             yield value
         elif isinstance(value, list):
             waiting += [(inner, is_open) for inner in value]

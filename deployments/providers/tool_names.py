@@ -41,7 +41,7 @@ def _holders(body: JsonObject) -> Iterator[JsonDict]:
     for message in _list(body.get("messages")):
         if message["role"] in ("tool", "function"):
             yield message
-        elif message["role"] == "assistant" and len(message) > 2:
+        elif message["role"] == "assistant" and (len(message) > 2 or "content" not in message):
             yield from _called_in(message)
 
 

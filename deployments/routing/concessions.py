@@ -57,14 +57,21 @@ class Lesson:
     value: str | None = None
     instead: str | None = None
 
-    def holds(self, body: JsonObject) -> bool:
-        """Return whether the request has what is refused."""
+    def holds(self, body: JsonObject, in_json: dict[str, str]) -> bool:
+        """Return whether the request has what is refused.
+
+        `in_json` keeps the values that were compared, by hint: one may be long, and its lessons many.
+        """
         if self.name in NESTED:
             return has_nested(body, self.name)
         given = body.get(self.name)
-        if given is None or not all(name in body for name in self.beside):
+        if given is None or any(body.get(name) is None for name in self.beside):
             return False
-        return self.value is None or self.value == _as_json(given)
+        if self.value is None:
+            return True
+        if self.name not in in_json:
+            in_json[self.name] = _as_json(given)
+        return self.value == in_json[self.name]
 
     def apply(self, body: JsonObject) -> JsonObject:
         """Return the request as the target takes it."""
@@ -93,7 +100,7 @@ def concede(refusal: Outcome, body: JsonObject, before: int = 0) -> Concession |
     named = hints_named(refusal, body)
     if not named:
         return None
-    of_field = refuses_field(refusal.message, refusal.code, refusal.type)
+    of_field = refuses_field(refusal.message, refusal.code, refusal.type, body)
     gone, beside = ((named[-1],), frozenset(named[:-1])) if _exclude_each_other(named) else (named, frozenset())
     lessons = tuple(_lesson(name, refusal, body, beside, of_field or bool(beside)) for name in gone)
     for lesson in lessons:

@@ -43,7 +43,7 @@ def without_foreign(body: JsonObject, model: str) -> tuple[JsonObject, tuple[str
     messages, kept, named = body["messages"], dict[int, JsonDict](), list[str]()
     wanted: frozenset[str] | None = None
     for at, message in enumerate(messages):
-        if len(message) <= 2:
+        if len(message) <= 2 and "content" in message:
             continue
         known = _KNOWN[message["role"]]
         if message.keys() <= known and not _has_foreign_call(message):

@@ -27,7 +27,7 @@ class Conceded:
 class Refusals:
     """The hints that each target refuses, as one replica has learned them. `now` is in seconds, monotonic.
 
-    Of each target the latest `MOST_LESSONS` are kept: a client may send any number of values.
+    Of each target the latest `MOST_LESSONS` are kept, and refused values go first: a client may send any number.
     """
 
     def __init__(self, now: Callable[[], float]):
@@ -44,17 +44,18 @@ class Refusals:
             known[lesson] = self._now() + KEPT_SECONDS
             known.move_to_end(lesson)
         while len(known) > MOST_LESSONS:
-            known.popitem(last=False)
+            del known[next((one for one in known if one.value is not None), next(iter(known)))]
         self._of.move_to_end(target)
         while len(self._of) > MOST_TARGETS:
             self._of.popitem(last=False)
 
     def adapt(self, target: Target, body: JsonObject) -> Conceded:
         """Return the request without what the target is known to refuse."""
-        known, now, dropped = self._of.get(target), self._now(), list[str]()
+        known, now, dropped, in_json = self._of.get(target), self._now(), list[str](), dict[str, str]()
         for lesson in [one for one, until in known.items() if now < until] if known else ():
-            if lesson.holds(body):
+            if lesson.holds(body, in_json):
                 body = lesson.apply(body)
+                in_json.pop(lesson.name, None)
                 if lesson.instead is None:
                     dropped.append(lesson.name)
         return Conceded(body, tuple(dropped))

@@ -16,6 +16,7 @@ from deployments.providers.bedrock.classify import RULES as BEDROCK
 from deployments.providers.google.classify import RULES as GOOGLE
 from deployments.providers.openai.errors.servers import RULES as OPENAI
 from deployments.providers.vendor_errors.bodies import read_error
+from deployments.providers.vendor_errors.quotes import own_words
 from deployments.providers.vendor_errors.rules import Rule, VendorError, kind_of
 
 STILL = (Verdict.REFUSED, Verdict.NEUTRAL)
@@ -118,3 +119,10 @@ def test_half_a_sentence_of_a_client_moves_no_circuit(message: str, names: list[
 def test_what_a_vendor_says_itself_still_moves_a_circuit(status: int, message: str) -> None:
     asked = {"model": "gpt-9", "messages": [{"role": "user", "content": "Hi, I have an api and a key"}], "user": "ann"}
     assert Outcome(kinds_of(message, status, asked)[0]).verdict is Verdict.MISCONFIGURED
+
+
+def test_the_words_of_a_request_are_found_however_deep_they_are() -> None:
+    asked: Any = "incorrect"
+    for _ in range(5000):
+        asked = [asked]
+    assert own_words("incorrect api key", asked) == "x api key"

@@ -1,6 +1,7 @@
 """What a server refuses of our own words is put into others: a bounded number of times, and remembered if it helped."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -68,6 +69,15 @@ def test_words_that_a_server_took_are_used_from_the_beginning(bench: Bench) -> N
 
 def test_words_that_helped_nothing_are_not_remembered(bench: Bench) -> None:
     assert asked_twice(bench, whatever, then=(no_developer,)) == [2, 2]
+
+
+def test_words_are_not_remembered_where_a_gateway_numbers_each_refusal(bench: Bench) -> None:
+    numbers = itertools.count(20261129)
+
+    def numbered(_: Asked) -> Refusal | None:
+        return refusal(f"role: unknown variant `developer` (request id: {next(numbers)}-a)")
+
+    assert asked_twice(bench, numbered, then=(no_developer,)) == [2, 2]
 
 
 def test_words_after_which_a_server_refuses_something_else_are_remembered(bench: Bench) -> None:

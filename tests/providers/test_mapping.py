@@ -334,6 +334,14 @@ def test_an_answer_of_gemini_that_ends_without_text_for_a_reason_is_whole(finish
     assert codec.end_failure is None
 
 
+def test_an_answer_of_gemini_whose_tokens_come_behind_its_end_has_begun() -> None:
+    codec = google_codec.StreamCodec(Head.new("row"))
+    assert codec.frames({"candidates": [{"finishReason": "STOP"}]})[1] is False
+    assert codec.frames({"usageMetadata": {"promptTokenCount": 3, "thoughtsTokenCount": 5}}) == (b"", True)
+    assert codec.finished
+    assert [c["choices"][0]["finish_reason"] for c in frames_to_chunks(codec.tail)] == ["stop"]
+
+
 def test_every_part_of_gemini_is_in_the_answer() -> None:
     image, sound = ({"inlineData": {"mimeType": kind, "data": "AAAA"}} for kind in ("image/png", "audio/pcm"))
     code = {"executableCode": {"language": "PYTHON", "code": "print(6 * 7)"}}

@@ -35,6 +35,14 @@ def fit(body: dict[str, Any], drop: Any = None) -> RequestFit:
     return next(iter(rows.fits(asked)))[1]
 
 
+def test_a_call_in_a_message_without_a_content_is_read_too() -> None:
+    said = called("a")
+    del said["content"]
+    foreign = {**said, "tool_calls": [{**said["tool_calls"][0], "caller": "x"}]}
+    found = fit(request(foreign, {"role": "tool", "tool_call_id": "a", "content": "1"}))
+    assert (found.body["messages"][1], found.dropped) == (said, ("messages.1.tool_calls.0.caller",))
+
+
 def test_what_another_server_put_into_its_answer_is_left_out_and_named() -> None:
     found = fit(request({"role": "assistant", "content": "4", **ECHO}, HI))
     assert found.body["messages"][1] == {"role": "assistant", "content": "4"}

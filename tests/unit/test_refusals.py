@@ -167,6 +167,7 @@ def test_of_two_that_exclude_each_other_only_the_second_is_left_out_and_only_bes
     known = learned(refuses("`temperature` and `top_p` cannot both be specified for this model."), BODY)
     assert known.adapt("t", BODY).dropped == ("top_p",)
     assert known.adapt("t", {"top_p": 0.9}).dropped == ()
+    assert known.adapt("t", {"temperature": None, "top_p": 0.9}).dropped == ()
 
 
 def test_what_was_refused_is_forgotten_after_an_hour_and_after_many_targets() -> None:
@@ -185,6 +186,25 @@ def test_of_one_target_a_bounded_number_of_values_is_remembered() -> None:
         known.learn("t", [Lesson("seed", value=str(seed))])
     assert known.adapt("t", {"seed": 0}).dropped == ()
     assert known.adapt("t", {"seed": MOST_LESSONS}).dropped == ("seed",)
+
+
+def test_refused_values_push_out_no_refused_field() -> None:
+    known = Refusals(lambda: 0.0)
+    known.learn("t", [Lesson("temperature"), *(Lesson("seed", value=str(seed)) for seed in range(MOST_LESSONS))])
+    assert known.adapt("t", {"temperature": 1, "seed": 5}).dropped == ("temperature", "seed")
+
+
+def test_a_long_value_is_written_once_for_all_lessons_of_its_hint() -> None:
+    known, written = Refusals(lambda: 0.0), list[int]()
+
+    class Long:
+        def __str__(self) -> str:
+            written.append(1)
+            return "long"
+
+    known.learn("t", [Lesson("prediction", value=str(value)) for value in range(9)])
+    assert known.adapt("t", {"prediction": Long()}).dropped == ()
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize(
@@ -231,6 +251,19 @@ def test_of_a_refused_value_only_that_value_is_remembered(message: str, param: s
 )
 def test_a_refused_field_is_remembered_whatever_its_value(message: str) -> None:
     assert learned(refuses(message), BODY).adapt("t", {"temperature": 0.2}).dropped == ("temperature",)
+
+
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        ("Invalid 'user': 'x is not supported'", "x is not supported"),
+        ("Invalid user: unsupported", "unsupported"),
+        (f"Invalid 'user': '{'x' * 99} is not supported'", f"{'x' * 99} is not supported"),
+    ],
+)
+def test_a_refused_value_that_says_that_its_field_is_unknown_is_remembered_alone(message: str, value: str) -> None:
+    known = learned(refuses(message, "user"), {"user": value})
+    assert (known.adapt("t", {"user": value}).dropped, known.adapt("t", {"user": "u"}).dropped) == (("user",), ())
 
 
 @pytest.mark.parametrize(("sent", "nearest"), [("minimal", "low"), ("none", "low"), ("xhigh", "high"), ("max", "high")])

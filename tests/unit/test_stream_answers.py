@@ -192,6 +192,20 @@ def test_a_filter_that_comes_late_is_the_finish_reason() -> None:
     ]
 
 
+def test_frames_without_an_id_do_not_wait_for_the_end_with_a_usage_that_comes_first() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    said = [
+        chunk({"role": "assistant"}),
+        {**chunk({}), "choices": [], "usage": usage},
+        chunk({"content": "Hi"}, "stop"),
+    ]
+    for one in said:
+        del one["id"]
+    got = streamed(*said, keep_usage=True)
+    assert [c["delta"] for one in got for c in one["choices"]] == [{"role": "assistant"}, {"content": "Hi"}, {}]
+    assert (got[-1]["usage"], len({one["id"] for one in got})) == (usage, 1)
+
+
 def test_the_finish_reason_comes_before_the_usage() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
     got = streamed(chunk({"content": "x"}), chunk({}, "stop"), {**chunk({}), "choices": [], "usage": usage},
@@ -278,6 +292,14 @@ def test_a_name_that_comes_with_each_fragment_begins_no_new_call() -> None:
     said = [part("one", text, index=0) for text in ("", '{"a"', ":1}")]
     got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
     assert {call["index"] for call in calls_in(got)} == {0}
+
+
+@pytest.mark.parametrize("key", [None, "1"])
+def test_a_name_that_comes_in_pieces_begins_no_new_call(key: str | None) -> None:
+    more = {} if key is None else {"id": key}
+    said = [part("get_", "", index=0, **more), part("weather", None, index=0), part(None, "{}", index=0)]
+    got = streamed(*(chunk({"tool_calls": [one]}) for one in said), chunk({}, "tool_calls"))
+    assert added_up(got) == {0: ("get_weather", "{}")}
 
 
 def test_calls_in_one_chunk_get_different_indexes() -> None:

@@ -34,6 +34,12 @@ BODY: dict[str, Any] = {
 }
 
 
+def test_a_call_in_a_message_without_a_content_has_the_new_name_too() -> None:
+    called = {"role": "assistant", "tool_calls": [{"id": "a", **function(ODD)}]}
+    made, _ = renamed({**BODY, "messages": [called]}, PLAIN)
+    assert made["messages"][0]["tool_calls"][0]["function"]["name"] == PLAIN.name_for(ODD)
+
+
 class Echo:
     """A provider that calls the first tool that it is offered, whole or in a stream."""
 

@@ -233,7 +233,6 @@ class StreamCodec:
             return None
         if not self._choices or not all(state.finish for state in self._choices.values()):
             return failed("broken", "the stream ended without a finish reason")
-        # Its tokens may have been told behind its finish reason.
         return failed("empty", _NOTHING_SAID) if _is_empty("STOP", self.usage) else None
 
     def frames(self, response: JsonObject) -> tuple[bytes, bool]:
@@ -251,6 +250,8 @@ class StreamCodec:
         for candidate in candidates:
             frames, holds = self._candidate(candidate)
             data, content = data + frames, content or holds
+        if not self.finished and self._choices and self.end_failure is None:
+            self.finished = content = True  # tokens that were told behind the finish reason: it was an answer
         return data, content
 
     @property

@@ -21,7 +21,7 @@ from deployments.openai_api.usage import account_of
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
 from deployments.providers.embedding import embedded
 from deployments.providers.openai.answer import answer_of, object_of
-from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, lesson
+from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, gist, lesson
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
 from deployments.providers.openai.stops import cut_answer, stop_cutter
@@ -129,16 +129,16 @@ class OpenAIProvider:
         refuses something else.
         """
         dialect, settled, left = self._dialects.of(call.model), frozenset[str](), call.again
-        refused = ""
+        refused = None
         while True:
             body = chat_body(call, stream=stream, dialect=dialect)
             try:
                 response = await self._request(self._chat, body)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
-                if settled and outcome.kind == "rejected" and outcome.message != refused:
+                if settled and outcome.kind == "rejected" and gist(outcome) != refused:
                     self._dialects.learn(call.model, dialect)
-                refused = outcome.message
+                refused = gist(outcome)
                 learned = lesson(dialect, outcome, call.body, settled) if outcome.kind == "rejected" else None
                 if left == 0 or learned is None or chat_body(call, stream=stream, dialect=learned) == body:
                     raise

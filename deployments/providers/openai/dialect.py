@@ -115,9 +115,9 @@ class _Lesson:
     places: bool
     change: Mapping[str, Any]
 
-    def holds(self, refusal: Outcome, words: str) -> bool:
+    def holds(self, refusal: Outcome, words: str, asked: JsonValue) -> bool:
         param = refusal.param or ""
-        if self.of_field and not refuses_field(refusal.message, refusal.code, refusal.type):
+        if self.of_field and not refuses_field(refusal.message, refusal.code, refusal.type, asked):
             return False
         if self.param is not None and self.param.match(param):
             return True
@@ -143,7 +143,7 @@ def lesson(
     """
     words = own_words(refusal.message, asked)
     for known in _LESSONS:
-        if known.holds(refusal, words):
+        if known.holds(refusal, words, asked):
             learned = replace(dialect, **known.change)
             return None if learned == dialect or not known.change.keys().isdisjoint(settled) else learned
     return None
@@ -152,6 +152,14 @@ def lesson(
 def changed_in(before: Dialect, after: Dialect) -> frozenset[str]:
     """Return the attributes in which two dialects differ."""
     return frozenset(f.name for f in fields(Dialect) if getattr(before, f.name) != getattr(after, f.name))
+
+
+_NUMBERED = re.compile(r"\S*\d\S*")
+
+
+def gist(refusal: Outcome) -> tuple[str | None, str]:
+    """Return what a refusal says, without words that have a figure: gateways put an id of each call into it."""
+    return refusal.param, _NUMBERED.sub("", refusal.message[:LONGEST_TEXT])
 
 
 def _lesson(

@@ -75,19 +75,20 @@ def spaced(text: str) -> str:
     return _SPACES.sub(" ", text.casefold())
 
 
-def _strings(value: JsonValue) -> Iterator[str]:
+def _strings(asked: JsonValue) -> Iterator[str]:
     """Yield each text of a request: values, the names of fields, and what is inside the JSON of a text."""
-    if isinstance(value, str):
-        yield value
-        if value[:1] in ("{", "["):  # a call's arguments
-            yield from _strings(_parsed(value))
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield str(name)
-            yield from _strings(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _strings(inner)
+    waiting = [asked]  # and no recursion: JSON in a text may be deeper than Python's stack
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+            if value[:1] in ("{", "["):  # a call's arguments
+                waiting.append(_parsed(value))
+        elif isinstance(value, Mapping):
+            yield from map(str, value)
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
 
 
 def _parsed(text: str) -> JsonValue:

@@ -19,6 +19,7 @@ class CallNumbers:
     _of_given: dict[int, int] = field(default_factory=dict)  # the server's index: the call that it means now
     _last: int = 0
     _said: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)  # names and arguments
+    _begun: set[int] = field(default_factory=set)  # the calls that have arguments
 
     def number(self, parts: JsonValue) -> bool:
         """Give each fragment the index of its call, and each new call an id; return whether anything was changed."""
@@ -51,8 +52,9 @@ class CallNumbers:
     def _keep_said(self, at: int, key: str | None, name: str | None, arguments: JsonValue) -> None:
         """Keep the call's name, and its arguments if it began without an id: only their end tells it from the next."""
         known, before = self._said.get(at, (None, "" if key is None else None))
-        if before is not None and isinstance(arguments, str):
-            before += arguments
+        if isinstance(arguments, str) and arguments:
+            self._begun.add(at)
+            before = None if before is None else before + arguments
         self._said[at] = known or name, before
 
     def _place(self, part: JsonDict, at: int, key: str | None, *, begins: bool) -> bool:
@@ -81,9 +83,12 @@ class CallNumbers:
         return at
 
     def _is_over(self, at: int, name: str) -> bool:
-        """Return whether a fragment with a name and no id begins another call: with another name, or behind a whole."""
+        """Return whether a fragment with a name and no id begins another call: with another name, or behind a whole.
+
+        Before the first arguments it may be the next piece of the name, which an SDK adds up.
+        """
         known, arguments = self._said[at]
-        return known not in (None, name) or (arguments is not None and is_json(arguments))
+        return at in self._begun and (known not in (None, name) or (arguments is not None and is_json(arguments)))
 
     def _by_order(self, key: str | None, name: str | None) -> int:
         if key is not None:

@@ -114,14 +114,20 @@ class FrameReader:
         return isinstance(given, dict) and bool(given)
 
     def _hold_usage(self, event: bytes, data: JsonDict, *, changed: bool) -> Read:
-        """Keep a frame that tells the usage for the stream's end, where a client expects it, and once."""
+        """Keep a frame that tells the usage for the stream's end, where a client expects it, and once.
+
+        The frames that waited for an id do not wait with it.
+        """
         if not self.keep_usage:
             return Read()
+        self._learn_id(data.get("id"), begun=True)
+        before = self._flushed()
+        self._sent = self._sent or bool(before)
         usage = account_of(data["usage"]) or data["usage"]
         if self.usage in (usage, None):  # figures that are no account take no place of one
             changed = changed or usage is not data["usage"]
             self._usage_frame, _ = self._made(event, {**data, "usage": usage}, changed=changed, begun=True)
-        return Read()
+        return Read(before)
 
     def _take_choice(self, choice: JsonDict) -> bool:
         """Number its calls and read its finish reason; return whether the choice was changed."""
