@@ -11,7 +11,7 @@ import random
 import sys
 
 from actors.breaker.outcomes import Outcome
-from actors.ledger.budget import Limit, Limits
+from actors.ledger.budget import Limit, Limits, Refusal
 from deployments.config.ledger import Price
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
@@ -22,7 +22,7 @@ OK = Outcome("ok", content=True)
 NANOS_A_TOKEN = 1000
 BUDGET = 1_000_000_000  # nano-dollars a month of the tenant that has a limit
 LARGEST = 2000  # tokens of a request
-LIMITS = Limits({"tenant:limited": Limit(monthly_cost=BUDGET)})
+LIMITS = Limits({"tenant:limited": Limit(monthly_cost=BUDGET)}, refuse_unseen=True)  # else each counts alone
 PRICES = PriceList({"gpt": Price(input=1, output=1)})
 
 
@@ -56,13 +56,15 @@ class Ingress:
 
     async def _answer(self) -> None:
         tenant = self.draw.choice(["limited", "free", "other"])
-        if self.link.admit(tenant) is not None:
+        held = await self.link.admit(tenant, None, LARGEST, LARGEST * NANOS_A_TOKEN)
+        if isinstance(held, Refusal):
             return say("r", tenant)
         tokens = self.draw.randint(2, LARGEST)
-        account = self.link.begin(tenant=tenant, agent="x" * self.draw.randint(0, 200))
+        account = self.link.begin(tenant=tenant, agent="x" * self.draw.randint(0, 200), reservation=held)
         entry = account.open("openai/gpt")
         await asyncio.sleep(self.draw.expovariate(20))
         entry.settle(OK, {"prompt_tokens": 1, "completion_tokens": tokens - 1})
+        account.finish("ok")
         return say("a", account.request_id, tenant, tokens)
 
     async def _say_health(self) -> None:
