@@ -26,6 +26,7 @@ from actors.ledger.messages import (
     LedgerWhoAmI,
     StoreConfig,
     UsageRow,
+    Viewer,
     WriteAnswer,
     WriterHealth,
 )
@@ -64,8 +65,8 @@ class LedgerActor:
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
         return await self._writer.usage(filters, group_by)
 
-    async def request(self, name: str) -> FoundRequest | None:
-        return await self._writer.request(name)
+    async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
+        return await self._writer.request(name, viewer)
 
     async def health(self) -> WriterHealth:
         return await self._writer.health()

@@ -9,12 +9,13 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, select
+from sqlalchemy import Connection, Select, Table, and_, bindparam, case, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
+from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST
 from actors.ledger.rows import AttemptRow, RequestRow
-from actors.ledger.tables import MONTHS
+from actors.ledger.tables import DAYS, MONTHS
 
 FIGURES = ("requests", "tokens", "cost", "unknown")
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -49,8 +50,21 @@ class TableRows:
             connection.exec_driver_sql(self._upsert, [self._values(row) for row in rows])
 
 
-def adding(dialect: str) -> Any:
+def adding_months(dialect: str) -> Any:
     """Return the statement that adds to the months' totals."""
-    insert = _INSERT[dialect](MONTHS)
-    added = {name: MONTHS.c[name] + insert.excluded[name] for name in FIGURES}
-    return insert.on_conflict_do_update(index_elements=list(MONTHS.primary_key), set_=added)
+    return _adding(dialect, MONTHS, FIGURES)
+
+
+def adding_days(dialect: str) -> Any:
+    """Return the statement that adds to the rollup."""
+    return _adding(dialect, DAYS, FIGURES_OF_A_DAY)
+
+
+def _adding(dialect: str, table: Table, figures: Sequence[str]) -> Any:
+    """Return an upsert that adds. A sum stops at MOST: a store that refused it would refuse all rows beside it."""
+    insert = _INSERT[dialect](table)
+    added = {}
+    for name in figures:
+        old, more = table.c[name], insert.excluded[name]
+        added[name] = case((and_(more > 0, old > MOST - more), MOST), else_=old + more)
+    return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=added)

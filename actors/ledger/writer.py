@@ -21,10 +21,10 @@ from typing import Any
 
 from actors.ledger.budget import MINUTE, Change, Counters
 from actors.ledger.journal.orphans import Orphan, orphans
-from actors.ledger.messages import FoundRequest, StoreConfig, UsageRow, WriteAnswer, WriterHealth
+from actors.ledger.messages import FoundRequest, StoreConfig, UsageRow, Viewer, WriteAnswer, WriterHealth
 from actors.ledger.queries import found, usage
 from actors.ledger.rows import Record, parse
-from actors.ledger.store import LedgerStore
+from actors.ledger.store import QUESTION_SECONDS, READERS, LedgerStore, refuses
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ PATROL_SECONDS = 5.0
 CHUNK = 256 * 1024
 
 
-def in_thread() -> Run:
-    """Return a function that runs calls in a thread of its own, one after the other."""
-    executor = ThreadPoolExecutor(1)
+def in_thread(threads: int = 1) -> Run:
+    """Return a function that runs calls in threads of its own: with one, one after the other."""
+    executor = ThreadPoolExecutor(threads)
 
     def run(work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
@@ -55,7 +55,7 @@ class _Batch:
 
 
 class LedgerWriter:
-    """The single writer of the store. Reads go by a thread of their own."""
+    """The single writer of the store. Questions go by threads of their own."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class LedgerWriter:
         reading: Run | None = None,
     ):
         self._wall, self._clock = wall, clock
-        self._writing, self._reading = writing or in_thread(), reading or in_thread()
+        self._writing, self._reading = writing or in_thread(), reading or in_thread(READERS)
         self._config = config
         self._store: LedgerStore | None = None  # the writing thread's, once it is of our version
         self._counters = Counters()
@@ -78,7 +78,7 @@ class LedgerWriter:
         self._turn = asyncio.Lock()
         self._began = clock()
         self._heard: dict[str, float] = {}
-        self._rejected_lines = self._lost_rows = self._recovered_journals = 0
+        self._rejected_lines = self._refused_rows = self._lost_rows = self._recovered_journals = 0
 
     async def configure(self, config: StoreConfig) -> None:
         """Take another store, if it is another."""
@@ -128,12 +128,13 @@ class LedgerWriter:
         return await self._attempted(self._settle_as_lost, replica)
 
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
-        """Return rows as queries.usage does. Raises UnknownQuestion, and ConnectionError while the store is away."""
-        return list(await self._reading(usage, await self._here(), filters, group_by))
+        """Return rows as queries.usage does, and raise what it raises; ConnectionError while the store is away."""
+        until = time.monotonic() + QUESTION_SECONDS  # the threads have no virtual clock
+        return list(await self._reading(usage, await self._here(), filters, group_by, until))
 
-    async def request(self, name: str) -> FoundRequest | None:
+    async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
         """Return the rows of one request: see queries.found. Raises ConnectionError while the store is away."""
-        rows: FoundRequest | None = await self._reading(found, await self._here(), name)
+        rows: FoundRequest | None = await self._reading(found, await self._here(), name, viewer)
         return rows
 
     async def _here(self) -> LedgerStore:
@@ -151,6 +152,7 @@ class LedgerWriter:
             "replicas": len(self._heard),
             "waiting_batches": len(self._waiting),
             "rejected_lines": self._rejected_lines,
+            "refused_rows": self._refused_rows,
             "lost_rows": self._lost_rows,
             "adopted_journals": self._recovered_journals,
         }
@@ -208,11 +210,29 @@ class LedgerWriter:
             found, batch.rejected = parse(batch.data)
             records += found
         store = self._opened()
-        moved = self._known(store.write, records) if records else []
+        moved = self._known(self._put, store, records) if records else []
         if wrong := sum(batch.rejected for batch in batches):
             log.error("The ledger rejected %d lines of journals: they are no valid rows. The others are kept.", wrong)
             self._rejected_lines += wrong
         return list(moved)
+
+    def _put(self, store: LedgerStore, records: Sequence[Record]) -> list[Change]:
+        """Write the records. One that the store refuses is found by halves, so that it holds no other back."""
+        try:
+            return store.write(records)
+        except Exception as error:
+            if not refuses(error):
+                raise
+            if len(records) == 1:
+                return self._refused(records[0], error)
+        half = len(records) // 2
+        return self._put(store, records[:half]) + self._put(store, records[half:])
+
+    def _refused(self, record: Record, error: Exception) -> list[Change]:
+        self._refused_rows += 1
+        name = record.request.request_id
+        log.error("The store refuses a row of request %s, which is in no sum: %s", name, _first_line(error))
+        return []
 
     def _settle_as_lost(self, owner: str) -> list[Change]:
         lost, moved = self._known(self._opened().settle_as_lost, owner, int(self._wall() * 1000))

@@ -21,7 +21,7 @@ from typing import Any
 from actors.ledger.budget import Budget, Limits, Refusal, Spend, subjects_of
 from actors.ledger.journal.journal import MOST, Journal
 from actors.ledger.journal.orphans import Orphan, orphans
-from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, WriteAnswer
+from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, Viewer, WriteAnswer
 from actors.ledger.rows import written_at
 from actors.metrics import Meter
 from deployments.usage.prices import PriceList
@@ -118,11 +118,14 @@ class LedgerClient:
             raise ConnectionError("the ledger actor is away")
         return list(await self._actor("usage", dict(filters), list(group_by)))
 
-    async def request(self, name: str) -> FoundRequest | None:
-        """Return the rows of a request, by our id, or the newest by the caller's. Raises ConnectionError."""
+    async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
+        """Return the rows of a request, by our id, or the newest by the caller's that the viewer may see.
+
+        Raises ConnectionError.
+        """
         if self._actor is None:
             raise ConnectionError("the ledger actor is away")
-        found: FoundRequest | None = await self._actor("request", name)
+        found: FoundRequest | None = await self._actor("request", name, *([] if viewer is None else [viewer]))
         return found
 
     def health(self) -> ClientHealth:
