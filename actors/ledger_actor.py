@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.ledger.messages import (
+    KEEP_ALL,
     FoundRequest,
     LedgerConfig,
     LedgerWhoAmI,
@@ -84,7 +85,9 @@ def _resolved(config: LedgerConfig) -> StoreConfig:
     name = config["url_env"]
     # Without the variable the store is away, for that reason; the actor itself goes on.
     url = config["url"] if name is None else os.environ.get(name)
-    return {"url": url, "missing": f"{name} is not set where the ledger actor runs", "journals": config["journals"]}
+    missing = f"{name} is not set where the ledger actor runs"
+    keep = config.get("keep", KEEP_ALL)  # an ingress of an earlier version says nothing of it
+    return {"url": url, "missing": missing, "journals": config["journals"], "keep": keep}
 
 
 async def get_or_create_ledger(app: str, config: LedgerConfig, *, newest: bool) -> Any:

@@ -32,6 +32,9 @@ class Keep(TypedDict):
     rollups: int | None
 
 
+KEEP_ALL: Keep = {"requests": None, "rollups": None}
+
+
 class LedgerConfig(TypedDict):
     """What an application tells its actor in `hello`. It holds no secret: the actor reads `url_env` itself."""
 

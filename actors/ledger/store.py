@@ -219,6 +219,11 @@ class LedgerStore:
                 connection.execute(table.delete().where(table.c.request_id.in_(names)))
         return len(names)
 
+    def newest(self) -> int:
+        """Return when the newest request began; 0 without one."""
+        with self.reading() as connection:
+            return connection.execute(select(func.max(REQUESTS.c.began_at))).scalar() or 0
+
     def purge_days(self, before: str, most: int = CHUNK) -> int:
         """Delete figures of days before this one, `most` of them. Return how many."""
         with self._writing() as connection:

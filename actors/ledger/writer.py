@@ -21,10 +21,19 @@ from typing import Any
 
 from actors.ledger.budget import MINUTE, Change, Counters
 from actors.ledger.journal.orphans import Orphan, orphans
-from actors.ledger.messages import FoundRequest, StoreConfig, UsageRow, Viewer, WriteAnswer, WriterHealth
+from actors.ledger.messages import (
+    KEEP_ALL,
+    FoundRequest,
+    Keep,
+    StoreConfig,
+    UsageRow,
+    Viewer,
+    WriteAnswer,
+    WriterHealth,
+)
 from actors.ledger.queries import found, usage
-from actors.ledger.rows import Record, parse
-from actors.ledger.store import QUESTION_SECONDS, READERS, LedgerStore, refuses
+from actors.ledger.rows import Record, day_of, parse
+from actors.ledger.store import DAY_MS, QUESTION_SECONDS, READERS, LedgerStore, refuses
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +42,7 @@ Run = Callable[..., Awaitable[Any]]
 LOST_AFTER_SECONDS = 600.0  # of silence; a replica that lives is heard every few seconds
 PATROL_SECONDS = 5.0
 CHUNK = 256 * 1024
+PURGED_AT_ONCE, PURGES = 500, 20  # requests in one transaction, of some 30 ms; transactions in one patrol
 
 
 def in_thread(threads: int = 1) -> Run:
@@ -167,6 +177,32 @@ class LedgerWriter:
             for owner in await self._writing(self._silent, before):
                 await self.settle_as_lost(owner)
         self._heard = {owner: at for owner, at in self._heard.items() if at >= before}
+        await self.purge()
+
+    async def purge(self) -> None:
+        """Delete what need not be kept, so many rows a patrol, in steps between which the writes have their turn."""
+        keep = self._config.get("keep", KEEP_ALL)
+        for what in (self._purge_requests, self._purge_days):
+            for _ in range(PURGES):
+                async with self._turn:
+                    try:
+                        if await self._writing(what, keep) < PURGED_AT_ONCE:
+                            break
+                    except Exception as error:
+                        log.warning("The ledger could not delete old rows (%s). It tries again.", _first_line(error))
+                        return
+
+    def _purge_requests(self, keep: Keep) -> int:
+        days = keep["requests"]
+        return 0 if days is None else self._opened().purge(self._day(-days) * DAY_MS, PURGED_AT_ONCE)
+
+    def _purge_days(self, keep: Keep) -> int:
+        days = keep["rollups"]
+        return 0 if days is None else self._opened().purge_days(day_of(self._day(-days) * DAY_MS), PURGED_AT_ONCE)
+
+    def _day(self, more: int) -> int:
+        """Return today's number, or that of the newest row: a clock that is ahead must not delete what is new."""
+        return min(int(self._wall() * 1000), self._opened().newest()) // DAY_MS + more
 
     async def _recover(self, orphan: Orphan) -> None:
         try:

@@ -1,5 +1,6 @@
 """Questions to the rollup and the rows against a brute-force oracle, and the bounds of a question."""
 
+import asyncio
 import itertools
 import pathlib
 import time
@@ -18,8 +19,10 @@ from actors.ledger.rollup import MOST_GROUPS, columns_of
 from actors.ledger.rows import LOST, Record, day_of
 from actors.ledger.store import DAY_MS, LedgerStore
 from actors.ledger.tables import DAYS, MONTHS, REQUESTS
+from actors.ledger.writer import LedgerWriter
 from tests.ledger.conftest import DIALECTS, raw
 from tests.ledger.rows import NOON, opened, request, settled
+from tests.ledger.world import at_once
 
 MIDNIGHT = (NOON // DAY_MS + 10) * DAY_MS  # 2026-10-01: of a month too
 NAMES = itertools.count()
@@ -269,3 +272,20 @@ def test_rows_of_each_earlier_schema_are_in_the_rollup(url: str, version: int) -
     within = {"since": 1_790_000_000, "until": 1_790_000_001}
     assert usage(store, within, ["provider"]) == usage(store, {"provider": "aws"}, ["provider"])
     store.close()
+
+
+def test_the_patrol_deletes_what_need_not_be_kept_and_believes_no_clock_that_is_ahead(url: str) -> None:
+    async def main() -> None:
+        keep: Any = {"requests": 2, "rollups": 3}
+        wall = [NOON / 1000 + 400 * 86_400]
+        config: Any = {"url": url, "missing": "", "journals": None, "keep": keep}
+        writer = LedgerWriter(config, wall=lambda: wall[0], writing=at_once, reading=at_once)
+        store = await writer._here()
+        store.write([settled(f"r{n}", began_at=NOON - n * DAY_MS, ended_at=NOON) for n in range(6)])
+        await writer.patrol()
+        with store.reading() as connection:
+            assert sorted(connection.execute(select(REQUESTS.c.request_id)).scalars()) == ["r0", "r1", "r2"]
+        assert len(usage(store, {}, ["day"])) == 4
+        await writer.configure({"url": None, "missing": "", "journals": None})
+
+    asyncio.run(main())
