@@ -53,7 +53,6 @@ ALTER TABLE ledger_attempts ADD COLUMN asked_at BIGINT;
 UPDATE ledger_attempts SET asked_at = coalesce(
     (SELECT r.began_at FROM ledger_requests r WHERE r.request_id = ledger_attempts.request_id), began_at);
 CREATE INDEX ledger_attempts_asked ON ledger_attempts (asked_at);
-CREATE INDEX ledger_attempts_tenant ON ledger_attempts (tenant, asked_at);
 CREATE TABLE ledger_purged (upto BIGINT NOT NULL);
 CREATE TABLE ledger_days (
     name TEXT NOT NULL PRIMARY KEY, day TEXT NOT NULL, tenant TEXT, agent TEXT, key_name TEXT, provider TEXT,

@@ -80,15 +80,16 @@ def _add(sums: Sums, name: Name, figures: Sequence[int], sign: int) -> None:
             total[i] += sign * value
 
 
-def lines_of(sums: Sums) -> list[dict[str, str | int | None]]:
-    """Return what is to be added to the rollup's rows, by column, in the order in which all writers lock them."""
-    lines: list[dict[str, str | int | None]] = []
-    for name, total in sums.items():
-        if any(total):
-            bounded = (max(-MOST, min(value, MOST)) for value in total)
-            figures = dict(zip(FIGURES_OF_A_DAY, bounded, strict=True))
-            lines.append({"name": digest(name), **dict(zip(DIMENSIONS, name, strict=True)), **figures})
-    return lines
+def lines_of(sums: Sums) -> list[tuple[str | int | None, ...]]:
+    """Return what is to be added to the rollup's rows, in the order of its columns."""
+    return [(digest(name), *name, *bounded(total)) for name, total in sums.items() if any(total)]
+
+
+def bounded(total: Sequence[int]) -> Sequence[int]:
+    """Return sums that a store can hold. Next to never is one beyond."""
+    if max(total) <= MOST and min(total) >= -MOST:
+        return total
+    return [max(-MOST, min(value, MOST)) for value in total]
 
 
 _NAMES = ("tenant", "agent", "key", "provider", "model")

@@ -9,13 +9,12 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, and_, bindparam, case, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam, case, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
-from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST
+from actors.ledger.rollup import MOST
 from actors.ledger.rows import AttemptRow, RequestRow
-from actors.ledger.tables import DAYS, MONTHS
 
 FIGURES = ("requests", "tokens", "cost", "unknown")
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -50,21 +49,30 @@ class TableRows:
             connection.exec_driver_sql(self._upsert, [self._values(row) for row in rows])
 
 
-def adding_months(dialect: str) -> Any:
-    """Return the statement that adds to the months' totals."""
-    return _adding(dialect, MONTHS, FIGURES)
+class Adding:
+    """An upsert that adds to the figures of a table's rows. A line is its key's columns, then its figures."""
+
+    def __init__(self, url: URL, table: Table, figures: Sequence[str]):
+        dialect = url.get_backend_name()
+        columns = tuple(table.columns.keys())
+        insert = _INSERT[dialect](table).values({name: bindparam(name) for name in columns})
+        added = {name: _bounded(table.c[name], insert.excluded[name]) for name in figures}
+        upsert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=added)
+        by_place: Any = url.get_dialect()
+        # The limit is written out: a value of the upsert itself would be another place in each line.
+        compiled: Any = upsert.compile(
+            dialect=by_place(paramstyle=_BY_PLACE[dialect]), compile_kwargs={"render_postcompile": True}
+        )
+        self._upsert = str(compiled)
+        if tuple(compiled.positiontup) != columns:
+            raise TypeError("the statement has other places than the table has columns")
+
+    def put(self, connection: Connection, lines: Sequence[Sequence[Any]]) -> None:
+        if lines:
+            connection.exec_driver_sql(self._upsert, [tuple(line) for line in lines])
 
 
-def adding_days(dialect: str) -> Any:
-    """Return the statement that adds to the rollup."""
-    return _adding(dialect, DAYS, FIGURES_OF_A_DAY)
-
-
-def _adding(dialect: str, table: Table, figures: Sequence[str]) -> Any:
-    """Return an upsert that adds. A sum stops at MOST: a store that refused it would refuse all rows beside it."""
-    insert = _INSERT[dialect](table)
-    added = {}
-    for name in figures:
-        old, more = table.c[name], insert.excluded[name]
-        added[name] = case((and_(more > 0, old > MOST - more), MOST), else_=old + more)
-    return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=added)
+def _bounded(old: ColumnElement[Any], more: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a sum that stops at MOST: a store that refused it would refuse all rows beside it."""
+    most: ColumnElement[Any] = literal_column(str(MOST))
+    return case((and_(more > literal_column("0"), old > most - more), most), else_=old + more)

@@ -31,9 +31,9 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from actors.ledger.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
 from actors.ledger.messages import QuestionTooLong
 from actors.ledger.migrations import MIGRATIONS, migrate
-from actors.ledger.rollup import MOST, Sums, add_attempts, add_request, lines_of
+from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, add_attempts, add_request, bounded, lines_of
 from actors.ledger.rows import LOST, AttemptRow, Record, RequestRow, Row, after, as_lost, merged, month_of
-from actors.ledger.statements import FIGURES, TableRows, adding_days, adding_months
+from actors.ledger.statements import FIGURES, Adding, TableRows
 from actors.ledger.tables import ATTEMPTS, DAYS, MONTHS, PURGED, REQUESTS
 
 CHUNK = 500  # names in one question
@@ -58,8 +58,8 @@ class LedgerStore:
         self._url = make_url(url)
         self.dialect = self._url.get_backend_name()
         self._rows = {table: TableRows(self._url, table, kind) for table, kind in _KINDS.items()}
-        self._added_up = adding_months(self.dialect)
-        self._added_to_days = adding_days(self.dialect)
+        self._added_up = Adding(self._url, MONTHS, FIGURES)
+        self._added_to_days = Adding(self._url, DAYS, FIGURES_OF_A_DAY)
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._reader = self._engine("BEGIN", pool_size=READERS, isolation_level="REPEATABLE READ")
 
@@ -200,8 +200,7 @@ class LedgerStore:
         for earlier, later in attempts.values():
             add_attempts(sums, earlier.values(), -1)
             add_attempts(sums, (earlier | later).values(), 1)
-        if lines := lines_of(sums):
-            connection.execute(self._added_to_days, lines)
+        self._added_to_days.put(connection, lines_of(sums))
 
     def purge(self, upto: int, most: int = CHUNK) -> int:
         """Delete requests that began before `upto`, with their attempts: `most` of them. Return how many.
@@ -237,16 +236,11 @@ class LedgerStore:
             total = sums.setdefault((subject, month_of(spend.at)), [0, 0, 0, 0])
             for i, value in enumerate((spend.requests, spend.tokens, spend.cost, spend.unknown)):
                 total[i] += value
-        if sums:
-            named = [
-                (subject, month, *(max(-MOST, min(value, MOST)) for value in total))
-                for (subject, month), total in sums.items()
-            ]
-            connection.execute(self._added_up, [dict(zip(_MONTHS, total, strict=True)) for total in named])
+        lines = [(subject, month, *bounded(total)) for (subject, month), total in sums.items()]
+        self._added_up.put(connection, lines)
 
 
 _KINDS = {REQUESTS: RequestRow, ATTEMPTS: AttemptRow}
-_MONTHS = ("subject", "month", *FIGURES)
 _USED_LATELY = (
     (REQUESTS, REQUESTS.c.began_at, literal(0)),
     (ATTEMPTS, ATTEMPTS.c.ended_at, func.sum(ATTEMPTS.c.tokens_in + ATTEMPTS.c.tokens_out)),
