@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deployments.usage.ledger_client import LedgerClient
 
 USAGE_SECONDS = 10.0  # how long a query may take the ledger, which stops its work before: store.QUESTION_SECONDS
+CAUGHT_UP_SECONDS = 2.0  # how long usage by handle waits for the last rows; they leave twice a second
 
 _Answer = TypeVar("_Answer")
 
@@ -67,15 +68,17 @@ class Queries:
     async def usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> JsonObject:
         """Return the usage of a tenant, an agent, or all: the totals, and `by_model` a list by provider and model.
 
+        `complete` says whether all that this replica has answered so far is in it: for that it waits, so long at most.
         An error is returned as a dict.
         """
         filters = {k: v for k, v in (("tenant", tenant_id), ("agent", agent_id)) if v is not None}
+        complete = self._ledger is not None and await self._ledger.caught_up(CAUGHT_UP_SECONDS)
         try:
             total, *_ = await self.usage(filters) or [{}]
             models = await self.usage(filters, ["provider", "model"])
         except BreakwaterError as error:
             return error_dict(error)
-        return {"tenant_id": tenant_id, "agent_id": agent_id, **total, "by_model": models}
+        return {"tenant_id": tenant_id, "agent_id": agent_id, **total, "by_model": models, "complete": complete}
 
 
 def _ledger_unavailable() -> Unavailable:

@@ -78,6 +78,7 @@ class LedgerClient:
         self._up = False
         self._recovered = self._refused = self._rejected = self._reported = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # for what lies before a position
 
     def start(self) -> bool:
         """Begin to deliver; False if that has begun. Needs a running loop."""
@@ -111,6 +112,16 @@ class LedgerClient:
         """Return the usage record of a request; `details` as UsageRecord takes them."""
         self._requests += 1
         return UsageRecord(self, self.replica, f"{self.replica}-{self._requests:x}", **details)
+
+    async def caught_up(self, seconds: float) -> bool:
+        """Wait until the store has all that this replica has written so far. Return whether it has within `seconds`."""
+        if not self._journal.lines:
+            return True
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((self._journal.end, acknowledged))
+        done, _ = await asyncio.wait([acknowledged], timeout=seconds)
+        self._waiting = [(position, waiter) for position, waiter in self._waiting if waiter is not acknowledged]
+        return bool(done)
 
     async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[UsageRow]:
         """Return what was used: see actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
@@ -226,6 +237,9 @@ class LedgerClient:
         self._sent_at = self.seconds()
         self._journal.acknowledge(position, data.count(b"\n"))
         self.budget.acknowledged(position, ack["totals"], self.now())
+        for end, waiter in self._waiting:
+            if end <= position and not waiter.done():
+                waiter.set_result(None)
         return self._journal.end - position > CHUNK
 
     async def _send_to_store(self, method: str, *arguments: Any) -> Any:

@@ -5,6 +5,8 @@ import sqlite3
 
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits
+from deployments.service.queries import Queries
+from deployments.telemetry.explain import RecentRequests
 from tests.ledger.world import OK, USAGE, World, answered, asked, in_world
 
 FRAME = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
@@ -320,3 +322,20 @@ async def test_a_batch_that_waits_is_not_queued_twice(w: World) -> None:
     desk = w.actor.desk
     first, second = await asyncio.gather(desk.write("r", 1, b"", []), desk.write("r", 1, b"", []))
     assert first == second == {"number": 1, "store": "up", "totals": {}, "rejected": 0}
+
+
+@in_world
+async def test_a_caller_by_handle_sees_what_was_just_answered_or_is_told_that_it_does_not(w: World) -> None:
+    link = w.replica()
+    await asyncio.sleep(1)  # it has found the actor
+    queries = Queries(RecentRequests(), link)
+    answered(link)
+    stats = await queries.usage_stats("acme")
+    assert (stats["requests"], stats["complete"]) == (1, True)
+    w.actor.seconds = 5.0
+    answered(link)
+    began = asyncio.get_running_loop().time()
+    stats = await queries.usage_stats("acme")
+    assert not stats["complete"]
+    assert not link._waiting
+    assert asyncio.get_running_loop().time() - began < 2 + 2 * 5 + 0.1
