@@ -21,12 +21,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.ledger.messages import (
+    KEEP_ALL,
     Claims,
     FoundRequest,
     LedgerConfig,
     LedgerWhoAmI,
     StoreConfig,
     UsageRow,
+    Viewer,
     WriteAnswer,
     WriterHealth,
 )
@@ -65,8 +67,8 @@ class LedgerActor:
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
         return await self._writer.usage(filters, group_by)
 
-    async def request(self, name: str) -> FoundRequest | None:
-        return await self._writer.request(name)
+    async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
+        return await self._writer.request(name, viewer)
 
     async def health(self) -> WriterHealth:
         return await self._writer.health()
@@ -84,7 +86,9 @@ def _resolved(config: LedgerConfig) -> StoreConfig:
     name = config["url_env"]
     # Without the variable the store is away, for that reason; the actor itself goes on.
     url = config["url"] if name is None else os.environ.get(name)
-    return {"url": url, "missing": f"{name} is not set where the ledger actor runs", "journals": config["journals"]}
+    missing = f"{name} is not set where the ledger actor runs"
+    keep = config.get("keep", KEEP_ALL)  # an ingress of an earlier version says nothing of it
+    return {"url": url, "missing": missing, "journals": config["journals"], "keep": keep}
 
 
 async def get_or_create_ledger(app: str, config: LedgerConfig, *, newest: bool) -> Any:

@@ -146,6 +146,9 @@ class Leases:
             - held.of(replica, then).taken
             for then in held.later(period)
         )
+        if free < 0 and room > used:  # another ledger actor wrote into the store, or somebody went over
+            room = max(used, room + free)
+            held.put(replica, period, Lease(room, used), now=current)
         settling = bool(self._awaited) and now < self._settled_at
         if wanted > room and free > 0 and not settling:
             given = min(wanted - room, (free + 1) // 2)

@@ -10,12 +10,38 @@ from typing import Any, NotRequired, TypedDict
 UsageRow = dict[str, Any]  # a row of a usage query: its columns are what was asked for, see queries.py
 
 
+class UnknownQuestion(ValueError):
+    """The question is one that the ledger does not answer: the message tells its caller why."""
+
+
+class QuestionTooLong(RuntimeError):
+    """The answer took longer than a question may take. It was stopped."""
+
+
+class Viewer(TypedDict):
+    """Who asks for a request. It may see those of this tenant, or, if that is None, those of this key."""
+
+    tenant: str | None
+    key: str | None
+
+
+class Keep(TypedDict):
+    """How many days are kept; None is for ever."""
+
+    requests: int | None
+    rollups: int | None
+
+
+KEEP_ALL: Keep = {"requests": None, "rollups": None}
+
+
 class LedgerConfig(TypedDict):
     """What an application tells its actor in `hello`. It holds no secret: the actor reads `url_env` itself."""
 
     url_env: str | None  # the environment variable with SQLAlchemy's URL; without one `url` holds
     url: str
     journals: str | None  # the folder of this machine's journals
+    keep: NotRequired[Keep]
 
 
 class StoreConfig(TypedDict):
@@ -24,6 +50,7 @@ class StoreConfig(TypedDict):
     url: str | None
     missing: str
     journals: str | None
+    keep: NotRequired[Keep]
 
 
 class LedgerWhoAmI(TypedDict):
@@ -134,6 +161,7 @@ class WriterHealth(TypedDict):
     replicas: int
     waiting_batches: int
     rejected_lines: int
+    refused_rows: int  # rows that the store refuses, and rows of days that were deleted: they are in no sum
     lost_rows: int
     adopted_journals: int
 

@@ -1,140 +1,257 @@
-"""Questions to the ledger: who used what, by tenant, agent, key, provider, model and day. Reads only."""
+"""Questions to the ledger: who used what, by tenant, agent, key, provider, model and day. Reads only.
 
-from collections.abc import Mapping, Sequence
+Whole days are taken from the rollup, and only what lies between an instant and the next midnight from the rows. Both
+are read in one state of the store, and give the same figures under the same names, so that they add up.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, func, or_, select
+from sqlalchemy.exc import OperationalError
 
-from actors.ledger.messages import FoundRequest, UsageRow
-from actors.ledger.rows import NANOS, QUESTIONS, day_of, unknown_in
-from actors.ledger.store import LedgerStore
-from actors.ledger.tables import ATTEMPTS, REQUESTS
+from actors.ledger.messages import FoundRequest, UnknownQuestion, UsageRow, Viewer
+from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST_GROUPS, QUESTIONS, by_target, columns_of, unknown_in
+from actors.ledger.rows import NANOS, day_of
+from actors.ledger.store import DAY_MS, QUESTION_SECONDS, LedgerStore, purged_upto
+from actors.ledger.tables import ATTEMPTS, DAYS, REQUESTS
 
 GROUPS = {"tenant": "tenant", "agent": "agent", "key": "key_name", "provider": "provider", "model": "model"}
-DAY_MS = 86_400_000
+_FIRST_DAY, _LAST_DAY = -62_135_596_800_000, 253_402_214_400_000  # of the years 1 and 9999: the first and last names
+_BEFORE_ALL, _AFTER_ALL = -(2**62), 2**62
+
+Group = tuple[str | None, ...]
+Figures = dict[str, int]
 
 
-class UnknownQuestion(ValueError):
-    """The caller named a filter or a group that there is none of."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`since` and `until` are milliseconds; `wide`: sums are beyond 64 bits, which SQLite alone minds."""
+
+    filters: Mapping[str, Any]
+    group_by: Sequence[str]
+    since: int
+    until: int
+    wide: bool = False
+
+    @property
+    def by_target(self) -> bool:
+        return by_target(self.filters, self.group_by)
+
+    @property
+    def days(self) -> tuple[int, int]:
+        """Return the numbers of the first whole day and of the one behind the last."""
+        first = -(-self.since // DAY_MS)
+        return first, max(first, self.until // DAY_MS)
+
+    @property
+    def borders(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of instants that are no whole days."""
+        first, last = (number * DAY_MS for number in self.days)
+        for begin, end in ((self.since, min(first, self.until)), (max(last, self.since), self.until)):
+            if begin < end and begin > _BEFORE_ALL and end < _AFTER_ALL:
+                yield begin, end
 
 
-def usage(store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
+def usage(
+    store: LedgerStore, filters: Mapping[str, Any], group_by: Sequence[str] = (), until: float | None = None
+) -> list[UsageRow]:
     """Return one row a group, in the order of its names; one for all without groups.
 
-    `since` and `until` are seconds since the epoch, the latter not included; an attempt belongs to the
-    day in which it began. `answered` is told of requests, and so only where nothing is asked by
-    provider or model, of which a request may have several.
+    `since` and `until` are seconds since the epoch, the latter not included. A request and its attempts belong to
+    the instant at which the request began. `answered` is told of requests, and so only where nothing is asked by
+    provider or model, of which a request may have several. Raises UnknownQuestion, and QuestionTooLong at `until`
+    (monotonic).
     """
-    _check(filters, group_by)
-    by_request = not {"provider", "model"} & {*filters, *group_by}
-    with store.reading() as connection:
-        found = {
-            _group(row, group_by): dict(row) for row in connection.execute(_attempts(filters, group_by)).mappings()
-        }
-        asked = connection.execute(_requests(filters, group_by)).mappings() if by_request else ()
-        requests = {_group(row, group_by): dict(row) for row in asked}
-    names = sorted({*found, *requests}, key=lambda name: tuple((part is not None, str(part)) for part in name))
-    return [_shown(dict(zip(group_by, name, strict=True)), found.get(name, {}), requests.get(name)) for name in names]
+    question = _question(filters, group_by)
+    until = time.monotonic() + QUESTION_SECONDS if until is None else until
+    try:
+        found = _answer(store, question, until)
+    except OperationalError as error:
+        if "integer overflow" not in str(error):
+            raise
+        found = _answer(store, _question(filters, group_by, wide=True), until)
+    if not question.group_by and not found:
+        found = {(): {}}
+    names = sorted(found, key=lambda name: tuple((part is not None, part or "") for part in name))
+    return [_shown(question, name, found[name]) for name in names]
 
 
-def found(store: LedgerStore, name: str) -> FoundRequest | None:
-    """Return a request's row and its attempts' rows, by our id, or the newest by the caller's, or None."""
-    ours, theirs = REQUESTS.c.request_id == name, REQUESTS.c.caller_id == name
-    with store.reading() as connection:
-        for which in (ours, theirs):
-            asked = select(REQUESTS).where(which).order_by(REQUESTS.c.began_at.desc()).limit(1)
-            if (row := connection.execute(asked).mappings().first()) is not None:
-                made = select(ATTEMPTS).where(ATTEMPTS.c.request_id == row["request_id"]).order_by(ATTEMPTS.c.number)
-                return {"request": dict(row), "attempts": [dict(a) for a in connection.execute(made).mappings()]}
-    return None
-
-
-def _check(filters: Mapping[str, Any], group_by: Sequence[str]) -> None:
+def _question(filters: Mapping[str, Any], group_by: Sequence[str], *, wide: bool = False) -> Question:
     if (name := unknown_in(filters, group_by)) is not None:
         raise UnknownQuestion(f"no such filter or group: {name} (known: {', '.join(QUESTIONS)})")
+    since, until = filters.get("since"), filters.get("until")
+    named = {name: value for name, value in filters.items() if name in GROUPS}
+    return Question(
+        named,
+        list(dict.fromkeys(group_by)),
+        _BEFORE_ALL if since is None else _within_the_calendar(math.ceil(since * 1000)),
+        _AFTER_ALL if until is None else _within_the_calendar(math.ceil(until * 1000)),
+        wide,
+    )
 
 
-def _attempts(filters: Mapping[str, Any], group_by: Sequence[str]) -> Select[Any]:
+def _within_the_calendar(ms: int) -> int:
+    return max(_FIRST_DAY, min(ms, _LAST_DAY))
+
+
+def _answer(store: LedgerStore, question: Question, until: float) -> dict[Group, Figures]:
+    found: dict[Group, Figures] = {}
+    with store.answering(until) as connection:
+        borders = list(question.borders)
+        if any(begin < (purged := purged_upto(connection)) for begin, _ in borders):
+            raise UnknownQuestion(
+                f"requests before {day_of(purged)} were deleted: ask by whole days (UTC), whose figures are kept"
+            )
+        for asked in _statements(question, borders):
+            _take(connection, asked, question.group_by, found)
+    return found
+
+
+def _take(connection: Connection, asked: Select[Any], group_by: Sequence[str], found: dict[Group, Figures]) -> None:
+    for row in connection.execute(asked.limit(MOST_GROUPS + 1)).mappings():
+        name = tuple(_group_value(row[f"group_{group}"]) for group in group_by)
+        figures = found.setdefault(name, {})
+        for figure in FIGURES_OF_A_DAY:
+            if (value := row.get(figure)) is not None:
+                figures[figure] = figures.get(figure, 0) + int(value)
+    if len(found) > MOST_GROUPS:
+        raise UnknownQuestion(f"more than {MOST_GROUPS} groups: ask by fewer names, or with a filter")
+
+
+def _group_value(value: Any) -> str | None:
+    return day_of(value * DAY_MS) if isinstance(value, int) else value
+
+
+def _statements(question: Question, borders: Sequence[tuple[int, int]]) -> Iterator[Select[Any]]:
+    if question.days[0] < question.days[1]:
+        yield _of_days(question)
+    if borders:
+        yield _of_attempts(question, borders)
+        if not question.by_target:
+            yield _of_requests(question, borders)
+
+
+def _of_days(question: Question) -> Select[Any]:
+    figures = {name: _sum(DAYS.c[name], question) for name in FIGURES_OF_A_DAY}
+    first, last = question.days
+    where: list[ColumnElement[bool]] = [DAYS.c.provider.is_not(None)] if question.by_target else []
+    if question.since != _BEFORE_ALL:
+        where.append(DAYS.c.day >= day_of(first * DAY_MS))
+    if question.until != _AFTER_ALL:
+        where.append(DAYS.c.day < day_of(last * DAY_MS))
+    return _grouped(DAYS, figures, question, where, DAYS.c.day)
+
+
+def _of_attempts(question: Question, borders: Sequence[tuple[int, int]]) -> Select[Any]:
     a = ATTEMPTS.c
     settled = a.state == "settled"
+    answered = settled & (a.kind == "ok")
     figures = {
         "attempts": func.count(),
-        "answers": _count(settled & (a.kind == "ok")),
+        "answers": _count(answered),
         "cancelled": _count(settled & (a.kind == "cancelled")),
         "failures": _count(settled & a.kind.not_in(("ok", "cancelled"))),
         "lost": _count(a.state == "lost"),
         "open": _count(a.state == "open"),
-        "tokens_in": func.sum(a.tokens_in),
-        "tokens_out": func.sum(a.tokens_out),
-        "tokens_cached": func.sum(a.tokens_cached),
-        "tokens_reasoning": func.sum(a.tokens_reasoning),
+        **{name: _sum(a[name], question) for name in _TOKENS},
         "estimated": _count(a.counted == "estimated"),
-        "cost_nanos": func.coalesce(func.sum(a.cost), 0),
+        "cost": _sum(a.cost, question),
         "unknown_cost": _count((a.state != "open") & a.cost.is_(None)),
-        "ms": func.avg(case((settled & (a.kind == "ok"), a.ms))),
-        "first_ms": func.avg(a.first_ms),
-        "asked": func.count(a.request_id.distinct()),
+        "timed": func.count(case((answered, a.ms))),
+        "microseconds": func.sum(case((answered, func.round(a.ms * 1000)))),
+        "first_timed": func.count(a.first_ms),
+        "first_microseconds": func.sum(func.round(a.first_ms * 1000)),
     }
-    return _grouped(ATTEMPTS, figures, filters, group_by, a.day)
+    if question.by_target:
+        figures[_requests_by(question)] = func.count(a.request_id.distinct())
+    return _grouped(ATTEMPTS, figures, question, [_within(a.asked_at, borders)], a.asked_at // DAY_MS)
 
 
-def _requests(filters: Mapping[str, Any], group_by: Sequence[str]) -> Select[Any]:
+def _of_requests(question: Question, borders: Sequence[tuple[int, int]]) -> Select[Any]:
     r = REQUESTS.c
-    figures = {
-        "requests": func.count(),
-        "answered": _count(r.outcome == "ok"),
-    }
-    return _grouped(REQUESTS, figures, filters, group_by, r.began_at // DAY_MS)
+    figures = {"requests": func.count(), "answered": _count(r.outcome == "ok")}
+    return _grouped(REQUESTS, figures, question, [_within(r.began_at, borders)], r.began_at // DAY_MS)
+
+
+def _requests_by(question: Question) -> str:
+    """Return which of the rollup's counts of requests answers this question: see rollup.py."""
+    names = {*question.filters, *question.group_by}
+    if {"provider", "model"} <= names:
+        return "of_target"
+    return "of_provider" if "provider" in names else "of_model" if "model" in names else "requests"
+
+
+def _within(instant: ColumnElement[int], borders: Sequence[tuple[int, int]]) -> ColumnElement[bool]:
+    return or_(*(and_(instant >= begin, instant < end) for begin, end in borders))
 
 
 def _count(of: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((of, 1), else_=0)), 0)
 
 
+def _sum(of: ColumnElement[int], question: Question) -> ColumnElement[Any]:
+    return func.wide_sum(of) if question.wide else func.sum(of)
+
+
 def _grouped(
     table: Table,
     figures: Mapping[str, ColumnElement[Any]],
-    filters: Mapping[str, Any],
-    group_by: Sequence[str],
+    question: Question,
+    where: Sequence[ColumnElement[bool]],
     day: ColumnElement[Any],
 ) -> Select[Any]:
-    groups = [day if name == "day" else table.c[GROUPS[name]] for name in group_by]
-    labelled = [group.label(f"group_{name}") for group, name in zip(groups, group_by, strict=True)]
-    where = [table.c[GROUPS[name]] == value for name, value in filters.items() if name in GROUPS]
-    if filters.get("since") is not None:
-        where.append(table.c.began_at >= int(filters["since"] * 1000))
-    if filters.get("until") is not None:
-        where.append(table.c.began_at < int(filters["until"] * 1000))
+    groups = [day if name == "day" else table.c[GROUPS[name]] for name in question.group_by]
+    labelled = [group.label(f"group_{name}") for group, name in zip(groups, question.group_by, strict=True)]
+    named = [table.c[GROUPS[name]] == value for name, value in question.filters.items()]
     asked = select(*labelled, *(figure.label(name) for name, figure in figures.items()))
-    return asked.where(*where).group_by(*labelled)
+    return asked.where(*named, *where).group_by(*labelled)
 
 
-def _group(row: Mapping[Any, Any], group_by: Sequence[str]) -> tuple[str | None, ...]:
-    values = [row[f"group_{name}"] for name in group_by]
-    return tuple(day_of(value * DAY_MS) if isinstance(value, int) else value for value in values)
-
-
-def _shown(group: Mapping[str, Any], attempts: Mapping[str, Any], requests: Mapping[str, Any] | None) -> dict[str, Any]:
-    figures = {name: int(attempts.get(name) or 0) for name in _WHOLE}
-    shown: dict[str, Any] = {**group}
-    if requests is None:
-        shown["requests"] = int(attempts.get("asked") or 0)
-    else:
-        shown |= {name: int(requests.get(name) or 0) for name in ("requests", "answered")}
-    return shown | {
-        **figures,
-        "cost_usd": figures["cost_nanos"] / NANOS,
-        "avg_latency_ms": _rounded(attempts.get("ms")),
-        "avg_first_token_ms": _rounded(attempts.get("first_ms")),
+def _shown(question: Question, name: Group, figures: Figures) -> UsageRow:
+    of = {**dict.fromkeys(FIGURES_OF_A_DAY, 0), **figures}
+    # What cost nothing and what nobody can price are not the same.
+    cost = None if of["unknown_cost"] and not of["cost"] else of["cost"]
+    shown = {
+        **of,
+        **dict(zip(question.group_by, name, strict=True)),
+        "requests": of[_requests_by(question)],
+        "cost_nanos": cost,
+        "cost_usd": None if cost is None else cost / NANOS,
+        "avg_latency_ms": _average(of["microseconds"], of["timed"]),
+        "avg_first_token_ms": _average(of["first_microseconds"], of["first_timed"]),
     }
+    return {column: shown[column] for column in columns_of(question.filters, question.group_by)}
 
 
-def _rounded(value: Any) -> float | None:
-    return None if value is None else round(float(value), 1)
+def _average(microseconds: int, number: int) -> float | None:
+    return round(microseconds / number / 1000, 1) if number else None
 
 
-_WHOLE = (
-    *("attempts", "answers", "failures", "cancelled", "lost", "open"),
-    *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "estimated"),
-    *("cost_nanos", "unknown_cost"),
-)
+_TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
+
+
+def found(store: LedgerStore, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
+    """Return a request's row and its attempts' rows, by our id, or the newest by the caller's, or None.
+
+    A caller's id may be another caller's too: of those, the newest that the `viewer` may see.
+    """
+    seen = _seen_by(viewer)
+    with store.answering(time.monotonic() + QUESTION_SECONDS) as connection:
+        for which in (REQUESTS.c.request_id == name, REQUESTS.c.caller_id == name):
+            asked = select(REQUESTS).where(which, *seen).order_by(REQUESTS.c.began_at.desc()).limit(1)
+            if (row := connection.execute(asked).mappings().first()) is not None:
+                made = select(ATTEMPTS).where(ATTEMPTS.c.request_id == row["request_id"]).order_by(ATTEMPTS.c.number)
+                return {"request": dict(row), "attempts": [dict(a) for a in connection.execute(made).mappings()]}
+    return None
+
+
+def _seen_by(viewer: Viewer | None) -> list[ColumnElement[bool]]:
+    if viewer is None:
+        return []
+    if viewer["tenant"] is not None:
+        return [REQUESTS.c.tenant == viewer["tenant"]]
+    return [REQUESTS.c.key_name == viewer["key"]]

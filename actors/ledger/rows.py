@@ -32,6 +32,10 @@ NANOS = 1_000_000_000  # in a dollar
 LONGEST_TEXT = 256
 LONGEST_TRAIL = 64 * 1024  # bytes in its line; what is longer is left out: half a JSON is none
 LARGEST = 2**53  # a number from outside must fit every store's integer
+# No answer has more tokens or costs more: a figure beyond is a vendor's error, and is cut, because its row is true
+# in all else. A million of the largest rows can be added up in 64 bits.
+_MOST_COST = 10_000 * NANOS
+_MOST_OF = {f"tokens_{of}": 2**31 for of in ("in", "out", "cached", "reasoning")} | {"cost": _MOST_COST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class AttemptRow:
     ms: float | None = None
     first_ms: float | None = None
     ended_at: int | None = None
+    asked_at: int = 0  # when its request began: both belong to the day of this instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ def _fields(kind: type[Any], *others: str) -> dict[str, frozenset[type]]:
 
 _NUMBERS = (int, float)
 _REQUEST = _fields(RequestRow, "trail")
-_ATTEMPT = _fields(AttemptRow, *_SHARED, "day")
+_ATTEMPT = _fields(AttemptRow, *_SHARED, "day", "asked_at")
 
 _AT = re.compile(rb'\{"at":(\d{1,16}),')
 _OF_A_BARE_LINE = {"at", "request", "attempt"}
@@ -191,7 +196,8 @@ def _record(data: Mapping[str, Any], *, bare: bool) -> Record:
         return Record(request)
     own = _checked(data["attempt"], _ATTEMPT)
     day_of(own.get("ended_at") or 0)
-    own.update(zip(_SHARED, _shared(request), strict=True), day=day_of(own["began_at"]))
+    day_of(own["began_at"])
+    own.update(zip(_SHARED, _shared(request), strict=True), day=day_of(request.began_at), asked_at=request.began_at)
     return Record(request, AttemptRow(**own))
 
 
@@ -210,8 +216,10 @@ def _checked(data: Mapping[str, Any], fields: Mapping[str, frozenset[type]]) -> 
             raise TypeError("a field of the wrong type")
         if sort is str:
             value = clean(value[:LONGEST_TEXT])
-        elif sort in _NUMBERS and not -LARGEST <= value <= LARGEST:
-            raise ValueError("a number that no store can hold")
+        elif sort in _NUMBERS:
+            value = min(value, _MOST_OF.get(name, value))
+            if not -LARGEST <= value <= LARGEST:
+                raise ValueError("a number that no store can hold")
         checked[name] = value
     return checked
 
@@ -252,13 +260,3 @@ def after(old: Row | None, new: Row) -> Row | None:
     if old.state == "lost" and new.state == "open":
         new = as_lost(new, old.ended_at or new.began_at)
     return new if new.version > old.version else None
-
-
-_NAMES = ("tenant", "agent", "key", "provider", "model")
-QUESTIONS = (*_NAMES, "day", "since", "until")  # what usage is asked by
-
-
-def unknown_in(filters: Iterable[str], group_by: Iterable[str]) -> str | None:
-    """Return the first unknown filter or group, or None."""
-    unknown = [name for name in filters if name not in (*_NAMES, "since", "until")]
-    return next(iter([*unknown, *(name for name in group_by if name not in (*_NAMES, "day"))]), None)

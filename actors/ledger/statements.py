@@ -9,12 +9,12 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam, case, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
+from actors.ledger.rollup import MOST
 from actors.ledger.rows import AttemptRow, RequestRow
-from actors.ledger.tables import MONTHS
 
 FIGURES = ("requests", "tokens", "cost", "unknown")
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -49,8 +49,30 @@ class TableRows:
             connection.exec_driver_sql(self._upsert, [self._values(row) for row in rows])
 
 
-def adding(dialect: str) -> Any:
-    """Return the statement that adds to the months' totals."""
-    insert = _INSERT[dialect](MONTHS)
-    added = {name: MONTHS.c[name] + insert.excluded[name] for name in FIGURES}
-    return insert.on_conflict_do_update(index_elements=list(MONTHS.primary_key), set_=added)
+class Adding:
+    """An upsert that adds to the figures of a table's rows. A line is its key's columns, then its figures."""
+
+    def __init__(self, url: URL, table: Table, figures: Sequence[str]):
+        dialect = url.get_backend_name()
+        columns = tuple(table.columns.keys())
+        insert = _INSERT[dialect](table).values({name: bindparam(name) for name in columns})
+        added = {name: _bounded(table.c[name], insert.excluded[name]) for name in figures}
+        upsert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=added)
+        by_place: Any = url.get_dialect()
+        # The limit is written out: a value of the upsert itself would be another place in each line.
+        compiled: Any = upsert.compile(
+            dialect=by_place(paramstyle=_BY_PLACE[dialect]), compile_kwargs={"render_postcompile": True}
+        )
+        self._upsert = str(compiled)
+        if tuple(compiled.positiontup) != columns:
+            raise TypeError("the statement has other places than the table has columns")
+
+    def put(self, connection: Connection, lines: Sequence[Sequence[Any]]) -> None:
+        if lines:
+            connection.exec_driver_sql(self._upsert, [tuple(line) for line in lines])
+
+
+def _bounded(old: ColumnElement[Any], more: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a sum that stops at MOST: a store that refused it would refuse all rows beside it."""
+    most: ColumnElement[Any] = literal_column(str(MOST))
+    return case((and_(more > literal_column("0"), old > most - more), most), else_=old + more)

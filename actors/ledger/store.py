@@ -9,6 +9,7 @@ It must not decide when to write, nor what a row says.
 """
 
 import pathlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,13 +26,21 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from actors.ledger.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
+from actors.ledger.messages import QuestionTooLong
+from actors.ledger.migrations import MIGRATIONS, migrate
+from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, add_attempts, add_request, bounded, lines_of
 from actors.ledger.rows import LOST, AttemptRow, Record, RequestRow, Row, after, as_lost, merged, month_of
-from actors.ledger.statements import FIGURES, TableRows, adding
-from actors.ledger.tables import ATTEMPTS, MIGRATIONS, MONTHS, REQUESTS, migrate
+from actors.ledger.statements import FIGURES, Adding, TableRows
+from actors.ledger.tables import ATTEMPTS, DAYS, MONTHS, PURGED, REQUESTS
 
 CHUNK = 500  # names in one question
+READERS = 4  # questions that are answered at once
+QUESTION_SECONDS = 8.0  # a question's work ends after so long; an ingress waits a little longer for it
+PROGRESS_STEPS = 20_000  # of SQLite's machine between two looks at the clock: well under a millisecond
+DAY_MS = 86_400_000
 LOCK = 0x6272_6561_6B77  # ours, of PostgreSQL's advisory locks
 # A store that hangs must become an error: rows wait in the journals, not in a thread.
 _POSTGRES: Mapping[str, Any] = {
@@ -49,14 +58,18 @@ class LedgerStore:
         self._url = make_url(url)
         self.dialect = self._url.get_backend_name()
         self._rows = {table: TableRows(self._url, table, kind) for table, kind in _KINDS.items()}
-        self._added_up = adding(self.dialect)
+        self._added_up = Adding(self._url, MONTHS, FIGURES)
+        self._added_to_days = Adding(self._url, DAYS, FIGURES_OF_A_DAY)
         self._writer = self._engine("BEGIN IMMEDIATE")
-        self._reader = self._engine("BEGIN")
+        self._reader = self._engine("BEGIN", pool_size=READERS, isolation_level="REPEATABLE READ")
 
-    def _engine(self, begin: str) -> Engine:
+    def _engine(self, begin: str, pool_size: int = 2, isolation_level: str | None = None) -> Engine:
         if self.dialect == "postgresql":
-            return create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args=dict(_POSTGRES))
-        engine = create_engine(self._url.update_query_dict({"timeout": "10", **self._url.query}))
+            given: dict[str, Any] = {} if isolation_level is None else {"isolation_level": isolation_level}
+            arguments = dict(_POSTGRES)
+            return create_engine(self._url, pool_size=pool_size, pool_pre_ping=True, connect_args=arguments, **given)
+        url = self._url.update_query_dict({"timeout": "10", **self._url.query})
+        engine = create_engine(url, pool_size=pool_size)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
@@ -66,6 +79,8 @@ class LedgerStore:
         if self.dialect == "sqlite" and self._url.database:
             pathlib.Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         with self._writing() as connection:
+            if self.dialect == "postgresql":  # an index of many rows takes longer than a write may
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
             return migrate(connection, upto)
 
     def close(self) -> None:
@@ -81,14 +96,32 @@ class LedgerStore:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
+        """Yield a connection that sees one state of the store."""
         with self._reader.connect() as connection:
             yield connection
+
+    @contextmanager
+    def answering(self, until: float) -> Iterator[Connection]:
+        """Yield a connection whose work ends at `until` (monotonic). Raises QuestionTooLong."""
+        if time.monotonic() >= until:  # it has waited for its turn so long that nobody waits for it any more
+            raise QuestionTooLong("the ledger had too many questions")
+        with self.reading() as connection:
+            limit = _stopped_at if self.dialect == "sqlite" else _stopped_by_postgres
+            with limit(connection, until):
+                try:
+                    yield connection
+                except OperationalError as error:
+                    if time.monotonic() < until - 0.05:  # PostgreSQL has whole milliseconds and a clock of its own
+                        raise
+                    raise QuestionTooLong("the ledger stopped a question that took too long") from error
 
     def write(self, records: Sequence[Record]) -> list[Change]:
         """Take the rows that are newer. Return what they add to the subjects' counters."""
         with self._writing() as connection:
-            moved = self._merge(connection, REQUESTS, merged(r.request for r in records))
-            moved += self._merge(connection, ATTEMPTS, merged(r.attempt for r in records if r.attempt is not None))
+            purged = purged_upto(connection)
+            moved = self._merge(connection, REQUESTS, merged(r.request for r in records), purged)
+            attempts = merged(r.attempt for r in records if r.attempt is not None)
+            moved += self._merge(connection, ATTEMPTS, attempts, purged)
             self._add_up(connection, moved)
         return moved
 
@@ -107,7 +140,7 @@ class LedgerStore:
     def _give_up(self, connection: Connection, table: Table, owner: str, at: int) -> tuple[int, list[Change]]:
         open_rows = (table.c.owner == owner) & (table.c.state == "open")
         rows = self._rows[table].found(connection, self._rows[table].all.where(open_rows))
-        return len(rows), self._merge(connection, table, [as_lost(row, at) for row in rows])
+        return len(rows), self._merge(connection, table, [as_lost(row, at) for row in rows], 0)
 
     def owners_of_open_rows(self) -> set[str]:
         with self.reading() as connection:
@@ -135,7 +168,8 @@ class LedgerStore:
                 counters.add_cost(subject, month, int(cost))
         return counters
 
-    def _merge(self, connection: Connection, table: Table, rows: Sequence[Row]) -> list[Change]:
+    def _merge(self, connection: Connection, table: Table, rows: Sequence[Row], purged: int) -> list[Change]:
+        """Put the newer rows, and what they add to their days. A row that was deleted does not come again."""
         moved: list[Change] = []
         known = self._rows[table]
         for start in range(0, len(rows), CHUNK):
@@ -143,10 +177,59 @@ class LedgerStore:
             names = {"names": [row.request_id for row in some]}
             before = {_name(row): row for row in known.found(connection, known.named, names)}
             newer = [row for new in some if (row := after(before.get(_name(new)), new)) is not None]
+            if purged:
+                newer = [row for row in newer if began(row) >= purged or _name(row) in before]
             known.put(connection, newer)
             for row in newer:
                 moved += changes(before.get(_name(row)), row)
+            self._roll_up(connection, before, newer)
         return moved
+
+    def _roll_up(self, connection: Connection, before: Mapping[tuple[str, int], Row], newer: Sequence[Row]) -> None:
+        sums: Sums = {}
+        attempts: dict[str, tuple[dict[int, AttemptRow], dict[int, AttemptRow]]] = {}
+        for row in newer:
+            if isinstance(row, RequestRow):
+                if isinstance(old := before.get(_name(row)), RequestRow):
+                    add_request(sums, old, -1)
+                add_request(sums, row, 1)
+            else:
+                attempts.setdefault(row.request_id, ({}, {}))[1][row.number] = row
+        for old in before.values():
+            if isinstance(old, AttemptRow) and old.request_id in attempts:
+                attempts[old.request_id][0][old.number] = old
+        for earlier, later in attempts.values():
+            add_attempts(sums, earlier.values(), -1)
+            add_attempts(sums, (earlier | later).values(), 1)
+        self._added_to_days.put(connection, lines_of(sums))
+
+    def purge(self, upto: int, most: int = CHUNK) -> int:
+        """Delete requests that began before `upto`, with their attempts: `most` of them. Return how many.
+
+        The figures of their days stay. `upto` is the beginning of a day.
+        """
+        with self._writing() as connection:
+            if purged_upto(connection) < upto:
+                connection.execute(PURGED.delete())
+                connection.execute(PURGED.insert().values(upto=upto))
+            old = (REQUESTS.c.began_at < upto) & (REQUESTS.c.state != "open")
+            asked = select(REQUESTS.c.request_id).where(old).order_by(REQUESTS.c.began_at).limit(most)
+            names = list(connection.execute(asked).scalars())
+            for table in (ATTEMPTS, REQUESTS):
+                connection.execute(table.delete().where(table.c.request_id.in_(names)))
+        return len(names)
+
+    def newest(self) -> int:
+        """Return when the newest request began; 0 without one."""
+        with self.reading() as connection:
+            return connection.execute(select(func.max(REQUESTS.c.began_at))).scalar() or 0
+
+    def purge_days(self, before: str, most: int = CHUNK) -> int:
+        """Delete figures of days before this one, `most` of them. Return how many."""
+        with self._writing() as connection:
+            names = list(connection.execute(select(DAYS.c.name).where(DAYS.c.day < before).limit(most)).scalars())
+            connection.execute(DAYS.delete().where(DAYS.c.name.in_(names)))
+        return len(names)
 
     def _add_up(self, connection: Connection, moved: Iterable[Change]) -> None:
         sums: dict[tuple[str, str], list[int]] = {}
@@ -154,13 +237,11 @@ class LedgerStore:
             total = sums.setdefault((subject, month_of(spend.at)), [0, 0, 0, 0])
             for i, value in enumerate((spend.requests, spend.tokens, spend.cost, spend.unknown)):
                 total[i] += value
-        if sums:
-            named = [(subject, month, *total) for (subject, month), total in sums.items()]
-            connection.execute(self._added_up, [dict(zip(_MONTHS, total, strict=True)) for total in named])
+        lines = [(subject, month, *bounded(total)) for (subject, month), total in sums.items()]
+        self._added_up.put(connection, lines)
 
 
 _KINDS = {REQUESTS: RequestRow, ATTEMPTS: AttemptRow}
-_MONTHS = ("subject", "month", *FIGURES)
 _USED_LATELY = (
     (REQUESTS, REQUESTS.c.began_at, literal(0)),
     (ATTEMPTS, ATTEMPTS.c.ended_at, func.sum(ATTEMPTS.c.tokens_in + ATTEMPTS.c.tokens_out)),
@@ -171,7 +252,66 @@ def _name(row: RequestRow | AttemptRow) -> tuple[str, int]:
     return row.request_id, getattr(row, "number", 0)
 
 
+class _WideSum:
+    """A sum that 64 bits do not hold, as a text. SQLite's own fails; it is asked only after that has."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def step(self, value: int | None) -> None:
+        self._sum += value or 0
+
+    def finalize(self) -> str:
+        return str(self._sum)
+
+
 def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.create_aggregate("wide_sum", 1, _WideSum)
     connection.isolation_level = None  # we say BEGIN ourselves: the driver's own comes too late to lock
     for setting in ("journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {setting}")
+
+
+_SQLSTATES = ("22", "23", "54")  # data, constraints, program limits: PostgreSQL's manual, appendix A
+
+
+def refuses(error: Exception) -> bool:
+    """Return whether a store that answers refuses the row itself: to send it again would change nothing."""
+    if isinstance(error, DataError | IntegrityError | OverflowError | UnicodeError):
+        return True
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return str(state).startswith(_SQLSTATES)
+
+
+def began(row: RequestRow | AttemptRow) -> int:
+    """Return when the request began, of which this is a row."""
+    return row.began_at if isinstance(row, RequestRow) else row.asked_at
+
+
+def purged_upto(connection: Connection) -> int:
+    """Return the instant before which requests were deleted."""
+    return connection.execute(select(PURGED.c.upto)).scalar() or 0
+
+
+@contextmanager
+def _stopped_at(connection: Connection, until: float) -> Iterator[None]:
+    raw: Any = connection.connection.dbapi_connection
+    raw.set_progress_handler(lambda: int(time.monotonic() >= until), PROGRESS_STEPS)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
+
+
+@contextmanager
+def _stopped_by_postgres(connection: Connection, until: float) -> Iterator[None]:
+    """Each statement may take what is left. The setting ends with the transaction."""
+
+    def limit(_: Any, cursor: Any, *__: Any) -> None:
+        cursor.execute(f"SET LOCAL statement_timeout = {max(1, int((until - time.monotonic()) * 1000))}")
+
+    event.listen(connection, "before_cursor_execute", limit)
+    try:
+        yield
+    finally:
+        event.remove(connection, "before_cursor_execute", limit)

@@ -19,16 +19,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
-
 from actors.ledger.budget import Change, Counters
 from actors.ledger.journal.orphans import Orphan, orphans
 from actors.ledger.leases import Leases
-from actors.ledger.messages import SENT, Claims, FoundRequest, StoreConfig, UsageRow, WriteAnswer, WriterHealth
+from actors.ledger.messages import (
+    KEEP_ALL,
+    SENT,
+    Claims,
+    FoundRequest,
+    Keep,
+    StoreConfig,
+    UsageRow,
+    Viewer,
+    WriteAnswer,
+    WriterHealth,
+)
 from actors.ledger.queries import found, usage
-from actors.ledger.rows import Record, parse
-from actors.ledger.store import LedgerStore
-from actors.ledger.tables import ATTEMPTS
+from actors.ledger.rows import Record, day_of, parse
+from actors.ledger.store import DAY_MS, QUESTION_SECONDS, READERS, LedgerStore, refuses
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +44,14 @@ Run = Callable[..., Awaitable[Any]]
 
 LOST_AFTER_SECONDS = 600.0  # of silence; a replica that lives is heard every few seconds
 PATROL_SECONDS = 5.0
+REREAD_SECONDS = 60.0
 CHUNK = 256 * 1024
+PURGED_AT_ONCE, PURGES = 500, 20  # requests in one transaction, of some 30 ms; transactions in one patrol
 
 
-def in_thread() -> Run:
-    """Return a function that runs calls in a thread of its own, one after the other."""
-    executor = ThreadPoolExecutor(1)
+def in_thread(threads: int = 1) -> Run:
+    """Return a function that runs calls in threads of its own: with one, one after the other."""
+    executor = ThreadPoolExecutor(threads)
 
     def run(work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
@@ -59,7 +69,7 @@ class _Batch:
 
 
 class LedgerWriter:
-    """The single writer of the store. Reads go by a thread of their own."""
+    """The single writer of the store. Questions go by threads of their own."""
 
     def __init__(
         self,
@@ -71,7 +81,7 @@ class LedgerWriter:
         reading: Run | None = None,
     ):
         self._wall, self._clock = wall, clock
-        self._writing, self._reading = writing or in_thread(), reading or in_thread()
+        self._writing, self._reading = writing or in_thread(), reading or in_thread(READERS)
         self._config = config
         self._store: LedgerStore | None = None  # the writing thread's, once it is of our version
         self._counters = Counters()
@@ -82,8 +92,9 @@ class LedgerWriter:
         self._writer: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._began = clock()
+        self._reread_at = self._began + REREAD_SECONDS
         self._heard: dict[str, float] = {}
-        self._rejected_lines = self._lost_rows = self._recovered_journals = 0
+        self._rejected_lines = self._refused_rows = self._lost_rows = self._recovered_journals = 0
 
     async def configure(self, config: StoreConfig) -> None:
         """Take another store, if it is another."""
@@ -142,12 +153,13 @@ class LedgerWriter:
         return settled
 
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
-        """Return rows as queries.usage does. Raises UnknownQuestion, and ConnectionError while the store is away."""
-        return list(await self._reading(usage, await self._here(), filters, group_by))
+        """Return rows as queries.usage does, and raise what it raises; ConnectionError while the store is away."""
+        until = time.monotonic() + QUESTION_SECONDS  # the threads have no virtual clock
+        return list(await self._reading(usage, await self._here(), filters, group_by, until))
 
-    async def request(self, name: str) -> FoundRequest | None:
+    async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
         """Return the rows of one request: see queries.found. Raises ConnectionError while the store is away."""
-        rows: FoundRequest | None = await self._reading(found, await self._here(), name)
+        rows: FoundRequest | None = await self._reading(found, await self._here(), name, viewer)
         return rows
 
     async def _here(self) -> LedgerStore:
@@ -165,6 +177,7 @@ class LedgerWriter:
             "replicas": len(self._heard),
             "waiting_batches": len(self._waiting),
             "rejected_lines": self._rejected_lines,
+            "refused_rows": self._refused_rows,
             "lost_rows": self._lost_rows,
             "adopted_journals": self._recovered_journals,
         }
@@ -180,6 +193,41 @@ class LedgerWriter:
                 await self.settle_as_lost(owner)
         self._heard = {owner: at for owner, at in self._heard.items() if at >= before}
         self._leases.keep(self._heard)
+        if self._clock() >= self._reread_at:
+            self._reread_at = self._clock() + REREAD_SECONDS
+            await self._reread()
+        await self.purge()
+
+    async def _reread(self) -> None:
+        """Take the counters from the store: another ledger actor may write to it too, as of a node that was cut off."""
+        async with self._turn:
+            with contextlib.suppress(Exception):
+                self._counters = await self._writing(lambda: self._counted(self._opened()))
+
+    async def purge(self) -> None:
+        """Delete what need not be kept, so many rows a patrol, in steps between which the writes have their turn."""
+        keep = self._config.get("keep", KEEP_ALL)
+        for what in (self._purge_requests, self._purge_days):
+            for _ in range(PURGES):
+                async with self._turn:
+                    try:
+                        if await self._writing(what, keep) < PURGED_AT_ONCE:
+                            break
+                    except Exception as error:
+                        log.warning("The ledger could not delete old rows (%s). It tries again.", _first_line(error))
+                        return
+
+    def _purge_requests(self, keep: Keep) -> int:
+        days = keep["requests"]
+        return 0 if days is None else self._opened().purge(self._day(-days) * DAY_MS, PURGED_AT_ONCE)
+
+    def _purge_days(self, keep: Keep) -> int:
+        days = keep["rollups"]
+        return 0 if days is None else self._opened().purge_days(day_of(self._day(-days) * DAY_MS), PURGED_AT_ONCE)
+
+    def _day(self, more: int) -> int:
+        """Return today's number, or that of the newest row: a clock that is ahead must not delete what is new."""
+        return min(int(self._wall() * 1000), self._opened().newest()) // DAY_MS + more
 
     async def _recover(self, orphan: Orphan) -> None:
         try:
@@ -223,11 +271,32 @@ class LedgerWriter:
             found, batch.rejected = parse(batch.data)
             records += found
         store = self._opened()
-        moved = self._known(store.write, records) if records else []
+        refused = self._refused_rows
+        moved = self._known(self._put, store, records) if records else []
         if wrong := sum(batch.rejected for batch in batches):
             log.error("The ledger rejected %d lines of journals: they are no valid rows. The others are kept.", wrong)
             self._rejected_lines += wrong
+        if batches:  # whichever replica is told so, it counts them, and the alert fires
+            batches[-1].rejected += self._refused_rows - refused
         return list(moved)
+
+    def _put(self, store: LedgerStore, records: Sequence[Record]) -> list[Change]:
+        """Write the records. One that the store refuses is found by halves, so that it holds no other back."""
+        try:
+            return store.write(records)
+        except Exception as error:
+            if not refuses(error):
+                raise
+            if len(records) == 1:
+                return self._refused(records[0], error)
+        half = len(records) // 2
+        return self._put(store, records[:half]) + self._put(store, records[half:])
+
+    def _refused(self, record: Record, error: Exception) -> list[Change]:
+        self._refused_rows += 1
+        name = record.request.request_id
+        log.error("The store refuses a row of request %s, which is in no sum: %s", name, _first_line(error))
+        return []
 
     def _settle_as_lost(self, owner: str) -> list[Change]:
         lost, moved = self._known(self._opened().settle_as_lost, owner, int(self._wall() * 1000))
@@ -246,13 +315,18 @@ class LedgerWriter:
             store = LedgerStore(self._config["url"])
             try:
                 store.start()
-                self._counters = store.counters(_newest_row(store, int(self._wall() * 1000)))
+                self._counters = self._counted(store)
                 self._leases.await_claims(store.owners_of_open_rows(), self._clock())
             except BaseException:
                 store.close()
                 raise
             self._store = store
         return self._store
+
+    def _counted(self, store: LedgerStore) -> Counters:
+        """Return the counters as the store has them, by the newest row: our clock may be ahead of the replicas'."""
+        now = int(self._wall() * 1000)
+        return store.counters(min(now, store.newest() or now))
 
     def _known(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do the work; if it fails, reopen the store, because the transaction may have been committed."""
@@ -266,13 +340,6 @@ class LedgerWriter:
         if self._store is not None:
             self._store.close()
         self._store, self._trouble = None, self._trouble or trouble
-
-
-def _newest_row(store: LedgerStore, now: int) -> int:
-    """Return when the newest attempt began, or now if that is earlier: our clock may be ahead of the replicas'."""
-    with store.reading() as connection:
-        newest: int | None = connection.execute(select(func.max(ATTEMPTS.c.began_at))).scalar()
-    return now if newest is None else min(now, newest)
 
 
 def _first_line(error: Exception) -> str:

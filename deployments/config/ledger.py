@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from actors.ledger.budget import Limit, Limits
-from actors.ledger.messages import LedgerConfig
+from actors.ledger.messages import Keep, LedgerConfig
 from actors.ledger.rows import NANOS
 from deployments.config.settings import Strict
 
@@ -31,6 +31,33 @@ class Price(Strict):
 Unpriced = Literal["refuse", "free"] | Price
 
 
+Days = Annotated[str, Field(pattern=r"^([2-9]|[1-9][0-9]{1,4})d$|^forever$")]
+
+
+class KeepSettings(Strict):
+    """How long rows are kept, as `90d` or `forever`: requests with their attempts, and the figures of each day.
+
+    Two days are the least, because a row may come late.
+    """
+
+    requests: Days = "forever"
+    rollups: Days = "forever"
+
+    def days(self) -> Keep:
+        return {"requests": _days(self.requests), "rollups": _days(self.rollups)}
+
+    @model_validator(mode="after")
+    def _figures_outlive_rows(self) -> "KeepSettings":
+        requests, rollups = _days(self.requests), _days(self.rollups)
+        if rollups is not None and (requests is None or requests > rollups):
+            raise ValueError("rollups: requests must not be kept for longer")
+        return self
+
+
+def _days(kept: str) -> int | None:
+    return None if kept == "forever" else int(kept[:-1])
+
+
 class LedgerSettings(Strict):
     """`folder` holds the journals of this machine's replicas and, without `url_env`, the SQLite file.
 
@@ -41,6 +68,7 @@ class LedgerSettings(Strict):
     folder: str = "~/.local/state/breakwater"
     url_env: str | None = None
     journal_megabytes: Annotated[int, Field(ge=4, le=4096)] = 64
+    keep: KeepSettings = KeepSettings()
 
     def missing(self) -> str | None:
         """Return why the ledger can't be used, as `key: reason`; None if it can."""
@@ -63,6 +91,7 @@ class LedgerSettings(Strict):
             "url_env": self.url_env,
             "url": f"sqlite:///{self._home(app) / 'usage.sqlite3'}",
             "journals": str(self.journals(app)),
+            "keep": self.keep.days(),
         }
 
 

@@ -21,8 +21,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from actors.ledger.messages import Viewer
+from actors.ledger.rollup import columns_of
 from actors.ledger.rows import LONGEST_TEXT
-from deployments.errors import BreakwaterError, InternalError, NotFound, WrongRoute, error_object
+from deployments.errors import BreakwaterError, InternalError, WrongRoute, error_object
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
@@ -178,17 +180,14 @@ class _Handlers:
             filters |= {"tenant": key.speaks_for(filters.get("tenant"))} if key.tenant else {"key": key.name}
         rows = await self._service.queries.usage(filters, groups)
         if request.query_params.get("format") == "csv" or "text/csv" in request.headers.get("accept", ""):
-            return Response(as_csv(rows), media_type="text/csv")
+            return Response(as_csv(rows, columns_of(filters, groups)), media_type="text/csv")
         return JSONResponse({"object": "list", "data": rows})
 
     async def request(self, request: Request, identity: Identity) -> Response:
         """Answer with the explanation of one request. Who sees it is decided as in `usage`."""
-        name, key = request.path_params["name"], identity.key
-        found = await self._service.queries.request(name)
-        if key is not None and (found["tenant"] != key.tenant if key.tenant else found["key"] != key.name):
-            # Another tenant's request must look the same as an unknown one.
-            raise NotFound(f"The request '{name}' is not known.")
-        return JSONResponse(found)
+        key = identity.key
+        viewer: Viewer | None = None if key is None else {"tenant": key.tenant or None, "key": key.name}
+        return JSONResponse(await self._service.queries.request(request.path_params["name"], viewer))
 
     def _deadline(self, request: Request) -> Deadline:
         text = request.headers.get(TIMEOUT_HEADER)

@@ -1,10 +1,11 @@
 """Queries about finished requests: one request explained, and usage by tenant, agent, provider or model. No Ray."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from actors.ledger.rows import QUESTIONS, unknown_in
+from actors.ledger.messages import QuestionTooLong, UnknownQuestion, Viewer
+from actors.ledger.rollup import QUESTIONS, unknown_in
 from deployments.errors import BadRequest, BreakwaterError, NotFound, Unavailable, error_dict
 from deployments.openai_api.json_types import JsonObject
 from deployments.telemetry.explain import RecentRequests, from_ledger
@@ -12,7 +13,10 @@ from deployments.telemetry.explain import RecentRequests, from_ledger
 if TYPE_CHECKING:
     from deployments.usage.ledger_client import LedgerClient
 
-USAGE_SECONDS = 10.0  # how long a query may take the ledger
+USAGE_SECONDS = 10.0  # how long a query may take the ledger, which stops its work before: store.QUESTION_SECONDS
+CAUGHT_UP_SECONDS = 2.0  # how long usage by handle waits for the last rows; they leave twice a second
+
+_Answer = TypeVar("_Answer")
 
 
 class Queries:
@@ -22,20 +26,20 @@ class Queries:
         self._recent = recent
         self._ledger = ledger
 
-    async def request(self, name: str) -> JsonObject:
+    async def request(self, name: str, viewer: Viewer | None = None) -> JsonObject:
         """Return the explanation of a request, by our id or by its `x-request-id`: see telemetry/explain.py.
 
+        Of several with this `x-request-id` it is the newest that the viewer may see; without a viewer, the newest.
         Raises NotFound, and Unavailable if the ledger is needed and does not answer.
         """
         found: JsonObject | None = self._recent.find(name)
+        if found is not None and not _may_see(viewer, found):
+            found = None
         if found is None and self._ledger is not None:
-            try:
-                async with asyncio.timeout(USAGE_SECONDS):
-                    rows = await self._ledger.request(name)
-            except Exception as error:
-                raise _ledger_unavailable() from error
+            rows = await self._answer(self._ledger.request(name, viewer))
             found = None if rows is None else from_ledger(rows["request"], rows["attempts"])
-        if found is None:
+        if found is None or not _may_see(viewer, found):
+            # Another tenant's request must look the same as an unknown one.
             raise NotFound(f"The request '{name}' is not known.")
         return found
 
@@ -43,27 +47,50 @@ class Queries:
         """Return the usage of each group: see actors/ledger/queries.py. Raises BadRequest and Unavailable."""
         if (name := unknown_in(filters, group_by)) is not None:
             raise BadRequest(f"'{name}' is no filter or group of usage. Known names: {', '.join(QUESTIONS)}.", name)
+        if self._ledger is None:
+            raise _ledger_unavailable()
+        return await self._answer(self._ledger.usage(filters, group_by))
+
+    async def _answer(self, asked: Awaitable[_Answer]) -> _Answer:
         try:
             async with asyncio.timeout(USAGE_SECONDS):
-                if self._ledger is None:
-                    raise ConnectionError("no ledger")
-                return await self._ledger.usage(filters, group_by)
+                return await asked
+        except UnknownQuestion as error:
+            raise BadRequest(f"The ledger can't answer this question: {_reason(error)}.") from error
+        except QuestionTooLong as error:
+            raise Unavailable(
+                "The ledger stopped this question because it took too long. Ask for less: by a filter, by fewer names,"
+                " or by whole days (UTC)."
+            ) from error
         except Exception as error:
             raise _ledger_unavailable() from error
 
     async def usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> JsonObject:
         """Return the usage of a tenant, an agent, or all: the totals, and `by_model` a list by provider and model.
 
+        `complete` says whether all that this replica has answered so far is in it: for that it waits, so long at most.
         An error is returned as a dict.
         """
         filters = {k: v for k, v in (("tenant", tenant_id), ("agent", agent_id)) if v is not None}
+        complete = self._ledger is not None and await self._ledger.caught_up(CAUGHT_UP_SECONDS)
         try:
             total, *_ = await self.usage(filters) or [{}]
             models = await self.usage(filters, ["provider", "model"])
         except BreakwaterError as error:
             return error_dict(error)
-        return {"tenant_id": tenant_id, "agent_id": agent_id, **total, "by_model": models}
+        return {"tenant_id": tenant_id, "agent_id": agent_id, **total, "by_model": models, "complete": complete}
 
 
 def _ledger_unavailable() -> Unavailable:
     return Unavailable("The ledger did not answer. Requests are still served and recorded; try this query again soon.")
+
+
+def _may_see(viewer: Viewer | None, found: JsonObject) -> bool:
+    if viewer is None:
+        return True
+    return bool(found["tenant"] == viewer["tenant"] if viewer["tenant"] else found["key"] == viewer["key"])
+
+
+def _reason(error: Exception) -> str:
+    """Return the ledger's own words. Ray's error of an actor holds the error itself as its cause."""
+    return str(getattr(error, "cause", None) or error)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,8 +73,8 @@ def question_of(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     for name in ("since", "until"):
         if name in filters:
             filters[name] = _instant(filters[name], name)
-    groups = [name for name in params.get("group_by", "").split(",") if name]
-    return filters, groups
+    groups = [name for part in params.get("group_by", "").split(",") if (name := part.strip())]
+    return filters, list(dict.fromkeys(groups))
 
 
 def _instant(text: str, name: str) -> float:
@@ -91,14 +92,22 @@ def _instant(text: str, name: str) -> float:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return the rows under these columns, which are there without a row too. What is not known is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: _harmless(v) for k, v in row.items()} for row in rows)
     return text.getvalue()
 
 
+# What a spreadsheet takes for a formula: full-width signs too, and behind what another country's separates cells with.
+_FORMULA = re.compile(r"(^|[;,|\t\r\n])([\s\"'\ufeff]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+
+
 def _harmless(value: Any) -> Any:
-    """A name that a client chose must not become a formula in somebody's spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    """A name that a client chose must not become a formula in somebody's spreadsheet (OWASP, CSV injection)."""
+    if not isinstance(value, str):
+        return value
+    text = _FORMULA.sub(r"\1\2'", value)
+    return f"'{text}" if text[:1] in ("\t", "\r", "\n") else text

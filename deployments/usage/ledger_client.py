@@ -22,7 +22,7 @@ from typing import Any
 from actors.ledger.budget import Limits, Refusal, Spend, subjects_of
 from actors.ledger.journal.journal import MOST, Journal
 from actors.ledger.journal.orphans import Orphan, orphans
-from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, WriteAnswer
+from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, Viewer, WriteAnswer
 from actors.ledger.rows import written_at
 from actors.metrics import Meter
 from deployments.usage.budget import ASKING, Asking, Budget, Reservation
@@ -83,6 +83,7 @@ class LedgerClient:
         self._up = False
         self._recovered = self._refused = self._rejected = self._reported = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # for what lies before a position
 
     def start(self) -> bool:
         """Begin to deliver; False if that has begun. Needs a running loop."""
@@ -145,17 +146,30 @@ class LedgerClient:
         self._requests += 1
         return UsageRecord(self, self.replica, f"{self.replica}-{self._requests:x}", **details)
 
+    async def caught_up(self, seconds: float) -> bool:
+        """Wait until the store has all that this replica has written so far. Return whether it has within `seconds`."""
+        if not self._journal.lines:
+            return True
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((self._journal.end, acknowledged))
+        done, _ = await asyncio.wait([acknowledged], timeout=seconds)
+        self._waiting = [(position, waiter) for position, waiter in self._waiting if waiter is not acknowledged]
+        return bool(done)
+
     async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[UsageRow]:
         """Return what was used: see actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
         if self._actor is None:
             raise ConnectionError("the ledger actor is away")
         return list(await self._actor("usage", dict(filters), list(group_by)))
 
-    async def request(self, name: str) -> FoundRequest | None:
-        """Return the rows of a request, by our id, or the newest by the caller's. Raises ConnectionError."""
+    async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
+        """Return the rows of a request, by our id, or the newest by the caller's that the viewer may see.
+
+        Raises ConnectionError.
+        """
         if self._actor is None:
             raise ConnectionError("the ledger actor is away")
-        found: FoundRequest | None = await self._actor("request", name)
+        found: FoundRequest | None = await self._actor("request", name, *([] if viewer is None else [viewer]))
         return found
 
     def health(self) -> ClientHealth:
@@ -259,6 +273,9 @@ class LedgerClient:
         self._journal.acknowledge(position, data.count(b"\n"))
         self.budget.acknowledge(position, ack, self.seconds())
         self._wake()
+        for end, waiter in self._waiting:
+            if end <= position and not waiter.done():
+                waiter.set_result(None)
         return self._journal.end - position > CHUNK
 
     def _wake(self) -> None:

@@ -13,10 +13,10 @@ def request(name: str = "r1", **more: Any) -> RequestRow:
 
 def attempt(name: str = "r1", number: int = 1, **more: Any) -> AttemptRow:
     began = more.get("began_at", NOON)
+    asked = more.pop("asked_at", began)  # when its request began
     known = {"owner": "replica", "provider": "openai", "model": "gpt", "tenant": "acme"}
-    return AttemptRow(
-        **{"request_id": name, "number": number, "began_at": began, "day": day_of(began), **known, **more}
-    )
+    known |= {"request_id": name, "number": number, "began_at": began, "asked_at": asked, "day": day_of(asked)}
+    return AttemptRow(**{**known, **more})
 
 
 def opened(name: str = "r1", number: int = 1, **more: Any) -> Record:

@@ -9,7 +9,7 @@ import pytest
 from actors.ledger.budget import FORGET_SECONDS, MINUTE, Counters, Limit, Limits, Refusal, Spend
 from actors.ledger.leases import Leases
 from actors.ledger.messages import StoreConfig
-from actors.ledger.writer import LedgerWriter
+from actors.ledger.writer import REREAD_SECONDS, LedgerWriter
 from deployments.usage.budget import Reservation
 from deployments.usage.ledger_client import LEASE_SECONDS, WAIT_SECONDS, LedgerClient
 from tests.ledger.world import OK, START, World, admitted, answered, asked, at_once, in_world
@@ -222,3 +222,23 @@ def test_nothing_is_left_of_subjects_whose_leases_are_given_back() -> None:
         leases.answer("r", {"": 2 * number + 1, name: [("monthly_cost", "2026-09", 10, 0, 0, 5)]}, Counters(), 0.0)
         leases.answer("r", {"": 2 * number + 2, name: [("monthly_cost", "2026-09", 10, 0, 0, 0)]}, Counters(), 0.0)
     assert leases._subjects == {}
+
+
+@in_world
+async def test_what_another_ledger_actor_writes_into_the_store_counts_here_too(w: World) -> None:
+    link = w.replica(limits=BUDGET)
+    other = LedgerWriter(w.actor.config, wall=lambda: w.now, clock=asyncio.get_running_loop().time,
+                         writing=at_once, reading=at_once)  # fmt: skip
+    assert await admitted(link, cost=COST) is not None
+    elsewhere = w.replica(limits=BUDGET, start=False)
+    for _ in range(4):
+        asked(elsewhere).open("openai/gpt").settle(OK, DEAR)
+    data, _ = elsewhere._journal.read(10**6)
+    assert (await other.write("elsewhere", 1, data))["store"] == "up"
+    await other.configure({})  # type: ignore[typeddict-item]
+    await asyncio.sleep(REREAD_SECONDS + 5)
+    await w.actor.desk.patrol()
+    await asyncio.sleep(2)
+    refusal = await link.admit("acme", None, 0, COST)
+    assert isinstance(refusal, Refusal)
+    assert refusal.limit == "monthly_cost"

@@ -5,6 +5,8 @@ import sqlite3
 
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits, Refusal
+from deployments.service.queries import Queries
+from deployments.telemetry.explain import RecentRequests
 from deployments.usage.ledger_client import LedgerClient
 from tests.ledger.world import OK, USAGE, World, admitted, answered, asked, in_world
 
@@ -90,7 +92,7 @@ async def test_what_nobody_can_know_the_cost_of_is_unknown_and_not_zero(w: World
     asked(link).open("openai/gpt").settle(Outcome("throttled"))
     await w.settle()
     total = await w.total()
-    assert (total["cost_nanos"], total["unknown_cost"]) == (0, 2)
+    assert (total["cost_nanos"], total["unknown_cost"]) == (None, 2)
 
 
 @in_world
@@ -322,3 +324,20 @@ async def test_a_batch_that_waits_is_not_queued_twice(w: World) -> None:
     desk = w.actor.desk
     first, second = await asyncio.gather(desk.write("r", 1, b"", []), desk.write("r", 1, b"", []))
     assert first == second == {"number": 1, "store": "up", "totals": {}, "rejected": 0}
+
+
+@in_world
+async def test_a_caller_by_handle_sees_what_was_just_answered_or_is_told_that_it_does_not(w: World) -> None:
+    link = w.replica()
+    await asyncio.sleep(1)  # it has found the actor
+    queries = Queries(RecentRequests(), link)
+    answered(link)
+    stats = await queries.usage_stats("acme")
+    assert (stats["requests"], stats["complete"]) == (1, True)
+    w.actor.seconds = 5.0
+    answered(link)
+    began = asyncio.get_running_loop().time()
+    stats = await queries.usage_stats("acme")
+    assert not stats["complete"]
+    assert not link._waiting
+    assert asyncio.get_running_loop().time() - began < 2 + 2 * 5 + 0.1

@@ -1,18 +1,25 @@
 """The rows in a real store: each once, whatever is sent, and the figures that are read from them."""
 
+import asyncio
 import pathlib
 import sqlite3
+import threading
 
 import pytest
 from sqlalchemy import MetaData, select, text
+from sqlalchemy.exc import DataError, OperationalError
 
 from actors.ledger.budget import Spend
-from actors.ledger.queries import UnknownQuestion, usage
+from actors.ledger.messages import UnknownQuestion
+from actors.ledger.migrations import MIGRATIONS, NewerSchema
+from actors.ledger.queries import usage
 from actors.ledger.rows import LOST
-from actors.ledger.store import LedgerStore
-from actors.ledger.tables import ATTEMPTS, METADATA, MIGRATIONS, MONTHS, REQUESTS, NewerSchema
+from actors.ledger.store import READERS, LedgerStore, refuses
+from actors.ledger.tables import ATTEMPTS, METADATA, MONTHS, REQUESTS
+from actors.ledger.writer import LedgerWriter
 from tests.ledger.conftest import raw
 from tests.ledger.rows import NOON, opened, request, settled
+from tests.ledger.world import at_once
 
 
 def rows(store: LedgerStore, table: object = ATTEMPTS) -> list[dict[str, object]]:
@@ -188,3 +195,44 @@ def test_sqlite_writes_ahead_and_syncs_at_each_commit(tmp_path: pathlib.Path) ->
     with sqlite3.connect(path) as raw:
         assert raw.execute("SELECT version FROM ledger_schema").fetchone() == (len(MIGRATIONS),)
     raw.close()
+
+
+def test_a_row_that_the_store_refuses_holds_no_other_back_and_is_counted(url: str) -> None:
+    """A row of an older reader may have what the store has no place for."""
+
+    async def main() -> None:
+        writer = LedgerWriter({"url": url, "missing": "", "journals": None}, writing=at_once, reading=at_once)
+        store = await writer._here()
+        rows = [settled(f"r{n}") for n in range(20)]
+        rows[7] = settled("poison", tokens_in=2**70)
+        moved = writer._put(store, rows)
+        assert sum(spend.requests for _, spend in moved) == 19
+        assert (await writer.usage({}))[0]["answers"] == 19
+        assert ((await writer.health())["refused_rows"], (await writer.health())["store"]) == (1, "up")
+        await writer.configure({"url": None, "missing": "", "journals": None})
+
+    asyncio.run(main())
+
+
+def test_a_store_that_is_away_refuses_no_row() -> None:
+    assert not refuses(OperationalError("x", {}, Exception("the server closed the connection")))
+    assert refuses(DataError("x", {}, Exception("bigint out of range")))
+
+
+def test_several_questions_are_answered_at_once(url: str) -> None:
+    """One that takes long stops no other: each reader has a thread and a connection of its own."""
+
+    async def main() -> None:
+        writer = LedgerWriter({"url": url, "missing": "", "journals": None})
+        store = await writer._here()
+        met = threading.Barrier(READERS, timeout=20)
+
+        def question() -> None:
+            with store.reading() as connection:
+                connection.execute(text("SELECT 1"))
+                met.wait()
+
+        await asyncio.gather(*(writer._reading(question) for _ in range(READERS)))
+        await writer.configure({"url": None, "missing": "", "journals": None})
+
+    asyncio.run(main())

@@ -18,12 +18,25 @@ def written(request: Any = None, attempt: Any = None, **more: Any) -> bytes:
     return json.dumps(whole).encode() + b"\n"
 
 
-def test_an_attempt_has_its_requests_names_and_the_day_on_which_it_began() -> None:
+def test_an_attempt_has_its_requests_names_and_the_day_on_which_that_began() -> None:
     ((record,), wrong) = parse(written({"agent": "a"}, tenant="another", day="1970-01-01", ms=7, first_ms=None))
     assert not wrong
     assert record.request == RequestRow(**REQUEST, agent="a")
-    shared = {"request_id": "r1", "owner": "o", "tenant": "acme", "agent": "a", "day": "2026-09-21"}
+    shared = {"request_id": "r1", "owner": "o", "tenant": "acme", "agent": "a"}
+    shared |= {"day": "2026-09-21", "asked_at": NOON}
     assert record.attempt == AttemptRow(**ATTEMPT, **shared, ms=7)
+
+
+def test_an_attempt_behind_midnight_belongs_to_the_day_of_its_request() -> None:
+    ((record,), _) = parse(written(began_at=NOON + 86_400_000))
+    assert record.attempt is not None
+    assert (record.attempt.day, record.attempt.asked_at) == ("2026-09-21", NOON)
+
+
+@pytest.mark.parametrize("name", ["tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "cost"])
+def test_a_figure_that_no_answer_can_have_is_cut_and_its_row_is_kept(name: str) -> None:
+    ((record,), wrong) = parse(written({}, {name: 2**60}))
+    assert (wrong, getattr(record.attempt, name)) == (0, 10_000 * 10**9 if name == "cost" else 2**31)
 
 
 WRONG = {
@@ -40,7 +53,7 @@ WRONG = {
     "a fraction for a whole number": written(tokens_in=1.0),
     "nothing for a number": written(tokens_in=None),
     "a list for a text": written({"tenant": ["acme"]}),
-    "a number that no store holds": written(tokens_in=LARGEST + 1),
+    "a number that no store holds": written(number=LARGEST + 1),
     "a number of hundreds of bits": written(tokens_in=10**100),
     "infinity": written(ms=float("inf")),
     "no number": written(ms=float("nan")),

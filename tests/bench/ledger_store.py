@@ -1,0 +1,123 @@
+"""How many requests a second the ledger's store takes, and how long what a console asks takes.
+
+    uv run python -m tests.bench.ledger_store [URL [ROWS]]
+
+Without a URL it is a new SQLite file. With PostgreSQL's the tables of the ledger are dropped first. A request is two
+lines, as an ingress writes them: open, then settled. Batches are of 200 requests; the figures are medians.
+"""
+
+import itertools
+import pathlib
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import create_engine, text
+
+from actors.ledger.queries import usage
+from actors.ledger.rows import SETTLED, AttemptRow, Record, RequestRow, day_of
+from actors.ledger.store import DAY_MS, LedgerStore
+
+BATCH, ROUNDS, DAYS_BACK = 200, 15, 30
+NOW = 1_790_000_000_000
+TENANTS, AGENTS, KEYS = 200, 3, 2
+TARGETS = [("openai", "gpt-4.1"), ("aws", "haiku"), ("aws", "opus"), ("google", "flash")]
+NUMBERS = itertools.count()
+DAY = NOW // DAY_MS * DAY_MS / 1000
+QUESTIONS: dict[str, tuple[dict[str, object], list[str]]] = {
+    "all": ({}, []),
+    "last hour by tenant": ({"since": NOW / 1000 - 3600}, ["tenant"]),
+    "last 24 hours by provider, model": ({"since": NOW / 1000 - 86_400}, ["provider", "model"]),
+    "last 24 hours of one tenant by agent": ({"since": NOW / 1000 - 86_400, "tenant": "t7"}, ["agent"]),
+    "last 30 days by tenant": ({"since": DAY - 29 * 86_400}, ["tenant"]),
+    "last 30 days by day": ({"since": DAY - 29 * 86_400}, ["day"]),
+    "last 30 days of one tenant by day, model": ({"since": DAY - 29 * 86_400, "tenant": "t7"}, ["day", "model"]),
+    "last 30 days by key": ({"since": DAY - 29 * 86_400}, ["key"]),
+}
+
+
+def requests(number: int, *, spread: int = 0) -> Iterator[tuple[Record, Record]]:
+    """Yield a request as it is opened and as it has ended; they began in the last `spread` milliseconds."""
+    for n in itertools.islice(NUMBERS, number):
+        began = NOW - random.randrange(spread) if spread else NOW
+        provider, model = random.choice(TARGETS)
+        tenant = f"t{random.randrange(TENANTS)}"
+        whose = {
+            "request_id": f"0123456789abcdef-{n:x}",
+            "owner": "0123456789abcdef",
+            "tenant": tenant,
+            "agent": f"a{random.randrange(AGENTS)}",
+            "key_name": f"{tenant}-k{random.randrange(KEYS)}",
+            "began_at": began,
+        }
+        target = {"number": 1, "provider": provider, "model": model, "day": day_of(began), "asked_at": began}
+        ended = {"version": SETTLED, "state": "settled", "ended_at": began + 500}
+        used = {"tokens_in": 812, "tokens_out": 233, "counted": "provider", "cost": 3_488_000, "ms": 501.25}
+        yield (
+            Record(RequestRow(**whose), AttemptRow(**whose, **target)),
+            Record(
+                RequestRow(**whose, **ended, outcome="ok", provider=provider, model=model, attempts=1),
+                AttemptRow(**whose, **target, **ended, **used, kind="ok", content=True, first_ms=180.5),
+            ),
+        )
+
+
+def written(store: LedgerStore, *, opened_before: bool) -> float:
+    """Requests a second. What is short has ended when its batch is cut: then one line is enough for it."""
+    made = list(requests(BATCH))
+    began = time.perf_counter()
+    if opened_before:
+        store.write([opened for opened, _ in made])
+    store.write([settled for _, settled in made])
+    return BATCH / (time.perf_counter() - began)
+
+
+def fill(store: LedgerStore, rows: int) -> None:
+    for _ in range(rows // 2000):
+        store.write([settled for _, settled in requests(2000, spread=DAYS_BACK * DAY_MS)])
+    with store._writer.begin() as connection:
+        connection.execute(text("ANALYZE"))  # as PostgreSQL does by itself within a minute
+
+
+def median_of(figures: Sequence[float]) -> float:
+    return statistics.median(figures)
+
+
+def report(store: LedgerStore, rows: int) -> None:
+    for behind in dict.fromkeys((0, rows)):
+        began = time.perf_counter()
+        fill(store, behind)
+        print(f"{behind:,} requests are there ({time.perf_counter() - began:.0f} s)")
+        for opened_before in (False, True):
+            speed = median_of([written(store, opened_before=opened_before) for _ in range(ROUNDS)])
+            print(f"  {speed:8,.0f} requests/s, {'open, then settled' if opened_before else 'settled within a batch'}")
+    for name, (filters, group_by) in QUESTIONS.items():
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            groups = len(usage(store, filters, group_by))
+            times.append(time.perf_counter() - began)
+        print(f"  {median_of(times) * 1000:8.1f} ms, {groups:5} groups: {name}")
+
+
+def main() -> None:
+    rows = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+    random.seed(1)
+    with tempfile.TemporaryDirectory() as folder:
+        url = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
+        url = f"sqlite:///{pathlib.Path(folder) / 'usage.sqlite3'}" if url == "sqlite" else url
+        if not url.startswith("sqlite"):
+            with create_engine(url).begin() as connection:
+                for table in ("requests", "attempts", "months", "days", "purged", "schema"):
+                    connection.execute(text(f"DROP TABLE IF EXISTS ledger_{table}"))
+        store = LedgerStore(url)
+        store.start()
+        report(store, rows)
+        store.close()
+
+
+if __name__ == "__main__":
+    main()
