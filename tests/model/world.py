@@ -533,6 +533,10 @@ def machine(actors: SimpleNamespace) -> type[RuleBasedStateMachine]:
                 check(
                     "state-survives", (now.state, now.mode, now.level) == (was.state, was.mode, was.level), (was, now)
                 )
+                if now.mode is mode.ISOLATED:  # for longer where the wall clock stepped back, as below
+                    left = self.isolated.get(target, 0) - self.wall
+                    check("isolation-survives", now.isolated_until - self.now >= left - 1e-6, (target, left))
+                    self.isolated[target] = self.wall + now.isolated_until - self.now
                 if now.state is state.OPEN:
                     left = self.not_before.get(target, 0) - self.wall
                     check("open-time-survives", now.open_until - self.now >= left - 1e-6, (target, left))
