@@ -177,6 +177,14 @@ class Counters:
         """Return requests and tokens of the minutes of one subject."""
         return self._minutes.get(subject) or self._older.get(subject) or {}
 
+    def costs_otherwise(self, other: "Counters") -> set[str]:
+        """Return the subjects that have another cost there, in any month that it knows."""
+        return {
+            subject
+            for month, costs in other._months.items()
+            for subject, _ in costs.items() ^ self._months.get(month, {}).items()
+        }
+
     def months(self, subject: str) -> dict[str, int]:
         """Return the nano-dollars of the months of one subject."""
         return {month: costs[subject] for month, costs in self._months.items() if subject in costs}

@@ -179,6 +179,13 @@ class Leases:
             self._recalled.setdefault(name, {})[subject] = None
         return bool(idle)
 
+    def recall(self, subjects: Iterable[str]) -> None:
+        """Ask all replicas for what they don't use of these: more was used than anybody here knew."""
+        for subject in subjects:
+            for held in self._subjects.get(subject, {}).values():
+                for name in held.now:
+                    self._recalled.setdefault(name, {})[subject] = None
+
     def drop(self, replica: str) -> None:
         """Forget a replica that is dead: its rows are in the store."""
         for subject in self._of.pop(replica, ()):

@@ -202,7 +202,9 @@ class LedgerWriter:
         """Take the counters from the store: another ledger actor may write to it too, as of a node that was cut off."""
         async with self._turn:
             with contextlib.suppress(Exception):
-                self._counters = await self._writing(lambda: self._counted(self._opened()))
+                counters, others = await self._writing(self._read_counters)
+                self._leases.recall(others)
+                self._counters = counters
 
     async def purge(self) -> None:
         """Delete what need not be kept, so many rows a patrol, in steps between which the writes have their turn."""
@@ -322,6 +324,11 @@ class LedgerWriter:
                 raise
             self._store = store
         return self._store
+
+    def _read_counters(self) -> tuple[Counters, set[str]]:
+        """Return the counters as the store has them, and the subjects that have used what we did not know of."""
+        counters = self._counted(self._opened())
+        return counters, self._counters.costs_otherwise(counters)
 
     def _counted(self, store: LedgerStore) -> Counters:
         """Return the counters as the store has them, by the newest row: our clock may be ahead of the replicas'."""
