@@ -5,6 +5,7 @@ uses no tokenizer. So it is rough: nearest for English, further off for code, fi
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ _MESSAGE = 4  # what a vendor puts around a message: OpenAI Cookbook, "How to co
 _TEXTS = ("content", "refusal", "reasoning_content", "name")
 _STRUCTURES = ("tool_calls", "function_call")
 _FORMS = ("tools", "functions", "response_format", "prediction")
+# A medium of a kind that has no rule here, as a video or Anthropic's `source`: no model reads its base64 as text.
+_ENCODED_BYTES, _ENCODED_TOKENS = 2048, 1600
+_ENCODED = re.compile(rb'"(?:data:[^",]{1,100},)?[A-Za-z0-9+/=_-]{%d,}"' % _ENCODED_BYTES)
 _NO_BODY: Mapping[str, Any] = {}
 
 _MEDIA: dict[str, Callable[[str, Mapping[str, Any]], int]] = {
@@ -81,7 +85,7 @@ def _part(part: Any, model: str) -> float:
     if media is not None:
         return media(model, part)
     text = part.get("text")
-    return text_tokens(text) if isinstance(text, str) else _structure(part)
+    return text_tokens(text) if isinstance(text, str) else _structure(part, media=True)
 
 
 def _input(value: Any) -> float:
@@ -93,10 +97,13 @@ def _input(value: Any) -> float:
     return sum(1.0 if isinstance(item, int) else _input(item) for item in value)
 
 
-def _structure(value: Any) -> float:
-    """Return the tokens of what reaches the model as JSON, by its length."""
+def _structure(value: Any, *, media: bool = False) -> float:
+    """Return the tokens of what reaches the model as JSON, by its length. `media`: it may hold some as base64."""
     try:
-        size = len(orjson.dumps(value))
+        data = orjson.dumps(value)
     except (TypeError, ValueError):
-        size = len(repr(value))  # half a surrogate, or an integer beyond 64 bits
-    return _ASCII * size
+        return _ASCII * len(repr(value))  # half a surrogate, or an integer beyond 64 bits
+    if not media or len(data) < _ENCODED_BYTES:
+        return _ASCII * len(data)
+    encoded = [len(found) for found in _ENCODED.findall(data)]
+    return _ASCII * (len(data) - sum(encoded)) + _ENCODED_TOKENS * len(encoded)

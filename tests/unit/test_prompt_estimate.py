@@ -119,3 +119,18 @@ def test_embeddings_count_texts_and_tokens() -> None:
 @pytest.mark.parametrize("odd", ["\ud800", [5], [{"type": []}], {"a": 2**70}, [{"type": "image_url"}], 7, [None]])
 def test_no_body_makes_an_estimate_fail(odd: Any) -> None:
     assert estimate_prompt(chat(odd, tools=odd)) >= 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + "A" * 10**6}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "Ab+/" * 250_000}},
+    ],
+)
+def test_a_medium_without_a_rule_is_not_counted_as_text(part: Any) -> None:
+    assert estimate_prompt(chat([part])) < 1700
+
+
+def test_a_long_text_without_spaces_is_a_text_all_the_same() -> None:
+    assert estimate_prompt(chat([{"type": "text", "text": "A" * 100_000}])) == 25_004

@@ -121,6 +121,12 @@ OTHER: list[tuple[str, int, Any, str]] = [
         said("File Not Found", type="not_found_error", code=404),
         "model_missing",
     ),
+    (
+        "ggml-org/llama.cpp: a wrong path",
+        404,
+        said("The requested URL /v1/chat/completions could not be found"),
+        "model_missing",
+    ),
     ("OpenAI, error codes", 403, said("To access GPT-5, go to https://platform.openai.com/settings"), "credential"),
     ("Zhipu, api-code", 429, {"error": {"code": "1113", "message": "no"}}, "quota"),
     ("Zhipu, api-code", 429, {"error": {"code": "1302", "message": "no"}}, "throttled"),

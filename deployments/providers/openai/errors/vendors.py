@@ -50,7 +50,8 @@ OPENAI = (
         r"not (?:found|in an active state)",
         r"access the file|cached ?content .{0,120}not found",
         r"(?:download|fetch)\w* .{0,20}(?:image|file|url|https?:)|(?:retriev|load)\w* .{0,20}(?:image|file|url)",
-        r"(?:image|file|url) .{0,200}(?:could not|cannot|can't|failed to) be (?:found|downloaded|fetched|loaded)",
+        r"(?:image|file|(?<!requested )url) .{0,200}(?:could not|cannot|can't|failed to) be "
+        r"(?:found|downloaded|fetched|loaded)",
         statuses=(400, 403, 404, 422),
     ),
     rule("rejected", "OpenAI, MCP tools: a server of the request", r"\bmcp\b", statuses=(424,)),
