@@ -14,8 +14,8 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from actors.ledger.journal.lines import end_of_lines
-from actors.ledger.journal.locks import holds_lock, lock_path, take_lock
+from actors.ledger.journal.lines import take_lines
+from actors.ledger.journal.locks import is_at, lock_path, take_lock
 from actors.ledger.journal.segment import Segment
 
 log = logging.getLogger(__name__)
@@ -90,9 +90,8 @@ class Journal:
                 continue
             offset = max(0, self.acked - segment.start)
             if data := segment.read(offset, most):
-                end = end_of_lines(data, more=offset + len(data) < segment.size)
-                data = data[:end]
-                return data if data.endswith(b"\n") else data + b"\n", segment.start + offset + end
+                taken, end = take_lines(data, more=offset + len(data) < segment.size)
+                return taken, segment.start + offset + end
             self._give_up(segment)
         return b"", self.acked
 
@@ -159,8 +158,7 @@ class Journal:
     def _file(self, start: int) -> Segment | None:
         try:
             if self._lock < 0:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._lock = take_lock(lock_path(self._folder, self._owner), create=True)
+                self._lock = self._take_lock()
             self._files += 1
             path = self._folder / f"{self._owner}.{start:020d}-{self._files}.jsonl"
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
@@ -188,17 +186,19 @@ class Journal:
 
     def _keep_lock(self) -> None:
         """Take the lock again if somebody has deleted it: without it nobody would look for our lines."""
-        path = lock_path(self._folder, self._owner)
-        if self._lock < 0 or holds_lock(self._lock, path):
+        if self._lock < 0 or is_at(self._lock, lock_path(self._folder, self._owner)):
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = take_lock(path, create=True)
+            lock = self._take_lock()
         except OSError as error:
             self._alarm(error)
             return
         os.close(self._lock)
         self._lock = lock
+
+    def _take_lock(self) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return take_lock(lock_path(self._folder, self._owner), create=True)
 
     def _alarm(self, error: OSError) -> None:
         if not self._alarmed:  # once a trouble, not once a line

@@ -77,6 +77,13 @@ def _salvage(text: bytes, found: Opened) -> None:
             found.damaged += 1
 
 
+def take_lines(data: bytes, *, more: bool) -> tuple[bytes, int]:
+    """Return what to take of these bytes, with a line end behind it, and how many of them that are."""
+    end = end_of_lines(data, more=more)
+    taken = data[:end]
+    return taken if taken.endswith(b"\n") else taken + b"\n", end
+
+
 def end_of_lines(data: bytes, *, more: bool) -> int:
     """Return how many of these bytes to take as whole lines, more than none if there are any.
 

@@ -28,8 +28,8 @@ def take_lock(path: pathlib.Path, *, create: bool) -> int:
             os.close(fd)  # somebody discarded it between our opening and our locking
 
 
-def holds_lock(fd: int, path: pathlib.Path) -> bool:
-    """Return whether the path is still the lock that we hold."""
+def is_at(fd: int, path: pathlib.Path) -> bool:
+    """Return whether the path is still the name of an open file."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except OSError:

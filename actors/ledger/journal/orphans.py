@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from actors.ledger.journal.lines import end_of_lines
+from actors.ledger.journal.lines import take_lines
 from actors.ledger.journal.locks import lock_path, take_lock
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ class Orphan:
 def _chunks(fd: int, most: int) -> Iterator[bytes]:
     offset, size = 0, min(os.fstat(fd).st_size, MOST_OF_A_FILE)
     while data := os.pread(fd, min(most, size - offset), offset):
-        end = end_of_lines(data, more=offset + len(data) < size)
+        taken, end = take_lines(data, more=offset + len(data) < size)
         offset += end
-        yield data[:end] if data[end - 1] == ord("\n") else data[:end] + b"\n"
+        yield taken
 
 
 def orphans(folder: pathlib.Path) -> Iterator[Orphan]:

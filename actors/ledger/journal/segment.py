@@ -9,6 +9,8 @@ import os
 import pathlib
 from dataclasses import dataclass, field
 
+from actors.ledger.journal.locks import is_at
+
 
 @dataclass(slots=True)
 class Segment:
@@ -28,12 +30,7 @@ class Segment:
     @property
     def vanished(self) -> bool:
         """Return whether the file has lost its name: nobody would find it after our death."""
-        if self.path is None:
-            return False
-        try:
-            return not os.path.samestat(os.fstat(self.fd), os.stat(self.path))
-        except OSError:
-            return True
+        return self.path is not None and not is_at(self.fd, self.path)
 
     def write(self, data: bytes) -> None:
         """Raises OSError; what was written in part is taken back."""
