@@ -2,10 +2,12 @@
 
     uv run python -m tests.bench.ledger_store [URL [ROWS]]
 
-Without a URL it is a new SQLite file. With PostgreSQL's the tables of the ledger are dropped first. A request is two
-lines, as an ingress writes them: open, then settled. Batches are of 200 requests; the figures are medians.
+Without a URL it is a new SQLite file; `postgres` is a server of its own; with the URL of another the tables of the
+ledger are dropped first. A request is two lines, as an ingress writes them: open, then settled. Batches are of 200
+requests; the figures are medians.
 """
 
+import contextlib
 import itertools
 import pathlib
 import random
@@ -20,8 +22,11 @@ from sqlalchemy import create_engine, text
 from actors.ledger.queries import usage
 from actors.ledger.rows import SETTLED, AttemptRow, Record, RequestRow, day_of
 from actors.ledger.store import DAY_MS, LedgerStore
+from tests.bench.ledger_fill import fill_on_the_server
+from tests.ledger.conftest import own_server
 
 BATCH, ROUNDS, DAYS_BACK = 200, 15, 30
+ON_THE_SERVER = 1_000_000  # rows from which on PostgreSQL makes them itself
 NOW = 1_790_000_000_000
 TENANTS, AGENTS, KEYS = 200, 3, 2
 TARGETS = [("openai", "gpt-4.1"), ("aws", "haiku"), ("aws", "opus"), ("google", "flash")]
@@ -76,6 +81,8 @@ def written(store: LedgerStore, *, opened_before: bool) -> float:
 
 
 def fill(store: LedgerStore, rows: int) -> None:
+    if store.dialect == "postgresql" and rows >= ON_THE_SERVER:
+        return fill_on_the_server(store, rows, NOW, DAYS_BACK)
     for _ in range(rows // 2000):
         store.write([settled for _, settled in requests(2000, spread=DAYS_BACK * DAY_MS)])
     with store._writer.begin() as connection:
@@ -106,8 +113,9 @@ def report(store: LedgerStore, rows: int) -> None:
 def main() -> None:
     rows = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
     random.seed(1)
-    with tempfile.TemporaryDirectory() as folder:
-        url = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
+    url = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        url = stack.enter_context(own_server()).url if url == "postgres" else url
         url = f"sqlite:///{pathlib.Path(folder) / 'usage.sqlite3'}" if url == "sqlite" else url
         if not url.startswith("sqlite"):
             with create_engine(url).begin() as connection:

@@ -84,9 +84,17 @@ class Postgres:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
-    where = programs()
-    if where is None:
+    if programs() is None:
         pytest.skip("PostgreSQL is not installed: neither initdb on the path nor in /usr/lib/postgresql")
+    with own_server() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[Postgres]:
+    """Run a server, and leave nothing of it behind. Raises RuntimeError if PostgreSQL is not installed."""
+    if (where := programs()) is None:
+        raise RuntimeError("PostgreSQL is not installed")
     who = unprivileged()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ledger-"))
     if who:
