@@ -39,6 +39,9 @@ _REMOTE: JsonObject = {
     "autoscaling_config": {**_SCALING, "max_replicas": 8, "target_ongoing_requests": 32},
     # As long as an answer may take. A stream that is longer is cut when its replica stops; see serve.env for HAProxy.
     "graceful_shutdown_timeout_s": 900,
+    # New replicas start before the old ones stop. By default a redeploy stops the old ones first, and requests that
+    # come meanwhile overrun the queues.
+    "max_surge_percent": 100,
 }
 _ROUTER: Any = LeastCallsRouter
 # Most calls arrive over connections, not as handle calls: the router must balance calls.
