@@ -14,7 +14,7 @@ SAVE_SECONDS = 1.0  # how long a change waits to be saved before it is published
 
 
 class CheckpointWriter:
-    """`version` returns that of the state. `write` puts the state of the moment of its call into the store, or raises."""
+    """`version` returns that of the state. `write` puts the state as it is then into the store, or raises."""
 
     def __init__(self, version: Callable[[], int], write: Callable[[], Awaitable[None]]):
         self._version = version

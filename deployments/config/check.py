@@ -5,7 +5,11 @@
 prints tiers, rows and missing credentials, or one sentence on the first error, and then exits with 1.
 """
 
+import os
+import pathlib
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 
 import yaml
 
@@ -13,6 +17,7 @@ from deployments.config.application import INGRESS, apply_user_config, parse
 from deployments.config.resolved import resolve
 from deployments.errors import ConfigError
 
+ENVIRONMENT = pathlib.Path(__file__).parents[2] / "serve.env"
 EVERYWHERE = "0.0.0.0"  # where Serve listens by default if it is started by a config file
 
 
@@ -36,9 +41,16 @@ def read_applications(path: str) -> list[tuple[dict[str, object], str]]:
     return [(application, str(host)) for application in ours]
 
 
+def environment_of_ray() -> Mapping[str, str]:
+    """Return the environment in which Ray starts, as far as that is known: ours, over the one in serve.env."""
+    lines = ENVIRONMENT.read_text(encoding="utf-8").splitlines() if ENVIRONMENT.exists() else []
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | dict(os.environ)
+
+
 def check(path: str) -> str:
     """Return a report on a Serve config file. Raises ConfigError."""
     lines: list[str] = []
+    environment = environment_of_ray()
     for application, host in read_applications(path):
         resolved = resolve(parse(application.get("args")))
         if (why := resolved.config.explain_exposure(host)) is not None:
@@ -49,7 +61,7 @@ def check(path: str) -> str:
             raise ConfigError("deployments: must be a list of options, each with a name")
         for override in overrides:
             if override.get("name") == INGRESS:
-                apply_user_config(resolved.config, override.get("user_config"))
+                resolved = replace(resolved, config=apply_user_config(resolved.config, override.get("user_config")))
             if override.get("name") not in known:
                 raise ConfigError(
                     f"deployments.{override.get('name')}: no such deployment (known: {', '.join(sorted(known))})"
@@ -61,7 +73,7 @@ def check(path: str) -> str:
         lines.append("rows:")
         for row, targets in resolved.rows().items():
             lines.append(f"  {row}: {' > '.join(targets) or 'no provider can be called'}")
-        lines += [f"warning: {warning}" for warning in resolved.warnings()]
+        lines += [f"warning: {warning}" for warning in resolved.warnings(environment)]
     return "\n".join(lines)
 
 

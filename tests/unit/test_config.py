@@ -320,3 +320,37 @@ def test_an_origin_is_one_as_a_browser_writes_it() -> None:
     assert config.cors is not None
     assert config.cors.origins == origins
     assert parse(changed("mode", "hybrid")).cors is None, "no page of another origin by default"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "waits", "told"),
+    [
+        ("timeouts/deadline", 85, "90", None),
+        ("timeouts/deadline", 86, "90", "timeouts.deadline: 86 s, but HAProxy ends an answer after 90 s of silence"),
+        ("timeouts/idle", 300, "90", "timeouts.idle: 300 s"),
+        ("providers/openai/timeouts", {"idle": 300}, "90", "providers.openai.timeouts.idle: 300 s"),
+        ("timeouts/deadline", 600, "605", None),
+        ("timeouts/deadline", 600, "", None),
+        ("timeouts/deadline", 600, "0", None),
+    ],
+)
+def test_a_limit_that_haproxy_does_not_wait_for_is_told(path: str, value: Any, waits: str, told: str | None) -> None:
+    found = resolve(parse(changed(path, value))).warnings({"RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": waits})
+    assert [line.startswith(told or "nothing") for line in found] == ([] if told is None else [True])
+
+
+def test_what_we_ship_fits_what_haproxy_waits_for() -> None:
+    assert "warning" not in check(str(SHIPPED))
+
+
+def test_the_check_compares_a_deadline_of_the_file_with_the_shipped_environment(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S", raising=False)
+    data = yaml.safe_load(SHIPPED.read_text())
+    file = tmp_path / "c.yaml"
+    for user_config, value in (({}, 120), ({"timeouts": {"deadline": 130}}, 130)):
+        data["applications"][0]["args"]["timeouts"]["deadline"] = 120
+        data["applications"][0]["deployments"] = [{"name": "Ingress", "user_config": user_config}]
+        file.write_text(yaml.safe_dump(data))
+        assert f"warning: timeouts.deadline: {value} s, but HAProxy" in check(str(file))
