@@ -7,15 +7,14 @@ import pytest
 import yaml
 
 from deployments import app
-from deployments.config.application import INGRESS, LOOPBACK
+from deployments.config.application import INGRESS
 
 SHIPPED = pathlib.Path(__file__).parents[2] / "serve_config.yaml"
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def made() -> dict[str, Any]:
     """The deployments of the shipped config, by name."""
-    monkeypatch.setattr(app, "_host", lambda: LOOPBACK)  # without it Serve would start a cluster to look
     bound = app.build_app(yaml.safe_load(SHIPPED.read_text())["applications"][0]["args"])
     others = bound._bound_deployment.init_args[1]
     return {each._bound_deployment.name: each._bound_deployment for each in (bound, *others.values())}

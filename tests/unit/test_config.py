@@ -354,3 +354,43 @@ def test_the_check_compares_a_deadline_of_the_file_with_the_shipped_environment(
         data["applications"][0]["deployments"] = [{"name": "Ingress", "user_config": user_config}]
         file.write_text(yaml.safe_dump(data))
         assert f"warning: timeouts.deadline: {value} s, but HAProxy" in check(str(file))
+
+
+def test_a_cluster_that_others_reach_needs_rays_token_or_a_word_that_it_is_closed() -> None:
+    shut = parse(changed("cluster", "trusted"))
+    for host, nodes in (("0.0.0.0", 1), ("10.0.0.7", 1), ("127.0.0.1", 2), ("0.0.0.0", 3)):
+        assert (parse(shipped()).explain_open_cluster(host, nodes, protected=False) or "").startswith("cluster: ")
+        assert parse(shipped()).explain_open_cluster(host, nodes, protected=True) is None
+        assert shut.explain_open_cluster(host, nodes, protected=False) is None
+    assert parse(shipped()).explain_open_cluster("127.0.0.1", 1, protected=False) is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "args", "told"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, {}, ConfigError),
+        ({}, {}, "warning: cluster: whoever reaches"),
+        ({"RAY_AUTH_MODE": "token"}, {}, None),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_USE_TLS": "1"}, {}, None),
+        ({"RAY_AUTH_MODE": "disabled"}, {"cluster": "trusted"}, None),
+        ({}, {"cluster": "trusted"}, None),
+    ],
+)
+def test_the_check_tells_what_it_can_of_an_open_cluster(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], args: Any, told: Any
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_USE_TLS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    data = yaml.safe_load(SHIPPED.read_text())
+    data["http_options"]["host"] = "0.0.0.0"
+    data["applications"][0]["args"] |= {"auth": "none", **args}
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(data))
+    if told is ConfigError:
+        with pytest.raises(ConfigError, match=r"^cluster: whoever reaches a port of Ray's can run code"):
+            check(str(file))
+    else:
+        lines = [line for line in check(str(file)).splitlines() if "cluster:" in line]
+        assert [line.startswith(told) for line in lines] == ([] if told is None else [True])

@@ -12,7 +12,6 @@ WAITING = {
     "get_actor",
     "list_named_actors",
     "kill",
-    "nodes",
     "cluster_resources",
     "available_resources",
     "get_if_exists",
@@ -23,7 +22,7 @@ WAITING = {
     "list_actors",
     "list_nodes",
 }
-OF_RAY_ALONE = {"get", "wait", "init", "cancel"}  # as `ray.get`; the bare word has other meanings
+OF_RAY_ALONE = {"get", "wait", "init", "cancel", "nodes"}  # as `ray.get`; the bare word has other meanings
 MAY_WAIT = {
     "actors/singleton.py": "on its thread, and in an actor's constructor",
     "deployments/app.py": "builds the application in a task that serves nobody",
