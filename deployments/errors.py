@@ -9,6 +9,7 @@ BreakwaterError
 │   ├── NotFound, WrongRoute  404, 405
 │   ├── TooLarge              413
 │   ├── UnknownEncoding       415
+│   ├── WrongContentType      415
 │   ├── LimitReached          429 or 402, of a tenant or a key
 │   └── NotPriced             403, a limit of cost can't count the target
 ├── AttemptFailed             one attempt failed; `outcome` says how
@@ -140,6 +141,21 @@ class UnknownEncoding(CallerError):
 
     status = 415
     code = "unsupported_content_encoding"
+
+
+class WrongContentType(CallerError):
+    """The body's type is not the one that the route takes."""
+
+    status = 415
+    code = "unsupported_content_type"
+
+    def __init__(self, given: str, wanted: str):
+        super().__init__(given, wanted)
+        self.given, self.wanted = given, wanted
+
+    def __str__(self) -> str:
+        found = f"not {self.given[:100]!r}" if self.given else "and it was not said"
+        return f"The request body must be {self.wanted}, {found}: send the header 'content-type: {self.wanted}'."
 
 
 class LimitReached(CallerError):

@@ -17,6 +17,7 @@ from deployments.config.settings import (
     Cloud,
     CorsSettings,
     EmbeddingRow,
+    Host,
     ImageSettings,
     Mode,
     Models,
@@ -48,6 +49,7 @@ class Config(Accounting):
     embeddings: dict[Annotated[str, Field(min_length=1)], EmbeddingRow] = Field(default_factory=dict)
     images: ImageSettings = ImageSettings()
     cors: CorsSettings | None = None
+    hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"
     tenants: list[Annotated[str, Field(min_length=1)]] | None = None
 

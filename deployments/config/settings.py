@@ -195,6 +195,9 @@ class ImageSettings(Strict):
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
 
 
+# A name of this server as clients write it, without a port. `*`: every name.
+Host = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9_.-]+)$", max_length=255)]
+
 # Scheme, host and port, as a browser writes it: in lower case and without a path (RFC 6454).
 Origin = Annotated[
     str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?)$", max_length=255)

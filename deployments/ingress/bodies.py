@@ -15,30 +15,31 @@ from starlette.requests import Request
 from deployments.errors import BadRequest, TooLarge, UnknownEncoding
 
 MAX_BODY = 32 * 1024 * 1024
+SMALL_BODY = 64 * 1024  # of operators' settings
 ENCODINGS = "gzip, deflate, zstd"  # for `accept-encoding` of an answer that refuses another (RFC 9110 15.5.16)
 MOST_ENCODINGS = 4  # one upon the other
 _INPUT, _OUTPUT = 64 * 1024, 256 * 1024
 _WINDOW = 23  # 8 MB, the largest that a content encoding may need (RFC 9659)
 
 
-async def read_body(request: Request) -> bytes:
-    """Return the decoded body. Raises TooLarge, UnknownEncoding or BadRequest."""
+async def read_body(request: Request, most: int = MAX_BODY) -> bytes:
+    """Return the decoded body, of at most so many bytes. Raises TooLarge, UnknownEncoding or BadRequest."""
     header = request.headers.get("content-encoding")
     encodings = [] if header is None else _encodings_of(header)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > MAX_BODY:
-            raise _too_large()
+        if size > most:
+            raise _too_large(most)
         parts.append(part)
     body = b"".join(parts)
     for name in reversed(encodings):  # they were applied in the order of the header
-        body = await _decoded(name, body)
+        body = await _decoded(name, body, most)
     return body
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"The request body is larger than {MAX_BODY} bytes.")
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"The request body is larger than {most} bytes.")
 
 
 def _encodings_of(header: str) -> list[str]:
@@ -52,13 +53,13 @@ def _encodings_of(header: str) -> list[str]:
     return names
 
 
-async def _decoded(name: str, body: bytes) -> bytes:
+async def _decoded(name: str, body: bytes, most: int) -> bytes:
     pieces, size = [], 0
     try:
         for piece in _pieces(_DECODERS[name](body), body):
             size += len(piece)
-            if size > MAX_BODY:
-                raise _too_large()
+            if size > most:
+                raise _too_large(most)
             pieces.append(piece)
             await asyncio.sleep(0)
     except (zlib.error, ZstdError, EOFError) as error:

@@ -1,0 +1,68 @@
+"""The gate: holds each request to its row of the table of routes, before its body is read. No Ray.
+
+It looks in this order: from where the request comes, who sends it, which type its body has, and how long it is.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.errors import TooLarge, WrongContentType
+from deployments.ingress.origins import Origins
+from deployments.ingress.routes import Route
+from deployments.service.auth import Access, Identity
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Headers = Mapping[bytes, bytes]
+
+
+class Gate:
+    """Lets requests in.
+
+    Where keys are needed, `Host` and `Origin` are not looked at: no page can make a browser send a key.
+    """
+
+    def __init__(self, service: "Service"):
+        self._authenticator = service.authenticator
+        config = service.resolved.config
+        allowed = [] if config.cors is None else config.cors.origins
+        self._origins = Origins(config.hosts, allowed) if service.authenticator.open else None
+
+    def guard(self, route: Route) -> Endpoint:
+        """Return the route's handler behind the gate."""
+
+        async def endpoint(request: Request) -> Response:
+            # Of a header that was sent twice the first counts, as everywhere else.
+            headers = dict(reversed(request.scope["headers"]))
+            identity = self._admit(route, headers)
+            if route.content_type is not None:
+                check_body(route, headers)
+            return await route.handler(request, identity)
+
+        return endpoint
+
+    def _admit(self, route: Route, headers: Headers) -> Identity:
+        """Return who calls. Raises Unauthorized or Forbidden."""
+        # What anyone may see tells nothing, and people follow links to the status page.
+        if self._origins is not None and route.access is not Access.ANYONE:
+            self._origins.check(headers)
+        authorization = headers.get(b"authorization")
+        return self._authenticator.admit(
+            route.access, None if authorization is None else authorization.decode("latin-1")
+        )
+
+
+def check_body(route: Route, headers: Headers) -> None:
+    """Raise WrongContentType or TooLarge if the headers announce a body that the route does not take."""
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    if given != route.content_type and given.partition(";")[0].strip().lower() != route.content_type:
+        assert route.content_type is not None
+        raise WrongContentType(given, route.content_type)
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > route.most_bytes:
+        raise TooLarge(f"The request body is larger than {route.most_bytes} bytes.")
