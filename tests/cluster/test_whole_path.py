@@ -125,7 +125,12 @@ def test_a_bad_request_never_reaches_a_provider(llm: Cluster) -> None:
     ]:
         response = llm.post(**body)
         assert (response.status_code, response.json()["error"]["param"]) == (code, param)
-    broken = httpx2.post(f"{llm.url}/v1/chat/completions", content=b'{"model": ', timeout=10)
+    broken = httpx2.post(
+        f"{llm.url}/v1/chat/completions",
+        headers={"content-type": "application/json"},
+        content=b'{"model": ',
+        timeout=10,
+    )
     assert (broken.status_code, broken.json()["error"]["code"]) == (400, "invalid_json")
     assert "Traceback" not in broken.text
     assert all(fake.received == [] for fake in llm.fakes.values())
