@@ -5,6 +5,7 @@ BreakwaterError
 │   ├── BadRequest            400, `param` names the field
 │   ├── UnknownModel          404
 │   ├── Unauthorized          401
+│   │   └── ExpiredKey        401
 │   ├── Forbidden             403
 │   ├── NotFound, WrongRoute  404, 405
 │   ├── TooLarge              413
@@ -108,6 +109,10 @@ class UnknownModel(CallerError):
 class Unauthorized(CallerError):
     status = 401
     code = "invalid_api_key"
+
+
+class ExpiredKey(Unauthorized):
+    code = "expired_api_key"
 
 
 class Forbidden(CallerError):

@@ -103,9 +103,10 @@ class Config(Accounting):
 
     def explain_exposure(self, host: str) -> str | None:
         """Return why the application must not serve at this address without keys; None if it may."""
-        if self.auth.unguarded or self.auth.api_keys_env or is_loopback(host):
+        if self.auth.unguarded or self.auth.needs_keys or is_loopback(host):
             return None
-        return f"auth: {host} can be reached from other machines: set auth.api_keys_env, or auth: none if that is meant"
+        ways = "set auth.api_keys_env or auth.keys_file, or auth: none if that is meant"
+        return f"auth: {host} can be reached from other machines: {ways}"
 
     def tier_names(self) -> list[str]:
         """Return the providers of this mode, in order of preference, with credentials or without."""

@@ -177,11 +177,17 @@ def explain_unset(variable: str | None) -> str | None:
 
 
 class Auth(Strict):
-    """Names of environment variables. Keys are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
+    """Where keys are. Those of `api_keys_env` are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
 
     api_keys_env: str | None = None
     admin_key_env: str | None = None
+    keys_file: Annotated[str, Field(min_length=1)] | None = None
     unguarded: bool = False  # set by `auth: none`: every caller that reaches the server passes
+
+    @property
+    def needs_keys(self) -> bool:
+        """Return whether every caller must have a key."""
+        return self.api_keys_env is not None or self.keys_file is not None
 
 
 class ImageSettings(Strict):

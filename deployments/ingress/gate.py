@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.errors import TooLarge, WrongContentType
+from deployments.errors import TooLarge, Unauthorized, WrongContentType
 from deployments.ingress.origins import Origins
 from deployments.ingress.routes import Route
+from deployments.keys.wrong_keys import WrongKeys
 from deployments.service.auth import Access, Identity
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Gate:
     """
 
     def __init__(self, service: "Service"):
-        self._authenticator = service.authenticator
+        self._authenticator, self._wrong_keys = service.authenticator, WrongKeys()
         config = service.resolved.config
         allowed = [] if config.cors is None else config.cors.origins
         self._origins = Origins(config.hosts, allowed) if service.authenticator.open else None
@@ -39,7 +40,11 @@ class Gate:
         async def endpoint(request: Request) -> Response:
             # Of a header that was sent twice the first counts, as everywhere else.
             headers = dict(reversed(request.scope["headers"]))
-            identity = self._admit(route, headers)
+            try:
+                identity = self._admit(route, headers)
+            except Unauthorized:
+                await self._hold(request, headers)
+                raise
             if route.content_type is not None:
                 check_body(route, headers)
             return await route.handler(request, identity)
@@ -51,10 +56,17 @@ class Gate:
         # What anyone may see tells nothing, and people follow links to the status page.
         if self._origins is not None and route.access is not Access.ANYONE:
             self._origins.check(headers)
-        authorization = headers.get(b"authorization")
-        return self._authenticator.admit(
-            route.access, None if authorization is None else authorization.decode("latin-1")
-        )
+        return self._authenticator.admit(route.access, _authorization(headers), route.scope)
+
+    async def _hold(self, request: Request, headers: Headers) -> None:
+        """Let those wait who try keys."""
+        if self._authenticator.is_wrong(_authorization(headers)):
+            await self._wrong_keys.hold("" if request.client is None else request.client.host)
+
+
+def _authorization(headers: Headers) -> str | None:
+    found = headers.get(b"authorization")
+    return None if found is None else found.decode("latin-1")
 
 
 def check_body(route: Route, headers: Headers) -> None:

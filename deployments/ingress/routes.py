@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.keys.key import KeyScope
 from deployments.service.auth import Access, Identity
 
 Handler = Callable[[Request, Identity], Awaitable[Response]]
@@ -18,6 +19,7 @@ class Route:
     method: str
     path: str
     access: Access
+    scope: KeyScope | None  # that a key needs; None: every key will do
     most_bytes: int  # that its body may have; 0: it reads none
     content_type: str | None  # that its body must have; None: it reads none
     handler: Handler

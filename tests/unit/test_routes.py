@@ -18,23 +18,23 @@ JSON = "application/json"
 ANYONE, KEY, ADMIN, EITHER = Access.ANYONE, Access.KEY, Access.ADMIN, Access.KEY_OR_ADMIN
 # A new route must be written here too, with all its columns, or the tests below fail.
 TABLE = {
-    ("POST", "/v1/chat/completions"): (KEY, MAX_BODY, JSON),
-    ("POST", "/v1/embeddings"): (KEY, MAX_BODY, JSON),
-    ("GET", "/v1/models"): (KEY, 0, None),
-    ("GET", "/v1/models/{name:path}"): (KEY, 0, None),
-    ("GET", "/v1/health"): (KEY, 0, None),
-    ("GET", "/v1/providers"): (KEY, 0, None),
-    ("GET", "/v1/providers/{name}"): (KEY, 0, None),
-    ("POST", "/v1/providers/{name}/{verb}"): (ADMIN, 0, None),
-    ("GET", "/v1/requests/{name}"): (EITHER, 0, None),
-    ("GET", "/v1/usage"): (EITHER, 0, None),
-    ("GET", "/v1/breaker"): (ADMIN, 0, None),
-    ("PATCH", "/v1/breaker"): (ADMIN, SMALL_BODY, JSON),
-    ("GET", "/"): (ANYONE, 0, None),
-    ("GET", "/v1/status"): (EITHER, 0, None),
-    ("GET", "/v1/events"): (EITHER, 0, None),
-    ("GET", "/livez"): (ANYONE, 0, None),
-    ("GET", "/readyz"): (ANYONE, 0, None),
+    ("POST", "/v1/chat/completions"): (KEY, "chat", MAX_BODY, JSON),
+    ("POST", "/v1/embeddings"): (KEY, "chat", MAX_BODY, JSON),
+    ("GET", "/v1/models"): (KEY, None, 0, None),
+    ("GET", "/v1/models/{name:path}"): (KEY, None, 0, None),
+    ("GET", "/v1/health"): (KEY, None, 0, None),
+    ("GET", "/v1/providers"): (KEY, None, 0, None),
+    ("GET", "/v1/providers/{name}"): (KEY, None, 0, None),
+    ("POST", "/v1/providers/{name}/{verb}"): (ADMIN, None, 0, None),
+    ("GET", "/v1/requests/{name}"): (EITHER, "rows", 0, None),
+    ("GET", "/v1/usage"): (EITHER, "usage", 0, None),
+    ("GET", "/v1/breaker"): (ADMIN, None, 0, None),
+    ("PATCH", "/v1/breaker"): (ADMIN, None, SMALL_BODY, JSON),
+    ("GET", "/"): (ANYONE, None, 0, None),
+    ("GET", "/v1/status"): (EITHER, None, 0, None),
+    ("GET", "/v1/events"): (EITHER, None, 0, None),
+    ("GET", "/livez"): (ANYONE, None, 0, None),
+    ("GET", "/readyz"): (ANYONE, None, 0, None),
 }
 # Who passes the gate of which routes. A reader's key is refused as such where only operators may call.
 PASS = {
@@ -59,7 +59,9 @@ def path_of(route: Route) -> str:
 def test_every_route_has_the_columns_that_are_written_here() -> None:
     async def main() -> None:
         async with world() as w:
-            found = {(r.method, r.path): (r.access, r.most_bytes, r.content_type) for r in route_table(w.service)}
+            found = {
+                (r.method, r.path): (r.access, r.scope, r.most_bytes, r.content_type) for r in route_table(w.service)
+            }
             assert found == TABLE
             assert all(bool(r.most_bytes) == (r.content_type is not None) for r in route_table(w.service))
 
@@ -120,21 +122,21 @@ class Unread:
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], dict(message["headers"])
         elif message["body"]:
-            self.error = json.loads(message["body"])["error"]
+            self.error = json.loads(message["body"]).get("error", {})
 
     async def to(self, w: World) -> "Unread":
         await build_http_api(w.service)(self.scope, self.receive, self.send)
         return self
 
 
-WITH_BODIES = [key for key, (_, most, _) in TABLE.items() if most]
+WITH_BODIES = [key for key, (_, _, most, _) in TABLE.items() if most]
 AS_JSON = {"content-type": JSON}
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODIES)
 def test_a_request_is_refused_by_its_key_then_its_type_then_its_length_and_never_read(method: str, path: str) -> None:
     key = {"authorization": f"Bearer {'root' if TABLE[method, path][0] is ADMIN else 'a'}"}
-    long = {"content-length": str(TABLE[method, path][1] + 1)}
+    long = {"content-length": str(TABLE[method, path][2] + 1)}
 
     async def main() -> None:
         async with world(GUARDED) as w:
