@@ -159,7 +159,7 @@ class WrongContentType(CallerError):
         self.given, self.wanted = given, wanted
 
     def __str__(self) -> str:
-        found = f"not {self.given[:100]!r}" if self.given else "and it was not said"
+        found = f"not {self.given[:100]!r}" if self.given else "and its type was not given"
         return f"The request body must be {self.wanted}, {found}: send the header 'content-type: {self.wanted}'."
 
 

@@ -109,6 +109,11 @@ def test_pages_that_the_config_names_may_ask_from_another_site() -> None:
     assert refused.status_code == 403
     assert "access-control-allow-origin" not in refused.headers
     assert ask(page, {**ARGS, "cors": {"origins": ["*"]}}).status_code == 200
+    nameless = {"sec-fetch-site": "cross-site"}
+    assert ask(nameless, {**ARGS, "cors": {"origins": ["*"]}}, "GET", "/v1/models").status_code == 200
+    assert (
+        ask(nameless, {**ARGS, "cors": {"origins": ["https://chat.example"]}}, "GET", "/v1/models").status_code == 403
+    )
 
 
 def test_clients_that_are_no_browsers_name_no_origin_and_pass() -> None:

@@ -182,6 +182,16 @@ def test_a_body_must_say_that_it_is_json(given: str | None, taken: bool, args: d
     run_virtually(main())
 
 
+def test_of_a_header_that_was_sent_twice_the_first_counts_as_everywhere_else() -> None:
+    async def main() -> None:
+        async with client(GUARDED) as (http, _):
+            one, other = ("authorization", "Bearer a"), ("authorization", "Bearer wrong")
+            for headers, status in (([one, other], 200), ([other, one], 401)):
+                assert (await http.get("/v1/models", headers=headers)).status_code == status
+
+    run_virtually(main())
+
+
 def test_a_small_body_is_small_without_a_length_and_unpacked_too() -> None:
     async def main() -> None:
         async with client(GUARDED) as (http, _):

@@ -193,12 +193,18 @@ def test_the_names_of_what_is_forgotten_are_forgotten() -> None:
     async def test(ask: Any, _: RecentRequests) -> None:
         recent = RecentRequests(most=3)
         for n in range(12):
-            caller = Caller("http", f"t{n % 5}", None, f"k{n % 2}", f"name-{n % 4}")
+            caller = Caller("http", f"t{n % 2}", None, f"k{n % 2}", f"name-{n % 2}")
             record = RequestRecord("row", caller, request_id=str(n))
             record.finish("ok")
             assert record.summary is not None
             recent.add(record.summary)
-        assert set(recent._ids.values()) == {"9", "10", "11"}
-        assert len(recent._ids) == 9
+        assert set(recent._ids.values()) == {"10", "11"}, "the newest of each name, though an older one was forgotten"
+        assert len(recent._ids) == 2 * 3
+        for n in range(3):
+            record = RequestRecord("row", Caller("http"), request_id=f"nameless-{n}")
+            record.finish("ok")
+            assert record.summary is not None
+            recent.add(record.summary)
+        assert recent._ids == {}
 
     in_memory(test)
