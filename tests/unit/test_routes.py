@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from deployments.ingress.bodies import MAX_BODY, SMALL_BODY
+from deployments.ingress.gate.routes import Route
 from deployments.ingress.http import CHAT, build_http_api, route_table
-from deployments.ingress.routes import Route
 from deployments.service.auth import Access
 from tests.clock import run_virtually
 from tests.unit.test_http_api import GUARDED, client

@@ -62,6 +62,20 @@ def test_a_right_key_never_waits_though_its_address_guesses() -> None:
     with_app(test)
 
 
+def test_an_address_that_a_client_claims_is_not_believed() -> None:
+    async def test(w: World, app: Any) -> None:
+        waits = []
+        for n in range(FREE + 2):
+            caller = Unread("GET", "/v1/models", {"authorization": "Bearer guess", "x-forwarded-for": f"10.0.0.{n}"})
+            caller.scope["client"] = (f"10.0.0.{n}", 0)  # as Serve's server takes it from the header
+            began = asyncio.get_running_loop().time()
+            await app(caller.scope, caller.receive, caller.send)
+            waits.append(round(asyncio.get_running_loop().time() - began, 3))
+        assert waits == [0] * FREE + [0.1, 0.2]
+
+    with_app(test)
+
+
 def test_what_is_no_guess_does_not_count() -> None:
     async def test(w: World, app: Any) -> None:
         for _ in range(FREE + 3):

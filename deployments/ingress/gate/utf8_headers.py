@@ -1,8 +1,8 @@
 """Refuses headers that Ray Serve can't decode, before Serve tries: it would answer with an untyped 500. No Ray.
 
 Serve reads these headers as UTF-8 in each replica, ahead of every application (`_direct_ingress_asgi` in
-ray/serve/_private/replica.py). serve.env names `middlewares`, which Serve puts around its own server. Its proxies
-import this too, so it imports next to nothing.
+ray/serve/_private/replica.py). deployment.py has Serve put `middlewares` around the server of our own replicas. The
+environment is no place for it: there it would be for all applications of a cluster, and others can't import it.
 """
 
 from starlette.middleware import Middleware
@@ -21,7 +21,7 @@ READ_BY_SERVE = frozenset(
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Serve is to put around its server: `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`."""
+    """Return what Serve is to put around its server."""
     return [Middleware(Utf8Headers)]
 
 

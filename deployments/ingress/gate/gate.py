@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import TooLarge, Unauthorized, WrongContentType
-from deployments.ingress.origins import Origins
-from deployments.ingress.routes import Route
+from deployments.ingress.gate.origins import Origins
+from deployments.ingress.gate.routes import Route
 from deployments.keys.wrong_keys import WrongKeys
 from deployments.service.auth import Access, Identity
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Headers = Mapping[bytes, bytes]
+FORWARDED = "a proxy"
 
 
 class Gate:
@@ -61,7 +62,15 @@ class Gate:
     async def _hold(self, request: Request, headers: Headers) -> None:
         """Let those wait who try keys."""
         if self._authenticator.is_wrong(_authorization(headers)):
-            await self._wrong_keys.hold("" if request.client is None else request.client.host)
+            await self._wrong_keys.hold(_address(request, headers))
+
+
+def _address(request: Request, headers: Headers) -> str:
+    """Return the address that sent a request; one for all that come with a word of a proxy, which anyone may invent.
+
+    HAProxy as Serve starts it adds no such word of its own, and Serve's server believes the one that a client sends.
+    """
+    return FORWARDED if request.client is None or b"x-forwarded-for" in headers else request.client.host
 
 
 def _authorization(headers: Headers) -> str | None:
