@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+
 from deployments.errors import BadRequest, UnknownEncoding
 
 ENCODINGS = "gzip, deflate, zstd"  # for `accept-encoding` of an answer that refuses another (RFC 9110 15.5.16)

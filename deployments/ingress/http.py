@@ -28,12 +28,14 @@ from deployments.errors import BreakwaterError, InternalError, WrongRoute, error
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
-from deployments.ingress.bodies import ENCODINGS, read_body
+from deployments.ingress.bodies import Bodies
 from deployments.ingress.cors import with_cors
+from deployments.ingress.encodings import ENCODINGS
+from deployments.ingress.in_flight import Held
 from deployments.ingress.paths import tidy
-from deployments.openai_api.chat import DONE, dump, parse_object, parse_request
+from deployments.openai_api.chat import DONE, check_chat, dump
 from deployments.openai_api.chat import Request as Checked
-from deployments.openai_api.embeddings import parse_embedding_request
+from deployments.openai_api.embeddings import check_embedding_request
 from deployments.routing.request_fit import dropped_header
 from deployments.service.arguments import parse_drop
 from deployments.service.auth import Access, Authenticator, Identity
@@ -135,20 +137,31 @@ def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:
 
 class _Handlers:
     def __init__(self, service: "Service"):
-        self._service = service
+        self._service, self._bodies = service, Bodies()
 
     async def chat(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
-        checked = _with_drop(parse_request(await read_body(request)), request)
-        if checked.stream:
-            answer = await self._service.stream(checked, deadline, caller)
-            return _EventStream(answer, self._headers(answer))
-        return self._whole(await self._service.complete(checked, deadline, caller))
+        body, held = await self._bodies.read_object(request)
+        response = None
+        try:
+            checked = _with_drop(check_chat(body), request)
+            if checked.stream:
+                answer = await self._service.stream(checked, deadline, caller)
+                response = _EventStream(answer, self._headers(answer), held)
+                return response
+            return self._whole(await self._service.complete(checked, deadline, caller))
+        finally:
+            if response is None:
+                held.release()
 
     async def embeddings(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
-        checked = _with_drop(parse_embedding_request(await read_body(request)), request)
-        return self._whole(await self._service.embeddings(checked, deadline, caller))
+        body, held = await self._bodies.read_object(request)
+        try:
+            checked = _with_drop(check_embedding_request(body), request)
+            return self._whole(await self._service.embeddings(checked, deadline, caller))
+        finally:
+            held.release()
 
     def _whole(self, answer: Answer) -> Response:
         body = answer.body
@@ -233,7 +246,10 @@ class _Handlers:
         return JSONResponse(await self._service.operations.command(verb, name, seconds))
 
     async def thresholds(self, request: Request, _: Identity) -> Response:
-        changes = parse_object(await read_body(request)) if request.method == "PATCH" else None
+        if request.method != "PATCH":
+            return JSONResponse(await self._service.operations.thresholds())
+        changes, held = await self._bodies.read_object(request)
+        held.release()
         return JSONResponse(await self._service.operations.thresholds(changes))
 
     async def livez(self, _: Request, __: Identity) -> Response:
@@ -252,10 +268,10 @@ class _EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str]):
+    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str], held: Held):
         self.status_code, self.background = 200, None
         self.init_headers({**headers, "cache-control": "no-cache"})
-        self._answer = answer
+        self._answer, self._held = answer, held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -268,6 +284,7 @@ class _EventStream(Response):
             if more:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            self._held.release()
             await self._answer.close()
 
 
