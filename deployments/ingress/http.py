@@ -24,7 +24,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from actors.ledger.messages import Viewer
 from actors.ledger.rollup import columns_of
 from actors.ledger.rows import LONGEST_TEXT
-from deployments.errors import BreakwaterError, InternalError, WrongRoute, error_object
+from deployments.errors import (
+    BodyTooSlow,
+    BreakwaterError,
+    InternalError,
+    TooBusy,
+    TooLarge,
+    WrongRoute,
+    error_object,
+)
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
@@ -316,6 +324,8 @@ def _error_response(error: BreakwaterError) -> Response:
         headers["x-breakwater-attempts"] = str(len(asked))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, BodyTooSlow | TooBusy | TooLarge):
+        headers["connection"] = "close"  # what is left of the body is not read
     if error.status == 415:
         headers["accept-encoding"] = ENCODINGS
     return JSONResponse(error_object(error), status_code=error.status, headers=headers)

@@ -7,7 +7,8 @@ from deployments.openai_api.json_types import JsonObject, JsonValue
 MOST_MESSAGES = 4096  # OpenAI itself takes 2,048
 MOST_TOOLS = 1024  # OpenAI itself takes 128
 MOST_PARTS = 8192  # of contents, and calls of tools, in all messages
-MOST_FIELDS = 256  # of the request, and of a message
+MOST_FIELDS = 256  # of the request
+MOST_MESSAGE_FIELDS = 32_768  # of all messages
 _LISTS: Mapping[str, int] = {"messages": MOST_MESSAGES, "tools": MOST_TOOLS, "functions": MOST_TOOLS}
 
 
@@ -26,12 +27,13 @@ def too_many(body: JsonObject) -> tuple[str | None, str] | None:
 
 
 def _too_many_in(messages: Sequence[JsonValue]) -> tuple[str, str] | None:
-    parts = 0
+    parts = fields = 0
     for message in messages:
         if isinstance(message, dict):
-            if len(message) > MOST_FIELDS:
-                return "messages", f"one of them has {len(message)} fields, and at most {MOST_FIELDS} are allowed"
+            fields += len(message)
             parts += _length(message.get("content")) + _length(message.get("tool_calls"))
+    if fields > MOST_MESSAGE_FIELDS:
+        return "messages", _TOO_MANY.format(fields, "fields", MOST_MESSAGE_FIELDS)
     if parts > MOST_PARTS:
         return "messages", _TOO_MANY.format(parts, "parts and calls of tools", MOST_PARTS)
     return None

@@ -12,7 +12,7 @@ from deployments.strict_json.quick import too_deep
 from deployments.strict_json.scalars import DEEPEST, LONGEST_NUMBER, fraction, integer, unique
 from deployments.strict_json.texts import text_in_slices
 
-MOST_VALUES = 262_144
+MOST_VALUES, MOST_CONTAINERS = 262_144, 65_536  # lists and objects are the dear ones
 TOKENS = 64  # in one slice
 _MARK = b"\xef\xbb\xbf"
 
@@ -51,7 +51,7 @@ def parse_in_slices(data: bytes) -> Slices:
 class _Reader:
     def __init__(self, data: bytes):
         self._data, self._at = data, len(_MARK) if data.startswith(_MARK) else 0
-        self._next, self._count = _VALUE, 0
+        self._next, self._count, self._containers = _VALUE, 0, 0
         self._open: list[list[Any]] = []  # the values of each list, the pairs of each object that is not over yet
         self._names: list[str | None] = []  # of each of them: the name of the value that comes; None for a list
         self.root: Any = None
@@ -122,7 +122,9 @@ class _Reader:
     def _begin(self, sign: bytes) -> None:
         if self._next not in (_VALUE, _VALUE_OR_END):
             raise self._wrong()
-        self._count += 1
+        self._containers += 1
+        if self._containers > MOST_CONTAINERS:
+            raise TooManyValues(f"it has more than {MOST_CONTAINERS} lists and objects")
         if len(self._open) >= DEEPEST:
             raise too_deep()
         self._open.append([])

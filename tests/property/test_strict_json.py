@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deployments.strict_json import sliced, texts
 from deployments.strict_json.quick import is_quick, parse_quickly
 from deployments.strict_json.scalars import DEEPEST
-from deployments.strict_json.sliced import MOST_VALUES, TooManyValues, parse_in_slices
+from deployments.strict_json.sliced import MOST_CONTAINERS, MOST_VALUES, TooManyValues, parse_in_slices
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -128,10 +128,16 @@ def test_a_long_text_is_cut_at_no_character_and_no_escape() -> None:
 
 
 def test_values_are_counted() -> None:
-    most = b"[" + b"0," * (MOST_VALUES - 2) + b"0]"
-    assert len(sliced_value(most)) == MOST_VALUES - 1
-    for data in (b"[" + b"0," * MOST_VALUES + b"0]", b"[" + b"[]," * MOST_VALUES + b"0]", b"[[" * 10 + b"[],[" * 10**6):
-        with pytest.raises(ValueError, match=r"values|levels"):
+    most = b"[" + b"0," * (MOST_VALUES - 1) + b"0]"
+    assert len(sliced_value(most)) == MOST_VALUES
+    lists = b"[" + b"[]," * (MOST_CONTAINERS - 2) + b"[]]"
+    assert len(sliced_value(lists)) == MOST_CONTAINERS - 1
+    for data in (
+        b"[" + b"0," * (MOST_VALUES + 1) + b"0]",
+        b"[" + b"[]," * MOST_CONTAINERS + b"0]",
+        b"[[" * 10 + b"[],[" * 10**6,
+    ):
+        with pytest.raises(ValueError, match=r"values|lists|levels"):
             sliced_value(data)
     assert issubclass(TooManyValues, ValueError)
 
