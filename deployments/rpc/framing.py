@@ -65,6 +65,11 @@ class FramedConnection(asyncio.Protocol):
             data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
             self._transport.write(_LENGTH.pack(len(data)) + data)
 
+    @property
+    def unsent(self) -> int:
+        """Return how many bytes wait here for the other end."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def close(self) -> None:
         """Close at once. Messages that are not yet written are lost."""
         self.closed = True
