@@ -8,6 +8,7 @@ BreakwaterError
 │   │   └── ExpiredKey        401
 │   ├── Forbidden             403
 │   ├── NotFound, WrongRoute  404, 405
+│   ├── BodyTooSlow           408
 │   ├── TooLarge              413
 │   ├── UnknownEncoding       415
 │   ├── WrongContentType      415
@@ -17,6 +18,7 @@ BreakwaterError
 ├── NoAnswer                  all attempts failed, or no target could be asked
 │   └── DeadlineExceeded      504, the request's deadline has passed
 ├── Unavailable               503, a part of Breakwater does not answer
+├── TooBusy                   503, this replica holds too much already
 └── InternalError             500, a bug of Breakwater
 ConfigError                   serve_config.yaml is invalid; the message names the key
 
@@ -141,6 +143,11 @@ class TooLarge(CallerError):
     code = "request_too_large"
 
 
+class BodyTooSlow(CallerError):
+    status = 408
+    code = "request_timeout"
+
+
 class UnknownEncoding(CallerError):
     """The body has a content encoding that we can't decode."""
 
@@ -243,6 +250,14 @@ class DeadlineExceeded(NoAnswer):
 class Unavailable(BreakwaterError):
     status = 503
     code = "unavailable"
+    retry_after = 1.0
+
+
+class TooBusy(BreakwaterError):
+    """This replica holds too much already. The same request may be taken a moment later, or by another replica."""
+
+    status = 503
+    code = "too_busy"
     retry_after = 1.0
 
 

@@ -16,11 +16,11 @@ from actors.ledger.rows import LONGEST_TEXT
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
-from deployments.ingress.bodies import SMALL_BODY, read_body
+from deployments.ingress.bodies import SMALL_BODY, Bodies
 from deployments.ingress.responses import NOSNIFF, EventStream, Json
 from deployments.openai_api.chat import Request as Checked
-from deployments.openai_api.chat import dump, parse_object, parse_request
-from deployments.openai_api.embeddings import parse_embedding_request
+from deployments.openai_api.chat import check_chat, dump
+from deployments.openai_api.embeddings import check_embedding_request
 from deployments.routing.request_fit import dropped_header
 from deployments.service.arguments import parse_drop
 from deployments.service.auth import Identity
@@ -37,20 +37,31 @@ EXPLAIN_HEADER = "x-breakwater-explain"
 
 class Handlers:
     def __init__(self, service: "Service"):
-        self._service = service
+        self._service, self._bodies = service, Bodies()
 
     async def chat(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
-        checked = _with_drop(parse_request(await read_body(request)), request)
-        if checked.stream:
-            answer = await self._service.stream(checked, deadline, caller)
-            return EventStream(answer, self._headers(answer))
-        return self._whole(await self._service.complete(checked, deadline, caller))
+        body, held = await self._bodies.read_object(request)
+        response = None
+        try:
+            checked = _with_drop(check_chat(body), request)
+            if checked.stream:
+                answer = await self._service.stream(checked, deadline, caller)
+                response = EventStream(answer, self._headers(answer), held)
+                return response
+            return self._whole(await self._service.complete(checked, deadline, caller))
+        finally:
+            if response is None:
+                held.release()
 
     async def embeddings(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
-        checked = _with_drop(parse_embedding_request(await read_body(request)), request)
-        return self._whole(await self._service.embeddings(checked, deadline, caller))
+        body, held = await self._bodies.read_object(request)
+        try:
+            checked = _with_drop(check_embedding_request(body), request)
+            return self._whole(await self._service.embeddings(checked, deadline, caller))
+        finally:
+            held.release()
 
     def _whole(self, answer: Answer) -> Response:
         body = answer.body
@@ -136,7 +147,10 @@ class Handlers:
         return Json(await self._service.operations.command(verb, name, seconds))
 
     async def thresholds(self, request: Request, _: Identity) -> Response:
-        changes = parse_object(await read_body(request, SMALL_BODY)) if request.method == "PATCH" else None
+        if request.method != "PATCH":
+            return Json(await self._service.operations.thresholds())
+        changes, held = await self._bodies.read_object(request, SMALL_BODY)
+        held.release()
         return Json(await self._service.operations.thresholds(changes))
 
     async def livez(self, _: Request, __: Identity) -> Response:

@@ -8,14 +8,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from deployments.errors import (
+    BodyTooSlow,
     BreakwaterError,
     InternalError,
+    TooBusy,
+    TooLarge,
     UnknownEncoding,
     WrongContentType,
     error_object,
 )
 from deployments.failover.stream import StreamAnswer
-from deployments.ingress.bodies import ENCODINGS
+from deployments.ingress.encodings import ENCODINGS
+from deployments.ingress.in_flight import Held
 from deployments.openai_api.chat import DONE
 
 # A browser is not to guess another type, such as a script's, from what an answer holds.
@@ -37,10 +41,10 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str]):
+    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str], held: Held):
         self.status_code, self.background = 200, None
         self.init_headers({**headers, "cache-control": "no-cache"})
-        self._answer = answer
+        self._answer, self._held = answer, held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -53,6 +57,7 @@ class EventStream(Response):
             if more:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            self._held.release()
             await self._answer.close()
 
 
@@ -66,6 +71,8 @@ def error_response(error: BreakwaterError) -> Response:
         headers["x-breakwater-attempts"] = str(len(asked))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, BodyTooSlow | TooBusy | TooLarge):
+        headers["connection"] = "close"  # what is left of the body is not read
     # RFC 9110, 15.5.16: a 415 says what would have been taken.
     if isinstance(error, UnknownEncoding):
         headers["accept-encoding"] = ENCODINGS

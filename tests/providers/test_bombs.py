@@ -12,10 +12,11 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.config.settings import ImageLimits, ImageSettings
 from deployments.errors import AttemptFailed, BadRequest
-from deployments.openai_api.chat import parse_request
+from deployments.openai_api.chat import check_chat
 from deployments.providers.base import Call
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import _request, is_public
+from deployments.strict_json.quick import parse_quickly
 from tests.fakes.server import Behaviour, FakeServer
 from tests.providers.test_images import HERE, PNG, host, inlined, message, why
 
@@ -99,7 +100,7 @@ def outcome_of(body: dict[str, Any]) -> Outcome:
 def test_calls_that_are_no_list_are_no_failure_of_openai(calls: Any) -> None:
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": calls}]
     try:
-        checked = parse_request(json.dumps({"model": "row", "messages": messages}).encode())
+        checked = check_chat(parse_quickly(json.dumps({"model": "row", "messages": messages}).encode()))
     except BadRequest:
         return
     assert outcome_of(checked.body).kind != "unclassified"
@@ -107,14 +108,13 @@ def test_calls_that_are_no_list_are_no_failure_of_openai(calls: Any) -> None:
 
 def test_a_request_that_is_nested_too_deeply_is_refused_before_anybody_is_asked() -> None:
     schema = b'{"a":' * 150 + b"{}" + b"}" * 150
-    with pytest.raises(BadRequest) as caught:
-        parse_request(b'{"model":"row","messages":[{"role":"user","content":"x"}],"response_format":' + schema + b"}")
-    assert caught.value.code == "invalid_json"
+    with pytest.raises(ValueError, match="128 levels"):
+        parse_quickly(b'{"model":"row","messages":[{"role":"user","content":"x"}],"response_format":' + schema + b"}")
 
 
 def test_many_brackets_are_no_depth() -> None:
     body = {"model": "row", "messages": [{"role": "user", "content": [{"type": "text", "text": "[{"}] * 100}] * 3}
-    assert parse_request(json.dumps(body).encode()).body == body
+    assert check_chat(parse_quickly(json.dumps(body).encode())).body == body
 
 
 def test_a_host_is_named_as_a_url_names_it() -> None:

@@ -14,9 +14,10 @@ from deployments.config.settings import Auth
 from deployments.errors import ConfigError
 from deployments.ingress.bodies import MAX_BODY
 from deployments.ingress.http import build_http_api, route_table
-from deployments.openai_api.chat import parse_request
+from deployments.openai_api.chat import check_chat
 from deployments.service.arguments import CallOptions
 from deployments.service.auth import Access, Authenticator, Key
+from deployments.strict_json.quick import parse_quickly
 from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
@@ -482,5 +483,5 @@ def test_operators_set_thresholds_and_how_long_an_isolation_lasts() -> None:
 
 def test_a_body_with_a_byte_order_mark_and_a_large_number_is_read() -> None:
     body = b"\xef\xbb\xbf" + json.dumps({**REQUEST, "top_p": 1e-300, "user": "1e999"}).encode()
-    assert parse_request(body).body["top_p"] == 1e-300
-    assert parse_request(json.dumps({**REQUEST, "x": 1e300}).encode()).body["x"] == 1e300
+    assert check_chat(parse_quickly(body)).body["top_p"] == 1e-300
+    assert check_chat(parse_quickly(json.dumps({**REQUEST, "x": 1e300}).encode())).body["x"] == 1e300
