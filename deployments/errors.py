@@ -5,11 +5,13 @@ BreakwaterError
 │   ├── BadRequest            400, `param` names the field
 │   ├── UnknownModel          404
 │   ├── Unauthorized          401
+│   │   └── ExpiredKey        401
 │   ├── Forbidden             403
 │   ├── NotFound, WrongRoute  404, 405
 │   ├── BodyTooSlow           408
 │   ├── TooLarge              413
 │   ├── UnknownEncoding       415
+│   ├── WrongContentType      415
 │   ├── LimitReached          429 or 402, of a tenant or a key
 │   └── NotPriced             403, a limit of cost can't count the target
 ├── AttemptFailed             one attempt failed; `outcome` says how
@@ -111,6 +113,10 @@ class Unauthorized(CallerError):
     code = "invalid_api_key"
 
 
+class ExpiredKey(Unauthorized):
+    code = "expired_api_key"
+
+
 class Forbidden(CallerError):
     status = 403
     code = "forbidden"
@@ -147,6 +153,21 @@ class UnknownEncoding(CallerError):
 
     status = 415
     code = "unsupported_content_encoding"
+
+
+class WrongContentType(CallerError):
+    """The body's type is not the one that the route takes."""
+
+    status = 415
+    code = "unsupported_content_type"
+
+    def __init__(self, given: str, wanted: str):
+        super().__init__(given, wanted)
+        self.given, self.wanted = given, wanted
+
+    def __str__(self) -> str:
+        found = f"not {self.given[:100]!r}" if self.given else "and its type was not given"
+        return f"The request body must be {self.wanted}, {found}: send the header 'content-type: {self.wanted}'."
 
 
 class LimitReached(CallerError):

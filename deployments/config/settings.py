@@ -177,11 +177,17 @@ def explain_unset(variable: str | None) -> str | None:
 
 
 class Auth(Strict):
-    """Names of environment variables. Keys are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
+    """Where keys are. Those of `api_keys_env` are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
 
     api_keys_env: str | None = None
     admin_key_env: str | None = None
+    keys_file: Annotated[str, Field(min_length=1)] | None = None
     unguarded: bool = False  # set by `auth: none`: every caller that reaches the server passes
+
+    @property
+    def needs_keys(self) -> bool:
+        """Return whether every caller must have a key."""
+        return self.api_keys_env is not None or self.keys_file is not None
 
 
 class ImageSettings(Strict):
@@ -194,6 +200,9 @@ class ImageSettings(Strict):
     def limits(self) -> ImageLimits:
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
 
+
+# A name of this server as clients write it, without a port. `*`: every name.
+Host = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9_.-]+)$", max_length=255)]
 
 # Scheme, host and port, as a browser writes it: in lower case and without a path (RFC 6454).
 Origin = Annotated[

@@ -21,6 +21,7 @@ from deployments.strict_json.sliced import parse_in_slices
 T = TypeVar("T")
 
 MAX_BODY = 32 * 1024 * 1024
+SMALL_BODY = 64 * 1024  # of operators' settings
 MOST_SECONDS = 60.0  # from the request's head until its body is parsed
 SILENCE_SECONDS = 15.0  # between two parts of it
 MOVE_SECONDS = 1.0

@@ -155,7 +155,7 @@ def test_other_requests_get_their_turn_while_a_large_body_is_decoded(monkeypatch
 
 @pytest.mark.parametrize("path", [f"/{CHAT}", "/v1//chat/completions", f"{CHAT}/", "//v1///chat//completions//"])
 def test_a_slash_too_many_changes_nothing(path: str) -> None:
-    assert post(BODY, None, f"http://door{path}").status_code == 200
+    assert post(BODY, None, f"http://localhost{path}").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def test_a_slash_too_many_changes_nothing(path: str) -> None:
 def test_every_route_may_be_called_so(path: str) -> None:
     async def main() -> None:
         async with client() as (http, _):
-            response = await http.get(f"http://door{path}")
+            response = await http.get(f"http://localhost{path}")
             assert response.status_code == 200
 
     run_virtually(main())
 
 
 def test_a_path_that_is_none_stays_none() -> None:
-    assert post(BODY, None, "http://door/v1//chat/complete/").status_code == 404
+    assert post(BODY, None, "http://localhost/v1//chat/complete/").status_code == 404
 
 
 # Browsers.
