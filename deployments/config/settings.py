@@ -25,7 +25,9 @@ class ImageLimits:
 
     max_bytes: int = 20 * 1024 * 1024  # of one image
     seconds: float = 5.0  # for fetching one image
-    hosts: frozenset[str] = frozenset()  # names that may have private addresses: an image store of one's own
+    hosts: frozenset[str] = (
+        frozenset()
+    )  # may have private addresses: an image store of one's own; `name` or `name:port`
 
 
 class Strict(BaseModel):
@@ -195,7 +197,8 @@ class ImageSettings(Strict):
 
     max_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024)] = 20 * 1024 * 1024
     seconds: Seconds = 5
-    hosts: list[str] = []  # may have private addresses: an image store of one's own
+    # May have private addresses: an image store of one's own. A port other than 80 and 443 is named: `store:9000`.
+    hosts: list[str] = []
 
     def limits(self) -> ImageLimits:
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))

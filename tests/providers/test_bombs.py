@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,23 +14,23 @@ from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.chat import check_chat
 from deployments.providers.base import Call
 from deployments.providers.time_limits import TimeLimits
-from deployments.routing.image_fetch import _request, is_public
+from deployments.routing.image_urls import parse_image_url
 from deployments.strict_json.quick import parse_quickly
 from tests.fakes.server import Behaviour, FakeServer
-from tests.providers.test_images import HERE, PNG, host, inlined, message, why
+from tests.providers.test_images import PNG, here, host, inlined, message, why
 
 __all__ = ["host"]
 
 
 def test_a_redirect_to_nowhere_is_a_typed_error(host: FakeServer) -> None:
     host.behave = Behaviour("raw", status=302)
-    assert "answered 302" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=HERE))
+    assert "answered 302" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=here(host)))
 
 
 def test_so_many_images_are_fetched_and_no_more(host: FakeServer) -> None:
     urls = [f"{host.url}/{n}.png" for n in range(200)]
     with pytest.raises(AttemptFailed) as caught:
-        inlined(message(*urls), ImageLimits(hosts=HERE))
+        inlined(message(*urls), ImageLimits(hosts=here(host)))
     assert caught.value.outcome.code == "invalid_image_url"
     assert host.connections == 0
 
@@ -40,13 +39,8 @@ def test_all_images_of_a_request_together_keep_to_the_bytes(host: FakeServer) ->
     host.behave = Behaviour("raw", raw=PNG + bytes(600))
     urls = [f"{host.url}/{n}.png" for n in range(10)]
     with pytest.raises(AttemptFailed) as caught:
-        inlined(message(*urls), ImageLimits(max_bytes=1000, hosts=HERE))
+        inlined(message(*urls), ImageLimits(max_bytes=1000, hosts=here(host)))
     assert "larger than" in caught.value.outcome.message
-
-
-@pytest.mark.parametrize("address", ["fec0::1", "::7f00:1", "64:ff9b:1::7f00:1", "5f00::1"])
-def test_an_address_outside_of_the_internet_is_none(address: str) -> None:
-    assert not is_public(address)
 
 
 def test_a_long_data_url_is_judged_in_little_memory() -> None:
@@ -118,7 +112,8 @@ def test_many_brackets_are_no_depth() -> None:
 
 
 def test_a_host_is_named_as_a_url_names_it() -> None:
-    asked = _request(urlsplit("http://[2606:2800:220:1::1]:8080/a.png"), "2606:2800:220:1::1")
+    asked = parse_image_url("http://[2606:2800:220:1::1]:8080/a.png").request("2606:2800:220:1::1")
+    assert asked["url"] == "http://[2606:2800:220:1::1]:8080/a.png"
     assert asked["headers"]["host"] == "[2606:2800:220:1::1]:8080"
 
 
