@@ -63,9 +63,7 @@ def unclassified_by(cause: Exception) -> Exception:
 
 
 @pytest.mark.parametrize("made", [lambda cause: cause, unclassified_by])
-@pytest.mark.parametrize(
-    "error", [ValueError("invalid model"), KeyError("role"), UnicodeEncodeError("x", "", 0, 1, "")]
-)
+@pytest.mark.parametrize("error", [ValueError("invalid"), KeyError("role"), UnicodeEncodeError("x", "", 0, 1, "")])
 def test_an_error_of_a_value_before_anything_was_sent_is_the_requests_own(made, error: Exception) -> None:
     for outcome in outcomes(made(error)):
         assert (outcome["kind"], outcome["status"]) == ("unsupported", 400)
@@ -73,9 +71,7 @@ def test_an_error_of_a_value_before_anything_was_sent_is_the_requests_own(made, 
         assert outcome["kind"] == "unclassified"
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("no signature"), OSError("no file"), failed("connect"), failed("timeout")]
-)
+@pytest.mark.parametrize("error", [RuntimeError("no url"), OSError("no file"), failed("connect"), failed("timeout")])
 def test_what_no_request_can_cause_is_no_requests_fault(error: Exception) -> None:
     assert not {outcome["kind"] for outcome in outcomes(error)} & {"unsupported", "bad_request"}
 
