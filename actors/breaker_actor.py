@@ -3,7 +3,8 @@
 - One actor per application, named and detached: it outlives a redeploy with what it knows.
 - It runs on one event loop and never awaits between reading and writing the registry: one writer.
 - A change that an ingress must see is checkpointed in the cluster's key-value store before it is
-  published, so a restarted actor lets no call through that its predecessor held back.
+  published, so a restarted actor lets no call through that its predecessor held back. While that
+  store is away nothing waits for it: no second actor can be started then.
 - Each start claims the next *incarnation* number, exactly once over the whole cluster. Ray may run
   two actors of one name when a node is cut off; the older finds the newer's claim and exits.
 
@@ -23,11 +24,11 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, cast
 
 from actors.breaker.circuit import Policy
 from actors.breaker.messages import (
-    BreakerCheckpoint,
     BreakerConfig,
     BreakerHealth,
     BreakerStatus,
@@ -41,8 +42,10 @@ from actors.breaker.messages import (
 )
 from actors.breaker.plan import Target
 from actors.breaker.registry import COMMANDS, Registry, state_of
+from actors.checkpoint_writer import CheckpointWriter
+from actors.control_thread import CONTROL
 from actors.ray_metrics import RayMeter
-from actors.singleton import LOOP_SECONDS, LOOP_STARTS, SCHEMA, CheckpointStore, code_fingerprint, get_or_create_actor
+from actors.singleton import LOOP_SECONDS, LOOP_STARTS, SCHEMA, CheckpointStore, NamedActor, code_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +67,11 @@ class BreakerActor:
         self._targets: tuple[Target, ...] = ()  # of the application's config
         self._changed = asyncio.Event()
         self._logged: dict[Target, str] = {}  # target: the state that the log has
-        self._published = self._saved = -1
+        self._published = -1
+        self._checkpoints = CheckpointWriter(lambda: self._registry.version, self._save)
+        self._cut_off = False  # the log has it that the store can't be asked
         self._configure(config)
         self._restore()
-        self._publish()
         self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
@@ -112,7 +116,7 @@ class BreakerActor:
     async def hello(self, config: BreakerConfig) -> WhoAmI:
         """Take the application's policy and targets; return who answers."""
         self._configure(config)
-        self._publish()
+        await self._publish()
         if not self._tasks:
             self._tasks.append(asyncio.create_task(self._watch_over()))
             self._tasks.append(asyncio.create_task(self._meter.run(self._sample)))
@@ -121,7 +125,7 @@ class BreakerActor:
     async def expect(self, targets: list[Target]) -> None:
         """Give these targets circuits too: functions of other apps run under circuits of their own."""
         self._registry.expect(targets, time.monotonic())
-        self._publish()
+        await self._publish()
 
     async def whoami(self) -> WhoAmI:
         return {"pid": os.getpid(), "incarnation": self._incarnation, "code": self._code}
@@ -137,18 +141,20 @@ class BreakerActor:
                     await self._changed.wait()
             except TimeoutError:
                 break
-        return {
+        answer: WatchAnswer = {
             "version": self._version(),
             "policy": asdict(self._registry.policy),
             "targets": self._registry.snapshot(time.monotonic()),
         }
+        await self._publish()  # nobody sees what a successor would not remember
+        return answer
 
     async def ask(self, target: Target, name: str, panic: bool = False) -> Permit | None:
-        """Return a permit to probe a target, or None. None too while a successor can't be ruled out."""
-        if not self._alone():
+        """Return a permit to probe a target, or None."""
+        if not await self._alone():
             return None
         grant = self._registry.ask(time.monotonic(), target, name, panic=panic)
-        self._publish()
+        await self._publish()
         if grant is None:
             return None
         target, epoch, lease = grant["target"], grant["epoch"], grant["lease"]
@@ -157,12 +163,12 @@ class BreakerActor:
     async def release(self, target: Target, lease: str) -> None:
         """Give back a permit that was not used."""
         self._registry.release(time.monotonic(), target, lease, random.random())
-        self._publish()
+        await self._publish()
 
     async def report(self, replica: str, number: int, items: Sequence[ReportItem]) -> int:
         """Take a batch of reports in order, and return its number. A number that was taken is not taken again."""
         self._registry.batch(time.monotonic(), replica, number, items, random.random())
-        self._publish()
+        await self._publish()
         return number
 
     async def command(self, verb: str, provider: str, seconds: float | None = None) -> int:
@@ -170,7 +176,7 @@ class BreakerActor:
         if verb not in COMMANDS:
             raise ValueError(f"no such command: {verb}")
         moved = self._registry.command(time.monotonic(), verb, provider, seconds)
-        self._publish()
+        await self._publish()
         return moved
 
     async def override(self, changes: Mapping[str, Any]) -> PolicyFields:
@@ -179,7 +185,7 @@ class BreakerActor:
         self._registry.policy = Policy(**{**self._configured, **merged})
         self._overrides = merged
         self._registry.version += 1
-        self._publish()
+        await self._publish()
         return asdict(self._registry.policy)
 
     async def health(self) -> BreakerHealth:
@@ -197,15 +203,14 @@ class BreakerActor:
     def _version(self) -> Version:
         return (self._incarnation, self._registry.version)
 
-    def _publish(self) -> None:
+    async def _publish(self) -> None:
+        """Save what has changed, or what could not be saved, and tell the log and those who watch."""
+        await self._checkpoints.save(self._registry.version)
         if self._published != self._registry.version:
             self._published = self._registry.version
-            self._save()
             self._say()
             self._changed.set()
             self._changed = asyncio.Event()
-        elif self._saved != self._registry.version:
-            self._save()  # the last time the store was away
 
     def _say(self) -> None:
         """Write a log line for each circuit whose state has changed."""
@@ -218,46 +223,46 @@ class BreakerActor:
         if len(self._logged) > len(self._registry.breakers):  # functions of other apps have made way
             self._logged = {name: state_of(breaker) for name, breaker in self._registry.breakers.items()}
 
-    def _save(self) -> None:
-        state: BreakerCheckpoint = {
+    async def _save(self) -> None:
+        """Write a checkpoint of this moment, however long that takes."""
+        state: StoredCheckpoint = {
+            "schema": SCHEMA,
+            "wall": time.time(),
             "board": self._registry.checkpoint(time.monotonic()),
             "overrides": self._overrides,
         }
-        try:
-            self._store.save(self._incarnation, state)
-        except Exception as error:
-            # What the actor knows is published all the same: it is worth more to those who ask than nothing.
-            log.error(  # noqa: TRY400
-                "The breaker's checkpoint could not be written (%s). The actor goes on, and tries again.", error
-            )
-        else:
-            self._saved = self._registry.version
+        await CONTROL.run("save", partial(self._store.save, self._incarnation, state), patient=True)
 
     async def _watch_over(self) -> None:
         while True:
             await asyncio.sleep(PATROL_SECONDS)
             try:
                 self._registry.tick(time.monotonic(), random.random())
-                self._publish()
-                self._alone()
+                await self._publish()
+                await self._alone()
             except Exception:
                 log.exception("The breaker actor could not end leases or look for a successor. It tries again.")
 
-    def _alone(self) -> bool:
-        """Return whether there is surely no successor. One that is found ends this process."""
+    async def _alone(self) -> bool:
+        """Return whether no successor is known. One that is found ends this process.
+
+        While the store can't be asked its last answer holds. Whoever grants no probe then would keep every open circuit
+        open for as long as the cluster's head is away; of two actors on two sides of a cut, each grants its side one.
+        """
         try:
-            if not self._store.succeeded(self._incarnation):
-                return True
+            succeeded = await CONTROL.run("succeeded", partial(self._store.succeeded, self._incarnation))
         except Exception as error:
-            log.warning("The breaker actor can't look for a successor (%s). Until it can, it grants no probe.", error)
-            return False
+            if not self._cut_off:
+                log.warning("The breaker actor can't look for a successor (%s). It goes on without.", error)
+            self._cut_off = True
+            return True
+        self._cut_off = False
+        if not succeeded:
+            return True
         log.warning("Incarnation %d of the breaker actor has a successor. It exits.", self._incarnation)
         os._exit(0)  # Ray's own exit_actor works only inside a method call
 
 
-async def get_or_create(app: str, config: BreakerConfig, *, newest: bool) -> Any:
-    """Return the application's breaker actor; create it if there is none.
-
-    One that is replaced hands its checkpoint on; see singleton.get_or_create_actor.
-    """
-    return await get_or_create_actor(BreakerActor, app, "breaker", config, newest=newest)
+def breaker_actor(app: str) -> NamedActor:
+    """Return the way to the application's breaker actor. One that is replaced hands its checkpoint on."""
+    return NamedActor(BreakerActor, app, "breaker")

@@ -33,7 +33,7 @@ from actors.ledger.messages import (
     WriterHealth,
 )
 from actors.ledger.writer import PATROL_SECONDS, LedgerWriter
-from actors.singleton import code_fingerprint, get_or_create_actor
+from actors.singleton import NamedActor, code_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _resolved(config: LedgerConfig) -> StoreConfig:
     return {"url": url, "missing": missing, "journals": config["journals"], "keep": keep}
 
 
-async def get_or_create_ledger(app: str, config: LedgerConfig, *, newest: bool) -> Any:
-    """Return the application's ledger actor; create it if there is none. See singleton.get_or_create_actor."""
+def ledger_actor(app: str, config: LedgerConfig) -> NamedActor:
+    """Return the way to the application's ledger actor."""
     where: dict[str, Any] = {"resources": {"node:__internal_head__": 0.001}} if config["url_env"] is None else {}
-    return await get_or_create_actor(LedgerActor, app, ROLE, config, newest=newest, **where)
+    return NamedActor(LedgerActor, app, ROLE, **where)

@@ -1,5 +1,8 @@
 """Get or create one actor of one name, and replace it when it runs other code. Ray.
 
+It alone makes the calls of Ray that wait for the control store, and those are never made on an event loop: while that
+store is away they hang. An actor's constructor is the one exception, because until it has ended nobody can wait.
+
 It must not know what the actor does: the actor has a method `hello(config)` that takes the application's
 configuration and answers with `code`, the fingerprint of the source it runs. What must outlive the actor, and which
 of two is the newer, lies in the cluster's key-value store: see `CheckpointStore`.
@@ -12,10 +15,14 @@ import logging
 import pathlib
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError
 from ray.experimental import internal_kv
+
+from actors.control_thread import CONTROL
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +39,46 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-async def get_or_create_actor(
-    cls: type, app: str, role: str, config: Mapping[str, object], *, newest: bool, **options: Any
-) -> Any:
-    """Return the application's actor of this role; create it if there is none.
+class NamedActor:
+    """One process's way to the application's actor of a role. Found once, its handle is good until the actor has died.
 
-    With `newest`, an actor that runs other code than ours is ended and replaced: only a replica that
-    has just started may say so, because Serve starts replicas of the newest version only.
+    Ray restarts the actor behind the handle, so one that is unavailable is not looked for again: while the control
+    store is away nobody could find it.
     """
-    remote: Any = ray.remote(cls)
-    while True:
-        actor = remote.options(
-            name=f"{app}-{role}",
+
+    def __init__(self, cls: type, app: str, role: str, **options: Any) -> None:
+        self._remote: Any = ray.remote(cls)
+        self._app = app
+        self._role = role
+        self._options = options
+        self._handle: Any = None
+
+    async def get_or_create(self, config: Mapping[str, object], *, newest: bool) -> Any:
+        """Return the actor's handle when the actor has taken the config; create the actor if there is none.
+
+        With `newest`, an actor that runs other code than ours is ended and replaced: only a replica that has just
+        started may say so, because Serve starts replicas of the newest version only. Raises ConnectionError while
+        the control store is away, and what Ray raises.
+        """
+        while True:
+            if self._handle is None:
+                self._handle = await CONTROL.run(f"find {self._role}", partial(self._find, config))
+            actor = self._handle
+            try:
+                who = await actor.hello.remote(config)
+            except ActorDiedError:
+                self._handle = None
+                raise
+            if not newest or who["code"] == code_fingerprint():
+                return actor
+            log.info("The %s actor runs other code than this replica. It is replaced.", self._role)
+            self._handle = None
+            await CONTROL.run(f"end {self._role}", partial(ray.kill, actor, no_restart=True))
+            await asyncio.sleep(0.05)  # the name is freed a moment after the kill
+
+    def _find(self, config: Mapping[str, object]) -> Any:
+        return self._remote.options(
+            name=f"{self._app}-{self._role}",
             namespace=NAMESPACE,
             lifetime="detached",
             get_if_exists=True,
@@ -51,14 +86,8 @@ async def get_or_create_actor(
             max_task_retries=0,
             num_cpus=0,
             max_concurrency=10_000,
-            **options,
-        ).remote(app, config)
-        who = await actor.hello.remote(config)
-        if not newest or who["code"] == code_fingerprint():
-            return actor
-        log.info("The %s actor runs other code than this replica. It is replaced.", role)
-        ray.kill(actor, no_restart=True)
-        await asyncio.sleep(0.05)  # the name is freed a moment after the kill
+            **self._options,
+        ).remote(self._app, config)
 
 
 class CheckpointStore:

@@ -5,15 +5,17 @@ provider that is left out starts without replicas.
 """
 
 import contextlib
+import os
 import sys
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve import Application, Deployment
 from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
-from deployments.config.application import INGRESS, LOOPBACK, parse
+from deployments.config.application import INGRESS, LOOPBACK, Config, parse
 from deployments.config.resolved import resolve
 from deployments.config.tier import Tier
 from deployments.errors import ConfigError
@@ -22,6 +24,7 @@ from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.kinds import KINDS
 from deployments.replica import ProviderReplica
 from deployments.rpc.client import replica_capacity
+from deployments.rpc.framing import is_encrypted
 from deployments.rpc.p2c_router import LeastCallsRouter
 
 # Calls last for seconds: a mean over 15 s tells load from a spike (Serve wants it over more than 10). So new replicas
@@ -39,6 +42,9 @@ _REMOTE: JsonObject = {
     "autoscaling_config": {**_SCALING, "max_replicas": 8, "target_ongoing_requests": 32},
     # As long as an answer may take. A stream that is longer is cut when its replica stops; see serve.env for HAProxy.
     "graceful_shutdown_timeout_s": 900,
+    # New replicas start before the old ones stop. By default a redeploy stops the old ones first, and requests that
+    # come meanwhile overrun the queues.
+    "max_surge_percent": 100,
 }
 _ROUTER: Any = LeastCallsRouter
 # Most calls arrive over connections, not as handle calls: the router must balance calls.
@@ -71,16 +77,36 @@ def build_app(args: JsonDict) -> Application:
 
 def _build(args: JsonDict) -> Application:
     layout = resolve(parse(args))
-    if (why := layout.config.explain_exposure(_host())) is not None:
-        raise ConfigError(why)
+    _refuse_exposure(layout.config)
     providers = {tier.name: _provider(tier, args) for tier in layout.tiers}
     # Serve calls `reconfigure` only where there is a user_config; an override replaces this empty one.
     ingress = _deployment(serve.ingress()(Ingress), name=INGRESS, user_config={}, **_INGRESS)
     return ingress.bind(args, providers)
 
 
+def _refuse_exposure(config: Config) -> None:
+    """Raise ConfigError if strangers could ask for answers without a key, or reach Ray without its token."""
+    host = _host()
+    why = config.explain_exposure(host) or config.explain_open_cluster(host, _nodes(), protected=_protected())
+    if why is not None:
+        raise ConfigError(why)
+
+
+def _nodes() -> int:
+    nodes: Any = ray.nodes() if ray.is_initialized() else [{"Alive": True}]  # type: ignore[no-untyped-call]
+    return sum(bool(node["Alive"]) for node in nodes)
+
+
+def _protected() -> bool:
+    """Return whether Ray refuses strangers. This process takes part in the cluster, so its mode is the cluster's."""
+    known: Any = ray._raylet
+    return bool(known.get_authentication_mode() == known.AuthenticationMode.TOKEN) or is_encrypted(os.environ)
+
+
 def _host() -> str:
     """Return the host that Serve listens at. Outside of a cluster it is unknown, and taken as loopback."""
+    if not ray.is_initialized():
+        return LOOPBACK  # Serve would start a cluster to look
     with contextlib.suppress(Exception):
         client: Any = serve.context._get_global_client(raise_if_no_controller_running=False)
         return str(client.http_config.host)

@@ -35,6 +35,7 @@ from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, add_attempts, add_reque
 from actors.ledger.rows import LOST, AttemptRow, Record, RequestRow, Row, after, as_lost, merged, month_of
 from actors.ledger.statements import FIGURES, Adding, TableRows
 from actors.ledger.tables import ATTEMPTS, DAYS, MONTHS, PURGED, REQUESTS
+from actors.private_files import make_private_file, make_private_folder
 
 CHUNK = 500  # names in one question
 READERS = 4  # questions that are answered at once
@@ -80,8 +81,10 @@ class LedgerStore:
 
     def start(self, upto: int = len(MIGRATIONS)) -> int:
         """Make the store if there is none, and bring it to our version. Return the version it had."""
-        if self.dialect == "sqlite" and self._url.database:
-            pathlib.Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        if self.dialect == "sqlite" and self._url.database not in (None, "", ":memory:"):
+            file = pathlib.Path(self._url.database)
+            make_private_folder(file.parent)
+            make_private_file(file)
         with self._writing() as connection:
             if self.dialect == "postgresql":  # an index of many rows takes longer than a write may
                 connection.execute(text("SET LOCAL statement_timeout = 0"))

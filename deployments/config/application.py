@@ -5,7 +5,7 @@ Secrets are named by environment variable, never written.
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -52,6 +52,7 @@ class Config(Accounting):
     hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"
     tenants: list[Annotated[str, Field(min_length=1)]] | None = None
+    cluster: Literal["trusted"] | None = None  # nobody but us reaches Ray's own ports
 
     @model_validator(mode="after")
     def _rows_and_modes(self) -> "Config":
@@ -107,6 +108,18 @@ class Config(Accounting):
             return None
         ways = "set auth.api_keys_env or auth.keys_file, or auth: none if that is meant"
         return f"auth: {host} can be reached from other machines: {ways}"
+
+    def explain_open_cluster(self, host: str, nodes: int, *, protected: bool) -> str | None:
+        """Return why the application must not run on a cluster of so many nodes at this address; None if it may.
+
+        Whoever reaches a port of Ray's runs code there. `protected`: Ray asks everybody for its token, or for TLS.
+        """
+        if protected or self.cluster == "trusted" or (nodes <= 1 and is_loopback(host)):
+            return None
+        return (
+            "cluster: whoever reaches a port of Ray's can run code on it: set RAY_AUTH_MODE=token and a token, or "
+            "RAY_USE_TLS=1, where Ray starts on each node; or cluster: trusted, if nobody else reaches those ports"
+        )
 
     def tier_names(self) -> list[str]:
         """Return the providers of this mode, in order of preference, with credentials or without."""

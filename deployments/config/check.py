@@ -5,14 +5,19 @@
 prints tiers, rows and missing credentials, or one sentence on the first error, and then exits with 1.
 """
 
+import os
+import pathlib
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import yaml
 
-from deployments.config.application import INGRESS, apply_user_config, parse
-from deployments.config.resolved import resolve
+from deployments.config.application import INGRESS, Config, apply_user_config, parse
+from deployments.config.resolved import ResolvedConfig, resolve
 from deployments.errors import ConfigError
 
+ENVIRONMENT = pathlib.Path(__file__).parents[2] / "serve.env"
 EVERYWHERE = "0.0.0.0"  # where Serve listens by default if it is started by a config file
 
 
@@ -36,33 +41,61 @@ def read_applications(path: str) -> list[tuple[dict[str, object], str]]:
     return [(application, str(host)) for application in ours]
 
 
+def environment_of_ray() -> Mapping[str, str]:
+    """Return the environment in which Ray starts, as far as that is known: ours, over the one in serve.env."""
+    lines = ENVIRONMENT.read_text(encoding="utf-8").splitlines() if ENVIRONMENT.exists() else []
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | dict(os.environ)
+
+
 def check(path: str) -> str:
     """Return a report on a Serve config file. Raises ConfigError."""
-    lines: list[str] = []
-    for application, host in read_applications(path):
-        resolved = resolve(parse(application.get("args")))
-        if (why := resolved.config.explain_exposure(host)) is not None:
-            raise ConfigError(why)
-        known = {INGRESS, *resolved.config.providers}
-        overrides = application.get("deployments") or []
-        if not isinstance(overrides, list) or not all(isinstance(o, dict) for o in overrides):
-            raise ConfigError("deployments: must be a list of options, each with a name")
-        for override in overrides:
-            if override.get("name") == INGRESS:
-                apply_user_config(resolved.config, override.get("user_config"))
-            if override.get("name") not in known:
-                raise ConfigError(
-                    f"deployments.{override.get('name')}: no such deployment (known: {', '.join(sorted(known))})"
-                )
-        lines += [f"application {application.get('name', 'default')}, mode {resolved.config.mode}", "tiers:"]
-        for number, tier in enumerate(resolved.tiers, 1):
-            state = "ready" if tier.left_out is None else f"left out: {tier.left_out}"
-            lines.append(f"  {number}. {tier.name} ({tier.kind}): {state}")
-        lines.append("rows:")
-        for row, targets in resolved.rows().items():
-            lines.append(f"  {row}: {' > '.join(targets) or 'no provider can be called'}")
-        lines += [f"warning: {warning}" for warning in resolved.warnings()]
-    return "\n".join(lines)
+    environment = environment_of_ray()
+    return "\n".join(
+        line for application, host in read_applications(path) for line in _report(application, host, environment)
+    )
+
+
+def _report(application: Mapping[str, object], host: str, environment: Mapping[str, str]) -> Iterator[str]:
+    resolved = resolve(parse(application.get("args")))
+    warning = _judge_exposure(resolved.config, host, environment)
+    resolved = _with_overrides(resolved, application.get("deployments") or [])
+    yield f"application {application.get('name', 'default')}, mode {resolved.config.mode}"
+    yield "tiers:"
+    for number, tier in enumerate(resolved.tiers, 1):
+        state = "ready" if tier.left_out is None else f"left out: {tier.left_out}"
+        yield f"  {number}. {tier.name} ({tier.kind}): {state}"
+    yield "rows:"
+    for row, targets in resolved.rows().items():
+        yield f"  {row}: {' > '.join(targets) or 'no provider can be called'}"
+    for text in [*resolved.warnings(environment), *([] if warning is None else [warning])]:
+        yield f"warning: {text}"
+
+
+def _judge_exposure(config: Config, host: str, environment: Mapping[str, str]) -> str | None:
+    """Return what the deploy would say if Ray had no token. Raises ConfigError for what it will say in any case.
+
+    The cluster's nodes are not known here. Where RAY_AUTH_MODE is not set, a token's file there decides.
+    """
+    mode = environment.get("RAY_AUTH_MODE", "").lower()
+    protected = mode == "token" or environment.get("RAY_USE_TLS", "").lower() in ("1", "true")
+    cluster = config.explain_open_cluster(host, 1, protected=protected)
+    if (why := config.explain_exposure(host) or (cluster if mode == "disabled" else None)) is not None:
+        raise ConfigError(why)
+    return cluster
+
+
+def _with_overrides(resolved: ResolvedConfig, overrides: object) -> ResolvedConfig:
+    """Return the config as the options of its deployments leave it. Raises ConfigError for options that are none."""
+    if not isinstance(overrides, list) or not all(isinstance(o, dict) for o in overrides):
+        raise ConfigError("deployments: must be a list of options, each with a name")
+    known = {INGRESS, *resolved.config.providers}
+    for override in overrides:
+        name = override.get("name")
+        if name not in known:
+            raise ConfigError(f"deployments.{name}: no such deployment (known: {', '.join(sorted(known))})")
+        if name == INGRESS:
+            resolved = replace(resolved, config=apply_user_config(resolved.config, override.get("user_config")))
+    return resolved
 
 
 def main(arguments: list[str]) -> int:

@@ -1,12 +1,13 @@
 """The configuration with what the environment makes of it: which providers can be called, and where each row leads."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actors.breaker.plan import parts_of, target_of
 from deployments.config.settings import Models, ProviderSettings, explain_unset
+from deployments.config.silence import silence_warnings
 from deployments.config.tier import Tier
 from deployments.errors import ConfigError
 from deployments.keys.ring import KeySources
@@ -59,12 +60,16 @@ class ResolvedConfig:
         """Return the same as `windows`, for embeddings."""
         return self._windows(self.config.embedding_models(), lambda settings, model: settings.embedding_window(model))
 
-    def warnings(self) -> list[str]:
-        """Return what is allowed, and most likely not meant, in one sentence each."""
-        return [
+    def warnings(self, environment: Mapping[str, str] = os.environ) -> list[str]:
+        """Return what is allowed, and most likely not meant, in one sentence each.
+
+        `environment` is the one in which Ray starts.
+        """
+        unpriced = [
             f"row {row}: no target has a price, so nobody with a monthly_cost can use it: see prices, limits.unpriced"
             for row in self.unpriced_rows()
         ]
+        return unpriced + silence_warnings(self.config, environment)
 
     def unpriced_rows(self) -> list[str]:
         """Return the rows that nobody with a `monthly_cost` can use: none of their targets has a price."""

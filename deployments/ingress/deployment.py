@@ -10,8 +10,8 @@ from ray.serve._private import http_util
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from actors.breaker_actor import get_or_create
-from actors.ledger_actor import get_or_create_ledger
+from actors.breaker_actor import breaker_actor
+from actors.ledger_actor import ledger_actor
 from actors.ray_metrics import RayMeter
 from deployments.breaker_client.actor_connection import ActorCall
 from deployments.breaker_client.client import BreakerClient
@@ -61,6 +61,7 @@ class Ingress:
         self._app = serve.get_replica_context().app_name
         self._starting = True
         self._meter = RayMeter(self._app)
+        self._breaker_actor = breaker_actor(self._app)
         self._breaker = BreakerClient(self._connect, resolved.config.policy(), meter=self._meter)
         config = resolved.config
         self._ledger = LedgerClient(
@@ -76,6 +77,7 @@ class Ingress:
             most=config.ledger.journal_megabytes * 1024 * 1024,
         )
         self._ledger_config = config.ledger.for_actor(self._app)
+        self._ledger_actor = ledger_actor(self._app, self._ledger_config)
         self._ledger_starting = True
         self._traces = tracer_for(INGRESS)
         transport = PooledTransport(handles, resolved.kinds().keys() - resolved.fixed())
@@ -102,12 +104,12 @@ class Ingress:
                     await self._breaker.connected.wait()
 
     async def _connect(self) -> ActorCall:
-        actor = await get_or_create(self._app, self._service.breaker_config(), newest=self._starting)
+        actor = await self._breaker_actor.get_or_create(self._service.breaker_config(), newest=self._starting)
         self._starting = False
         return _caller_of(actor)
 
     async def _connect_ledger(self) -> ActorCall:
-        actor = await get_or_create_ledger(self._app, self._ledger_config, newest=self._ledger_starting)
+        actor = await self._ledger_actor.get_or_create(self._ledger_config, newest=self._ledger_starting)
         self._ledger_starting = False
         return _caller_of(actor)
 

@@ -1,4 +1,4 @@
-"""What do operators need: the HAProxy wrapper, alerts, the Grafana dashboard, commands?
+"""What do operators need: HAProxy's start, alerts, the Grafana dashboard, commands?
 
 Runs in: nothing of the server.
 Imports: `keys` and `errors`.

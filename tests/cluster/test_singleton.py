@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from actors.breaker.circuit import Policy
-from actors.breaker_actor import get_or_create
+from actors.breaker_actor import breaker_actor
 from actors.singleton import NAMESPACE, CheckpointStore, code_fingerprint
 from tests.cluster.conftest import Cluster, eventually
 
@@ -29,7 +29,7 @@ def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def summoned(app: str, *, newest: bool = True) -> Any:
-    return asyncio.run(get_or_create(app, CONFIG, newest=newest))
+    return asyncio.run(breaker_actor(app).get_or_create(CONFIG, newest=newest))
 
 
 def whoami(actor: Any) -> dict[str, Any]:

@@ -320,3 +320,77 @@ def test_an_origin_is_one_as_a_browser_writes_it() -> None:
     assert config.cors is not None
     assert config.cors.origins == origins
     assert parse(changed("mode", "hybrid")).cors is None, "no page of another origin by default"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "waits", "told"),
+    [
+        ("timeouts/deadline", 85, "90", None),
+        ("timeouts/deadline", 86, "90", "timeouts.deadline: 86 s, but HAProxy ends an answer after 90 s of silence"),
+        ("timeouts/idle", 300, "90", "timeouts.idle: 300 s"),
+        ("providers/openai/timeouts", {"idle": 300}, "90", "providers.openai.timeouts.idle: 300 s"),
+        ("timeouts/deadline", 600, "605", None),
+        ("timeouts/deadline", 600, "", None),
+        ("timeouts/deadline", 600, "0", None),
+    ],
+)
+def test_a_limit_that_haproxy_does_not_wait_for_is_told(path: str, value: Any, waits: str, told: str | None) -> None:
+    found = resolve(parse(changed(path, value))).warnings({"RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": waits})
+    assert [line.startswith(told or "nothing") for line in found] == ([] if told is None else [True])
+
+
+def test_what_we_ship_fits_what_haproxy_waits_for() -> None:
+    assert "warning" not in check(str(SHIPPED))
+
+
+def test_the_check_compares_a_deadline_of_the_file_with_the_shipped_environment(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S", raising=False)
+    data = yaml.safe_load(SHIPPED.read_text())
+    file = tmp_path / "c.yaml"
+    for user_config, value in (({}, 120), ({"timeouts": {"deadline": 130}}, 130)):
+        data["applications"][0]["args"]["timeouts"]["deadline"] = 120
+        data["applications"][0]["deployments"] = [{"name": "Ingress", "user_config": user_config}]
+        file.write_text(yaml.safe_dump(data))
+        assert f"warning: timeouts.deadline: {value} s, but HAProxy" in check(str(file))
+
+
+def test_a_cluster_that_others_reach_needs_rays_token_or_a_word_that_it_is_closed() -> None:
+    shut = parse(changed("cluster", "trusted"))
+    for host, nodes in (("0.0.0.0", 1), ("10.0.0.7", 1), ("127.0.0.1", 2), ("0.0.0.0", 3)):
+        assert (parse(shipped()).explain_open_cluster(host, nodes, protected=False) or "").startswith("cluster: ")
+        assert parse(shipped()).explain_open_cluster(host, nodes, protected=True) is None
+        assert shut.explain_open_cluster(host, nodes, protected=False) is None
+    assert parse(shipped()).explain_open_cluster("127.0.0.1", 1, protected=False) is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "args", "told"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, {}, ConfigError),
+        ({}, {}, "warning: cluster: whoever reaches"),
+        ({"RAY_AUTH_MODE": "token"}, {}, None),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_USE_TLS": "1"}, {}, None),
+        ({"RAY_AUTH_MODE": "disabled"}, {"cluster": "trusted"}, None),
+        ({}, {"cluster": "trusted"}, None),
+    ],
+)
+def test_the_check_tells_what_it_can_of_an_open_cluster(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], args: Any, told: Any
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_USE_TLS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    data = yaml.safe_load(SHIPPED.read_text())
+    data["http_options"]["host"] = "0.0.0.0"
+    data["applications"][0]["args"] |= {"auth": "none", **args}
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(data))
+    if told is ConfigError:
+        with pytest.raises(ConfigError, match=r"^cluster: whoever reaches a port of Ray's can run code"):
+            check(str(file))
+    else:
+        lines = [line for line in check(str(file)).splitlines() if "cluster:" in line]
+        assert [line.startswith(told) for line in lines] == ([] if told is None else [True])

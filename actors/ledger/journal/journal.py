@@ -17,6 +17,7 @@ from collections.abc import Callable
 from actors.ledger.journal.lines import take_lines
 from actors.ledger.journal.locks import is_at, lock_path, take_lock
 from actors.ledger.journal.segment import Segment
+from actors.private_files import make_private_folder
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ class Journal:
         self._lock = lock
 
     def _take_lock(self) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         return take_lock(lock_path(self._folder, self._owner), create=True)
 
     def _alarm(self, error: OSError) -> None:

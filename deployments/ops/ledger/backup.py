@@ -8,6 +8,8 @@ import pathlib
 import sqlite3
 from contextlib import closing
 
+from actors.private_files import make_private_file, make_private_folder
+
 PAGES = 1024  # copied at once: so long a writer waits at most
 
 
@@ -17,6 +19,8 @@ def back_up(source: pathlib.Path, target: pathlib.Path) -> None:
         raise FileExistsError(f"{target} exists")
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
+    _opened(source).close()
+    make_private_file(part, new=True)
     _copy(source, part)
     part.rename(target)
 
@@ -32,7 +36,8 @@ def restore(source: pathlib.Path, target: pathlib.Path) -> None:
         asked = "SELECT count(*) FROM sqlite_master WHERE name = 'ledger_schema'"
         if connection.execute(asked).fetchone() != (1,):
             raise ValueError(f"{source} is no back-up of a ledger")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(target.parent)
+    make_private_file(target)
     _copy(source, target)
 
 

