@@ -220,6 +220,8 @@ class BreakerActor:
                 self._logged[target] = state
                 fields = {"event": "transition", "target": target, "state": state, "reason": breaker.reason}
                 log.warning("%s", json.dumps({**fields, "epoch": breaker.epoch, **self._registry.cause(target)}))
+        if len(self._logged) > len(self._registry.breakers):  # functions of other apps have made way
+            self._logged = {name: state_of(breaker) for name, breaker in self._registry.breakers.items()}
 
     async def _save(self) -> None:
         """Write a checkpoint of this moment, however long that takes."""

@@ -5,16 +5,20 @@ BreakwaterError
 │   ├── BadRequest            400, `param` names the field
 │   ├── UnknownModel          404
 │   ├── Unauthorized          401
+│   │   └── ExpiredKey        401
 │   ├── Forbidden             403
 │   ├── NotFound, WrongRoute  404, 405
+│   ├── BodyTooSlow           408
 │   ├── TooLarge              413
 │   ├── UnknownEncoding       415
+│   ├── WrongContentType      415
 │   ├── LimitReached          429 or 402, of a tenant or a key
 │   └── NotPriced             403, a limit of cost can't count the target
 ├── AttemptFailed             one attempt failed; `outcome` says how
 ├── NoAnswer                  all attempts failed, or no target could be asked
 │   └── DeadlineExceeded      504, the request's deadline has passed
 ├── Unavailable               503, a part of Breakwater does not answer
+├── TooBusy                   503, this replica holds too much already
 └── InternalError             500, a bug of Breakwater
 ConfigError                   serve_config.yaml is invalid; the message names the key
 
@@ -109,6 +113,10 @@ class Unauthorized(CallerError):
     code = "invalid_api_key"
 
 
+class ExpiredKey(Unauthorized):
+    code = "expired_api_key"
+
+
 class Forbidden(CallerError):
     status = 403
     code = "forbidden"
@@ -135,11 +143,31 @@ class TooLarge(CallerError):
     code = "request_too_large"
 
 
+class BodyTooSlow(CallerError):
+    status = 408
+    code = "request_timeout"
+
+
 class UnknownEncoding(CallerError):
     """The body has a content encoding that we can't decode."""
 
     status = 415
     code = "unsupported_content_encoding"
+
+
+class WrongContentType(CallerError):
+    """The body's type is not the one that the route takes."""
+
+    status = 415
+    code = "unsupported_content_type"
+
+    def __init__(self, given: str, wanted: str):
+        super().__init__(given, wanted)
+        self.given, self.wanted = given, wanted
+
+    def __str__(self) -> str:
+        found = f"not {self.given[:100]!r}" if self.given else "and its type was not given"
+        return f"The request body must be {self.wanted}, {found}: send the header 'content-type: {self.wanted}'."
 
 
 class LimitReached(CallerError):
@@ -222,6 +250,14 @@ class DeadlineExceeded(NoAnswer):
 class Unavailable(BreakwaterError):
     status = 503
     code = "unavailable"
+    retry_after = 1.0
+
+
+class TooBusy(BreakwaterError):
+    """This replica holds too much already. The same request may be taken a moment later, or by another replica."""
+
+    status = 503
+    code = "too_busy"
     retry_after = 1.0
 
 

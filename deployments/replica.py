@@ -26,8 +26,9 @@ from deployments.providers.base import (
     stream_within,
 )
 from deployments.providers.kinds import KINDS
-from deployments.providers.timing import begin_timing
+from deployments.providers.timing import Timing, begin_timing
 from deployments.providers.tool_names import WithToolNames
+from deployments.providers.translated import refusal_before_sending
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import EndMessage, HelloMessage, ReplyMessage, outcome_message
 from deployments.rpc.server import ConnectionServer, Item
@@ -109,7 +110,7 @@ class ProviderReplica:
             if spans is not None:
                 spans.succeed(done.usage, done.body)
         except Exception as error:
-            outcome = self._outcome_of(error)
+            outcome = self._outcome_of(error, timing)
             if spans is not None:
                 spans.fail(outcome)
             return {"outcome": outcome_message(outcome), "upstream": timing.as_dict()}
@@ -135,7 +136,7 @@ class ProviderReplica:
                         spans.succeed(item.usage)
                     yield {"usage": item.usage, "tail": item.tail, "upstream": timing.as_dict()}
         except Exception as error:
-            outcome = self._outcome_of(error)
+            outcome = self._outcome_of(error, timing)
             if spans is not None:
                 spans.fail(outcome)
             yield {"outcome": outcome_message(outcome), "told": told, "upstream": timing.as_dict()}
@@ -149,7 +150,10 @@ class ProviderReplica:
         if (traces := getattr(self, "_traces", None)) is not None:
             traces.close()
 
-    def _outcome_of(self, error: Exception) -> Outcome:
+    def _outcome_of(self, error: Exception, timing: Timing) -> Outcome:
+        if not timing.sent and (refusal := refusal_before_sending(error)) is not None:
+            log.warning("%s: a request could not be put into the provider's words", self._name, exc_info=error)
+            return refusal
         if isinstance(error, AttemptFailed):
             # A vendor's message about our own key or account may name them, so it does not leave the replica.
             ours = error.outcome.ending.guilt is Guilt.US

@@ -22,7 +22,7 @@ class Verdict(StrEnum):
     THROTTLED = "throttled"  # cools the target, counts in no run
     MISCONFIGURED = "misconfigured"  # our own key, quota or model id: opens at once
     NEUTRAL = "neutral"  # says nothing of the provider
-    REFUSED = "refused"  # it answered, and refused the request: it is there, and that is all
+    REFUSED = "refused"  # it, or we in its place, refused the request: no word of its health
     FLOWING = "flowing"  # streams go on: evidence, before any of them has ended
     UNUSED = "unused"  # a permit that was never used
 
@@ -72,7 +72,8 @@ ENDINGS: Mapping[str, Ending] = MappingProxyType(
         "busy": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own queue is full"),
         "stalled": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own event loop stood still"),
         "conflict": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.PROVIDER, "409: locked for a moment"),
-        "unsupported": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.CALLER, "this tier can't do it"),
+        # No word of the target, whatever a client sends: five of them must not open a circuit that is half open.
+        "unsupported": Ending(_V.REFUSED, _V.REFUSED, True, Guilt.CALLER, "this tier can't do it"),
         "rejected": Ending(_V.REFUSED, _V.REFUSED, True, Guilt.CALLER, "this tier refuses it; another may not"),
         "bad_request": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "the request is refused"),
         "too_long": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "over the context length"),

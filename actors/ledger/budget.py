@@ -10,6 +10,8 @@ counts in the minute in which it began, tokens and cost when the attempt ended.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from heapq import nlargest
+from operator import itemgetter
 
 from actors.ledger.messages import Totals
 from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, clean, month_of
@@ -123,7 +125,8 @@ class Counters:
     """Requests and tokens by subject and minute, cost by subject and month. No clock but the caller's `seconds`.
 
     A minute is forgotten when no row has touched it for a while, and a month when there are newer ones: what a wall
-    clock says forgets nothing. Both a bit at a time.
+    clock says forgets nothing. Both a bit at a time. Of too many subjects at once, those that were first go from a
+    minute, and from a month those that have cost least: their limits begin anew. Their rows are in the store.
     """
 
     def __init__(self, most: int = MOST_SUBJECTS) -> None:
@@ -143,6 +146,8 @@ class Counters:
             if minutes is None:
                 if len(self._minutes) >= self._most and not spend.tokens:
                     return
+                if len(self._minutes) >= 2 * self._most:
+                    del self._minutes[next(iter(self._minutes))]
                 minutes = {}
             self._minutes[subject] = minutes
         number = spend.at // MINUTE
@@ -159,6 +164,8 @@ class Counters:
             if len(self._months) > MONTHS_KEPT:
                 self._forgotten.append(self._months.pop(min(self._months)))
         costs[subject] = costs.get(subject, 0) + cost
+        if len(costs) > 2 * self._most:
+            self._months[month] = dict(nlargest(self._most, costs.items(), key=itemgetter(1)))
 
     def forget(self, seconds: float) -> None:
         """Forget a bit of what no row has touched for long. `seconds` are monotonic."""

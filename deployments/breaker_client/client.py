@@ -24,6 +24,7 @@ from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import UNKNOWN_CIRCUIT, Candidate, CircuitSnapshot, Plan, Skipped, Target, plan, received, skip
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.actor_connection import ActorCall, ActorConnection
+from deployments.breaker_client.empty_answers import EmptyAnswers
 from deployments.breaker_client.flowing import FLOW_SECONDS, FlowingStreams
 from deployments.breaker_client.last_seen import last_seen
 from deployments.breaker_client.local_breaker import LocalBreaker
@@ -70,6 +71,7 @@ class BreakerClient:
         self.silence = StallDetector()
         self.flows = FlowingStreams()
         self.times = ResponseTimes()
+        self.empty_answers = EmptyAnswers()
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
@@ -280,6 +282,7 @@ class BreakerClient:
             before = self._seen.get(target)
             if self._version is None or before is None or before.epoch != seen.epoch or version[0] != self._version[0]:
                 self._own.forget(target)  # the actor's word replaces ours once it has moved
+        self._own.keep(fresh)
         self._seen, self._version = fresh, version
         self._permits.changed()
         self._wake()

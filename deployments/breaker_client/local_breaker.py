@@ -10,7 +10,7 @@ So a missing actor never adds a target that it holds open before its time, and n
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from actors.breaker.circuit import PANICKY, Ask, Breaker, Policy, Release, Report, State, step
@@ -137,3 +137,8 @@ class LocalBreaker:
     def forget(self, target: Target) -> None:
         """Forget a target: the actor has spoken of it."""
         self._circuits.pop(target, None)
+
+    def keep(self, targets: Container[Target]) -> None:
+        """Forget all others: the actor has no circuit of them any more."""
+        for target in [name for name in self._circuits if name not in targets]:
+            del self._circuits[target]

@@ -87,6 +87,8 @@ class StallDetector:
         """
         if self._silent(target, now):
             self._quiet[target] = now
+            if len(self._quiet) > TARGETS:  # nobody asks again for a model that a client made up
+                del self._quiet[next(iter(self._quiet))]
         elif now - self._quiet.get(target, -HOLD) >= HOLD:
             self._quiet.pop(target, None)
         return target in self._quiet

@@ -17,6 +17,7 @@ from deployments.config.settings import (
     Cloud,
     CorsSettings,
     EmbeddingRow,
+    Host,
     ImageSettings,
     Mode,
     Models,
@@ -48,6 +49,7 @@ class Config(Accounting):
     embeddings: dict[Annotated[str, Field(min_length=1)], EmbeddingRow] = Field(default_factory=dict)
     images: ImageSettings = ImageSettings()
     cors: CorsSettings | None = None
+    hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"
     tenants: list[Annotated[str, Field(min_length=1)]] | None = None
     cluster: Literal["trusted"] | None = None  # nobody but us reaches Ray's own ports
@@ -102,9 +104,10 @@ class Config(Accounting):
 
     def explain_exposure(self, host: str) -> str | None:
         """Return why the application must not serve at this address without keys; None if it may."""
-        if self.auth.unguarded or self.auth.api_keys_env or is_loopback(host):
+        if self.auth.unguarded or self.auth.needs_keys or is_loopback(host):
             return None
-        return f"auth: {host} can be reached from other machines: set auth.api_keys_env, or auth: none if that is meant"
+        ways = "set auth.api_keys_env or auth.keys_file, or auth: none if that is meant"
+        return f"auth: {host} can be reached from other machines: {ways}"
 
     def explain_open_cluster(self, host: str, nodes: int, *, protected: bool) -> str | None:
         """Return why the application must not run on a cluster of so many nodes at this address; None if it may.

@@ -10,6 +10,7 @@ from deployments.config.settings import Models, ProviderSettings, explain_unset
 from deployments.config.silence import silence_warnings
 from deployments.config.tier import Tier
 from deployments.errors import ConfigError
+from deployments.keys.ring import KeySources
 from deployments.providers.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -95,16 +96,17 @@ class ResolvedConfig:
 def resolve(config: "Config") -> ResolvedConfig:
     """Return the config with the state of each provider: one without credentials is left out.
 
-    Raises ConfigError if a variable for keys or the ledger is not set, or no provider can be called.
+    Raises ConfigError if a variable for keys or the ledger is not set, keys are wrong, or no provider can be called.
     """
     chosen = config.tier_names()
     others = [name for name in config.providers if name not in chosen]
     tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
     resolved = ResolvedConfig(config, tuple(tiers))
-    for key, variable in config.auth.model_dump(exclude_none=True, exclude={"unguarded"}).items():
+    for key, variable in config.auth.model_dump(include={"api_keys_env", "admin_key_env"}, exclude_none=True).items():
         if explain_unset(variable):
             raise ConfigError(f"auth.{key}: {variable} is not set")
+    KeySources(config.auth.api_keys_env, config.auth.admin_key_env, config.auth.keys_file).read(os.environ)
     if (missing := config.ledger.missing()) is not None:
         raise ConfigError(f"ledger.{missing}")
     if not resolved.usable:

@@ -25,7 +25,9 @@ class ImageLimits:
 
     max_bytes: int = 20 * 1024 * 1024  # of one image
     seconds: float = 5.0  # for fetching one image
-    hosts: frozenset[str] = frozenset()  # names that may have private addresses: an image store of one's own
+    hosts: frozenset[str] = (
+        frozenset()
+    )  # may have private addresses: an image store of one's own; `name` or `name:port`
 
 
 class Strict(BaseModel):
@@ -177,11 +179,17 @@ def explain_unset(variable: str | None) -> str | None:
 
 
 class Auth(Strict):
-    """Names of environment variables. Keys are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
+    """Where keys are. Those of `api_keys_env` are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
 
     api_keys_env: str | None = None
     admin_key_env: str | None = None
+    keys_file: Annotated[str, Field(min_length=1)] | None = None
     unguarded: bool = False  # set by `auth: none`: every caller that reaches the server passes
+
+    @property
+    def needs_keys(self) -> bool:
+        """Return whether every caller must have a key."""
+        return self.api_keys_env is not None or self.keys_file is not None
 
 
 class ImageSettings(Strict):
@@ -189,11 +197,15 @@ class ImageSettings(Strict):
 
     max_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024)] = 20 * 1024 * 1024
     seconds: Seconds = 5
-    hosts: list[str] = []  # may have private addresses: an image store of one's own
+    # May have private addresses: an image store of one's own. A port other than 80 and 443 is named: `store:9000`.
+    hosts: list[str] = []
 
     def limits(self) -> ImageLimits:
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
 
+
+# A name of this server as clients write it, without a port. `*`: every name.
+Host = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9_.-]+)$", max_length=255)]
 
 # Scheme, host and port, as a browser writes it: in lower case and without a path (RFC 6454).
 Origin = Annotated[

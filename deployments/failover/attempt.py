@@ -128,10 +128,16 @@ class Attempt:
         if outcome.kind == "deadline":
             self.breaker.times.cut(self.target, self.verb, seconds)
 
+        alone = outcome.kind == "empty" and not self._others_had_nothing()
+
         def charge(verdict: Verdict | None) -> None:
-            self._say(outcome, ms, whole, verdict)
+            self._say(outcome, ms, whole, Verdict.REFUSED if alone else verdict)
 
         comparison.hold(outcome, seconds, self.breaker.times.usual(self.target, self.verb), charge)
+
+    def _others_had_nothing(self) -> bool:
+        caller = self.record.caller
+        return self.breaker.empty_answers.note(self.target, caller.key_name or caller.tenant, self.breaker.now())
 
     def _say(self, outcome: Outcome, ms: float, whole: bool, verdict: Verdict | None = None) -> None:
         if self.renewal is not None:

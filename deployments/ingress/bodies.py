@@ -1,117 +1,136 @@
-"""The body of a request: read and decoded within a limit. No Ray.
+"""The body of a request: read, decoded and parsed within limits of bytes and of time. No Ray.
 
-A body may be compressed (`content-encoding`, RFC 9110 8.4). A small body can stand for a very large one, so the limit
-holds for what comes out, and what comes out is made in slices: other requests get their turn between two of them.
+What is large is decoded and parsed in slices: other requests get their turn between two of them, and one large body
+is parsed at a time.
 """
 
 import asyncio
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+import time
+from collections.abc import Generator
+from typing import TypeVar
 
-from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 from starlette.requests import Request
 
-from deployments.errors import BadRequest, TooLarge, UnknownEncoding
+from deployments.errors import BadRequest, BodyTooSlow, TooBusy, TooLarge
+from deployments.ingress.encodings import decoded, encodings_of
+from deployments.ingress.in_flight import BytesInFlight, Held
+from deployments.openai_api.json_types import JsonDict, JsonValue
+from deployments.strict_json.quick import is_quick, parse_quickly
+from deployments.strict_json.sliced import parse_in_slices
+
+T = TypeVar("T")
 
 MAX_BODY = 32 * 1024 * 1024
-ENCODINGS = "gzip, deflate, zstd"  # for `accept-encoding` of an answer that refuses another (RFC 9110 15.5.16)
-MOST_ENCODINGS = 4  # one upon the other
-_INPUT, _OUTPUT = 64 * 1024, 256 * 1024
-_WINDOW = 23  # 8 MB, the largest that a content encoding may need (RFC 9659)
+SMALL_BODY = 64 * 1024  # of operators' settings
+MOST_SECONDS = 60.0  # from the request's head until its body is parsed
+SILENCE_SECONDS = 15.0  # between two parts of it
+MOVE_SECONDS = 1.0
+SLICE_SECONDS = 0.001  # of decoding and parsing, before others get their turn
+AT_FULL_SPEED = 10  # slices; after them the others get as much time as the large one
 
 
-async def read_body(request: Request) -> bytes:
-    """Return the decoded body. Raises TooLarge, UnknownEncoding or BadRequest."""
-    header = request.headers.get("content-encoding")
-    encodings = [] if header is None else _encodings_of(header)
-    parts, size = [], 0
+class Bodies:
+    """Reads the bodies of one replica's requests."""
+
+    def __init__(self, in_flight: BytesInFlight | None = None):
+        self.in_flight = in_flight or BytesInFlight()
+        self._turn = asyncio.Lock()  # of the large ones
+
+    async def read_object(self, request: Request, most: int = MAX_BODY) -> tuple[JsonDict, Held]:
+        """Return the JSON object of a body, and what is held of it: the caller releases it.
+
+        Raises TooLarge, UnknownEncoding, BadRequest, BodyTooSlow, and TooBusy where this replica holds too much.
+        """
+        held = Held(self.in_flight)
+        try:
+            value = await self._read(request, held, most)
+            if not isinstance(value, dict):
+                raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+        except BaseException:
+            held.release()
+            raise
+        return value, held
+
+    async def _read(self, request: Request, held: Held, most: int) -> JsonValue:
+        header = request.headers.get("content-encoding")
+        encodings = [] if header is None else encodings_of(header)
+        body = None
+        self.in_flight.arriving.add(held)
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS) as held.arriving:
+                body = await _arrived(request, held, most, held.arriving)
+                for name in reversed(encodings):  # they were applied in the order of the header
+                    body = await _decoded(name, body, held, most)
+                return await self._parsed(body)
+        except TimeoutError:
+            held.grow(0)  # raises if it was refused
+            if body is None:
+                raise BodyTooSlow("The request body did not arrive in time.") from None
+            raise TooBusy("This replica has too many large requests to parse.") from None
+        finally:
+            held.arriving = None
+            self.in_flight.arriving.discard(held)
+
+    async def _parsed(self, body: bytes) -> JsonValue:
+        try:
+            if is_quick(body):
+                return parse_quickly(body)
+            async with self._turn:
+                return await _in_turns(parse_in_slices(body))
+        except ValueError as error:
+            raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+
+
+async def _arrived(request: Request, held: Held, most: int, limit: asyncio.Timeout) -> bytes:
+    """Return the body as it was sent."""
+    now = asyncio.get_running_loop().time
+    parts: list[bytes] = []
+    moved = now()
+    last = moved + MOST_SECONDS
     async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY:
-            raise _too_large()
+        held.grow(len(part))
+        if held.size > most:
+            raise _too_large(most)
         parts.append(part)
-    body = b"".join(parts)
-    for name in reversed(encodings):  # they were applied in the order of the header
-        body = await _decoded(name, body)
-    return body
+        if now() - moved > MOVE_SECONDS:  # most bodies come at once, and a limit costs more to move than a part to take
+            moved = now()
+            limit.reschedule(min(last, moved + SILENCE_SECONDS))
+    limit.reschedule(last)
+    return b"".join(parts)
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"The request body is larger than {MAX_BODY} bytes.")
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"The request body is larger than {most} bytes.")
 
 
-def _encodings_of(header: str) -> list[str]:
-    names = [name.strip().lower() for name in header.split(",")]
-    names = [name for name in names if name not in ("", "identity")]
-    for name in names:
-        if name not in _DECODERS:
-            raise UnknownEncoding(f"The content encoding '{name[:64]}' is not supported. Supported: {ENCODINGS}.")
-    if len(names) > MOST_ENCODINGS:
-        raise UnknownEncoding(f"The request body has more than {MOST_ENCODINGS} content encodings.")
-    return names
+async def _decoded(name: str, body: bytes, held: Held, most: int) -> bytes:
+    pieces: list[bytes] = []
 
-
-async def _decoded(name: str, body: bytes) -> bytes:
-    pieces, size = [], 0
-    try:
-        for piece in _pieces(_DECODERS[name](body), body):
+    def bounded() -> Generator[None]:
+        size = 0
+        for piece in decoded(name, body):
             size += len(piece)
-            if size > MAX_BODY:
-                raise _too_large()
+            if size > most:
+                raise _too_large(most)
+            held.grow(len(piece))
             pieces.append(piece)
-            await asyncio.sleep(0)
-    except (zlib.error, ZstdError, EOFError) as error:
-        raise BadRequest(f"The request body is not valid {name}: {error}.", code="invalid_encoding") from None
+            yield
+
+    await _in_turns(bounded())
     return b"".join(pieces)
 
 
-class _Decoder(Protocol):
-    """A decoder of zlib or zstd. zlib gives back the input that it did not need yet, zstd keeps it."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
-def _pieces(make: Callable[[], _Decoder], body: bytes) -> Iterator[bytes]:
-    """Yield what comes out of a body, a bounded piece at a time. A body may be several members, one after the other."""
-    decoder = make()
-    for at in range(0, len(body), _INPUT):
-        rest = body[at : at + _INPUT]
-        more = True
-        while more:
-            if decoder.eof:
-                decoder = make()
-            piece = decoder.decompress(rest, _OUTPUT)
-            rest = decoder.unused_data if decoder.eof else getattr(decoder, "unconsumed_tail", b"")
-            more = bool(rest) or (len(piece) == _OUTPUT and not decoder.eof)
-            yield piece
-    if not decoder.eof:
-        raise EOFError("it ends too early")
-
-
-def _inflate(wbits: int) -> Callable[[], _Decoder]:
-    return lambda: zlib.decompressobj(wbits)
-
-
-def _deflate(body: bytes) -> Callable[[], _Decoder]:
-    """Return a decoder of `deflate`, which is the format of zlib. Some clients send it without zlib's head."""
-    has_head = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-    return _inflate(zlib.MAX_WBITS if has_head else -zlib.MAX_WBITS)
-
-
-def _zstd() -> _Decoder:
-    return ZstdDecompressor(options={DecompressionParameter.window_log_max: _WINDOW})
-
-
-_DECODERS: Mapping[str, Callable[[bytes], Callable[[], _Decoder]]] = {
-    "gzip": lambda _: _inflate(16 + zlib.MAX_WBITS),
-    "x-gzip": lambda _: _inflate(16 + zlib.MAX_WBITS),
-    "deflate": _deflate,
-    "zstd": lambda _: _zstd,
-}
+async def _in_turns(slices: Generator[None, None, T]) -> T:
+    """Run through slices, with a turn for others whenever some time has passed. Return what a generator returns."""
+    turns, until = 0, time.perf_counter() + SLICE_SECONDS
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if time.perf_counter() >= until:
+            turns += 1
+            # A request needs a dozen turns of the loop: one slice between each two of them would be a long wait.
+            await asyncio.sleep(0 if turns <= AT_FULL_SPEED else SLICE_SECONDS)
+            until = time.perf_counter() + SLICE_SECONDS

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any
 
 from ray import serve
+from ray.serve._private import http_util
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
@@ -18,6 +19,7 @@ from deployments.config.application import INGRESS, parse
 from deployments.config.resolved import resolve
 from deployments.errors import ErrorAnswer
 from deployments.gc_tuning import collect_garbage_seldom
+from deployments.ingress.gate import utf8_headers
 from deployments.ingress.http import build_http_api
 from deployments.openai_api.json_types import JsonObject
 from deployments.rpc.client import PooledTransport
@@ -36,6 +38,16 @@ from deployments.usage.prices import PriceList
 CONNECT_SECONDS = 3.0  # how long a starting replica waits for the breaker actor; then it serves without it
 
 
+def _put_around_server() -> None:
+    """Have Serve put our middlewares around the server of this replica, which it starts after the constructor.
+
+    What Serve read from the environment of this process is set here, unless an operator has set it.
+    """
+    of_this_process: Any = http_util
+    if not of_this_process.RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH:
+        of_this_process.RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH = f"{utf8_headers.__name__}:middlewares"
+
+
 class Ingress:
     """Serves the HTTP API and the Python API.
 
@@ -44,6 +56,7 @@ class Ingress:
 
     def __init__(self, args: JsonObject, handles: Mapping[str, DeploymentHandle[Any]]):
         collect_garbage_seldom()
+        _put_around_server()
         resolved = resolve(parse(args))
         self._app = serve.get_replica_context().app_name
         self._starting = True

@@ -5,11 +5,9 @@ a provider that does.
 """
 
 import json
-import math
-import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -18,11 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
+from deployments.openai_api.sizes import too_many
+from deployments.strict_json.quick import check_depth
 
 DONE = b"data: [DONE]\n\n"
-DEEPEST = 128  # levels of a request's JSON; pickle, by which it reaches a replica, fails below 500
-
-
 LONGEST_MODEL = 512  # characters of a name that a client may write
 
 
@@ -89,71 +86,9 @@ class Request:
         return bool(self.body.get("stream"))
 
 
-def parse_request(data: bytes) -> Request:
-    """Return the checked request of an HTTP body. Raises BadRequest that names the field."""
-    return _check(parse_object(data))
-
-
-def parse_object(data: bytes) -> JsonDict:
-    """Return the JSON object of an HTTP body, which can be encoded again. Raises BadRequest."""
-    try:
-        # json.loads of bytes guesses UTF-16 and UTF-32, and takes half a surrogate pair in UTF-8, which is none.
-        body = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_float_of(data))
-        if _SURROGATE.search(data):
-            json.dumps(body, ensure_ascii=False).encode()
-        if data.count(b"{") + data.count(b"[") > DEEPEST:
-            _check_depth(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
-    return _object(body)
-
-
-def _check_depth(body: JsonValue) -> None:
-    """Raise ValueError if nested deeper than `DEEPEST`: pickle and some JSON libraries fail below 500."""
-    level = [body]
-    for _ in range(DEEPEST):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (dict, list))
-        ]
-        if not level:
-            return
-    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
-
-
-# Half of a surrogate pair is valid JSON, but no text that can be encoded. Only an escape can contain it.
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-_HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}")
-
-
-def _float_of(data: bytes) -> Callable[[str], float] | None:
-    """Return how to read a fraction: None for the quick way, where no number can be too large."""
-    return _finite if _HUGE.search(data) else None
-
-
-def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
-        raise ValueError(f"{text[:20]} is larger than any number")
-    return number
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _object(body: JsonValue) -> JsonDict:
-    if not isinstance(body, dict):
-        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
-    return body
-
-
 def check_request(body: JsonValue) -> Request:
-    """Return the checked request of a dict. Raises BadRequest that names the field."""
-    return _check(check_json(body))
+    """Return the checked request of any object. Raises BadRequest that names the field."""
+    return check_chat(check_json(body))
 
 
 def check_json(body: JsonValue) -> JsonDict:
@@ -161,13 +96,19 @@ def check_json(body: JsonValue) -> JsonDict:
     try:
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         if isinstance(body, dict):
-            _check_depth(body)
+            check_depth(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequest(f"The request can't be encoded as JSON: {error}.", code="invalid_json") from None
-    return _object(body)
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+    return body
 
 
-def _check(body: JsonDict) -> Request:
+def check_chat(body: JsonDict) -> Request:
+    """Return the checked request of an object that JSON can encode. Raises BadRequest that names the field."""
+    if (found := too_many(body)) is not None:
+        field, why = found
+        raise BadRequest(f"Invalid {repr(field) if field else 'request'}: {why}.", field, "array_above_max_length")
     try:
         _CHECK.validate_python(body)
     except ValidationError as error:

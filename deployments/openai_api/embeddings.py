@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
-from deployments.openai_api.chat import LONGEST_MODEL, Request, bad_request_of, dump, parse_object
+from deployments.openai_api.chat import LONGEST_MODEL, Request, bad_request_of, dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
 MOST_TEXTS = 2048
@@ -71,11 +71,6 @@ class _EmbeddingRequest(BaseModel):
 
 
 _CHECK = TypeAdapter(_EmbeddingRequest)
-
-
-def parse_embedding_request(data: bytes) -> Request:
-    """Return the checked request of an HTTP body. Raises BadRequest that names the field."""
-    return check_embedding_request(parse_object(data))
 
 
 def check_embedding_request(body: JsonObject) -> Request:

@@ -29,4 +29,7 @@ def parse_leniently(data: bytes) -> JsonValue:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        return json.loads(data.decode(errors="replace"))
+        try:
+            return json.loads(data.decode(errors="replace"))
+        except RecursionError:
+            raise ValueError("nested too deeply") from None

@@ -13,6 +13,7 @@ LONGEST_TEXT = 4096  # of a refusal that is searched
 _MOST_WORDS = 20_000  # of a request that are compared with a refusal's
 
 _QUOTED = re.compile(r"(?<!\w)([\"'`])(.*?)\1(?!\w)", re.DOTALL)
+_OPENING = re.compile(r"(?<!\w)[\"'`](?=\w)")
 _NAME = re.compile(r"[\w.\[\]-]{1,64}")
 _INNER = r"(?:messages|tools|tool_choice|response_format|functions|contents)"
 # A place inside the request, as OpenAI, pydantic and others write it: its last word is no field of the request.
@@ -52,7 +53,10 @@ def own_words(message: str, asked: JsonValue) -> str:
     allowed = _ALLOWED.search(text)
     text = text[: allowed.start()] if allowed is not None else text
     sent = frozenset[str]() if asked is None else frozenset(_sent(asked))
-    return _QUOTED.sub(lambda found: found.group() if _is_name(found[2], sent) else " ", text)
+    text = _QUOTED.sub(lambda found: found.group() if _is_name(found[2], sent) else " ", text)
+    # A quote that is cut off, or holds quotes of the client's own, has no end that can be found.
+    unpaired = _OPENING.search(_QUOTED.sub(lambda found: "x" * len(found.group()), text))
+    return text if unpaired is None else text[: unpaired.start()]
 
 
 def _is_name(quoted: str, sent: frozenset[str]) -> bool:

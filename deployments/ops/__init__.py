@@ -1,5 +1,5 @@
 """What do operators need: HAProxy's start, alerts, the Grafana dashboard, commands?
 
 Runs in: nothing of the server.
-Imports: nothing.
+Imports: `keys` and `errors`.
 """

@@ -4,6 +4,8 @@
   go away in mid-stream on a kept-alive connection, and their calls run on.
 - With its statistics and metrics on loopback. Serve binds both on all interfaces, without a password.
 - With its admin socket for its own user alone. Serve makes it one that every user of the machine may write to.
+- With a limit on the time that the head of a request takes: without one a client can hold connections for ever.
+  BREAKWATER_HAPROXY_HEAD_SECONDS changes it.
 - Ended with its parent, Serve's HAProxyManager: it closes its ports at once and ends its streams first (soft stop). A
   HAProxy that is left behind keeps the ports, and the next start fails.
 
@@ -27,6 +29,8 @@ _CLOSED = (
     (r"^(listen stats\n\s+bind) \*:(\d+)$", r"\1 127.0.0.1:\2"),
     (r"^(\s+stats socket \S+ mode) 666 ", r"\1 600 "),
 )
+HEAD_SECONDS = "30"
+_CLIENT_TIMEOUT = r"^(defaults\n(?:    .*\n)*?    timeout client \d+s)$"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2); it outlives execve(2)
 
 
@@ -34,6 +38,10 @@ def closed(config: str) -> str:
     """Return the configuration with statistics, metrics and the admin socket for this machine's own user."""
     for pattern, replacement in _CLOSED:
         config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
+    if "timeout http-request" not in config:
+        seconds = os.environ.get("BREAKWATER_HAPROXY_HEAD_SECONDS", HEAD_SECONDS)
+        limit = rf"\1\n    timeout http-request {int(seconds)}s"
+        config = re.sub(_CLIENT_TIMEOUT, limit, config, count=1, flags=re.MULTILINE)
     return config
 
 
@@ -75,7 +83,7 @@ def main(arguments: list[str]) -> None:
         if option == "-f":
             try:
                 close(pathlib.Path(value))
-            except (OSError, UnicodeError) as error:
+            except (OSError, ValueError) as error:
                 print(f"HAProxy's configuration stays as Ray Serve wrote it: {error}", file=sys.stderr, flush=True)
     if sys.platform == "linux":
         end_with_parent(parent)

@@ -36,6 +36,7 @@ class Timing:
     model: str | None = None
     trace: Mapping[str, str] | None = None
     again: int = 0
+    sent: bool = False  # whether the provider was asked anything
 
     def note_connected(self) -> None:
         """Record a new connection, after its TLS handshake. Of several the last counts."""
@@ -74,6 +75,12 @@ def begin_timing() -> Timing:
 
 def current_timing() -> Timing | None:
     return _CURRENT.get()
+
+
+def note_sent() -> None:
+    """Record that the provider is asked: an error before that is never its fault."""
+    if (timing := _CURRENT.get()) is not None:
+        timing.sent = True
 
 
 def note_again() -> None:

@@ -1,9 +1,16 @@
-"""Batches of frames that a codec translated to OpenAI's format, and its errors. Pure."""
+"""What a codec translated to OpenAI's format and from it, in batches, and whose its errors are. Pure.
+
+Over an answer they are the provider's: its bytes are not what its API documents. Before anything was sent they are
+never the provider's, whatever raised them: our translation, or what an SDK checks by itself.
+"""
 
 import contextlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import httpx2
+
+from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 
 
@@ -46,3 +53,25 @@ _CODEC_ERRORS = (LookupError, TypeError, AttributeError, ValueError)
 
 def _malformed() -> AttemptFailed:
     return failed("malformed", "the provider's answer does not have the shape that its API documents", status=200)
+
+
+_LONGEST = 200  # characters of an error that a client gets
+_UNKNOWN = frozenset({"unclassified", "malformed"})
+
+
+def refusal_before_sending(error: Exception) -> Outcome | None:
+    """Return how an attempt ends with an error before the provider was asked; None if the request can't be its cause.
+
+    What a request's values can raise, they can raise anywhere in our code and in an SDK's. Credentials, settings and
+    the machine have types of their own, and stay what the table says of them.
+    """
+    cause: BaseException | None = error
+    if isinstance(error, AttemptFailed):
+        cause = error.__cause__ if error.outcome.kind in _UNKNOWN else None
+    if not isinstance(cause, _REQUEST_ERRORS):
+        return None
+    text = f"This provider can't take the request ({type(cause).__name__}: {cause})"
+    return Outcome("unsupported", status=400, message=f"{text[:_LONGEST]}.")
+
+
+_REQUEST_ERRORS = (*_CODEC_ERRORS, RecursionError, OverflowError, httpx2.InvalidURL)

@@ -20,7 +20,7 @@ from yarl import URL
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
-from deployments.providers.timing import current_timing, note_peer
+from deployments.providers.timing import current_timing, note_peer, note_sent
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes: a longer one is no answer of a model
 MAX_ERROR = 256 * 1024  # bytes of an error that are read: some repeat the request
@@ -56,6 +56,7 @@ class Transport(httpx2.AsyncBaseTransport):
     async def _send(self, method: str, url: URL, headers: Any, body: bytes, **options: Any) -> "UpstreamResponse":
         note_peer(url.host, url.port)
         await self._acquire_slot()
+        note_sent()
         answer = None
         # aiohttp warns about long bytes, which it would write at once.
         data = body if len(body) <= 2**20 else io.BytesIO(body)

@@ -1,18 +1,18 @@
 """Fetches the images that messages name by URL, for the providers that only take bytes.
 
 A URL comes from the client, and we run inside a network that the client may not reach. So every address of a host must
-be public, the connection goes to the very address that was checked, and a redirect is checked like any other URL. Bytes
-and seconds are bounded, and data that is no image is refused.
+be public (`public_addresses.py`), the connection goes to the very address that was checked, and a redirect is checked
+like any other URL (`image_urls.py`). Bytes and seconds are bounded, and data that is no image is refused. A proxy of
+the environment is not used: it would look the name up again. Where nothing leaves without a proxy, images by URL can't
+be fetched, and the request says so.
 """
 
 import asyncio
 import base64
-import ipaddress
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
-from urllib.parse import SplitResult, urljoin, urlsplit
+from typing import NamedTuple, TypeAlias
 
 import httpx2
 
@@ -21,10 +21,22 @@ from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.images import HEAD, sniff
 from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.routing.image_urls import ImageRefused, ImageUrl, parse_image_url
+from deployments.routing.public_addresses import is_public
 
 REDIRECTS = 3
 MOST_IMAGES = 32  # of one request: for each we open a connection to a host that the client chose
 _PLACEHOLDER = "data:image/png;base64,"
+# Each image has a connection of its own. A connection is kept by its address, and TLS has checked it for one name only.
+_CONNECTIONS = httpx2.Limits(max_connections=100, max_keepalive_connections=0)
+
+Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]  # the addresses of a host
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Return the addresses of a host. Raises OSError and UnicodeError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
 
 
 class RemoteImage(NamedTuple):
@@ -42,15 +54,15 @@ class _ByteBudget:
     left: int
 
 
-class ImageRefused(Exception):
-    """The image can't be fetched. The message completes "The image can't be fetched: ..."."""
-
-
 class ImageFetcher:
-    """Fetches images. All requests share one HTTP client."""
+    """Fetches images. All requests share one HTTP client. `transport` is httpx's, by default that of sockets."""
 
-    def __init__(self, limits: ImageLimits):
+    def __init__(
+        self, limits: ImageLimits, resolve: Resolve = resolve, transport: httpx2.AsyncBaseTransport | None = None
+    ):
         self._limits = limits
+        self._resolve = resolve
+        self._transport = transport
         self._client: httpx2.AsyncClient | None = None
 
     async def inline(self, body: JsonObject) -> JsonObject:
@@ -87,21 +99,26 @@ class ImageFetcher:
         raise _fetch_failed(reason, image)
 
     async def _download(self, url: str, budget: _ByteBudget) -> bytes:
-        if self._client is None:
-            self._client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=self._limits.seconds)
+        checked = parse_image_url(url)
         for _ in range(REDIRECTS + 1):
-            parts = urlsplit(url)
-            address = await self._public_address(parts)
-            async with self._client.stream("GET", **_request(parts, address)) as response:
-                if response.has_redirect_location:
-                    url = urljoin(url, response.headers["location"])
-                    continue
-                if response.status_code != 200:
-                    raise ImageRefused(f"its server answered {response.status_code}")
-                return await self._read(response, budget)
+            address = await self._public_address(checked)
+            async with self._http().stream("GET", **checked.request(address)) as response:
+                if not response.has_redirect_location:
+                    return await self._read(response, budget)
+                checked = checked.redirected(response.headers["location"])
         raise ImageRefused(f"its server redirects more than {REDIRECTS} times")
 
+    def _http(self) -> httpx2.AsyncClient:
+        if self._client is None:
+            transport = self._transport or httpx2.AsyncHTTPTransport(trust_env=False, limits=_CONNECTIONS)
+            self._client = httpx2.AsyncClient(
+                transport=transport, trust_env=False, follow_redirects=False, timeout=self._limits.seconds
+            )
+        return self._client
+
     async def _read(self, response: httpx2.Response, budget: _ByteBudget) -> bytes:
+        if response.status_code != 200:
+            raise ImageRefused(f"its server answered {response.status_code}")
         data = bytearray()
         async for part in response.aiter_bytes():
             data += part
@@ -111,19 +128,16 @@ class ImageFetcher:
                 raise ImageRefused(f"{subject} larger than {self._limits.max_bytes} bytes")
         return bytes(data)
 
-    async def _public_address(self, url: SplitResult) -> str:
+    async def _public_address(self, url: ImageUrl) -> str:
         """Return the address to connect to. Raises ImageRefused unless every address of the host is public."""
-        host = url.hostname
-        if url.scheme not in ("http", "https") or not host:
-            raise ImageRefused("its URL is not a http or https URL")
-        port = url.port or (443 if url.scheme == "https" else 80)
-        loop = asyncio.get_running_loop()
+        url.check_port(self._limits.hosts)
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = await self._resolve(url.host, url.port)
         except (OSError, UnicodeError):
-            raise ImageRefused("the name of its host has no address") from None
-        addresses = [str(entry[4][0]) for entry in found]
-        if host not in self._limits.hosts and not all(is_public(a) for a in addresses):
+            addresses = []
+        if not addresses:
+            raise ImageRefused("the name of its host has no address")
+        if not url.listed_in(self._limits.hosts) and not all(is_public(address) for address in addresses):
             raise ImageRefused("its host is not public")
         return addresses[0]
 
@@ -179,32 +193,6 @@ def _replace_urls(body: JsonObject, images: Sequence[RemoteImage], data_urls: Ma
     return {**body, "messages": messages}
 
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def is_public(address: str) -> bool:
-    """Return whether it is an address of the internet. An address that embeds another is judged by both."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    inner: list[_Address | None] = [ip]
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner += [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in _NAT64:
-            inner.remove(ip)
-            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-        if ip.ipv4_mapped:
-            inner.remove(ip)
-    return all(i.is_global and not i.is_multicast and _is_assigned(i) for i in inner if i is not None)
-
-
-def _is_assigned(ip: _Address) -> bool:
-    # The internet's IPv6 addresses are all in this network. Others that look global are private, or not in use.
-    return ip.version == 4 or ip in _UNICAST
-
-
-_UNICAST = ipaddress.ip_network("2000::/3")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
 def media_type(data: bytes) -> str:
     """Return the media type by the bytes themselves, because a server's content-type is often wrong.
 
@@ -216,28 +204,6 @@ def media_type(data: bytes) -> str:
 
 
 _READ = frozenset({"png", "jpeg", "gif", "webp"})
-
-
-class _Get(TypedDict):
-    """The arguments of a request of httpx."""
-
-    url: str
-    headers: dict[str, str]
-    extensions: dict[str, str | None]
-
-
-def _request(url: SplitResult, address: str) -> _Get:
-    """Return a request to the address that was checked, with the host name of the URL."""
-    port = f":{url.port}" if url.port else ""
-
-    def with_port(host: str) -> str:
-        return f"[{host}]{port}" if ":" in host else f"{host}{port}"
-
-    return {
-        "url": url._replace(netloc=with_port(address), fragment="").geturl(),
-        "headers": {"host": with_port(str(url.hostname))},
-        "extensions": {"sni_hostname": url.hostname} if url.scheme == "https" else {},
-    }
 
 
 def _fetch_failed(reason: str, image: RemoteImage) -> AttemptFailed:

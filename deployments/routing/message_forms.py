@@ -82,11 +82,11 @@ def with_result_ids(body: JsonDict) -> JsonDict:
     messages = body["messages"]
     if all(message["role"] != "tool" or _has_id(message) for message in messages):
         return body
-    answered = {str(m["tool_call_id"]) for m in messages if m["role"] == "tool" and _has_id(m)}
+    answered = _answered(messages)
     waiting, kept = list[str](), list[JsonValue]()
     for at, message in enumerate(messages):
         if message["role"] == "assistant":
-            waiting += [key for key in _call_ids(message) if key not in answered]
+            waiting += [key for index, key in enumerate(_call_ids(message)) if (at, index) not in answered]
         elif message["role"] == "tool" and not _has_id(message):
             if not waiting:
                 param = f"messages.{at}.tool_call_id"
@@ -94,6 +94,21 @@ def with_result_ids(body: JsonDict) -> JsonDict:
             message = {**message, "tool_call_id": waiting.pop(0)}
         kept.append(message)
     return {**body, "messages": kept}
+
+
+def _answered(messages: list[JsonObject]) -> set[tuple[int, int]]:
+    """Return the places of the calls that a result names: some servers count their ids from 0 in each answer.
+
+    A result belongs to the first call of its id without a result, in the last message that has one.
+    """
+    answered, waiting = set[tuple[int, int]](), dict[str, list[tuple[int, int]]]()
+    for at, message in enumerate(messages):
+        if message["role"] == "assistant":
+            for index, key in reversed([*enumerate(_call_ids(message))]):
+                waiting.setdefault(key, []).append((at, index))
+        elif message["role"] == "tool" and (places := waiting.get(str(message.get("tool_call_id")))):
+            answered.add(places.pop())
+    return answered
 
 
 def _has_id(message: JsonObject) -> bool:

@@ -65,7 +65,7 @@ async def _read_handle(method: Any, *arguments: Any) -> AsyncGenerator[Any, None
                 response.cancel()
 
 
-POOLED_BYTES = 256 * 1024  # a larger call has a handle call of its own
+POOLED_BYTES = 256 * 1024  # a larger call has a handle call of its own, where the replica takes no parts
 
 
 class PooledTransport:
@@ -85,7 +85,7 @@ class PooledTransport:
             connection = pool.pick()
             if connection is None and pool.opening:
                 connection = await pool.wait_and_pick()
-            if connection is not None and (pickled := _pickle_call(call)) is not None:
+            if connection is not None and (pickled := _pickle_call(call, connection)) is not None:
                 return await connection.begin(call.get("verb", "chat"), pickled).read_reply()
         return await self._handles.complete(provider, call)
 
@@ -98,7 +98,7 @@ class PooledTransport:
         return self._handles.stream(provider, call)
 
     def _stream_over(self, connection: Connection | None, provider: str, call: CallMessage) -> ProviderStream:
-        if connection is not None and (pickled := _pickle_call(call)) is not None:
+        if connection is not None and (pickled := _pickle_call(call, connection)) is not None:
             # A stream of another verb would end with a ReplyMessage.
             return cast(ProviderStream, connection.begin("stream", pickled))
         return self._handles.stream(provider, call)
@@ -123,10 +123,10 @@ def _control_call(handle: Handle) -> ControlCall:
     return call
 
 
-def _pickle_call(call: CallMessage) -> bytes | None:
-    """Return the call as bytes; None if it is too large for a shared connection."""
+def _pickle_call(call: CallMessage, connection: Connection) -> bytes | None:
+    """Return the call as bytes; None if it is too large for this shared connection."""
     pickled = pickle.dumps(call, pickle.HIGHEST_PROTOCOL)
-    return pickled if len(pickled) <= POOLED_BYTES else None
+    return pickled if connection.takes_parts or len(pickled) <= POOLED_BYTES else None
 
 
 def replica_capacity() -> Capacity:

@@ -7,6 +7,8 @@
 - A slow reader has its stream held: the replica stops to send. Frames that arrive all the same are kept up to a limit,
   beyond which the stream fails. A reader that takes nothing for long loses its call: the replica ends it, and says so
   after the frames that it has sent.
+- A long call goes in parts, between which other calls are sent: pickled whole by Ray's own way it would stop this
+  process and the replica's for a tenth of a second.
 - When a connection ends, each of its calls fails as `lost`.
 """
 
@@ -20,9 +22,12 @@ from deployments.errors import AttemptFailed, failed
 from deployments.rpc.framing import FramedConnection
 from deployments.rpc.in_flight import InFlightCounts
 from deployments.rpc.port import ReplyMessage
-from deployments.rpc.server import PIECE_BYTES, CallFrame, Item, ServerMessage
+from deployments.rpc.server import PART, PIECE_BYTES, CallFrame, Item, ServerMessage
 
 HOLD_BYTES = 256 * 1024  # unread bytes of a stream: beyond them the replica is told to hold it
+PART_BYTES = 256 * 1024  # of a long call, in one turn of the event loop
+PART_PAUSE = 0.001  # seconds, while the replica has not read what was sent before
+STUCK_SECONDS = 0.05  # of such waiting, after which the connection takes no new calls
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # beyond them the stream fails
 
 
@@ -100,9 +105,12 @@ class ClientStream:
 class Connection:
     """The ingress's end of one connection to a replica, and the calls on it."""
 
-    def __init__(self, replica: str, capacity: int, framed: FramedConnection, in_flight: InFlightCounts):
+    def __init__(
+        self, replica: str, capacity: int, framed: FramedConnection, in_flight: InFlightCounts, *, parts: bool = False
+    ):
         self.replica = replica
         self.capacity = capacity  # calls at a time
+        self.takes_parts = parts  # an older replica does not
         self.streams: dict[int, ClientStream] = {}
         self.used_at = self.confirmed_at = asyncio.get_running_loop().time()
         self.confirmed_in = 0  # the number of the last of Serve's answers that named this replica
@@ -112,6 +120,8 @@ class Connection:
         self._framed = framed
         self._numbers = itertools.count(1)
         self._new_calls: list[CallFrame] = []
+        self._long_calls: deque[tuple[int, str, memoryview]] = deque()  # what is left of each, the first under way
+        self._part_waits_since: float | None = None
         self._cancelled: list[int] = []
         self._holds: dict[int, bool] = {}
         self._flush_scheduled = False
@@ -119,7 +129,8 @@ class Connection:
 
     @property
     def open(self) -> bool:
-        return not self._framed.closed and not self._framed.full
+        stuck = self._part_waits_since is not None and self._loop.time() - self._part_waits_since > STUCK_SECONDS
+        return not self._framed.closed and not self._framed.full and not stuck
 
     def begin(self, verb: str, call: bytes) -> ClientStream:
         """Send a pickled call, and return the stream of its items."""
@@ -127,9 +138,35 @@ class Connection:
         self.streams[stream.number] = stream
         self.used_at = self._loop.time()
         self._in_flight.begin(self.replica)
-        self._new_calls.append((stream.number, verb, call))
-        self._flush_soon()
+        if self.takes_parts and len(call) > PART_BYTES:
+            self._long_calls.append((stream.number, verb, memoryview(call)))
+            if len(self._long_calls) == 1:
+                self._loop.call_soon(self._send_part)
+        else:
+            self._new_calls.append((stream.number, verb, call))
+            self._flush_soon()
         return stream
+
+    def _send_part(self) -> None:
+        """Send the next part of the first long call. A call that was given up has no more parts."""
+        while self._long_calls and self._long_calls[0][0] not in self.streams:
+            self._long_calls.popleft()
+        if not self._long_calls or self._framed.closed:
+            self._part_waits_since = None
+            return
+        if self._framed.unsent > PART_BYTES:
+            if self._part_waits_since is None:
+                self._part_waits_since = self._loop.time()
+            self._loop.call_later(PART_PAUSE, self._send_part)
+            return
+        self._part_waits_since = None
+        number, verb, left = self._long_calls.popleft()
+        part, left = left[:PART_BYTES], left[PART_BYTES:]
+        self._framed.send(([(number, PART if left else verb, bytes(part))], [], {}))
+        if left:
+            self._long_calls.appendleft((number, verb, left))
+        if self._long_calls:
+            self._loop.call_soon(self._send_part)
 
     def hold(self, number: int, *, held: bool) -> None:
         """Tell the replica to hold a stream, or to go on with it."""

@@ -22,6 +22,8 @@ Picklable: TypeAlias = Any  # ClientMessage one way, ServerMessage the other
 
 HALF_SECRET = 32  # bytes of a secret
 CONNECT_SECONDS, ACCEPT_SECONDS = 1.0, 5.0
+HANDSHAKE_SECONDS = 1.0  # for the proof of an end that has connected
+MOST_HANDSHAKES = 64  # at once, of one listener: who comes beyond is refused before it says a word
 HIGH_WATER = 1024 * 1024  # bytes that wait here before the connection counts as full
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024  # bytes of one message
 _LENGTH = struct.Struct("!I")
@@ -62,6 +64,11 @@ class FramedConnection(asyncio.Protocol):
         if self._transport is not None and not self.closed:
             data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
             self._transport.write(_LENGTH.pack(len(data)) + data)
+
+    @property
+    def unsent(self) -> int:
+        """Return how many bytes wait here for the other end."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         """Close at once. Messages that are not yet written are lost."""
@@ -146,6 +153,7 @@ class Listener:
         self.secret = secrets.token_bytes(2 * HALF_SECRET)
         self.address: Address = ""
         self._accepted: asyncio.Future[FramedConnection] = asyncio.get_running_loop().create_future()
+        self._handshakes: set[_Handshake] = set()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -178,37 +186,47 @@ class Listener:
             return await self._accepted
 
     def _handshake(self) -> "_Handshake":
-        return _Handshake(self.secret[:HALF_SECRET], self.secret[HALF_SECRET:], self._accepted)
+        return _Handshake(self.secret[:HALF_SECRET], self.secret[HALF_SECRET:], self._accepted, others=self._handshakes)
 
 
 class _Handshake(asyncio.Protocol):
     """A connection whose other end must prove first that it knows its half of the secret."""
 
     def __init__(
-        self, expected: bytes, answer: bytes, accepted: "asyncio.Future[FramedConnection]", opening: bytes = b""
+        self,
+        expected: bytes,
+        answer: bytes,
+        accepted: "asyncio.Future[FramedConnection]",
+        opening: bytes = b"",
+        others: "set[_Handshake] | None" = None,
     ):
         self._expected = expected
         self._answer = answer
         self._accepted = accepted
         self._opening = opening
         self._received = b""
+        self._others = set() if others is None else others  # that have not proved it yet
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if len(self._others) >= MOST_HANDSHAKES:
+            self._transport.abort()
+            return
+        self._others.add(self)
         self._transport.write(self._opening)
-        self._timer = asyncio.get_running_loop().call_later(ACCEPT_SECONDS, self._transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
         self._received += data
-        if len(self._received) < HALF_SECRET:
+        if self._transport.is_closing() or len(self._received) < HALF_SECRET:
             return
         if self._accepted.done() or not hmac.compare_digest(self._received[:HALF_SECRET], self._expected):
             self._transport.abort()
             return
-        self._cancel_timer()
+        self._end()
         self._transport.write(self._answer)
         connection = FramedConnection()
         self._transport.set_protocol(connection)
@@ -217,11 +235,12 @@ class _Handshake(asyncio.Protocol):
         self._accepted.set_result(connection)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._cancel_timer()
+        self._end()
         if self._opening and not self._accepted.done():
             self._accepted.set_exception(ConnectionRefusedError("the other end does not know the connection's secret"))
 
-    def _cancel_timer(self) -> None:
+    def _end(self) -> None:
+        self._others.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 

@@ -173,7 +173,9 @@ class ConnectionPool:
                 self._backoff[replica] = now + BACKOFF_SECONDS
                 self._unconnected[replica] = now
             raise
-        connection = self._connections[replica] = Connection(replica, capacity, framed, self._in_flight)
+        parts = hello.get("parts", False)
+        connection = Connection(replica, capacity, framed, self._in_flight, parts=parts)
+        self._connections[replica] = connection
         self._confirm(connection)
         self._unconnected.pop(replica, None)
         self._failing = False

@@ -56,7 +56,7 @@ class EndMessage(TypedDict):
 class HelloMessage(TypedDict):
     """A replica's answer to a control call: its calls at a time and in flight, and where to connect, if one may.
 
-    `secret` authenticates both ends of the connection.
+    `secret` authenticates both ends of the connection. `parts`: it takes a long call in parts.
     """
 
     replica: str
@@ -64,6 +64,7 @@ class HelloMessage(TypedDict):
     under_way: int
     address: NotRequired[Address]
     secret: NotRequired[bytes]
+    parts: NotRequired[bool]
 
 
 def outcome_message(outcome: Outcome) -> OutcomeMessage:

@@ -23,7 +23,10 @@ from deployments.rpc.framing import FramedConnection, Listener
 from deployments.rpc.port import EndMessage, HelloMessage, ReplyMessage, outcome_message
 
 Item = bytes | ReplyMessage | EndMessage  # frames or a piece of a body; the last item of each call is a dict
-CallFrame = tuple[int, str, bytes]  # a call's number, its verb (chat, embed or stream), and its CallMessage, pickled
+# A call's number, its verb (chat, embed or stream), and its CallMessage, pickled: all of it, or what is left of it
+# after frames with the verb PART.
+CallFrame = tuple[int, str, bytes]
+PART = "part"
 # From the ingress: new calls, numbers of cancelled calls, and the streams to hold (True) or to go on with (False).
 ClientMessage = tuple[list[CallFrame], list[int], Mapping[int, bool]]
 ServerMessage = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls in flight here, and items by call number
@@ -55,6 +58,7 @@ class ServerConnection:
     ):
         self.streams: dict[int, ServerStream] = {}
         self.closed = asyncio.Event()
+        self._parts: dict[int, list[bytes]] = {}  # of long calls that are not whole yet
         self._run = run
         self._in_flight = in_flight
         self._interval = interval
@@ -75,19 +79,31 @@ class ServerConnection:
     def _on_message(self, message: ClientMessage) -> None:
         """Take a message of the ingress. An unknown number belongs to a call that has ended."""
         calls, dropped, holds = message
-        for call in calls:
+        for frame in calls:
+            if (call := self._whole(frame)) is None:
+                continue
             stream = ServerStream(self._loop.create_task(self._run(self, call)))
             stream.free.set()
             self.streams[call[0]] = stream
             # Not in a `finally` of the task: a task that is cancelled before its first step has none.
             stream.task.add_done_callback(functools.partial(self._on_ended, call[0]))
         for number in dropped:
+            self._parts.pop(number, None)
             if (known := self.streams.get(number)) is not None:
                 known.dropped = True
                 known.task.cancel()
         for number, held in holds.items():
             if (known := self.streams.get(number)) is not None:
                 (known.free.clear if held else known.free.set)()
+
+    def _whole(self, frame: CallFrame) -> CallFrame | None:
+        """Return the call that a frame completes; None if more parts of it are to come."""
+        number, verb, data = frame
+        if verb == PART:
+            self._parts.setdefault(number, []).append(data)
+            return None
+        parts = self._parts.pop(number, None)
+        return frame if parts is None else (number, verb, b"".join([*parts, data]))
 
     def _on_ended(self, number: int, task: asyncio.Task[None]) -> None:
         stream = self.streams.pop(number)
@@ -207,7 +223,7 @@ class ConnectionServer:
         self._connections[ingress] = connection
         try:
             async with Listener.open(None if near else capacity.host) as listener:
-                yield {**self._hello(), "address": listener.address, "secret": listener.secret}
+                yield {**self._hello(), "address": listener.address, "secret": listener.secret, "parts": True}
                 connection.open(await listener.accept())
             await connection.closed.wait()
         except TimeoutError:

@@ -1,28 +1,22 @@
-"""Authentication: Bearer keys from the environment, kept as hashes. Pure."""
+"""Authentication: who calls, by Bearer keys that are known by their hashes."""
 
-import hashlib
 import hmac
+import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 
 from deployments.config.settings import Auth
 from deployments.errors import ConfigError, Forbidden, Unauthorized
+from deployments.keys.file import stamp_of
+from deployments.keys.key import Key, KeyScope, digest_of
+from deployments.keys.ring import KeySources
 
+__all__ = ["Access", "Authenticator", "Identity", "Key"]
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An API key's holder; not the key itself."""
-
-    name: str  # in usage records and limits; `TENANT:NAME` where another tenant has a key of this name
-    tenant: str | None  # the only tenant that the key may name; None: any
-
-    def speaks_for(self, tenant: str | None) -> str | None:
-        """Return the tenant who pays. Raises Forbidden if the key is bound to another."""
-        if self.tenant is not None and tenant not in (None, self.tenant):
-            raise Forbidden("This API key is bound to another tenant.")
-        return self.tenant or tenant
+log = logging.getLogger(f"ray.serve.{__name__}")
 
 
 class Access(Enum):
@@ -48,25 +42,46 @@ ANONYMOUS, OPERATOR = Identity(), Identity(admin=True)
 class Authenticator:
     """Checks the keys of callers.
 
-    Without `api_keys_env` every caller passes: then the server must only be reachable from this machine.
-    Raises ConfigError if a variable is not set or holds an empty key.
+    Without `api_keys_env` and `keys_file` every caller passes: then the server must only be reachable from this
+    machine. Raises ConfigError if a variable is not set, or what it or the file holds are no keys. `now` is the wall
+    clock, in seconds since 1970.
     """
 
-    def __init__(self, auth: Auth, environ: Mapping[str, str] = os.environ):
-        self._keys: dict[bytes, Key] | None = None
-        if auth.api_keys_env:
-            given = [_parse_key(text) for text in _read(auth.api_keys_env, environ).split(",") if text.strip()]
-            self._keys = _distinct(given)
-        admin = _read(auth.admin_key_env, environ) if auth.admin_key_env else None
-        self._admin = _digest(admin) if admin else None
+    def __init__(self, auth: Auth, environ: Mapping[str, str] = os.environ, now: Callable[[], float] = time.time):
+        self._sources = KeySources(auth.api_keys_env, auth.admin_key_env, auth.keys_file)
+        self._environ, self._now = environ, now
+        self._stamp = self._look()
+        self._ring = self._sources.read(environ)
 
     @property
     def open(self) -> bool:
         """Return whether every caller passes."""
-        return self._keys is None
+        return self._ring.keys is None
 
-    def admit(self, access: Access, authorization: str | None) -> Identity:
-        """Return who calls. Raises Unauthorized or Forbidden if the caller may not use the route."""
+    def _look(self) -> object:
+        return None if self._sources.keys_file is None else stamp_of(self._sources.keys_file)
+
+    def refresh(self) -> None:
+        """Take the keys file as it is now, if it has changed. To be called once a second.
+
+        A file that is wrong or gone is logged once and changes nothing: a slip must not lock everybody out.
+        """
+        stamp = self._look()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._ring = self._sources.read(self._environ)
+        except ConfigError as error:
+            log.error("The keys stay as they were: %s", error)  # noqa: TRY400  no stack needed
+        else:
+            log.info("The keys file was read again: %d keys in all", len(self._ring.keys or ()))
+
+    def admit(self, access: Access, authorization: str | None, scope: KeyScope | None = None) -> Identity:
+        """Return who calls. Raises Unauthorized or Forbidden if the caller may not use the route.
+
+        `scope` is what a key must be good for; None: any key will do.
+        """
         match access:
             case Access.ANYONE:
                 return ANONYMOUS
@@ -75,16 +90,17 @@ class Authenticator:
                 return OPERATOR
             case Access.KEY_OR_ADMIN if self.is_admin(authorization):
                 return OPERATOR
-        return Identity(self.key(authorization))
+        return Identity(self.key(authorization, scope))
 
-    def key(self, authorization: str | None) -> Key | None:
-        """Return the caller's key, None if none is needed. Raises Unauthorized."""
-        if self._keys is None:
+    def key(self, authorization: str | None, scope: KeyScope | None = None) -> Key | None:
+        """Return the caller's key, None if none is needed. Raises Unauthorized, and Forbidden without the scope."""
+        if self._ring.keys is None:
             return None
-        key = _digest(_bearer(authorization))
-        if key not in self._keys:
+        key = self._ring.keys.get(digest_of(_bearer(authorization)))
+        if key is None:
             raise Unauthorized("Incorrect API key provided.")
-        return self._keys[key]
+        key.check(scope, self._now())
+        return key
 
     def is_admin(self, authorization: str | None) -> bool:
         """Return whether the header holds the admin key."""
@@ -96,29 +112,18 @@ class Authenticator:
 
     def admit_admin(self, authorization: str | None) -> None:
         """Raise Forbidden if no admin key is configured, Unauthorized if the header does not hold it."""
-        if self._admin is None:
+        if self._ring.admin is None:
             raise Forbidden("Operators' routes are off: the configuration has no auth.admin_key_env.")
-        if not hmac.compare_digest(_digest(_bearer(authorization)), self._admin):
+        if not hmac.compare_digest(digest_of(_bearer(authorization)), self._ring.admin):
             raise Unauthorized("Incorrect admin key provided.")
 
-
-def _parse_key(text: str) -> tuple[bytes, Key]:
-    key, tenant, name = [part.strip() for part in f"{text}::".split(":")][:3]
-    if not key:
-        raise ConfigError("auth: an API key is empty")
-    # Usage records and limits need a name. The default one must not reveal the key.
-    return _digest(key), Key(name or f"key-{_digest(key).hex()[:8]}", tenant or None)
-
-
-def _distinct(given: Sequence[tuple[bytes, Key]]) -> dict[bytes, Key]:
-    """Return the keys by their hashes. Keys of one name are one account only if they are bound to one tenant."""
-    tenants: dict[str, set[str | None]] = {}
-    for _, key in given:
-        tenants.setdefault(key.name, set()).add(key.tenant)
-    return {
-        digest: replace(key, name=f"{key.tenant}:{key.name}") if key.tenant and len(tenants[key.name]) > 1 else key
-        for digest, key in given
-    }
+    def is_wrong(self, authorization: str | None) -> bool:
+        """Return whether the header holds a key that nobody here has, which may be a guess."""
+        try:
+            digest = digest_of(_bearer(authorization))
+        except Unauthorized:
+            return False
+        return digest not in (self._ring.keys or {}) and digest != self._ring.admin
 
 
 def _bearer(authorization: str | None) -> str:
@@ -126,15 +131,3 @@ def _bearer(authorization: str | None) -> str:
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthorized("You didn't provide an API key: send 'Authorization: Bearer KEY'.")
     return key.strip()
-
-
-def _digest(key: str) -> bytes:
-    # Keys are looked up by their hashes, so the time of a look-up reveals nothing of a key.
-    return hashlib.sha256(key.encode()).digest()
-
-
-def _read(variable: str, environ: Mapping[str, str]) -> str:
-    value = environ.get(variable, "")
-    if not value.strip():
-        raise ConfigError(f"auth: {variable} is not set")
-    return value

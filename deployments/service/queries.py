@@ -8,7 +8,7 @@ from actors.ledger.messages import QuestionTooLong, UnknownQuestion, Viewer
 from actors.ledger.rollup import QUESTIONS, unknown_in
 from deployments.errors import BadRequest, BreakwaterError, NotFound, Unavailable, error_dict
 from deployments.openai_api.json_types import JsonObject
-from deployments.telemetry.explain import RecentRequests, from_ledger
+from deployments.telemetry.explain import ExplainedRequest, RecentRequests, from_ledger, may_see
 
 if TYPE_CHECKING:
     from deployments.usage.ledger_client import LedgerClient
@@ -26,22 +26,36 @@ class Queries:
         self._recent = recent
         self._ledger = ledger
 
-    async def request(self, name: str, viewer: Viewer | None = None) -> JsonObject:
+    async def request(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest:
         """Return the explanation of a request, by our id or by its `x-request-id`: see telemetry/explain.py.
 
         Of several with this `x-request-id` it is the newest that the viewer may see; without a viewer, the newest.
         Raises NotFound, and Unavailable if the ledger is needed and does not answer.
         """
-        found: JsonObject | None = self._recent.find(name)
-        if found is not None and not _may_see(viewer, found):
-            found = None
-        if found is None and self._ledger is not None:
-            rows = await self._answer(self._ledger.request(name, viewer))
-            found = None if rows is None else from_ledger(rows["request"], rows["attempts"])
-        if found is None or not _may_see(viewer, found):
+        found = self._recent.find(name, viewer) or await self._find_named(name, viewer)
+        if found is None:
             # Another tenant's request must look the same as an unknown one.
             raise NotFound(f"The request '{name}' is not known.")
         return found
+
+    async def _find_named(self, name: str, viewer: Viewer | None) -> ExplainedRequest | None:
+        """Return a request that is not here by our id. It may be in the ledger by it, which goes before all others."""
+        here = self._recent.find_named(name, viewer)
+        if self._ledger is None:
+            return here
+        try:
+            rows = await self._answer(self._ledger.request(name, viewer))
+        except Unavailable:
+            if here is None:
+                raise
+            return here
+        there = None if rows is None else from_ledger(rows["request"], rows["attempts"])
+        if there is None or not may_see(viewer, there):
+            return here
+        if here is None or there["request_id"] == name:
+            return there
+        # What has just ended is not in the ledger yet.
+        return max(here, there, key=lambda found: found["began_at"])
 
     async def usage(self, filters: Mapping[str, object], group_by: Sequence[str] = ()) -> Sequence[JsonObject]:
         """Return the usage of each group: see actors/ledger/queries.py. Raises BadRequest and Unavailable."""
@@ -83,12 +97,6 @@ class Queries:
 
 def _ledger_unavailable() -> Unavailable:
     return Unavailable("The ledger did not answer. Requests are still served and recorded; try this query again soon.")
-
-
-def _may_see(viewer: Viewer | None, found: JsonObject) -> bool:
-    if viewer is None:
-        return True
-    return bool(found["tenant"] == viewer["tenant"] if viewer["tenant"] else found["key"] == viewer["key"])
 
 
 def _reason(error: Exception) -> str:

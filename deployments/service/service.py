@@ -166,10 +166,11 @@ class Service:
             observe(summary)
 
     def sample(self) -> None:
-        """Set the gauges to their present values. To be called once a second."""
+        """Set the gauges to their present values, and look for new keys. To be called once a second."""
         for tier in self.resolved.tiers:
             self.meter.set("breakwater_provider_info", (tier.name, tier.kind), float(tier.left_out is None))
         self.breaker.sample()
+        self.authenticator.refresh()
         if self.ledger is not None:
             self.ledger.sample(self.meter)
 

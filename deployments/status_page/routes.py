@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deployments.service.service import Service
 
 STUCK_SECONDS = 10.0  # after the end of its stream; then a reader that has not taken all is cut off
+DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 PAGE = pathlib.Path(__file__).with_name("status.html").read_bytes()
 
 
@@ -48,7 +49,10 @@ def page_headers(page: bytes) -> Mapping[str, str]:
     return {
         "content-security-policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
         "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",  # for browsers that do not know frame-ancestors
         "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
+        "cross-origin-opener-policy": "same-origin",
         "cache-control": "no-cache",
     }
 
@@ -64,7 +68,7 @@ class StatusRoutes:
         return Response(PAGE, media_type="text/html", headers=self._headers)
 
     async def status(self, _: Request, __: Identity) -> Response:
-        return JSONResponse(await self._feed.snapshot(), headers={"cache-control": "no-store"})
+        return JSONResponse(await self._feed.snapshot(), headers=DATA_HEADERS)
 
     async def events(self, _: Request, __: Identity) -> Response:
         self._feed.admit()
@@ -77,7 +81,7 @@ class _Events(StreamingResponse):
     def __init__(self, feed: Feed):
         self._feed = feed
         self._frames = feed.frames()
-        super().__init__(self._frames, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        super().__init__(self._frames, media_type="text/event-stream", headers=DATA_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(TimeoutError), self._feed.reading():

@@ -6,9 +6,11 @@ candidate in order why it was skipped, or how its attempt ended. It has no conte
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TypedDict
 
 from actors.breaker.plan import parts_of
+from actors.ledger.messages import Viewer
 from actors.ledger.rows import NANOS, encode_json
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.request_record import TOKENS, RequestRecord, RequestSummary
@@ -140,26 +142,56 @@ class RecentRequests:
     def __init__(self, most: int = MOST_REQUESTS):
         self._most = most
         self._explanations: OrderedDict[str, bytes] = OrderedDict()
-        self._ids: dict[str, str] = {}  # the caller's id: our id
+        # The caller's id with each who may ask for it: our id of the newest. One caller's word hides no other's.
+        self._ids: dict[tuple[str, str, str | None], str] = {}
 
     def add(self, summary: RequestSummary) -> None:
         head = encode_json(_head(summary))
         self._explanations[summary.request_id] = f'{head[:-1]},"candidates":{summary.candidates_json}}}'.encode()
-        if summary.caller.request_id is not None:
-            self._ids[summary.caller.request_id] = summary.request_id
+        caller = summary.caller
+        for place in _places(caller.request_id, caller.tenant, caller.key_name):
+            self._ids[place] = summary.request_id
         if len(self._explanations) > self._most:
             _, oldest = self._explanations.popitem(last=False)
             self._forget(json.loads(oldest))
 
     def _forget(self, oldest: ExplainedRequest) -> None:
-        theirs = oldest["x_request_id"]
-        if theirs is not None and self._ids.get(theirs) == oldest["request_id"]:
-            del self._ids[theirs]
+        for place in _places(oldest["x_request_id"], oldest["tenant"], oldest["key"]):
+            if self._ids.get(place) == oldest["request_id"]:
+                del self._ids[place]
 
-    def find(self, name: str) -> ExplainedRequest | None:
-        """Return the request with our id, or the newest with the caller's id; None if it is not here."""
-        data = self._explanations.get(self._ids.get(name, name))
+    def find(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest | None:
+        """Return the request with our id; None if it is not here, or the viewer may not see it."""
+        data = self._explanations.get(name)
         if data is None:
             return None
         found: ExplainedRequest = json.loads(data)
-        return found
+        return found if may_see(viewer, found) else None
+
+    def find_named(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest | None:
+        """Return the newest request with the caller's id that the viewer may see; None if it is not here."""
+        ours = self._ids.get(_place_of(name, viewer))
+        return None if ours is None else self.find(ours, viewer)
+
+
+def _places(name: str | None, tenant: str | None, key: str | None) -> Iterator[tuple[str, str, str | None]]:
+    """Yield under what a caller's id is found: by those who see all, by its tenant, and by its key."""
+    if name is not None:
+        yield name, "all", None
+        if tenant is not None:
+            yield name, "tenant", tenant
+        if key is not None:
+            yield name, "key", key
+
+
+def _place_of(name: str, viewer: Viewer | None) -> tuple[str, str, str | None]:
+    if viewer is None:
+        return name, "all", None
+    return (name, "key", viewer["key"]) if viewer["tenant"] is None else (name, "tenant", viewer["tenant"])
+
+
+def may_see(viewer: Viewer | None, found: RequestHead) -> bool:
+    """Return whether a viewer may see a request. Without a viewer every request may be seen."""
+    if viewer is None:
+        return True
+    return found["key"] == viewer["key"] if viewer["tenant"] is None else found["tenant"] == viewer["tenant"]

@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from itertools import islice
 
 from actors.ledger.budget import MINUTE, Limits, Refusal, Spend
 from actors.ledger.messages import SENT, Claim, Period, SubjectTotals, WriteAnswer
@@ -22,7 +23,8 @@ FRESH_SECONDS = 5.0  # without an answer for longer, a lease is no lease, and th
 ANSWER_SECONDS = 0.5  # how long "there is no more" holds
 AHEAD_MS = 2000  # before a minute or a month begins its leases are claimed
 AHEAD_AT_ONCE = 500  # subjects
-MOST_SUBJECTS = 10_000  # that are remembered though they are idle
+MOST_SUBJECTS = 10_000  # that are remembered though no request of theirs is under way
+LOOKED_AT = 8  # subjects, for one that can be forgotten
 
 
 class Asking(Enum):
@@ -174,15 +176,33 @@ class Budget:
         return known
 
     def _give_up_one(self) -> None:
-        """Forget the subject that was made first, if it is idle: else it goes to the end, and the next is looked at."""
-        for subject in list(self._standings)[:8]:
+        """Forget the subject that was made first, if it is idle: else it goes to the end, and the next is looked at.
+
+        Where none of some is idle, as when the ledger is away, one goes of whose requests none is under way. What it
+        has spent since the last batch then counts again once the store has it. So only requests under way are more.
+        """
+        unheld = None
+        for subject in list(islice(self._standings, LOOKED_AT)):
             standing = self._standings.pop(subject)
             if standing.idle:
-                leased = [(s, s.known) for s in standing.shares if s.known.lease]
-                if leased:
-                    self._given_up[subject] = [(NAMES[s.sort], k.period, s.most, 0, 0, 0) for s, k in leased]
-                return
+                return self._forget(standing)
             self._standings[subject] = standing
+            if unheld is None and not any(share.held for share in standing.shares):
+                unheld = standing
+        if unheld is not None:
+            del self._standings[unheld.subject]
+            self._forget(unheld)
+
+    def _forget(self, standing: Standing) -> None:
+        """Give back the leases of a subject that is no longer here, and forget the rest."""
+        subject = standing.subject
+        if leased := [(s, s.known) for s in standing.shares if s.known.lease]:
+            self._given_up[subject] = [(NAMES[s.sort], k.period, s.most, 0, 0, 0) for s, k in leased]
+        for spent in (self._ours, *(spent for _, spent in self._sent)):
+            spent.pop(subject, None)
+        for named in (self._changed, self._claimed):
+            named.pop(subject, None)
+        self._recalled.discard(subject)
 
     def spent(self, subjects: Iterable[str], spend: Spend) -> None:
         """Count what this replica has just written."""

@@ -26,6 +26,7 @@ from tests.bench.ledger_fill import fill_on_the_server
 from tests.ledger.conftest import own_server
 
 BATCH, ROUNDS, DAYS_BACK = 200, 15, 30
+AT_ONCE = 2000
 ON_THE_SERVER = 1_000_000  # rows from which on PostgreSQL makes them itself
 NOW = 1_790_000_000_000
 TENANTS, AGENTS, KEYS = 200, 3, 2
@@ -44,10 +45,10 @@ QUESTIONS: dict[str, tuple[dict[str, object], list[str]]] = {
 }
 
 
-def requests(number: int, *, spread: int = 0) -> Iterator[tuple[Record, Record]]:
-    """Yield a request as it is opened and as it has ended; they began in the last `spread` milliseconds."""
+def requests(number: int, began: int = NOW, spread: int = 0) -> Iterator[tuple[Record, Record]]:
+    """Yield a request as it is opened and as it has ended; they began within `spread` milliseconds."""
     for n in itertools.islice(NUMBERS, number):
-        began = NOW - random.randrange(spread) if spread else NOW
+        began += spread // number
         provider, model = random.choice(TARGETS)
         tenant = f"t{random.randrange(TENANTS)}"
         whose = {
@@ -83,8 +84,9 @@ def written(store: LedgerStore, *, opened_before: bool) -> float:
 def fill(store: LedgerStore, rows: int) -> None:
     if store.dialect == "postgresql" and rows >= ON_THE_SERVER:
         return fill_on_the_server(store, rows, NOW, DAYS_BACK)
-    for _ in range(rows // 2000):
-        store.write([settled for _, settled in requests(2000, spread=DAYS_BACK * DAY_MS)])
+    begin, spread = NOW - DAYS_BACK * DAY_MS, DAYS_BACK * DAY_MS // max(1, rows // AT_ONCE)
+    for number in range(rows // AT_ONCE):  # in the order of time, as they come
+        store.write([settled for _, settled in requests(AT_ONCE, begin + number * spread, spread)])
     with store._writer.begin() as connection:
         connection.execute(text("ANALYZE"))  # as PostgreSQL does by itself within a minute
 

@@ -217,7 +217,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     async def main() -> None:
         async with world(GUARDED) as w:
-            server = uvicorn.Server(uvicorn.Config(build_http_api(w.door), log_level="error", lifespan="off"))
+            server = uvicorn.Server(uvicorn.Config(build_http_api(w.service), log_level="error", lifespan="off"))
             serving = asyncio.create_task(server.serve([listener]))
             await asyncio.to_thread(stop.wait)
             server.should_exit = server.force_exit = True

@@ -69,7 +69,9 @@ class Steps:
 
 def main(chromium: str) -> None:
     with sync_playwright() as playwright:
-        steps = Steps(playwright.chromium.launch(executable_path=chromium))
+        # A name of somebody else's that leads to this machine, as after DNS rebinding.
+        names = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+        steps = Steps(playwright.chromium.launch(executable_path=chromium, args=[names]))
         for line in sys.stdin:
             task = json.loads(line)
             try:

@@ -114,7 +114,7 @@ class Doors:
         # A bare connection, because a client library has nothing to leave before the headers have come.
         host, port = self._cluster.url.removeprefix("http://").split(":")
         data = json.dumps(body).encode()
-        lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json"]
+        lines = ["POST /v1/chat/completions HTTP/1.1", "host: localhost", "content-type: application/json"]
         head = "\r\n".join([*lines, f"content-length: {len(data)}", "", ""])
         with socket.create_connection((host, int(port))) as raw:
             raw.sendall(head.encode() + data)

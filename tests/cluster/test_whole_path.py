@@ -125,10 +125,24 @@ def test_a_bad_request_never_reaches_a_provider(llm: Cluster) -> None:
     ]:
         response = llm.post(**body)
         assert (response.status_code, response.json()["error"]["param"]) == (code, param)
-    broken = httpx2.post(f"{llm.url}/v1/chat/completions", content=b'{"model": ', timeout=10)
+    broken = httpx2.post(
+        f"{llm.url}/v1/chat/completions",
+        headers={"content-type": "application/json"},
+        content=b'{"model": ',
+        timeout=10,
+    )
     assert (broken.status_code, broken.json()["error"]["code"]) == (400, "invalid_json")
     assert "Traceback" not in broken.text
     assert all(fake.received == [] for fake in llm.fakes.values())
+
+
+@pytest.mark.parametrize("name", ["x-request-id", "x-request-timeout-seconds", "x-session-id"])
+def test_a_header_that_serve_can_not_decode_is_a_typed_400(llm: Cluster, name: str) -> None:
+    with contextlib.closing(http.client.HTTPConnection(llm.url.removeprefix("http://"), timeout=60)) as connection:
+        connection.request("GET", "/v1/models", headers={name: b"\xff\xfe"})
+        response = connection.getresponse()
+        error = json.loads(response.read())["error"]
+    assert (response.status, error["code"], error["param"]) == (400, "invalid_value", name)
 
 
 def test_a_cut_stream_is_an_error_frame_and_never_done(llm: Cluster) -> None:

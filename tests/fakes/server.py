@@ -215,18 +215,32 @@ class FakeServer:
             return Behaviour("raw", status=refusal.status, raw=refusal.raw, headers=refusal.headers)
         if b.kind == "answer" and (made := self.vendor.embedded(request.path, request.body)) is not None:
             return Behaviour("raw", raw=made[0], headers=made[1])
-        objection = self.vendor.objection(request.path, request.body) if b.kind == "answer" else None
+        objection = self._objection(request) if b.kind == "answer" else None
         if objection is None:
             return b
         self.objections.append(objection)
         return status(400)
 
+    def _objection(self, request: Received) -> str | None:
+        """Return why the real API would refuse the request, whatever JSON stands in it."""
+        try:
+            return self.vendor.objection(request.path, request.body)
+        except (LookupError, TypeError, AttributeError) as error:
+            return f"a value of a wrong type ({error})"
+
+    def _calls(self, request: Received) -> list[Called]:
+        """Return no calls where the tools are none that a fake understands: it answers in words."""
+        try:
+            return self.vendor.calls(request.body)
+        except (LookupError, TypeError, AttributeError):
+            return []
+
     def _body(self, request: Received) -> bytes:
-        calls = self.vendor.calls(request.body)
+        calls = self._calls(request)
         return self.vendor.whole_calls(calls) if calls else self.vendor.whole(self.words)
 
     def _frames(self, request: Received) -> list[bytes]:
-        calls = self.vendor.calls(request.body)
+        calls = self._calls(request)
         return self.vendor.frames_calls(calls) if calls else self.vendor.frames(self.words)
 
     async def _answer(

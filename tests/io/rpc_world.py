@@ -55,6 +55,9 @@ class Upstream:
         await asyncio.sleep(call.get("after", 0))
         yield {"body": b"x" * call.get("size", 3), "name": call["name"]}
 
+    async def echoes(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        yield {"body": call["text"].encode()}
+
     async def streams(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
         for _ in range(call.get("frames", 3)):
             yield call.get("frame", FRAME)
@@ -87,6 +90,7 @@ class World:
         self.control_calls = 0  # that were asked for
         self.open = 0  # that last
         self.broken = False
+        self.older = False  # replicas of the version before
         self.slow = 0.0  # seconds that an control_call takes to arrive
         self.node = NODE
         self.cut = asyncio.Event()
@@ -120,6 +124,8 @@ class World:
                 async for word in _until(said, self.cut):
                     if self.swallowed and self.chosen in self.swallows and "address" in word:
                         word["address"] = self.swallowed
+                    if self.older:
+                        word.pop("parts", None)
                     yield pickle.loads(pickle.dumps(word))
         finally:
             self.open -= 1

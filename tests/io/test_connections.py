@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import time
+from collections import deque
 from contextlib import aclosing
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 
 from deployments.errors import AttemptFailed
 from deployments.rpc.admission import Capacity
-from deployments.rpc.connection import HOLD_BYTES, MAX_UNREAD_BYTES
+from deployments.rpc.client import POOLED_BYTES, _pickle_call
+from deployments.rpc.connection import HOLD_BYTES, MAX_UNREAD_BYTES, PART_BYTES
 from deployments.rpc.framing import connect
 from deployments.rpc.pool import (
     RETRY_SECONDS,
 )
-from deployments.rpc.server import BACKLOG_BYTES, PIECE_BYTES, READER_SECONDS
+from deployments.rpc.server import BACKLOG_BYTES, PART, PIECE_BYTES, READER_SECONDS
 from tests.io.rpc_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
 
 
@@ -460,5 +462,92 @@ def test_an_ingress_that_dies_ends_all_its_calls() -> None:
             pipe.close()
             assert await ended is None
         assert not world.upstream.open
+
+    on(main)
+
+
+# Long calls.
+
+LONG = 20 * PART_BYTES
+
+
+def messages_of(connection: Any) -> list[Any]:
+    sent: list[Any] = []
+    connection._framed.send, send = lambda message: (sent.append(message), send(message)), connection._framed.send
+    return sent
+
+
+def test_a_long_call_goes_in_parts_and_others_pass_between_them() -> None:
+    async def main(world: World) -> None:
+        connection = await world.connection()
+        sent = messages_of(connection)
+        long = asyncio.create_task(world.complete("long", text="x" * LONG))
+        async with asyncio.timeout(5):
+            while not any(verb == PART for calls, _, _ in sent for _, verb, _ in calls):  # noqa: ASYNC110 - in the same turns
+                await asyncio.sleep(0)
+        assert (await world.complete("short"))["name"] == "short"
+        assert world.upstream.began == ["short"]
+        assert (await long)["name"] == "long"
+        parts = [len(data) for calls, _, _ in sent for _, _, data in calls]
+        assert max(parts) <= PART_BYTES
+        assert len(parts) >= LONG / PART_BYTES
+
+    on(main)
+
+
+def test_long_calls_arrive_whole_in_any_company() -> None:
+    async def main(world: World) -> None:
+        calls = [world.complete(f"{n}", does="echoes", text=str(n) * (PART_BYTES * n // 2 + 1)) for n in range(8)]
+        for number, reply in enumerate(await asyncio.gather(*calls)):
+            assert reply["body"] == b"%d" % number * (PART_BYTES * number // 2 + 1)
+        [server] = world.server._connections.values()
+        assert server._parts == {}
+
+    on(main)
+
+
+def test_of_a_long_call_that_is_given_up_nothing_is_kept_and_the_next_goes_on() -> None:
+    async def main(world: World) -> None:
+        connection = await world.connection()
+        sent = messages_of(connection)
+        given_up, kept = (
+            asyncio.create_task(world.complete(name, does="echoes", text="x" * LONG)) for name in ("given up", "kept")
+        )
+        while not sent:  # noqa: ASYNC110 - in the same turns
+            await asyncio.sleep(0)
+        given_up.cancel()
+        assert len((await kept)["body"]) == LONG
+        [server] = world.server._connections.values()
+        assert (server._parts, connection._long_calls) == ({}, deque())
+        assert world.upstream.began == ["kept"]
+
+    on(main)
+
+
+def test_the_parts_of_a_long_call_end_with_its_connection() -> None:
+    async def main(world: World) -> None:
+        connection = await world.connection()
+        long = asyncio.create_task(world.complete("long", text="x" * LONG))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        connection.close()
+        with pytest.raises(AttemptFailed):
+            await long
+        await asyncio.sleep(1)
+        assert (world.upstream.began, world.server._connections) == ([], {})
+
+    on(main)
+
+
+def test_an_older_replica_gets_no_parts() -> None:
+    async def main(world: World) -> None:
+        world.older = True
+        connection = await world.connection()
+        assert not connection.takes_parts
+        sent = messages_of(connection)
+        assert (await world.complete("long", text="x" * LONG))["name"] == "long"
+        assert [len(calls) for calls, _, _ in sent if calls] == [1]
+        call: Any = {"body": {"text": "x" * POOLED_BYTES}}
+        assert _pickle_call(call, connection) is None  # by a handle call
 
     on(main)

@@ -1,10 +1,18 @@
 """Messages over a socket, and who may send them."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from deployments.rpc.framing import ACCEPT_SECONDS, HALF_SECRET, Listener, connect, is_encrypted
+from deployments.rpc.framing import (
+    HALF_SECRET,
+    HANDSHAKE_SECONDS,
+    MOST_HANDSHAKES,
+    Listener,
+    connect,
+    is_encrypted,
+)
 from tests.clock import run_virtually
 
 
@@ -30,13 +38,62 @@ def test_who_does_not_know_the_secret_is_not_listened_to() -> None:
             assert not taken.closed
             with pytest.raises(OSError, match="does not know"):
                 await connect(listener.address, listener.secret)  # a second time
-            await asyncio.sleep(ACCEPT_SECONDS)
+            await asyncio.sleep(HANDSHAKE_SECONDS + 0.1)
             assert await over(silent)
             silence.close()
             pipe.close()
             taken.close()
         with pytest.raises(OSError, match="111"):
             await connect(listener.address, listener.secret)
+
+    run_virtually(main())
+
+
+STRANGERS = {
+    "silence": lambda secret: b"",
+    "half of the half": lambda secret: secret[: HALF_SECRET // 2],
+    "all but a byte": lambda secret: secret[: HALF_SECRET - 1],
+    "the other half": lambda secret: secret[HALF_SECRET:],
+    "a huge length": lambda secret: b"\xff\xff\xff\xff",
+    "much garbage": lambda secret: b"\xff" * 10_000_000,
+}
+
+
+@pytest.mark.parametrize("says", STRANGERS.values(), ids=STRANGERS.keys())
+def test_a_stranger_is_gone_within_a_second_and_nothing_is_kept_of_it(says: Callable[[bytes], bytes]) -> None:
+    async def main() -> None:
+        async with Listener.open("127.0.0.1") as listener:
+            assert isinstance(listener.address, tuple)
+            reader, writer = await asyncio.open_connection(*listener.address)
+            writer.write(says(listener.secret))
+            await asyncio.sleep(0.05)
+            assert all(len(one._received) <= 256 * 1024 for one in listener._handshakes)
+            assert await asyncio.wait_for(over(reader), HANDSHAKE_SECONDS)
+            assert listener._handshakes == set()
+            writer.transport.abort()
+            near, far = await connect(listener.address, listener.secret), await listener.accept()
+            near.close()
+            far.close()
+
+    run_virtually(main())
+
+
+def test_a_crowd_of_strangers_is_bounded_and_gone_within_a_second() -> None:
+    async def main() -> None:
+        async with Listener.open("127.0.0.1") as listener:
+            assert isinstance(listener.address, tuple)
+            crowd = [await asyncio.open_connection(*listener.address) for _ in range(MOST_HANDSHAKES + 20)]
+            await asyncio.sleep(0.1)
+            assert len(listener._handshakes) == MOST_HANDSHAKES
+            gone = await asyncio.gather(*(over(reader) for reader, _ in crowd[MOST_HANDSHAKES:]))
+            assert all(gone)
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+            assert listener._handshakes == set()
+            near, far = await connect(listener.address, listener.secret), await listener.accept()
+            for connection in (near, far):
+                connection.close()
+            for _, writer in crowd:
+                writer.transport.abort()
 
     run_virtually(main())
 

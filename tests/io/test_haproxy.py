@@ -263,3 +263,19 @@ def test_a_reader_that_stops_for_longer_is_not_taken_for_a_silent_replica(proxy:
         whole = rest_of(client, began)
     assert whole.endswith(b"0\r\n\r\n")
     assert len(whole) > 400 * 0x10000
+
+
+def test_a_head_that_does_not_come_to_its_end_is_cut_and_what_is_kept_alive_is_not(proxy: Proxy) -> None:
+    proxy.start(BREAKWATER_HAPROXY_HEAD_SECONDS=str(SILENCE))
+    with (
+        contextlib.closing(proxy.connect("/")) as kept,
+        contextlib.closing(socket.create_connection(("127.0.0.1", proxy.port), timeout=20)) as slow,
+    ):
+        assert kept.recv(1000).endswith(b"ok")
+        began = time.monotonic()
+        slow.sendall(b"GET / HTTP/1.1\r\nx: ")
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+        assert slow.recv(1000) == b""
+        assert SILENCE - 0.5 < time.monotonic() - began < SILENCE + 3
+        kept.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert kept.recv(1000).endswith(b"ok")

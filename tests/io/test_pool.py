@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from deployments.rpc.admission import Capacity
-from deployments.rpc.connection import ClientStream
+from deployments.rpc.connection import STUCK_SECONDS, ClientStream
 from deployments.rpc.framing import CONNECT_SECONDS
 from deployments.rpc.in_flight import FRESH_SECONDS as KNOWN_SECONDS
 from deployments.rpc.in_flight import InFlightCounts
@@ -254,7 +254,7 @@ def test_a_replica_that_does_not_read_gets_no_more_calls_and_serve_is_not_asked_
         lane = next(iter(world.server._connections.values()))
         lane._framed._transport.pause_reading()  # type: ignore[union-attr]
         calls = [asyncio.create_task(world.complete(str(n), more="x" * PIECE_BYTES)) for n in range(3)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * STUCK_SECONDS)
         came = world.control_calls
         for _ in range(100):
             await asyncio.sleep(0.01)

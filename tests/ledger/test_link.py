@@ -5,6 +5,7 @@ import sqlite3
 
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits, Refusal
+from actors.ledger.messages import Viewer
 from deployments.service.queries import Queries
 from deployments.telemetry.explain import RecentRequests
 from deployments.usage.ledger_client import LedgerClient
@@ -341,3 +342,25 @@ async def test_a_caller_by_handle_sees_what_was_just_answered_or_is_told_that_it
     assert not stats["complete"]
     assert not link._waiting
     assert asyncio.get_running_loop().time() - began < 2 + 2 * 5 + 0.1
+
+
+@in_world
+async def test_no_name_of_anothers_hides_a_request_that_is_in_the_ledger(w: World) -> None:
+    link, names = w.replica(), ("shared-7", "shared-7")
+    ids = {}
+    for who, tenant, name in zip(("alice", "bob"), ("acme", "beta"), names, strict=True):
+        record = asked(link, tenant=tenant, key_name=who, caller_id=name)
+        record.finish("ok")
+        ids[who] = record.request_id
+        await asyncio.sleep(1)
+    again = asked(link, tenant="beta", key_name="bob", caller_id=ids["alice"])
+    again.finish("ok")
+    await w.settle()
+    queries = Queries(RecentRequests(), link)
+    alice: Viewer = {"tenant": "acme", "key": "alice"}
+    bob: Viewer = {"tenant": "beta", "key": "bob"}
+    assert (await queries.request("shared-7", alice))["request_id"] == ids["alice"]
+    assert (await queries.request("shared-7", bob))["request_id"] == ids["bob"]
+    assert (await queries.request(ids["alice"], alice))["request_id"] == ids["alice"]
+    assert (await queries.request(ids["alice"], bob))["request_id"] == again.request_id
+    assert (await queries.request(ids["alice"]))["request_id"] == ids["alice"]

@@ -5,32 +5,32 @@ import json
 import subprocess
 import sys
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from actors.breaker.outcomes import Outcome
 from deployments.config.settings import ImageLimits, ImageSettings
 from deployments.errors import AttemptFailed, BadRequest
-from deployments.openai_api.chat import parse_request
+from deployments.openai_api.chat import check_chat
 from deployments.providers.base import Call
 from deployments.providers.time_limits import TimeLimits
-from deployments.routing.image_fetch import _request, is_public
+from deployments.routing.image_urls import parse_image_url
+from deployments.strict_json.quick import parse_quickly
 from tests.fakes.server import Behaviour, FakeServer
-from tests.providers.test_images import HERE, PNG, host, inlined, message, why
+from tests.providers.test_images import PNG, here, host, inlined, message, why
 
 __all__ = ["host"]
 
 
 def test_a_redirect_to_nowhere_is_a_typed_error(host: FakeServer) -> None:
     host.behave = Behaviour("raw", status=302)
-    assert "answered 302" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=HERE))
+    assert "answered 302" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=here(host)))
 
 
 def test_so_many_images_are_fetched_and_no_more(host: FakeServer) -> None:
     urls = [f"{host.url}/{n}.png" for n in range(200)]
     with pytest.raises(AttemptFailed) as caught:
-        inlined(message(*urls), ImageLimits(hosts=HERE))
+        inlined(message(*urls), ImageLimits(hosts=here(host)))
     assert caught.value.outcome.code == "invalid_image_url"
     assert host.connections == 0
 
@@ -39,13 +39,8 @@ def test_all_images_of_a_request_together_keep_to_the_bytes(host: FakeServer) ->
     host.behave = Behaviour("raw", raw=PNG + bytes(600))
     urls = [f"{host.url}/{n}.png" for n in range(10)]
     with pytest.raises(AttemptFailed) as caught:
-        inlined(message(*urls), ImageLimits(max_bytes=1000, hosts=HERE))
+        inlined(message(*urls), ImageLimits(max_bytes=1000, hosts=here(host)))
     assert "larger than" in caught.value.outcome.message
-
-
-@pytest.mark.parametrize("address", ["fec0::1", "::7f00:1", "64:ff9b:1::7f00:1", "5f00::1"])
-def test_an_address_outside_of_the_internet_is_none(address: str) -> None:
-    assert not is_public(address)
 
 
 def test_a_long_data_url_is_judged_in_little_memory() -> None:
@@ -99,7 +94,7 @@ def outcome_of(body: dict[str, Any]) -> Outcome:
 def test_calls_that_are_no_list_are_no_failure_of_openai(calls: Any) -> None:
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": calls}]
     try:
-        checked = parse_request(json.dumps({"model": "row", "messages": messages}).encode())
+        checked = check_chat(parse_quickly(json.dumps({"model": "row", "messages": messages}).encode()))
     except BadRequest:
         return
     assert outcome_of(checked.body).kind != "unclassified"
@@ -107,18 +102,18 @@ def test_calls_that_are_no_list_are_no_failure_of_openai(calls: Any) -> None:
 
 def test_a_request_that_is_nested_too_deeply_is_refused_before_anybody_is_asked() -> None:
     schema = b'{"a":' * 150 + b"{}" + b"}" * 150
-    with pytest.raises(BadRequest) as caught:
-        parse_request(b'{"model":"row","messages":[{"role":"user","content":"x"}],"response_format":' + schema + b"}")
-    assert caught.value.code == "invalid_json"
+    with pytest.raises(ValueError, match="128 levels"):
+        parse_quickly(b'{"model":"row","messages":[{"role":"user","content":"x"}],"response_format":' + schema + b"}")
 
 
 def test_many_brackets_are_no_depth() -> None:
     body = {"model": "row", "messages": [{"role": "user", "content": [{"type": "text", "text": "[{"}] * 100}] * 3}
-    assert parse_request(json.dumps(body).encode()).body == body
+    assert check_chat(parse_quickly(json.dumps(body).encode())).body == body
 
 
 def test_a_host_is_named_as_a_url_names_it() -> None:
-    asked = _request(urlsplit("http://[2606:2800:220:1::1]:8080/a.png"), "2606:2800:220:1::1")
+    asked = parse_image_url("http://[2606:2800:220:1::1]:8080/a.png").request("2606:2800:220:1::1")
+    assert asked["url"] == "http://[2606:2800:220:1::1]:8080/a.png"
     assert asked["headers"]["host"] == "[2606:2800:220:1::1]:8080"
 
 

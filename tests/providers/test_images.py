@@ -9,14 +9,13 @@ import pytest
 
 from deployments.config.settings import ImageLimits
 from deployments.errors import AttemptFailed
-from deployments.routing.image_fetch import ImageFetcher, is_public
+from deployments.routing.image_fetch import ImageFetcher
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-HERE = frozenset({"127.0.0.1"})
 
 
 @pytest.fixture
@@ -25,6 +24,10 @@ def host() -> Iterator[FakeServer]:
     fake.behave = Behaviour("raw", raw=PNG, content_type="text/plain")
     yield fake
     fake.stop()
+
+
+def here(host: FakeServer) -> frozenset[str]:
+    return frozenset({f"127.0.0.1:{host.port}"})
 
 
 def message(*urls: str) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def why(body: dict[str, Any], limits: ImageLimits) -> str:
 
 def test_an_image_becomes_a_data_url_of_its_true_kind_and_nothing_else_changes(host: FakeServer) -> None:
     body = message(f"{host.url}/a.png", "data:image/gif;base64,R0lGODlh", f"{host.url}/a.png")
-    made = inlined(body, ImageLimits(hosts=HERE))
+    made = inlined(body, ImageLimits(hosts=here(host)))
     parts = made["messages"][0]["content"]
     assert parts[1]["image_url"] == {
         "url": f"data:image/png;base64,{base64.b64encode(PNG).decode()}",
@@ -71,18 +74,18 @@ def test_a_request_without_remote_images_is_handed_on_as_it_is() -> None:
     assert inlined(body, ImageLimits()) is body
 
 
-@pytest.mark.parametrize(
-    "name", ["127.0.0.1", "localhost", "2130706433", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"]
-)
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "localhost.", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]"])
 def test_a_host_that_is_not_public_is_never_connected_to(host: FakeServer, name: str) -> None:
-    assert "host is not public" in why(message(f"http://{name}:{host.port}/a.png"), ImageLimits())
+    port_alone = frozenset({f"elsewhere:{host.port}"})
+    assert "port is neither" in why(message(f"http://{name}:{host.port}/a.png"), ImageLimits(hosts=port_alone))
+    assert "host is not public" in why(message(f"http://{name}/a.png"), ImageLimits())
     assert host.connections == 0
 
 
 def test_a_redirect_is_looked_at_like_any_other_url(host: FakeServer) -> None:
-    location = {"location": f"http://localhost:{host.port}/inner"}
+    location = {"location": "http://localhost/inner"}
     host.behave = Behaviour("raw", status=302, headers=location)
-    assert "host is not public" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=HERE))
+    assert "host is not public" in why(message(f"{host.url}/a.png"), ImageLimits(hosts=here(host)))
     assert [r.path for r in host.received] == ["/a.png"]
 
 
@@ -101,7 +104,7 @@ def test_what_can_not_be_had_is_one_typed_error(
     host: FakeServer, behaviour: Behaviour, reason: str, seconds: float
 ) -> None:
     host.behave = behaviour
-    assert reason in why(message(f"{host.url}/a.png"), ImageLimits(max_bytes=1000, seconds=seconds, hosts=HERE))
+    assert reason in why(message(f"{host.url}/a.png"), ImageLimits(max_bytes=1000, seconds=seconds, hosts=here(host)))
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.com/a", "gopher://x/", "http://", "//x/y", "x"])
@@ -109,27 +112,3 @@ def test_only_http_is_fetched(url: str) -> None:
     assert why(message(url), ImageLimits()) == (
         "The image of 'messages.0.content.1.image_url' can't be fetched: its URL is not a http or https URL."
     )
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.216.34", True),
-        ("2606:2800:220:1::1", True),
-        ("10.1.2.3", False),
-        ("172.16.0.1", False),
-        ("192.168.1.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("224.0.0.1", False),
-        ("fe80::1%eth0", False),
-        ("fd00::1", False),
-        ("::ffff:10.0.0.1", False),
-        ("64:ff9b::a00:1", False),
-        ("2002:a00:1::1", False),
-        ("64:ff9b::5db8:d822", True),
-        ("::ffff:93.184.216.34", True),
-    ],
-)
-def test_which_addresses_are_public(address: str, public: bool) -> None:
-    assert is_public(address) is public

@@ -23,7 +23,7 @@ from actors.breaker.circuit import (
     Tick,
     step,
 )
-from actors.breaker.outcomes import Verdict
+from actors.breaker.outcomes import ENDINGS, Verdict
 
 POLICY = Policy()
 OK, STARTED, NEUTRAL = Verdict.OK, Verdict.STARTED, Verdict.NEUTRAL
@@ -475,6 +475,16 @@ def test_of_two_probes_that_are_still_out_each_is_out_for_its_own_time(circuit: 
     assert circuit.ask() is None, "the first is over, the second is not"
     circuit.now += POLICY.lease / 2
     assert circuit.ask() is not None
+
+
+@pytest.mark.parametrize("kind", ["unsupported", "rejected", "bad_request", "too_long", "content_filter"])
+def test_requests_that_a_target_cant_take_never_open_a_half_open_circuit(circuit: Circuit, kind: str) -> None:
+    lease: str | None = circuit.probing()
+    for _ in range(2 * POLICY.max_inconclusive):
+        circuit.report(ENDINGS[kind].before, lease=lease)
+        lease = circuit.ask()
+        assert lease is not None
+    assert circuit.b.state is State.HALF_OPEN
 
 
 @pytest.mark.parametrize("reason", ["failures", "lost", "inconclusive"])

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from actors.breaker.circuit import State
 from actors.breaker.outcomes import ENDINGS, Outcome, Verdict
 from deployments.failover.comparison import LEAST_UNKNOWN, Comparison
+from deployments.openai_api.chat import check_request
+from deployments.usage.caller import Caller
 from tests.unit.test_circuit import Circuit
 from tests.unit.tiers import E500, Ended, ask, in_tiers, row_of
 from tests.unit.tiers import state as state_of
-from tests.unit.world import World
+from tests.unit.world import REQUEST, World
 
 FAILED, NEUTRAL, REFUSED = Verdict.FAILED_START, Verdict.NEUTRAL, Verdict.REFUSED
 TABLE = None  # what the table of outcomes says
@@ -162,7 +164,7 @@ def test_streams_that_break_at_one_instant_are_in_a_row_unless_a_later_one_has_e
 
 @in_tiers()
 async def test_an_outage_of_one_tier_is_charged_to_it_by_three_requests_that_another_answered(w: World) -> None:
-    for kind in ("server_error", "first_token", "empty"):
+    for kind in ("server_error", "first_token", "malformed"):
         w.provider("aws").ends = [Outcome(kind)]
         calls = w.provider("aws").calls
         for _ in range(6):
@@ -170,6 +172,40 @@ async def test_an_outage_of_one_tier_is_charged_to_it_by_three_requests_that_ano
         assert w.provider("aws").calls == calls + 3, kind
         await w.breaker.call("command", "reset", "aws")
         await w.settle()
+
+
+async def ask_as(w: World, tenant: str | None) -> str:
+    request = check_request({**REQUEST, "model": "default"})
+    return (await w.service.complete(request, w.service.deadline(), Caller("http", tenant))).target
+
+
+@pytest.mark.parametrize("tenant", [None, "acme"])
+@in_tiers()
+async def test_prompts_of_one_caller_that_are_answered_with_nothing_move_no_circuit(
+    w: World, tenant: str | None
+) -> None:
+    w.provider("aws").ends = [Outcome("empty")]
+    assert {await ask_as(w, tenant) for _ in range(12)} == {"openai/gpt"}
+    await w.settle()
+    assert (state_of(w, "aws/haiku"), w.targets()["aws/haiku"]["failed"]) == ("closed", 0)
+
+
+@in_tiers()
+async def test_a_tier_that_answers_several_callers_with_nothing_is_left_out(w: World) -> None:
+    w.provider("aws").ends = [Outcome("empty")]
+    for tenant in ("acme", "beta", "acme", "beta"):
+        assert await ask_as(w, tenant) == "openai/gpt"
+    await w.settle()
+    assert state_of(w, "aws/haiku") == "open"
+
+
+@in_tiers()
+async def test_an_empty_answer_of_long_ago_says_nothing(w: World) -> None:
+    w.provider("aws").ends = [Outcome("empty")]
+    for tenant in ("acme", "beta", "acme", "beta"):
+        await ask_as(w, tenant)
+        await asyncio.sleep(301)
+    assert w.targets()["aws/haiku"]["failed"] == 0
 
 
 @in_tiers()

@@ -275,7 +275,7 @@ def test_the_check_reads_the_host_from_the_file(tmp_path: pathlib.Path, capsys: 
     text = SHIPPED.read_text().replace("host: 127.0.0.1", "host: 0.0.0.0")
     (tmp_path / "open.yaml").write_text(text)
     assert main([str(tmp_path / "open.yaml")]) == 1
-    assert "set auth.api_keys_env, or auth: none" in capsys.readouterr().err
+    assert "set auth.api_keys_env or auth.keys_file, or auth: none" in capsys.readouterr().err
 
 
 def test_a_file_that_does_not_say_where_it_listens_listens_everywhere(tmp_path: pathlib.Path) -> None:

@@ -126,8 +126,8 @@ def test_the_last_ten_thousand_are_kept_and_no_more() -> None:
     for ended in run_virtually(main()):
         recent.add(ended)
     assert [bool(recent.find(f"ours-{n}")) for n in range(4)] == [False, False, True, True]
-    assert recent.find("theirs-1") is None
-    assert recent.find("theirs-0") == recent.find("ours-3")
+    assert recent.find_named("theirs-1") is None
+    assert recent.find_named("theirs-0") == recent.find("ours-3")
     assert len(recent._ids) == 2
 
 

@@ -14,14 +14,18 @@ from deployments.config.settings import Auth
 from deployments.errors import ConfigError
 from deployments.ingress.bodies import MAX_BODY
 from deployments.ingress.http import build_http_api, route_table
-from deployments.openai_api.chat import parse_request
+from deployments.openai_api.chat import check_chat
 from deployments.service.arguments import CallOptions
 from deployments.service.auth import Access, Authenticator, Key
+from deployments.strict_json.quick import parse_quickly
 from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR
 from tests.unit.world import ARGS, REQUEST, World, world
+
+JSON_TYPE = (b"content-type", b"application/json")
+JSON_BODY = {"content-type": "application/json"}
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +34,7 @@ async def client(
 ) -> AsyncIterator[tuple[httpx2.AsyncClient, World]]:
     async with world(args, traces) as w:
         transport = httpx2.ASGITransport(build_http_api(w.service), raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://door") as http:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=JSON_BODY) as http:
             yield http, w
 
 
@@ -90,7 +94,7 @@ def test_a_streams_body_ends_once_and_with_its_last_bytes_if_it_is_whole(whole: 
             async def send(message: Any) -> None:
                 sent.append(message)
 
-            scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+            scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [JSON_TYPE]}
             await build_http_api(w.service)(scope, receive, send)
             _, *bodies = sent
             assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
@@ -337,11 +341,11 @@ class TestKeys:
         async def main() -> None:
             async with client(GUARDED) as (http, w):
                 table = route_table(w.service)
-                free = {path for _, path, access, _ in table if access is Access.ANYONE}
+                free = {route.path for route in table if route.access is Access.ANYONE}
                 assert free == {"/", "/livez", "/readyz"}
-                for method, path, _, _ in table:
-                    path = path.replace("{name:path}", "x").replace("{name}", "x").replace("{verb}", "reset")
-                    status = (await http.request(method, path, headers=wrong, content=b"no JSON")).status_code
+                for route in table:
+                    path = route.path.replace("{name:path}", "x").replace("{name}", "x").replace("{verb}", "reset")
+                    status = (await http.request(route.method, path, headers=wrong, content=b"no JSON")).status_code
                     assert (status == 401) is (path not in free), path
 
         run_virtually(main())
@@ -479,5 +483,5 @@ def test_operators_set_thresholds_and_how_long_an_isolation_lasts() -> None:
 
 def test_a_body_with_a_byte_order_mark_and_a_large_number_is_read() -> None:
     body = b"\xef\xbb\xbf" + json.dumps({**REQUEST, "top_p": 1e-300, "user": "1e999"}).encode()
-    assert parse_request(body).body["top_p"] == 1e-300
-    assert parse_request(json.dumps({**REQUEST, "x": 1e300}).encode()).body["x"] == 1e300
+    assert check_chat(parse_quickly(body)).body["top_p"] == 1e-300
+    assert check_chat(parse_quickly(json.dumps({**REQUEST, "x": 1e300}).encode())).body["x"] == 1e300

@@ -92,6 +92,17 @@ def test_a_result_without_an_id_answers_the_first_call_that_waits() -> None:
     assert fit(body).body["messages"][2]["tool_call_id"] == "b"
 
 
+def test_a_result_without_an_id_finds_its_call_where_each_answer_counts_its_ids_from_0() -> None:
+    bare = {"role": "tool", "content": "1"}
+    named = {**bare, "tool_call_id": "0"}
+    body = request(called("0"), named, called("0", "1"), bare, {**bare, "tool_call_id": "1"}, called("0"), bare)
+    ids = [message.get("tool_call_id") for message in with_result_ids(body)["messages"] if message["role"] == "tool"]
+    assert ids == ["0", "0", "1", "0"]
+    body = request(called("0"), bare, called("0", "0"), named, bare)
+    ids = [message.get("tool_call_id") for message in with_result_ids(body)["messages"] if message["role"] == "tool"]
+    assert ids == ["0", "0", "0"]
+
+
 @pytest.mark.parametrize("messages", [[], [called("a"), {"role": "tool", "tool_call_id": "a", "content": "1"}]])
 def test_a_result_that_no_call_waits_for_is_refused_by_its_name(messages: list[dict[str, Any]]) -> None:
     with pytest.raises(BadRequest, match="No call before it waits") as caught:

@@ -357,3 +357,9 @@ def test_other_apis_knobs_are_hints(name: str) -> None:
 def test_a_request_without_such_a_hint_is_not_asked_again() -> None:
     plain = {"messages": [{"role": "user", "content": "Hi"}]}
     assert hints_named(refuses("property 'name' is unsupported"), plain) == ()
+
+
+@pytest.mark.parametrize("quote", ["'", '"', "`"])
+def test_a_quote_that_is_cut_off_names_no_field(quote: str) -> None:
+    cut = f"Invalid schema: {quote}drop the temperature, which is unsupported in th"
+    assert hints_named(refuses(cut), {**BODY, "temperature": 0.2}) == ()

@@ -8,6 +8,7 @@ import pytest
 from deployments.errors import failed
 from deployments.providers.base import Call, Completed, End, Frames, call_dict
 from deployments.providers.time_limits import TimeLimits
+from deployments.providers.timing import note_sent
 from deployments.replica import ProviderReplica
 from deployments.rpc.admission import Capacity
 
@@ -15,23 +16,25 @@ SECRET = "Consumer 'api_key:AIza-secret' of account 123456789012 is suspended"
 
 
 class Failing:
-    def __init__(self, error: Exception):
-        self.error = error
+    def __init__(self, error: Exception, *, sent: bool = False):
+        self.error, self.sent = error, sent
 
     async def complete(self, call: Call) -> Completed:
+        if self.sent:
+            note_sent()
         raise self.error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        raise self.error
+        await self.complete(call)
         yield
 
     async def close(self) -> None:
         pass
 
 
-def outcomes(error: Exception) -> list[dict]:
+def outcomes(error: Exception, *, sent: bool = False) -> list[dict]:
     replica = ProviderReplica("x", {}, left_out="test")
-    replica._provider = Failing(error)
+    replica._provider = Failing(error, sent=sent)
     call = call_dict({"messages": []}, "m", "row", TimeLimits())
 
     async def main() -> list[dict]:
@@ -50,6 +53,27 @@ def test_a_vendors_words_about_our_account_go_no_further(kind: str) -> None:
 def test_an_error_that_no_row_knows_is_unclassified_and_no_exception() -> None:
     for outcome in outcomes(ZeroDivisionError("x")):
         assert outcome["kind"] == "unclassified"
+
+
+def unclassified_by(cause: Exception) -> Exception:
+    """What an adapter makes of an error that its table does not know."""
+    error = failed("unclassified")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("made", [lambda cause: cause, unclassified_by])
+@pytest.mark.parametrize("error", [ValueError("invalid"), KeyError("role"), UnicodeEncodeError("x", "", 0, 1, "")])
+def test_an_error_of_a_value_before_anything_was_sent_is_the_requests_own(made, error: Exception) -> None:
+    for outcome in outcomes(made(error)):
+        assert (outcome["kind"], outcome["status"]) == ("unsupported", 400)
+    for outcome in outcomes(made(error), sent=True):
+        assert outcome["kind"] == "unclassified"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no url"), OSError("no file"), failed("connect"), failed("timeout")])
+def test_what_no_request_can_cause_is_no_requests_fault(error: Exception) -> None:
+    assert not {outcome["kind"] for outcome in outcomes(error)} & {"unsupported", "bad_request"}
 
 
 def test_a_handle_call_waits_or_is_refused_where_calls_over_lanes_fill_the_replica() -> None:

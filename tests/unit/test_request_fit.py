@@ -70,7 +70,7 @@ def test_names_that_a_client_made_up_fit_into_a_header() -> None:
 
 async def post(w: World, path: str = "chat/completions", headers: Any = None, **body: Any) -> httpx2.Response:
     transport = httpx2.ASGITransport(app=build_http_api(w.service))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         start = REQUEST if path == "chat/completions" else {}
         return await client.post(f"/v1/{path}", json={**start, **body}, headers=headers)
 

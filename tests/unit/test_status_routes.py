@@ -93,6 +93,14 @@ def test_the_page_needs_no_key_and_may_do_nothing_but_talk_to_us() -> None:
                 assert policy[f"{tag}-src"] == f"'sha256-{digest}'"
             assert (policy["default-src"], policy["connect-src"]) == ("'none'", "'self'")
             assert (policy["img-src"], policy["frame-ancestors"]) == ("data:", "'none'")
+            more = {
+                "x-frame-options": "DENY",
+                "x-content-type-options": "nosniff",
+                "referrer-policy": "no-referrer",
+                "cross-origin-resource-policy": "same-origin",
+                "cross-origin-opener-policy": "same-origin",
+            }
+            assert response.headers.items() >= more.items()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KEYS", "k")

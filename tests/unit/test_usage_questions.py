@@ -1,5 +1,6 @@
 """Questions of usage as the ingress asks and prints them: whose fault a failure is, and what a CSV holds."""
 
+import asyncio
 import csv
 import io
 from typing import Any
@@ -9,9 +10,11 @@ import pytest
 from actors.ledger.messages import QuestionTooLong, UnknownQuestion
 from actors.ledger.rollup import columns_of
 from deployments.errors import BreakwaterError, NotFound
+from deployments.openai_api.chat import check_request
 from deployments.service.arguments import CallOptions
 from deployments.service.queries import Queries
 from deployments.telemetry.explain import RecentRequests
+from deployments.telemetry.request_record import RequestRecord
 from deployments.usage.caller import Caller, as_csv, question_of
 from tests.clock import run_virtually
 from tests.unit.world import REQUEST, world
@@ -95,3 +98,113 @@ def test_a_newer_request_of_another_under_the_same_name_hides_nothing() -> None:
             assert (await queries.request("same", {"tenant": "theirs", "key": None}))["tenant"] == "theirs"
 
     run_virtually(main())
+
+
+class Ledger(OneAnswer):
+    """A ledger that has these requests, as the real one looks for them: by our id, then the newest by the caller's."""
+
+    def __init__(self, *rows: Any):
+        super().__init__(None)
+        self.rows = rows
+
+    async def request(self, name: str, viewer: Any = None) -> Any:
+        if self.answer is not None:
+            raise self.answer
+        seen = [r for r in self.rows if viewer is None or (r["tenant"], r["key_name"]) == tuple(viewer.values())]
+        ours = [r for r in seen if r["request_id"] == name]
+        theirs = sorted((r for r in seen if r["caller_id"] == name), key=lambda r: r["began_at"])
+        found = (ours or theirs)[-1:]
+        return {"request": found[0], "attempts": []} if found else None
+
+
+def row_of(request_id: str, began_at: int, **more: Any) -> Any:
+    row = dict.fromkeys(("caller_id", "tenant", "agent", "key_name", "provider", "model", "ended_at", "trail"))
+    known = {"door": "http", "model_row": "default", "stream": False, "outcome": "ok", "state": "settled"}
+    return {**row, **known, "request_id": request_id, "began_at": began_at, **more}
+
+
+ALICE: Any = {"tenant": "acme", "key": "alice"}
+BOB: Any = {"tenant": "beta", "key": "bob"}
+
+
+def in_memory(test: Any) -> None:
+    """Run a test with a function that has a caller ask, and queries over what is remembered of it."""
+
+    async def main() -> None:
+        async with world() as w:
+
+            async def ask(who: Any, name: str) -> str:
+                caller = Caller("http", who["tenant"], None, who["key"], name)
+                answer = await w.service.complete(check_request(REQUEST), w.service.deadline(), caller)
+                await asyncio.sleep(1)
+                return answer.record.request_id
+
+            await test(ask, w.service.queries._recent)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("tenants", [("acme", "beta"), (None, None)], ids=["of two tenants", "without tenants"])
+def test_no_name_of_anothers_hides_a_request_that_is_remembered(tenants: Any) -> None:
+    async def test(ask: Any, recent: RecentRequests) -> None:
+        queries = Queries(recent, None)
+        alice, bob = ({**who, "tenant": tenant} for who, tenant in zip((ALICE, BOB), tenants, strict=True))
+        hers = await ask(alice, "shared-7")
+        his = await ask(bob, "shared-7")
+        assert (await queries.request("shared-7", alice))["request_id"] == hers
+        assert (await queries.request("shared-7", bob))["request_id"] == his
+        assert (await queries.request("shared-7"))["request_id"] == his, "who sees all sees the newest"
+        again = await ask(bob, hers)
+        assert (await queries.request(hers, alice))["request_id"] == hers
+        assert (await queries.request(hers, bob))["request_id"] == again
+        assert (await queries.request(hers))["request_id"] == hers, "our own id goes first"
+
+    in_memory(test)
+
+
+def test_our_own_id_goes_before_a_callers_word_though_only_the_ledger_knows_it() -> None:
+    async def test(ask: Any, recent: RecentRequests) -> None:
+        ledger: Any = Ledger(row_of("of-alice", 1, tenant="acme", key_name="alice"))
+        queries = Queries(recent, ledger)
+        his = await ask(BOB, "of-alice")
+        assert (await queries.request("of-alice"))["request_id"] == "of-alice"
+        assert (await queries.request("of-alice", ALICE))["request_id"] == "of-alice"
+        assert (await queries.request("of-alice", BOB))["request_id"] == his
+        ledger.answer = OSError("away")
+        assert (await queries.request("of-alice", BOB))["request_id"] == his
+        with pytest.raises(BreakwaterError, match="did not answer"):
+            await queries.request("of-alice", ALICE)
+
+    in_memory(test)
+
+
+def test_of_what_a_replica_and_the_ledger_know_under_a_name_the_newer_is_shown() -> None:
+    async def test(ask: Any, recent: RecentRequests) -> None:
+        here = await ask(ALICE, "mine")
+        at = (await Queries(recent, None).request(here))["began_at"]
+        for began_at, newest in ((at - 1, here), (at + 1, "there")):
+            ledger: Any = Ledger(row_of("there", began_at, caller_id="mine", tenant="acme", key_name="alice"))
+            assert (await Queries(recent, ledger).request("mine", ALICE))["request_id"] == newest
+
+    in_memory(test)
+
+
+def test_the_names_of_what_is_forgotten_are_forgotten() -> None:
+    async def test(ask: Any, _: RecentRequests) -> None:
+        recent = RecentRequests(most=3)
+        for n in range(12):
+            caller = Caller("http", f"t{n % 2}", None, f"k{n % 2}", f"name-{n % 2}")
+            record = RequestRecord("row", caller, request_id=str(n))
+            record.finish("ok")
+            assert record.summary is not None
+            recent.add(record.summary)
+        assert set(recent._ids.values()) == {"10", "11"}, "the newest of each name, though an older one was forgotten"
+        assert len(recent._ids) == 2 * 3
+        for n in range(3):
+            record = RequestRecord("row", Caller("http"), request_id=f"nameless-{n}")
+            record.finish("ok")
+            assert record.summary is not None
+            recent.add(record.summary)
+        assert recent._ids == {}
+
+    in_memory(test)

@@ -13,7 +13,7 @@ from typing import Any
 
 from deployments.errors import failed
 from deployments.openai_api.embeddings import MOST_LOCAL_TOKENS
-from deployments.providers.local.engine import engine_error, load, settings
+from deployments.providers.local.engine import OF_REQUEST, engine_error, load, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Embedder:
             self._server = load(self._settings())
         try:
             answer = self._server.handle_embeddings({"input": text})
-        except ValueError as error:
+        except OF_REQUEST as error:
             raise failed("bad_request", str(error), status=400, param="input") from None
         if "error" in answer:
             raise _error(answer["error"], index)

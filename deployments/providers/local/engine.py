@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from deployments.errors import ConfigError, failed
+from deployments.providers.timing import note_sent
 
 
 def bundled_gguf() -> str:
@@ -139,6 +140,7 @@ class Engine:
         # Without progress a prompt can't be cancelled while it is read.
         # With a cached prefix an answer depends on what others asked before, even at temperature 0.
         streamed = {**request, "stream": True, "return_progress": True, "cache_prompt": False}
+        note_sent()
         done = loop.run_in_executor(self._threads, _decode, run, streamed, inbox, stop)
         try:
             while parts := await inbox.drain():
@@ -155,6 +157,10 @@ class Engine:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+# std::invalid_argument arrives as ValueError, and what is no valid UTF-8 as TypeError: both are the request's fault.
+OF_REQUEST = (ValueError, TypeError, OverflowError)
+
+
 def _decode(run: Callable[..., Any], request: dict[str, Any], inbox: Inbox, stop: threading.Event) -> None:
     """In a thread: the engine calls back with each chunk, and stops where that returns True."""
 
@@ -166,8 +172,7 @@ def _decode(run: Callable[..., Any], request: dict[str, Any], inbox: Inbox, stop
     try:
         run(request, take)
     except Exception as error:
-        # std::invalid_argument, which is the request's fault, arrives as ValueError.
-        code = 400 if isinstance(error, ValueError) else 500
+        code = 400 if isinstance(error, OF_REQUEST) else 500
         inbox.put({"error": {"message": str(error), "type": type(error).__name__, "code": code}})
     inbox.end()
 

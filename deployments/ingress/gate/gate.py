@@ -1,0 +1,89 @@
+"""The gate: holds each request to its row of the table of routes, before its body is read. No Ray.
+
+It looks in this order: from where the request comes, who sends it, which type its body has, and how long it is.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.errors import TooLarge, Unauthorized, WrongContentType
+from deployments.ingress.gate.origins import Origins
+from deployments.ingress.gate.routes import Route
+from deployments.keys.wrong_keys import WrongKeys
+from deployments.service.auth import Access, Identity
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Headers = Mapping[bytes, bytes]
+FORWARDED = "a proxy"
+
+
+class Gate:
+    """Lets requests in.
+
+    Where keys are needed, `Host` and `Origin` are not looked at: no page can make a browser send a key.
+    """
+
+    def __init__(self, service: "Service"):
+        self._authenticator, self._wrong_keys = service.authenticator, WrongKeys()
+        config = service.resolved.config
+        allowed = [] if config.cors is None else config.cors.origins
+        self._origins = Origins(config.hosts, allowed) if service.authenticator.open else None
+
+    def guard(self, route: Route) -> Endpoint:
+        """Return the route's handler behind the gate."""
+
+        async def endpoint(request: Request) -> Response:
+            # Of a header that was sent twice the first counts, as everywhere else.
+            headers = dict(reversed(request.scope["headers"]))
+            try:
+                identity = self._admit(route, headers)
+            except Unauthorized:
+                await self._hold(request, headers)
+                raise
+            if route.content_type is not None:
+                check_body(route, headers)
+            return await route.handler(request, identity)
+
+        return endpoint
+
+    def _admit(self, route: Route, headers: Headers) -> Identity:
+        """Return who calls. Raises Unauthorized or Forbidden."""
+        # What anyone may see tells nothing, and people follow links to the status page.
+        if self._origins is not None and route.access is not Access.ANYONE:
+            self._origins.check(headers)
+        return self._authenticator.admit(route.access, _authorization(headers), route.scope)
+
+    async def _hold(self, request: Request, headers: Headers) -> None:
+        """Let those wait who try keys."""
+        if self._authenticator.is_wrong(_authorization(headers)):
+            await self._wrong_keys.hold(_address(request, headers))
+
+
+def _address(request: Request, headers: Headers) -> str:
+    """Return the address that sent a request; one for all that come with a word of a proxy, which anyone may invent.
+
+    HAProxy as Serve starts it adds no such word of its own, and Serve's server believes the one that a client sends.
+    """
+    return FORWARDED if request.client is None or b"x-forwarded-for" in headers else request.client.host
+
+
+def _authorization(headers: Headers) -> str | None:
+    found = headers.get(b"authorization")
+    return None if found is None else found.decode("latin-1")
+
+
+def check_body(route: Route, headers: Headers) -> None:
+    """Raise WrongContentType or TooLarge if the headers announce a body that the route does not take."""
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    if given != route.content_type and given.partition(";")[0].strip().lower() != route.content_type:
+        assert route.content_type is not None
+        raise WrongContentType(given, route.content_type)
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > route.most_bytes:
+        raise TooLarge(f"The request body is larger than {route.most_bytes} bytes.")

@@ -1,0 +1,52 @@
+"""Refuses headers that Ray Serve can't decode, before Serve tries: it would answer with an untyped 500. No Ray.
+
+Serve reads these headers as UTF-8 in each replica, ahead of every application (`_direct_ingress_asgi` in
+ray/serve/_private/replica.py). deployment.py has Serve put `middlewares` around the server of our own replicas. The
+environment is no place for it: there it would be for all applications of a cluster, and others can't import it.
+"""
+
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deployments.errors import BadRequest, error_object
+
+# With `_` for `-`: Serve takes the last two in both spellings.
+READ_BY_SERVE = frozenset(
+    {
+        *(b"x_request_id", b"x_request_timeout_seconds", b"x_request_disconnect_disabled", b"traceparent"),
+        *(b"tracestate", b"x_session_id", b"serve_multiplexed_model_id"),
+    }
+)
+
+
+def middlewares() -> list[Middleware]:
+    """Return what Serve is to put around its server."""
+    return [Middleware(Utf8Headers)]
+
+
+class Utf8Headers:
+    """Passes requests on whose headers Serve can decode, and answers the others with a 400."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for name, value in scope.get("headers", ()):
+            if not value.isascii() and name.replace(b"-", b"_") in READ_BY_SERVE and not _is_utf8(value):
+                return await _refusal(name, scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+async def _refusal(name: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    header = name.decode("latin-1")
+    error = BadRequest(f"Invalid '{header}': it is not UTF-8.", header, "invalid_value")
+    await JSONResponse(error_object(error), error.status)(scope, receive, send)

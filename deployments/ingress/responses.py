@@ -1,0 +1,91 @@
+"""The responses of the HTTP API: JSON, streams, and errors in OpenAI's form. No Ray."""
+
+import contextlib
+from collections.abc import Mapping
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from deployments.errors import (
+    BodyTooSlow,
+    BreakwaterError,
+    InternalError,
+    TooBusy,
+    TooLarge,
+    UnknownEncoding,
+    WrongContentType,
+    error_object,
+)
+from deployments.failover.stream import StreamAnswer
+from deployments.ingress.encodings import ENCODINGS
+from deployments.ingress.in_flight import Held
+from deployments.openai_api.chat import DONE
+
+# A browser is not to guess another type, such as a script's, from what an answer holds.
+NOSNIFF: Mapping[str, str] = {"x-content-type-options": "nosniff"}
+
+
+class Json(JSONResponse):
+    """A small answer in JSON."""
+
+    def __init__(self, content: object, status_code: int = 200, headers: Mapping[str, str] | None = None):
+        super().__init__(content, status_code, NOSNIFF if headers is None else {**NOSNIFF, **headers})
+
+
+class EventStream(Response):
+    """Sends a stream's frames as they come. The server cancels the response when its client goes away.
+
+    The answer is closed however the response ends, even if its first byte could not be sent.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str], held: Held):
+        self.status_code, self.background = 200, None
+        self.init_headers({**headers, "cache-control": "no-cache"})
+        self._answer, self._held = answer, held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with contextlib.aclosing(self._answer.frames()) as frames:
+                more = True
+                async for data in frames:
+                    more = not data.endswith(DONE)  # the last bytes and the end of the body go in one write
+                    await send({"type": "http.response.body", "body": data, "more_body": more})
+            if more:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._held.release()
+            await self._answer.close()
+
+
+def error_response(error: BreakwaterError) -> Response:
+    """Return an error in OpenAI's form, with the headers that belong to it."""
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after)))
+    if isinstance(attempts := getattr(error, "attempts", None), list):
+        asked = [a for a in attempts if not a["outcome"].startswith("skipped")]
+        headers["x-breakwater-attempts"] = str(len(asked))
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, BodyTooSlow | TooBusy | TooLarge):
+        headers["connection"] = "close"  # what is left of the body is not read
+    # RFC 9110, 15.5.16: a 415 says what would have been taken.
+    if isinstance(error, UnknownEncoding):
+        headers["accept-encoding"] = ENCODINGS
+    if isinstance(error, WrongContentType):
+        headers["accept"] = error.wanted
+    return Json(error_object(error), status_code=error.status, headers=headers)
+
+
+def response_to(error: Exception) -> Response:
+    """Return the answer to a request that failed."""
+    match error:
+        case BreakwaterError():
+            return error_response(error)
+        case ClientDisconnect():
+            return Response(status_code=499)
+    return error_response(InternalError("Breakwater failed by a bug of its own. Its log has the details."))
