@@ -21,7 +21,7 @@ import ray
 
 from actors.breaker.circuit import Policy
 from actors.breaker.outcomes import Outcome
-from actors.breaker_actor import get_or_create
+from actors.breaker_actor import breaker_actor
 from deployments.breaker_client.actor_connection import ActorCall
 from deployments.breaker_client.client import BreakerClient
 from tests.bench.figures import percentile
@@ -48,7 +48,7 @@ class Ingress:
         self.breaker = BreakerClient(self._connect, Policy())
 
     async def _connect(self) -> ActorCall:
-        actor = await get_or_create("bench", CONFIG, newest=False)
+        actor = await breaker_actor("bench").get_or_create(CONFIG, newest=False)
 
         def call(method: str, *arguments: Any) -> Awaitable[Any]:
             answer = getattr(actor, method).remote(*arguments)
@@ -162,7 +162,7 @@ def measured(replicas: int) -> Iterator[list[str]]:
 
 @ray.remote(num_cpus=0)
 def _summoned() -> Any:
-    return asyncio.run(get_or_create("bench", CONFIG, newest=True))
+    return asyncio.run(breaker_actor("bench").get_or_create(CONFIG, newest=True))
 
 
 def main() -> None:

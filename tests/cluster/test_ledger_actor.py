@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from actors.breaker.outcomes import Outcome
-from actors.ledger_actor import get_or_create_ledger
+from actors.ledger_actor import ledger_actor
 from actors.singleton import NAMESPACE
 from deployments.config.ledger import LedgerSettings
 from deployments.usage.ledger_client import LedgerClient
@@ -30,7 +30,7 @@ def settings(cluster: Cluster, tmp_path: pathlib.Path, request: pytest.FixtureRe
 
 def connector(app: str, config: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
     async def connect() -> Callable[..., Awaitable[Any]]:
-        actor = await get_or_create_ledger(app, config, newest=True)
+        actor = await ledger_actor(app, config).get_or_create(config, newest=True)
 
         def call(method: str, *arguments: Any) -> Awaitable[Any]:
             answer: Awaitable[Any] = getattr(actor, method).remote(*arguments)
