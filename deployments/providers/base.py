@@ -129,6 +129,7 @@ async def run_within_total(work: Callable[[Call], Awaitable[Completed]], call: C
         timer.close()
 
 
+MOST_HELD = 4 * 1024 * 1024  # bytes of frames before the first content: a stream that has more holds no answer
 MARKER_SECONDS = 2.0  # how long a whole answer waits for the rest of its stream: usage, `[DONE]`
 
 
@@ -178,7 +179,7 @@ class _Watchdog:
         self._limits = limits
         self.now = asyncio.get_running_loop().time
         self.until = self.now() + limits.first_token
-        self._held = b""
+        self._held = bytearray()
         self.started = False
         self.whole: End | None = None
 
@@ -196,8 +197,10 @@ class _Watchdog:
             return frames if frames.data else None
         self._held += frames.data
         if not (self.started and self._held):
+            if len(self._held) > MOST_HELD:
+                raise failed("malformed", f"{MOST_HELD // 2**20} MiB of the stream hold no content")
             return None
-        data, self._held = self._held, b""
+        data, self._held = bytes(self._held), bytearray()
         return Frames(data, content=True, told=frames.told)
 
     def timeout(self) -> AttemptFailed:

@@ -48,7 +48,7 @@ def translating() -> Iterator[None]:
 
 
 # Raised by a codec when the JSON does not have the shape that its API documents, or is no JSON.
-_CODEC_ERRORS = (LookupError, TypeError, AttributeError, ValueError)
+_CODEC_ERRORS = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
 
 
 def _malformed() -> AttemptFailed:

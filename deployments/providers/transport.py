@@ -251,6 +251,8 @@ def classify_transport_error(error: BaseException | None) -> AttemptFailed | Non
             return failed("broken", message)
         case httpx2.InvalidURL() | httpx2.DecodingError():
             return failed("malformed", message)
+        case RecursionError():  # of a parser, ours or an SDK's
+            return failed("malformed", "the provider's answer is nested too deeply")
     return None
 
 

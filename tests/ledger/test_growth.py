@@ -28,8 +28,7 @@ from tests.unit.world import ARGS, World, world
 
 ROUNDS = 600  # requests before the first count, and after it
 SLACK = 64  # entries that a container may gain: requests under way, rows on their way
-# What may hold more than ROUNDS entries, up to a bound of its own: tests/unit/test_bounds.py fills each ten times over.
-# What goes first is what was used least lately; the last column of that test's table says what is lost with it.
+# What may hold more than ROUNDS entries, up to a bound of its own. tests/unit/test_bounds.py lists the bounds.
 BOUNDED = frozenset(
     {
         *("RecentRequests._explanations", "RecentRequests._ids", "ResponseTimes._times", "StallDetector._usual"),

@@ -1,4 +1,7 @@
-"""What a client's words, or a provider's, can make grow: filled with ten times its bound.
+"""What a client's words, or a provider's, can make grow. The tests here fill a thing far beyond its bound.
+
+Of the last requests, of reports, of rows, of streams and of labels the tests stand beside their other tests. The bound
+of the rates of tokens has no test of its own yet.
 
 | what | bound | what is lost with what goes |
 |---|---|---|

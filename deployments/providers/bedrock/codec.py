@@ -71,6 +71,9 @@ def usage_from(usage: JsonObject) -> JsonDict | None:
     return usage_of(fresh + cached + written, completion, cached=cached, written=written)
 
 
+MOST_REASONING = 16 * 1024 * 1024  # characters: all of it is kept, and goes back with the call that it belongs to
+
+
 @dataclass(slots=True)
 class Reasoning:
     """The reasoning so far, and its signed blocks until the call or the end that they belong to."""
@@ -79,6 +82,7 @@ class Reasoning:
     _open: dict[str, str] = field(default_factory=dict)
     _redacted: bytes = b""
     _blocks: list[dict[str, str]] = field(default_factory=list)
+    _size: int = 0
 
     def take_block(self, block: JsonObject) -> None:
         self.take_delta(block.get("reasoningText") or block)
@@ -87,6 +91,9 @@ class Reasoning:
     def take_delta(self, delta: JsonObject) -> str:
         """Keep a delta, and return the part of it that can be shown."""
         redacted = delta.get("redactedContent") or b""  # on the wire it is in base64
+        self._size += len(redacted) + len(delta.get("signature") or "") + len(delta.get("text") or "")
+        if self._size > MOST_REASONING:
+            raise failed("malformed", f"more than {MOST_REASONING // 2**20} MiB of reasoning", status=200)
         self._redacted += b64decode(redacted) if isinstance(redacted, str) else redacted
         if signature := delta.get("signature"):
             self._open["signature"] = self._open.get("signature", "") + signature

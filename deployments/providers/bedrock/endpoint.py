@@ -112,7 +112,7 @@ def _signed(endpoint: _Endpoint, body: bytes) -> dict[str, str]:
 
 def _original_status(body: bytes) -> int | None:
     """Return the status that the model's own server gave, which boto3's parser leaves to its client."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         told = json.loads(body)
         return told.get("originalStatusCode") if isinstance(told, dict) else None
     return None

@@ -154,8 +154,8 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         data = json.loads(body)
         data = data[0] if isinstance(data, list) and len(data) == 1 else data  # as some errors come
-    except ValueError:
-        raise failed("malformed", "the provider's answer is not JSON", status=200) from None
+    except (ValueError, RecursionError):
+        raise failed("malformed", "the provider's answer is not JSON that can be read", status=200) from None
     if not isinstance(data, dict):
         raise failed("malformed", "the provider's answer is not an object", status=200)
     return data

@@ -56,6 +56,9 @@ def usage_from(usage: JsonObject) -> JsonDict | None:
     return usage_of(prompt, done, cached=usage.get("cachedContentTokenCount"), reasoning=thoughts)
 
 
+_MOST_CHOICES = 128  # each is remembered
+
+
 @dataclass(slots=True)
 class _CandidateParts:
     """The parts of one candidate in a response or a chunk."""
@@ -266,6 +269,8 @@ class StreamCodec:
         return tail
 
     def _begin(self, index: int) -> bytes:
+        if len(self._choices) >= _MOST_CHOICES:
+            raise failed("malformed", f"the stream has more than {_MOST_CHOICES} candidates", status=200)
         self._choices[index] = _ChoiceState()
         self.finished = False
         return chunk(self.head, {"role": "assistant", "content": ""}, index=index)

@@ -14,8 +14,8 @@ def object_of(data: bytes) -> JsonDict:
     """Return the JSON object of an answer. Raises AttemptFailed for the error that it may be under status 200."""
     try:
         answer = json.loads(data)
-    except ValueError:
-        raise failed("malformed", "the answer is not JSON", status=200) from None
+    except (ValueError, RecursionError):
+        raise failed("malformed", "the answer is not JSON that can be read", status=200) from None
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]  # as some errors come
     if not isinstance(answer, dict):

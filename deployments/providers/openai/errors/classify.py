@@ -83,7 +83,7 @@ def _http_error(error: openai.APIStatusError, asked: JsonValue) -> AttemptFailed
 
 def _body_of(error: openai.APIStatusError) -> JsonValue:
     """Return the body as it came: the SDK keeps only a part of some shapes."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(error.response.content)
     return error.body if isinstance(error.body, dict) else error.response.text
 

@@ -10,6 +10,9 @@ from deployments.openai_api.json_types import JsonDict, JsonValue, whole_number
 from deployments.providers.choice import new_id
 from deployments.providers.openai.stream.content import arguments_as_text, is_json
 
+MOST_CALLS = 1024  # of one choice
+_MOST_ARGUMENTS = 256 * 1024  # characters that are kept of a call without an id, to find its end
+
 
 @dataclass(slots=True)
 class CallNumbers:
@@ -20,6 +23,9 @@ class CallNumbers:
     _last: int = 0
     _said: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)  # names and arguments
     _begun: set[int] = field(default_factory=set)  # the calls that have arguments
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
     def number(self, parts: JsonValue) -> bool:
         """Give each fragment the index of its call, and each new call an id; return whether anything was changed."""
@@ -54,7 +60,7 @@ class CallNumbers:
         known, before = self._said.get(at, (None, "" if key is None else None))
         if isinstance(arguments, str) and arguments:
             self._begun.add(at)
-            before = None if before is None else before + arguments
+            before = None if before is None or len(before) > _MOST_ARGUMENTS else before + arguments
         self._said[at] = known or name, before
 
     def _place(self, part: JsonDict, at: int, key: str | None, *, begins: bool) -> bool:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from deployments.errors import failed
 from deployments.openai_api.chat import dump, frame
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.openai_api.usage import account_of, groq_usage
-from deployments.providers.openai.stream.calls import CallNumbers
+from deployments.providers.openai.stream.calls import MOST_CALLS, CallNumbers
 from deployments.providers.openai.stream.content import choices_of, failure_in, index_of, read_keys
 from deployments.providers.openai.stream.finish import finish_word
 from deployments.providers.openai.stream.shape import Edits
@@ -31,6 +32,8 @@ class Read(NamedTuple):
 
 
 _MODEL = b'"model"'
+MOST_CHOICES = 128  # OpenAI's own bound of `n`
+_MOST_EARLY = 64 * 1024  # bytes that wait for an id
 _KEYS = {
     key: re.compile(rb'"' + key.encode() + rb'"\s*:\s*(?:"[^"\\]*(?:\\.[^"\\]*)*"|null)') for key in ("model", "id")
 }
@@ -56,6 +59,7 @@ class FrameReader:
     _calls: dict[int, CallNumbers] = field(default_factory=dict)
     _held: dict[int, bytes] = field(default_factory=dict)  # the frames of finish reasons, by choice
     _early: list[tuple[bytes, JsonDict, bool]] = field(default_factory=list)  # frames before there was an id
+    _early_bytes: int = 0
     _sent: bool = False
     _usage_frame: bytes = b""  # the last that tells the usage and nothing else
     _known: Edits | None = None  # of the last frame
@@ -81,6 +85,7 @@ class FrameReader:
                 ends.append(choice)
         if ends:
             self.ended.update(map(index_of, ends))
+            _check_number("choices", len(self.ended), MOST_CHOICES)
             return self._end(event, data, ends, content=bool(keys), changed=changed)
         made, edits = self._made(event, data, changed=changed, begun=bool(keys))
         self._sent = self._sent or bool(made)
@@ -134,6 +139,8 @@ class FrameReader:
         delta, changed = choice.get("delta"), False
         if isinstance(delta, dict) and (calls := delta.get("tool_calls")):
             changed = self._calls.setdefault(index_of(choice), CallNumbers()).number(calls)
+            _check_number("choices", len(self._calls), MOST_CHOICES)
+            _check_number("calls", len(self._calls[index_of(choice)]), MOST_CALLS)
         reason = choice.get("finish_reason")
         if reason and (word := finish_word(reason)) != reason:
             choice["finish_reason"] = word
@@ -165,8 +172,10 @@ class FrameReader:
 
         Frames wait only while the answer has not begun: then nothing is sent before its content anyway.
         """
+        begun = begun or self._early_bytes > _MOST_EARLY
         if self._id is None and not self._learn_id(data.get("id"), begun=begun):
             self._early.append((event, data, changed))
+            self._early_bytes += len(event)
             return b"", None
         if not self._early:
             return self._for_client(event, data, changed=changed)
@@ -232,6 +241,12 @@ class FrameReader:
         if insert and not event.startswith(b"data: {"):
             return None
         return Edits(insert, tuple(texts))
+
+
+def _check_number(what: str, number: int, most: int) -> None:
+    """Raise AttemptFailed for a stream that names more of something than an answer has: each is remembered."""
+    if number > most:
+        raise failed("malformed", f"the stream has more than {most} {what}", status=200)
 
 
 def _says_nothing(delta: JsonValue) -> bool:
