@@ -28,6 +28,7 @@ from deployments.errors import BreakwaterError, InternalError, WrongRoute, error
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
+from deployments.ingress import openapi
 from deployments.ingress.bodies import Bodies
 from deployments.ingress.cors import with_cors
 from deployments.ingress.encodings import ENCODINGS
@@ -85,6 +86,7 @@ def route_table(service: "Service") -> list[tuple[str, str, Access, Handler]]:
         ("GET", "/", Access.ANYONE, status.page),
         ("GET", "/v1/status", either, status.status),
         ("GET", "/v1/events", either, status.events),
+        ("GET", openapi.PATH, Access.ANYONE, openapi.Description().describe),
         ("GET", "/livez", Access.ANYONE, handlers.livez),
         ("GET", "/readyz", Access.ANYONE, handlers.readyz),
     ]

@@ -21,6 +21,7 @@ from deployments.strict_json.quick import parse_quickly
 from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
+from tests.described import hold_to_description
 from tests.unit.test_failover import SERVER_ERROR
 from tests.unit.world import ARGS, REQUEST, World, world
 
@@ -31,7 +32,8 @@ async def client(
 ) -> AsyncIterator[tuple[httpx2.AsyncClient, World]]:
     async with world(args, traces) as w:
         transport = httpx2.ASGITransport(build_http_api(w.service), raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://door") as http:
+        hooks = {"response": [hold_to_description]}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://door", event_hooks=hooks) as http:
             yield http, w
 
 
@@ -339,7 +341,7 @@ class TestKeys:
             async with client(GUARDED) as (http, w):
                 table = route_table(w.service)
                 free = {path for _, path, access, _ in table if access is Access.ANYONE}
-                assert free == {"/", "/livez", "/readyz"}
+                assert free == {"/", "/openapi.json", "/livez", "/readyz"}
                 for method, path, _, _ in table:
                     path = path.replace("{name:path}", "x").replace("{name}", "x").replace("{verb}", "reset")
                     status = (await http.request(method, path, headers=wrong, content=b"no JSON")).status_code
