@@ -15,6 +15,7 @@ from starlette.routing import Route as Mounted
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.errors import BreakwaterError, WrongRoute
+from deployments.ingress import openapi
 from deployments.ingress.bodies import MAX_BODY, SMALL_BODY
 from deployments.ingress.gate.cors import with_cors
 from deployments.ingress.gate.gate import Endpoint, Gate
@@ -60,6 +61,7 @@ def route_table(service: "Service") -> list[Route]:
         Route("GET", "/", anyone, None, 0, None, status.page),
         Route("GET", "/v1/status", either, None, 0, None, status.status),
         Route("GET", "/v1/events", either, None, 0, None, status.events),
+        Route("GET", openapi.PATH, anyone, None, 0, None, openapi.Description().describe),
         Route("GET", "/livez", anyone, None, 0, None, handlers.livez),
         Route("GET", "/readyz", anyone, None, 0, None, handlers.readyz),
     ]

@@ -21,6 +21,7 @@ from deployments.strict_json.quick import parse_quickly
 from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
+from tests.described import hold_to_description
 from tests.unit.test_failover import SERVER_ERROR
 from tests.unit.world import ARGS, REQUEST, World, world
 
@@ -34,7 +35,9 @@ async def client(
 ) -> AsyncIterator[tuple[httpx2.AsyncClient, World]]:
     async with world(args, traces) as w:
         transport = httpx2.ASGITransport(build_http_api(w.service), raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=JSON_BODY) as http:
+        hooks = {"response": [hold_to_description]}
+        url = "http://localhost"
+        async with httpx2.AsyncClient(transport=transport, base_url=url, headers=JSON_BODY, event_hooks=hooks) as http:
             yield http, w
 
 
@@ -342,7 +345,7 @@ class TestKeys:
             async with client(GUARDED) as (http, w):
                 table = route_table(w.service)
                 free = {route.path for route in table if route.access is Access.ANYONE}
-                assert free == {"/", "/livez", "/readyz"}
+                assert free == {"/", "/openapi.json", "/livez", "/readyz"}
                 for route in table:
                     path = route.path.replace("{name:path}", "x").replace("{name}", "x").replace("{verb}", "reset")
                     status = (await http.request(route.method, path, headers=wrong, content=b"no JSON")).status_code

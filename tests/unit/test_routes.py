@@ -33,6 +33,7 @@ TABLE = {
     ("GET", "/"): (ANYONE, None, 0, None),
     ("GET", "/v1/status"): (EITHER, None, 0, None),
     ("GET", "/v1/events"): (EITHER, None, 0, None),
+    ("GET", "/openapi.json"): (ANYONE, None, 0, None),
     ("GET", "/livez"): (ANYONE, None, 0, None),
     ("GET", "/readyz"): (ANYONE, None, 0, None),
 }
