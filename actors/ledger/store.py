@@ -60,6 +60,7 @@ class LedgerStore:
     def __init__(self, url: str):
         self._url = make_url(url)
         self.dialect = self._url.get_backend_name()
+        self.late = 0  # requests of the last write that came after their day was deleted
         self._rows = {table: TableRows(self._url, table, kind) for table, kind in _KINDS.items()}
         self._added_up = Adding(self._url, MONTHS, FIGURES)
         self._added_to_days = Adding(self._url, DAYS, FIGURES_OF_A_DAY)
@@ -124,6 +125,7 @@ class LedgerStore:
 
     def write(self, records: Sequence[Record]) -> list[Change]:
         """Take the rows that are newer. Return what they add to the subjects' counters."""
+        self.late = 0
         with self._writing() as connection:
             purged = purged_upto(connection)
             moved = self._merge(connection, REQUESTS, merged(r.request for r in records), purged)
@@ -185,7 +187,9 @@ class LedgerStore:
             before = {_name(row): row for row in known.found(connection, known.named, names)}
             newer = [row for new in some if (row := after(before.get(_name(new)), new)) is not None]
             if purged:
-                newer = [row for row in newer if began(row) >= purged or _name(row) in before]
+                kept = [row for row in newer if began(row) >= purged or _name(row) in before]
+                self.late += len(newer) - len(kept) if table is REQUESTS else 0
+                newer = kept
             known.put(connection, newer)
             for row in newer:
                 moved += changes(before.get(_name(row)), row)

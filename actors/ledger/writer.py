@@ -285,12 +285,17 @@ class LedgerWriter:
     def _put(self, store: LedgerStore, records: Sequence[Record]) -> list[Change]:
         """Write the records. One that the store refuses is found by halves, so that it holds no other back."""
         try:
-            return store.write(records)
+            moved = store.write(records)
         except Exception as error:
             if not refuses(error):
                 raise
             if len(records) == 1:
                 return self._refused(records[0], error)
+        else:
+            if store.late:
+                self._refused_rows += store.late
+                log.error("%d requests came after their day was deleted, and are in no sum.", store.late)
+            return moved
         half = len(records) // 2
         return self._put(store, records[:half]) + self._put(store, records[half:])
 

@@ -214,6 +214,21 @@ def test_a_row_that_the_store_refuses_holds_no_other_back_and_is_counted(url: st
     asyncio.run(main())
 
 
+def test_a_row_that_comes_after_its_day_was_deleted_is_counted(url: str) -> None:
+    async def main() -> None:
+        writer = LedgerWriter({"url": url, "missing": "", "journals": None}, writing=at_once, reading=at_once)
+        store = await writer._here()
+        store.purge(NOON)
+        writer._put(store, [settled("r1", began_at=NOON - 1), settled("r2", began_at=NOON)])
+        assert (await writer.usage({}))[0]["requests"] == 1
+        assert (await writer.health())["refused_rows"] == 1
+        writer._put(store, [settled("r2", began_at=NOON), settled("r3", began_at=NOON)])
+        assert (await writer.health())["refused_rows"] == 1
+        await writer.configure({"url": None, "missing": "", "journals": None})
+
+    asyncio.run(main())
+
+
 def test_a_store_that_is_away_refuses_no_row() -> None:
     assert not refuses(OperationalError("x", {}, Exception("the server closed the connection")))
     assert refuses(DataError("x", {}, Exception("bigint out of range")))
