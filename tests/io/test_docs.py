@@ -1,6 +1,7 @@
 """The README and the pages of docs/ say what is there: commands, links, files, markers, configs."""
 
 import importlib.util
+import json
 import pathlib
 import re
 import shlex
@@ -98,6 +99,9 @@ def test_every_command_can_be_run(page: str, line: str) -> None:
             pass  # run by tests/first_run.py and tests/cluster/test_readme.py
         case ["uv", "run", *words]:
             check_uv_run(words)
+        case ["uv", "export", *words, "--output-file", _]:
+            made = subprocess.run(["uv", "export", "--quiet", *words], cwd=ROOT, capture_output=True, check=True)
+            assert len(json.loads(made.stdout)["components"]) > 50
         case _:
             pytest.fail(f"a command that no test knows: {line}")
 
