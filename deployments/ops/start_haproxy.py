@@ -5,7 +5,7 @@
 - With its statistics and metrics on loopback. Serve binds both on all interfaces, without a password.
 - With its admin socket for its own user alone. Serve makes it one that every user of the machine may write to.
 - With a limit on the time that the head of a request takes: without one a client can hold connections for ever.
-  BREAKWATER_HAPROXY_HEAD_SECONDS changes it.
+  BREAKWATER_HAPROXY_HEAD_SECONDS changes it. A connection on which nothing was said is closed without an answer.
 - Ended with its parent, Serve's HAProxyManager: it closes its ports at once and ends its streams first (soft stop). A
   HAProxy that is left behind keeps the ports, and the next start fails.
 
@@ -40,7 +40,7 @@ def closed(config: str) -> str:
         config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
     if "timeout http-request" not in config:
         seconds = os.environ.get("BREAKWATER_HAPROXY_HEAD_SECONDS", HEAD_SECONDS)
-        limit = rf"\1\n    timeout http-request {int(seconds)}s"
+        limit = rf"\1\n    timeout http-request {int(seconds)}s\n    option http-ignore-probes"
         config = re.sub(_CLIENT_TIMEOUT, limit, config, count=1, flags=re.MULTILINE)
     return config
 

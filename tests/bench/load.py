@@ -25,6 +25,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.lost = False
+        self._first, self._parts = 0.0, list[bytes]()
         self._done: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -56,7 +57,7 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes, words: int, at: float) -> Sample:
         """Whole only with status 200, all its words, and the end of a stream where it is one."""
-        self._parts: list[bytes] = []
+        self._parts = []
         self._status, self._first, self._end, self._attempts = 0, 0.0, 0.0, 1
         self._done = asyncio.get_running_loop().create_future()
         self._transport.write(request)

@@ -270,6 +270,7 @@ def test_a_head_that_does_not_come_to_its_end_is_cut_and_what_is_kept_alive_is_n
     with (
         contextlib.closing(proxy.connect("/")) as kept,
         contextlib.closing(socket.create_connection(("127.0.0.1", proxy.port), timeout=20)) as slow,
+        contextlib.closing(socket.create_connection(("127.0.0.1", proxy.port), timeout=20)) as silent,
     ):
         assert kept.recv(1000).endswith(b"ok")
         began = time.monotonic()
@@ -277,5 +278,6 @@ def test_a_head_that_does_not_come_to_its_end_is_cut_and_what_is_kept_alive_is_n
         assert slow.recv(1000).startswith(b"HTTP/1.1 408")
         assert slow.recv(1000) == b""
         assert SILENCE - 0.5 < time.monotonic() - began < SILENCE + 3
+        assert silent.recv(1000) == b"", "who has only connected would take a 408 for its answer"
         kept.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert kept.recv(1000).endswith(b"ok")
