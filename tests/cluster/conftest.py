@@ -61,6 +61,9 @@ def free_port() -> int:
     raise OSError("no port is free")
 
 
+PICTURES = free_port()  # where a test may serve a picture: its port stands in the config
+
+
 def serve_env(root: pathlib.Path = ROOT) -> dict[str, str]:
     """A checkout's serve.env, as `uv run --env-file` reads it."""
     lines = (root / "serve.env").read_text().splitlines()
@@ -148,7 +151,7 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
         for second in NEXT.keys() - {first}:
             args["models"][f"{first}-{second}"] = {name: args["models"]["default"][name] for name in (first, second)}
     args["embeddings"] = {"vectors": {"dimensions": 512, "targets": VECTORS}}
-    args["images"] = {"hosts": ["127.0.0.1"]}
+    args["images"] = {"hosts": [f"127.0.0.1:{PICTURES}"]}
     args["prices"] = {"gpt-5.4-mini": {"input": 2, "output": 8}, "local/smollm2-135m": {"input": 0, "output": 0}}
     args["limits"] = {"tenants": {"small": {"requests_per_minute": 3}, "poor": {"monthly_cost": 0.00001}}}
     for provider, window in WINDOWS.items():

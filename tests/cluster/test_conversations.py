@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.cluster.conftest import CLOUDS, Cluster, eventually
+from tests.cluster.conftest import CLOUDS, PICTURES, Cluster, eventually
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer, status
 from tests.providers.test_images import PNG
@@ -113,7 +113,7 @@ def test_whoever_can_not_do_it_is_passed_over(llm: Cluster) -> None:
 
 @pytest.mark.parametrize("provider", CLOUDS)
 def test_an_image_by_url_comes_as_bytes_to_whom_takes_no_urls(llm: Cluster, provider: str) -> None:
-    host = FakeServer(OpenAIWire())
+    host = FakeServer(OpenAIWire(), port=PICTURES)
     host.behave = Behaviour("raw", raw=PNG, content_type="image/png")
     try:
         url = f"{host.url}/a.png"

@@ -118,6 +118,7 @@ class FakeServer:
         vendor: Vendor,
         words: Sequence[str] = ("Paris", " is", " the", " capital", "."),
         tls: ssl.SSLContext | None = None,
+        port: int = 0,
     ):
         self._tls = tls
         self.vendor = vendor
@@ -136,7 +137,7 @@ class FakeServer:
         self._thread.start()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
-        self.port = 0
+        self.port = port
         self.listen()
 
     @property
