@@ -69,7 +69,9 @@ METRICS: Mapping[str, MetricDefinition] = {
     "breakwater_reports_waiting": _gauge("reports that are not with the breaker actor yet"),
     "breakwater_ledger_lag_seconds": _gauge("age of the oldest row that is not in the store yet"),
     "breakwater_ledger_lag_rows": _gauge("lines that are not in the store yet"),
-    "breakwater_ledger_dropped_total": _counter("lines that are lost: the journal was full, or they were damaged"),
+    "breakwater_ledger_dropped_total": _counter(
+        "lines that are lost: the journal was full, or they were damaged, refused, or of a deleted day"
+    ),
     # of the breaker actor
     "breakwater_state": _gauge(
         "1 for the state that a circuit is in: closed, half_open, open, due (to be probed), isolated", *_TARGET, "state"
