@@ -122,7 +122,7 @@ WORLD_MUTANTS = [
         COMPARISON,
         "alike = (h.telling and groups[h.group] > 1) or",
         "alike = (h.telling and groups[h.group] > 99) or",
-        "empty-prompts",
+        "poison-prompts",
         AVOIDABLE,
     ),
     WorldMutant(
