@@ -14,6 +14,7 @@ from starlette.requests import Request
 from deployments.errors import BadRequest, BodyTooSlow, TooBusy, TooLarge
 from deployments.ingress.encodings import decoded, encodings_of
 from deployments.ingress.in_flight import BytesInFlight, Held
+from deployments.openai_api.chat import json_object
 from deployments.openai_api.json_types import JsonDict, JsonValue
 from deployments.strict_json.quick import is_quick, parse_quickly
 from deployments.strict_json.sliced import parse_in_slices
@@ -43,13 +44,10 @@ class Bodies:
         """
         held = Held(self.in_flight)
         try:
-            value = await self._read(request, held, most)
-            if not isinstance(value, dict):
-                raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+            return json_object(await self._read(request, held, most)), held
         except BaseException:
             held.release()
             raise
-        return value, held
 
     async def _read(self, request: Request, held: Held, most: int) -> JsonValue:
         header = request.headers.get("content-encoding")

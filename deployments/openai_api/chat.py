@@ -99,9 +99,14 @@ def check_json(body: JsonValue) -> JsonDict:
             check_depth(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequest(f"The request can't be encoded as JSON: {error}.", code="invalid_json") from None
-    if not isinstance(body, dict):
+    return json_object(body)
+
+
+def json_object(value: JsonValue) -> JsonDict:
+    """Return the value if it is an object. Raises BadRequest."""
+    if not isinstance(value, dict):
         raise BadRequest("The request body must be a JSON object.", code="invalid_json")
-    return body
+    return value
 
 
 def check_chat(body: JsonDict) -> Request:

@@ -92,12 +92,15 @@ class _Reader:
             self._value(text)
 
     def _value(self, value: Any) -> None:
-        if self._next not in (_VALUE, _VALUE_OR_END):
-            raise self._wrong()
+        self._expect_value()
         self._count += 1
         if self._count > MOST_VALUES:
             raise TooManyValues(f"it has more than {MOST_VALUES} values")
         self._put(value)
+
+    def _expect_value(self) -> None:
+        if self._next not in (_VALUE, _VALUE_OR_END):
+            raise self._wrong()
 
     def _put(self, value: Any) -> None:
         if not self._open:
@@ -120,8 +123,7 @@ class _Reader:
             raise self._wrong()
 
     def _begin(self, sign: bytes) -> None:
-        if self._next not in (_VALUE, _VALUE_OR_END):
-            raise self._wrong()
+        self._expect_value()
         self._containers += 1
         if self._containers > MOST_CONTAINERS:
             raise TooManyValues(f"it has more than {MOST_CONTAINERS} lists and objects")

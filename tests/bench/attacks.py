@@ -95,7 +95,7 @@ def head(port: int, length: int) -> bytes:
     return "\r\n".join([*lines, "connection: close", f"content-length: {length}", "", ""]).encode()
 
 
-async def slow_head(port: int, writer: asyncio.StreamWriter, _: asyncio.Event) -> None:
+async def slow_head(port: int, writer: asyncio.StreamWriter) -> None:
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\n")
     while True:
         writer.write(b"x: y\r\n")
@@ -103,7 +103,7 @@ async def slow_head(port: int, writer: asyncio.StreamWriter, _: asyncio.Event) -
         await asyncio.sleep(1)
 
 
-async def slow_body(port: int, writer: asyncio.StreamWriter, _: asyncio.Event) -> None:
+async def slow_body(port: int, writer: asyncio.StreamWriter) -> None:
     writer.write(head(port, 1_000_000))
     while True:
         writer.write(b" ")
@@ -111,7 +111,7 @@ async def slow_body(port: int, writer: asyncio.StreamWriter, _: asyncio.Event) -
         await asyncio.sleep(1)
 
 
-async def endless_body(port: int, writer: asyncio.StreamWriter, _: asyncio.Event) -> None:
+async def endless_body(port: int, writer: asyncio.StreamWriter) -> None:
     writer.write(head(port, MAX_BODY))
     for _part in range(MAX_BODY // 65536 - 1):
         writer.write(b" " * 65536)
@@ -119,7 +119,7 @@ async def endless_body(port: int, writer: asyncio.StreamWriter, _: asyncio.Event
     await asyncio.sleep(3600)
 
 
-Feed = Callable[[int, asyncio.StreamWriter, asyncio.Event], Awaitable[None]]
+Feed = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
 HOLDS: Mapping[str, tuple[int, Feed]] = {
     "slow heads": (500, slow_head),
     "slow bodies": (500, slow_body),
@@ -135,7 +135,7 @@ async def hold(port: int, number: int, feed: Feed, seconds: float) -> dict[str, 
 
     async def one() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        feeding = asyncio.ensure_future(feed(port, writer, asyncio.Event()))
+        feeding = asyncio.ensure_future(feed(port, writer))
         try:
             async with asyncio.timeout(seconds):
                 line = await reader.readline()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.breaker.outcomes import ENDINGS, Guilt
+from actors.breaker.outcomes import ENDINGS, Guilt, Outcome
 from deployments.providers.transport import MAX_ANSWER
 from tests.fakes.server import Behaviour
 from tests.providers.conftest import Bench
@@ -107,6 +107,18 @@ def test_frames_without_content_or_end_are_held_within_their_bound() -> None:
         assert "no content" in outcome.message
 
 
+def end_of_stream(provider: str, raw: bytes, content_type: str = "text/event-stream") -> Outcome:
+    """How a stream of these bytes ends."""
+    from tests.providers.conftest import cloud
+
+    bench = cloud(provider)
+    assert bench.fake is not None
+    bench.fake.behave = Behaviour("raw", raw=raw, content_type=content_type)
+    outcome = bench.failure(stream=True)
+    bench.fake.stop()
+    return outcome
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -117,40 +129,21 @@ def test_frames_without_content_or_end_are_held_within_their_bound() -> None:
     ids=["choices", "calls", "ends"],
 )
 def test_a_stream_that_names_ever_more_is_malformed(frame: Callable[[int], Mapping[str, Any]]) -> None:
-    from tests.providers.conftest import cloud
-
-    bench = cloud("openai")
-    assert bench.fake is not None
-    raw = frames_of("openai", (frame(number) for number in range(10_240)))
-    bench.fake.behave = Behaviour("raw", raw=raw, content_type="text/event-stream")
-    outcome = bench.failure(stream=True)
-    bench.fake.stop()
+    outcome = end_of_stream("openai", frames_of("openai", (frame(number) for number in range(10_240))))
     assert outcome.kind == "malformed"
     assert "more than" in outcome.message
 
 
 def test_a_stream_of_ever_more_candidates_is_malformed() -> None:
-    from tests.providers.conftest import cloud
-
-    bench = cloud("google")
-    assert bench.fake is not None
     raw = frames_of("google", ({"candidates": [{"index": n, "content": {"parts": []}}]} for n in range(1280)))
-    bench.fake.behave = Behaviour("raw", raw=raw, content_type="text/event-stream")
-    outcome = bench.failure(stream=True)
-    bench.fake.stop()
+    outcome = end_of_stream("google", raw)
     assert (outcome.kind, "more than 128" in outcome.message) == ("malformed", True)
 
 
 def test_reasoning_without_end_is_malformed() -> None:
-    from tests.providers.conftest import cloud
-
-    bench = cloud("bedrock")
-    assert bench.fake is not None
     delta = {"contentBlockIndex": 0, "delta": {"reasoningContent": {"signature": "x" * MIB}}}
     raw = converse("messageStart", {"role": "assistant"}) + converse("contentBlockDelta", delta) * 20
-    bench.fake.behave = Behaviour("raw", raw=raw, content_type="application/vnd.amazon.eventstream")
-    outcome = bench.failure(stream=True)
-    bench.fake.stop()
+    outcome = end_of_stream("bedrock", raw, "application/vnd.amazon.eventstream")
     assert (outcome.kind, "reasoning" in outcome.message) == ("malformed", True)
 
 
