@@ -243,6 +243,7 @@ class FailoverRun(Generic[T]):
         model = model_of(attempt.target)
         call = call_dict(attempt.body, model, self._request.model, limits)
         call["again"] = max(0, attempt.extra_calls)
+        call["hears_usage"] = True
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call

@@ -214,6 +214,7 @@ class CallMessage(TypedDict):
 
     `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
     `trace` holds the headers of its trace, and `again` how often the server may be asked again in other words.
+    `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not.
     """
 
     body: JsonObject
@@ -223,6 +224,7 @@ class CallMessage(TypedDict):
     verb: NotRequired[str]
     trace: NotRequired[Mapping[str, str]]
     again: NotRequired[int]
+    hears_usage: NotRequired[bool]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:

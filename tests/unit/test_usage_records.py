@@ -307,6 +307,23 @@ def test_a_stream_that_nobody_reads_is_accounted_as_cancelled() -> None:
     with_ledger(test)
 
 
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_client_who_leaves_is_counted_by_what_the_provider_had_told_by_then(frames: int) -> None:
+    async def test(x: Ledgered) -> None:
+        x.w.provider("aws").told = {"prompt_tokens": 6100, "completion_tokens": 70, "total_tokens": 6170}
+        answer = await x.stream()
+        items = answer.frames()
+        for _ in range(frames):
+            await anext(items)
+        await answer.close()
+        await items.aclose()
+        _, (attempt,) = x.rows
+        assert (attempt.kind, attempt.tokens_in, attempt.tokens_out) == ("cancelled", 6100, 70)
+        assert (attempt.counted, attempt.cost) == ("estimated", 6100 * 2000 + 70 * 8000)
+
+    with_ledger(test)
+
+
 def test_a_model_that_nobody_knows_is_a_request_without_attempts() -> None:
     async def test(x: Ledgered) -> None:
         checked = check_request({**REQUEST, "model": "nope"})

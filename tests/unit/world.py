@@ -78,6 +78,8 @@ class ScriptedHop:
         try:
             await asyncio.sleep(script.seconds)
             if end is None or script.after is not None:
+                if script.told and call.get("hears_usage"):
+                    yield {"told": script.told}
                 for word in words:
                     yield chunk(HEAD, {"content": word})
                     await asyncio.sleep(script.pace)
