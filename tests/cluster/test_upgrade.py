@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -23,16 +24,18 @@ import ray
 import yaml
 
 from actors.singleton import code_fingerprint
-from tests.cluster.checkouts import EARLIER, checkout
+from tests.checkouts import EARLIER, checkout
 from tests.cluster.conftest import ROOT, Cluster, eventually, patient_config, started
 from tests.cluster.faults import replica_pids
 from tests.cluster.test_chaos import whoami
 from tests.cluster.test_redeploy import replaced
-from tests.cluster.test_usage import settled
+from tests.cluster.test_usage import settled, usage
 from tests.cluster.test_whole_path import deploy
+from tests.fakes.server import Behaviour
 
 DEPLOYMENTS = ("Ingress", "aws_bedrock", "google_genai")
-BEFORE_OURS = 4  # the ledger's schema in the store of the version before this one
+WHILE = 4.0  # seconds between two changes
+STREAMS = 4
 LONGEST = 6.0  # seconds that a request may take, on a machine that starts a dozen processes meanwhile
 pytestmark = pytest.mark.upgrade
 
@@ -137,6 +140,7 @@ def move_to(llm: Cluster, root: pathlib.Path) -> None:
     deploy(llm, of_version(yaml.safe_load(llm.config.read_text()), root))
     eventually(lambda: replaced(before), 120)
     eventually(lambda: whoami(llm).get("code") not in (None, actor), 60)
+    assert llm.get("/v1/providers/openai")["isolated"], "what the actor before knew is forgotten"
 
 
 def test_an_upgrade_a_rollback_and_an_upgrade_lose_nothing(tmp_path: pathlib.Path) -> None:
@@ -160,12 +164,46 @@ def there_and_back(llm: Cluster, earlier: pathlib.Path, agents: dict[str, pathli
     tenant = f"upgrade-{time.time_ns()}"
     llm.command("isolate", "openai")
     with load(llm, tenant, agents) as answers:
-        time.sleep(3)
+        time.sleep(WHILE)
+        with streams_cut_off(llm, f"{tenant}-cut"):
+            move_to(llm, ROOT)
+            assert whoami(llm)["code"] == code_fingerprint()
+        time.sleep(WHILE)
+        move_to(llm, earlier)  # to which the store is too new: rows wait in the journals
+        assert whoami(llm)["code"] != code_fingerprint()
+        time.sleep(WHILE)
         move_to(llm, ROOT)
-        assert whoami(llm)["code"] == code_fingerprint()
-        assert llm.get("/v1/providers/openai")["isolated"], "what the old actor knew is forgotten"
-        time.sleep(5)
+        time.sleep(WHILE)
     accounted(llm, tenant, answers)
+
+
+@contextlib.contextmanager
+def streams_cut_off(llm: Cluster, tenant: str) -> Iterator[None]:
+    """Streams of the replica that serves now, which is killed after the block. What they had used is written down."""
+    end = threading.Event()
+    fake = llm.fakes["google_genai"]
+    fake.behave = Behaviour("endless", pace=0.1, until=end)
+    old = replica_pids("Ingress")
+
+    def stream(number: int) -> None:
+        with contextlib.suppress(httpx2.TransportError):
+            headers = {"x-tenant-id": tenant, "x-agent-id": f"cut-{number}"}
+            llm.post(model="first-google_genai", stream=True, headers=headers)
+
+    threads = [threading.Thread(target=stream, args=(n,)) for n in range(STREAMS)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(fake.received) == STREAMS)
+    yield
+    time.sleep(WHILE)  # until nobody sends it requests any more
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    end.set()
+    total = eventually(lambda: (rows := usage(llm, tenant=tenant)) and rows[0]["lost"] == STREAMS and rows[0], 60)
+    assert (total["requests"], total["attempts"], total["open"], total["answers"]) == (STREAMS, STREAMS, 0, 0)
+    assert total["tokens_out"] >= STREAMS
 
 
 def accounted(llm: Cluster, tenant: str, answers: dict[str, tuple[float, str]]) -> None:
@@ -173,6 +211,7 @@ def accounted(llm: Cluster, tenant: str, answers: dict[str, tuple[float, str]]) 
     kinds = {kind: sum(agent.startswith(kind) for agent in answers) for kind in ("http", "old", "new")}
     longest = max(seconds for seconds, _ in answers.values())
     print(f"\n{len(answers)} requests {kinds}, the longest {longest:.2f} s")
+    print(sorted(((s, a) for a, (s, _) in answers.items()), reverse=True)[:12])
     assert {agent: text for agent, (_, text) in answers.items() if text != ANSWER} == {}
     assert min(kinds.values()) > 0
     settled(llm, len(answers), tenant=tenant)
