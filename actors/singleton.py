@@ -98,15 +98,23 @@ class CheckpointStore:
         self._prefix = f"{NAMESPACE}/{app}"
         self._store = internal_kv if store is None else store
 
-    def claim(self) -> int:
-        """Take and return the next incarnation number. Put-if-absent: of many claimants one gets it."""
+    def claim(self, code: str = "") -> int:
+        """Take and return the next incarnation number, for an actor that runs this code.
+
+        Put-if-absent: of many claimants one gets it. An actor of other code than the one before has replaced that: it
+        had not crashed. So the starts before are given a time that is long over, which earlier versions read too.
+        """
         n = 1 + max(self._numbers("inc"), default=0)
         while self._store._internal_kv_put(self._key("inc", n), str(time.time()).encode(), overwrite=False):
             n += 1
+        replaces = self._store._internal_kv_get(self._key("code", n - 1)) != code.encode()
+        self._store._internal_kv_put(self._key("code", n), code.encode())
         for old in self._numbers("inc"):
             if old <= n - 2 * LOOP_STARTS:
-                self._store._internal_kv_del(self._key("inc", old))
-                self._store._internal_kv_del(self._key("checkpoint", old))
+                for kind in ("inc", "code", "checkpoint"):
+                    self._store._internal_kv_del(self._key(kind, old))
+            elif old < n and replaces:
+                self._store._internal_kv_put(self._key("inc", old), b"0")
         return n
 
     def succeeded(self, n: int) -> bool:
@@ -114,9 +122,9 @@ class CheckpointStore:
         return max(self._numbers("inc"), default=0) > n
 
     def crash_loop(self, n: int) -> bool:
-        """Return whether the last `LOOP_STARTS` incarnations were claimed within `LOOP_SECONDS`.
+        """Return whether the last `LOOP_STARTS` incarnations were claimed within `LOOP_SECONDS`, by one version.
 
-        Ray restarts an actor for ever.
+        Ray restarts an actor for ever. Of a replacement by another version see `claim`.
         """
         first = self._store._internal_kv_get(self._key("inc", n - LOOP_STARTS + 1)) if n >= LOOP_STARTS else None
         return first is not None and time.time() - float(first) < LOOP_SECONDS

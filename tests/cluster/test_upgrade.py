@@ -33,7 +33,7 @@ from tests.cluster.test_usage import settled, usage
 from tests.cluster.test_whole_path import deploy
 from tests.fakes.server import Behaviour
 
-DEPLOYMENTS = ("Ingress", "aws_bedrock", "google_genai")
+DEPLOYMENTS = ("Ingress", "aws_bedrock", "openai", "google_genai", "local")
 WHILE = 4.0  # seconds between two changes
 STREAMS = 4
 LONGEST = 6.0  # seconds that a request may take, on a machine that starts a dozen processes meanwhile
@@ -129,7 +129,11 @@ def agent_app(folder: pathlib.Path, client: pathlib.Path) -> pathlib.Path:
 
 
 def of_version(config: dict[str, Any], root: pathlib.Path) -> dict[str, Any]:
-    config["applications"][0]["runtime_env"] = {"env_vars": {"PYTHONPATH": str(root)}}
+    """With new replicas before the old ones stop, which the earlier version does not ask for by itself."""
+    app = config["applications"][0]
+    known = {each["name"]: each for each in app["deployments"]}
+    app["deployments"] = [{"name": name, **known.get(name, {}), "max_surge_percent": 100} for name in DEPLOYMENTS]
+    app["runtime_env"] = {"env_vars": {"PYTHONPATH": str(root)}}
     return config
 
 
@@ -211,7 +215,6 @@ def accounted(llm: Cluster, tenant: str, answers: dict[str, tuple[float, str]]) 
     kinds = {kind: sum(agent.startswith(kind) for agent in answers) for kind in ("http", "old", "new")}
     longest = max(seconds for seconds, _ in answers.values())
     print(f"\n{len(answers)} requests {kinds}, the longest {longest:.2f} s")
-    print(sorted(((s, a) for a, (s, _) in answers.items()), reverse=True)[:12])
     assert {agent: text for agent, (_, text) in answers.items() if text != ANSWER} == {}
     assert min(kinds.values()) > 0
     settled(llm, len(answers), tenant=tenant)
