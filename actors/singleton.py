@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "breakwater"
 SCHEMA = 2  # of the checkpoint
+GONE_SECONDS = 3.0  # that an actor is gone before a replica makes another that is not of the newest version for sure
 LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint may be what kills us
 
 
@@ -52,17 +53,21 @@ class NamedActor:
         self._role = role
         self._options = options
         self._handle: Any = None
+        self._gone_since: float | None = None
 
     async def get_or_create(self, config: Mapping[str, object], *, newest: bool) -> Any:
         """Return the actor's handle when the actor has taken the config; create the actor if there is none.
 
         With `newest`, an actor that runs other code than ours is ended and replaced: only a replica that has just
-        started may say so, because Serve starts replicas of the newest version only. Raises ConnectionError while
-        the control store is away, and what Ray raises.
+        started may say so, because Serve starts replicas of the newest version only. Any other finds no actor for a
+        moment when one is replaced. If it made one then, of its own version, that had to be replaced again. So it
+        waits for GONE_SECONDS.
+
+        Raises ConnectionError while there is no actor or the control store is away, and what Ray raises.
         """
         while True:
             if self._handle is None:
-                self._handle = await CONTROL.run(f"find {self._role}", partial(self._find, config))
+                self._handle = await CONTROL.run(f"find {self._role}", partial(self._find, config, newest))
             actor = self._handle
             try:
                 who = await actor.hello.remote(config)
@@ -76,7 +81,15 @@ class NamedActor:
             await CONTROL.run(f"end {self._role}", partial(ray.kill, actor, no_restart=True))
             await asyncio.sleep(0.05)  # the name is freed a moment after the kill
 
-    def _find(self, config: Mapping[str, object]) -> Any:
+    def _find(self, config: Mapping[str, object], newest: bool) -> Any:
+        if not newest:
+            try:
+                found = ray.get_actor(f"{self._app}-{self._role}", namespace=NAMESPACE)
+            except ValueError:
+                self._wait_for_another(time.monotonic())
+            else:
+                self._gone_since = None
+                return found
         return self._remote.options(
             name=f"{self._app}-{self._role}",
             namespace=NAMESPACE,
@@ -88,6 +101,14 @@ class NamedActor:
             max_concurrency=10_000,
             **self._options,
         ).remote(self._app, config)
+
+    def _wait_for_another(self, now: float) -> None:
+        """Raise ConnectionError as long as a replica of the newest version may be about to make the actor."""
+        if self._gone_since is None:
+            self._gone_since = now
+        if now - self._gone_since < GONE_SECONDS:
+            raise ConnectionError(f"there is no {self._role} actor")
+        self._gone_since = None
 
 
 class CheckpointStore:
