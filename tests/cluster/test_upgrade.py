@@ -117,8 +117,8 @@ def load(llm: Cluster, tenant: str, agents: dict[str, pathlib.Path]) -> Iterator
         said = [app.communicate(timeout=60)[0] for app in apps]
         for thread in threads:
             thread.join()
-    for line in said:
-        clients.answers |= {agent: (0.0, text) for agent, text in json.loads(line)}
+    for lines in said:  # Ray writes warnings of its own there
+        clients.answers |= {agent: (0.0, text) for agent, text in json.loads(lines.splitlines()[-1])}
 
 
 def agent_app(folder: pathlib.Path, client: pathlib.Path) -> pathlib.Path:
@@ -178,6 +178,7 @@ def there_and_back(llm: Cluster, earlier: pathlib.Path, agents: dict[str, pathli
         time.sleep(WHILE)
         move_to(llm, ROOT)
         time.sleep(WHILE)
+    print(f"\n{whoami(llm)['incarnation']} starts of the breaker actor for three replacements")
     accounted(llm, tenant, answers)
 
 
