@@ -36,7 +36,7 @@ from tests.fakes.server import Behaviour
 DEPLOYMENTS = ("Ingress", "aws_bedrock", "openai", "google_genai", "local")
 WHILE = 4.0  # seconds between two changes
 STREAMS = 4
-LONGEST = 6.0  # seconds that a request may take, on a machine that starts a dozen processes meanwhile
+LONGEST = 10.0  # seconds that a request may take, on a machine that starts a dozen processes meanwhile
 pytestmark = pytest.mark.upgrade
 
 # An app of another team, with its copy of the client. It asks until its input ends, and prints what became of it.
@@ -144,7 +144,7 @@ def move_to(llm: Cluster, root: pathlib.Path) -> None:
     deploy(llm, of_version(yaml.safe_load(llm.config.read_text()), root))
     eventually(lambda: replaced(before), 120)
     eventually(lambda: whoami(llm).get("code") not in (None, actor), 60)
-    assert llm.get("/v1/providers/openai")["isolated"], "what the actor before knew is forgotten"
+    eventually(lambda: llm.get("/v1/providers/openai")["isolated"])  # or what the actor before knew is forgotten
 
 
 def test_an_upgrade_a_rollback_and_an_upgrade_lose_nothing(tmp_path: pathlib.Path) -> None:
