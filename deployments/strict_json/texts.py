@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Generator
 
 import orjson
@@ -11,23 +12,38 @@ from deployments.strict_json.scalars import may_have_surrogates
 SLICE = 128 * 1024  # bytes; more than two escapes
 _INSIDE = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+')
 _LONGEST_SIGN = 4  # bytes of one character
+_SHORT = 1024  # characters
 
 
-def text_in_slices(data: bytes, at: int) -> Generator[None, None, tuple[str, int]]:
+def text_in_slices(data: bytes, at: int, room: int) -> Generator[None, None, tuple[str, int]]:
     """Return the text that begins at `at`, behind its quotation mark, and the place behind its end.
 
-    Raises ValueError, also for half of a surrogate pair.
+    Raises ValueError, also for half of a surrogate pair, and for a text that takes more than `room` bytes of memory.
     """
     parts: list[str] = []
+    size, width = 0, 1
     while True:
         text, end = _plain(data, at) or _decoded(data, at, _end_of_slice(data, at))
         parts.append(text)
+        size, width = size + len(text), max(width, _bytes_a_character(text))
+        if size * width > room:
+            raise ValueError("its texts take too much memory: one sign beyond U+FFFF makes each of a text take 4 bytes")
         yield
         if data[end : end + 1] == b'"':
             return "".join(parts), end + 1
         if end == at:
             raise ValueError(f"a text does not end, or has a control character, at byte {end}")
         at = end
+
+
+def _bytes_a_character(text: str) -> int:
+    """Return how the interpreter stores it: its widest character decides for all."""
+    if text.isascii():
+        return 1
+    if len(text) < _SHORT:
+        top = ord(max(text))
+        return 1 if top < 256 else 2 if top < 65536 else 4
+    return round((sys.getsizeof(text) - sys.getsizeof("\xff") + 1) / len(text))
 
 
 def _plain(data: bytes, at: int) -> tuple[str, int] | None:
