@@ -31,6 +31,7 @@ class Call:
     name: str
     limits: TimeLimits
     again: int = MOST_AGAIN  # how often the server may be asked again in other words
+    is_long: bool = False  # its body is so long that it is written in slices
 
     @property
     def wants_usage(self) -> bool:
@@ -214,7 +215,8 @@ class CallMessage(TypedDict):
 
     `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
     `trace` holds the headers of its trace, and `again` how often the server may be asked again in other words.
-    `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not.
+    `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not. `is_long` is set
+    by the replica, which sees its size.
     """
 
     body: JsonObject
@@ -225,6 +227,7 @@ class CallMessage(TypedDict):
     trace: NotRequired[Mapping[str, str]]
     again: NotRequired[int]
     hears_usage: NotRequired[bool]
+    is_long: NotRequired[bool]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -239,4 +242,6 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
-    return Call(data["body"], data["model"], data["name"], limits, data.get("again", MOST_AGAIN))
+    return Call(
+        data["body"], data["model"], data["name"], limits, data.get("again", MOST_AGAIN), data.get("is_long", False)
+    )
