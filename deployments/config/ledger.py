@@ -7,6 +7,7 @@ import os
 import pathlib
 from decimal import Decimal
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -90,7 +91,14 @@ class LedgerSettings(Section):
 
     def _objection_to_url(self) -> str | None:
         """Return why the variable's text is no URL of a store, without repeating it, for it holds a password."""
-        if self.url_env is None or os.environ[self.url_env].startswith(_STORES):
+        if self.url_env is None:
+            return None
+        url = os.environ[self.url_env]
+        try:
+            _ = urlsplit(url).port
+        except ValueError:
+            return f"the URL in {self.url_env} can't be read: signs of its password must be written as %40"
+        if url.startswith(_STORES):
             return None
         return f"{self.url_env} must hold a URL that begins with postgresql:// (not postgres://)"
 

@@ -226,13 +226,21 @@ def test_a_mistake_in_the_environment_leaves_its_provider_out_for_its_reason(
     assert not any("sk-abc" in found for found in reasons)
 
 
-def test_the_url_of_a_store_that_nobody_can_open_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgres://me:hunter2@db/x")
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("postgres://me:hunter2@db/x", "DATABASE_URL must hold a URL that begins with postgresql:// (not postgres://)"),
+        ("postgresql://me:p@ss:hunter2/x@db/x", "the URL in DATABASE_URL can't be read: signs of its password must be"),
+    ],
+)
+def test_the_url_of_a_store_that_nobody_can_open_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str, sentence: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
     with pytest.raises(ConfigError) as refused:
         resolve(parse(changed("ledger", {"url_env": "DATABASE_URL"})))
-    assert str(refused.value) == (
-        "ledger.url_env: DATABASE_URL must hold a URL that begins with postgresql:// (not postgres://)"
-    )
+    assert str(refused.value).startswith(f"ledger.url_env: {sentence}")
+    assert "hunter2" not in str(refused.value)
 
 
 # Names of local models, which answers, the ledger and metrics repeat.
