@@ -39,6 +39,15 @@ class ResolvedConfig:
         """Return the same as `rows`, for embeddings."""
         return self._targets_of(self.config.embedding_models())
 
+    def left_out(self) -> dict[str, str]:
+        """Return why each provider that can't be called is left out, by its name."""
+        return {tier.name: tier.left_out for tier in self.tiers if tier.left_out is not None}
+
+    def vacant(self, rows: Models) -> dict[str, str]:
+        """Return each row that no provider serves, with the reasons."""
+        reasons, empty = self.left_out(), [row for row, targets in self._targets_of(rows).items() if not targets]
+        return {row: "; ".join(f"{name} is left out: {reasons.get(name)}" for name in rows[row]) for row in empty}
+
     def _targets_of(self, rows: Models) -> dict[str, list[str]]:
         usable = set(self.usable)
         return {

@@ -98,7 +98,7 @@ class Authenticator:
             return None
         key = self._ring.keys.get(digest_of(_bearer(authorization)))
         if key is None:
-            raise Unauthorized("Incorrect API key provided.")
+            raise Unauthorized(f"Incorrect API key provided{_slip(_bearer(authorization))}.")
         key.check(scope, self._now())
         return key
 
@@ -115,7 +115,7 @@ class Authenticator:
         if self._ring.admin is None:
             raise Forbidden("Operators' routes are off: the configuration has no auth.admin_key_env.")
         if not hmac.compare_digest(digest_of(_bearer(authorization)), self._ring.admin):
-            raise Unauthorized("Incorrect admin key provided.")
+            raise Unauthorized(f"Incorrect admin key provided{_slip(_bearer(authorization))}.")
 
     def is_wrong(self, authorization: str | None) -> bool:
         """Return whether the header holds a key that nobody here has, which may be a guess."""
@@ -127,7 +127,20 @@ class Authenticator:
 
 
 def _bearer(authorization: str | None) -> str:
-    scheme, _, key = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    if authorization is None:
         raise Unauthorized("You didn't provide an API key: send 'Authorization: Bearer KEY'.")
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized("The header 'authorization' must be 'Bearer KEY', and the word Bearer is not there.")
+    if not key.strip():
+        raise Unauthorized("The header 'authorization' must be 'Bearer KEY', and the key is empty.")
     return key.strip()
+
+
+def _slip(key: str) -> str:
+    """Return what is likely wrong with a key that nobody has, without repeating it."""
+    if key.lower().startswith("bearer"):
+        return ": the word Bearer is there twice"
+    if key[:1] in "\"'":
+        return ": it is in quotes"
+    return ": a variable was not filled in" if key[:1] in ("$", "{", "<", "%") else ""
