@@ -13,7 +13,7 @@ from deployments.service.auth import Access
 from deployments.service.facade import Facade
 from tests.clock import run_virtually
 from tests.unit.test_http_api import GUARDED, client
-from tests.unit.world import world
+from tests.unit.world import World, world
 
 ROOT = pathlib.Path(__file__).parents[2] / "deployments"
 PROVIDER, COMMAND = "/v1/providers/{name}", "/v1/providers/{name}/{verb}"
@@ -92,13 +92,16 @@ def test_a_method_takes_the_admin_key_where_its_route_needs_it_and_nowhere_else(
     run_virtually(main())
 
 
-def calls(facade: Facade) -> dict[str, Callable[..., Awaitable[Any]]]:
+def calls(w: World) -> dict[str, Callable[..., Awaitable[Any]]]:
+    """A call of each method of operators."""
+    facade = Facade(w.service)
+
     def of(name: str) -> Callable[..., Awaitable[Any]]:
         method: Callable[..., Awaitable[Any]] = getattr(facade, name)
         first = {"failure_threshold": 1} if name == "thresholds" else "aws"
         return lambda **key: method(first, **key)
 
-    return {name: of(name) for name in METHODS if "admin_key" in HANDLE[name]}
+    return {name: of(name) for name in of_operators(route_table(w.service))}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_without_the_admin_key_a_handle_commands_nothing_where_http_asks_for_it(
     async def main() -> None:
         async with world(GUARDED) as w:
             before = w.actor.board.version
-            for name, call in calls(Facade(w.service)).items():
+            for name, call in calls(w).items():
                 answer = await call(**key)
                 assert (answer["status"], answer["error"]["code"]) == (401, "invalid_api_key"), name
             assert w.actor.board.version == before, "the breaker was told nothing"
@@ -119,7 +122,7 @@ def test_without_the_admin_key_a_handle_commands_nothing_where_http_asks_for_it(
 def test_with_the_admin_key_a_handle_commands_as_http_does() -> None:
     async def main() -> None:
         async with world(GUARDED) as w:
-            for name, call in calls(Facade(w.service)).items():
+            for name, call in calls(w).items():
                 answer = await call(admin_key="root")
                 assert "error" not in answer, name
             assert (await Facade(w.service).thresholds(admin_key="root"))["failure_threshold"] == 1
