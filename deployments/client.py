@@ -426,7 +426,8 @@ async def _over_there(seconds: float | None, late: BreakwaterError) -> AsyncGene
         away = isinstance(error, RayError | RayServeException | ConnectionError) and not isinstance(error, RayTaskError)
         if away or type(error).__module__.startswith("grpc"):
             message = f"Breakwater can't be reached: {type(error).__name__}: {error}"
-            raise Unavailable(message.split("\n")[0], 503, "unavailable", retry_after=1.0) from error
+            # Ray's messages have lines, and of some the first is empty.
+            raise Unavailable(" ".join(message.split())[:500], 503, "unavailable", retry_after=1.0) from error
         raise InternalError(f"{type(error).__name__}: {error}".split("\n")[0]) from error
 
 
