@@ -63,6 +63,16 @@ def read_yaml(path: str) -> object:
         raise ConfigError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}{_sentence(error)}") from None
+    except (
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ):  # PyYAML's, for `2024-99-99` and others
+        raise ConfigError(
+            f"{path}: not YAML: a value in it can't be read: does a date or a number need quotes?"
+        ) from None
 
 
 def _sentence(error: yaml.YAMLError) -> str:

@@ -174,6 +174,8 @@ def test_a_name_is_found_twice_wherever_it_stands_and_merged_keys_are_no_repetit
         ("applications: ä".encode("latin-1"), ": not YAML: the file is not in UTF-8"),
         ("applications: x".encode("utf-16"), ": not YAML: the file is not in UTF-8"),
         (b"applications: \x00", ": not YAML: it has a character that no text file has"),
+        (b"applications: 2024-99-99", ": not YAML: a value in it can't be read: does a date or a number need quotes?"),
+        (b"applications: !!int ''", ": not YAML: a value in it can't be read: does a date or a number need quotes?"),
         (b"applications: {name: llm}", ": applications: must be a list: each one begins with a dash, as - name: llm"),
         (
             b"applications: [{import_path: 'deployments.app:build_ap'}]",
