@@ -25,7 +25,7 @@ from deployments.providers.time_limits import TimeLimits
 from deployments.routing.concessions import Lesson, concede
 from deployments.routing.image_fetch import RequestImages, remote_images
 from deployments.routing.refusals import Refusals
-from deployments.routing.request_fit import RequestFit
+from deployments.routing.request_fit import RequestFit, thing_at
 from deployments.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class FailoverRun(Generic[T]):
             else:
                 found[target] = fit
         if not found and lacking is not None:
-            message = f"No provider of '{self._request.model}' can take '{lacking}'."
+            thing = thing_at(lacking, self._request.body)
+            message = f"No provider of '{self._request.model}' can take {thing}."
             refused = Outcome("unsupported", status=400, param=lacking)
             raise NoAnswer(message, self._record.entries, refused)
         return found
