@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from yarl import URL
 
 from actors.breaker.outcomes import ENDINGS, Guilt
 from deployments.providers.base import call_dict
@@ -39,7 +40,7 @@ ODD = st.recursive(
 )
 ODD_MODELS = st.sampled_from(
     ["../../x?y#z", "m" * 505, "a b", "a%2Fb", "a\nb", "é", "\x00", "x:y@z", "arn:aws:bedrock:::x", "arn:", "/", "."]
-)
+) | st.text(st.sampled_from("ax.:/#?%&@\\~{"), min_size=1, max_size=6)
 
 
 @st.composite
@@ -135,6 +136,12 @@ def test_nonsense_in_any_place_moves_no_circuit(rig: Rig, body: dict[str, Any], 
 @given(model=ODD_MODELS, stream=st.booleans())
 def test_an_odd_name_of_a_model_moves_no_circuit(rig: Rig, model: str, stream: bool) -> None:
     rig.check({**ASKED, "model": f"{rig.kind}/{model}", "stream": stream})
+    verbs = [f":{verb}" for verb in ("generateContent", "streamGenerateContent")]
+    ends = {"google": verbs, "bedrock": ["/converse", "/converse-stream"], "openai": ["/chat/completions"]}[rig.kind]
+    named = "" if rig.kind == "openai" else f"/{model}"
+    for path in (URL(received.path, encoded=True) for received in rig.fake.received):
+        assert any(path.path.endswith(f"{named}{end}") for end in ends), path
+        assert path.path == URL(str(path)).path, "a server would make another path of it"
 
 
 def test_after_all_of_it_no_failure_is_counted(rig: Rig) -> None:
