@@ -118,7 +118,11 @@ class ModelRows:
         targets = self.of(request.model)
         body = with_result_ids(request.body) if self._chats else request.body
         for target in targets:
-            yield target, self._fit(target, body, drop)
+            try:
+                fit = self._fit(target, body, drop)
+            except Exception as error:
+                fit = RequestFit(body, bug=error)
+            yield target, fit
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""

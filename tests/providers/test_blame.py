@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from actors.breaker.outcomes import ENDINGS, Guilt
+from actors.breaker.outcomes import ENDINGS, Guilt, Verdict
 from deployments.providers.base import call_dict
 from deployments.providers.time_limits import TimeLimits
 from tests.fakes.server import FakeServer
@@ -176,11 +176,11 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         {"stop": ["\ud800"]},
     ],
 )
-def test_what_the_local_model_cant_take_is_the_requests_fault(local_rig: Rig, more: dict[str, Any]) -> None:
-    """The ingress refuses it too; a replica must not depend on that."""
+def test_what_the_local_model_cant_take_is_no_fault_of_its_own(local_rig: Rig, more: dict[str, Any]) -> None:
+    """The ingress refuses it, so that it comes here would be our bug; a replica must not depend on that."""
     call = call_dict({**ASKED, **SHORT, **more}, LOCAL_MODEL, "local", TimeLimits())
     reply = local_rig.runner.run(local_rig.world.hop.complete("local", call))
-    assert ENDINGS[reply["outcome"]["kind"]].guilt is Guilt.CALLER, reply
+    assert ENDINGS[reply["outcome"]["kind"]].before is Verdict.REFUSED, reply
 
 
 def test_after_all_of_it_no_failure_of_the_local_model_is_counted(local_rig: Rig) -> None:
