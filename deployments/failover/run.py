@@ -178,6 +178,7 @@ class FailoverRun(Generic[T]):
         target, record, verb = turn.candidate.target, self._record, self._kind.verb
         self._candidates.ask(turn)
         attempt = Attempt(self._breaker, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
+        attempt.hurried = self._deadline.explicit
         at = asyncio.get_running_loop().time()
         usual = self._breaker.times.needed(target, verb)
         attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)
