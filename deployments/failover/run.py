@@ -252,6 +252,7 @@ class FailoverRun(Generic[T]):
         model = model_of(attempt.target)
         call = call_dict(attempt.body, model, self._request.model, limits)
         call["again"] = max(0, attempt.extra_calls)
+        call["within"] = attempt.until - asyncio.get_running_loop().time()
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call
@@ -270,7 +271,8 @@ class FailoverRun(Generic[T]):
 
     def _no_answer(self) -> NoAnswer:
         # A timer may fire a fraction of a millisecond before its time.
-        if asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS:
+        late = bool(self._tried.failures) and self._tried.failures[-1][1].kind == "deadline"
+        if late or asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS:
             message = "The request's deadline passed before any provider answered."
             return DeadlineExceeded(message, self._record.entries)
         return no_answer(self._tried, self._rows, self._candidates.retry_in)

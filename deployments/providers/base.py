@@ -7,6 +7,7 @@ retry policy.
 
 import asyncio
 import email.utils
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -31,6 +32,7 @@ class Call:
     name: str
     limits: TimeLimits
     again: int = MOST_AGAIN  # how often the server may be asked again in other words
+    within: float = math.inf  # seconds that its request will wait for it
 
     @property
     def wants_usage(self) -> bool:
@@ -213,7 +215,8 @@ class CallMessage(TypedDict):
     """A `Call` as it crosses the process. `limits` are TimeLimits's fields in order.
 
     `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
-    `trace` holds the headers of its trace, and `again` how often the server may be asked again in other words.
+    `trace` holds the headers of its trace, `again` how often the server may be asked again in other words, and `within`
+    the seconds that its request will wait.
     """
 
     body: JsonObject
@@ -223,6 +226,7 @@ class CallMessage(TypedDict):
     verb: NotRequired[str]
     trace: NotRequired[Mapping[str, str]]
     again: NotRequired[int]
+    within: NotRequired[float]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -237,4 +241,5 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
-    return Call(data["body"], data["model"], data["name"], limits, data.get("again", MOST_AGAIN))
+    again, within = data.get("again", MOST_AGAIN), data.get("within", math.inf)
+    return Call(data["body"], data["model"], data["name"], limits, again, within)
