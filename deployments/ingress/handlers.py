@@ -43,26 +43,19 @@ class Handlers:
     async def chat(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
         body, held = await self._bodies.read_object(request)
-        response = None
-        try:
+        with held:
             checked = _with_drop(check_chat(body), request)
             if checked.stream:
                 answer = await self._service.stream(checked, deadline, caller)
-                response = EventStream(answer, self._headers(answer), held)
-                return response
+                return EventStream(answer, self._headers(answer), held.keep())
             return self._whole(await self._service.complete(checked, deadline, caller))
-        finally:
-            if response is None:
-                held.release()
 
     async def embeddings(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
         body, held = await self._bodies.read_object(request)
-        try:
+        with held:
             checked = _with_drop(check_embedding_request(body), request)
             return self._whole(await self._service.embeddings(checked, deadline, caller))
-        finally:
-            held.release()
 
     def _whole(self, answer: Answer) -> Response:
         body = answer.body
@@ -151,8 +144,8 @@ class Handlers:
         if request.method != "PATCH":
             return Json(await self._service.operations.thresholds())
         changes, held = await self._bodies.read_object(request, SMALL_BODY)
-        held.release()
-        return Json(await self._service.operations.thresholds(changes))
+        with held:
+            return Json(await self._service.operations.thresholds(changes))
 
     async def livez(self, _: Request, __: Identity) -> Response:
         return Json({"status": "alive"})

@@ -30,11 +30,13 @@ class RequestFit:
         body: the request, without the fields that only this target's kind of provider must not get.
         missing: unsupported fields for which the target can't be asked.
         dropped: unsupported fields that are left out.
+        bug: what our own code raised over it; the target can't be asked then.
     """
 
     body: JsonObject
     missing: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    bug: Exception | None = None
 
 
 def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop, model: str = "") -> RequestFit:
