@@ -25,8 +25,8 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError
 
 from actors.ledger.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
 from actors.ledger.messages import QuestionTooLong
@@ -54,11 +54,18 @@ _POSTGRES: Mapping[str, Any] = {
 }
 
 
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ValueError:  # its text may be a part of the password
+        raise ArgumentError("the URL of the store can't be read: signs of its password are written as %40") from None
+
+
 class LedgerStore:
     """`url` is SQLAlchemy's. Raises what SQLAlchemy raises: OperationalError while the store is away."""
 
     def __init__(self, url: str):
-        self._url = make_url(url)
+        self._url = _parsed(url)
         self.dialect = self._url.get_backend_name()
         self.late = 0  # requests of the last write that came after their day was deleted
         self._rows = {table: TableRows(self._url, table, kind) for table, kind in _KINDS.items()}
