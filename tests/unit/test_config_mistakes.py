@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import botocore.session  # noqa: F401  its first import binds a socket, which no test here may do
 import pytest
 import yaml
 
