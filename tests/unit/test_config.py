@@ -370,8 +370,7 @@ def test_a_cluster_that_others_reach_needs_rays_token_or_a_word_that_it_is_close
     ("environment", "args", "told"),
     [
         ({"RAY_AUTH_MODE": "disabled"}, {}, ConfigError),
-        ({}, {}, None),  # serve.env asks for the token
-        ({"RAY_AUTH_MODE": ""}, {}, "warning: cluster: whoever reaches"),
+        ({}, {}, "warning: cluster: whoever reaches"),
         ({"RAY_AUTH_MODE": "token"}, {}, None),
         ({"RAY_AUTH_MODE": "disabled", "RAY_USE_TLS": "1"}, {}, None),
         ({"RAY_AUTH_MODE": "disabled"}, {"cluster": "trusted"}, None),
