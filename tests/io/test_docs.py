@@ -97,6 +97,9 @@ def test_every_command_can_be_run(page: str, line: str) -> None:
     match line.split():
         case ["pip", "install", "uv"] | ["curl", *_]:
             pass  # run by tests/first_run.py and tests/cluster/test_readme.py
+        case ["export", *_]:
+            shell = f'{line}; [ "${{#BREAKWATER_ADMIN_KEY}}" -ge 32 ]'
+            subprocess.run(["bash", "-c", shell], capture_output=True, check=True)
         case ["uv", "run", *words]:
             check_uv_run(words)
         case ["uv", "export", *words, "--output-file", _]:
@@ -187,6 +190,17 @@ def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.P
     config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
     config["applications"][0]["deployments"] = yaml.safe_load(block)["deployments"]
     assert "4. local (local): ready" in checked(tmp_path, config)
+
+
+def test_the_shipped_config_has_the_line_that_opens_the_operators_routes(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / SERVE_CONFIG).read_text()
+    config = yaml.safe_load(text.replace("      # auth:", "      auth:"))
+    assert config["applications"][0]["args"]["auth"] == {"admin_key_env": "BREAKWATER_ADMIN_KEY"}
+    monkeypatch.setenv("BREAKWATER_ADMIN_KEY", "0" * 64)
+    assert "4. local (local): ready" in checked(tmp_path, config)
+    assert any(line.startswith("export BREAKWATER_ADMIN_KEY=") for line in commands("docs/operations.md"))
 
 
 @pytest.mark.parametrize(("page", "heading"), [(README, "## The folders"), ("docs/design.md", "## The parts")])
