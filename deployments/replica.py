@@ -6,6 +6,7 @@ outcome as a dict is cheaper and says more.
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from actors.breaker.outcomes import Guilt, Outcome
 from deployments.config.application import Config, parse
 from deployments.errors import AttemptFailed, failed
 from deployments.gc_tuning import collect_garbage_seldom
+from deployments.openai_api.json_types import JsonObject
 from deployments.providers.base import (
     Call,
     CallMessage,
@@ -26,16 +28,18 @@ from deployments.providers.base import (
     stream_within,
 )
 from deployments.providers.kinds import KINDS
+from deployments.providers.renaming.tool_names import WithToolNames
 from deployments.providers.timing import Timing, begin_timing
-from deployments.providers.tool_names import WithToolNames
 from deployments.providers.translated import bug_before_sending
 from deployments.rpc.admission import Capacity
-from deployments.rpc.port import EndMessage, HelloMessage, ReplyMessage, outcome_message
+from deployments.rpc.port import HelloMessage, ReplyMessage, StreamItem, UsageMessage, outcome_message
 from deployments.rpc.server import ConnectionServer, Item
 from deployments.telemetry.otlp import tracer_for
 from deployments.telemetry.tracer import Tracer
 
 log = logging.getLogger(f"ray.serve.{__name__}")
+
+USAGE_SECONDS = 1.0  # between two messages of a stream's usage so far
 
 
 class ProviderReplica:
@@ -70,8 +74,11 @@ class ProviderReplica:
         except AttemptFailed as error:
             return {"outcome": outcome_message(error.outcome)}
 
-    async def stream(self, call: CallMessage) -> AsyncGenerator[bytes | EndMessage, None]:
-        """Yield frames as bytes, the first with content, and then the end message."""
+    async def stream(self, call: CallMessage) -> AsyncGenerator[StreamItem, None]:
+        """Yield frames as bytes, the first with content, and then the end message.
+
+        Among the frames is the usage so far, for who hears it.
+        """
         try:
             async with (
                 self._connections.admission.admit_handle_call(),
@@ -119,17 +126,18 @@ class ProviderReplica:
                 spans.finish()
         return {"body": done.body, "usage": done.usage, "upstream": timing.as_dict()}
 
-    async def _stream(self, call: CallMessage) -> AsyncGenerator[bytes | EndMessage, None]:
+    async def _stream(self, call: CallMessage) -> AsyncGenerator[StreamItem, None]:
         timing = begin_timing()
         spans = None if self._traces is None else self._traces.begin_call(call, timing, stream=True)
-        items, told = stream_within(self._provider, call_of(call)), None
+        items, usage = stream_within(self._provider, call_of(call)), _UsageSoFar(call.get("hears_usage", False))
         try:
             async for item in items:
                 if isinstance(item, Frames):
-                    told = item.told or told
                     timing.note_content()
                     if spans is not None:
                         spans.add_frames(item.data)
+                    if item.told and (message := usage.take(item.told)) is not None:
+                        yield message  # before its frames: a client may leave after the first
                     yield item.data
                 else:
                     if spans is not None:
@@ -139,7 +147,7 @@ class ProviderReplica:
             outcome = self._outcome_of(error, timing)
             if spans is not None:
                 spans.fail(outcome)
-            yield {"outcome": outcome_message(outcome), "told": told, "upstream": timing.as_dict()}
+            yield {"outcome": outcome_message(outcome), "told": usage.told, "upstream": timing.as_dict()}
         finally:
             await items.aclose()
             if spans is not None:
@@ -160,6 +168,26 @@ class ProviderReplica:
             return replace(error.outcome, message="") if ours else error.outcome
         log.exception("%s: an attempt ended with an error that no rule classifies", self._name)
         return Outcome("unclassified", message=f"{type(error).__name__}: {error}")
+
+
+class _UsageSoFar:
+    """The usage that a provider tells in mid-stream, and when it is passed on.
+
+    What a client used who leaves is known then. Some vendors tell it with each chunk, so it is passed on seldom.
+    """
+
+    def __init__(self, heard: bool):
+        self.told: JsonObject | None = None
+        self._heard = heard
+        self._passed_at = float("-inf")
+
+    def take(self, told: JsonObject) -> UsageMessage | None:
+        """Return the message that is due, if any."""
+        news, self.told = told != self.told, told
+        if not (self._heard and news and (now := time.monotonic()) - self._passed_at >= USAGE_SECONDS):
+            return None
+        self._passed_at = now
+        return {"told": told}
 
 
 class LeftOut:

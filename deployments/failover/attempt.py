@@ -87,7 +87,14 @@ class Attempt:
     def failure_in(self, reply: Mapping[str, Any]) -> Outcome | None:
         """Return how a replica's last word ends the attempt, if badly. What the replica measured is noted."""
         self.upstream = reply.get("upstream")
+        if told := reply.get("told"):
+            self.hear_usage(told)
         return outcome_in(reply)
+
+    def hear_usage(self, told: Mapping[str, Any]) -> None:
+        """Keep the usage that the provider has told so far: it counts if the answer breaks off or its client leaves."""
+        if self.usage is not None:
+            self.usage.told = told
 
     def end(
         self,
@@ -95,13 +102,12 @@ class Attempt:
         *,
         whole: bool = False,
         usage: Mapping[str, Any] | None = None,
-        told: Mapping[str, Any] | None = None,
         body: bytes = b"",
         first: bytes = b"",
         over: bool = True,
         comparison: Comparison | None = None,
     ) -> None:
-        """End it. `told`, `first`, `over` are AttemptUsage's. `comparison` judges what may be the request's fault."""
+        """End it. `first` and `over` are AttemptUsage's. `comparison` judges what may be the request's fault."""
         if self.ended:
             return
         self.ended = True
@@ -110,7 +116,7 @@ class Attempt:
         if outcome.kind == "ok":
             self.record.mark_sent()
         ms = self._ms()
-        used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first, told=told)
+        used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first)
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
         self.record.add_attempt(self._step(outcome, ms, used))
         if self.usage is not None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
@@ -15,7 +15,7 @@ from deployments.failover.probe import hold_back
 from deployments.failover.stream import StreamAnswer
 from deployments.providers.base import CallMessage
 from deployments.providers.time_limits import TimeLimits
-from deployments.rpc.port import CallTransport, ProviderStream
+from deployments.rpc.port import AnswerStream, CallTransport, EndMessage, ProviderStream, usage_in
 from deployments.telemetry.request_record import RequestRecord
 
 T_co = TypeVar("T_co", covariant=True)
@@ -81,7 +81,7 @@ class StreamCall:
         self, attempt: Attempt, call: CallMessage, limits: TimeLimits, timer: DeadlineTimer
     ) -> StreamAnswer:
         held_until = asyncio.get_running_loop().time() + limits.first_token
-        source: ProviderStream = self._transport.stream(provider_of(attempt.target), call)
+        source: AnswerStream = UsageReader(attempt, self._transport.stream(provider_of(attempt.target), call))
         try:
             first = await anext(source, None)
             if not isinstance(first, bytes):
@@ -101,3 +101,26 @@ class StreamCall:
             await source.aclose()
             raise
         return StreamAnswer(attempt, first, source, limits.idle, self._deadline)
+
+
+class UsageReader:
+    """A stream's frames and its end. What the provider has told of its usage by then is kept for its attempt.
+
+    So a client who leaves is counted by what the provider said, where it said something.
+    """
+
+    def __init__(self, attempt: Attempt, source: ProviderStream):
+        self._attempt = attempt
+        self._source = source
+
+    async def __anext__(self) -> bytes | EndMessage:
+        while True:
+            item = await anext(self._source)
+            if isinstance(item, bytes):
+                return item
+            if (told := usage_in(item)) is None:
+                return cast(EndMessage, item)
+            self._attempt.hear_usage(told)
+
+    async def aclose(self) -> None:
+        await self._source.aclose()

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
-from deployments.rpc.port import EndMessage, ProviderStream, outcome_in, outcome_message
+from deployments.rpc.port import AnswerStream, EndMessage, outcome_message
 
 if TYPE_CHECKING:
     from deployments.failover.attempt import Attempt
 
 
 async def hold_back(
-    attempt: "Attempt", first: bytes, source: ProviderStream, until: float, silent: float
-) -> tuple[bytes, ProviderStream, EndMessage | None]:
+    attempt: "Attempt", first: bytes, source: AnswerStream, until: float, silent: float
+) -> tuple[bytes, AnswerStream, EndMessage | None]:
     """Hold back a probe's frames until it has ended or `until` has come: what breaks before costs no client its answer.
 
     Return the frames so far, the stream of those to come, and the answer's end if it has come. A probe that has been
@@ -39,7 +39,7 @@ async def hold_back(
             item, spoke = coming.result(), clock()
             if not isinstance(item, bytes):
                 ended = item or {"outcome": outcome_message(Outcome("lost", message="the replica's stream stopped"))}
-                if (outcome := outcome_in(ended)) is not None:
+                if (outcome := attempt.failure_in(ended)) is not None:
                     raise AttemptFailed(outcome)
                 await source.aclose()
                 return b"".join(frames), _just(ended), ended
@@ -53,7 +53,7 @@ async def hold_back(
 class _Resumed:
     """The source again, from an item on that is awaited already. No generator: one that nobody began can't clean up."""
 
-    def __init__(self, coming: "asyncio.Future[bytes | EndMessage | None]", source: "ProviderStream"):
+    def __init__(self, coming: "asyncio.Future[bytes | EndMessage | None]", source: "AnswerStream"):
         self._coming: asyncio.Future[bytes | EndMessage | None] | None = coming
         self._source = source
 
@@ -81,5 +81,5 @@ async def _just(item: EndMessage) -> AsyncGenerator[bytes | EndMessage, None]:
     yield item
 
 
-async def _following(source: ProviderStream) -> bytes | EndMessage | None:
+async def _following(source: AnswerStream) -> bytes | EndMessage | None:
     return await anext(source, None)

@@ -26,7 +26,7 @@ from deployments.providers.time_limits import TimeLimits
 from deployments.routing.concessions import Lesson, concede
 from deployments.routing.image_fetch import RequestImages, remote_images
 from deployments.routing.refusals import Refusals
-from deployments.routing.request_fit import RequestFit
+from deployments.routing.request_fit import RequestFit, thing_at
 from deployments.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class FailoverRun(Generic[T]):
             else:
                 found[target] = fit
         if not (found or self._tried.failures) and lacking is not None:
-            message = f"No provider of '{self._request.model}' can take '{lacking}'."
+            thing = thing_at(lacking, self._request.body)
+            message = f"No provider of '{self._request.model}' can take {thing}."
             refused = Outcome("unsupported", status=400, param=lacking)
             raise NoAnswer(message, self._record.entries, refused)
         return found
@@ -252,6 +253,7 @@ class FailoverRun(Generic[T]):
         model = model_of(attempt.target)
         call = call_dict(attempt.body, model, self._request.model, limits)
         call["again"] = max(0, attempt.extra_calls)
+        call["hears_usage"] = True
         call["within"] = attempt.until - asyncio.get_running_loop().time()
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()

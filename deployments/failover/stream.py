@@ -10,7 +10,7 @@ from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.deadline import Deadline
 from deployments.openai_api.chat import DONE, Head, bare_chunk, frame
-from deployments.rpc.port import EndMessage, ProviderStream
+from deployments.rpc.port import AnswerStream, EndMessage
 from deployments.telemetry.explain import explain
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class StreamAnswer:
         self,
         attempt: "Attempt",
         first: bytes,
-        source: ProviderStream,
+        source: AnswerStream,
         idle: float,
         deadline: Deadline,
     ):
@@ -70,7 +70,7 @@ class StreamAnswer:
             yield self._error_frame(error.outcome)
             return
         if (outcome := self._attempt.failure_in(item)) is not None:
-            self._attempt.end(outcome, told=item.get("told"))
+            self._attempt.end(outcome)
             yield self._error_frame(outcome)
             return
         self.usage = item["usage"]

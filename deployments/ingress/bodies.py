@@ -5,12 +5,11 @@ is parsed at a time.
 """
 
 import asyncio
-import time
 from collections.abc import Generator
-from typing import TypeVar
 
 from starlette.requests import Request
 
+from deployments.aio.turns import in_turns
 from deployments.errors import BadRequest, BodyTooSlow, TooBusy, TooLarge
 from deployments.ingress.encodings import decoded, encodings_of
 from deployments.ingress.in_flight import BytesInFlight, Held
@@ -19,15 +18,11 @@ from deployments.openai_api.json_types import JsonDict, JsonValue
 from deployments.strict_json.quick import is_quick, parse_quickly
 from deployments.strict_json.sliced import parse_in_slices
 
-T = TypeVar("T")
-
 MAX_BODY = 32 * 1024 * 1024
 SMALL_BODY = 64 * 1024  # of operators' settings
 MOST_SECONDS = 60.0  # from the request's head until its body is parsed
 SILENCE_SECONDS = 15.0  # between two parts of it
 MOVE_SECONDS = 1.0
-SLICE_SECONDS = 0.001  # of decoding and parsing, before others get their turn
-AT_FULL_SPEED = 10  # slices; after them the others get as much time as the large one
 
 
 class Bodies:
@@ -74,9 +69,22 @@ class Bodies:
             if is_quick(body):
                 return parse_quickly(body)
             async with self._turn:
-                return await _in_turns(parse_in_slices(body))
+                return await in_turns(parse_in_slices(body))
         except ValueError as error:
-            raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+            raise BadRequest(_of_no_json(body, error), code="invalid_json") from None
+
+
+def _of_no_json(body: bytes, error: ValueError) -> str:
+    start = body[:64].strip()
+    if not body.strip():
+        return "The request body is empty: send a JSON object."
+    if b"=" in start and start[:1].isalpha():
+        return "The request body is not valid JSON, but a form: send a JSON object."
+    if start[:2] in (b"{'", b"['"):
+        return "The request body is not valid JSON: it has single quotes, and JSON has double ones."
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in start:
+        return "The request body is not valid JSON: it must be in UTF-8."
+    return f"The request body is not valid JSON: {error}."
 
 
 async def _arrived(request: Request, held: Held, most: int, limit: asyncio.Timeout) -> bytes:
@@ -114,21 +122,5 @@ async def _decoded(name: str, body: bytes, held: Held, most: int) -> bytes:
             pieces.append(piece)
             yield
 
-    await _in_turns(bounded())
+    await in_turns(bounded())
     return b"".join(pieces)
-
-
-async def _in_turns(slices: Generator[None, None, T]) -> T:
-    """Run through slices, with a turn for others whenever some time has passed. Return what a generator returns."""
-    turns, until = 0, time.perf_counter() + SLICE_SECONDS
-    while True:
-        try:
-            next(slices)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if time.perf_counter() >= until:
-            turns += 1
-            # A request needs a dozen turns of the loop: one slice between each two of them would be a long wait.
-            await asyncio.sleep(0 if turns <= AT_FULL_SPEED else SLICE_SECONDS)
-            until = time.perf_counter() + SLICE_SECONDS

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from actors.ledger.messages import Viewer
 from actors.ledger.rollup import columns_of
 from actors.ledger.rows import LONGEST_TEXT
+from deployments.errors import BadRequest
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
@@ -72,7 +73,7 @@ class Handlers:
             headers.get("x-agent-id") or None,
             key.name if key else None,
             headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
-            explain=headers.get(EXPLAIN_HEADER, "").lower() == "true",
+            explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
             trace=None if self._service.traces is None else extract(headers),
         )
 
@@ -97,7 +98,7 @@ class Handlers:
 
     def _deadline(self, request: Request) -> Deadline:
         text = request.headers.get(TIMEOUT_HEADER)
-        deadline = self._service.deadline(text)
+        deadline = self._service.deadline(text, TIMEOUT_HEADER)
         if not deadline.explicit:
             return deadline
         # Serve reads the same header, and would answer with an untyped error of its own: end before it does.
@@ -157,7 +158,14 @@ class Handlers:
 def _with_drop(checked: Checked, request: Request) -> Checked:
     """Return the request with the header's choice of which unsupported fields may be dropped."""
     word = request.headers.get(DROP_HEADER)
-    return checked if word is None else replace(checked, drop=parse_drop(word))
+    return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
+
+
+def _is_true(word: str) -> bool:
+    """Return the header's choice. What is neither would be taken for no, and nobody would be told."""
+    if word.lower() not in ("true", "false", ""):
+        raise BadRequest(f"'{EXPLAIN_HEADER}' must be true or false.", EXPLAIN_HEADER)
+    return word.lower() == "true"
 
 
 class _Model(TypedDict):

@@ -32,6 +32,7 @@ class Call:
     name: str
     limits: TimeLimits
     again: int = MOST_AGAIN  # how often the server may be asked again in other words
+    is_long: bool = False  # its body is so long that it is written in slices
     within: float = math.inf  # seconds that its request will wait for it
 
     @property
@@ -216,7 +217,8 @@ class CallMessage(TypedDict):
 
     `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
     `trace` holds the headers of its trace, `again` how often the server may be asked again in other words, and `within`
-    the seconds that its request will wait.
+    the seconds that its request will wait. `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an
+    older ingress does not. `is_long` is set by the replica, which sees its size.
     """
 
     body: JsonObject
@@ -226,6 +228,8 @@ class CallMessage(TypedDict):
     verb: NotRequired[str]
     trace: NotRequired[Mapping[str, str]]
     again: NotRequired[int]
+    hears_usage: NotRequired[bool]
+    is_long: NotRequired[bool]
     within: NotRequired[float]
 
 
@@ -242,4 +246,4 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
     again, within = data.get("again", MOST_AGAIN), data.get("within", math.inf)
-    return Call(data["body"], data["model"], data["name"], limits, again, within)
+    return Call(data["body"], data["model"], data["name"], limits, again, data.get("is_long", False), within)

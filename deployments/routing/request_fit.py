@@ -74,6 +74,19 @@ def unsupported_in_embedding(kind: str, body: JsonObject, _model: str = "") -> U
     return Unsupported(tuple(missing), ("user",) if body.get("user") is not None else ())
 
 
+_THINGS = {"image_url": "the image", "input_audio": "the audio", "file": "the file", "video_url": "the video"}
+
+
+def thing_at(path: str, body: JsonObject) -> str:
+    """Return what a field is in words, if it is what a message holds beside text; else its path in quotes."""
+    match path.split("."):
+        case ["messages", index, "content"] if isinstance(parts := body["messages"][int(index)].get("content"), list):
+            kinds = [part.get("type") for part in parts]
+            found = next((_THINGS[kind] for kind in kinds if kind in _THINGS), None)
+            return f"'{path}'" if found is None else f"{found} in '{path}'"
+    return f"'{path}'"
+
+
 def dropped_header(names: tuple[str, ...]) -> str:
     """Return field names, which a client may have chosen, as the value of a header."""
     plain = [name if _HEADER_SAFE.fullmatch(name) else "?" for name in names[:MOST_HEADER_NAMES]]

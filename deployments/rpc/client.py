@@ -23,7 +23,7 @@ from deployments.rpc.connection import Connection
 from deployments.rpc.framing import is_encrypted
 from deployments.rpc.in_flight import IN_FLIGHT
 from deployments.rpc.pool import ConnectionPool, ControlCall
-from deployments.rpc.port import EndMessage, HelloMessage, ProviderStream, ReplyMessage
+from deployments.rpc.port import HelloMessage, ProviderStream, ReplyMessage, StreamItem
 
 Handle: TypeAlias = DeploymentHandle[Any]  # Ray can't type a handle to a class that is unknown until it is bound
 
@@ -105,7 +105,7 @@ class PooledTransport:
 
     async def _wait_and_stream(
         self, pool: ConnectionPool, provider: str, call: CallMessage
-    ) -> AsyncGenerator[bytes | EndMessage, None]:
+    ) -> AsyncGenerator[StreamItem, None]:
         items = self._stream_over(await pool.wait_and_pick(), provider, call)
         try:
             while (item := await anext(items, None)) is not None:

@@ -21,7 +21,7 @@ from typing import cast
 from deployments.errors import AttemptFailed, failed
 from deployments.rpc.framing import FramedConnection
 from deployments.rpc.in_flight import InFlightCounts
-from deployments.rpc.port import ReplyMessage
+from deployments.rpc.port import ReplyMessage, usage_in
 from deployments.rpc.server import PART, PIECE_BYTES, CallFrame, Item, ServerMessage
 
 HOLD_BYTES = 256 * 1024  # unread bytes of a stream: beyond them the replica is told to hold it
@@ -50,7 +50,7 @@ class ClientStream:
         if isinstance(item, bytes):
             self.size += len(item)
         else:
-            self._ended = True
+            self._ended = usage_in(item) is None
         self._wake()
 
     def fail(self, error: AttemptFailed) -> None:

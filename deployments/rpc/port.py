@@ -53,6 +53,13 @@ class EndMessage(TypedDict):
     upstream: NotRequired[UpstreamTiming]
 
 
+@final
+class UsageMessage(TypedDict):
+    """An item among a stream's frames: the usage that the provider has told so far. For a call that hears it."""
+
+    told: JsonObject
+
+
 class HelloMessage(TypedDict):
     """A replica's answer to a control call: its calls at a time and in flight, and where to connect, if one may.
 
@@ -72,8 +79,27 @@ def outcome_message(outcome: Outcome) -> OutcomeMessage:
     return cast(OutcomeMessage, asdict(outcome))
 
 
+StreamItem = bytes | UsageMessage | EndMessage
+
+
+def usage_in(item: Mapping[str, Any]) -> JsonObject | None:
+    """Return the usage of a `UsageMessage`; None for a stream's last item."""
+    return item["told"] if len(item) == 1 and "told" in item else None
+
+
 class ProviderStream(Protocol):
-    """A provider's stream: frames as bytes, then one `EndMessage`. Its owner always closes it."""
+    """A provider's stream: frames as bytes, then one `EndMessage`. Its owner always closes it.
+
+    A call that hears usage may get a `UsageMessage` among the frames.
+    """
+
+    def __anext__(self) -> Awaitable[StreamItem]: ...
+
+    def aclose(self) -> Awaitable[None]: ...
+
+
+class AnswerStream(Protocol):
+    """A `ProviderStream` without the messages of usage."""
 
     def __anext__(self) -> Awaitable[bytes | EndMessage]: ...
 

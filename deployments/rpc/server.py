@@ -20,9 +20,16 @@ from deployments.providers.base import CallMessage
 from deployments.rpc.admission import Admission, Capacity
 from deployments.rpc.batching import LONG_INTERVAL, BatchInterval
 from deployments.rpc.framing import FramedConnection, Listener
-from deployments.rpc.port import EndMessage, HelloMessage, ReplyMessage, outcome_message
+from deployments.rpc.port import (
+    EndMessage,
+    HelloMessage,
+    ReplyMessage,
+    StreamItem,
+    UsageMessage,
+    outcome_message,
+)
 
-Item = bytes | ReplyMessage | EndMessage  # frames or a piece of a body; the last item of each call is a dict
+Item = StreamItem | ReplyMessage  # frames or a piece of a body; the last item of each call is a dict
 # A call's number, its verb (chat, embed or stream), and its CallMessage, pickled: all of it, or what is left of it
 # after frames with the verb PART.
 CallFrame = tuple[int, str, bytes]
@@ -32,6 +39,7 @@ ClientMessage = tuple[list[CallFrame], list[int], Mapping[int, bool]]
 ServerMessage = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls in flight here, and items by call number
 Run = Callable[[str, CallMessage], AsyncGenerator[Item, None]]
 
+LONG_CALL = 256 * 1024  # bytes, of which others should not have to wait for the whole
 PIECE_BYTES = 1024 * 1024  # of one message, unless a single item is larger
 BACKLOG_BYTES = 8 * 1024 * 1024  # that wait for an ingress that does not read
 READER_SECONDS = 600.0  # without reading: then a reader loses its call, which would hold a slot for ever
@@ -244,7 +252,9 @@ class ConnectionServer:
         try:
             await self.admission.acquire()
             try:
-                await self._send_items(connection, number, self._run(verb, pickle.loads(call)))
+                message: CallMessage = pickle.loads(call)
+                message["is_long"] = len(call) > LONG_CALL
+                await self._send_items(connection, number, self._run(verb, message))
             finally:
                 self.admission.release()
         except AttemptFailed as error:
@@ -264,7 +274,7 @@ class ConnectionServer:
                     continue
                 for piece in _split_body(item):
                     await connection.put(number, piece, first=first and isinstance(piece, bytes))
-                    first = False
+                    first = first and not isinstance(piece, bytes)
 
 
 async def _wait_for_reader(reader: asyncio.Event) -> None:
@@ -287,7 +297,7 @@ def _size_of(item: Item) -> int:
     return len(item["body"]) if "body" in item else 0
 
 
-def _split_body(item: ReplyMessage | EndMessage) -> Iterator[Item]:
+def _split_body(item: ReplyMessage | UsageMessage | EndMessage) -> Iterator[Item]:
     """Yield a long body as pieces, and then the reply without it; any other item as it is."""
     if "body" not in item or len(body := item["body"]) <= PIECE_BYTES:
         yield item

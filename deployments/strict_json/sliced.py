@@ -5,6 +5,7 @@ eight seconds. This one is some twenty times as slow for small values, and as fa
 """
 
 import re
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -13,6 +14,7 @@ from deployments.strict_json.scalars import DEEPEST, LONGEST_NUMBER, fraction, i
 from deployments.strict_json.texts import text_in_slices
 
 MOST_VALUES, MOST_CONTAINERS = 262_144, 65_536  # lists and objects are the dear ones
+MOST_TEXT = 80 * 1024 * 1024  # bytes of memory, all texts together; the longest body of plain ones takes 32 MiB
 TOKENS = 64  # in one slice
 _MARK = b"\xef\xbb\xbf"
 
@@ -51,7 +53,7 @@ def parse_in_slices(data: bytes) -> Slices:
 class _Reader:
     def __init__(self, data: bytes):
         self._data, self._at = data, len(_MARK) if data.startswith(_MARK) else 0
-        self._next, self._count, self._containers = _VALUE, 0, 0
+        self._next, self._count, self._containers, self._room = _VALUE, 0, 0, MOST_TEXT
         self._open: list[list[Any]] = []  # the values of each list, the pairs of each object that is not over yet
         self._names: list[str | None] = []  # of each of them: the name of the value that comes; None for a list
         self.root: Any = None
@@ -72,7 +74,8 @@ class _Reader:
         elif kind == _SHORT:
             self._text(match[_SHORT].decode("ascii"))
         elif kind == _LONG:
-            text, self._at = yield from text_in_slices(self._data, self._at)
+            text, self._at = yield from text_in_slices(self._data, self._at, self._room)
+            self._room -= sys.getsizeof(text)
             self._text(text)
         elif kind == _CONSTANT:
             self._value(_CONSTANTS[match[_CONSTANT]])

@@ -164,22 +164,24 @@ class AttemptUsage:
         "_record",
         "_served",
         "_sink",
-        "_told",
         "_version",
+        "_written",
         "first_ms",
         "name",
         "passed",
         "settled",
         "target",
+        "told",
     )
 
     def __init__(self, sink: UsageSink, record: UsageRecord, target: Target, number: int):
         self._sink, self._record = sink, record
         self._began = sink.seconds()
-        self._version = self._told = 0
+        self._version = self._written = 0
         self.target = target
         self.passed = DeliveredText()
         self.first_ms: float | None = None
+        self.told: Mapping[str, Any] | None = None  # the provider's usage so far, for an answer that breaks off
         self._counted: Used | None = None
         self._prompt_tokens: int | None = None
         self.settled = False
@@ -203,8 +205,8 @@ class AttemptUsage:
 
     def progress(self) -> None:
         """Write down what was delivered so far, if it is more than the last time."""
-        if self.passed.size != self._told:
-            self._told = self.passed.size
+        if self.passed.size != self._written:
+            self._written = self.passed.size
             self._version += 1
             used = self._used(None, b"")
             more: AttemptLine = {"version": self._version, "content": True, "first_ms": self.first_ms}
@@ -221,17 +223,13 @@ class AttemptUsage:
         body: bytes = b"",
         *,
         first: bytes = b"",
-        told: Mapping[str, Any] | None = None,
     ) -> Used:
-        """Return what an attempt that ends so has used; arguments as `settle` has them. It is counted once.
-
-        `told` is the usage that the provider had told before the answer broke off.
-        """
+        """Return what an attempt that ends so has used; arguments as `settle` has them. It is counted once."""
         if self._counted is None:
             if first:
                 self.delivered(first)
             free = _is_free(outcome) and not self._has_content(outcome)
-            self._counted = self._used(usage, body, sent=not free, told=told)
+            self._counted = self._used(usage, body, sent=not free)
             if self._counted["counted"] == "none":
                 self._counted["cost"] = 0
         return self._counted
@@ -292,7 +290,6 @@ class AttemptUsage:
         body: bytes,
         *,
         sent: bool = True,
-        told: Mapping[str, Any] | None = None,
     ) -> Used:
         """Return tokens, where they come from, and what they cost."""
         estimator = self._sink.estimator(self.target, tuple(self._record.subjects))
@@ -313,7 +310,7 @@ class AttemptUsage:
             counted = "estimated"
             tokens_in = self._prompt()
             tokens_out = self._answer(estimator, body)
-            if (known := account_of(told)) is not None:
+            if (known := account_of(self.told)) is not None:
                 tokens_in = _count(known, "prompt_tokens") or tokens_in
                 tokens_out = max(tokens_out, _count(known, "completion_tokens"))
                 cached = _count(known.get("prompt_tokens_details"), "cached_tokens")

@@ -14,7 +14,7 @@ from typing import Any
 
 from deployments.ingress.bodies import MAX_BODY
 from deployments.openai_api.sizes import MOST_MESSAGE_FIELDS, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
-from deployments.strict_json.sliced import MOST_CONTAINERS, MOST_VALUES
+from deployments.strict_json.sliced import MOST_CONTAINERS, MOST_TEXT, MOST_VALUES
 from tests.bench.scenarios import MODEL
 
 _CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -51,7 +51,7 @@ BODIES: Mapping[str, Callable[[], bytes]] = {
     "one long text": lambda: _text("x"),
     "a text of escapes": lambda: _text("\n"),
     "a text of two-byte characters": lambda: _text("ж"),
-    "a text with one emoji": lambda: _chat([{"role": "user", "content": "x" * (MAX_BODY - ROOM) + "\U0001f600"}]),
+    "a text with one emoji": lambda: _chat([{"role": "user", "content": "x" * (MOST_TEXT // 4 - ROOM) + "\U0001f600"}]),
     "messages": lambda: _chat([{"role": "user", "content": "x"}] * MOST_MESSAGES),
     "fields of messages": lambda: _chat([{**_ONE[0], **{f"x{n}": n for n in range(MOST_MESSAGE_FIELDS - 2)}}]),
     "parts": lambda: _chat([{"role": "user", "content": [{"type": "text", "text": "x"}] * MOST_PARTS}]),

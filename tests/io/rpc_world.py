@@ -64,6 +64,14 @@ class Upstream:
             await asyncio.sleep(call.get("every", 0.005))
         yield END
 
+    async def tells(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+        yield {"told": {"prompt_tokens": 7}}
+        yield FRAME
+        await asyncio.sleep(1)
+        yield {"told": {"prompt_tokens": 8}}
+        yield FRAME
+        yield END
+
     async def breaks(self, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
         yield FRAME
         raise ZeroDivisionError("a bug")

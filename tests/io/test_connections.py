@@ -83,6 +83,22 @@ def test_frames_of_many_streams_share_messages_and_the_first_of_each_waits_for_n
     on(main)
 
 
+def test_usage_among_the_frames_ends_no_stream_and_delays_no_first_frame() -> None:
+    async def main(world: World) -> None:
+        await asyncio.gather(*(world.read(f"warm-{i}", frames=2) for i in range(40)))
+        neighbours = [asyncio.create_task(world.read(f"next-{i}", frames=200)) for i in range(40)]
+        await asyncio.sleep(0.5)
+        clock, stream = asyncio.get_running_loop().time, await world.stream("teller", "tells")
+        began = clock()
+        assert await anext(stream) == {"told": {"prompt_tokens": 7}}
+        assert await anext(stream) == FRAME
+        assert clock() - began < 0.002, "the clock is virtual: this is the batches' interval, no machine's speed"
+        assert await rest(stream) == [{"told": {"prompt_tokens": 8}}, FRAME, END]
+        await asyncio.gather(*neighbours)
+
+    on(main)
+
+
 def test_a_call_that_is_given_up_ends_upstream_and_its_neighbours_go_on() -> None:
     async def main(world: World) -> None:
         other = asyncio.create_task(world.read("other", frames=100))

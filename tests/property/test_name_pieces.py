@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.providers.kinds import PLAIN_NAMES
-from deployments.providers.name_pieces import NamesInStream
-from deployments.providers.tool_names import restorer
+from deployments.providers.renaming.name_pieces import NamesInStream
+from deployments.providers.renaming.tool_names import restorer
 
 ODD = ["files.read", "日本", "x" * 70, "a b"]
 CHANGED = {PLAIN_NAMES.name_for(name): name for name in ODD}

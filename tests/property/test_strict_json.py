@@ -1,6 +1,7 @@
 """Both parsers of a stranger's JSON take the same, as the standard library does where that is strict enough."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -140,6 +141,23 @@ def test_values_are_counted() -> None:
         with pytest.raises(ValueError, match=r"values|lists|levels"):
             sliced_value(data)
     assert issubclass(TooManyValues, ValueError)
+
+
+@pytest.mark.parametrize("sign", ["", "é", "ж", "\U0001f600"])
+def test_the_memory_of_texts_is_bounded_whatever_signs_are_in_them(sign: str) -> None:
+    """One sign decides for all of its text: 32 MB with one emoji took 128 MB."""
+    for place in (0, 1000, 40_000):  # in a long slice, and in a short last one
+        text = "x" * 40_000
+        text = text[:place] + sign + text[place:]
+        size = sys.getsizeof(text)
+        data = json.dumps([text] * 4, ensure_ascii=False).encode()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(texts, "SLICE", 16 * 1024)
+            patched.setattr(sliced, "MOST_TEXT", 4 * size + 100)
+            assert sliced_value(data) == [text] * 4
+            patched.setattr(sliced, "MOST_TEXT", 4 * size - 200)
+            with pytest.raises(ValueError, match=r"too much memory"):
+                sliced_value(data)
 
 
 def test_what_is_quick_has_few_values_whatever_its_size() -> None:

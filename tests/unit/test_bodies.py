@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from backports import zstd
 
-from deployments.ingress import bodies
+from deployments.aio import turns
 from deployments.ingress.bodies import MAX_BODY
 from deployments.ingress.encodings import ENCODINGS
 from tests.clock import run_virtually
@@ -145,8 +145,8 @@ def test_other_requests_get_their_turn_while_a_large_body_is_decoded(monkeypatch
             assert asked.result().status_code == 200
             return turns
 
-    monkeypatch.setattr(bodies, "AT_FULL_SPEED", 10**9)
-    monkeypatch.setattr(bodies, "SLICE_SECONDS", 0.0)  # each slice is a turn: how many they are is no matter of speed
+    monkeypatch.setattr(turns, "AT_FULL_SPEED", 10**9)
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)  # each slice is a turn: how many they are is no matter of speed
     assert run_virtually(main()) > MAX_BODY / (256 * 1024)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from deployments.providers.time_limits import TimeLimits
 from deployments.providers.timing import note_sent
 from deployments.replica import ProviderReplica
 from deployments.rpc.admission import Capacity
+from deployments.rpc.port import usage_in
 
 SECRET = "Consumer 'api_key:AIza-secret' of account 123456789012 is suspended"
 
@@ -110,6 +112,36 @@ def test_a_handle_call_waits_or_is_refused_where_calls_over_lanes_fill_the_repli
         assert (admission.running, admission.waiting, admission.handle_calls) == (0, 0, 0)
 
     asyncio.run(main())
+
+
+TOLD = {"prompt_tokens": 7, "completion_tokens": 1}
+
+
+class Tells(Failing):
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        for tokens in (1, 1, 2):
+            yield Frames(b"data: {}\n\n", content=True, told={**TOLD, "completion_tokens": tokens})
+        yield End({**TOLD, "completion_tokens": 3})
+
+
+@pytest.mark.parametrize(("every", "told"), [(0.0, [1, 2]), (60.0, [1])])
+def test_what_a_provider_tells_of_its_usage_goes_before_its_frames_and_seldom(
+    monkeypatch: pytest.MonkeyPatch, every: float, told: list[int]
+) -> None:
+    monkeypatch.setattr("deployments.replica.USAGE_SECONDS", every)
+    replica = ProviderReplica("x", {}, left_out="test")
+    replica._provider = Tells(failed("broken", "x"))
+
+    async def main(**more: Any) -> list[Any]:
+        call = call_dict({"messages": []}, "m", "row", TimeLimits()) | more
+        return [item async for item in replica.stream(call)]
+
+    *items, last = asyncio.run(main(hears_usage=True))
+    assert items[0] == {"told": TOLD}
+    assert [usage_in(item)["completion_tokens"] for item in items if not isinstance(item, bytes)] == told
+    assert usage_in(last) is None
+    *items, last = asyncio.run(main())
+    assert all(isinstance(item, bytes) for item in items), "an older ingress takes it for the end"
 
 
 def test_the_usage_that_a_provider_had_told_is_said_with_the_failure_of_its_stream() -> None:

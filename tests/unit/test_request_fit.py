@@ -106,7 +106,7 @@ def test_a_header_moves_the_line() -> None:
         assert lax.headers["x-breakwater-provider"] == "aws"
         assert lax.headers["x-breakwater-dropped"] == "n"
         wrong = await post(w, headers={"x-breakwater-drop-unsupported": "some"})
-        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "drop_unsupported")
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "x-breakwater-drop-unsupported")
 
     through(test)
 

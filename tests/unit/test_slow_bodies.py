@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from actors.breaker.outcomes import Outcome
+from deployments.aio import turns
 from deployments.errors import BadRequest, BodyTooSlow, BreakwaterError, NoAnswer, TooBusy, TooLarge
-from deployments.ingress import bodies
 from deployments.ingress.bodies import MOST_SECONDS, SILENCE_SECONDS, Bodies
 from deployments.ingress.handlers import Handlers
 from deployments.ingress.in_flight import BytesInFlight
@@ -143,8 +143,8 @@ def test_nothing_is_held_after_any_end() -> None:
 
 
 def test_others_get_their_turn_while_a_large_body_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(bodies, "AT_FULL_SPEED", 10**9)
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "AT_FULL_SPEED", 10**9)
     data = b'{"a":[' + b"[]," * 60_000 + b"0]}"
 
     async def main() -> int:
@@ -160,8 +160,8 @@ def test_others_get_their_turn_while_a_large_body_is_parsed(monkeypatch: pytest.
 
 
 def test_one_large_body_is_parsed_at_a_time_and_small_ones_pass_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(bodies, "AT_FULL_SPEED", 10**9)
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "AT_FULL_SPEED", 10**9)
     data = b'{"a":[' + b"[]," * 30_000 + b"0]}"
     assert not quick.is_quick(data)
 

@@ -13,8 +13,8 @@ from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.kinds import GEMINI_NAMES as GEMINI
 from deployments.providers.kinds import PLAIN_NAMES as PLAIN
 from deployments.providers.kinds import NameRule
+from deployments.providers.renaming.tool_names import WithToolNames, names_in, renamed
 from deployments.providers.time_limits import TimeLimits
-from deployments.providers.tool_names import WithToolNames, names_in, renamed
 from tests.clock import run_virtually
 
 ODD = "files.read me"

@@ -29,7 +29,7 @@ WINDOWS = {
     "providers": {
         "aws": {"kind": "bedrock", "region": "us-east-1", "context_windows": {"haiku": 1000}},
         "openai": {"kind": "openai", "context_windows": {"gpt": 100_000}},
-        "local": {"kind": "local"},
+        "local": {"kind": "local", "model_path": "smol.gguf"},
     },
 }
 EMBEDDINGS = {**ARGS, "embeddings": {"e": {"dimensions": 8, "targets": {"openai": "gpt", "aws": "haiku"}}}}
@@ -303,6 +303,23 @@ def test_a_stream_that_nobody_reads_is_accounted_as_cancelled() -> None:
         assert (request.outcome, attempt.kind, attempt.counted) == ("cancelled", "cancelled", "estimated")
         assert attempt.cost == attempt.tokens_in * 2000 + attempt.tokens_out * 8000 > 0, "its prompt was sent"
         assert not x.link._open
+
+    with_ledger(test)
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_client_who_leaves_is_counted_by_what_the_provider_had_told_by_then(frames: int) -> None:
+    async def test(x: Ledgered) -> None:
+        x.w.provider("aws").told = {"prompt_tokens": 6100, "completion_tokens": 70, "total_tokens": 6170}
+        answer = await x.stream()
+        items = answer.frames()
+        for _ in range(frames):
+            await anext(items)
+        await answer.close()
+        await items.aclose()
+        _, (attempt,) = x.rows
+        assert (attempt.kind, attempt.tokens_in, attempt.tokens_out) == ("cancelled", 6100, 70)
+        assert (attempt.counted, attempt.cost) == ("estimated", 6100 * 2000 + 70 * 8000)
 
     with_ledger(test)
 

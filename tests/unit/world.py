@@ -22,7 +22,7 @@ ARGS: dict[str, Any] = {
     "providers": {
         "aws": {"kind": "bedrock", "region": "us-east-1"},
         "openai": {"kind": "openai"},
-        "local": {"kind": "local"},
+        "local": {"kind": "local", "model_path": "smol.gguf"},
     },
     "models": {"default": {"aws": "haiku", "openai": "gpt", "local": "smol"}, "solo": {"openai": "gpt"}},
 }
@@ -78,6 +78,8 @@ class ScriptedHop:
         try:
             await asyncio.sleep(script.seconds)
             if end is None or script.after is not None:
+                if script.told and call.get("hears_usage"):
+                    yield {"told": script.told}
                 for word in words:
                     yield chunk(HEAD, {"content": word})
                     await asyncio.sleep(script.pace)

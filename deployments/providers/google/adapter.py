@@ -15,7 +15,7 @@ from google.genai import errors, types
 
 from deployments.aio.gather import gather
 from deployments.errors import failed
-from deployments.openai_api.chat import Head, dump
+from deployments.openai_api.chat import Head
 from deployments.openai_api.embeddings import Vectors, join_vectors, normalise, texts_of
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
 from deployments.providers.conversation import call_limit
@@ -23,6 +23,7 @@ from deployments.providers.embedding import completed
 from deployments.providers.google.classify import classify
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google.endpoint import Endpoints, sdk_over
+from deployments.providers.request_body import request_body
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_model
 from deployments.providers.translated import translated, translating
@@ -85,7 +86,7 @@ class GoogleProvider:
 
     async def _request(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 200."""
-        body = dump(to_generate(call))
+        body = await request_body(to_generate(call), is_long=call.is_long)
         url, headers = await self._endpoints.of(call.model, stream=stream)
         answer = await self._transport.post(url, headers, body)
         if answer.status == 200:

@@ -26,6 +26,7 @@ from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
 from deployments.providers.openai.stops import cut_answer, stop_cutter
 from deployments.providers.openai.stream.scan import SseScan
+from deployments.providers.request_body import request_body
 from deployments.providers.timing import note_again, note_model, trace_headers
 from deployments.providers.transport import Transport, UpstreamResponse
 
@@ -110,7 +111,7 @@ class OpenAIProvider:
 
     async def embed(self, call: Call) -> Completed:
         """Return OpenAI's embeddings as they are, except for the model's name."""
-        answer = object_of(await self._whole(self._embeddings, embedding_body(call)))
+        answer = object_of(await self._whole(self._embeddings, embedding_body(call), is_long=call.is_long))
         note_model(answer.get("model"))
         try:
             lengths = lengths_in(answer)
@@ -133,7 +134,7 @@ class OpenAIProvider:
         while True:
             body = chat_body(call, stream=stream, dialect=dialect)
             try:
-                response = await self._request(self._chat, body)
+                response = await self._request(self._chat, body, is_long=call.is_long)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 if settled and outcome.kind == "rejected" and gist(outcome) != refused:
@@ -150,18 +151,19 @@ class OpenAIProvider:
             dialect, left = learned, left - 1
             note_again()
 
-    async def _whole(self, url: URL, body: JsonObject) -> bytes:
+    async def _whole(self, url: URL, body: JsonObject, *, is_long: bool) -> bytes:
         try:
-            with contextlib.closing(await self._request(url, body)) as answer:
+            with contextlib.closing(await self._request(url, body, is_long=is_long)) as answer:
                 return await answer.whole()
         except Exception as error:
             raise classify(error, body) from error
 
-    async def _request(self, url: URL, body: JsonObject) -> UpstreamResponse:
+    async def _request(self, url: URL, body: JsonObject, *, is_long: bool) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 2xx."""
         trace = trace_headers() if self._traceparent else None
         headers = {**self._headers, **trace} if trace else self._headers
-        answer = await self._transport.post(url, headers, dump(body), follow=True)
+        data = await request_body(body, is_long=is_long)
+        answer = await self._transport.post(url, headers, data, follow=True)
         if 200 <= answer.status < 300:
             return answer
         with contextlib.closing(answer):

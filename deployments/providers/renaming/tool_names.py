@@ -20,7 +20,7 @@ from deployments.errors import AttemptFailed
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call, Completed, End, Frames, Provider
 from deployments.providers.kinds import NameRule
-from deployments.providers.name_pieces import NamesInStream
+from deployments.providers.renaming.name_pieces import NamesInStream
 
 
 def names_in(body: JsonObject) -> Iterator[str]:
