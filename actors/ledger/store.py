@@ -43,15 +43,8 @@ READER_KILOBYTES = 32 * 1024  # of SQLite's pages, for each of them
 QUESTION_SECONDS = 8.0  # a question's work ends after so long; an ingress waits a little longer for it
 PROGRESS_STEPS = 20_000  # of SQLite's machine between two looks at the clock: well under a millisecond
 DAY_MS = 86_400_000
+ANSWER_SECONDS = 30.0  # more than a statement may take on a server that is well
 LOCK = 0x6272_6561_6B77  # ours, of PostgreSQL's advisory locks
-# A store that hangs must become an error: rows wait in the journals, not in a thread.
-_POSTGRES: Mapping[str, Any] = {
-    "connect_timeout": 5,
-    "client_encoding": "utf8",
-    "tcp_user_timeout": 10_000,
-    # Its compiler takes 0.4 s for a question that takes 0.5 s without.
-    "options": "-c statement_timeout=20000 -c lock_timeout=10000 -c jit=off",
-}
 
 
 def _parsed(url: str) -> URL:
@@ -62,9 +55,13 @@ def _parsed(url: str) -> URL:
 
 
 class LedgerStore:
-    """`url` is SQLAlchemy's. Raises what SQLAlchemy raises: OperationalError while the store is away."""
+    """`url` is SQLAlchemy's. Raises what SQLAlchemy raises: OperationalError while the store is away.
 
-    def __init__(self, url: str):
+    `answer_seconds` is how long PostgreSQL may take for an answer.
+    """
+
+    def __init__(self, url: str, answer_seconds: float = ANSWER_SECONDS):
+        self._answer_seconds = answer_seconds
         self._url = _parsed(url)
         self.dialect = self._url.get_backend_name()
         self.late = 0  # requests of the last write that came after their day was deleted
@@ -79,9 +76,14 @@ class LedgerStore:
 
     def _engine(self, begin: str, pool_size: int = 2, isolation_level: str | None = None) -> Engine:
         if self.dialect == "postgresql":
+            from actors.ledger import postgres
+
             given: dict[str, Any] = {} if isolation_level is None else {"isolation_level": isolation_level}
-            arguments = dict(_POSTGRES)
-            return create_engine(self._url, pool_size=pool_size, pool_pre_ping=True, connect_args=arguments, **given)
+            settings = dict(postgres.SETTINGS)
+            made = create_engine(self._url, pool_size=pool_size, pool_pre_ping=True, connect_args=settings, **given)
+            # A store that hangs must become an error: rows wait in the journals, not in a thread.
+            postgres.bound_answers(made, self._answer_seconds)
+            return made
         url = self._url.update_query_dict({"timeout": "10", **self._url.query})
         engine = create_engine(url, pool_size=pool_size)
         event.listen(engine, "connect", _prepare_sqlite)
@@ -96,7 +98,9 @@ class LedgerStore:
             make_private_file(file)
         with self._writing() as connection:
             if self.dialect == "postgresql":  # an index of many rows takes longer than a write may
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                from actors.ledger import postgres
+
+                postgres.wait_for_ever(connection)
             return migrate(connection, upto)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """The parts of serve_config.yaml under `args`, each checked by itself. Secrets are named, never written."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,6 +12,8 @@ from pydantic_core import PydanticCustomError
 from actors.breaker.circuit import Policy
 from deployments.config.known_windows import known_window
 from deployments.config.values import (
+    NO_REGION,
+    REGION,
     Filled,
     ModelId,
     Name,
@@ -142,8 +145,10 @@ class Bedrock(Cloud):
         return self.region or os.environ.get(self.region_env)
 
     def missing(self) -> str | None:
-        if not self.resolved_region():
+        if not (region := self.resolved_region()):
             return unset(self.region_env, "region_env")
+        if re.fullmatch(REGION, region) is None:
+            return f"the value of {self.region_env} {NO_REGION}"
         return _missing_aws_credentials()
 
 
@@ -231,7 +236,9 @@ def explain_key(variable: str | None) -> str | None:
     """Return why the key in a variable can't be sent, without repeating it; None if it can, or none is named."""
     if variable is None or (why := explain_unset(variable)) is not None:
         return why if variable else None
-    if (key := os.environ[variable]) != key.strip() or not (key.isascii() and key.isprintable()):
+    if (key := os.environ[variable])[:1] in "\"'":
+        return f"the key in {variable} is in quotes, which would be sent"
+    if key != key.strip() or not (key.isascii() and key.isprintable()):
         return f"the key in {variable} has a blank or a line break at an end, or a sign that no header can have"
     return None
 
