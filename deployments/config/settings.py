@@ -75,6 +75,7 @@ class BreakerSettings(Strict):
 class Overrides(Strict):
     """Thresholds that an operator may set while running. Null restores the configuration's."""
 
+    model_config = ConfigDict(strict=True)  # a JSON body says `true` and "1" where it means them, unlike YAML
     failure_threshold: Annotated[int, Field(ge=1, le=50)] | None = None
     recovery_timeout: Seconds | None = None
     recovery_cap: Seconds | None = None

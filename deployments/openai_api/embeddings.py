@@ -93,6 +93,8 @@ def all_texts(body: JsonObject) -> bool:
 
 
 def _all_tokens(given: JsonValue) -> bool:
+    if not isinstance(given, list):
+        return False
     lists = given if isinstance(given[0], list) else [given]
     return all(isinstance(one, list) and one and all(type(t) is int and t >= 0 for t in one) for one in lists)
 
