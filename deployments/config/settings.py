@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from actors.breaker.circuit import Policy
 from deployments.config.known_windows import known_window
@@ -72,15 +72,23 @@ class BreakerSettings(Strict):
         return Policy(self.failure_threshold, self.recovery_timeout, lease=max(longest + 5, LEAST_LEASE))
 
 
+def _as_whole(value: object) -> object:
+    """Return 35.0 as 35: to a JSON schema it is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_as_whole)]
+
+
 class Overrides(Strict):
     """Thresholds that an operator may set while running. Null restores the configuration's."""
 
     model_config = ConfigDict(strict=True)  # a JSON body says `true` and "1" where it means them, unlike YAML
-    failure_threshold: Annotated[int, Field(ge=1, le=50)] | None = None
+    failure_threshold: Annotated[Whole, Field(ge=1, le=50)] | None = None
     recovery_timeout: Seconds | None = None
     recovery_cap: Seconds | None = None
     window_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
-    window_calls: Annotated[int, Field(ge=1)] | None = None
+    window_calls: Annotated[Whole, Field(ge=1)] | None = None
     slow_start: Annotated[float, Field(ge=0, le=3600)] | None = None
     throttle_max: Seconds | None = None
 

@@ -114,7 +114,12 @@ def test_what_can_not_be_embedded_is_a_400_and_described_as_such(given: Any) -> 
     run_virtually(main())
 
 
-CHANGES: list[dict[str, Any]] = [{}, {"failure_threshold": 50}, {"recovery_timeout": 0.5, "recovery_cap": None}]
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"failure_threshold": 50},
+    {"recovery_timeout": 0.5, "recovery_cap": None},
+    {"window_calls": 35.0},
+]
 NO_CHANGES: list[dict[str, Any]] = [
     {"tomorrow": None},
     {"failure_threshold": 0},
