@@ -9,11 +9,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deployments import errors
 from deployments.config.settings import Overrides
-from deployments.errors import LimitReached, WrongRoute
+from deployments.errors import BadRequest, LimitReached, WrongRoute
 from deployments.ingress.http import route_table
 from deployments.ingress.openapi import read_description
 from deployments.openai_api.chat import _Request
-from deployments.openai_api.embeddings import _EmbeddingRequest
+from deployments.openai_api.embeddings import _EmbeddingRequest, check_embedding_request
 from deployments.service.auth import Access
 from tests.clock import run_virtually
 from tests.described import DOCUMENT, objection
@@ -112,6 +112,14 @@ def test_what_can_not_be_embedded_is_a_400_and_described_as_such(given: Any) -> 
             assert bool(w.provider("openai").calls) is _is_valid("EmbeddingRequest", body) is (given in TEXTS)
 
     run_virtually(main())
+
+
+@pytest.mark.parametrize("more", [{"user": ["a"]}, {"dimensions": 0}, {"encoding_format": "hex"}], ids=str)
+def test_fields_of_embeddings_that_are_refused_are_described_as_such(more: dict[str, Any]) -> None:
+    body = {"model": "vectors", "input": "a", **more}
+    with pytest.raises(BadRequest):
+        check_embedding_request(body)
+    assert not _is_valid("EmbeddingRequest", body)
 
 
 CHANGES: list[dict[str, Any]] = [
