@@ -88,7 +88,7 @@ class Overrides(Strict):
     recovery_timeout: Seconds | None = None
     recovery_cap: Seconds | None = None
     window_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
-    window_calls: Annotated[Whole, Field(ge=1)] | None = None
+    window_calls: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
     slow_start: Annotated[float, Field(ge=0, le=3600)] | None = None
     throttle_max: Seconds | None = None
 

@@ -78,6 +78,9 @@ BAD: list[dict[str, Any]] = [
     {"model": "m" * 513},
     {"messages": []},
     {"messages": [{"role": "robot"}]},
+    {"seed": 2**64},
+    {"max_tokens": 2**64},
+    {"n": 2**64},
     {"stream": 1},
     {"stream_options": {"include_usage": "false"}},
     {"stream_options": {"include_usage": 1}},
@@ -96,7 +99,23 @@ def test_what_we_refuse_the_description_refuses_and_the_other_way_round(more: di
 
 
 TEXTS: list[Any] = ["a", ["a", "b"], [1, 0], [[1], [2, 3]]]
-NO_TEXTS: list[Any] = ["", [], [""], ["a", ""], [-1], [[]], [[1], []], [[-1]], [1, "a"], [1.5], [None], None, 1, {}]
+NO_TEXTS: list[Any] = [
+    "",
+    [],
+    [""],
+    ["a", ""],
+    [-1],
+    [[]],
+    [[1], []],
+    [[-1]],
+    [2**64],
+    [1, "a"],
+    [1.5],
+    [None],
+    None,
+    1,
+    {},
+]
 
 
 @pytest.mark.parametrize("given", [*TEXTS, *NO_TEXTS], ids=str)
@@ -135,6 +154,7 @@ NO_CHANGES: list[dict[str, Any]] = [
     {"window_ratio": 0},
     {"window_ratio": 1.1},
     {"window_calls": 1.5},
+    {"window_calls": 1_000_001},
     {"slow_start": -1},
     {"slow_start": False},
     {"recovery_timeout": "30"},
