@@ -58,8 +58,8 @@ class BreakerActor:
 
     def __init__(self, app: str, config: BreakerConfig):
         self._store = CheckpointStore(app)
-        self._incarnation = self._store.claim()
         self._code = code_fingerprint()
+        self._incarnation = self._store.claim(self._code)
         self._meter = RayMeter(app)
         self._registry = Registry(Policy(), incarnation=self._incarnation, meter=self._meter)
         self._configured: PolicyFields = {}  # the policy as the application's config has it

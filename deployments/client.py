@@ -278,20 +278,23 @@ class Client:
     async def get_provider_health(self, name: str) -> Json:
         return await self._call("get_provider_health", name)
 
-    async def force_provider_recovery(self, name: str) -> Json:
+    # Where the application has an `auth.admin_key_env`, these need that key.
+
+    async def force_provider_recovery(self, name: str, admin_key: str | None = None) -> Json:
         """Let the next request try the provider, whatever its circuits say. Return its health afterwards."""
-        return await self._call("force_provider_recovery", name)
+        return await self._call("force_provider_recovery", name, **_operator(admin_key))
 
-    async def reset_provider_stats(self, name: str) -> Json:
+    async def reset_provider_stats(self, name: str, admin_key: str | None = None) -> Json:
         """Close the provider's circuits and forget its counts. Return its health afterwards."""
-        return await self._call("reset_provider_stats", name)
+        return await self._call("reset_provider_stats", name, **_operator(admin_key))
 
-    async def isolate(self, name: str, seconds: float | None = None) -> Json:
+    async def isolate(self, name: str, seconds: float | None = None, admin_key: str | None = None) -> Json:
         """Take the provider out, by default for an hour. Return its health afterwards."""
-        return await self._call("isolate", name, seconds)
+        return await self._call("isolate", name, seconds, **_operator(admin_key))
 
-    async def restore(self, name: str) -> Json:
-        return await self._call("restore", name)
+    async def restore(self, name: str, admin_key: str | None = None) -> Json:
+        """End the provider's isolation. Return its health afterwards."""
+        return await self._call("restore", name, **_operator(admin_key))
 
     async def call_with_failover(
         self,
@@ -383,6 +386,11 @@ class Client:
         return self.patience, Unavailable(message, 503, "unavailable")
 
 
+def _operator(admin_key: str | None) -> Json:
+    """Return the argument with the operators' key; none without one, which an earlier application does not know."""
+    return {} if admin_key is None else {"admin_key": admin_key}
+
+
 _joining = threading.Lock()
 
 
@@ -418,7 +426,8 @@ async def _over_there(seconds: float | None, late: BreakwaterError) -> AsyncGene
         away = isinstance(error, RayError | RayServeException | ConnectionError) and not isinstance(error, RayTaskError)
         if away or type(error).__module__.startswith("grpc"):
             message = f"Breakwater can't be reached: {type(error).__name__}: {error}"
-            raise Unavailable(message.split("\n")[0], 503, "unavailable", retry_after=1.0) from error
+            # Ray's messages have lines, and of some the first is empty.
+            raise Unavailable(" ".join(message.split())[:500], 503, "unavailable", retry_after=1.0) from error
         raise InternalError(f"{type(error).__name__}: {error}".split("\n")[0]) from error
 
 

@@ -128,14 +128,18 @@ class NotFound(CallerError):
 
 
 class WrongRoute(CallerError):
-    code = "not_found"
+    """`allowed` are the methods that the path has, if it is there; `hint` says where to look if it is not."""
 
-    def __init__(self, method: str, path: str, status: int):
-        super().__init__(method, path, status)
-        self.status = status
+    def __init__(self, method: str, path: str, allowed: Sequence[str] = (), hint: str = ""):
+        super().__init__(method, path, allowed, hint)
+        self.allowed = allowed
+        self.status, self.code = (405, "method_not_allowed") if allowed else (404, "not_found")
 
     def __str__(self) -> str:
-        return f"No such route: {self.args[0]} {self.args[1]}."
+        method, path, allowed, hint = self.args
+        if allowed:
+            return f"{path} has no {method}: use {' or '.join(allowed)}."
+        return f"No such route: {method} {path}.{f' {hint}' if hint else ''}"
 
 
 class TooLarge(CallerError):
@@ -225,6 +229,8 @@ class NoAnswer(BreakwaterError):
             code = None if last.kind == "too_long" else last.code
             self.code = code or _CALLER_CODES.get(last.kind)
             self.param = last.param
+        elif last is not None and last.kind == "internal_error":
+            self.status, self.code = InternalError.status, InternalError.code
         elif _all_throttle(attempts):
             self.status, self.type, self.code = 429, "rate_limit_error", "rate_limit_exceeded"
 
@@ -259,6 +265,9 @@ class TooBusy(BreakwaterError):
     status = 503
     code = "too_busy"
     retry_after = 1.0
+
+
+INTERNAL_ERROR = "a bug of Breakwater kept the request from its provider"
 
 
 class InternalError(BreakwaterError):

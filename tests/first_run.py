@@ -16,6 +16,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+import yaml
+
 from tests.readme import ROOT, Reply, command, curl
 
 KEYS = ("OPENAI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
@@ -61,7 +63,7 @@ def port_is_free() -> bool:
 
 def check_the_first_run() -> None:
     began = time.monotonic()
-    with running(command(RUN)) as (process, log):
+    with running(command(RUN).replace("&& ", "&& exec ")) as (process, log):  # the exit code is no shell's
         reply = first_answer(process, log, command("curl http://127.0.0.1:8000/v1/chat/completions"))
         seconds = time.monotonic() - began
         assert reply.headers["x-breakwater-provider"] == "local", reply
@@ -74,20 +76,50 @@ def check_the_first_run() -> None:
         for start in ("curl http://127.0.0.1:8000/v1/models", "curl http://127.0.0.1:8000/v1/providers"):
             assert curl(command(start)).status == 200
         print("stream, models, providers: as the docs say")
+        wait_for("Ctrl-C stops it.", process, log)
+        assert "Breakwater is ready" in log.read_text(), log.read_text()
+        check_the_status()
+        check_a_second_start()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(90) == 0, log.read_text()
+        assert log.read_text().rstrip().endswith("Stopped."), log.read_text()
+        print("it says when it is ready, and Ctrl-C stops it with 0")
+
+
+def wait_for(word: str, process: subprocess.Popen[str], log: pathlib.Path) -> None:
+    deadline = time.monotonic() + 120
+    while word not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+
+
+def check_the_status() -> None:
+    line = command("uv run --env-file serve.env serve status")
+    said = subprocess.run(line.split(), cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert yaml.safe_load(said)["applications"]["llm"]["status"] == "RUNNING", said
+    print("serve status: RUNNING")
+
+
+def check_a_second_start() -> None:
+    with running(command(RUN)) as (process, log):
+        assert process.wait(120) == 1, log.read_text()
+        assert "Port 8000 (http_options.port) is taken by process" in log.read_text(), log.read_text()
+        assert "serve run" in log.read_text(), log.read_text()
+    print("a second start: one sentence, with who holds the port")
 
 
 def check_a_wrong_config() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write((ROOT / "serve_config.yaml").read_text().replace("idle: 15", "idel: 15"))
         file.flush()
+        began = time.monotonic()
         with running(command(RUN).replace("serve_config.yaml", file.name)) as (process, log):
-            deadline = time.monotonic() + 120
-            while "serve_config.yaml: timeouts.idel: unknown key" not in log.read_text():
-                assert time.monotonic() < deadline, log.read_text()
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.2)
+            assert process.wait(120) == 1, log.read_text()
+            seconds = time.monotonic() - began
+            assert f"{file.name}: timeouts.idel: unknown key" in log.read_text(), log.read_text()
             assert "Traceback" not in log.read_text(), log.read_text()
-    print("a wrong config: one sentence")
+    print(f"a wrong config: one sentence after {seconds:.1f} s, before Ray starts")
 
 
 def main() -> int:

@@ -4,34 +4,37 @@ Secrets are named by environment variable, never written.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker.circuit import Policy
 from deployments.config.ledger import Accounting
+from deployments.config.sentences import sentence_of
 from deployments.config.settings import (
     Auth,
     BreakerSettings,
     Cloud,
     CorsSettings,
     EmbeddingRow,
-    Host,
     ImageSettings,
+    Local,
     Mode,
     Models,
     Modes,
-    Name,
     ProviderSettings,
-    Strict,
+    Section,
     Timeouts,
 )
+from deployments.config.values import Host, ModelId, Name, Title
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import other_lengths
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
+from deployments.secrecy import shown
+from deployments.validation import meant
 
 INGRESS = "Ingress"
 
@@ -42,16 +45,16 @@ class Config(Accounting):
     mode: Mode = "hybrid"
     modes: Modes = Modes()
     providers: dict[Name, ProviderSettings]
-    models: dict[Annotated[str, Field(min_length=1)], dict[Name, Annotated[str, Field(min_length=1)]]]
+    models: dict[Title, Annotated[dict[Name, ModelId], Field(min_length=1)]]
     breaker: BreakerSettings = BreakerSettings()
     timeouts: Timeouts = Timeouts()
     auth: Auth = Auth()
-    embeddings: dict[Annotated[str, Field(min_length=1)], EmbeddingRow] = Field(default_factory=dict)
+    embeddings: dict[Title, EmbeddingRow] = Field(default_factory=dict)
     images: ImageSettings = ImageSettings()
     cors: CorsSettings | None = None
     hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"
-    tenants: list[Annotated[str, Field(min_length=1)]] | None = None
+    tenants: list[Title] | None = None
     cluster: Literal["trusted"] | None = None  # nobody but us reaches Ray's own ports
 
     @model_validator(mode="after")
@@ -62,35 +65,58 @@ class Config(Accounting):
             raise ValueError(f"providers.{INGRESS}: the name is taken by the ingress deployment")
         if not self.models:
             raise ValueError("models: at least one row is needed")
-        known = ", ".join(self.providers)
-        for row, targets in self.models.items():
-            for provider in targets:
-                if provider not in self.providers:
-                    raise ValueError(f"models.{row}.{provider}: no such provider (known: {known})")
+        for key, provider in self._named_providers():
+            if provider not in self.providers:
+                known = ", ".join(map(shown, self.providers))
+                raise ValueError(f"{key}: no such provider (known: {known}){meant(provider, self.providers)}")
         for row, embedding in self.embeddings.items():
             for provider, model in embedding.targets.items():
-                key = f"embeddings.{row}.targets.{provider}"
-                if provider not in self.providers:
-                    raise ValueError(f"{key}: no such provider (known: {known})")
                 if (length := self._length_refused(provider, model, embedding.dimensions)) is not None:
-                    raise ValueError(f"{key}: the vectors of {model} {length}, not {embedding.dimensions}")
+                    key = f"embeddings.{shown(row)}.targets.{provider}"
+                    raise ValueError(f"{key}: the vectors of {shown(model)} {length}, not {embedding.dimensions}")
         for name, settings in self.providers.items():
             for model in settings.context_windows if isinstance(settings, Cloud) else ():
                 if not any(targets.get(name) == model for targets in self.models.values()):
-                    raise ValueError(f"providers.{name}.context_windows.{model}: no row has this model of {name}")
-        for mode, names in self.modes.model_dump(exclude_none=True).items():
-            for name in names:
-                if name not in self.providers:
-                    raise ValueError(f"modes.{mode}: no such provider: {name}")
+                    raise ValueError(
+                        f"providers.{name}.context_windows.{shown(model)}: no row has this model of {name}"
+                    )
         if not self.tier_names():
-            raise ValueError(f"mode: {self.mode} leaves no tier of {', '.join(self.providers)}")
+            raise ValueError(f"mode: {self.mode} leaves no tier of {', '.join(map(shown, self.providers))}")
         for row, targets in self.models.items():
             if not any(name in self.tier_names() for name in targets):
-                raise ValueError(f"models.{row}: mode {self.mode} leaves it no provider")
+                raise ValueError(f"models.{shown(row)}: mode {self.mode} leaves it no provider")
         for row, embedding in self.embeddings.items():
             if not any(name in self.tier_names() for name in embedding.targets):
-                raise ValueError(f"embeddings.{row}.targets: mode {self.mode} leaves it no provider")
+                raise ValueError(f"embeddings.{shown(row)}.targets: mode {self.mode} leaves it no provider")
         return self
+
+    @model_validator(mode="after")
+    def _true_names(self) -> "Config":
+        """Refuse names of local models that are not true: answers, the ledger and metrics repeat them."""
+        called: dict[str, str] = {}
+        for key, provider, model in self._targets():
+            settings = self.providers[provider]
+            if not isinstance(settings, Local):
+                continue
+            if (why := settings.objection(model)) is not None:
+                raise ValueError(f"{key}: {why}")
+            if called.setdefault(provider, model) != model:
+                raise ValueError(f"{key}: another row calls the one model of this provider {shown(called[provider])}")
+        return self
+
+    def _targets(self) -> Iterator[tuple[str, str, str]]:
+        """Yield each target's key in the file, provider and model."""
+        for row, targets in self.models.items():
+            yield from ((f"models.{shown(row)}.{shown(name)}", name, model) for name, model in targets.items())
+        for row, embedding in self.embeddings.items():
+            key = f"embeddings.{shown(row)}.targets"
+            yield from ((f"{key}.{shown(name)}", name, model) for name, model in embedding.targets.items())
+
+    def _named_providers(self) -> Iterator[tuple[str, str]]:
+        """Yield each place that names a provider, with the name."""
+        yield from ((key, provider) for key, provider, _ in self._targets())
+        for mode, names in self.modes.model_dump(exclude_none=True).items():
+            yield from ((f"modes.{mode}.{shown(name)}", name) for name in names)
 
     def _length_refused(self, provider: str, model: str, dimensions: int) -> str | None:
         """Return the vector lengths of a model that can't have this one, in words; None if it can."""
@@ -147,15 +173,17 @@ class Config(Accounting):
 
 def parse(args: object) -> Config:
     """Return the application's args, checked. Raises ConfigError with one sentence that names the key."""
-    if not isinstance(args, Mapping) or not args:
+    if not args:
         raise ConfigError("args: providers and models are missing")
+    if not isinstance(args, Mapping):
+        raise ConfigError("args: must be an object with providers and models")
     try:
         return Config.model_validate(dict(args))
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from None
+        raise ConfigError(sentence_of(error)) from None
 
 
-class Tunables(Strict):
+class Tunables(Section):
     """The keys that may change while running: `user_config` of the deployment Ingress."""
 
     breaker: dict[str, object] = Field(default_factory=dict)
@@ -174,7 +202,7 @@ def apply_user_config(config: Config, user_config: object) -> Config:
         }
         return Config.model_validate(changed)
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from None
+        raise ConfigError(sentence_of(error)) from None
 
 
 LOOPBACK = "127.0.0.1"  # where Serve listens by default
@@ -186,21 +214,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    # A discriminated union puts its tag into the path, which the file does not have.
-    path = [str(p) for i, p in enumerate(first["loc"]) if not (i == 2 and first["loc"][0] == "providers")]
-    key = ".".join(p for p in path if p != "[key]")
-    match first["type"]:
-        case "extra_forbidden":
-            return f"{key}: unknown key"
-        case "value_error":
-            return str(first["ctx"]["error"])
-        case "missing":
-            return f"{key}: required key is missing"
-        case "union_tag_invalid" | "union_tag_not_found":
-            return f"{key}.kind: must be one of {', '.join(KINDS)}"
-        case _:
-            return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"

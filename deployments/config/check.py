@@ -10,12 +10,14 @@ import pathlib
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-
-import yaml
+from typing import Any
 
 from deployments.config.application import INGRESS, Config, apply_user_config, parse
 from deployments.config.resolved import ResolvedConfig, resolve
+from deployments.config.yaml_file import read_yaml
 from deployments.errors import ConfigError
+from deployments.secrecy import shown
+from deployments.validation import meant
 
 ENVIRONMENT = pathlib.Path(__file__).parents[2] / "serve.env"
 EVERYWHERE = "0.0.0.0"  # where Serve listens by default if it is started by a config file
@@ -23,14 +25,12 @@ EVERYWHERE = "0.0.0.0"  # where Serve listens by default if it is started by a c
 
 def read_applications(path: str) -> list[tuple[dict[str, object], str]]:
     """Return our applications in a Serve config file, each with the host it is served at. Raises ConfigError."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            data = yaml.safe_load(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    data: Any = read_yaml(path)
+    if not data:
+        raise ConfigError(f"{path}: the file is empty")
     applications = data.get("applications") if isinstance(data, dict) else None
+    if applications is not None and not isinstance(applications, list):
+        raise ConfigError(f"{path}: applications: must be a list: each one begins with a dash, as - name: llm")
     ours = [
         a for a in applications or [] if isinstance(a, dict) and a.get("import_path") == "deployments.app:build_app"
     ]
@@ -92,7 +92,8 @@ def _with_overrides(resolved: ResolvedConfig, overrides: object) -> ResolvedConf
     for override in overrides:
         name = override.get("name")
         if name not in known:
-            raise ConfigError(f"deployments.{name}: no such deployment (known: {', '.join(sorted(known))})")
+            names = ", ".join(map(shown, sorted(known)))
+            raise ConfigError(f"deployments.{shown(name)}: no such deployment (known: {names}){meant(name, known)}")
         if name == INGRESS:
             resolved = replace(resolved, config=apply_user_config(resolved.config, override.get("user_config")))
     return resolved

@@ -7,20 +7,23 @@ import os
 import pathlib
 from decimal import Decimal
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from actors.ledger.budget import Limit, Limits
 from actors.ledger.messages import Keep, LedgerConfig
 from actors.ledger.rows import NANOS
-from deployments.config.settings import Strict
+from deployments.config.settings import Section, explain_unset
+from deployments.config.values import Days, Filled, NoSwitch, Title, Variable
+from deployments.validation import wrong
 
-Count = Annotated[int, Field(ge=1, le=10**12)]
-Dollars = Annotated[Decimal, Field(gt=0, le=10**9, allow_inf_nan=False)]
-PerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Count = Annotated[int, NoSwitch, Field(ge=1, le=10**12)]
+Dollars = Annotated[Decimal, NoSwitch, Field(gt=0, le=10**9, allow_inf_nan=False)]
+PerMillion = Annotated[Decimal, NoSwitch, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
-class Price(Strict):
+class Price(Section):
     """US dollars for a million tokens."""
 
     input: PerMillion
@@ -31,10 +34,13 @@ class Price(Strict):
 Unpriced = Literal["refuse", "free"] | Price
 
 
-Days = Annotated[str, Field(pattern=r"^([2-9]|[1-9][0-9]{1,4})d$|^forever$")]
+def _check_folder(folder: str) -> str:
+    if "://" in folder:
+        raise wrong("must be a folder, not a URL: a URL belongs into a variable that ledger.url_env names")
+    return folder
 
 
-class KeepSettings(Strict):
+class KeepSettings(Section):
     """How long rows are kept, as `90d` or `forever`: requests with their attempts, and the figures of each day.
 
     Two days are the least, because a row may come late.
@@ -58,16 +64,19 @@ def _days(kept: str) -> int | None:
     return None if kept == "forever" else int(kept[:-1])
 
 
-class LedgerSettings(Strict):
+_STORES = ("postgresql://", "postgresql+", "sqlite:")
+
+
+class LedgerSettings(Section):
     """`folder` holds the journals of this machine's replicas and, without `url_env`, the SQLite file.
 
     It must outlive the process, and a container if that may be killed. `url_env` names the variable with
     a PostgreSQL URL; a cluster of several machines needs it.
     """
 
-    folder: str = "~/.local/state/breakwater"
-    url_env: str | None = None
-    journal_megabytes: Annotated[int, Field(ge=4, le=4096)] = 64
+    folder: Annotated[Filled, AfterValidator(_check_folder)] = "~/.local/state/breakwater"
+    url_env: Variable | None = None
+    journal_megabytes: Annotated[int, NoSwitch, Field(ge=4, le=4096)] = 64
     keep: KeepSettings = KeepSettings()
 
     def missing(self) -> str | None:
@@ -75,8 +84,23 @@ class LedgerSettings(Strict):
         try:
             pathlib.Path(self.folder).expanduser()
         except RuntimeError:
-            return f"folder: {self.folder} can't be found, because the user has no home directory: name another folder"
-        return f"url_env: {self.url_env} is not set" if self.url_env and not os.environ.get(self.url_env) else None
+            return "folder: it begins with ~, and the user has no home directory: name another folder"
+        if (why := explain_unset(self.url_env, "it") or self._objection_to_url()) is not None:
+            return f"url_env: {why}"
+        return None
+
+    def _objection_to_url(self) -> str | None:
+        """Return why the variable's text is no URL of a store, without repeating it, for it holds a password."""
+        if self.url_env is None:
+            return None
+        url = os.environ[self.url_env]
+        try:
+            _ = urlsplit(url).port
+        except ValueError:
+            return f"the URL in {self.url_env} can't be read: signs of its password must be written as %40"
+        if url.startswith(_STORES):
+            return None
+        return f"{self.url_env} must hold a URL that begins with postgresql:// (not postgres://)"
 
     def journals(self, app: str) -> pathlib.Path:
         """Return the folder of an application's journals."""
@@ -95,7 +119,7 @@ class LedgerSettings(Strict):
         }
 
 
-class LimitSettings(Strict):
+class LimitSettings(Section):
     """The limits of one tenant or key. `monthly_cost` is in US dollars. None: no limit."""
 
     requests_per_minute: Count | None = None
@@ -108,7 +132,7 @@ class LimitSettings(Strict):
         return Limit(self.requests_per_minute, self.tokens_per_minute, cost)
 
 
-class LimitsSettings(Strict):
+class LimitsSettings(Section):
     """`each_*` holds for every tenant or key that is not named.
 
     `without_ledger`: whether limited callers are served while the ledger is away. `unpriced`: how a target without a
@@ -116,8 +140,8 @@ class LimitsSettings(Strict):
     request that sets no `max_tokens`.
     """
 
-    tenants: dict[str, LimitSettings] = Field(default_factory=dict)
-    keys: dict[str, LimitSettings] = Field(default_factory=dict)
+    tenants: dict[Title, LimitSettings] = Field(default_factory=dict)
+    keys: dict[Title, LimitSettings] = Field(default_factory=dict)
     each_tenant: LimitSettings | None = None
     each_key: LimitSettings | None = None
     without_ledger: Literal["allow", "refuse"] = "allow"
@@ -140,11 +164,11 @@ class LimitsSettings(Strict):
         return any(one is not None and one.monthly_cost is not None for one in every)
 
 
-class Accounting(Strict):
+class Accounting(Section):
     """The keys `ledger`, `prices` and `limits` of the application's args."""
 
     ledger: LedgerSettings = LedgerSettings()
-    prices: dict[Annotated[str, Field(min_length=1)], Price] = Field(default_factory=dict)
+    prices: dict[Title, Price] = Field(default_factory=dict)
     limits: LimitsSettings = LimitsSettings()
 
     @model_validator(mode="after")

@@ -1,9 +1,10 @@
 """The configuration with what the environment makes of it: which providers can be called, and where each row leads."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from actors.breaker.plan import parts_of, target_of
 from deployments.config.settings import Models, ProviderSettings, explain_unset
@@ -12,6 +13,7 @@ from deployments.config.tier import Tier
 from deployments.errors import ConfigError
 from deployments.keys.ring import KeySources
 from deployments.providers.kinds import KINDS
+from deployments.secrecy import shown
 
 if TYPE_CHECKING:
     from deployments.config.application import Config
@@ -36,6 +38,15 @@ class ResolvedConfig:
     def embedding_rows(self) -> dict[str, list[str]]:
         """Return the same as `rows`, for embeddings."""
         return self._targets_of(self.config.embedding_models())
+
+    def left_out(self) -> dict[str, str]:
+        """Return why each provider that can't be called is left out, by its name."""
+        return {tier.name: tier.left_out for tier in self.tiers if tier.left_out is not None}
+
+    def vacant(self, rows: Models) -> dict[str, str]:
+        """Return each row that no provider serves, with the reasons."""
+        reasons, empty = self.left_out(), [row for row, targets in self._targets_of(rows).items() if not targets]
+        return {row: "; ".join(f"{name} is left out: {reasons.get(name)}" for name in rows[row]) for row in empty}
 
     def _targets_of(self, rows: Models) -> dict[str, list[str]]:
         usable = set(self.usable)
@@ -69,7 +80,13 @@ class ResolvedConfig:
             f"row {row}: no target has a price, so nobody with a monthly_cost can use it: see prices, limits.unpriced"
             for row in self.unpriced_rows()
         ]
-        return unpriced + silence_warnings(self.config, environment)
+        return unpriced + silence_warnings(self.config, environment) + list(self._passwords())
+
+    def _passwords(self) -> Iterator[str]:
+        for name, settings in self.config.providers.items():
+            url = getattr(settings, "base_url", None) or getattr(settings, "endpoint_url", None) or ""
+            if "@" in urlsplit(url).netloc:
+                yield f"providers.{shown(name)}: its URL has a user or a password, which Ray's dashboard shows"
 
     def unpriced_rows(self) -> list[str]:
         """Return the rows that nobody with a `monthly_cost` can use: none of their targets has a price."""
@@ -104,8 +121,8 @@ def resolve(config: "Config") -> ResolvedConfig:
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
     resolved = ResolvedConfig(config, tuple(tiers))
     for key, variable in config.auth.model_dump(include={"api_keys_env", "admin_key_env"}, exclude_none=True).items():
-        if explain_unset(variable):
-            raise ConfigError(f"auth.{key}: {variable} is not set")
+        if (why := explain_unset(variable, "it")) is not None:
+            raise ConfigError(f"auth.{key}: {why}")
     KeySources(config.auth.api_keys_env, config.auth.admin_key_env, config.auth.keys_file).read(os.environ)
     if (missing := config.ledger.missing()) is not None:
         raise ConfigError(f"ledger.{missing}")

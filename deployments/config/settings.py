@@ -1,22 +1,40 @@
 """The parts of serve_config.yaml under `args`, each checked by itself. Secrets are named, never written."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from actors.breaker.circuit import Policy
 from deployments.config.known_windows import known_window
+from deployments.config.values import (
+    NO_REGION,
+    REGION,
+    Filled,
+    ModelId,
+    Name,
+    NoSwitch,
+    Origin,
+    Region,
+    Seconds,
+    SecondsOrNone,
+    Title,
+    Url,
+    Variable,
+    Version,
+)
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.time_limits import TimeLimits
+from deployments.secrecy import unset
 
 Mode = Literal["hybrid", "aws_only", "local_only"]
 Models = Mapping[str, Mapping[str, str]]  # a row's name to its providers, each with its own id of the model
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 LEAST_LEASE = 30.0  # a probe that streams renews its lease every ten seconds
+BUNDLED_MODEL = "smollm2-135m"  # the one name of the weights that come with Breakwater
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +49,23 @@ class ImageLimits:
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class TimeoutOverrides(Strict):
+class Section(Strict):
+    """A part of the file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_keys(cls, given: object) -> object:
+        """Refuse a key that is not known, first of all and with the names that are: pydantic would name none."""
+        for key in given if isinstance(given, Mapping) else ():
+            if key not in cls.model_fields:
+                raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "known": list(cls.model_fields)})
+        return given
+
+
+class TimeoutOverrides(Section):
     """Seconds. A value that is not set comes from the application's `timeouts`."""
 
     timeout_seconds: Seconds | None = None
@@ -43,7 +74,7 @@ class TimeoutOverrides(Strict):
     idle: Seconds | None = None
 
 
-class Timeouts(Strict):
+class Timeouts(Section):
     """Seconds. `timeout_seconds` ends a call without a stream, `deadline` the whole request."""
 
     timeout_seconds: Seconds = 30
@@ -63,8 +94,8 @@ class Timeouts(Strict):
         return TimeLimits(pick("connect"), min(pick("first_token"), total), pick("idle"), total)
 
 
-class BreakerSettings(Strict):
-    failure_threshold: Annotated[int, Field(ge=1, le=50)] = 3
+class BreakerSettings(Section):
+    failure_threshold: Annotated[int, NoSwitch, Field(ge=1, le=50)] = 3
     recovery_timeout: Seconds = 60
 
     def policy(self, longest: float) -> Policy:
@@ -80,20 +111,20 @@ def _as_whole(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_as_whole)]
 
 
-class Overrides(Strict):
+class Overrides(Section):
     """Thresholds that an operator may set while running. Null restores the configuration's."""
 
     model_config = ConfigDict(strict=True)  # a JSON body says `true` and "1" where it means them, unlike YAML
-    failure_threshold: Annotated[Whole, Field(ge=1, le=50)] | None = None
+    failure_threshold: Annotated[Whole, NoSwitch, Field(ge=1, le=50)] | None = None
     recovery_timeout: Seconds | None = None
     recovery_cap: Seconds | None = None
-    window_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
-    window_calls: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
-    slow_start: Annotated[float, Field(ge=0, le=3600)] | None = None
+    window_ratio: Annotated[float, NoSwitch, Field(gt=0, le=1)] | None = None
+    window_calls: Annotated[Whole, NoSwitch, Field(ge=1, le=1_000_000)] | None = None
+    slow_start: SecondsOrNone | None = None
     throttle_max: Seconds | None = None
 
 
-class _Provider(Strict):
+class _Provider(Section):
     timeouts: TimeoutOverrides = TimeoutOverrides()
 
     def embedding_model(self, model: str) -> str:
@@ -106,7 +137,7 @@ class _Provider(Strict):
 
 
 class Cloud(_Provider):
-    context_windows: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1)]] = {}
+    context_windows: dict[Title, Annotated[int, NoSwitch, Field(ge=1)]] = {}
 
     def window(self, model: str) -> int | None:
         """Return the context window of the provider's model in tokens, None if it is not known."""
@@ -115,28 +146,42 @@ class Cloud(_Provider):
 
 class Bedrock(Cloud):
     kind: Literal["bedrock"]
-    region_env: str = "AWS_REGION"
-    region: str | None = None
-    endpoint_url: str | None = None
+    region_env: Variable = "AWS_REGION"
+    region: Region | None = None
+    endpoint_url: Url | None = None
 
     def resolved_region(self) -> str | None:
         return self.region or os.environ.get(self.region_env)
 
     def missing(self) -> str | None:
-        if not self.resolved_region():
-            return f"{self.region_env} is not set"
-        import botocore.session
+        if not (region := self.resolved_region()):
+            return unset(self.region_env, "region_env")
+        if re.fullmatch(REGION, region) is None:
+            return f"the value of {self.region_env} {NO_REGION}"
+        return _missing_aws_credentials()
 
+
+def _missing_aws_credentials() -> str | None:
+    import botocore.exceptions
+    import botocore.session
+
+    ways = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
+    try:
         # boto3's own chain: environment, profile, container, instance role.
-        if botocore.session.get_session().get_credentials() is None:
-            return "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
-        return None
+        found = botocore.session.get_session().get_credentials()
+    except botocore.exceptions.ProfileNotFound:
+        return "AWS_PROFILE names a profile that is not there"
+    except botocore.exceptions.PartialCredentialsError:
+        return f"only a part of the AWS credentials is there: {ways}"
+    except botocore.exceptions.BotoCoreError as error:  # its text may hold what stands in a file of credentials
+        return f"the AWS credentials can't be read ({type(error).__name__}): {ways}"
+    return f"no AWS credentials: {ways}" if found is None else None
 
 
 class OpenAI(Cloud):
     kind: Literal["openai"]
-    api_key_env: str | None = None
-    base_url: str | None = None
+    api_key_env: Variable | None = None
+    base_url: Url | None = None
     traceparent: bool = False  # send our trace headers: for a server of one's own that traces too
 
     def key_env(self) -> str | None:
@@ -144,28 +189,37 @@ class OpenAI(Cloud):
         return self.api_key_env or (None if self.base_url else "OPENAI_API_KEY")
 
     def missing(self) -> str | None:
-        return explain_unset(self.key_env())
+        return explain_key(self.key_env())
 
 
 class Google(Cloud):
     kind: Literal["google"]
-    api_key_env: str = "GOOGLE_API_KEY"
-    base_url: str | None = None
-    api_version: str | None = None
+    api_key_env: Variable = "GOOGLE_API_KEY"
+    base_url: Url | None = None
+    api_version: Version | None = None
 
     def missing(self) -> str | None:
-        return explain_unset(self.api_key_env)
+        return explain_key(self.api_key_env)
 
 
 class Local(_Provider):
     kind: Literal["local"]
-    model_path: str | None = None
-    slots: Annotated[int, Field(ge=1, le=64)] = 2
-    context: Annotated[int, Field(ge=256)] = 2048
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    model_path: Filled | None = None
+    slots: Annotated[int, NoSwitch, Field(ge=1, le=64)] = 2
+    context: Annotated[int, NoSwitch, Field(ge=256)] = 2048
+    threads: Annotated[int, NoSwitch, Field(ge=1, le=256)] = 1
 
     def window(self, model: str) -> int | None:
         return self.context
+
+    def objection(self, model: str) -> str | None:
+        """Return why the model must not have this name, by which answers, the ledger and metrics call it."""
+        if self.model_path is None:
+            only = f"without model_path {BUNDLED_MODEL} answers, so that is its name here"
+            return None if model == BUNDLED_MODEL else only
+        if model == BUNDLED_MODEL and BUNDLED_MODEL not in os.path.basename(self.model_path).lower():
+            return f"with model_path another model than {BUNDLED_MODEL} answers, so it needs its own name here"
+        return None
 
     def embedding_model(self, model: str) -> str:
         return BUNDLED if self.model_path is None else model
@@ -175,24 +229,35 @@ class Local(_Provider):
 
     def missing(self) -> str | None:
         if self.model_path and not os.path.isfile(self.model_path):
-            return f"model_path {self.model_path} does not exist"
+            return "model_path names no file that is there"
         return None
 
 
 ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
 
 
-def explain_unset(variable: str | None) -> str | None:
-    """Return the sentence that an environment variable is not set, None if it is or none is named."""
-    return f"{variable} is not set" if variable and not os.environ.get(variable) else None
+def explain_unset(variable: str | None, key: str = "api_key_env") -> str | None:
+    """Return the sentence that an environment variable is not set, None if it is or `key` names none."""
+    return unset(variable, key) if variable and not os.environ.get(variable, "").strip() else None
 
 
-class Auth(Strict):
+def explain_key(variable: str | None) -> str | None:
+    """Return why the key in a variable can't be sent, without repeating it; None if it can, or none is named."""
+    if variable is None or (why := explain_unset(variable)) is not None:
+        return why if variable else None
+    if (key := os.environ[variable])[:1] in "\"'":
+        return f"the key in {variable} is in quotes, which would be sent"
+    if key != key.strip() or not (key.isascii() and key.isprintable()):
+        return f"the key in {variable} has a blank or a line break at an end, or a sign that no header can have"
+    return None
+
+
+class Auth(Section):
     """Where keys are. Those of `api_keys_env` are `key`, `key:tenant` or `key:tenant:name`, separated by commas."""
 
-    api_keys_env: str | None = None
-    admin_key_env: str | None = None
-    keys_file: Annotated[str, Field(min_length=1)] | None = None
+    api_keys_env: Variable | None = None
+    admin_key_env: Variable | None = None
+    keys_file: Filled | None = None
     unguarded: bool = False  # set by `auth: none`: every caller that reaches the server passes
 
     @property
@@ -201,10 +266,10 @@ class Auth(Strict):
         return self.api_keys_env is not None or self.keys_file is not None
 
 
-class ImageSettings(Strict):
+class ImageSettings(Section):
     """Images that a message names by URL. They are fetched for providers that take only bytes."""
 
-    max_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024)] = 20 * 1024 * 1024
+    max_bytes: Annotated[int, NoSwitch, Field(ge=1, le=64 * 1024 * 1024)] = 20 * 1024 * 1024
     seconds: Seconds = 5
     # May have private addresses: an image store of one's own. A port other than 80 and 443 is named: `store:9000`.
     hosts: list[str] = []
@@ -213,16 +278,7 @@ class ImageSettings(Strict):
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
 
 
-# A name of this server as clients write it, without a port. `*`: every name.
-Host = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9_.-]+)$", max_length=255)]
-
-# Scheme, host and port, as a browser writes it: in lower case and without a path (RFC 6454).
-Origin = Annotated[
-    str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?)$", max_length=255)
-]
-
-
-class CorsSettings(Strict):
+class CorsSettings(Section):
     """The web pages of other origins whose scripts may call the HTTP API from a browser. `*`: all pages."""
 
     origins: Annotated[list[Origin], Field(min_length=1)]
@@ -230,18 +286,18 @@ class CorsSettings(Strict):
     @model_validator(mode="after")
     def _all_or_some(self) -> "CorsSettings":
         if "*" in self.origins and len(self.origins) > 1:
-            raise ValueError("cors.origins: * stands for all origins, so it stands alone")
+            raise ValueError("origins: * stands for all origins, so it stands alone")
         return self
 
 
-class EmbeddingRow(Strict):
+class EmbeddingRow(Section):
     """A row of embeddings: targets whose vectors have the same length."""
 
-    dimensions: Annotated[int, Field(ge=1, le=65_536)]
-    targets: dict[Name, Annotated[str, Field(min_length=1)]]
+    dimensions: Annotated[int, NoSwitch, Field(ge=1, le=65_536)]
+    targets: Annotated[dict[Name, ModelId], Field(min_length=1)]
 
 
-class Modes(Strict):
+class Modes(Section):
     """The providers of each mode, in order of preference. By default their kinds decide."""
 
     hybrid: list[Name] | None = None

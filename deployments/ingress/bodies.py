@@ -71,7 +71,20 @@ class Bodies:
             async with self._turn:
                 return await in_turns(parse_in_slices(body))
         except ValueError as error:
-            raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+            raise BadRequest(_of_no_json(body, error), code="invalid_json") from None
+
+
+def _of_no_json(body: bytes, error: ValueError) -> str:
+    start = body[:64].strip()
+    if not body.strip():
+        return "The request body is empty: send a JSON object."
+    if b"=" in start and start[:1].isalpha():
+        return "The request body is not valid JSON, but a form: send a JSON object."
+    if start[:2] in (b"{'", b"['"):
+        return "The request body is not valid JSON: it has single quotes, and JSON has double ones."
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in start:
+        return "The request body is not valid JSON: it must be in UTF-8."
+    return f"The request body is not valid JSON: {error}."
 
 
 async def _arrived(request: Request, held: Held, most: int, limit: asyncio.Timeout) -> bytes:

@@ -195,20 +195,24 @@ class Ingress:
     async def get_provider_health(self, name: str) -> ProviderHealth | ErrorAnswer:
         return await self._facade.get_provider_health(name)
 
-    async def force_provider_recovery(self, name: str) -> ProviderHealth | ErrorAnswer:
-        return await self._facade.force_provider_recovery(name)
+    async def force_provider_recovery(self, name: str, admin_key: str | None = None) -> ProviderHealth | ErrorAnswer:
+        return await self._facade.force_provider_recovery(name, admin_key)
 
-    async def reset_provider_stats(self, name: str) -> ProviderHealth | ErrorAnswer:
-        return await self._facade.reset_provider_stats(name)
+    async def reset_provider_stats(self, name: str, admin_key: str | None = None) -> ProviderHealth | ErrorAnswer:
+        return await self._facade.reset_provider_stats(name, admin_key)
 
-    async def isolate(self, name: str, seconds: float | None = None) -> ProviderHealth | ErrorAnswer:
-        return await self._facade.isolate(name, seconds)
+    async def isolate(
+        self, name: str, seconds: float | None = None, admin_key: str | None = None
+    ) -> ProviderHealth | ErrorAnswer:
+        return await self._facade.isolate(name, seconds, admin_key)
 
-    async def restore(self, name: str) -> ProviderHealth | ErrorAnswer:
-        return await self._facade.restore(name)
+    async def restore(self, name: str, admin_key: str | None = None) -> ProviderHealth | ErrorAnswer:
+        return await self._facade.restore(name, admin_key)
 
-    async def thresholds(self, changes: JsonObject | None = None) -> Thresholds | ErrorAnswer:
-        return await self._facade.thresholds(changes)
+    async def thresholds(
+        self, changes: JsonObject | None = None, admin_key: str | None = None
+    ) -> Thresholds | ErrorAnswer:
+        return await self._facade.thresholds(changes, admin_key)
 
     # Functions of other apps under our circuits, for `call_with_failover` in client.py.
 

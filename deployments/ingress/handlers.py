@@ -15,6 +15,7 @@ from actors.ledger.messages import Viewer
 from actors.ledger.rollup import columns_of
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.config.silence import longest_silence
+from deployments.errors import BadRequest
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
@@ -45,26 +46,19 @@ class Handlers:
     async def chat(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
         body, held = await self._bodies.read_object(request)
-        response = None
-        try:
+        with held:
             checked = _with_drop(check_chat(body), request)
             if checked.stream:
                 answer = await self._service.stream(checked, deadline, caller)
-                response = EventStream(answer, self._headers(answer), held)
-                return response
+                return EventStream(answer, self._headers(answer), held.keep())
             return self._whole(await self._service.complete(checked, deadline, caller))
-        finally:
-            if response is None:
-                held.release()
 
     async def embeddings(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
         body, held = await self._bodies.read_object(request)
-        try:
+        with held:
             checked = _with_drop(check_embedding_request(body), request)
             return self._whole(await self._service.embeddings(checked, deadline, caller))
-        finally:
-            held.release()
 
     def _whole(self, answer: Answer) -> Response:
         body = answer.body
@@ -82,7 +76,7 @@ class Handlers:
             headers.get("x-agent-id") or None,
             key.name if key else None,
             headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
-            explain=headers.get(EXPLAIN_HEADER, "").lower() == "true",
+            explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
             trace=None if self._service.traces is None else extract(headers),
         )
 
@@ -109,7 +103,7 @@ class Handlers:
         """Return by when to answer: before HAProxy, which waits for no deadline of a caller, ends it untyped."""
         hidden: str | None = request.scope.get(HIDDEN)
         text = request.headers.get(TIMEOUT_HEADER) if hidden is None else hidden
-        deadline = self._service.deadline(text)
+        deadline = self._service.deadline(text, TIMEOUT_HEADER)
         if deadline.explicit and hidden is None:
             # Serve's own proxy reads the same header, and would answer with an untyped error: end before it does.
             deadline = replace(deadline, at=deadline.at - min(0.05, 0.2 * deadline.total))
@@ -155,8 +149,8 @@ class Handlers:
         if request.method != "PATCH":
             return Json(await self._service.operations.thresholds())
         changes, held = await self._bodies.read_object(request, SMALL_BODY)
-        held.release()
-        return Json(await self._service.operations.thresholds(changes))
+        with held:
+            return Json(await self._service.operations.thresholds(changes))
 
     async def livez(self, _: Request, __: Identity) -> Response:
         return Json({"status": "alive"})
@@ -169,7 +163,14 @@ class Handlers:
 def _with_drop(checked: Checked, request: Request) -> Checked:
     """Return the request with the header's choice of which unsupported fields may be dropped."""
     word = request.headers.get(DROP_HEADER)
-    return checked if word is None else replace(checked, drop=parse_drop(word))
+    return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
+
+
+def _is_true(word: str) -> bool:
+    """Return the header's choice. What is neither would be taken for no, and nobody would be told."""
+    if word.lower() not in ("true", "false", ""):
+        raise BadRequest(f"'{EXPLAIN_HEADER}' must be true or false.", EXPLAIN_HEADER)
+    return word.lower() == "true"
 
 
 class _Model(TypedDict):

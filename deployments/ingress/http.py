@@ -24,6 +24,7 @@ from deployments.ingress.handlers import Handlers
 from deployments.ingress.paths import tidy
 from deployments.ingress.responses import error_response, response_to
 from deployments.ingress.unread_bodies import UnreadBodies
+from deployments.ingress.wrong_routes import LONGEST_PATH, allowed_methods, hint_at
 from deployments.service.auth import Access
 from deployments.status_page.routes import StatusRoutes
 
@@ -99,7 +100,7 @@ def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:
         routes=[Mounted(path, endpoint, methods=[method]) for (method, path), endpoint in endpoints.items()],
         exception_handlers={
             BreakwaterError: _on_error,
-            HTTPException: _on_http_error,
+            HTTPException: _on_wrong_route,
             ClientDisconnect: _on_error,
             Exception: _on_error,  # Starlette raises it again after the response, and Serve logs it with its stack
         },
@@ -110,6 +111,9 @@ async def _on_error(_: Request, error: Exception) -> Response:
     return response_to(error)
 
 
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return error_response(WrongRoute(request.method, request.url.path, error.status_code))
+async def _on_wrong_route(request: Request, _: Exception) -> Response:
+    """Answer what Starlette raises for a path or a method that is not there; it raises nothing else."""
+    routes, path = request.app.routes, request.scope["path"]
+    allowed = allowed_methods(routes, request.scope)
+    hint = "" if allowed else hint_at(path[:LONGEST_PATH], routes)
+    return error_response(WrongRoute(request.method, path[:LONGEST_PATH], allowed, hint))

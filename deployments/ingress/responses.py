@@ -15,6 +15,7 @@ from deployments.errors import (
     TooLarge,
     UnknownEncoding,
     WrongContentType,
+    WrongRoute,
     error_object,
 )
 from deployments.failover.stream import StreamAnswer
@@ -69,6 +70,8 @@ def error_response(error: BreakwaterError) -> Response:
     if isinstance(attempts := getattr(error, "attempts", None), list):
         asked = [a for a in attempts if not a["outcome"].startswith("skipped")]
         headers["x-breakwater-attempts"] = str(len(asked))
+    if isinstance(error, WrongRoute) and error.allowed:
+        headers["allow"] = ", ".join(error.allowed)
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, BodyTooSlow | TooBusy | TooLarge):

@@ -62,7 +62,8 @@ def read_file(path: str) -> list[Entry]:
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{place}: {error.strerror}") from None
+        # A path that leads nowhere may be a key that was written into the wrong place.
+        raise ConfigError(f"auth.keys_file: {error.strerror}") from None
     if len(data) > MOST_BYTES:
         raise ConfigError(f"{place}: it has more than {MOST_BYTES} bytes")
     lines = ((number, line.strip()) for number, line in enumerate(data.splitlines(), 1))

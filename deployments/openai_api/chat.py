@@ -7,7 +7,7 @@ a provider that does.
 import json
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -18,6 +18,7 @@ from deployments.errors import BadRequest
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
 from deployments.openai_api.sizes import too_many
 from deployments.strict_json.quick import check_depth
+from deployments.validation import kind_of, refusal_of
 
 DONE = b"data: [DONE]\n\n"
 LONGEST_MODEL = 512  # characters of a name that a client may write
@@ -105,7 +106,9 @@ def check_json(body: JsonValue) -> JsonDict:
 def json_object(value: JsonValue) -> JsonDict:
     """Return the value if it is an object. Raises BadRequest."""
     if not isinstance(value, dict):
-        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+        twice = isinstance(value, str) and value.lstrip()[:1] == "{"
+        found = "text that holds one: it was encoded twice" if twice else kind_of(value)
+        raise BadRequest(f"The request body must be a JSON object, not {found}.", code="invalid_json")
     return value
 
 
@@ -117,24 +120,8 @@ def check_chat(body: JsonDict) -> Request:
     try:
         _CHECK.validate_python(body)
     except ValidationError as error:
-        raise bad_request_of(error, _FIELDS) from None
+        raise BadRequest(*refusal_of(error, _FIELDS)) from None
     return Request(body)
-
-
-def bad_request_of(error: ValidationError, fields: Collection[str]) -> BadRequest:
-    """Return the first error of pydantic in OpenAI's words. `fields` are the names that a client can have written."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    # pydantic's path has the branch of a union too ("str", "list[_Part]"), which no client wrote.
-    path = [str(p) for p in first["loc"] if isinstance(p, int) or str(p) in fields]
-    param = ".".join(path) or None
-    if first["type"] == "missing":
-        message = f"Missing required parameter: '{param}'."
-    elif first["type"] == "too_short" and param == "messages":
-        message = "Invalid 'messages': empty array. At least one message is required."
-    else:
-        message = f"Invalid '{param}': {first['msg']}."
-    code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
-    return BadRequest(message, param=param, code=code)
 
 
 _FIELDS = {

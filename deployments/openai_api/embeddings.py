@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.errors import BadRequest
-from deployments.openai_api.chat import LONGEST_MODEL, Request, bad_request_of, dump
+from deployments.openai_api.chat import LONGEST_MODEL, Request, dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.validation import refusal_of
 
 MOST_TEXTS = 2048
 MOST_LOCAL_TOKENS = 512  # of one text: the local model averages over one batch
@@ -79,8 +80,8 @@ def check_embedding_request(body: JsonObject) -> Request:
     try:
         _CHECK.validate_python(body)
     except ValidationError as error:
-        raise bad_request_of(error, frozenset(_EmbeddingRequest.model_fields)) from None
-    if not all_texts(body) and not _all_tokens(body["input"]):
+        raise BadRequest(*refusal_of(error, _EmbeddingRequest.model_fields)) from None
+    if not all_texts(body) and (isinstance(body["input"], str) or not _all_tokens(body["input"])):
         raise BadRequest(
             "Invalid 'input': it must be texts or lists of tokens, none of them empty.", "input", "invalid_value"
         )
@@ -93,9 +94,7 @@ def all_texts(body: JsonObject) -> bool:
     return bool(given) if isinstance(given, str) else all(isinstance(t, str) and t for t in given)
 
 
-def _all_tokens(given: JsonValue) -> bool:
-    if not isinstance(given, list):
-        return False
+def _all_tokens(given: list[JsonValue]) -> bool:
     lists = given if isinstance(given[0], list) else [given]
     return all(isinstance(one, list) and one and all(type(t) is int and t >= 0 for t in one) for one in lists)
 

@@ -11,22 +11,25 @@ from typing import NotRequired, TypedDict
 
 from deployments.openai_api.json_types import JsonValue
 
+LONGEST_MODEL = 200  # characters of a name that a provider gave; rows of the ledger have it
+
 
 class UpstreamTiming(TypedDict):
-    """Milliseconds since the call began, as they cross the process. A key is absent where nothing was measured."""
+    """Milliseconds since the call began, and more, as they cross the process. What is not known has no key."""
 
     ms: float  # until the answer's end
     connect_ms: NotRequired[float]
     first_ms: NotRequired[float]
     again: NotRequired[int]  # how often the server was asked again in other words
+    model: NotRequired[str]  # as the provider called it, which may not be what it was asked for
 
 
 @dataclass(slots=True)
 class Timing:
     """Seconds since the call began. `connected` stays None if the connection was reused.
 
-    Where traces are on, `trace` holds the headers for a server of one's own that takes part in the call's trace,
-    `peer` is the host and the port that the transport connected to, and `model` the name that the provider gave.
+    `model` is the name that the provider gave its model. Where traces are on, `trace` holds the headers for a server of
+    one's own that takes part in the call's trace, and `peer` is the host and the port that the transport connected to.
     """
 
     began: float = field(default_factory=time.perf_counter)
@@ -56,6 +59,8 @@ class Timing:
             timing["first_ms"] = _milliseconds(self.first)
         if self.again:
             timing["again"] = self.again
+        if self.model is not None:
+            timing["model"] = self.model
         return timing
 
 
@@ -90,9 +95,9 @@ def note_again() -> None:
 
 
 def note_model(model: JsonValue) -> None:
-    """Record the model's name as the provider gave it. Anything but text is ignored."""
-    if (timing := _CURRENT.get()) is not None and timing.trace is not None and isinstance(model, str):
-        timing.model = model
+    """Record the model's name as the provider gave it. What can't be a name is ignored."""
+    if (timing := _CURRENT.get()) is not None and isinstance(model, str):
+        timing.model = model[:LONGEST_MODEL] if model.isprintable() else None
 
 
 def note_peer(host: str | None, port: int | None) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from actors.breaker.plan import model_of, provider_of
 from actors.ledger.rows import LONGEST_TEXT
-from deployments.errors import BadRequest, UnknownModel
+from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
 from deployments.openai_api.chat import Drop, Request
 from deployments.openai_api.json_types import JsonObject
@@ -20,10 +20,12 @@ from deployments.routing.request_fit import (
     unsupported_in_chat,
     unsupported_in_embedding,
 )
+from deployments.validation import nearest
 
 if TYPE_CHECKING:
     from deployments.config.resolved import ResolvedConfig
 
+VACANT_SECONDS = 60.0  # until it may be worth to ask again: a deploy must come first
 _PINNABLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TEXT}}}")
 
 
@@ -33,7 +35,8 @@ class ModelRows:
     `rows` maps a row's name to its targets in failover order, `kinds` each provider that can be called to its kind.
     `fixed` are providers that have the models of the rows and no other, so nothing else can be pinned there.
     `windows` maps a target to its context window in tokens, where the configuration has it. `chats` says whether
-    their requests are chats or embeddings. `drop` is what may be left out unless a request says otherwise.
+    their requests are chats or embeddings. `drop` is what may be left out unless a request says otherwise. `left_out`
+    maps each provider that can't be called to the reason, and `vacant` each row that only such providers have.
     """
 
     def __init__(
@@ -45,7 +48,10 @@ class ModelRows:
         windows: Mapping[str, int] | None = None,
         chats: bool = True,
         drop: Drop = "hints",
+        left_out: Mapping[str, str] | None = None,
+        vacant: Mapping[str, str] | None = None,
     ):
+        self._left_out, self._vacant = left_out or {}, vacant or {}
         self._rows = rows
         self._kinds = kinds
         self._fixed = fixed
@@ -88,29 +94,51 @@ class ModelRows:
             return row
         provider, slash, upstream = model.partition("/")
         if slash and provider in self._kinds:
-            if not _PINNABLE.fullmatch(upstream):
-                message = f"Invalid 'model': an upstream id is printable ASCII without spaces, {LONGEST_TEXT} at most."
-                raise BadRequest(message, "model")
+            if model not in self.targets:
+                self._check_id(provider, upstream)
             if provider not in self._fixed or model in self.targets:
                 return [model]
         raise self.unknown(model)
 
+    def _check_id(self, provider: str, upstream: str) -> None:
+        """Raise BadRequest for an id that is none of its vendor's: it may become a part of a URL."""
+        if not _PINNABLE.fullmatch(upstream):
+            message = f"Invalid 'model': an upstream id is printable ASCII without spaces, {LONGEST_TEXT} at most."
+            raise BadRequest(message, "model")
+        valid = KINDS[self._kinds[provider]].model_ids
+        if valid is not None and not valid.fullmatch(upstream):
+            raise BadRequest(f"Invalid 'model': no model of '{provider}' has an id such as '{upstream}'.", "model")
+
     def unknown(self, model: str) -> UnknownModel:
-        """Return the error for a model that does not exist."""
+        """Return the error for a model that does not exist, or that is of a provider that is left out."""
+        provider, slash, _ = model.partition("/")
+        if slash and (reason := self._left_out.get(provider)) is not None:
+            return UnknownModel(f"The provider '{provider}' is left out: {reason}.")
+        if not self._rows:
+            return UnknownModel(f"No {'models' if self._chats else 'embeddings'} are configured.")
         if len(model) > LONGEST_TEXT:
             model = f"{model[:LONGEST_TEXT]}…"
-        return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.")
+        near = nearest(model, self._rows)
+        hint = "" if near is None else f" Did you mean '{near}'?"
+        return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.{hint}")
 
     def fits(self, request: Request) -> Iterator[tuple[str, RequestFit]]:
         """Yield each target with the request in the form in which it takes it, unfit targets included.
 
-        Raises UnknownModel and BadRequest.
+        Raises UnknownModel, BadRequest, and NoAnswer for a row whose providers are all left out.
         """
         drop = request.drop or self._drop
         targets = self.of(request.model)
+        if not targets and (why := self._vacant.get(request.model)) is not None:
+            message = f"No provider of '{request.model}' can be called: {why}."
+            raise NoAnswer(message, retry_after=VACANT_SECONDS)
         body = with_result_ids(request.body) if self._chats else request.body
         for target in targets:
-            yield target, self._fit(target, body, drop)
+            try:
+                fit = self._fit(target, body, drop)
+            except Exception as error:
+                fit = RequestFit(body, bug=error)
+            yield target, fit
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""
@@ -151,6 +179,8 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         fixed=resolved.fixed(),
         windows=resolved.windows(),
         drop=resolved.config.drop_unsupported,
+        left_out=resolved.left_out(),
+        vacant=resolved.vacant(resolved.config.models),
     )
 
 
@@ -162,4 +192,6 @@ def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
         fixed=frozenset(resolved.kinds()),  # the vectors' length belongs to a row, so no other model can be pinned
         chats=False,
         drop=resolved.config.drop_unsupported,
+        left_out=resolved.left_out(),
+        vacant=resolved.vacant(resolved.config.embedding_models()),
     )

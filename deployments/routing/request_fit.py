@@ -31,11 +31,13 @@ class RequestFit:
         body: the request, without the fields that only this target's kind of provider must not get.
         missing: unsupported fields for which the target can't be asked.
         dropped: unsupported fields that are left out.
+        bug: what our own code raised over it; the target can't be asked then.
     """
 
     body: JsonObject
     missing: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    bug: Exception | None = None
 
 
 def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop, model: str = "") -> RequestFit:
@@ -71,6 +73,19 @@ def unsupported_in_embedding(kind: str, body: JsonObject, _model: str = "") -> U
     if not all_texts(body):
         missing.append("input")  # tokens of one model mean nothing to another
     return Unsupported(tuple(missing), ("user",) if body.get("user") is not None else ())
+
+
+_THINGS = {"image_url": "the image", "input_audio": "the audio", "file": "the file", "video_url": "the video"}
+
+
+def thing_at(path: str, body: JsonObject) -> str:
+    """Return what a field is in words, if it is what a message holds beside text; else its path in quotes."""
+    match path.split("."):
+        case ["messages", index, "content"] if isinstance(parts := body["messages"][int(index)].get("content"), list):
+            kinds = [part.get("type") for part in parts]
+            found = next((_THINGS[kind] for kind in kinds if kind in _THINGS), None)
+            return f"'{path}'" if found is None else f"{found} in '{path}'"
+    return f"'{path}'"
 
 
 def dropped_header(names: tuple[str, ...]) -> str:

@@ -20,12 +20,15 @@ class CallOptions:
     caller: Caller = _BY_HANDLE
 
 
-def parse_drop(word: object) -> Drop | None:
-    """Return which unsupported fields may be dropped, None for the configuration's choice. Raises BadRequest."""
+def parse_drop(word: object, name: str = "drop_unsupported") -> Drop | None:
+    """Return which unsupported fields may be dropped, None for the configuration's choice.
+
+    Raises BadRequest with `name` as param, which is where the caller has written the word.
+    """
     match word:
         case None | "none" | "hints" | "all":
             return word
-    raise BadRequest("'drop_unsupported' must be one of none, hints, all.", "drop_unsupported", "invalid_value")
+    raise BadRequest(f"'{name}' must be one of none, hints, all.", name, "invalid_value")
 
 
 def parse_seconds(value: object, name: str, most: float = math.inf) -> float:
@@ -36,5 +39,5 @@ def parse_seconds(value: object, name: str, most: float = math.inf) -> float:
         number = math.nan
     if not (math.isfinite(number) and 0 < number <= most):
         limit = "" if most == math.inf else f", {most:g} at most"
-        raise BadRequest(f"'{name}' must be a positive number of seconds{limit}, not {value!r}.", name)
+        raise BadRequest(f"'{name}' must be a positive number of seconds{limit}, as 2.5, without a unit.", name)
     return number

@@ -98,7 +98,7 @@ class Authenticator:
             return None
         key = self._ring.keys.get(digest_of(_bearer(authorization)))
         if key is None:
-            raise Unauthorized("Incorrect API key provided.")
+            raise Unauthorized(f"Incorrect API key provided{_slip(_bearer(authorization))}.")
         key.check(scope, self._now())
         return key
 
@@ -115,7 +115,18 @@ class Authenticator:
         if self._ring.admin is None:
             raise Forbidden("Operators' routes are off: the configuration has no auth.admin_key_env.")
         if not hmac.compare_digest(digest_of(_bearer(authorization)), self._ring.admin):
-            raise Unauthorized("Incorrect admin key provided.")
+            raise Unauthorized(f"Incorrect admin key provided{_slip(_bearer(authorization))}.")
+
+    def admit_by_handle(self, admin_key: object) -> None:
+        """Raise Unauthorized if operators have a key and this is not it.
+
+        Without `admin_key_env` a handle may do all: who holds one can run code on the cluster, as no HTTP client can.
+        """
+        if self._ring.admin is None:
+            return
+        if not (isinstance(admin_key, str) and admin_key.strip()):
+            raise Unauthorized("This needs the admin key of auth.admin_key_env, as admin_key.")
+        self.admit_admin(f"Bearer {admin_key}")
 
     def is_wrong(self, authorization: str | None) -> bool:
         """Return whether the header holds a key that nobody here has, which may be a guess."""
@@ -127,7 +138,20 @@ class Authenticator:
 
 
 def _bearer(authorization: str | None) -> str:
-    scheme, _, key = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    if authorization is None:
         raise Unauthorized("You didn't provide an API key: send 'Authorization: Bearer KEY'.")
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized("The header 'authorization' must be 'Bearer KEY', and the word Bearer is not there.")
+    if not key.strip():
+        raise Unauthorized("The header 'authorization' must be 'Bearer KEY', and the key is empty.")
     return key.strip()
+
+
+def _slip(key: str) -> str:
+    """Return what is likely wrong with a key that nobody has, without repeating it."""
+    if key.lower().startswith("bearer"):
+        return ": the word Bearer is there twice"
+    if key[:1] in "\"'":
+        return ": it is in quotes"
+    return ": a variable was not filled in" if key[:1] in ("$", "{", "<", "%") else ""

@@ -127,24 +127,41 @@ class Facade:
     async def get_provider_health(self, name: str) -> ProviderHealth | ErrorAnswer:
         return await errors_as_dicts(self._service.operations.provider_health(name))
 
-    async def force_provider_recovery(self, name: str) -> ProviderHealth | ErrorAnswer:
+    # What HTTP asks the admin key for is asked for it here too.
+
+    async def force_provider_recovery(self, name: str, admin_key: object = None) -> ProviderHealth | ErrorAnswer:
         """Let the next request try the provider, whatever its circuits say. Return its health afterwards."""
-        return await errors_as_dicts(self._service.operations.command("recover", name))
+        return await self._command("recover", name, admin_key)
 
-    async def reset_provider_stats(self, name: str) -> ProviderHealth | ErrorAnswer:
+    async def reset_provider_stats(self, name: str, admin_key: object = None) -> ProviderHealth | ErrorAnswer:
         """Close the provider's circuits and forget its counts. Return its health afterwards."""
-        return await errors_as_dicts(self._service.operations.command("reset", name))
+        return await self._command("reset", name, admin_key)
 
-    async def isolate(self, name: str, seconds: float | None = None) -> ProviderHealth | ErrorAnswer:
+    async def isolate(
+        self, name: str, seconds: float | None = None, admin_key: object = None
+    ) -> ProviderHealth | ErrorAnswer:
         """Take the provider out, by default for an hour. Return its health afterwards."""
-        return await errors_as_dicts(self._service.operations.command("isolate", name, seconds))
+        return await self._command("isolate", name, admin_key, seconds)
 
-    async def restore(self, name: str) -> ProviderHealth | ErrorAnswer:
+    async def restore(self, name: str, admin_key: object = None) -> ProviderHealth | ErrorAnswer:
         """End the provider's isolation. Return its health afterwards."""
-        return await errors_as_dicts(self._service.operations.command("restore", name))
+        return await self._command("restore", name, admin_key)
 
-    async def thresholds(self, changes: object = None) -> Thresholds | ErrorAnswer:
-        return await errors_as_dicts(self._service.operations.thresholds(changes))
+    async def thresholds(self, changes: object = None, admin_key: object = None) -> Thresholds | ErrorAnswer:
+        try:
+            self._service.authenticator.admit_by_handle(admin_key)
+            return await self._service.operations.thresholds(changes)
+        except BreakwaterError as error:
+            return error_dict(error)
+
+    async def _command(
+        self, verb: str, name: str, admin_key: object, seconds: object = None
+    ) -> ProviderHealth | ErrorAnswer:
+        try:
+            self._service.authenticator.admit_by_handle(admin_key)
+            return await self._service.operations.command(verb, name, seconds)
+        except BreakwaterError as error:
+            return error_dict(error)
 
 
 @dataclass(slots=True)

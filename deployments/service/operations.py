@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from actors.breaker.plan import of_functions
 from actors.breaker.registry import COMMANDS
 from deployments.breaker_client.client import BreakerClient
+from deployments.config.sentences import key_of, sentence_of
 from deployments.config.settings import Overrides
 from deployments.config.tier import Tier
 from deployments.errors import BadRequest, NotFound, Unavailable
@@ -98,8 +99,7 @@ class Operations:
             try:
                 checked = Overrides.model_validate(changes).model_dump(exclude_unset=True)
             except ValidationError as error:
-                key = ".".join(str(part) for part in error.errors()[0]["loc"])
-                raise BadRequest(f"Invalid '{key}': {error.errors()[0]['msg']}.", key) from None
+                raise BadRequest(f"Invalid threshold {sentence_of(error)}", key_of(error)) from None
             policy: Thresholds = await self._command_actor("override", checked)
         else:
             policy = (await self._ask_actor("health"))["policy"]

@@ -1,6 +1,7 @@
 """The routes of the status page: the page itself, and what it shows, once or live. No Ray.
 
-The page has no data, so it needs no key. It may run only its own script and style, may connect only to us, and can't be
+The page needs no key. Where no other route needs one either, what it shows first is in the page itself: else it would
+be empty until its first event. It may run only its own script and style, may connect only to us, and can't be
 framed.
 """
 
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from deployments.openai_api.chat import dump
 from deployments.service.auth import Identity
 from deployments.status_page.feed import STREAM_SECONDS, Feed
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 STUCK_SECONDS = 10.0  # after the end of its stream; then a reader that has not taken all is cut off
 DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+FIRST_SECONDS = 0.2  # that a page waits for what it shows first
+_FIRST = b'<script type="application/json" id="first"></script>'
 PAGE = pathlib.Path(__file__).with_name("status.html").read_bytes()
 
 
@@ -62,10 +66,23 @@ class StatusRoutes:
 
     def __init__(self, service: "Service"):
         self._feed = Feed(service)
+        self._authenticator = service.authenticator
         self._headers = page_headers(PAGE)
 
     async def page(self, _: Request, __: Identity) -> Response:
-        return Response(PAGE, media_type="text/html", headers=self._headers)
+        if not self._authenticator.open:
+            return Response(PAGE, media_type="text/html", headers=self._headers)
+        page = PAGE.replace(_FIRST, await self._first())
+        return Response(page, media_type="text/html", headers={**self._headers, **DATA_HEADERS})
+
+    async def _first(self) -> bytes:
+        """Return what the page shows before its first event; nothing where that takes longer than the page."""
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                shown = dump(await self._feed.snapshot())
+        except TimeoutError:
+            return _FIRST
+        return _FIRST.replace(b"><", b">" + shown.replace(b"<", b"\\u003c") + b"<")
 
     async def status(self, _: Request, __: Identity) -> Response:
         return JSONResponse(await self._feed.snapshot(), headers=DATA_HEADERS)

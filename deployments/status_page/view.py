@@ -21,8 +21,8 @@ RATE_SLOTS = 6  # the rate of calls is taken over so many complete slots at most
 Health = Literal["healthy", "degraded", "unhealthy"]
 SlotSeries: TypeAlias = Mapping[str, Sequence[float]]  # by `ok`, `failed` and `ms`, one value a slot, the newest last
 _HEALTH: tuple[Health, ...] = ("healthy", "degraded", "unhealthy")
-_WORST = ("open", "half-open", "probing", "isolated", "ramping", "silent", "healthy")
-_SHUT = _WORST[:4]
+_WORST = ("open", "resting", "half-open", "probing", "isolated", "ramping", "silent", "healthy")
+_SHUT = _WORST[:5]
 _REASONS: Mapping[str, str] = {
     "failures": "its calls failed",
     "throttled": "it told us to wait",
@@ -192,7 +192,7 @@ def _tier(tier: Tier, data: StatusData) -> TierStatus:
         "isolated": health["isolated"],
         "left_out": health["left_out"],
         "last_error": health["last_error"],
-        "retry_in_seconds": min((c["retry_in_seconds"] for c in counted if c["word"] == "open"), default=None),
+        "retry_in_seconds": min((c["retry_in_seconds"] for c in counted if c["state"] == "open"), default=None),
         "isolated_for_seconds": max((c["isolated_for_seconds"] for c in counted), default=0.0),
         "share": min((c["share"] for c in counted), default=1.0),
         **_recent(series),
@@ -241,7 +241,7 @@ def _word(target: TargetHealth, share: float, stalled: bool) -> str:
         return "isolated"
     match target["state"]:
         case "open":
-            return "open"
+            return "resting" if target.get("reason") == "throttled" else "open"
         case "half_open":
             return "probing" if target["probing"] else "half-open"
     return "ramping" if share < 1 else "silent" if stalled else "healthy"
@@ -249,7 +249,7 @@ def _word(target: TargetHealth, share: float, stalled: bool) -> str:
 
 def _why(word: str, target: TargetHealth, share: float) -> str:
     match word:
-        case "open":
+        case "open" | "resting":
             failures = target["consecutive_failures"]
             run = f" ({failures} in a row)" if target.get("reason") == "failures" and failures > 1 else ""
             return _REASONS.get(target.get("reason", ""), "the reason is unknown on this replica") + run

@@ -46,8 +46,8 @@ class AttemptRecord:
         at: milliseconds from the begin of the request to the begin of the attempt.
         ms: milliseconds that the attempt took.
         first_ms: milliseconds from the begin of the attempt to its first content.
-        upstream: milliseconds that the provider's replica measured: `{connect_ms?, first_ms?, ms}`. There is no
-            `connect_ms` where a connection was reused.
+        upstream: what the provider's replica knows: milliseconds as `{connect_ms?, first_ms?, ms}`, and `model`, the
+            name that the provider gave its model. There is no `connect_ms` where a connection was reused.
         status: the HTTP status of the provider's error.
         state: of its circuit, if the target was skipped for that.
         since: seconds that the circuit has been in this state.
@@ -61,7 +61,7 @@ class AttemptRecord:
     at: float
     ms: float | None = None
     first_ms: float | None = None
-    upstream: Mapping[str, float] | None = None
+    upstream: Mapping[str, float | str] | None = None
     status: int | None = None
     message: str | None = None
     verdict: str | None = None
@@ -96,7 +96,9 @@ class AttemptRecord:
         """Return the record as the `candidates` of `/v1/requests` have it."""
         more: JsonDict = {"at_ms": self.at}
         if self.skipped is None:
-            upstream = {f"upstream_{name}": value for name, value in (self.upstream or {}).items()}
+            asked = parts_of(self.target)[1]
+            known = (self.upstream or {}).items()
+            upstream = {f"upstream_{name}": value for name, value in known if name != "model" or value != asked}
             more |= {"verdict": self.verdict, "probe": self.probe, "epoch": self.epoch, "first_token_ms": self.first_ms}
             more |= upstream
         elif self.state is not None:

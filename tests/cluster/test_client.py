@@ -61,12 +61,12 @@ def test_the_async_side_answers_streams_and_embeds(llm: Cluster) -> None:
     run(main)
 
 
-def ordered(command: Callable[[str], dict[str, Any]], **wanted: Any) -> None:
+def ordered(command: Callable[..., dict[str, Any]], **wanted: Any) -> None:
     """An operator's command; on a busy machine the breaker actor may take longer than it waits for."""
 
     def obeyed() -> bool:
         with contextlib.suppress(c.Unavailable):
-            return command("openai").items() >= wanted.items()
+            return command("openai", admin_key="admin").items() >= wanted.items()
         return False
 
     eventually(obeyed)
@@ -90,6 +90,9 @@ def test_the_sync_side_needs_no_event_loop(llm: Cluster, sync: c.SyncClient) -> 
     assert sync.call_with_failover("openai", {"openai": openai}).value == "o"
     with pytest.raises(c.NotFound):
         sync.get_provider_health("nobody")
+    for wrong in ({}, {"admin_key": "wrong"}):
+        with pytest.raises(c.NotAllowed):
+            sync.isolate("openai", **wrong)
 
 
 def test_a_script_that_has_nothing_but_a_copy_of_the_file_can_call(llm: Cluster, tmp_path: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """The breaker actor as a singleton: stale code is replaced, state is handed on, a successor ends the older."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,7 +12,7 @@ import ray
 
 from actors.breaker.circuit import Policy
 from actors.breaker_actor import breaker_actor
-from actors.singleton import NAMESPACE, CheckpointStore, code_fingerprint
+from actors.singleton import GONE_SECONDS, NAMESPACE, CheckpointStore, code_fingerprint
 from tests.cluster.conftest import Cluster, eventually
 
 CONFIG = {"policy": asdict(Policy()), "targets": ["aws/haiku", "openai/gpt"]}
@@ -61,6 +62,21 @@ def test_an_actor_with_other_code_is_replaced_by_a_replica_that_starts_and_by_no
     ray.get(stale.hello.remote(None))
     assert whoami(summoned(app, newest=False))["code"] == "old"
     assert whoami(summoned(app))["code"] == code_fingerprint()
+
+
+def test_only_a_replica_that_starts_makes_an_actor_in_the_moment_in_which_one_is_replaced(app: str) -> None:
+    waiting = breaker_actor(app)
+
+    def seen() -> Any:
+        with contextlib.suppress(ConnectionError, ray.exceptions.RayError):
+            return asyncio.run(waiting.get_or_create(CONFIG, newest=False))
+
+    assert seen() is None
+    assert whoami(summoned(app)) == whoami(seen())
+    ray.kill(seen(), no_restart=True)
+    began = time.monotonic()
+    eventually(lambda: (made := seen()) and whoami(made)["incarnation"] == 2)
+    assert time.monotonic() - began >= GONE_SECONDS, "who else would make one if no replica starts?"
 
 
 def test_a_replaced_actor_leaves_what_it_knew(app: str) -> None:

@@ -1,10 +1,12 @@
 """What the builder asks of Ray Serve for each deployment."""
 
 import pathlib
+import traceback
 from typing import Any
 
 import pytest
 import yaml
+from ray.serve.exceptions import RayServeException
 
 from deployments import app
 from deployments.config.application import INGRESS
@@ -23,3 +25,14 @@ def made() -> dict[str, Any]:
 def test_of_every_deployment_the_new_replicas_start_before_the_old_ones_stop(made: dict[str, Any]) -> None:
     assert made.keys() == {INGRESS, "aws_bedrock", "openai", "google_genai", "local"}
     assert {each._deployment_config.max_surge_percent for each in made.values()} == {100}
+
+
+def test_a_deploy_that_is_refused_repeats_no_key_to_ray_or_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    args = yaml.safe_load(SHIPPED.read_text())["applications"][0]["args"]
+    key = "sk-proj-abcdef1234567890"
+    args["providers"]["openai"]["api_key_env"] = key
+    with pytest.raises(RayServeException) as refused:
+        app.build_app(args)
+    told = "".join([*traceback.format_exception(refused.value), repr(refused.value), *capfd.readouterr()])
+    assert "providers.openai.api_key_env: looks like a key" in told
+    assert key not in told

@@ -119,6 +119,8 @@ def check_uv_run(words: list[str]) -> None:
             check_pytest(arguments)
         case ["serve", "run", file]:
             assert (ROOT / file).exists()
+        case ["serve", "status"]:
+            pass  # run by tests/first_run.py
         case [("ruff" | "mypy" | "mkdocs") as program, *_]:
             groups = PROJECT["dependency-groups"].values()
             assert any(name.startswith(program) for group in groups for name in group)

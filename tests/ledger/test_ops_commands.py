@@ -18,7 +18,7 @@ applications:
   import_path: deployments.app:build_app
   args:
     providers: {local: {kind: local}}
-    models: {default: {local: smol}}
+    models: {default: {local: smollm2-135m}}
     ledger: {folder: FOLDER}
 """
 

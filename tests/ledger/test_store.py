@@ -4,10 +4,11 @@ import asyncio
 import pathlib
 import sqlite3
 import threading
+import traceback
 
 import pytest
 from sqlalchemy import MetaData, select, text
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 
 from actors.ledger.budget import Spend
 from actors.ledger.messages import UnknownQuestion
@@ -251,3 +252,10 @@ def test_several_questions_are_answered_at_once(url: str) -> None:
         await writer.configure({"url": None, "missing": "", "journals": None})
 
     asyncio.run(main())
+
+
+def test_a_url_that_cannot_be_read_is_told_without_its_password() -> None:
+    url = "postgresql://me:p@ss:hunter2/x@db/x"
+    with pytest.raises(ArgumentError, match="the URL of the store can't be read") as refused:
+        LedgerStore(url)
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))

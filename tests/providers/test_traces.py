@@ -46,6 +46,20 @@ def spans_of(
     return [span for factory in heap for span in factory()]
 
 
+@pytest.mark.parametrize("use", ["complete", "stream"])
+def test_each_kind_tells_what_it_calls_its_model_without_traces_too(bench: Bench, use: str) -> None:
+    async def work(provider: Provider) -> Any:
+        replica = ProviderReplica("x", {}, left_out="test")
+        replica._provider = provider
+        given = {"model": "row", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+        call = call_dict(given, "upstream-model", "row", bench.limits)
+        if use == "complete":
+            return await replica.complete(call)
+        return [item async for item in replica.stream(call)][-1]
+
+    assert bench.run(work)["upstream"].get("model") == ANSWERED_BY.get(bench.kind)
+
+
 def check_peer(bench: Bench, span: Span) -> None:
     if bench.fake is None:
         assert "server.address" not in span.attributes

@@ -11,7 +11,7 @@ from actors.ledger.rows import LONGEST_TRAIL, SETTLED, encode_json, line, parse
 from deployments.errors import NoAnswer, NotFound
 from deployments.openai_api.chat import check_request, frames_to_chunks
 from deployments.telemetry.explain import RecentRequests
-from deployments.telemetry.request_record import RequestRecord, RequestSummary
+from deployments.telemetry.request_record import AttemptRecord, RequestRecord, RequestSummary
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete, in_world
@@ -62,6 +62,13 @@ async def test_it_names_each_candidate_in_order_and_why_it_was_not_the_one(w: Wo
     assert (served["outcome"], served["verdict"], served["at_ms"], served["ms"]) == ("ok", "ok", 200, 300)
     assert (served["upstream_ms"], served["upstream_connect_ms"]) == (300, 1)
     assert (told["ms"], told["first_token_ms"], told["added_ms"]) == (500, 500, 0)
+
+
+@pytest.mark.parametrize(("named", "told"), [("qwen2.5-7b.gguf", "qwen2.5-7b.gguf"), ("gpt", None)])
+def test_a_model_that_the_provider_calls_otherwise_is_told_by_that_name_too(named: str, told: str | None) -> None:
+    """A server that ignores the id in a request answers with the model that it has."""
+    asked = AttemptRecord("openai/gpt", "ok", 0.0, upstream={"ms": 1.0, "model": named}).as_candidate()
+    assert (asked["model"], asked.get("upstream_model"), asked["upstream_ms"]) == ("gpt", told, 1.0)
 
 
 @in_world

@@ -16,6 +16,7 @@ from deployments.client import OUTCOMES, BadRequest, Client, FailoverResult, NoA
 from deployments.errors import BreakwaterError, error_dict
 from deployments.failover import time_share as shares
 from deployments.service.guarded_functions import Functions
+from tests.clock import run_virtually
 from tests.unit.test_failover import in_world
 from tests.unit.world import World
 
@@ -464,3 +465,13 @@ async def test_a_report_that_is_none_is_refused(w: World) -> None:
     for bad in (7, [7], [{**good, "kind": "nonsense"}], [{**good, "epoch": "x"}], [{**good, "ms": float("nan")}]):
         with pytest.raises(BreakwaterError):
             await functions.report(bad)
+
+
+def test_why_the_application_cannot_be_reached_is_told_on_one_line_whatever_rays_message_begins_with() -> None:
+    class Unreached(Client):
+        async def _handle(self) -> Any:
+            raise ConnectionError("\n\nNo cluster\n  at 10.0.0.7 answered.\n")
+
+    with pytest.raises(theirs.Unavailable) as away:
+        run_virtually(Unreached().get_system_health())
+    assert str(away.value) == "Breakwater can't be reached: ConnectionError: No cluster at 10.0.0.7 answered."

@@ -220,7 +220,7 @@ def test_a_deadline_that_is_no_positive_number_is_a_400(text: str) -> None:
         async with client() as (http, _):
             headers = {"x-request-timeout-seconds": text}
             response = await http.post("/v1/chat/completions", json=REQUEST, headers=headers)
-            assert (response.status_code, response.json()["error"]["param"]) == (400, "timeout")
+            assert (response.status_code, response.json()["error"]["param"]) == (400, "x-request-timeout-seconds")
 
     run_virtually(main())
 

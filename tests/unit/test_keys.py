@@ -178,7 +178,7 @@ def test_a_wrong_or_missing_file_fails_the_deploy(tmp_path: pathlib.Path, monkey
     monkeypatch.setenv("OPENAI_API_KEY", "sk")
     alone = {"providers": {"openai": {"kind": "openai"}}, "models": {"solo": {"openai": "gpt"}}}
     args = {**alone, "auth": {"keys_file": str(tmp_path / "none")}}
-    with pytest.raises(ConfigError, match=r"auth\.keys_file: .*none: No such file"):
+    with pytest.raises(ConfigError, match=r"^auth\.keys_file: No such file"):
         resolve(parse(args))
     monkeypatch.setenv("KEYS", "a,a")
     with pytest.raises(ConfigError, match="listed twice"):

@@ -16,6 +16,7 @@ MAY_IMPORT_RAY = {
     "deployments/rpc/client.py",
     "deployments/rpc/p2c_router.py",
     "deployments/client.py",
+    "deployments/ops/serve_run/hook.py",
 }
 MAY_PROVIDERS = ("aio", "errors", "json_schema", "openai_api", "providers")
 

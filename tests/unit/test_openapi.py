@@ -146,6 +146,7 @@ CHANGES: list[dict[str, Any]] = [
     {"failure_threshold": 50},
     {"recovery_timeout": 0.5, "recovery_cap": None},
     {"window_calls": 35.0},
+    {"recovery_timeout": "30s"},
 ]
 NO_CHANGES: list[dict[str, Any]] = [
     {"tomorrow": None},
@@ -157,7 +158,6 @@ NO_CHANGES: list[dict[str, Any]] = [
     {"window_calls": 1_000_001},
     {"slow_start": -1},
     {"slow_start": False},
-    {"recovery_timeout": "30"},
     {"throttle_max": 3601},
 ]
 

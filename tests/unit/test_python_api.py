@@ -61,7 +61,7 @@ async def test_closing_a_stream_frees_the_provider(w: World) -> None:
     [
         errors.BadRequest("no", "messages", "c"),
         errors.UnknownModel("no"),
-        errors.WrongRoute("GET", "/x", 405),
+        errors.WrongRoute("GET", "/x", ("POST",)),
         errors.NoAnswer("no", [{"outcome": "connect"}], None, 2.0),
         errors.DeadlineExceeded("no"),
     ],

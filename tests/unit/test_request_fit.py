@@ -5,7 +5,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from deployments.errors import BadRequest
 from deployments.ingress.http import build_http_api
+from deployments.openai_api.embeddings import check_embedding_request
 from deployments.routing.request_fit import dropped_header, fit_request, unsupported_in_chat, unsupported_in_embedding
 from tests.clock import run_virtually
 from tests.unit.world import ARGS, REQUEST, Script, World, world
@@ -110,7 +112,7 @@ def test_a_header_moves_the_line() -> None:
         assert lax.headers["x-breakwater-provider"] == "aws"
         assert lax.headers["x-breakwater-dropped"] == "n"
         wrong = await post(w, headers={"x-breakwater-drop-unsupported": "some"})
-        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "drop_unsupported")
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "x-breakwater-drop-unsupported")
 
     through(test)
 
@@ -180,3 +182,10 @@ def test_a_bad_request_for_embeddings_names_its_field(body: dict[str, Any], stat
         assert (response.status_code, response.json()["error"]["param"]) == (status, param)
 
     through(test, EMBEDDINGS)
+
+
+@pytest.mark.parametrize("given", ["", [""], ["x", ""], [[]], [1, "x"], [[1], 2]])
+def test_an_input_of_embeddings_that_says_nothing_is_the_requests_fault(given: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        check_embedding_request({"model": "m", "input": given})
+    assert (caught.value.param, caught.value.code) == ("input", "invalid_value")

@@ -76,16 +76,18 @@ def test_an_open_circuit_says_why_and_when_it_is_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "why"),
+    ("verdict", "word", "why"),
     [
-        ("throttled", "it told us to wait"),
-        ("misconfigured", "it refused our key, our quota or the model's id"),
+        ("throttled", "resting", "it told us to wait"),
+        ("misconfigured", "open", "it refused our key, our quota or the model's id"),
     ],
 )
-def test_a_target_that_is_shut_for_another_reason_says_which(verdict: str, why: str) -> None:
+def test_a_target_that_is_shut_for_another_reason_says_which(verdict: str, word: str, why: str) -> None:
     scene = Scene()
     scene.report(10.0, "aws/haiku", verdict)
-    assert said(scene.tier("aws", 10.0)) == ("open", why)
+    aws = scene.tier("aws", 10.0)
+    assert said(aws) == (word, why)
+    assert aws["retry_in_seconds"] > 0
 
 
 def test_a_probe_is_told_from_the_time_that_it_is_due_to_a_growing_share() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from actors.breaker.outcomes import Outcome
 from deployments.ingress.http import build_http_api
 from deployments.status_page.feed import MOST_PAGES, STREAM_SECONDS
 from deployments.status_page.routes import STUCK_SECONDS
@@ -106,6 +107,55 @@ def test_the_page_needs_no_key_and_may_do_nothing_but_talk_to_us() -> None:
         patch.setenv("KEYS", "k")
         patch.setenv("ADMIN", "root")
         run_virtually(main())
+
+
+FIRST = re.compile(r'<script type="application/json" id="first">(.*?)</script>', re.DOTALL)
+
+
+def test_where_no_key_is_needed_the_page_has_what_it_shows_first() -> None:
+    async def main() -> None:
+        async with client() as (http, _):
+            response = await http.get("/")
+            [first] = FIRST.findall(response.text)
+            assert json.loads(first)["tiers"] == (await http.get("/v1/status")).json()["tiers"]
+            assert response.headers["cache-control"] == "no-store"
+
+    run_virtually(main())
+
+
+def test_nothing_in_what_it_shows_first_ends_its_element() -> None:
+    async def main() -> None:
+        async with client() as (http, w):
+            w.provider("aws").ends = [Outcome("server_error", status=500, message="</script><b>bold</b>")]
+            await complete(w)
+            await w.settle()
+            [first] = FIRST.findall((await http.get("/")).text)
+            assert "bold" in first
+            assert "<" not in first
+
+    run_virtually(main())
+
+
+def test_a_page_does_not_wait_for_an_actor_that_is_away() -> None:
+    async def main() -> None:
+        async with client() as (http, w):
+            w.actor.slow = 60.0
+            began = asyncio.get_running_loop().time()
+            response = await http.get("/")
+            assert FIRST.findall(response.text) == [""]
+            assert asyncio.get_running_loop().time() - began < 0.21
+
+    run_virtually(main())
+
+
+def test_where_a_key_is_needed_the_page_has_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with client(GUARDED) as (http, _):
+            assert FIRST.findall((await http.get("/")).text) == [""]
+
+    monkeypatch.setenv("KEYS", "k")
+    monkeypatch.setenv("ADMIN", "root")
+    run_virtually(main())
 
 
 def test_the_page_names_no_other_host_and_makes_no_markup_of_data() -> None:

@@ -29,7 +29,7 @@ WINDOWS = {
     "providers": {
         "aws": {"kind": "bedrock", "region": "us-east-1", "context_windows": {"haiku": 1000}},
         "openai": {"kind": "openai", "context_windows": {"gpt": 100_000}},
-        "local": {"kind": "local"},
+        "local": {"kind": "local", "model_path": "smol.gguf"},
     },
 }
 EMBEDDINGS = {**ARGS, "embeddings": {"e": {"dimensions": 8, "targets": {"openai": "gpt", "aws": "haiku"}}}}

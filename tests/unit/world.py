@@ -22,7 +22,7 @@ ARGS: dict[str, Any] = {
     "providers": {
         "aws": {"kind": "bedrock", "region": "us-east-1"},
         "openai": {"kind": "openai"},
-        "local": {"kind": "local"},
+        "local": {"kind": "local", "model_path": "smol.gguf"},
     },
     "models": {"default": {"aws": "haiku", "openai": "gpt", "local": "smol"}, "solo": {"openai": "gpt"}},
 }

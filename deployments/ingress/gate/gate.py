@@ -45,6 +45,7 @@ class Gate:
                 identity = self._admit(route, headers)
             except Unauthorized:
                 await self._hold(request, headers)
+                _look_elsewhere(headers)
                 raise
             if route.content_type is not None:
                 check_body(route, headers)
@@ -71,6 +72,19 @@ def _address(request: Request, headers: Headers) -> str:
     HAProxy as Serve starts it adds no such word of its own, and Serve's server believes the one that a client sends.
     """
     return FORWARDED if request.client is None or b"x-forwarded-for" in headers else request.client.host
+
+
+# Where Anthropic, Azure and Google want a key.
+_OTHERS = (b"x-api-key", b"api-key", b"x-goog-api-key", b"openai-api-key")
+
+
+def _look_elsewhere(headers: Headers) -> None:
+    """Raise Unauthorized, which says so, for a key in the header of another API."""
+    if b"authorization" in headers:
+        return
+    for name in _OTHERS:
+        if name in headers:
+            raise Unauthorized(f"The key must be in 'Authorization: Bearer KEY', not in '{name.decode()}'.")
 
 
 def _authorization(headers: Headers) -> str | None:

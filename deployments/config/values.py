@@ -1,0 +1,131 @@
+"""The types of single values in serve_config.yaml, each with its own sentence for what it may not be. Pure."""
+
+import re
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from deployments.secrecy import is_key, objection_to_variable
+from deployments.validation import wrong
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|min|m|h)")
+# What a client adds to a base URL by itself.
+_ADDED = ("/chat/completions", "/completions", "/embeddings", "/responses")
+_UNFILLED = "is not filled in from the environment: write the value itself, without $ and {}"
+
+
+def _read_seconds(value: object) -> object:
+    if isinstance(value, bool):
+        raise wrong("must be seconds, as 10, 10s, 500ms or 2m, not true or false")
+    if not isinstance(value, str):
+        return value
+    if (found := _DURATION.fullmatch(value.strip().lower())) is not None:
+        return float(found[1]) * _UNITS[found[2]]
+    try:
+        return float(value)
+    except ValueError:
+        raise wrong("must be seconds, as 10, 10s, 500ms or 2m") from None
+
+
+def _check_variable(name: str) -> str:
+    if (why := objection_to_variable(name)) is not None:
+        raise wrong(why)
+    return name
+
+
+def _check_url(url: str) -> str:
+    if (why := _objection_to_url(url)) is not None:
+        raise wrong(why)
+    return url
+
+
+def _objection_to_url(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # it is checked when it is read
+    except ValueError:
+        return "is no URL: its host or its port can't be read"
+    if "${" in url:
+        return _UNFILLED
+    if parts.scheme not in ("http", "https") or not url[len(parts.scheme) :].startswith("://"):
+        return "needs http:// or https:// before the host"
+    return _objection_to_parts(parts)
+
+
+def _objection_to_parts(parts: SplitResult) -> str | None:
+    if not parts.hostname or any(sign.isspace() for sign in parts.geturl()):
+        return "has no host" if not parts.hostname else "has a blank"
+    if parts.query or parts.fragment:
+        return "ends with ?... or #..., which would not be sent"
+    for end in _ADDED:
+        if parts.path.rstrip("/").endswith(end):
+            return f"must end before {end}, which is added to it"
+    return None
+
+
+def _check_model(model: str) -> str:
+    if "${" in model:
+        raise wrong(_UNFILLED)
+    if any(sign.isspace() for sign in model):
+        raise wrong("has a blank, which no model's id has")
+    return model
+
+
+def _check_no_key(name: str) -> str:
+    if is_key(name):
+        raise wrong("looks like a key, not a name")
+    return name
+
+
+def _matches(pattern: str, reason: str) -> AfterValidator:
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if form.fullmatch(text) is None:
+            raise wrong(reason)
+        return text
+
+    return AfterValidator(check)
+
+
+def check_whole(value: object) -> object:
+    """Refuse true and false, which YAML writes as yes, no, on and off too: they would be 1 and 0."""
+    if isinstance(value, bool):
+        raise wrong("must be a number, not true or false")
+    return value
+
+
+NoSwitch = BeforeValidator(check_whole)
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False), BeforeValidator(_read_seconds)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=3600), BeforeValidator(_read_seconds)]
+Variable = Annotated[str, AfterValidator(_check_variable)]
+Url = Annotated[str, AfterValidator(_check_url)]
+Filled = Annotated[str, Field(min_length=1)]
+Title = Annotated[Filled, AfterValidator(_check_no_key)]
+ModelId = Annotated[Title, AfterValidator(_check_model)]
+REGION, NO_REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "is no region, as us-east-1"
+Region = Annotated[str, _matches(REGION, NO_REGION)]
+Version = Annotated[str, _matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
+Name = Annotated[Title, _matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
+Days = Annotated[
+    str, _matches(r"([2-9]|[1-9][0-9]{1,4})d|forever", "must be whole days, at least 2, as 90d, or forever")
+]
+
+# A name of this server as clients write it, without a port. `*`: every name.
+Host = Annotated[
+    str,
+    Field(max_length=255),
+    _matches(r"\*|[A-Za-z0-9_.-]+", "must be a name alone, without a scheme and a port, or *"),
+]
+
+# Scheme, host and port, as a browser writes it: in lower case and without a path (RFC 6454).
+Origin = Annotated[
+    str,
+    Field(max_length=255),
+    _matches(
+        r"\*|[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?",
+        "must be as https://chat.example, with its scheme, in lower case and without a path, or *",
+    ),
+]
