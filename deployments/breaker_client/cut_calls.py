@@ -12,7 +12,8 @@ from typing import TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 LATELY_SECONDS = 30.0  # as long as a circuit looks back for the share of its failures
-MOST = 1000  # targets, and callers of each: a client may name any model of a provider
+MOST_TARGETS = 256  # a client may name any model of a provider
+MOST_CALLERS = 64  # of each: the latest tell enough of a target
 
 
 @dataclass(slots=True)
@@ -30,28 +31,28 @@ class CutCalls:
     def note_answer(self, target: str, caller: str | None, began: float) -> None:
         """Note that a call which began then has an answer, or the beginning of one."""
         answered = self._seen(target).answered
-        _put(answered, caller, max(began, answered.get(caller, began)))
+        _put(answered, caller, max(began, answered.get(caller, began)), MOST_CALLERS)
 
     def counts(self, target: str, caller: str | None, began: float, now: float) -> bool:
         """Note that the caller's own deadline has cut a call; return whether that says something of the target."""
         seen = self._seen(target)
         others_cut = any(other != caller and at > now - LATELY_SECONDS for other, at in seen.cut.items())
-        _put(seen.cut, caller, now)
+        _put(seen.cut, caller, now, MOST_CALLERS)
         answers = any(
             at >= began or (other != caller and at > now - LATELY_SECONDS) for other, at in seen.answered.items()
         )
         return others_cut or not answers
 
     def _seen(self, target: str) -> _Seen:
-        if (seen := self._targets.get(target)) is None:
-            seen = _Seen()
-            _put(self._targets, target, seen)
+        """Return what is known of a target, which stays then: those that nobody asks are forgotten."""
+        seen = self._targets.get(target) or _Seen()
+        _put(self._targets, target, seen, MOST_TARGETS)
         return seen
 
 
-def _put(kept: dict[K, V], key: K, value: V) -> None:
-    """Put what is newest last, and forget the oldest of too many."""
+def _put(kept: dict[K, V], key: K, value: V, most: int) -> None:
+    """Put what is newest last, and forget the oldest of more than `most`."""
     kept.pop(key, None)
     kept[key] = value
-    if len(kept) > MOST:
+    if len(kept) > most:
         del kept[next(iter(kept))]

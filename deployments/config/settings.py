@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from actors.breaker.circuit import Policy
@@ -103,14 +103,23 @@ class BreakerSettings(Section):
         return Policy(self.failure_threshold, self.recovery_timeout, lease=max(longest + 5, LEAST_LEASE))
 
 
+def _as_whole(value: object) -> object:
+    """Return 35.0 as 35: to a JSON schema it is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_as_whole)]
+
+
 class Overrides(Section):
     """Thresholds that an operator may set while running. Null restores the configuration's."""
 
-    failure_threshold: Annotated[int, NoSwitch, Field(ge=1, le=50)] | None = None
+    model_config = ConfigDict(strict=True)  # a JSON body says `true` and "1" where it means them, unlike YAML
+    failure_threshold: Annotated[Whole, NoSwitch, Field(ge=1, le=50)] | None = None
     recovery_timeout: Seconds | None = None
     recovery_cap: Seconds | None = None
     window_ratio: Annotated[float, NoSwitch, Field(gt=0, le=1)] | None = None
-    window_calls: Annotated[int, NoSwitch, Field(ge=1)] | None = None
+    window_calls: Annotated[Whole, NoSwitch, Field(ge=1, le=1_000_000)] | None = None
     slow_start: SecondsOrNone | None = None
     throttle_max: Seconds | None = None
 

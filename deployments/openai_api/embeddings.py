@@ -69,6 +69,7 @@ class _EmbeddingRequest(BaseModel):
     input: str | Annotated[list[JsonValue], Field(min_length=1, max_length=MOST_TEXTS)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
+    user: str | None = None
 
 
 _CHECK = TypeAdapter(_EmbeddingRequest)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 MAX_ISOLATION = 30 * 86_400.0  # seconds
-ACTOR_SECONDS = 0.5  # how long a question of health, or a command, waits for the breaker actor
+ACTOR_SECONDS = 0.5  # how long a question of health waits for the breaker actor, before it is answered without it
+COMMAND_SECONDS = 3.0  # how long an operator's command waits: given up, it may have been carried out all the same
 
 
 class Operations:
@@ -115,9 +116,9 @@ class Operations:
 
     async def _ask_actor(self, method: str, *arguments: object) -> Any:
         try:
-            return await self._call_actor(method, *arguments)
+            return await self._call_actor(method, *arguments, seconds=COMMAND_SECONDS)
         except Exception as error:
-            message = f"The breaker actor did not answer within {ACTOR_SECONDS:g} s. Try again soon."
+            message = f"The breaker actor did not answer within {COMMAND_SECONDS:g} s. Try again soon."
             if not isinstance(error, TimeoutError):
                 message = "The breaker actor can't be reached. It is restarted by itself; try again soon."
             raise Unavailable(message) from error
@@ -141,8 +142,8 @@ class Operations:
         mine = {target for rows in self._tables for target in rows.targets}
         return {name: t for name, t in known.items() if name in mine or of_functions(name)}, away
 
-    async def _call_actor(self, method: str, *arguments: object) -> Any:
-        async with asyncio.timeout(ACTOR_SECONDS):
+    async def _call_actor(self, method: str, *arguments: object, seconds: float = ACTOR_SECONDS) -> Any:
+        async with asyncio.timeout(seconds):
             return await self._breaker.call(method, *arguments)
 
 

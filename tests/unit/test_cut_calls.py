@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deployments.breaker_client.cut_calls import LATELY_SECONDS, MOST, CutCalls
+from deployments.breaker_client.cut_calls import LATELY_SECONDS, MOST_CALLERS, MOST_TARGETS, CutCalls
 from deployments.errors import NoAnswer
 from deployments.openai_api.chat import completion, dump
 from deployments.usage.caller import Caller
@@ -51,13 +51,14 @@ def test_where_two_callers_are_cut_lately_the_target_is_at_fault() -> None:
 
 def test_callers_and_targets_that_clients_make_up_are_not_kept_for_ever() -> None:
     calls = CutCalls()
-    for number in range(3 * MOST):
+    for number in range(3 * max(MOST_CALLERS, MOST_TARGETS)):
         calls.note_answer(T, f"caller{number}", began=0.0)
         calls.counts(T, f"caller{number}", began=0.0, now=1.0)
         calls.note_answer(f"openai/{number}", "me", began=0.0)
-    assert len(calls._targets) == MOST
+    assert len(calls._targets) == MOST_TARGETS
+    assert T in calls._targets, "it was asked all the time"
     seen = calls._seen(T)
-    assert max(len(seen.answered), len(seen.cut)) <= MOST
+    assert max(len(seen.answered), len(seen.cut)) <= MOST_CALLERS
 
 
 async def by_text(_: str, call: Mapping[str, Any]) -> dict[str, Any]:

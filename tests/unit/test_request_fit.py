@@ -65,6 +65,12 @@ def test_tokens_are_no_text_for_another_model() -> None:
     assert unsupported_in_embedding("google", {"model": "m", "input": "x", "user": "u"}).dropped == ("user",)
 
 
+def test_what_is_to_be_embedded_is_never_left_out() -> None:
+    tokens = {"model": "m", "input": [6234], "tomorrow": 1}
+    fit = fit_request(unsupported_in_embedding, "google", tokens, "all")
+    assert (fit.missing, fit.dropped, fit.body["input"]) == (("input",), ("tomorrow",), [6234])
+
+
 def test_names_that_a_client_made_up_fit_into_a_header() -> None:
     assert dropped_header(("seed", "x\r\nset-cookie: a", "ä" * 900)) == "seed, ?, ?"
     assert dropped_header(tuple(f"f{n}" for n in range(100))).endswith("f15, and 84 more")

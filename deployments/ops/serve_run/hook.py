@@ -96,17 +96,25 @@ def _watch_start(run: Run) -> None:
     _take_signals(_stop)
     atexit.register(_finish)
     with contextlib.suppress(ImportError, AttributeError):
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
-        from ray._private.worker import print_to_stdstream
-
-        def show(log: dict[str, Any]) -> None:
-            if (kept := words.without_noise(log)) is not None:
-                print_to_stdstream(kept, ignore_prefix=False)
-
-        dispatcher.remove_handler("ray_print_logs")
-        dispatcher.add_handler("ray_print_logs", show)
+        _filter_logs()
     _Ending.watcher = threading.Thread(target=_wait_until_ready, args=[run], daemon=True, name="breakwater-start")
     _Ending.watcher.start()
+
+
+def _filter_logs() -> None:
+    """Show what processes write as Ray does, but for what nobody has to act on."""
+    from ray._private import worker
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+
+    show = worker.print_to_stdstream
+
+    def show_some(log: dict[str, Any], ignore_prefix: bool = False) -> None:
+        if (kept := words.without_noise(log)) is not None:
+            show(kept, ignore_prefix=ignore_prefix)
+
+    worker.print_to_stdstream = show_some  # type: ignore[assignment]  # what Ray itself tells goes there
+    dispatcher.remove_handler("ray_print_logs")
+    dispatcher.add_handler("ray_print_logs", show_some)
 
 
 def _wait_until_ready(run: Run) -> None:
@@ -182,7 +190,15 @@ def _finish() -> None:
         if _Ending.watcher is not None:
             _Ending.watcher.join(5)  # what it asks of Serve after Ray's end would start another Ray
         if ray.is_initialized():
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            _shut_down(ray._private.worker._global_node)
     _take_signals(signal.SIG_IGN)
     ray.shutdown()
     print(_Ending.failure or "Stopped.", file=sys.stderr if _Ending.failure else sys.stdout, flush=True)
+
+
+def _shut_down(node: Any) -> None:
+    """Let Serve end what is under way. Who stops us may have stopped Ray's processes too: then nobody does it."""
+    ending = threading.Thread(target=serve.shutdown, daemon=True)
+    ending.start()
+    while ending.is_alive() and not any(node.dead_processes()):
+        ending.join(LOOK_SECONDS)
