@@ -90,7 +90,7 @@ class Operations:
         return await self.provider_health(provider)
 
     async def thresholds(self, changes: object = None) -> Thresholds:
-        """Set thresholds over the configuration's, and return the breaker's policy in force.
+        """Set thresholds over the configuration's, and return the breaker's policy in force, with what was set so.
 
         `changes` maps names of thresholds to values; null takes an earlier change back. Without changes nothing is
         set. Raises BadRequest and Unavailable.
@@ -100,10 +100,8 @@ class Operations:
                 checked = Overrides.model_validate(changes).model_dump(exclude_unset=True)
             except ValidationError as error:
                 raise BadRequest(f"Invalid threshold {sentence_of(error)}", key_of(error)) from None
-            policy: Thresholds = await self._command_actor("override", checked)
-        else:
-            policy = (await self._ask_actor("health"))["policy"]
-        return policy
+            await self._command_actor("override", checked)
+        return _thresholds(await self._ask_actor("health"))
 
     async def _command_actor(self, method: str, *arguments: object) -> Any:
         """Send a command, then fetch a new snapshot: the command holds here from the next request on.
@@ -147,3 +145,12 @@ class Operations:
     async def _call_actor(self, method: str, *arguments: object, seconds: float = ACTOR_SECONDS) -> Any:
         async with asyncio.timeout(seconds):
             return await self._breaker.call(method, *arguments)
+
+
+def _thresholds(health: JsonObject) -> Thresholds:
+    """Return the answer from the breaker actor's health. An actor of an earlier version names no `configured`."""
+    configured = health.get("configured", {})
+    overrides = {n: {"value": value, "configured": configured.get(n)} for n, value in health["overrides"].items()}
+    answer: Any = {**health["policy"], "overrides": overrides}
+    thresholds: Thresholds = answer
+    return thresholds

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import pathlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -93,7 +94,15 @@ def test_thresholds_set_by_hand_outlive_the_actor_and_a_new_config(app: str) -> 
     ray.get(old.override.remote({"failure_threshold": 1}))
     ray.kill(old, no_restart=True)
     eventually(lambda: incarnation(app) == 2)
-    assert ray.get(summoned(app).health.remote())["policy"]["failure_threshold"] == 1
+    raised = {**CONFIG, "policy": asdict(Policy(failure_threshold=7))}
+    actor = summoned(app)
+    ray.get(actor.hello.remote(raised))
+    health = ray.get(actor.health.remote())
+    assert health["policy"]["failure_threshold"] == 1
+    assert (health["overrides"], health["configured"]["failure_threshold"]) == ({"failure_threshold": 1}, 7)
+    hidden = '{"event": "override", "threshold": "failure_threshold", "configured": 7, "in_force": 1'
+    logs = pathlib.Path(ray._private.worker._global_node.get_logs_dir_path())
+    eventually(lambda: any(hidden in log.read_text() for log in logs.glob("worker-*.err")))
     ray.get(summoned(app).override.remote({"failure_threshold": None}))
     assert ray.get(summoned(app).health.remote())["policy"]["failure_threshold"] == 3
 

@@ -500,8 +500,10 @@ def test_operators_set_thresholds_and_how_long_an_isolation_lasts() -> None:
             for _ in range(3):
                 await http.post("/v1/chat/completions", json=REQUEST, headers=user)
             assert w.provider("aws").calls == 1
+            assert done.json()["overrides"] == {"failure_threshold": {"value": 1, "configured": 3}}
             done = await http.patch("/v1/breaker", json={"failure_threshold": None}, headers=admin)
             assert done.json()["failure_threshold"] == 3
+            assert done.json()["overrides"] == {}
 
             for bad, param in [
                 ({"failure_treshold": 1}, "failure_treshold"),
