@@ -541,7 +541,7 @@ async def _gone() -> BreakwaterError | None:
 
 def _why_unreachable() -> str | None:
     with contextlib.suppress(Exception):
-        return _why_not(ray.get_runtime_context().gcs_address)
+        return _why_not(ray.get_runtime_context().gcs_address, joined=True)
     return None
 
 
@@ -595,11 +595,11 @@ def _cluster_address(named: str) -> str:
     return str(services.canonicalize_bootstrap_address("auto"))
 
 
-def _why_not(address: str) -> str | None:
-    """Return why the control store would not take this process, in one sentence; None if it would."""
+def _why_not(address: str, *, joined: bool = False) -> str | None:
+    """Return why this process can't join, or reach, the cluster; None if the control store knows no reason."""
     ours = f"this process ({_own_versions()})"
     try:
-        return explain_versions(address, _versions_at(address), _own_versions())
+        versions, sockets = _said_by_control_store(address)
     except Exception as error:
         code = getattr(error, "code", None)
         kind = code().name if callable(code) else type(error).__name__
@@ -608,6 +608,11 @@ def _why_not(address: str) -> str | None:
         if kind in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             return f"No Ray answers {ours} at {address}: is the cluster running, and is RAY_ADDRESS right?"
         raise
+    if joined:
+        return None
+    here = [path for path in sockets if os.path.exists(path)]
+    mine = any(os.access(path, os.W_OK) for path in here)
+    return explain_versions(address, versions, _own_versions()) or explain_place(address, bool(here), mine)
 
 
 TOKEN = (
@@ -616,21 +621,36 @@ TOKEN = (
 )
 
 
-def _versions_at(address: str) -> str:
-    """Return the versions of the cluster's Ray and Python, as its control store has them. It takes some 20 ms."""
+def _said_by_control_store(address: str) -> tuple[str, list[str]]:
+    """Return the versions of the cluster's Ray and Python, and where each node's Ray listens. It takes some 20 ms."""
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated import gcs_service_pb2
 
     wire: Any = gcs_service_pb2  # its classes are made when it is imported
-    wanted = wire.InternalKVGetRequest(key=b"CLUSTER_METADATA", namespace=b"cluster")
     channel = init_grpc_channel(address)
+
+    def fetch(service: str, method: str, **fields: Any) -> Any:
+        call = channel.unary_unary(f"/ray.rpc.{service}GcsService/{method}")
+        request = getattr(wire, f"{method}Request")(**fields)
+        return getattr(wire, f"{method}Reply").FromString(call(request.SerializeToString(), timeout=LOOK_SECONDS))
+
     try:
-        get = channel.unary_unary("/ray.rpc.InternalKVGcsService/InternalKVGet")
-        answer = wire.InternalKVGetReply.FromString(get(wanted.SerializeToString(), timeout=LOOK_SECONDS))
+        found = fetch("InternalKV", "InternalKVGet", key=b"CLUSTER_METADATA", namespace=b"cluster")
+        nodes = fetch("NodeInfo", "GetAllNodeInfo").node_info_list
     finally:
         channel.close()
-    known = json.loads(answer.value)
-    return f"Ray {known['ray_version']}, Python {known['python_version']}"
+    known = json.loads(found.value)
+    alive = [node.raylet_socket_name for node in nodes if not node.state]
+    return f"Ray {known['ray_version']}, Python {known['python_version']}", alive
+
+
+def explain_place(address: str, here: bool, mine: bool) -> str | None:
+    """Return a sentence if no node is `here`, or if Ray's socket here is not `mine` to write to: Ray would abort."""
+    if not here:
+        return f"This machine is no node of the cluster at {address}: run this on a node, or use the HTTP API."
+    if not mine:
+        return f"Ray at {address} runs as another user of this machine, and lets only its own join: use the HTTP API."
+    return None
 
 
 def explain_versions(address: str, theirs: str, ours: str) -> str | None:

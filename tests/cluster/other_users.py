@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from tests.cluster.conftest import ROOT
@@ -36,20 +37,30 @@ def environment_of(home: pathlib.Path, token: str | None, **more: str) -> dict[s
     return {**kept, "HOME": str(home), "RAY_AUTH_MODE": "token", **more}
 
 
+def prepare(home: pathlib.Path) -> None:
+    shutil.copy(ROOT / "deployments" / "client.py", home / "breakwater.py")
+
+
+def as_it_is(*words: str) -> list[str]:
+    return list(words)
+
+
 def said_to(
     home: pathlib.Path,
-    address: str,
+    address: str | None,
     token: str | None,
     app: str = "llm",
     python: str = sys.executable,
+    within: Callable[..., list[str]] = as_it_is,
     **more: str,
 ) -> dict[str, Any]:
     """Return what becomes of a program's first call: an answer, or an error, and the seconds that it took."""
-    shutil.copy(ROOT / "deployments" / "client.py", home / "breakwater.py")
+    prepare(home)
+    joined = {} if address is None else {"RAY_ADDRESS": address}
     done = subprocess.run(
-        [python, "-c", PROGRAM, app],
+        within(python, "-c", PROGRAM, app),
         cwd=home,
-        env=environment_of(home, token, RAY_ADDRESS=address, **more),
+        env=environment_of(home, token, PYTHONPATH=str(home), **joined, **more),
         capture_output=True,
         text=True,
         timeout=180,

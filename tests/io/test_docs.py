@@ -97,6 +97,10 @@ def test_every_command_can_be_run(page: str, line: str) -> None:
     match line.split():
         case ["pip", "install", "uv"] | ["curl", *_]:
             pass  # run by tests/first_run.py and tests/cluster/test_readme.py
+        case [".", script]:
+            assert (ROOT / script).exists()
+        case [("ray" | "serve" | "chmod"), *_]:
+            assert page == "docs/operations.md"  # run by tests/cluster/test_on_a_cluster.py
         case ["uv", "run", *words]:
             check_uv_run(words)
         case ["uv", "export", *words, "--output-file", _]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from deployments import client as c
-from deployments.client import Client, Unavailable, explain_versions
+from deployments.client import Client, Unavailable, explain_place, explain_versions
 
 OURS = "Ray 2.60.0, Python 3.11.7"
 
@@ -36,6 +36,17 @@ def test_ray_may_be_told_to_compare_two_numbers_of_python_alone(
 ) -> None:
     monkeypatch.setenv("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "minor")
     assert (explain_versions("10.0.0.1:6379", theirs, OURS) is None) is fits
+
+
+@pytest.mark.parametrize(
+    ("here", "mine", "word"), [(False, False, "no node of the cluster"), (True, False, "runs as another user")]
+)
+def test_where_ray_would_abort_the_http_api_is_named(here: bool, mine: bool, word: str) -> None:
+    said = explain_place("10.0.0.1:6379", here, mine)
+    assert said is not None
+    for part in (word, "10.0.0.1:6379", "HTTP API"):
+        assert part in said
+    assert explain_place("10.0.0.1:6379", here=True, mine=True) is None
 
 
 class NeverThere(Client):
