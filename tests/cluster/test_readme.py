@@ -1,9 +1,11 @@
 """What the README and the pages of docs/ show, run as it stands."""
 
+import asyncio
 import pathlib
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import httpx2
 import pytest
@@ -47,8 +49,14 @@ def test_a_task_and_an_actor_of_the_example_answer(llm: Cluster, tmp_path: pathl
 
 
 def test_the_agent_app_of_the_example_answers_by_handle_and_by_http(llm: Cluster, tmp_path: pathlib.Path) -> None:
+    run_example(PYTHON, 2, tmp_path)
+
+    async def by_handle() -> None:
+        answer: Any = serve.get_app_handle("agents").answer.remote("What is the capital of France?")
+        assert await answer == "Paris is the capital."
+
     try:
-        assert run_example(PYTHON, 2, tmp_path).splitlines()[-1] == "Paris is the capital."
+        asyncio.run(by_handle())
         question = {"question": "What is the capital of France?"}
         reply = eventually(lambda: _found(httpx2.post(f"{llm.url}/agents", json=question, timeout=30)))
         assert (reply.status_code, reply.text) == (200, "Paris is the capital.")
