@@ -6,7 +6,8 @@
     llm.sync.chat({...})                               # the same, without a running event loop
 
 `timeout` is the caller's deadline in seconds. The application keeps it, and ends the call with a DeadlineExceeded
-that lists the attempts. If the application does not answer, the client ends the call itself, a second later.
+that lists the attempts. If the application does not answer, the client ends the call itself, a second later. A call
+that finds no way to the application is Unavailable, and its message says why and what to do.
 Errors are raised as exceptions:
 
 BreakwaterError               `status`, `code`, `param`, `attempts`, `retry_after`; all of them survive pickling
@@ -17,7 +18,7 @@ BreakwaterError               `status`, `code`, `param`, `attempts`, `retry_afte
 ├── Limited                   402, 429: all providers throttle, or a limit is used up; `retry_after` says when to retry
 ├── NoAnswer                  503: all providers failed, or the stream broke off
 │   └── DeadlineExceeded      504
-├── Unavailable               503: Breakwater itself can't be reached, or is restarting; try again
+├── Unavailable               503: Breakwater itself can't be reached, or is restarting; the message says what to do
 └── InternalError             500: a bug of Breakwater
 """
 
@@ -27,12 +28,14 @@ import copy
 import functools
 import json
 import logging
+import os
+import platform
 import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import ray
 from ray import serve
@@ -43,6 +46,9 @@ log = logging.getLogger(__name__)
 
 MARGIN = 1.0  # how long after a deadline the application's own error may still arrive
 PATIENCE = 120.0  # without a deadline: how long the first answer may take
+CONNECT_SECONDS = 30.0  # how long a call waits for a connection, deadline or not; Ray alone may wait for ever
+LOOK_SECONDS = 1.0  # how long the control store of the cluster may take to say who it is
+INGRESS = "Ingress"  # the deployment of ours that has the methods below
 PLAN_SECONDS = 2.0  # how long functions wait for their plan; then they run without one
 STALE_SECONDS = 60.0  # how long after its expiry a plan may still be used while no newer one arrives
 MOST_PLANS = 64  # plans that are kept, one for each set of names
@@ -148,8 +154,8 @@ def error_from(data: Mapping[str, Any]) -> BreakwaterError:
 def connect(app: str = "llm", *, patience: float = PATIENCE) -> "Client":
     """Return a client of the application `app`. It connects at its first use, and can be pickled.
 
-    If Ray is not initialised yet, the client joins the cluster of RAY_ADDRESS or of this machine. `patience` is how
-    many seconds a call without `timeout` waits for its first answer.
+    If Ray is not initialised yet, the client joins the cluster of RAY_ADDRESS or of this machine; it never starts a
+    Ray. `patience` is how many seconds a call without `timeout` waits for its first answer.
     """
     return Client(app, patience)
 
@@ -337,11 +343,15 @@ class Client:
     async def _handle(self) -> Any:
         link = self._link()
         if link.handle is None:
-            link.handle = await asyncio.to_thread(_handle_of, self.app)
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    link.handle = await asyncio.shield(link.connecting())
+            except TimeoutError:
+                raise await _never_connected(CONNECT_SECONDS) from None
         return link.handle
 
     async def _call(self, method: str, *arguments: Any, wait: float | None = None, **named: Any) -> Json:
-        async with _over_there(*self._limit(wait)):
+        async with _over_there(*self._limit(wait), self._link()):
             response = getattr(await self._handle(), method).remote(*arguments, **named)
             try:
                 answer: Json = await response
@@ -362,7 +372,7 @@ class Client:
             while True:
                 # Without a deadline the limit holds for the first item only.
                 left = None if response and wait is None else until - asyncio.get_running_loop().time()
-                async with _over_there(left, late):
+                async with _over_there(left, late, self._link()):
                     if response is None:
                         handle = (await self._handle()).options(stream=True)
                         response = getattr(handle, method).remote(*arguments, **named)
@@ -391,9 +401,6 @@ def _operator(admin_key: str | None) -> Json:
     return {} if admin_key is None else {"admin_key": admin_key}
 
 
-_joining = threading.Lock()
-
-
 def _trace() -> Json:
     """Return the caller's current OpenTelemetry span as W3C headers, so that its trace continues in Breakwater."""
     known = sys.modules.get("opentelemetry.trace")  # a caller that has not imported it has no span
@@ -404,31 +411,255 @@ def _trace() -> Json:
     return {"trace": {"traceparent": parent, "tracestate": here.trace_state.to_header()}}
 
 
-def _handle_of(app: str) -> Any:
-    with _joining:
-        if not ray.is_initialized():
-            ray.init(address="auto", log_to_driver=False)
-    # Serve caches one handle, and its router stays on the loop that used it first: so each loop gets a copy.
-    return copy.copy(serve.get_app_handle(app))
-
-
 @contextlib.asynccontextmanager
-async def _over_there(seconds: float | None, late: BreakwaterError) -> AsyncGenerator[None, None]:
-    """Turn every failure of a call into a typed error, and end the call with `late` after `seconds`."""
+async def _over_there(seconds: float | None, late: BreakwaterError, link: "_Link") -> AsyncGenerator[None, None]:
+    """Turn every failure of a call into a typed error, and end the call with `late` after `seconds`.
+
+    A call that has found no way to the application has no deadline to exceed: it is Unavailable.
+    """
     try:
         async with asyncio.timeout(seconds):
             yield
     except BreakwaterError:
         raise
     except TimeoutError as error:
-        raise late from error
+        if link.handle is None:
+            raise await _never_connected(seconds or CONNECT_SECONDS) from error
+        raise await _gone() or late from error
     except Exception as error:
         away = isinstance(error, RayError | RayServeException | ConnectionError) and not isinstance(error, RayTaskError)
         if away or type(error).__module__.startswith("grpc"):
-            message = f"Breakwater can't be reached: {type(error).__name__}: {error}"
-            # Ray's messages have lines, and of some the first is empty.
-            raise Unavailable(" ".join(message.split())[:500], 503, "unavailable", retry_after=1.0) from error
-        raise InternalError(f"{type(error).__name__}: {error}".split("\n")[0]) from error
+            raise _unavailable(f"Breakwater can't be reached: {_in_one_line(error)}") from error
+        raise InternalError(_in_one_line(error)) from error
+
+
+def _unavailable(sentence: str) -> Unavailable:
+    return Unavailable(sentence, 503, "unavailable", retry_after=1.0)
+
+
+def _in_one_line(error: BaseException) -> str:
+    """Return an exception's class and message. Ray's messages have lines, and of some the first is empty."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+# The way to the application: this process joins Ray, and Serve has a handle. Both are found out in threads.
+
+_joining = threading.Lock()
+
+
+async def _in_thread(work: Callable[..., R], *arguments: Any) -> R:
+    """Return what `work` returns in a thread of its own, which does not hold up the end of the process.
+
+    What Ray does in there may never end, and a thread of the event loop's executor would be waited for.
+    """
+    loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work(*arguments)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="breakwater-connect", daemon=True).start()
+    return cast(R, await done)
+
+
+def _handle_of(app: str) -> Any:
+    """Return a handle of the application, and join the cluster first if this process has not. Raises Unavailable."""
+    with _joining:
+        if not ray.is_initialized():
+            _join()
+    # Serve caches one handle, and its router stays on the loop that used it first: so each loop gets a copy.
+    return copy.copy(_found(app))
+
+
+def _join() -> None:
+    """Join the cluster of RAY_ADDRESS or of this machine."""
+    # Ray itself would ask once a second for ever, or say nothing, with a wrong token or another version.
+    if (why := _why_not_joined()) is not None:
+        raise _unavailable(why)
+    try:
+        ray.init(address="auto", log_to_driver=False)
+    except Exception as error:
+        ray.shutdown()  # it may be half joined
+        sentence = f"This process ({_own_versions()}) can't join Ray at {_address()}: {_in_one_line(error)}"
+        raise _unavailable(sentence) from error
+
+
+def _found(app: str) -> Any:
+    """Return Serve's own handle of the application."""
+    try:
+        return serve.get_app_handle(app)
+    except RayServeException as error:
+        # After a deploy of a wrong config Serve knows no application, while its replicas serve on.
+        with contextlib.suppress(KeyError, RayServeException):
+            return serve.get_deployment_handle(INGRESS, app)
+        raise _unavailable(_why_not_found(app)) from error
+
+
+def _why_not_found(app: str) -> str:
+    with contextlib.suppress(Exception):  # for an application that runs it wants classes of the application
+        found = serve.status().applications[app]
+        return f"The application '{app}' is {found.status.value}: {' '.join(found.message.split())[:500] or 'wait'}."
+    if names := _deployed():
+        return f"The cluster has no application '{app}', it has: {', '.join(names)}. connect() takes the name."
+    return f"Ray runs at {_address()}, but no application is deployed there: `serve deploy` Breakwater first."
+
+
+def _deployed() -> list[str]:
+    """Return the names of the applications with a deployment. Serve has no public way that needs none of their code."""
+    with contextlib.suppress(Exception):
+        context: Any = serve.context
+        controller = context._get_global_client()._controller
+        return sorted({found.app_name for found in ray.get(controller.list_deployment_ids.remote(), timeout=5)})
+    return []
+
+
+async def _never_connected(seconds: float) -> BreakwaterError:
+    why = await _looked(_why_unreachable if ray.is_initialized() else _why_not_joined)
+    return _unavailable(why or f"This process has not reached Breakwater at {_address()} within {seconds:.3g} s.")
+
+
+async def _gone() -> BreakwaterError | None:
+    """Return the error if nothing answers where the cluster was that this process has joined."""
+    why = await _looked(_why_unreachable) if ray.is_initialized() else None
+    return None if why is None else _unavailable(f"{why} If it was started anew, start this process anew too.")
+
+
+def _why_unreachable() -> str | None:
+    with contextlib.suppress(Exception):
+        return _why_not(ray.get_runtime_context().gcs_address, joined=True)
+    return None
+
+
+async def _looked(look: Callable[[], str | None]) -> str | None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2 * LOOK_SECONDS):
+            return await _in_thread(look)
+    return None
+
+
+def _address() -> str:
+    """Return where the control store of the cluster is, or what RAY_ADDRESS says."""
+    with contextlib.suppress(Exception):
+        if ray.is_initialized():
+            return str(ray.get_runtime_context().gcs_address)
+    with contextlib.suppress(Exception):
+        return _cluster_address(os.environ.get("RAY_ADDRESS", ""))
+    return os.environ.get("RAY_ADDRESS") or "this machine"
+
+
+def _own_versions() -> str:
+    return f"Ray {ray.__version__}, Python {platform.python_version()}"
+
+
+def _why_not_joined() -> str | None:
+    """Return why this process has no way to the cluster and what to do; None if nothing speaks against it."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named == "local":
+        return "RAY_ADDRESS=local would start another Ray: unset it, or set it to HOST:PORT of the cluster."
+    if named.startswith("ray://"):
+        return None  # Ray's own client, which finds out for itself
+    try:
+        return _why_not(_cluster_address(named))
+    except ConnectionError:
+        return "No Ray runs on this machine: start it, or set RAY_ADDRESS to HOST:PORT of the cluster."
+    except Exception as error:  # Ray's names for all of this are private, and another version may have others
+        log.debug("the cluster could not be looked up: %s", error)
+        return None
+
+
+def _cluster_address(named: str) -> str:
+    from ray._private import services
+
+    if not named:  # Ray, too, takes a token that is there for a cluster on this machine
+        with contextlib.suppress(ImportError, TypeError):
+            from ray._private.authentication.authentication_token_setup import (
+                maybe_enable_token_auth_if_token_available,
+            )
+
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    return str(services.canonicalize_bootstrap_address("auto"))
+
+
+def _why_not(address: str, *, joined: bool = False) -> str | None:
+    """Return why this process can't join, or reach, the cluster; None if the control store knows no reason."""
+    ours = f"this process ({_own_versions()})"
+    try:
+        versions, sockets = _said_by_control_store(address)
+    except Exception as error:
+        code = getattr(error, "code", None)
+        kind = code().name if callable(code) else type(error).__name__
+        if kind in ("UNAUTHENTICATED", "AuthenticationError"):
+            return f"Ray at {address} wants its token, and {ours} has none or another: {TOKEN}"
+        if kind in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            return f"No Ray answers {ours} at {address}: is the cluster running, and is RAY_ADDRESS right?"
+        raise
+    if joined:
+        return None
+    here = [path for path in sockets if os.path.exists(path)]
+    mine = any(os.access(path, os.W_OK) for path in here)
+    return explain_versions(address, versions, _own_versions()) or explain_place(address, bool(here), mine)
+
+
+TOKEN = (
+    "set RAY_AUTH_MODE=token, and put what `ray get-auth-token` prints on the head node into ~/.ray/auth_token, "
+    "or name another file in RAY_AUTH_TOKEN_PATH."
+)
+
+
+def _said_by_control_store(address: str) -> tuple[str, list[str]]:
+    """Return the versions of the cluster's Ray and Python, and where each node's Ray listens. It takes some 20 ms."""
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2
+
+    wire: Any = gcs_service_pb2  # its classes are made when it is imported
+    channel = init_grpc_channel(address)
+
+    def fetch(service: str, method: str, **fields: Any) -> Any:
+        call = channel.unary_unary(f"/ray.rpc.{service}GcsService/{method}")
+        request = getattr(wire, f"{method}Request")(**fields)
+        return getattr(wire, f"{method}Reply").FromString(call(request.SerializeToString(), timeout=LOOK_SECONDS))
+
+    try:
+        found = fetch("InternalKV", "InternalKVGet", key=b"CLUSTER_METADATA", namespace=b"cluster")
+        nodes = fetch("NodeInfo", "GetAllNodeInfo").node_info_list
+    finally:
+        channel.close()
+    known = json.loads(found.value)
+    alive = [node.raylet_socket_name for node in nodes if not node.state]
+    return f"Ray {known['ray_version']}, Python {known['python_version']}", alive
+
+
+def explain_place(address: str, here: bool, mine: bool) -> str | None:
+    """Return a sentence if no node is `here`, or if Ray's socket here is not `mine` to write to: Ray would abort."""
+    if not here:
+        return f"This machine is no node of the cluster at {address}: run this on a node, or use the HTTP API."
+    if not mine:
+        return f"Ray at {address} runs as another user of this machine, and lets only its own join: use the HTTP API."
+    return None
+
+
+def explain_versions(address: str, theirs: str, ours: str) -> str | None:
+    """Return a sentence if Ray would refuse this process for its versions: it compares all three numbers."""
+    if os.environ.get("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL") == "minor":
+        same = theirs.rpartition(".")[0] == ours.rpartition(".")[0]
+    else:
+        same = theirs == ours
+    if same:
+        return None
+    return f"The cluster at {address} has {theirs}, and this process has {ours}: run it with the cluster's versions."
 
 
 # The caller's own functions, under the application's circuits.
@@ -505,10 +736,18 @@ class _Link:
     def __init__(self, client: Client):
         self._client = client
         self.handle: Any = None
+        self._connecting: asyncio.Future[Any] | None = None
         self._plans: dict[Any, tuple[float, Json]] = {}
         self._ended: list[Json] = []
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Future[Any]] = set()
+
+    def connecting(self) -> "asyncio.Future[Any]":
+        """Return the handle to come. All calls wait for one attempt; after a failed one the next call makes another."""
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.ensure_future(_in_thread(_handle_of, self._client.app))
+            self._connecting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait
+        return self._connecting
 
     async def plan(self, names: Sequence[str], primary: str, model: str | None) -> Json:
         """Return the plan of which functions to call. Without Breakwater it is all of them, and nothing is reported."""

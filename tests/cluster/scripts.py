@@ -8,12 +8,12 @@ import sys
 import ray
 
 
-def printed_by(folder: pathlib.Path, *arguments: str) -> str:
+def printed_by(folder: pathlib.Path, *arguments: str, python: str = sys.executable, **more: str) -> str:
     """What Python prints when it is run so in this folder, with none of our code on its path."""
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [python, *arguments],
         cwd=folder,
-        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        env={**os.environ, **more, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
         capture_output=True,
         text=True,
         timeout=180,

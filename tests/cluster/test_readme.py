@@ -7,15 +7,17 @@ import subprocess
 import sys
 from typing import Any
 
+import httpx2
 import pytest
 from ray import serve
 
-from tests.cluster.conftest import ROOT, Cluster
+from tests.cluster.conftest import ROOT, Cluster, eventually
 from tests.cluster.scripts import printed_by
 from tests.readme import PAGES, README, blocks, command, commands, curl
 
 PYTHON = "docs/python-api.md"
-RUN_HERE = {(README, 0), (PYTHON, 0), (PYTHON, 1)}  # a page, and the number of its block
+RUN_HERE = {(README, 0), (PYTHON, 0), (PYTHON, 1), (PYTHON, 2)}  # a page, and the number of its block
+FRAMEWORKS = {(PYTHON, 3), (PYTHON, 4)}  # run by tests/clients/test_frameworks.py
 WITH_CURLS = [page for page in PAGES if any(line.startswith("curl ") for line in commands(page))]
 
 
@@ -27,7 +29,8 @@ def run_example(page: str, number: int, folder: pathlib.Path) -> str:
 
 
 def test_every_python_block_is_run_here() -> None:
-    assert {(page, number) for page in PAGES for number, _ in enumerate(blocks("python", page))} == RUN_HERE
+    shown = {(page, number) for page in PAGES for number, _ in enumerate(blocks("python", page))}
+    assert shown == RUN_HERE | FRAMEWORKS
 
 
 def test_the_first_python_example_prints_an_answer(llm: Cluster, tmp_path: pathlib.Path) -> None:
@@ -41,17 +44,28 @@ def test_the_python_example_prints_answers_and_a_stream(llm: Cluster, tmp_path: 
     assert lines[2:] == ["Paris openai", "Paris is the capital."]
 
 
-def test_the_agent_app_of_the_example_answers(llm: Cluster, tmp_path: pathlib.Path) -> None:
-    run_example(PYTHON, 1, tmp_path)
+def test_a_task_and_an_actor_of_the_example_answer(llm: Cluster, tmp_path: pathlib.Path) -> None:
+    assert run_example(PYTHON, 1, tmp_path).splitlines()[-2:] == ["Paris is the capital."] * 2
 
-    async def main() -> None:
+
+def test_the_agent_app_of_the_example_answers_by_handle_and_by_http(llm: Cluster, tmp_path: pathlib.Path) -> None:
+    run_example(PYTHON, 2, tmp_path)
+
+    async def by_handle() -> None:
         answer: Any = serve.get_app_handle("agents").answer.remote("What is the capital of France?")
         assert await answer == "Paris is the capital."
 
     try:
-        asyncio.run(main())
+        asyncio.run(by_handle())
+        question = {"question": "What is the capital of France?"}
+        reply = eventually(lambda: _found(httpx2.post(f"{llm.url}/agents", json=question, timeout=30)))
+        assert (reply.status_code, reply.text) == (200, "Paris is the capital.")
     finally:
         serve.delete("agents")
+
+
+def _found(reply: httpx2.Response) -> httpx2.Response | None:
+    return None if reply.status_code == 404 else reply  # HAProxy knows a new application a moment later
 
 
 @pytest.mark.parametrize("page", WITH_CURLS)

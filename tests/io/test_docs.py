@@ -106,6 +106,10 @@ def test_every_command_can_be_run(page: str, line: str) -> None:
             assert (ROOT / source).exists() or source.startswith(":actor_name:")
         case ["sudo", "systemctl", *_] | ["promtool", "check", "config", _]:
             pass  # run by tests/observability/test_installed.py
+        case [".", script]:
+            assert (ROOT / script).exists()
+        case [("ray" | "serve" | "chmod"), *_]:
+            assert page == "docs/operations.md"  # run by tests/cluster/test_on_a_cluster.py
         case ["uv", "run", *words]:
             check_uv_run(words)
         case ["uv", "export", *words, "--output-file", _]:

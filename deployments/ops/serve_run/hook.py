@@ -1,6 +1,6 @@
-"""What `serve run` does before Ray starts, and as soon as it has started. serve.env names `begin` to Ray.
+"""What `serve run` does before Ray starts, and as soon as it has started.
 
-Ray calls `RAY_RUNTIME_ENV_HOOK` in each process that calls `ray.init`. In all but `serve run` nothing happens here.
+Ray calls what RAY_RUNTIME_ENV_HOOK names in `ray.init`. `site/sitecustomize.py` sets it, in `serve run` alone.
 """
 
 import atexit
@@ -46,6 +46,7 @@ class Run:
 
 def begin(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     """Refuse what can't start, before Ray does; then say when it answers. Return the argument as it is."""
+    os.environ.pop("RAY_RUNTIME_ENV_HOOK", None)  # not for the processes that this one starts
     context = click.get_current_context(silent=True)
     path = None if context is None else context.params.get("config_or_import_path")
     if context is not None and context.info_name == "run" and path is not None and os.path.isfile(path):
