@@ -58,8 +58,8 @@ class BreakerActor:
 
     def __init__(self, app: str, config: BreakerConfig):
         self._store = CheckpointStore(app)
-        self._incarnation = self._store.claim()
         self._code = code_fingerprint()
+        self._incarnation = self._store.claim(self._code)
         self._meter = RayMeter(app)
         self._registry = Registry(Policy(), incarnation=self._incarnation, meter=self._meter)
         self._configured: PolicyFields = {}  # the policy as the application's config has it
@@ -79,6 +79,7 @@ class BreakerActor:
         return f"incarnation {self._incarnation}"
 
     def _configure(self, config: BreakerConfig) -> None:
+        log_hidden(self._overrides, self._configured, config["policy"])
         self._configured = dict(config["policy"])
         self._registry.policy = Policy(**{**self._configured, **self._overrides})
         self._targets = tuple(config["targets"])
@@ -101,6 +102,7 @@ class BreakerActor:
             if found is not None and found["schema"] == SCHEMA:
                 self._registry.restore(time.monotonic(), found["board"], time.time() - found["wall"])
                 self._overrides = dict(found["overrides"])
+                log_hidden(self._overrides, {}, self._configured)
                 self._registry.policy = Policy(**{**self._configured, **self._overrides})
             elif found is not None:
                 log.error(
@@ -192,6 +194,7 @@ class BreakerActor:
         return {
             "incarnation": self._incarnation,
             "policy": asdict(self._registry.policy),
+            "configured": self._configured,
             "overrides": self._overrides,
             "targets": self._registry.health(time.monotonic()),
         }
@@ -261,6 +264,17 @@ class BreakerActor:
             return True
         log.warning("Incarnation %d of the breaker actor has a successor. It exits.", self._incarnation)
         os._exit(0)  # Ray's own exit_actor works only inside a method call
+
+
+def log_hidden(overrides: PolicyFields, before: PolicyFields, after: PolicyFields) -> None:
+    """Write a log line for each threshold that a new config changes in vain, because an operator has set it.
+
+    It is no method: Ray knows the actor by the names of those.
+    """
+    for name, value in overrides.items():
+        if after.get(name) not in (value, before.get(name)):
+            fields = {"event": "override", "threshold": name, "configured": after.get(name), "in_force": value}
+            log.warning("%s", json.dumps({**fields, "hint": f"PATCH /v1/breaker with {json.dumps({name: None})}"}))
 
 
 def breaker_actor(app: str) -> NamedActor:

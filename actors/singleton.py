@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "breakwater"
 SCHEMA = 2  # of the checkpoint
+GONE_SECONDS = 3.0  # that an actor is gone before a replica makes another that is not of the newest version for sure
 LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint may be what kills us
 
 
@@ -52,17 +53,21 @@ class NamedActor:
         self._role = role
         self._options = options
         self._handle: Any = None
+        self._gone_since: float | None = None
 
     async def get_or_create(self, config: Mapping[str, object], *, newest: bool) -> Any:
         """Return the actor's handle when the actor has taken the config; create the actor if there is none.
 
         With `newest`, an actor that runs other code than ours is ended and replaced: only a replica that has just
-        started may say so, because Serve starts replicas of the newest version only. Raises ConnectionError while
-        the control store is away, and what Ray raises.
+        started may say so, because Serve starts replicas of the newest version only. Any other finds no actor for a
+        moment when one is replaced. If it made one then, of its own version, that had to be replaced again. So it
+        waits for GONE_SECONDS.
+
+        Raises ConnectionError while there is no actor or the control store is away, and what Ray raises.
         """
         while True:
             if self._handle is None:
-                self._handle = await CONTROL.run(f"find {self._role}", partial(self._find, config))
+                self._handle = await CONTROL.run(f"find {self._role}", partial(self._find, config, newest))
             actor = self._handle
             try:
                 who = await actor.hello.remote(config)
@@ -76,7 +81,15 @@ class NamedActor:
             await CONTROL.run(f"end {self._role}", partial(ray.kill, actor, no_restart=True))
             await asyncio.sleep(0.05)  # the name is freed a moment after the kill
 
-    def _find(self, config: Mapping[str, object]) -> Any:
+    def _find(self, config: Mapping[str, object], newest: bool) -> Any:
+        if not newest:
+            try:
+                found = ray.get_actor(f"{self._app}-{self._role}", namespace=NAMESPACE)
+            except ValueError:
+                self._wait_for_another(time.monotonic())
+            else:
+                self._gone_since = None
+                return found
         return self._remote.options(
             name=f"{self._app}-{self._role}",
             namespace=NAMESPACE,
@@ -89,6 +102,14 @@ class NamedActor:
             **self._options,
         ).remote(self._app, config)
 
+    def _wait_for_another(self, now: float) -> None:
+        """Raise ConnectionError as long as a replica of the newest version may be about to make the actor."""
+        if self._gone_since is None:
+            self._gone_since = now
+        if now - self._gone_since < GONE_SECONDS:
+            raise ConnectionError(f"there is no {self._role} actor")
+        self._gone_since = None
+
 
 class CheckpointStore:
     """The actor's keys in the cluster's key-value store: claims of incarnations and checkpoints."""
@@ -98,15 +119,23 @@ class CheckpointStore:
         self._prefix = f"{NAMESPACE}/{app}"
         self._store = internal_kv if store is None else store
 
-    def claim(self) -> int:
-        """Take and return the next incarnation number. Put-if-absent: of many claimants one gets it."""
+    def claim(self, code: str = "") -> int:
+        """Take and return the next incarnation number, for an actor that runs this code.
+
+        Put-if-absent: of many claimants one gets it. An actor of other code than the one before has replaced that: it
+        had not crashed. So the starts before are given a time that is long over, which earlier versions read too.
+        """
         n = 1 + max(self._numbers("inc"), default=0)
         while self._store._internal_kv_put(self._key("inc", n), str(time.time()).encode(), overwrite=False):
             n += 1
+        replaces = self._store._internal_kv_get(self._key("code", n - 1)) != code.encode()
+        self._store._internal_kv_put(self._key("code", n), code.encode())
         for old in self._numbers("inc"):
             if old <= n - 2 * LOOP_STARTS:
-                self._store._internal_kv_del(self._key("inc", old))
-                self._store._internal_kv_del(self._key("checkpoint", old))
+                for kind in ("inc", "code", "checkpoint"):
+                    self._store._internal_kv_del(self._key(kind, old))
+            elif old < n and replaces:
+                self._store._internal_kv_put(self._key("inc", old), b"0")
         return n
 
     def succeeded(self, n: int) -> bool:
@@ -114,9 +143,9 @@ class CheckpointStore:
         return max(self._numbers("inc"), default=0) > n
 
     def crash_loop(self, n: int) -> bool:
-        """Return whether the last `LOOP_STARTS` incarnations were claimed within `LOOP_SECONDS`.
+        """Return whether the last `LOOP_STARTS` incarnations were claimed within `LOOP_SECONDS`, by one version.
 
-        Ray restarts an actor for ever.
+        Ray restarts an actor for ever. Of a replacement by another version see `claim`.
         """
         first = self._store._internal_kv_get(self._key("inc", n - LOOP_STARTS + 1)) if n >= LOOP_STARTS else None
         return first is not None and time.time() - float(first) < LOOP_SECONDS

@@ -489,8 +489,6 @@ def _join() -> None:
     # Ray itself would ask once a second for ever, or say nothing, with a wrong token or another version.
     if (why := _why_not_joined()) is not None:
         raise _unavailable(why)
-    if os.environ.get("RAY_RUNTIME_ENV_HOOK", "").startswith("deployments.ops."):
-        del os.environ["RAY_RUNTIME_ENV_HOOK"]  # of serve.env, for `serve run`: elsewhere it can't be imported
     try:
         ray.init(address="auto", log_to_driver=False)
     except Exception as error:

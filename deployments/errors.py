@@ -229,6 +229,8 @@ class NoAnswer(BreakwaterError):
             code = None if last.kind == "too_long" else last.code
             self.code = code or _CALLER_CODES.get(last.kind)
             self.param = last.param
+        elif last is not None and last.kind == "internal_error":
+            self.status, self.code = InternalError.status, InternalError.code
         elif _all_throttle(attempts):
             self.status, self.type, self.code = 429, "rate_limit_error", "rate_limit_exceeded"
 
@@ -263,6 +265,9 @@ class TooBusy(BreakwaterError):
     status = 503
     code = "too_busy"
     retry_after = 1.0
+
+
+INTERNAL_ERROR = "a bug of Breakwater kept the request from its provider"
 
 
 class InternalError(BreakwaterError):

@@ -28,9 +28,9 @@ from deployments.providers.base import (
     stream_within,
 )
 from deployments.providers.kinds import KINDS
+from deployments.providers.renaming.tool_names import WithToolNames
 from deployments.providers.timing import Timing, begin_timing
-from deployments.providers.tool_names import WithToolNames
-from deployments.providers.translated import refusal_before_sending
+from deployments.providers.translated import bug_before_sending
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import HelloMessage, ReplyMessage, StreamItem, UsageMessage, outcome_message
 from deployments.rpc.server import ConnectionServer, Item
@@ -159,9 +159,9 @@ class ProviderReplica:
             traces.close()
 
     def _outcome_of(self, error: Exception, timing: Timing) -> Outcome:
-        if not timing.sent and (refusal := refusal_before_sending(error)) is not None:
-            log.warning("%s: a request could not be put into the provider's words", self._name, exc_info=error)
-            return refusal
+        if not timing.sent and (bug := bug_before_sending(error)) is not None:
+            log.error("%s: a bug of ours kept a request from its provider", self._name, exc_info=error)
+            return bug
         if isinstance(error, AttemptFailed):
             # A vendor's message about our own key or account may name them, so it does not leave the replica.
             ours = error.outcome.ending.guilt is Guilt.US

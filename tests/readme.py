@@ -1,5 +1,6 @@
 """The code blocks of the README and of docs/, so that tests run what they say as they say it."""
 
+import os
 import pathlib
 import re
 import shlex
@@ -50,7 +51,7 @@ class Reply:
 
 def curl(line: str, base: str | None = None) -> Reply:
     """What a curl command of a page gets. Sent without curl, which a small machine may not have."""
-    words = shlex.split(line)[1:]
+    words = [os.path.expandvars(word) for word in shlex.split(line)[1:]]
     url, method, headers, data = "", None, {}, None
     while words:
         word = words.pop(0)

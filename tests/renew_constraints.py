@@ -28,7 +28,7 @@ def resolved(pyproject: str) -> list[str]:
 
 
 def _name(requirement: str) -> str:
-    return re.split(r"[\[=<>;! ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+    return re.split(r"[\[=<>;! ]", requirement, maxsplit=1)[0].lower().replace("_", "-").replace(".", "-")
 
 
 def without_constraints(text: str) -> str:

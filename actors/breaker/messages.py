@@ -127,8 +127,9 @@ class BreakerHealth(TypedDict):
     """The answer to `health`."""
 
     incarnation: int
-    policy: PolicyFields
-    overrides: PolicyFields
+    policy: PolicyFields  # in force
+    configured: PolicyFields
+    overrides: PolicyFields  # what an operator has set since, which wins
     targets: dict[Target, TargetHealth]
 
 

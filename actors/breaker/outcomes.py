@@ -73,6 +73,7 @@ ENDINGS: Mapping[str, Ending] = MappingProxyType(
         "stalled": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own event loop stood still"),
         "conflict": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.PROVIDER, "409: locked for a moment"),
         # No word of the target, whatever a client sends: five of them must not open a circuit that is half open.
+        "internal_error": Ending(_V.REFUSED, _V.REFUSED, True, Guilt.US, "a bug of ours: this provider was not asked"),
         "unsupported": Ending(_V.REFUSED, _V.REFUSED, True, Guilt.CALLER, "this tier can't do it"),
         "rejected": Ending(_V.REFUSED, _V.REFUSED, True, Guilt.CALLER, "this tier refuses it; another may not"),
         "bad_request": Ending(_V.REFUSED, _V.REFUSED, False, Guilt.CALLER, "the request is refused"),

@@ -6,6 +6,7 @@ none of the tables in tables.py, which change. A test holds the two against each
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from operator import add
 from typing import Any
 
 from sqlalchemy import Connection, inspect, select, text, update
@@ -116,8 +117,55 @@ def _day_line(line: Sequence[Any]) -> dict[str, Any]:
     return {f"v{n}": value for n, value in enumerate(values)}
 
 
+_TOTALS = """
+CREATE TABLE ledger_totals (
+    name TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, day TEXT NOT NULL, tenant TEXT, agent TEXT, key_name TEXT,
+    provider TEXT, model TEXT, requests BIGINT NOT NULL, answered BIGINT NOT NULL, of_target BIGINT NOT NULL,
+    of_provider BIGINT NOT NULL, of_model BIGINT NOT NULL, attempts BIGINT NOT NULL, answers BIGINT NOT NULL,
+    cancelled BIGINT NOT NULL, failures BIGINT NOT NULL, lost BIGINT NOT NULL, open BIGINT NOT NULL,
+    tokens_in BIGINT NOT NULL, tokens_out BIGINT NOT NULL, tokens_cached BIGINT NOT NULL,
+    tokens_reasoning BIGINT NOT NULL, estimated BIGINT NOT NULL, unknown_cost BIGINT NOT NULL,
+    cost BIGINT NOT NULL, timed BIGINT NOT NULL, microseconds BIGINT NOT NULL, first_timed BIGINT NOT NULL,
+    first_microseconds BIGINT NOT NULL);
+CREATE INDEX ledger_totals_day ON ledger_totals (kind, day);
+CREATE INDEX ledger_totals_tenant ON ledger_totals (tenant, day);
+CREATE INDEX ledger_totals_agent ON ledger_totals (agent, day);
+CREATE INDEX ledger_totals_key ON ledger_totals (key_name, day)
+"""
+_OF_ONE_DAY = """
+    SELECT tenant, agent, key_name, provider, model, requests, answered, of_target, of_provider, of_model, attempts,
+        answers, cancelled, failures, lost, open, tokens_in, tokens_out, tokens_cached, tokens_reasoning, estimated,
+        unknown_cost, cost, timed, microseconds, first_timed, first_microseconds
+    FROM ledger_days WHERE day = :day
+"""
+
+
+def _fill_totals(connection: Connection) -> None:
+    """Add up the rollup, day by day: SQLite's own sum fails beyond 64 bits."""
+    places = ", ".join(f":v{n}" for n in range(_DAY_COLUMNS + 1))
+    insert = text(f"INSERT INTO ledger_totals VALUES ({places})")
+    for (day,) in connection.execute(text("SELECT DISTINCT day FROM ledger_days ORDER BY day")).all():
+        sums: dict[tuple[str | None, ...], list[int]] = {}
+        for tenant, agent, key, provider, model, *figures in connection.execute(text(_OF_ONE_DAY), {"day": day}):
+            names = [("key", day, tenant, None, key, None, None), ("agent", day, None, agent, None, None, None)]
+            if provider is not None:
+                names.append(("target", day, None, None, None, provider, model))
+            for name in names:
+                known = sums.get(name)
+                sums[name] = figures if known is None else list(map(add, known, figures))
+        lines = [(digest(name), *name, *(min(value, 2**62) for value in total)) for name, total in sums.items()]
+        if lines:
+            connection.execute(insert, [{f"v{n}": value for n, value in enumerate(line)} for line in lines])
+
+
 Migration = str | Callable[[Connection], None]
-MIGRATIONS: Sequence[Sequence[Migration]] = ((_FIRST,), (_BUDGETS,), (_TRAILS,), (_DAYS, _fill_days))
+MIGRATIONS: Sequence[Sequence[Migration]] = (
+    (_FIRST,),
+    (_BUDGETS,),
+    (_TRAILS,),
+    (_DAYS, _fill_days),
+    (_TOTALS, _fill_totals),
+)
 
 
 class NewerSchema(Exception):

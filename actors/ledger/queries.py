@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, fun
 from sqlalchemy.exc import OperationalError
 
 from actors.ledger.messages import FoundRequest, UnknownQuestion, UsageRow, Viewer
-from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST_GROUPS, QUESTIONS, by_target, columns_of, unknown_in
+from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST_GROUPS, QUESTIONS, by_target, columns_of, total_for, unknown_in
 from actors.ledger.rows import NANOS, day_of
 from actors.ledger.store import DAY_MS, QUESTION_SECONDS, LedgerStore, purged_upto
-from actors.ledger.tables import ATTEMPTS, DAYS, REQUESTS
+from actors.ledger.tables import ATTEMPTS, DAYS, REQUESTS, TOTALS
 
 GROUPS = {"tenant": "tenant", "agent": "agent", "key": "key_name", "provider": "provider", "model": "model"}
 _FIRST_DAY, _LAST_DAY = -62_135_596_800_000, 253_402_214_400_000  # of the years 1 and 9999: the first and last names
@@ -138,14 +138,17 @@ def _statements(question: Question, borders: Sequence[tuple[int, int]]) -> Itera
 
 def _of_days(question: Question) -> Select[Any]:
     counts = {_requests_by(question)} if question.by_target else {"requests", "answered"}
-    figures = {name: _sum(DAYS.c[name], question) for name in FIGURES_OF_A_DAY if name in counts | set(_OF_ATTEMPTS)}
+    kind = total_for(GROUPS.get(name, name) for name in (*question.filters, *question.group_by))
+    table, where = (DAYS, []) if kind is None else (TOTALS, [TOTALS.c.kind == kind])
+    figures = {name: _sum(table.c[name], question) for name in FIGURES_OF_A_DAY if name in counts | set(_OF_ATTEMPTS)}
     first, last = question.days
-    where: list[ColumnElement[bool]] = [DAYS.c.provider.is_not(None)] if question.by_target else []
+    if question.by_target:
+        where.append(table.c.provider.is_not(None))
     if question.since != _BEFORE_ALL:
-        where.append(DAYS.c.day >= day_of(first * DAY_MS))
+        where.append(table.c.day >= day_of(first * DAY_MS))
     if question.until != _AFTER_ALL:
-        where.append(DAYS.c.day < day_of(last * DAY_MS))
-    return _grouped(DAYS, figures, question, where, DAYS.c.day)
+        where.append(table.c.day < day_of(last * DAY_MS))
+    return _grouped(table, figures, question, where, table.c.day)
 
 
 def _of_attempts(question: Question, borders: Sequence[tuple[int, int]]) -> Select[Any]:

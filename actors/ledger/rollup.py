@@ -6,10 +6,14 @@ is in one day, and on one side of each `since` and `until`. Days are UTC.
 A question by provider counts the requests that asked this provider, each once, though it was asked twice. Such counts
 do not add up over models. So three of them are kept, each with the first attempt of its sort: by provider and model
 (`of_target`), by provider, and by model.
+
+Most questions name few of a day's names, and its lines are many: one for each that occurs of all names together. So
+the same figures are also kept by fewer names, as `TOTALS`, each of which answers the questions that name no other.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from operator import add
 
 import orjson
 
@@ -23,6 +27,8 @@ FIGURES_OF_A_DAY = (
     *("unknown_cost", "cost", "timed", "microseconds", "first_timed", "first_microseconds"),
 )
 NOTHING = (0,) * len(FIGURES_OF_A_DAY)
+# Each kind of total by its names, beside the day. They are words of stores.
+TOTALS = {"key": ("tenant", "key_name"), "agent": ("agent",), "target": ("provider", "model")}
 MOST = 2**62  # of any sum: one that a store could not hold would keep all rows out
 
 Name = tuple[str | None, ...]  # one value for each dimension
@@ -70,6 +76,25 @@ def _figures(row: AttemptRow) -> tuple[int, ...]:
     )
 
 
+def totals_of(sums: Sums) -> Sums:
+    """Return the same figures by fewer names. A name begins with the kind of its total."""
+    totals: Sums = {}
+    for (day, tenant, agent, key, provider, model), figures in sums.items():
+        whose: list[Name] = [("key", day, tenant, None, key, None, None), ("agent", day, None, agent, None, None, None)]
+        if provider is not None:  # a request by itself has no target
+            whose.append(("target", day, None, None, None, provider, model))
+        for name in whose:
+            known = totals.get(name)
+            totals[name] = figures if known is None else list(map(add, known, figures))
+    return totals
+
+
+def total_for(names: Iterable[str]) -> str | None:
+    """Return the kind of total that has all of these columns, or None. Each kind has the day."""
+    asked = {*names} - {"day"}
+    return next((kind for kind, whose in TOTALS.items() if asked.issubset(whose)), None)
+
+
 def _add(sums: Sums, name: Name, figures: Sequence[int], sign: int) -> None:
     total = sums.get(name)
     if total is None:
@@ -81,7 +106,7 @@ def _add(sums: Sums, name: Name, figures: Sequence[int], sign: int) -> None:
 
 
 def lines_of(sums: Sums) -> list[tuple[str | int | None, ...]]:
-    """Return what is to be added to the rollup's rows, in the order of its columns."""
+    """Return what is to be added to rows of the rollup or of its totals, in the order of their columns."""
     return [(digest(name), *name, *bounded(total)) for name, total in sums.items() if any(total)]
 
 

@@ -31,10 +31,10 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, Operational
 from actors.ledger.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
 from actors.ledger.messages import QuestionTooLong
 from actors.ledger.migrations import MIGRATIONS, migrate
-from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, add_attempts, add_request, bounded, lines_of
+from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, add_attempts, add_request, bounded, lines_of, totals_of
 from actors.ledger.rows import LOST, AttemptRow, Record, RequestRow, Row, after, as_lost, merged, month_of
 from actors.ledger.statements import FIGURES, Adding, TableRows
-from actors.ledger.tables import ATTEMPTS, DAYS, MONTHS, PURGED, REQUESTS
+from actors.ledger.tables import ATTEMPTS, DAYS, MONTHS, PURGED, REQUESTS, TOTALS
 from actors.private_files import make_private_file, make_private_folder
 
 CHUNK = 500  # names in one question
@@ -43,15 +43,8 @@ READER_KILOBYTES = 32 * 1024  # of SQLite's pages, for each of them
 QUESTION_SECONDS = 8.0  # a question's work ends after so long; an ingress waits a little longer for it
 PROGRESS_STEPS = 20_000  # of SQLite's machine between two looks at the clock: well under a millisecond
 DAY_MS = 86_400_000
+ANSWER_SECONDS = 30.0  # more than a statement may take on a server that is well
 LOCK = 0x6272_6561_6B77  # ours, of PostgreSQL's advisory locks
-# A store that hangs must become an error: rows wait in the journals, not in a thread.
-_POSTGRES: Mapping[str, Any] = {
-    "connect_timeout": 5,
-    "client_encoding": "utf8",
-    "tcp_user_timeout": 10_000,
-    # Its compiler takes 0.4 s for a question that takes 0.5 s without.
-    "options": "-c statement_timeout=20000 -c lock_timeout=10000 -c jit=off",
-}
 
 
 def _parsed(url: str) -> URL:
@@ -62,15 +55,20 @@ def _parsed(url: str) -> URL:
 
 
 class LedgerStore:
-    """`url` is SQLAlchemy's. Raises what SQLAlchemy raises: OperationalError while the store is away."""
+    """`url` is SQLAlchemy's. Raises what SQLAlchemy raises: OperationalError while the store is away.
 
-    def __init__(self, url: str):
+    `answer_seconds` is how long PostgreSQL may take for an answer.
+    """
+
+    def __init__(self, url: str, answer_seconds: float = ANSWER_SECONDS):
+        self._answer_seconds = answer_seconds
         self._url = _parsed(url)
         self.dialect = self._url.get_backend_name()
         self.late = 0  # requests of the last write that came after their day was deleted
         self._rows = {table: TableRows(self._url, table, kind) for table, kind in _KINDS.items()}
         self._added_up = Adding(self._url, MONTHS, FIGURES)
         self._added_to_days = Adding(self._url, DAYS, FIGURES_OF_A_DAY)
+        self._added_to_totals = Adding(self._url, TOTALS, FIGURES_OF_A_DAY)
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._reader = self._engine("BEGIN", pool_size=READERS, isolation_level="REPEATABLE READ")
         if self.dialect == "sqlite":
@@ -78,9 +76,14 @@ class LedgerStore:
 
     def _engine(self, begin: str, pool_size: int = 2, isolation_level: str | None = None) -> Engine:
         if self.dialect == "postgresql":
+            from actors.ledger import postgres
+
             given: dict[str, Any] = {} if isolation_level is None else {"isolation_level": isolation_level}
-            arguments = dict(_POSTGRES)
-            return create_engine(self._url, pool_size=pool_size, pool_pre_ping=True, connect_args=arguments, **given)
+            settings = dict(postgres.SETTINGS)
+            made = create_engine(self._url, pool_size=pool_size, pool_pre_ping=True, connect_args=settings, **given)
+            # A store that hangs must become an error: rows wait in the journals, not in a thread.
+            postgres.bound_answers(made, self._answer_seconds)
+            return made
         url = self._url.update_query_dict({"timeout": "10", **self._url.query})
         engine = create_engine(url, pool_size=pool_size)
         event.listen(engine, "connect", _prepare_sqlite)
@@ -95,7 +98,9 @@ class LedgerStore:
             make_private_file(file)
         with self._writing() as connection:
             if self.dialect == "postgresql":  # an index of many rows takes longer than a write may
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                from actors.ledger import postgres
+
+                postgres.wait_for_ever(connection)
             return migrate(connection, upto)
 
     def close(self) -> None:
@@ -133,30 +138,34 @@ class LedgerStore:
     def write(self, records: Sequence[Record]) -> list[Change]:
         """Take the rows that are newer. Return what they add to the subjects' counters."""
         self.late = 0
+        sums: Sums = {}
         with self._writing() as connection:
             purged = purged_upto(connection)
-            moved = self._merge(connection, REQUESTS, merged(r.request for r in records), purged)
+            moved = self._merge(connection, REQUESTS, merged(r.request for r in records), sums, purged)
             attempts = merged(r.attempt for r in records if r.attempt is not None)
-            moved += self._merge(connection, ATTEMPTS, attempts, purged)
-            self._add_up(connection, moved)
+            moved += self._merge(connection, ATTEMPTS, attempts, sums, purged)
+            self._add_up(connection, moved, sums)
         return moved
 
     def settle_as_lost(self, owner: str, at: int) -> tuple[int, list[Change]]:
         """Settle as lost what a dead replica has left open. Return how many rows, and what they add."""
+        sums: Sums = {}
         with self._writing() as connection:
-            attempts = self._give_up(connection, ATTEMPTS, owner, at)
-            requests = self._give_up(connection, REQUESTS, owner, at)
+            attempts = self._give_up(connection, ATTEMPTS, owner, at, sums)
+            requests = self._give_up(connection, REQUESTS, owner, at, sums)
             moved = attempts[1] + requests[1]
             made = select(func.count()).where(ATTEMPTS.c.request_id == REQUESTS.c.request_id).scalar_subquery()
             ours = (REQUESTS.c.owner == owner) & (REQUESTS.c.version == LOST)
             connection.execute(REQUESTS.update().where(ours).values(attempts=made))
-            self._add_up(connection, moved)
+            self._add_up(connection, moved, sums)
         return attempts[0] + requests[0], moved
 
-    def _give_up(self, connection: Connection, table: Table, owner: str, at: int) -> tuple[int, list[Change]]:
+    def _give_up(
+        self, connection: Connection, table: Table, owner: str, at: int, sums: Sums
+    ) -> tuple[int, list[Change]]:
         open_rows = (table.c.owner == owner) & (table.c.state == "open")
         rows = self._rows[table].found(connection, self._rows[table].all.where(open_rows))
-        return len(rows), self._merge(connection, table, [as_lost(row, at) for row in rows], 0)
+        return len(rows), self._merge(connection, table, [as_lost(row, at) for row in rows], sums)
 
     def owners_of_open_rows(self) -> set[str]:
         with self.reading() as connection:
@@ -184,8 +193,10 @@ class LedgerStore:
                 counters.add_cost(subject, month, int(cost))
         return counters
 
-    def _merge(self, connection: Connection, table: Table, rows: Sequence[Row], purged: int) -> list[Change]:
-        """Put the newer rows, and what they add to their days. A row that was deleted does not come again."""
+    def _merge(
+        self, connection: Connection, table: Table, rows: Sequence[Row], sums: Sums, purged: int = 0
+    ) -> list[Change]:
+        """Put the newer rows, and add what they say to the sums. A row that was deleted does not come again."""
         moved: list[Change] = []
         known = self._rows[table]
         for start in range(0, len(rows), CHUNK):
@@ -200,26 +211,8 @@ class LedgerStore:
             known.put(connection, newer)
             for row in newer:
                 moved += changes(before.get(_name(row)), row)
-            self._roll_up(connection, before, newer)
+            _roll_up(sums, before, newer)
         return moved
-
-    def _roll_up(self, connection: Connection, before: Mapping[tuple[str, int], Row], newer: Sequence[Row]) -> None:
-        sums: Sums = {}
-        attempts: dict[str, tuple[dict[int, AttemptRow], dict[int, AttemptRow]]] = {}
-        for row in newer:
-            if isinstance(row, RequestRow):
-                if isinstance(old := before.get(_name(row)), RequestRow):
-                    add_request(sums, old, -1)
-                add_request(sums, row, 1)
-            else:
-                attempts.setdefault(row.request_id, ({}, {}))[1][row.number] = row
-        for old in before.values():
-            if isinstance(old, AttemptRow) and old.request_id in attempts:
-                attempts[old.request_id][0][old.number] = old
-        for earlier, later in attempts.values():
-            add_attempts(sums, earlier.values(), -1)
-            add_attempts(sums, (earlier | later).values(), 1)
-        self._added_to_days.put(connection, lines_of(sums))
 
     def purge(self, upto: int, most: int = CHUNK) -> int:
         """Delete requests that began before `upto`, with their attempts: `most` of them. Return how many.
@@ -244,19 +237,26 @@ class LedgerStore:
 
     def purge_days(self, before: str, most: int = CHUNK) -> int:
         """Delete figures of days before this one, `most` of them. Return how many."""
+        deleted = 0
         with self._writing() as connection:
-            names = list(connection.execute(select(DAYS.c.name).where(DAYS.c.day < before).limit(most)).scalars())
-            connection.execute(DAYS.delete().where(DAYS.c.name.in_(names)))
-        return len(names)
+            for table in (DAYS, TOTALS):
+                asked = select(table.c.name).where(table.c.day < before).limit(most - deleted)
+                names = list(connection.execute(asked).scalars())
+                connection.execute(table.delete().where(table.c.name.in_(names)))
+                deleted += len(names)
+        return deleted
 
-    def _add_up(self, connection: Connection, moved: Iterable[Change]) -> None:
-        sums: dict[tuple[str, str], list[int]] = {}
+    def _add_up(self, connection: Connection, moved: Iterable[Change], sums: Sums) -> None:
+        """Add to the months what has moved, and to the days their sums."""
+        months: dict[tuple[str, str], list[int]] = {}
         for subject, spend in moved:
-            total = sums.setdefault((subject, month_of(spend.at)), [0, 0, 0, 0])
+            total = months.setdefault((subject, month_of(spend.at)), [0, 0, 0, 0])
             for i, value in enumerate((spend.requests, spend.tokens, spend.cost, spend.unknown)):
                 total[i] += value
-        lines = [(subject, month, *bounded(total)) for (subject, month), total in sums.items()]
+        lines = [(subject, month, *bounded(total)) for (subject, month), total in months.items()]
         self._added_up.put(connection, lines)
+        self._added_to_days.put(connection, lines_of(sums))
+        self._added_to_totals.put(connection, lines_of(totals_of(sums)))
 
 
 _KINDS = {REQUESTS: RequestRow, ATTEMPTS: AttemptRow}
@@ -264,6 +264,24 @@ _USED_LATELY = (
     (REQUESTS, REQUESTS.c.began_at, literal(0)),
     (ATTEMPTS, ATTEMPTS.c.ended_at, func.sum(ATTEMPTS.c.tokens_in + ATTEMPTS.c.tokens_out)),
 )
+
+
+def _roll_up(sums: Sums, before: Mapping[tuple[str, int], Row], newer: Sequence[Row]) -> None:
+    """Add what newer rows say to the figures of their days, and take out what was said before."""
+    attempts: dict[str, tuple[dict[int, AttemptRow], dict[int, AttemptRow]]] = {}
+    for row in newer:
+        if isinstance(row, RequestRow):
+            if isinstance(old := before.get(_name(row)), RequestRow):
+                add_request(sums, old, -1)
+            add_request(sums, row, 1)
+        else:
+            attempts.setdefault(row.request_id, ({}, {}))[1][row.number] = row
+    for old in before.values():
+        if isinstance(old, AttemptRow) and old.request_id in attempts:
+            attempts[old.request_id][0][old.number] = old
+    for earlier, later in attempts.values():
+        add_attempts(sums, earlier.values(), -1)
+        add_attempts(sums, (earlier | later).values(), 1)
 
 
 def _name(row: RequestRow | AttemptRow) -> tuple[str, int]:

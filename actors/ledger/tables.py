@@ -98,6 +98,16 @@ DAYS = Table(
     *(Column(name, BigInteger, nullable=False) for name in FIGURES_OF_A_DAY),
 )
 
+# The same figures by fewer names: see rollup.py. `name` is the digest of the seven columns behind it.
+TOTALS = Table(
+    "ledger_totals",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    *(Column(column.name, Text, nullable=column.nullable) for column in list(DAYS.columns)[1:7]),
+    *(Column(name, BigInteger, nullable=False) for name in FIGURES_OF_A_DAY),
+)
+
 # Up to which instant requests and attempts were deleted. The rollup keeps their figures.
 PURGED = Table("ledger_purged", METADATA, Column("upto", BigInteger, nullable=False))
 

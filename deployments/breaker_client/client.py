@@ -24,6 +24,7 @@ from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import UNKNOWN_CIRCUIT, Candidate, CircuitSnapshot, Plan, Skipped, Target, plan, received, skip
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.actor_connection import ActorCall, ActorConnection
+from deployments.breaker_client.cut_calls import CutCalls
 from deployments.breaker_client.empty_answers import EmptyAnswers
 from deployments.breaker_client.flowing import FLOW_SECONDS, FlowingStreams
 from deployments.breaker_client.last_seen import last_seen
@@ -72,6 +73,7 @@ class BreakerClient:
         self.flows = FlowingStreams()
         self.times = ResponseTimes()
         self.empty_answers = EmptyAnswers()
+        self.cut_calls = CutCalls()
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:

@@ -1,16 +1,19 @@
 """The parts of serve_config.yaml under `args`, each checked by itself. Secrets are named, never written."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from actors.breaker.circuit import Policy
 from deployments.config.known_windows import known_window
 from deployments.config.values import (
+    NO_REGION,
+    REGION,
     Filled,
     ModelId,
     Name,
@@ -100,14 +103,23 @@ class BreakerSettings(Section):
         return Policy(self.failure_threshold, self.recovery_timeout, lease=max(longest + 5, LEAST_LEASE))
 
 
+def _as_whole(value: object) -> object:
+    """Return 35.0 as 35: to a JSON schema it is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_as_whole)]
+
+
 class Overrides(Section):
     """Thresholds that an operator may set while running. Null restores the configuration's."""
 
-    failure_threshold: Annotated[int, NoSwitch, Field(ge=1, le=50)] | None = None
+    model_config = ConfigDict(strict=True)  # a JSON body says `true` and "1" where it means them, unlike YAML
+    failure_threshold: Annotated[Whole, NoSwitch, Field(ge=1, le=50)] | None = None
     recovery_timeout: Seconds | None = None
     recovery_cap: Seconds | None = None
     window_ratio: Annotated[float, NoSwitch, Field(gt=0, le=1)] | None = None
-    window_calls: Annotated[int, NoSwitch, Field(ge=1)] | None = None
+    window_calls: Annotated[Whole, NoSwitch, Field(ge=1, le=1_000_000)] | None = None
     slow_start: SecondsOrNone | None = None
     throttle_max: Seconds | None = None
 
@@ -142,8 +154,10 @@ class Bedrock(Cloud):
         return self.region or os.environ.get(self.region_env)
 
     def missing(self) -> str | None:
-        if not self.resolved_region():
+        if not (region := self.resolved_region()):
             return unset(self.region_env, "region_env")
+        if re.fullmatch(REGION, region) is None:
+            return f"the value of {self.region_env} {NO_REGION}"
         return _missing_aws_credentials()
 
 
@@ -231,7 +245,9 @@ def explain_key(variable: str | None) -> str | None:
     """Return why the key in a variable can't be sent, without repeating it; None if it can, or none is named."""
     if variable is None or (why := explain_unset(variable)) is not None:
         return why if variable else None
-    if (key := os.environ[variable]) != key.strip() or not (key.isascii() and key.isprintable()):
+    if (key := os.environ[variable])[:1] in "\"'":
+        return f"the key in {variable} is in quotes, which would be sent"
+    if key != key.strip() or not (key.isascii() and key.isprintable()):
         return f"the key in {variable} has a blank or a line break at an end, or a sign that no header can have"
     return None
 

@@ -105,7 +105,8 @@ Url = Annotated[str, AfterValidator(_check_url)]
 Filled = Annotated[str, Field(min_length=1)]
 Title = Annotated[Filled, AfterValidator(_check_no_key)]
 ModelId = Annotated[Title, AfterValidator(_check_model)]
-Region = Annotated[str, _matches(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "is no region, as us-east-1")]
+REGION, NO_REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "is no region, as us-east-1"
+Region = Annotated[str, _matches(REGION, NO_REGION)]
 Version = Annotated[str, _matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
 Name = Annotated[Title, _matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
 Days = Annotated[

@@ -47,6 +47,7 @@ class Attempt:
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
     usage: "AttemptUsage | None" = None  # its row in the ledger
     body: Mapping[str, Any] | None = None  # the request as this target takes it
+    hurried: bool = False  # whether its caller has named the deadline
     extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class Attempt:
         """Note that its content has begun."""
         self.first_content_ms = self._ms()
         self.content_at = self.breaker.now()
-        self.breaker.times.note(self.target, self.verb, self.content_at - self.began)
+        self._note_answer(self.content_at - self.began)
 
     def _ms(self) -> float:
         return self.record.since(self.began)
@@ -126,7 +127,7 @@ class Attempt:
 
     def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
         if whole and outcome.kind == "ok":
-            self.breaker.times.note(self.target, self.verb, ms / 1000)
+            self._note_answer(ms / 1000)
         if comparison is None or self.first_content_ms is not None or not comparison.takes(outcome):
             self._say(outcome, ms, whole)
             return
@@ -137,13 +138,28 @@ class Attempt:
         alone = outcome.kind == "empty" and not self._others_had_nothing()
 
         def charge(verdict: Verdict | None) -> None:
+            if verdict is Verdict.FAILED_START and self._is_own_hurry(outcome):
+                verdict = Verdict.NEUTRAL
             self._say(outcome, ms, whole, Verdict.REFUSED if alone else verdict)
 
         comparison.hold(outcome, seconds, self.breaker.times.usual(self.target, self.verb), charge)
 
+    def _note_answer(self, seconds: float) -> None:
+        self.breaker.times.note(self.target, self.verb, seconds)
+        self.breaker.cut_calls.note_answer(self.target, self._caller, self.began)
+
+    @property
+    def _caller(self) -> str | None:
+        return self.record.caller.key_name or self.record.caller.tenant
+
     def _others_had_nothing(self) -> bool:
-        caller = self.record.caller
-        return self.breaker.empty_answers.note(self.target, caller.key_name or caller.tenant, self.breaker.now())
+        return self.breaker.empty_answers.note(self.target, self._caller, self.breaker.now())
+
+    def _is_own_hurry(self, outcome: Outcome) -> bool:
+        """Return whether only this caller's own deadline was too short, while its target answered others."""
+        if outcome.kind != "deadline" or not self.hurried:
+            return False
+        return not self.breaker.cut_calls.counts(self.target, self._caller, self.began, self.breaker.now())
 
     def _say(self, outcome: Outcome, ms: float, whole: bool, verdict: Verdict | None = None) -> None:
         if self.renewal is not None:

@@ -27,6 +27,9 @@ def no_answer(tried: Tried, rows: "ModelRows", retry_in: float | None) -> NoAnsw
         return NoAnswer(refusal.message or refusal.ending.why, entries, refusal)
     blamed, first = tried.first or (target, last)
     why = (first.message or first.ending.why).rstrip(".")
+    if first.kind == "internal_error" and tried.only(REFUSALS | {"internal_error"}):
+        # To ask again would not help, and no provider has failed.
+        return NoAnswer(f"No provider could be asked. First error ({provider_of(blamed)}): {why}.", entries, first)
     message = f"All providers failed. First error ({provider_of(blamed)}): {why}."
     return NoAnswer(message, entries, None, retry_in or first.retry_after or 1.0)
 

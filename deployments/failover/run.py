@@ -1,6 +1,7 @@
 """One request's failover, step by step: whose turn it is, its attempt, its call, and the error at the end. No Ray."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from deployments.routing.model_rows import ModelRows
 
 T = TypeVar("T")
+log = logging.getLogger(f"ray.serve.{__name__}")
 
 EARLY_SECONDS = 0.001  # before a deadline that is as good as over
 MOST_EXTRA_CALLS = 5  # of one attempt, those of the provider's adapter included: a vendor names one fault at a time
@@ -83,13 +85,17 @@ class FailoverRun(Generic[T]):
             if target in self._record.barred:
                 self._tried.pass_over(target, NO_PRICE)
                 continue
+            if first_fit.bug is not None:
+                log.error("A bug of ours kept a request from %s", target, exc_info=first_fit.bug)
+                self._tried.spoil(target)
+                continue
             fit = self._without_refused(target, first_fit)
             if fit.missing:
                 lacking = lacking or fit.missing[0]
                 self._tried.pass_over(target, f"unsupported {', '.join(fit.missing)}")
             else:
                 found[target] = fit
-        if not found and lacking is not None:
+        if not (found or self._tried.failures) and lacking is not None:
             thing = thing_at(lacking, self._request.body)
             message = f"No provider of '{self._request.model}' can take {thing}."
             refused = Outcome("unsupported", status=400, param=lacking)
@@ -173,6 +179,7 @@ class FailoverRun(Generic[T]):
         target, record, verb = turn.candidate.target, self._record, self._kind.verb
         self._candidates.ask(turn)
         attempt = Attempt(self._breaker, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
+        attempt.hurried = self._deadline.explicit
         at = asyncio.get_running_loop().time()
         usual = self._breaker.times.needed(target, verb)
         attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)
@@ -193,10 +200,15 @@ class FailoverRun(Generic[T]):
             raise AttemptFailed(Outcome("deadline")) from None
 
     async def _ask(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
-        """Return the target's answer, or how the attempt failed.
+        """Return the target's answer, or how the attempt failed. However it ends, the attempt has ended too."""
+        try:
+            return await self._ask_without_hints(attempt)
+        except BaseException:
+            attempt.end(Outcome("cancelled"), over=False)
+            raise
 
-        A target that refuses a hint is asked once more without it. If it then answers, that is remembered.
-        """
+    async def _ask_without_hints(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
+        """A target that refuses a hint is asked once more without it. If it then answers, that is remembered."""
         lessons, of_fields = list[Lesson](), 0
         answer, failed = await self._call_once(attempt)
         while failed is not None and attempt.extra_calls > 0 and self._may_leave_out(failed):
@@ -232,9 +244,6 @@ class FailoverRun(Generic[T]):
         except AttemptFailed as error:
             outcome = error.outcome
             attempt.extra_calls -= attempt.upstream.get("again", 0) if attempt.upstream else 0
-        except BaseException:
-            attempt.end(Outcome("cancelled"), over=False)
-            raise
         finally:
             timer.close()
         return None, outcome
@@ -245,6 +254,7 @@ class FailoverRun(Generic[T]):
         call = call_dict(attempt.body, model, self._request.model, limits)
         call["again"] = max(0, attempt.extra_calls)
         call["hears_usage"] = True
+        call["within"] = attempt.until - asyncio.get_running_loop().time()
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call
@@ -263,7 +273,8 @@ class FailoverRun(Generic[T]):
 
     def _no_answer(self) -> NoAnswer:
         # A timer may fire a fraction of a millisecond before its time.
-        if asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS:
+        late = bool(self._tried.failures) and self._tried.failures[-1][1].kind == "deadline"
+        if late or asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS:
             message = "The request's deadline passed before any provider answered."
             return DeadlineExceeded(message, self._record.entries)
         return no_answer(self._tried, self._rows, self._candidates.retry_in)

@@ -83,7 +83,7 @@ class StreamAnswer:
         until = clock() if self._frame_at is None else self._frame_at
         until += READER_SECONDS
         if self._deadline.explicit:
-            until = min(until, max(self._deadline.at, clock()))
+            until = min(until, max(self._deadline.end, clock()))
         if self._frame_at is not None and until <= clock():
             self._leave()
         else:
@@ -92,7 +92,7 @@ class StreamAnswer:
 
     def _leave(self) -> None:
         """Let go of the provider: the reader has taken no frame for too long."""
-        late = self._deadline.explicit and asyncio.get_running_loop().time() >= self._deadline.at
+        late = self._deadline.explicit and asyncio.get_running_loop().time() >= self._deadline.end
         why = f"the client read nothing for {READER_SECONDS:g} s"
         self._abandoned = Outcome("deadline", content=True) if late else Outcome("cancelled", content=True, message=why)
         self._attempt.end(self._abandoned)
@@ -103,7 +103,7 @@ class StreamAnswer:
         if self._abandoned is not None:
             raise AttemptFailed(self._abandoned)
         silent_at = asyncio.get_running_loop().time() + self._idle + COVER_SECONDS
-        until = min(silent_at, self._deadline.at) if self._deadline.explicit else silent_at
+        until = min(silent_at, self._deadline.end) if self._deadline.explicit else silent_at
         breaker = self._attempt.breaker
         breaker.silence.wait(self.target, self, breaker.now())
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.breaker.plan import Skipped, Target, model_of, provider_of
-from deployments.errors import OF_ONE_TIER, UNFIT
+from deployments.errors import INTERNAL_ERROR, OF_ONE_TIER, UNFIT
 from deployments.telemetry.request_record import RequestRecord
 
 # A provider's 400: the request is wrong, or it is more than this tier can do. A policy's refusal is none of them.
@@ -40,6 +40,11 @@ class Tried:
         if not f"skipped: {why}".startswith(UNFIT):
             self.left_out.append(target)
         self.record.pass_over(target, why)
+
+    def spoil(self, target: Target) -> None:
+        """Note a target for which a bug of ours spoilt the request: it can't be asked."""
+        self.fail(target, Outcome("internal_error", message=INTERNAL_ERROR))
+        self.record.pass_over(target, "internal_error")
 
     @property
     def first(self) -> tuple[Target, Outcome] | None:

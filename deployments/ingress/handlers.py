@@ -4,6 +4,7 @@ Nothing is sent before the first content is there, so status and headers are tru
 """
 
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
@@ -13,11 +14,13 @@ from starlette.responses import Response
 from actors.ledger.messages import Viewer
 from actors.ledger.rollup import columns_of
 from actors.ledger.rows import LONGEST_TEXT
+from deployments.config.silence import longest_silence
 from deployments.errors import BadRequest
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
 from deployments.ingress.bodies import SMALL_BODY, Bodies
+from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.ingress.responses import NOSNIFF, EventStream, Json
 from deployments.openai_api.chat import Request as Checked
 from deployments.openai_api.chat import check_chat, dump
@@ -31,7 +34,6 @@ from deployments.usage.caller import Caller, as_csv, question_of
 if TYPE_CHECKING:
     from deployments.service.service import Service
 
-TIMEOUT_HEADER = "x-request-timeout-seconds"
 DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
 
@@ -39,30 +41,24 @@ EXPLAIN_HEADER = "x-breakwater-explain"
 class Handlers:
     def __init__(self, service: "Service"):
         self._service, self._bodies = service, Bodies()
+        self._longest_silence = longest_silence(os.environ)
 
     async def chat(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
         body, held = await self._bodies.read_object(request)
-        response = None
-        try:
+        with held:
             checked = _with_drop(check_chat(body), request)
             if checked.stream:
                 answer = await self._service.stream(checked, deadline, caller)
-                response = EventStream(answer, self._headers(answer), held)
-                return response
+                return EventStream(answer, self._headers(answer), held.keep())
             return self._whole(await self._service.complete(checked, deadline, caller))
-        finally:
-            if response is None:
-                held.release()
 
     async def embeddings(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._caller(request, identity), self._deadline(request)
         body, held = await self._bodies.read_object(request)
-        try:
+        with held:
             checked = _with_drop(check_embedding_request(body), request)
             return self._whole(await self._service.embeddings(checked, deadline, caller))
-        finally:
-            held.release()
 
     def _whole(self, answer: Answer) -> Response:
         body = answer.body
@@ -104,12 +100,14 @@ class Handlers:
         return Json(await self._service.queries.request(request.path_params["name"], viewer))
 
     def _deadline(self, request: Request) -> Deadline:
-        text = request.headers.get(TIMEOUT_HEADER)
+        """Return by when to answer: before HAProxy, which waits for no deadline of a caller, ends it untyped."""
+        hidden: str | None = request.scope.get(HIDDEN)
+        text = request.headers.get(TIMEOUT_HEADER) if hidden is None else hidden
         deadline = self._service.deadline(text, TIMEOUT_HEADER)
-        if not deadline.explicit:
-            return deadline
-        # Serve reads the same header, and would answer with an untyped error of its own: end before it does.
-        return Deadline(deadline.at - min(0.05, 0.2 * deadline.total), deadline.total, explicit=True)
+        if deadline.explicit and hidden is None:
+            # Serve's own proxy reads the same header, and would answer with an untyped error: end before it does.
+            deadline = replace(deadline, at=deadline.at - min(0.05, 0.2 * deadline.total))
+        return deadline.answer_within(self._longest_silence)
 
     def _headers(self, answer: Answer | StreamAnswer) -> dict[str, str]:
         """Return the headers of an answer. New headers belong here."""
@@ -151,8 +149,8 @@ class Handlers:
         if request.method != "PATCH":
             return Json(await self._service.operations.thresholds())
         changes, held = await self._bodies.read_object(request, SMALL_BODY)
-        held.release()
-        return Json(await self._service.operations.thresholds(changes))
+        with held:
+            return Json(await self._service.operations.thresholds(changes))
 
     async def livez(self, _: Request, __: Identity) -> Response:
         return Json({"status": "alive"})

@@ -23,6 +23,7 @@ from deployments.ingress.gate.routes import Route
 from deployments.ingress.handlers import Handlers
 from deployments.ingress.paths import tidy
 from deployments.ingress.responses import error_response, response_to
+from deployments.ingress.unread_bodies import UnreadBodies
 from deployments.ingress.wrong_routes import LONGEST_PATH, allowed_methods, hint_at
 from deployments.service.auth import Access
 from deployments.status_page.routes import StatusRoutes
@@ -39,7 +40,7 @@ def build_http_api(service: "Service") -> ASGIApp:
     """Return the ASGI application of one ingress replica."""
     config, gate = service.resolved.config, Gate(service)
     endpoints = {(route.method, route.path): gate.guard(route) for route in route_table(service)}
-    return with_cors(HttpApi(endpoints["POST", CHAT], _framework(endpoints)), config.cors)
+    return UnreadBodies(with_cors(HttpApi(endpoints["POST", CHAT], _framework(endpoints)), config.cors))
 
 
 def route_table(service: "Service") -> list[Route]:

@@ -6,6 +6,7 @@ largest of those that are still arriving: so bodies that never end can't keep ou
 
 import asyncio
 from dataclasses import dataclass
+from typing import Self
 
 from deployments.errors import TooBusy
 
@@ -14,12 +15,25 @@ MOST_BYTES = 256 * 1024 * 1024
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """The bytes of one request's body."""
+    """The bytes of one request's body. They are released where a `with` of it ends, unless a response keeps them."""
 
     owner: "BytesInFlight"
     size: int = 0
     arriving: asyncio.Timeout | None = None  # while it is still read; to end it is to end the reading
     refused: bool = False
+    kept: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.kept:
+            self.release()
+
+    def keep(self) -> Self:
+        """Leave it to the response to release it: a stream's request is over when its last frame is sent."""
+        self.kept = True
+        return self
 
     def grow(self, size: int) -> None:
         """Count more bytes. Raises TooBusy if there are too many, and this body is the largest."""

@@ -69,6 +69,7 @@ class _EmbeddingRequest(BaseModel):
     input: str | Annotated[list[JsonValue], Field(min_length=1, max_length=MOST_TEXTS)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
+    user: str | None = None
 
 
 _CHECK = TypeAdapter(_EmbeddingRequest)
@@ -80,7 +81,7 @@ def check_embedding_request(body: JsonObject) -> Request:
         _CHECK.validate_python(body)
     except ValidationError as error:
         raise BadRequest(*refusal_of(error, _EmbeddingRequest.model_fields)) from None
-    if not all_texts(body) and not _all_tokens(body["input"]):
+    if not all_texts(body) and (isinstance(body["input"], str) or not _all_tokens(body["input"])):
         raise BadRequest(
             "Invalid 'input': it must be texts or lists of tokens, none of them empty.", "input", "invalid_value"
         )
@@ -93,7 +94,7 @@ def all_texts(body: JsonObject) -> bool:
     return bool(given) if isinstance(given, str) else all(isinstance(t, str) and t for t in given)
 
 
-def _all_tokens(given: JsonValue) -> bool:
+def _all_tokens(given: list[JsonValue]) -> bool:
     lists = given if isinstance(given[0], list) else [given]
     return all(isinstance(one, list) and one and all(type(t) is int and t >= 0 for t in one) for one in lists)
 

@@ -7,4 +7,4 @@ PYTHONPATH=$breakwater
 PATH=$breakwater/.venv/bin:$PATH
 RAY_SERVE_HAPROXY_BINARY_PATH=$breakwater/deployments/ops/haproxy
 set +a
-unset breakwater RAY_ADDRESS RAY_RUNTIME_ENV_HOOK
+unset breakwater RAY_ADDRESS

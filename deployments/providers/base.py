@@ -7,6 +7,7 @@ retry policy.
 
 import asyncio
 import email.utils
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -32,6 +33,7 @@ class Call:
     limits: TimeLimits
     again: int = MOST_AGAIN  # how often the server may be asked again in other words
     is_long: bool = False  # its body is so long that it is written in slices
+    within: float = math.inf  # seconds that its request will wait for it
 
     @property
     def wants_usage(self) -> bool:
@@ -214,9 +216,9 @@ class CallMessage(TypedDict):
     """A `Call` as it crosses the process. `limits` are TimeLimits's fields in order.
 
     `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
-    `trace` holds the headers of its trace, and `again` how often the server may be asked again in other words.
-    `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not. `is_long` is set
-    by the replica, which sees its size.
+    `trace` holds the headers of its trace, `again` how often the server may be asked again in other words, and `within`
+    the seconds that its request will wait. `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an
+    older ingress does not. `is_long` is set by the replica, which sees its size.
     """
 
     body: JsonObject
@@ -228,6 +230,7 @@ class CallMessage(TypedDict):
     again: NotRequired[int]
     hears_usage: NotRequired[bool]
     is_long: NotRequired[bool]
+    within: NotRequired[float]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -242,6 +245,5 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
-    return Call(
-        data["body"], data["model"], data["name"], limits, data.get("again", MOST_AGAIN), data.get("is_long", False)
-    )
+    again, within = data.get("again", MOST_AGAIN), data.get("within", math.inf)
+    return Call(data["body"], data["model"], data["name"], limits, again, data.get("is_long", False), within)

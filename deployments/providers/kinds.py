@@ -52,6 +52,13 @@ PLAIN_NAMES = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), re.compile(r"[^a-zA-Z
 GEMINI_NAMES = NameRule(re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}"), re.compile(r"[^a-zA-Z0-9_.:-]"))
 
 
+# What an id is made of where its vendor has it in the path of a URL. google-genai quotes nothing: `x#y` would go to
+# `models/x`, and `x:countTokens#` to another method. boto3 quotes all but dots, so `..` would be a step up.
+# AWS, Converse, modelId; Google, Models API, Model.name and tunedModels.
+BEDROCK_IDS = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.:/-]*")
+GEMINI_IDS = re.compile(r"(?!.*\.\.)[a-zA-Z0-9_][a-zA-Z0-9_.@-]*(?:/[a-zA-Z0-9_][a-zA-Z0-9_.@-]*)*")
+
+
 class KindSettings(Protocol):
     """A provider's settings. Each adapter reads the fields of its own settings class."""
 
@@ -67,6 +74,7 @@ class ProviderKind:
     - `capabilities`: what it can do with a chat request; None if each field passes through, images by URL too.
     - `schemas`: the forms that JSON schemas are translated to.
     - `tool_names`: the rule of its vendor for names of tools; None if it takes any.
+    - `model_ids`: what a client's id of a model must be; None if it goes as a text, which may say anything.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `in_process`: the model runs in the replica itself. It stands in for a cloud, has no models but those of the
@@ -82,6 +90,7 @@ class ProviderKind:
     capabilities: Capabilities | None = None
     schemas: Forms = field(default_factory=Forms)
     tool_names: NameRule | None = None
+    model_ids: re.Pattern[str] | None = None
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     in_process: bool = False
@@ -147,6 +156,7 @@ BEDROCK = ProviderKind(
     ),
     schemas=BEDROCK_FORMS,
     tool_names=PLAIN_NAMES,
+    model_ids=BEDROCK_IDS,
     modes=("hybrid", "aws_only"),
     is_aws=True,
 )
@@ -177,6 +187,7 @@ GOOGLE = ProviderKind(
     ),
     schemas=GEMINI_FORMS,
     tool_names=GEMINI_NAMES,
+    model_ids=GEMINI_IDS,
     chat_operation="generate_content",
 )
 LOCAL = ProviderKind(

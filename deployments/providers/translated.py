@@ -1,7 +1,7 @@
 """What a codec translated to OpenAI's format and from it, in batches, and whose its errors are. Pure.
 
 Over an answer they are the provider's: its bytes are not what its API documents. Before anything was sent they are
-never the provider's, whatever raised them: our translation, or what an SDK checks by itself.
+ours: neither a provider that was not asked nor a client whose request was let in can help what our code raises.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import httpx2
 
 from actors.breaker.outcomes import Outcome
-from deployments.errors import AttemptFailed, failed
+from deployments.errors import INTERNAL_ERROR, AttemptFailed, failed
 
 
 class Translated(NamedTuple):
@@ -55,12 +55,11 @@ def _malformed() -> AttemptFailed:
     return failed("malformed", "the provider's answer does not have the shape that its API documents", status=200)
 
 
-_LONGEST = 200  # characters of an error that a client gets
 _UNKNOWN = frozenset({"unclassified", "malformed"})
 
 
-def refusal_before_sending(error: Exception) -> Outcome | None:
-    """Return how an attempt ends with an error before the provider was asked; None if the request can't be its cause.
+def bug_before_sending(error: Exception) -> Outcome | None:
+    """Return how an attempt ends with a bug before the provider was asked; None for any other error.
 
     What a request's values can raise, they can raise anywhere in our code and in an SDK's. Credentials, settings and
     the machine have types of their own, and stay what the table says of them.
@@ -68,10 +67,10 @@ def refusal_before_sending(error: Exception) -> Outcome | None:
     cause: BaseException | None = error
     if isinstance(error, AttemptFailed):
         cause = error.__cause__ if error.outcome.kind in _UNKNOWN else None
-    if not isinstance(cause, _REQUEST_ERRORS):
+    if not isinstance(cause, _BUGS):
         return None
-    text = f"This provider can't take the request ({type(cause).__name__}: {cause})"
-    return Outcome("unsupported", status=400, message=f"{text[:_LONGEST]}.")
+    # Its text may hold what we keep to ourselves: it is in the log alone.
+    return Outcome("internal_error", message=f"{INTERNAL_ERROR} ({type(cause).__name__})")
 
 
-_REQUEST_ERRORS = (*_CODEC_ERRORS, RecursionError, OverflowError, httpx2.InvalidURL)
+_BUGS = (*_CODEC_ERRORS, ArithmeticError, AssertionError, NameError, RuntimeError, httpx2.InvalidURL)

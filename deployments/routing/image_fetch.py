@@ -9,7 +9,6 @@ be fetched, and the request says so.
 
 import asyncio
 import base64
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -22,6 +21,7 @@ from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.images import HEAD, sniff
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.routing.image_urls import ImageRefused, ImageUrl, parse_image_url
+from deployments.routing.name_lookups import NameLookups
 from deployments.routing.public_addresses import is_public
 
 REDIRECTS = 3
@@ -30,13 +30,7 @@ _PLACEHOLDER = "data:image/png;base64,"
 # Each image has a connection of its own. A connection is kept by its address, and TLS has checked it for one name only.
 _CONNECTIONS = httpx2.Limits(max_connections=100, max_keepalive_connections=0)
 
-Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]  # the addresses of a host
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a host. Raises OSError and UnicodeError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+Resolve: TypeAlias = Callable[[str, int, str | None], Awaitable[Sequence[str]]]  # a host's addresses, for a caller
 
 
 class RemoteImage(NamedTuple):
@@ -58,10 +52,10 @@ class ImageFetcher:
     """Fetches images. All requests share one HTTP client. `transport` is httpx's, by default that of sockets."""
 
     def __init__(
-        self, limits: ImageLimits, resolve: Resolve = resolve, transport: httpx2.AsyncBaseTransport | None = None
+        self, limits: ImageLimits, resolve: Resolve | None = None, transport: httpx2.AsyncBaseTransport | None = None
     ):
         self._limits = limits
-        self._resolve = resolve
+        self._resolve = resolve or NameLookups().addresses
         self._transport = transport
         self._client: httpx2.AsyncClient | None = None
 
@@ -69,8 +63,11 @@ class ImageFetcher:
         """Return the request with each image by URL as a data URL. Raises AttemptFailed that names the message."""
         return await RequestImages(self).inline(body)
 
-    async def fetch(self, images: Sequence[RemoteImage]) -> dict[str, str]:
-        """Return the data URL of each image by its URL. Raises AttemptFailed that names the message."""
+    async def fetch(self, images: Sequence[RemoteImage], caller: str | None = None) -> dict[str, str]:
+        """Return the data URL of each image by its URL. Raises AttemptFailed that names the message.
+
+        `caller` is who asks, if that is known.
+        """
         first = dict[str, RemoteImage]()  # several parts may name the same URL
         for image in images:
             first.setdefault(image.url, image)
@@ -78,17 +75,17 @@ class ImageFetcher:
             reason = f"a request may have at most {MOST_IMAGES} images by URL"
             raise _fetch_failed(reason, list(first.values())[MOST_IMAGES])
         budget = _ByteBudget(self._limits.max_bytes)
-        data = await gather(self._data_url(image, budget) for image in first.values())
+        data = await gather(self._data_url(image, budget, caller) for image in first.values())
         return dict(zip(first, data, strict=True))
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _data_url(self, image: RemoteImage, budget: _ByteBudget) -> str:
+    async def _data_url(self, image: RemoteImage, budget: _ByteBudget, caller: str | None) -> str:
         try:
             async with asyncio.timeout(self._limits.seconds):
-                data = await self._download(image.url, budget)
+                data = await self._download(image.url, budget, caller)
             return f"data:{media_type(data)};base64,{base64.b64encode(data).decode()}"
         except TimeoutError:
             reason = f"it took more than {self._limits.seconds:g} s"
@@ -98,10 +95,10 @@ class ImageFetcher:
             reason = f"the connection or the answer failed ({type(error).__name__})"
         raise _fetch_failed(reason, image)
 
-    async def _download(self, url: str, budget: _ByteBudget) -> bytes:
+    async def _download(self, url: str, budget: _ByteBudget, caller: str | None) -> bytes:
         checked = parse_image_url(url)
         for _ in range(REDIRECTS + 1):
-            address = await self._public_address(checked)
+            address = await self._public_address(checked, caller)
             async with self._http().stream("GET", **checked.request(address)) as response:
                 if not response.has_redirect_location:
                     return await self._read(response, budget)
@@ -128,13 +125,15 @@ class ImageFetcher:
                 raise ImageRefused(f"{subject} larger than {self._limits.max_bytes} bytes")
         return bytes(data)
 
-    async def _public_address(self, url: ImageUrl) -> str:
+    async def _public_address(self, url: ImageUrl, caller: str | None) -> str:
         """Return the address to connect to. Raises ImageRefused unless every address of the host is public."""
         url.check_port(self._limits.hosts)
         try:
-            addresses = await self._resolve(url.host, url.port)
+            addresses = await self._resolve(url.host, url.port, caller)
+        except TimeoutError:
+            raise ImageRefused("the name of its host took too long to look up") from None
         except (OSError, UnicodeError):
-            addresses = []
+            addresses = ()
         if not addresses:
             raise ImageRefused("the name of its host has no address")
         if not url.listed_in(self._limits.hosts) and not all(is_public(address) for address in addresses):
@@ -145,8 +144,8 @@ class ImageFetcher:
 class RequestImages:
     """The images of one request. They are fetched once for all its targets; a failure is not tried again."""
 
-    def __init__(self, fetcher: ImageFetcher):
-        self._fetcher = fetcher
+    def __init__(self, fetcher: ImageFetcher, caller: str | None = None):
+        self._fetcher, self._caller = fetcher, caller
         self._data_urls: dict[str, str] = {}
         self._failed: AttemptFailed | None = None
 
@@ -159,7 +158,7 @@ class RequestImages:
             raise AttemptFailed(self._failed.outcome)
         if any(image.url not in self._data_urls for image in images):
             try:
-                self._data_urls = await self._fetcher.fetch(images)
+                self._data_urls = await self._fetcher.fetch(images, self._caller)
             except AttemptFailed as error:
                 self._failed = error
                 raise

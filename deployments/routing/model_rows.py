@@ -94,12 +94,20 @@ class ModelRows:
             return row
         provider, slash, upstream = model.partition("/")
         if slash and provider in self._kinds:
-            if not _PINNABLE.fullmatch(upstream):
-                message = f"Invalid 'model': an upstream id is printable ASCII without spaces, {LONGEST_TEXT} at most."
-                raise BadRequest(message, "model")
+            if model not in self.targets:
+                self._check_id(provider, upstream)
             if provider not in self._fixed or model in self.targets:
                 return [model]
         raise self.unknown(model)
+
+    def _check_id(self, provider: str, upstream: str) -> None:
+        """Raise BadRequest for an id that is none of its vendor's: it may become a part of a URL."""
+        if not _PINNABLE.fullmatch(upstream):
+            message = f"Invalid 'model': an upstream id is printable ASCII without spaces, {LONGEST_TEXT} at most."
+            raise BadRequest(message, "model")
+        valid = KINDS[self._kinds[provider]].model_ids
+        if valid is not None and not valid.fullmatch(upstream):
+            raise BadRequest(f"Invalid 'model': no model of '{provider}' has an id such as '{upstream}'.", "model")
 
     def unknown(self, model: str) -> UnknownModel:
         """Return the error for a model that does not exist, or that is of a provider that is left out."""
@@ -126,7 +134,11 @@ class ModelRows:
             raise NoAnswer(message, retry_after=VACANT_SECONDS)
         body = with_result_ids(request.body) if self._chats else request.body
         for target in targets:
-            yield target, self._fit(target, body, drop)
+            try:
+                fit = self._fit(target, body, drop)
+            except Exception as error:
+                fit = RequestFit(body, bug=error)
+            yield target, fit
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""

@@ -18,6 +18,7 @@ from deployments.routing.image_fetch import with_placeholder_images
 UnsupportedFinder = Callable[[str, JsonObject, str], Unsupported]  # of a kind of provider, a request and a model
 
 _EMBEDDING_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions"})
+_NEEDED = frozenset({"model", "messages", "input"})  # without them it is no request
 _HEADER_SAFE = re.compile(r"[\w.-]{1,64}")
 MOST_HEADER_NAMES = 16  # in a header; a client can name any number of fields
 
@@ -30,11 +31,13 @@ class RequestFit:
         body: the request, without the fields that only this target's kind of provider must not get.
         missing: unsupported fields for which the target can't be asked.
         dropped: unsupported fields that are left out.
+        bug: what our own code raised over it; the target can't be asked then.
     """
 
     body: JsonObject
     missing: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    bug: Exception | None = None
 
 
 def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop, model: str = "") -> RequestFit:
@@ -46,7 +49,7 @@ def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop
         return RequestFit(body, found.missing + found.dropped)
     if drop == "hints" or not found.missing:
         return RequestFit(body, found.missing, found.dropped)
-    gone = {name for name in found.missing if name in body and name != "messages"}
+    gone = {name for name in found.missing if name in body and name not in _NEEDED}
     if "tools" in gone:
         gone |= {"tool_choice", "parallel_tool_calls"} & body.keys()  # both refer to the tools
     rest = {name: value for name, value in body.items() if name not in gone}

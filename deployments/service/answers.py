@@ -104,6 +104,13 @@ class SystemHealth(TypedDict):
     services: Services
 
 
+class Override(TypedDict):
+    """A threshold that an operator has set, over the configuration's. It holds until it is taken back."""
+
+    value: float  # in force
+    configured: float | None  # what holds when it is taken back; null while an older breaker actor is not replaced
+
+
 class Thresholds(TypedDict):
     """The breaker's policy in force. Durations are seconds; `actors.breaker.circuit.Policy` says why each."""
 
@@ -126,6 +133,7 @@ class Thresholds(TypedDict):
     misconfigured_cap: float
     max_inconclusive: int  # probes in a row that decided nothing
     jitter: float  # the share of an open time that may be added
+    overrides: dict[str, Override]  # by the names of thresholds
 
 
 class ServedBy(TypedDict):

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 MAX_ISOLATION = 30 * 86_400.0  # seconds
-ACTOR_SECONDS = 0.5  # how long a question of health, or a command, waits for the breaker actor
+ACTOR_SECONDS = 0.5  # how long a question of health waits for the breaker actor, before it is answered without it
+COMMAND_SECONDS = 3.0  # how long an operator's command waits: given up, it may have been carried out all the same
 
 
 class Operations:
@@ -89,7 +90,7 @@ class Operations:
         return await self.provider_health(provider)
 
     async def thresholds(self, changes: object = None) -> Thresholds:
-        """Set thresholds over the configuration's, and return the breaker's policy in force.
+        """Set thresholds over the configuration's, and return the breaker's policy in force, with what was set so.
 
         `changes` maps names of thresholds to values; null takes an earlier change back. Without changes nothing is
         set. Raises BadRequest and Unavailable.
@@ -99,10 +100,8 @@ class Operations:
                 checked = Overrides.model_validate(changes).model_dump(exclude_unset=True)
             except ValidationError as error:
                 raise BadRequest(f"Invalid threshold {sentence_of(error)}", key_of(error)) from None
-            policy: Thresholds = await self._command_actor("override", checked)
-        else:
-            policy = (await self._ask_actor("health"))["policy"]
-        return policy
+            await self._command_actor("override", checked)
+        return _thresholds(await self._ask_actor("health"))
 
     async def _command_actor(self, method: str, *arguments: object) -> Any:
         """Send a command, then fetch a new snapshot: the command holds here from the next request on.
@@ -117,9 +116,9 @@ class Operations:
 
     async def _ask_actor(self, method: str, *arguments: object) -> Any:
         try:
-            return await self._call_actor(method, *arguments)
+            return await self._call_actor(method, *arguments, seconds=COMMAND_SECONDS)
         except Exception as error:
-            message = f"The breaker actor did not answer within {ACTOR_SECONDS:g} s. Try again soon."
+            message = f"The breaker actor did not answer within {COMMAND_SECONDS:g} s. Try again soon."
             if not isinstance(error, TimeoutError):
                 message = "The breaker actor can't be reached. It is restarted by itself; try again soon."
             raise Unavailable(message) from error
@@ -143,6 +142,15 @@ class Operations:
         mine = {target for rows in self._tables for target in rows.targets}
         return {name: t for name, t in known.items() if name in mine or of_functions(name)}, away
 
-    async def _call_actor(self, method: str, *arguments: object) -> Any:
-        async with asyncio.timeout(ACTOR_SECONDS):
+    async def _call_actor(self, method: str, *arguments: object, seconds: float = ACTOR_SECONDS) -> Any:
+        async with asyncio.timeout(seconds):
             return await self._breaker.call(method, *arguments)
+
+
+def _thresholds(health: JsonObject) -> Thresholds:
+    """Return the answer from the breaker actor's health. An actor of an earlier version names no `configured`."""
+    configured = health.get("configured", {})
+    overrides = {n: {"value": value, "configured": configured.get(n)} for n, value in health["overrides"].items()}
+    answer: Any = {**health["policy"], "overrides": overrides}
+    thresholds: Thresholds = answer
+    return thresholds

@@ -33,10 +33,6 @@ _VALUE, _VALUE_OR_END, _NAME, _NAME_OR_END, _COLON, _COMMA, _NOTHING = range(7) 
 Slices = Generator[None, None, Any]
 
 
-class TooManyValues(ValueError):
-    """It has more values than a request may have."""
-
-
 def parse_in_slices(data: bytes) -> Slices:
     """Return the one JSON value of these bytes, yielding after each slice. Raises ValueError."""
     reader = _Reader(data)
@@ -98,7 +94,7 @@ class _Reader:
         self._expect_value()
         self._count += 1
         if self._count > MOST_VALUES:
-            raise TooManyValues(f"it has more than {MOST_VALUES} values")
+            raise ValueError(f"it has more than {MOST_VALUES} values")
         self._put(value)
 
     def _expect_value(self) -> None:
@@ -129,7 +125,7 @@ class _Reader:
         self._expect_value()
         self._containers += 1
         if self._containers > MOST_CONTAINERS:
-            raise TooManyValues(f"it has more than {MOST_CONTAINERS} lists and objects")
+            raise ValueError(f"it has more than {MOST_CONTAINERS} lists and objects")
         if len(self._open) >= DEEPEST:
             raise too_deep()
         self._open.append([])

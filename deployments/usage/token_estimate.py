@@ -29,18 +29,26 @@ class DeliveredText:
     frames: int = 0
     size: int = 0
     first: bytes = b""
+    second: bytes = b""
 
     def add(self, data: bytes) -> None:
         if not self.first:
             self.first = data
+        elif not self.second:
+            self.second = data
         self.frames += data.count(b"\n\n")
         self.size += len(data)
 
     def text(self) -> int:
-        """Return about how many bytes of it are text: what the frames hold beside it is the same in each."""
-        frames = max(1, self.first.count(b"\n\n"))
-        around = (len(self.first) - text_in(self.first)) / frames
-        return max(0, round(self.size - self.frames * around))
+        """Return about how many bytes of it are text: what the frames hold beside it is the same in each later one.
+
+        The first ones also say who speaks. Taken for the others, they leave nothing of a stream of short words.
+        """
+        begun = text_in(self.first)
+        later = self.frames - self.first.count(b"\n\n")
+        frames = max(1, self.second.count(b"\n\n"))
+        around = (len(self.second) - text_in(self.second)) / frames
+        return max(begun, round(begun + self.size - len(self.first) - later * around))
 
 
 def text_in(data: bytes) -> int:

@@ -121,7 +121,7 @@ def main() -> None:
         url = f"sqlite:///{pathlib.Path(folder) / 'usage.sqlite3'}" if url == "sqlite" else url
         if not url.startswith("sqlite"):
             with create_engine(url).begin() as connection:
-                for table in ("requests", "attempts", "months", "days", "purged", "schema"):
+                for table in ("requests", "attempts", "months", "days", "totals", "purged", "schema"):
                     connection.execute(text(f"DROP TABLE IF EXISTS ledger_{table}"))
         store = LedgerStore(url)
         store.start()

@@ -218,8 +218,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 @contextlib.contextmanager
-def started(folder: pathlib.Path, config_of: ConfigOf, **extra: str) -> Iterator[Cluster]:
-    """A cluster that serves; `config_of` makes its config of the fakes and a port, `extra` is of its environment."""
+def started(folder: pathlib.Path, config_of: ConfigOf, at: pathlib.Path = ROOT, **extra: str) -> Iterator[Cluster]:
+    """A cluster that serves; `config_of` makes its config of the fakes and a port, `extra` is of its environment.
+
+    Serve is started in the folder `at`, which comes first on the path of all its replicas.
+    """
     fakes = {
         "aws_bedrock": FakeServer(BedrockWire()),
         "openai": FakeServer(OpenAIWire()),
@@ -253,7 +256,7 @@ def started(folder: pathlib.Path, config_of: ConfigOf, **extra: str) -> Iterator
         with log.open("w") as out:
             run = subprocess.Popen(
                 [sys.executable, "-m", "ray.serve.scripts", "run", str(folder / "config.yaml")],
-                cwd=ROOT,
+                cwd=at,
                 env={**os.environ, "RAY_ADDRESS": address},
                 stdout=out,
                 stderr=out,

@@ -8,18 +8,12 @@ import sys
 import ray
 
 
-def others_environment() -> dict[str, str]:
-    """This process's, without what in serve.env is for `serve run` alone."""
-    ours = ("PYTHONPATH", "RAY_RUNTIME_ENV_HOOK")
-    return {name: value for name, value in os.environ.items() if name not in ours}
-
-
 def printed_by(folder: pathlib.Path, *arguments: str, python: str = sys.executable, **more: str) -> str:
     """What Python prints when it is run so in this folder, with none of our code on its path."""
     done = subprocess.run(
         [python, *arguments],
         cwd=folder,
-        env={**others_environment(), **more, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        env={**os.environ, **more, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
         capture_output=True,
         text=True,
         timeout=180,

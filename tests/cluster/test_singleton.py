@@ -1,6 +1,8 @@
 """The breaker actor as a singleton: stale code is replaced, state is handed on, a successor ends the older."""
 
 import asyncio
+import contextlib
+import pathlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,7 +13,7 @@ import ray
 
 from actors.breaker.circuit import Policy
 from actors.breaker_actor import breaker_actor
-from actors.singleton import NAMESPACE, CheckpointStore, code_fingerprint
+from actors.singleton import GONE_SECONDS, NAMESPACE, CheckpointStore, code_fingerprint
 from tests.cluster.conftest import Cluster, eventually
 
 CONFIG = {"policy": asdict(Policy()), "targets": ["aws/haiku", "openai/gpt"]}
@@ -63,6 +65,21 @@ def test_an_actor_with_other_code_is_replaced_by_a_replica_that_starts_and_by_no
     assert whoami(summoned(app))["code"] == code_fingerprint()
 
 
+def test_only_a_replica_that_starts_makes_an_actor_in_the_moment_in_which_one_is_replaced(app: str) -> None:
+    waiting = breaker_actor(app)
+
+    def seen() -> Any:
+        with contextlib.suppress(ConnectionError, ray.exceptions.RayError):
+            return asyncio.run(waiting.get_or_create(CONFIG, newest=False))
+
+    assert seen() is None
+    assert whoami(summoned(app)) == whoami(seen())
+    ray.kill(seen(), no_restart=True)
+    began = time.monotonic()
+    eventually(lambda: (made := seen()) and whoami(made)["incarnation"] == 2)
+    assert time.monotonic() - began >= GONE_SECONDS, "who else would make one if no replica starts?"
+
+
 def test_a_replaced_actor_leaves_what_it_knew(app: str) -> None:
     old = summoned(app)
     ray.get(old.command.remote("isolate", "aws"))
@@ -77,7 +94,15 @@ def test_thresholds_set_by_hand_outlive_the_actor_and_a_new_config(app: str) -> 
     ray.get(old.override.remote({"failure_threshold": 1}))
     ray.kill(old, no_restart=True)
     eventually(lambda: incarnation(app) == 2)
-    assert ray.get(summoned(app).health.remote())["policy"]["failure_threshold"] == 1
+    raised = {**CONFIG, "policy": asdict(Policy(failure_threshold=7))}
+    actor = summoned(app)
+    ray.get(actor.hello.remote(raised))
+    health = ray.get(actor.health.remote())
+    assert health["policy"]["failure_threshold"] == 1
+    assert (health["overrides"], health["configured"]["failure_threshold"]) == ({"failure_threshold": 1}, 7)
+    hidden = '{"event": "override", "threshold": "failure_threshold", "configured": 7, "in_force": 1'
+    logs = pathlib.Path(ray._private.worker._global_node.get_logs_dir_path())
+    eventually(lambda: any(hidden in log.read_text() for log in logs.glob("worker-*.err")))
     ray.get(summoned(app).override.remote({"failure_threshold": None}))
     assert ray.get(summoned(app).health.remote())["policy"]["failure_threshold"] == 3
 

@@ -97,6 +97,13 @@ def test_every_command_can_be_run(page: str, line: str) -> None:
     match line.split():
         case ["pip", "install", "uv"] | ["curl", *_]:
             pass  # run by tests/first_run.py and tests/cluster/test_readme.py
+        case ["export", *_]:
+            shell = f'{line}; [ "${{#BREAKWATER_ADMIN_KEY}}" -ge 32 ]'
+            subprocess.run(["bash", "-c", shell], capture_output=True, check=True)
+        case ["sudo", "install", "-D", "-m", "644", source, _] | ["grep", "-l", source, _]:
+            assert (ROOT / source).exists() or source.startswith(":actor_name:")
+        case ["sudo", "systemctl", *_] | ["promtool", "check", "config", _]:
+            pass  # run by tests/observability/test_installed.py
         case [".", script]:
             assert (ROOT / script).exists()
         case [("ray" | "serve" | "chmod"), *_]:
@@ -121,8 +128,10 @@ def check_uv_run(words: list[str]) -> None:
             check_module(module, arguments)
         case ["pytest", *arguments]:
             check_pytest(arguments)
-        case ["serve", "run", file]:
+        case ["serve", "run" | "deploy", file]:
             assert (ROOT / file).exists()
+        case ["ray", "start", "--head", *_]:
+            pass  # run by tests/observability/test_installed.py
         case ["serve", "status"]:
             pass  # run by tests/first_run.py
         case [("ruff" | "mypy" | "mkdocs") as program, *_]:
@@ -193,6 +202,17 @@ def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.P
     assert "4. local (local): ready" in checked(tmp_path, config)
 
 
+def test_the_shipped_config_has_the_line_that_opens_the_operators_routes(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / SERVE_CONFIG).read_text()
+    config = yaml.safe_load(text.replace("      # auth:", "      auth:"))
+    assert config["applications"][0]["args"]["auth"] == {"admin_key_env": "BREAKWATER_ADMIN_KEY"}
+    monkeypatch.setenv("BREAKWATER_ADMIN_KEY", "0" * 64)
+    assert "4. local (local): ready" in checked(tmp_path, config)
+    assert any(line.startswith("export BREAKWATER_ADMIN_KEY=") for line in commands("docs/operations.md"))
+
+
 @pytest.mark.parametrize(("page", "heading"), [(README, "## The folders"), ("docs/design.md", "## The parts")])
 def test_every_folder_has_its_line(page: str, heading: str) -> None:
     said = re.findall(r"^\| `((?:actors|deployments)/\w+)` \|", section(page, heading), re.MULTILINE)
@@ -220,11 +240,19 @@ def test_every_route_is_in_the_table_of_routes() -> None:
 
 
 def test_prometheus_is_given_the_alerts_that_are_there() -> None:
-    [block] = blocks("yaml", "docs/operations.md")
-    [alerts] = yaml.safe_load(block)["rule_files"]
-    folder, _, path = alerts.partition("/breakwater/")
-    assert folder == "/path/to"
-    assert "groups" in yaml.safe_load((ROOT / path).read_text())
+    lines = [line.split() for line in commands("docs/monitoring.md") if line.startswith("sudo install ")]
+    put = {target: ROOT / source for *_, source, target in lines}
+    config = yaml.safe_load(put["/etc/prometheus/prometheus.yml"].read_text())
+    [alerts] = config["rule_files"]
+    assert "groups" in yaml.safe_load(put[alerts].read_text())
+
+
+def test_the_page_has_the_sizes_of_logs_that_serve_env_sets() -> None:
+    lines = (ROOT / "serve.env").read_text().splitlines()
+    env = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    size, count = int(env["RAY_ROTATION_MAX_BYTES"]) // 2**20, int(env["RAY_ROTATION_BACKUP_COUNT"])
+    said = " ".join(section("docs/monitoring.md", "## The logs").split())
+    assert f"sets {size} MB and {count}, so a process has at most {size * (count + 1)} MB" in said
 
 
 def test_the_readmes_figures_of_speed_are_those_of_the_page() -> None:

@@ -32,6 +32,7 @@ SLACK = 64  # entries that a container may gain: requests under way, rows on the
 BOUNDED = frozenset(
     {
         *("RecentRequests._explanations", "RecentRequests._ids", "ResponseTimes._times", "StallDetector._usual"),
+        *("CutCalls._targets", "_Seen.answered"),
         *("LedgerClient._estimators", "Budget._standings", "Budget._claimed", "Budget._ours", "Budget._ahead"),
         *("Counters._minutes", "Counters._minutes[]", "Counters._older", "Counters._older[]"),
         *("Leases._subjects", "Leases._subjects[]", "Leases._of[]", "Held.now", "Held.periods", "Held.periods[]"),

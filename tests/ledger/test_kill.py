@@ -15,15 +15,14 @@ from actors.ledger.journal.orphans import orphans
 from actors.ledger.store import LedgerStore
 from actors.ledger.tables import ATTEMPTS, REQUESTS
 from actors.ledger.writer import LedgerWriter
+from tests.checkouts import EARLIER, ROOT, checkout
 
-ROOT = pathlib.Path(__file__).parents[2]
 
-
-def killed_at_random(folder: pathlib.Path, seed: int) -> tuple[set[str], set[str]]:
-    """What a writer had opened, and what it had settled, when it was killed."""
-    command = [sys.executable, "-m", "tests.ledger.writer", str(folder), str(seed)]
+def killed_at_random(folder: pathlib.Path, seed: int, root: pathlib.Path = ROOT) -> tuple[set[str], set[str]]:
+    """What a writer had opened, and what it had settled, when it was killed. `root` is the checkout of its code."""
+    command = [sys.executable, "-P", str(pathlib.Path(__file__).parent / "writer.py"), str(folder), str(seed)]
     read, write = os.pipe()
-    writer = subprocess.Popen(command, cwd=ROOT, stdout=write)
+    writer = subprocess.Popen(command, cwd=folder.parent, env={"PYTHONPATH": str(root)}, stdout=write)
     os.close(write)
     left = random.Random(seed).randint(1, 40_000)
     said = b""
@@ -57,7 +56,16 @@ def adopted(folder: pathlib.Path, desks: int = 1) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_row_that_a_killed_writer_opened_is_adopted_once(tmp_path: pathlib.Path, seed: int) -> None:
-    opened, settled = killed_at_random(tmp_path / "journal", seed)
+    adopted_once(tmp_path, *killed_at_random(tmp_path / "journal", seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_so_is_every_row_of_a_killed_writer_of_an_earlier_version(tmp_path: pathlib.Path, seed: int) -> None:
+    earlier = checkout(EARLIER, tmp_path)
+    adopted_once(tmp_path, *killed_at_random(tmp_path / "journal", seed, earlier))
+
+
+def adopted_once(tmp_path: pathlib.Path, opened: set[str], settled: set[str]) -> None:
     assert opened
     adopted(tmp_path, desks=2)
     assert list(orphans(tmp_path / "journal")) == []

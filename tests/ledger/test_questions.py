@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from actors.ledger.messages import QuestionTooLong, UnknownQuestion
 from actors.ledger.queries import found, usage
-from actors.ledger.rollup import MOST_GROUPS, columns_of
+from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST_GROUPS, columns_of
+from actors.ledger.rollup import TOTALS as TOTALS_BY
 from actors.ledger.rows import LOST, Record, day_of
 from actors.ledger.store import DAY_MS, LedgerStore
-from actors.ledger.tables import DAYS, MONTHS, REQUESTS
+from actors.ledger.tables import DAYS, MONTHS, REQUESTS, TOTALS
 from actors.ledger.writer import LedgerWriter
 from tests.ledger.conftest import DIALECTS, raw
 from tests.ledger.rows import NOON, opened, request, settled
@@ -136,6 +137,18 @@ def write_in_any_order(stores: Sequence[LedgerStore], tenant: str, made: Sequenc
         arriving = arriving[size:]
 
 
+def each_total_is_the_sum_of_its_lines(store: LedgerStore) -> None:
+    for kind, names in TOTALS_BY.items():
+        whose = ("day", *names)
+        figures = [func.sum(DAYS.c[name]) for name in FIGURES_OF_A_DAY]
+        lines = select(*(DAYS.c[name] for name in whose), *figures).group_by(*(DAYS.c[name] for name in whose))
+        kept = select(*(TOTALS.c[name] for name in (*whose, *FIGURES_OF_A_DAY))).where(TOTALS.c.kind == kind)
+        with store.reading() as connection:
+            expected = connection.execute(lines.where(DAYS.c.provider.is_not(None)) if kind == "target" else lines)
+            sums = {tuple(map(str, row)) for row in expected if any(row[len(whose) :])}
+            assert {tuple(map(str, row)) for row in connection.execute(kept) if any(row[len(whose) :])} == sums, kind
+
+
 @settings(max_examples=40, deadline=None)
 @given(made=st.lists(ASKED, min_size=1, max_size=5), data=st.data())
 def test_every_answer_is_the_truth_at_borders_of_days_late_twice_and_by_two_stores(
@@ -152,6 +165,19 @@ def test_every_answer_is_the_truth_at_borders_of_days_late_twice_and_by_two_stor
         answer = usage(shared[0], {"tenant": tenant, **filters}, group_by)
         assert shown(answer, group_by) == expected, (filters, group_by)
         assert all(list(row) == columns_of(filters, group_by) for row in answer)
+    each_total_is_the_sum_of_its_lines(shared[0])
+
+
+@pytest.mark.parametrize(
+    "group_by", [[], ["tenant"], ["key", "day"], ["day"], ["agent"], ["provider"], ["model", "provider", "day"]]
+)
+def test_a_question_of_few_names_reads_few_lines(store: LedgerStore, group_by: list[str]) -> None:
+    """Without the lines that have all names: there are fifteen times as many."""
+    store.write([settled("r1", key_name="k"), opened("r2", agent="y")])
+    answer = usage(store, {}, group_by)
+    with store._writing() as connection:
+        connection.execute(DAYS.delete())
+    assert usage(store, {}, group_by) == answer != []
 
 
 def test_a_purge_changes_no_figure_of_whole_days_and_no_month(store: LedgerStore) -> None:
@@ -182,17 +208,21 @@ def test_a_request_that_is_open_is_not_purged_and_settles_later(store: LedgerSto
 
 def test_figures_of_old_days_are_deleted_where_they_are_not_kept(store: LedgerStore) -> None:
     store.write([settled("r1", began_at=MIDNIGHT - 1), settled("r2", began_at=MIDNIGHT)])
-    assert [store.purge_days(day_of(MIDNIGHT), most=1) for _ in range(3)] == [1, 1, 0]
+    # Of a day two lines, and three totals.
+    assert [store.purge_days(day_of(MIDNIGHT), most=2) for _ in range(4)] == [2, 2, 1, 0]
     assert [row["day"] for row in usage(store, {}, ["day"])] == [day_of(MIDNIGHT)]
+    assert [row["day"] for row in usage(store, {}, ["day", "tenant", "agent"])] == [day_of(MIDNIGHT)]
 
 
 def test_sums_beyond_64_bits_fail_no_question_and_keep_no_row_out(store: LedgerStore) -> None:
-    store.write([settled("r1"), settled("r2", model="m2")])
+    store.write([settled("r1", key_name="k"), settled("r2", model="m2")])
     with store._writing() as connection:
         connection.execute(DAYS.update().where(DAYS.c.provider.is_not(None)).values(cost=2**62, tokens_in=2**62))
+        connection.execute(TOTALS.update().values(cost=2**62, tokens_in=2**62))
         connection.execute(MONTHS.update().values(cost=2**62, tokens=2**62))
-    (total,) = usage(store, {})
-    assert (total["cost_nanos"], total["tokens_in"], total["answers"]) == (2**63, 2**63, 2)
+    for group_by in ([], ["tenant", "agent"]):
+        (total,) = usage(store, {}, group_by)
+        assert (total["cost_nanos"], total["tokens_in"], total["answers"]) == (2**63, 2**63, 2)
     store.write([settled("r3", model="m2", cost=2**62)])
     assert usage(store, {})[0]["answers"] == 3
 
@@ -246,7 +276,7 @@ def test_of_two_requests_with_one_name_each_asker_sees_its_newest(store: LedgerS
     assert rows["request"]["request_id"] == "r2"
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_rows_of_each_earlier_schema_are_in_the_rollup(url: str, version: int) -> None:
     old = LedgerStore(url)
     old.start(upto=version)
@@ -269,8 +299,32 @@ def test_rows_of_each_earlier_schema_are_in_the_rollup(url: str, version: int) -
         ("2026-09-21", 1, 1, 9),
         ("2026-09-22", 1, 0, None),
     ]
+    assert [(r["tenant"], r["agent"], r["requests"]) for r in usage(store, {}, ["tenant", "agent"])] == [
+        (None, None, 1),
+        ("acme", "x", 1),
+    ]
+    for whose in ("tenant", "agent", "key"):
+        assert [(r["requests"], r["attempts"]) for r in usage(store, {}, [whose])] == (
+            [(2, 4)] if whose == "key" else [(1, 1), (1, 3)]
+        )
+    each_total_is_the_sum_of_its_lines(store)
     within = {"since": 1_790_000_000, "until": 1_790_000_001}
     assert usage(store, within, ["provider"]) == usage(store, {"provider": "aws"}, ["provider"])
+    store.close()
+
+
+def test_a_figure_beyond_64_bits_keeps_no_store_from_its_totals(url: str) -> None:
+    old = LedgerStore(url)
+    old.start(upto=4)
+    line = [str(2**62)] * len(FIGURES_OF_A_DAY)
+    with raw(url) as connection:
+        for name in ("a", "b"):
+            names = f"'{name}', '2026-09-21', 'acme', '{name}', 'k', 'aws', 'haiku'"
+            connection.execute(text(f"INSERT INTO ledger_days VALUES ({names}, {', '.join(line)})"))
+    old.close()
+    store = LedgerStore(url)
+    store.start()
+    assert usage(store, {}, ["tenant"])[0]["cost_nanos"] == 2**62
     store.close()
 
 

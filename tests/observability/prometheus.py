@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import ROOT, eventually, free_port
-from tests.readme import blocks
 
 
 def program(name: str) -> str:
@@ -71,25 +70,30 @@ class Prometheus:
         return answer["data"]
 
 
-def config_of_the_docs(discovery: pathlib.Path) -> dict[str, Any]:
-    """The one of docs/operations.md, with paths of this machine, and faster."""
-    [block] = [block for block in blocks("yaml", "docs/operations.md") if "scrape_configs" in block]
-    for told, here in (("/path/to/breakwater", ROOT), ("/tmp/ray/prom_metrics_service_discovery.json", discovery)):
-        assert told in block
-        block = block.replace(told, str(here))
-    config = yaml.safe_load(block)
+def shipped_config(discovery: pathlib.Path) -> dict[str, Any]:
+    """The one that is shipped, with paths of this machine, and faster."""
+    text = (ROOT / "deployments" / "ops" / "prometheus.yml").read_text()
+    alerts = ROOT / "deployments" / "ops" / "alerts.yml"
+    told_and_here = (
+        ("/etc/prometheus/breakwater.yml", alerts),
+        ("/tmp/ray/prom_metrics_service_discovery.json", discovery),
+    )
+    for told, here in told_and_here:
+        assert told in text
+        text = text.replace(told, str(here))
+    config = yaml.safe_load(text)
     return {**config, "global": {"scrape_interval": "1s", "evaluation_interval": "1s"}}
 
 
 @contextmanager
 def running_prometheus(folder: pathlib.Path, discovery: pathlib.Path) -> Iterator[Prometheus]:
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config_of_the_docs(discovery)))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(shipped_config(discovery)))
     address, log = f"127.0.0.1:{free_port()}", folder / "prometheus.log"
     command = [program("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with log.open("w") as out:
         run = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=out, stderr=out)
     try:
-        eventually(lambda: run.poll() is not None or _ready(address))
+        eventually(lambda: run.poll() is not None or is_ready(address))
         assert run.poll() is None, log.read_text()
         yield Prometheus(f"http://{address}")
     finally:
@@ -97,7 +101,7 @@ def running_prometheus(folder: pathlib.Path, discovery: pathlib.Path) -> Iterato
         run.wait(30)
 
 
-def _ready(address: str) -> bool:
+def is_ready(address: str) -> bool:
     return httpx2.get(f"http://{address}/-/ready", timeout=2).status_code == 200
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from deployments.strict_json import sliced, texts
 from deployments.strict_json.quick import is_quick, parse_quickly
 from deployments.strict_json.scalars import DEEPEST
-from deployments.strict_json.sliced import MOST_CONTAINERS, MOST_VALUES, TooManyValues, parse_in_slices
+from deployments.strict_json.sliced import MOST_CONTAINERS, MOST_VALUES, parse_in_slices
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -140,7 +140,6 @@ def test_values_are_counted() -> None:
     ):
         with pytest.raises(ValueError, match=r"values|lists|levels"):
             sliced_value(data)
-    assert issubclass(TooManyValues, ValueError)
 
 
 @pytest.mark.parametrize("sign", ["", "é", "ж", "\U0001f600"])

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from yarl import URL
 
-from actors.breaker.outcomes import ENDINGS, Guilt
+from actors.breaker.outcomes import ENDINGS, Guilt, Verdict
+from deployments.ingress.http import build_http_api
 from deployments.providers.base import call_dict
 from deployments.providers.time_limits import TimeLimits
 from tests.fakes.server import FakeServer
@@ -39,20 +42,64 @@ ODD = st.recursive(
 )
 ODD_MODELS = st.sampled_from(
     ["../../x?y#z", "m" * 505, "a b", "a%2Fb", "a\nb", "é", "\x00", "x:y@z", "arn:aws:bedrock:::x", "arn:", "/", "."]
+) | st.text(st.sampled_from("ax.:/#?%&@\\~{"), min_size=1, max_size=6)
+
+
+NAMES = st.sampled_from(
+    ["", "x", "name", "id", "type", "role", "input", "stream", "user", "\ud83d\ude00", "__class__", "a.b"]
 )
 
 
+def at(body: Any, path: Sequence[Any]) -> Any:
+    for key in path:
+        body = body[key]
+    return body
+
+
+def objects_in(body: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Every place where an object is, the body itself first."""
+    return [(), *(path for path in places(body) if isinstance(at(body, path), dict))]
+
+
 @st.composite
-def odd_requests(draw: Any) -> dict[str, Any]:
-    """A valid request with nonsense in some of its places, or with none."""
-    body: dict[str, Any] = json.loads(json.dumps(draw(requests)))
+def made_odd(draw: Any, valid: Any) -> dict[str, Any]:
+    """A valid request with nonsense in some of its places and fields that nobody knows, or with none."""
+    body: dict[str, Any] = json.loads(json.dumps(draw(valid)))
     for _ in range(draw(st.integers(0, 3))):
         *above, last = draw(st.sampled_from(places(body)))
-        inner = body
-        for key in above:
-            inner = inner[key]
-        inner[last] = json.loads(json.dumps(draw(ODD)))  # what is sampled must not be changed
+        at(body, above)[last] = json.loads(json.dumps(draw(ODD)))  # what is sampled must not be changed
+    for _ in range(draw(st.integers(0, 2))):
+        found = at(body, draw(st.sampled_from(objects_in(body))))
+        found[draw(NAMES)] = json.loads(json.dumps(draw(ODD)))
     return body
+
+
+odd_requests = made_odd(requests)
+TEXTS = ODD_TEXTS | st.text(max_size=20)
+TOKENS = st.lists(st.integers(-1, 200_000), max_size=5)
+odd_embeddings = made_odd(
+    st.fixed_dictionaries(
+        {"input": TEXTS | st.lists(TEXTS, max_size=12) | TOKENS | st.lists(TOKENS, max_size=3)},
+        optional={
+            "encoding_format": st.sampled_from(["float", "base64", "hex"]),
+            "dimensions": st.sampled_from([1, 256, 1024]),
+            "user": TEXTS,
+        },
+    )
+)
+
+
+def twice(value: Any, path: Sequence[Any]) -> str:
+    """Return the JSON in which the object at this place has each of its names twice."""
+    if isinstance(value, dict):
+        pairs = [
+            f"{json.dumps(key)}: {twice(inner, path[1:]) if path and path[0] == key else json.dumps(inner)}"
+            for key, inner in value.items()
+        ]
+        return f"{{{', '.join(pairs if path else [*pairs, *pairs])}}}"
+    if isinstance(value, list) and path:
+        return f"[{', '.join(twice(v, path[1:]) if n == path[0] else json.dumps(v) for n, v in enumerate(value))}]"
+    return json.dumps(value)
 
 
 async def ask(w: World, body: Any) -> dict[str, Any]:
@@ -72,6 +119,16 @@ def check(answer: dict[str, Any], asked: int) -> None:
     assert all(ENDINGS[kind].guilt is Guilt.CALLER for kind in kinds), answer
 
 
+EMBEDDERS = {
+    "openai": "text-embedding-3-small",
+    "bedrock": "amazon.titan-embed-text-v2:0",
+    "google": "gemini-embedding-001",
+    "local": LOCAL_MODEL,
+}
+LENGTH = {"openai": 256, "bedrock": 256, "google": 768, "local": 576}
+EMBEDDINGS = st.just(("embeddings", {"input": ["Hi"], "user": "me"}))
+
+
 class Rig:
     """One provider's app that stays up over many drawn requests."""
 
@@ -79,14 +136,26 @@ class Rig:
         self.fake = FakeServer(WIRES[kind]()) if kind in WIRES else None
         fakes = {} if self.fake is None else {kind: self.fake}
         self.runner = asyncio.Runner()
-        self.kind, self._app = kind, whole_app(args_for(fakes, local=self.fake is None))
+        rows = {"embeddings": {kind: {"dimensions": LENGTH[kind], "targets": {kind: EMBEDDERS[kind]}}}}
+        self.kind, self._app = kind, whole_app(args_for(fakes, local=self.fake is None) | rows)
         self.world: World = self.runner.run(self._app.__aenter__())
 
-    def check(self, body: Any) -> None:
+    def check(self, body: Any, *, embed: bool = False) -> None:
         if self.fake is not None:
             self.fake.reset()
-        answer = self.runner.run(ask(self.world, body))
+        answer = self.runner.run(self.world.python.embed(body) if embed else ask(self.world, body))
         check(answer, 1 if self.fake is None else len(self.fake.received))
+
+    def send(self, path: str, data: str) -> httpx2.Response:
+        """Return the response of the HTTP API to these bytes."""
+        if self.fake is not None:
+            self.fake.reset()
+        return self.runner.run(self._send(path, data))
+
+    async def _send(self, path: str, data: str) -> httpx2.Response:
+        transport = httpx2.ASGITransport(build_http_api(self.world.service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post(path, content=data.encode(), headers={"content-type": "application/json"})
 
     def moved(self) -> dict[str, Any]:
         """Return the targets with a failure or with a circuit that is not closed."""
@@ -126,7 +195,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 
 @MANY
-@given(body=odd_requests(), stream=st.booleans())
+@given(body=odd_requests, stream=st.booleans())
 def test_nonsense_in_any_place_moves_no_circuit(rig: Rig, body: dict[str, Any], stream: bool) -> None:
     rig.check({**body, "model": rig.kind, "stream": stream})
 
@@ -135,10 +204,36 @@ def test_nonsense_in_any_place_moves_no_circuit(rig: Rig, body: dict[str, Any], 
 @given(model=ODD_MODELS, stream=st.booleans())
 def test_an_odd_name_of_a_model_moves_no_circuit(rig: Rig, model: str, stream: bool) -> None:
     rig.check({**ASKED, "model": f"{rig.kind}/{model}", "stream": stream})
+    verbs = [f":{verb}" for verb in ("generateContent", "streamGenerateContent")]
+    ends = {"google": verbs, "bedrock": ["/converse", "/converse-stream"], "openai": ["/chat/completions"]}[rig.kind]
+    named = "" if rig.kind == "openai" else f"/{model}"
+    for path in (URL(received.path, encoded=True) for received in rig.fake.received):
+        assert any(path.path.endswith(f"{named}{end}") for end in ends), path
+        assert path.path == URL(str(path)).path, "a server would make another path of it"
+
+
+@MANY
+@given(body=odd_embeddings)
+def test_nonsense_in_a_request_for_embeddings_moves_no_circuit(rig: Rig, body: dict[str, Any]) -> None:
+    rig.check({**body, "model": rig.kind}, embed=True)
+
+
+@MANY
+@given(made=requests.map(lambda body: ("chat/completions", body)) | EMBEDDINGS, data=st.data())
+def test_a_name_that_is_twice_in_an_object_is_refused_before_anybody_is_asked(
+    rig: Rig, made: tuple[str, dict[str, Any]], data: st.DataObject
+) -> None:
+    path, body = made[0], {**made[1], "model": rig.kind}
+    places = [place for place in objects_in(body) if at(body, place)]
+    answer = rig.send(f"/v1/{path}", twice(body, data.draw(st.sampled_from(places))))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+    assert rig.fake is not None
+    assert rig.fake.received == []
 
 
 def test_after_all_of_it_no_failure_is_counted(rig: Rig) -> None:
     rig.check({**ASKED, "model": rig.kind})
+    rig.check({"input": "Hi", "model": rig.kind}, embed=True)
     assert rig.moved() == {}
 
 
@@ -149,11 +244,19 @@ SHORT = {"max_tokens": 2, "max_completion_tokens": 2, "model": "local"}
 
 
 @FEW
-@given(body=odd_requests(), stream=st.booleans())
+@given(body=odd_requests, stream=st.booleans())
 def test_nonsense_in_any_place_moves_no_circuit_of_the_local_model(
     local_rig: Rig, body: dict[str, Any], stream: bool
 ) -> None:
     local_rig.check({**body, **SHORT, "stream": stream})
+
+
+@FEW
+@given(body=odd_embeddings)
+def test_nonsense_in_a_request_for_embeddings_moves_no_circuit_of_the_local_model(
+    local_rig: Rig, body: dict[str, Any]
+) -> None:
+    local_rig.check({**body, "model": "local"}, embed=True)
 
 
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -169,11 +272,11 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         {"stop": ["\ud800"]},
     ],
 )
-def test_what_the_local_model_cant_take_is_the_requests_fault(local_rig: Rig, more: dict[str, Any]) -> None:
-    """The ingress refuses it too; a replica must not depend on that."""
+def test_what_the_local_model_cant_take_is_no_fault_of_its_own(local_rig: Rig, more: dict[str, Any]) -> None:
+    """The ingress refuses it, so that it comes here would be our bug; a replica must not depend on that."""
     call = call_dict({**ASKED, **SHORT, **more}, LOCAL_MODEL, "local", TimeLimits())
     reply = local_rig.runner.run(local_rig.world.hop.complete("local", call))
-    assert ENDINGS[reply["outcome"]["kind"]].guilt is Guilt.CALLER, reply
+    assert ENDINGS[reply["outcome"]["kind"]].before is Verdict.REFUSED, reply
 
 
 def test_after_all_of_it_no_failure_of_the_local_model_is_counted(local_rig: Rig) -> None:

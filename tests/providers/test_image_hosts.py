@@ -28,7 +28,7 @@ class Names:
     answers: Mapping[str, list[list[str]]]
     asked: list[str] = field(default_factory=list)
 
-    async def __call__(self, host: str, port: int) -> list[str]:
+    async def __call__(self, host: str, port: int, _: str | None) -> list[str]:
         self.asked.append(host)
         answers = self.answers[host]
         return answers.pop(0) if len(answers) > 1 else answers[0]

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import urllib3  # noqa: F401  binds a socket when it is imported, to see whether there is IPv6: not in the test that needs it first
 
 FORBIDDEN = frozenset(
     {
@@ -61,4 +62,5 @@ def nothing_but_this_thread() -> Iterator[Guard]:
     yield guard
     guard.active = False
     threading.setprofile(before)  # type: ignore[arg-type]
+
     assert guard.seen == [], "a unit test did what belongs to tests/io"

@@ -51,5 +51,34 @@ def test_of_many_incarnations_few_claims_and_checkpoints_are_kept() -> None:
     vault = CheckpointStore("app", store)
     for number in range(40):
         vault.save(vault.claim(), {"number": number})
-    assert len(store) <= 4 * LOOP_STARTS + 1
+    assert len(store) <= 6 * LOOP_STARTS + 1
     assert (vault.load(41) or {})["number"] == 39
+
+
+def starts(store: Store, *codes: str | None) -> list[bool]:
+    """Whether each start, by such code, finds a crash loop. None is a version that does not say what it runs."""
+    found = []
+    for code in codes:
+        number = CheckpointStore("app", store).claim("" if code is None else code)
+        if code is None:
+            del store[f"breakwater/app/code/{number:08d}".encode()]
+        found.append(CheckpointStore("app", store).crash_loop(number))
+    return found
+
+
+def test_five_starts_of_one_version_are_a_crash_loop() -> None:
+    assert starts(Store(), *["new"] * 6) == [False] * 4 + [True] * 2
+
+
+def test_a_version_that_replaces_another_has_not_crashed_however_often_they_take_turns() -> None:
+    assert not any(starts(Store(), *["old", "new"] * 20))
+
+
+def test_after_a_replacement_five_starts_are_a_crash_loop_again() -> None:
+    assert starts(Store(), *["old"] * 4, *["new"] * 5) == [False] * 8 + [True]
+
+
+def test_the_same_holds_beside_a_version_that_does_not_say_what_it_runs() -> None:
+    store = Store()
+    assert not any(starts(store, *[None, None, "new", None, None, "new", "new", None, "new"]))
+    assert starts(store, *["new"] * 4) == [False] * 3 + [True]

@@ -4,6 +4,7 @@ import copy
 import pathlib
 from typing import Any
 
+import botocore.session  # noqa: F401  its first import binds a socket, which no test here may do
 import pytest
 import yaml
 
@@ -379,6 +380,7 @@ def test_a_cluster_that_others_reach_needs_rays_token_or_a_word_that_it_is_close
 def test_the_check_tells_what_it_can_of_an_open_cluster(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], args: Any, told: Any
 ) -> None:
+    monkeypatch.setattr("deployments.config.check.ENVIRONMENT", tmp_path / "none.env")  # serve.env has a mode
     for name in ("RAY_AUTH_MODE", "RAY_USE_TLS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

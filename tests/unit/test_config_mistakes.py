@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import botocore.session  # noqa: F401  its first import binds a socket, which no test here may do
 import pytest
 import yaml
 
@@ -211,6 +210,8 @@ def test_seconds_may_have_a_unit_wherever_they_are(written: str, seconds: float)
 ENVIRONMENTS = [
     ({"AWS_REGION": "us-east-1", "AWS_PROFILE": "nope"}, "AWS_PROFILE names a profile that is not there"),
     ({"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "AKIA"}, "only a part of the AWS credentials is there: set AWS_"),
+    ({"AWS_REGION": "us-east1", "AWS_ACCESS_KEY_ID": "x"}, "the value of AWS_REGION is no region, as us-east-1"),
+    ({"OPENAI_API_KEY": "'sk-abc'"}, "the key in OPENAI_API_KEY is in quotes, which would be sent"),
     ({"OPENAI_API_KEY": "sk-abc\n"}, "the key in OPENAI_API_KEY has a blank or a line break"),
     ({"OPENAI_API_KEY": "  "}, "OPENAI_API_KEY is not set"),
     ({"OPENAI_API_KEY": "“sk-abc”"}, "the key in OPENAI_API_KEY has a blank or a line break at an end, or a sign"),

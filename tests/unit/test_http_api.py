@@ -237,6 +237,46 @@ def test_the_callers_deadline_is_a_504() -> None:
     run_virtually(main())
 
 
+PATIENT = {**ARGS, "timeouts": {"timeout_seconds": 900, "first_token": 900, "idle": 900, "deadline": 900}}
+HAPROXY_SECONDS = 90
+
+
+@pytest.fixture
+def haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S", str(HAPROXY_SECONDS))
+
+
+@pytest.mark.usefixtures("haproxy")
+@pytest.mark.parametrize("headers", [{}, {"x-request-timeout-seconds": "300"}], ids=["ours", "the caller's"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_deadline_is_over_before_haproxy_gives_up(stream: bool, headers: dict[str, str]) -> None:
+    async def main() -> None:
+        async with client(PATIENT) as (http, w):
+            for script in w.hop.providers.values():
+                script.seconds = 1000.0
+            now = asyncio.get_running_loop().time
+            began = now()
+            response = await http.post("/v1/chat/completions", json={**REQUEST, "stream": stream}, headers=headers)
+            assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
+            assert HAPROXY_SECONDS - 10 < now() - began < HAPROXY_SECONDS - 4
+
+    run_virtually(main())
+
+
+@pytest.mark.usefixtures("haproxy")
+@pytest.mark.parametrize(("deadline", "whole"), [("300", True), ("150", False)])
+def test_a_stream_that_flows_has_all_the_time_that_its_caller_gives(deadline: str, whole: bool) -> None:
+    async def main() -> None:
+        async with client(PATIENT) as (http, w):
+            w.provider("aws").words, w.provider("aws").pace = ["a", "b", "c", "d", "e"], 40.0
+            headers = {"x-request-timeout-seconds": deadline}
+            response = await http.post("/v1/chat/completions", json={**REQUEST, "stream": True}, headers=headers)
+            assert response.text.endswith("data: [DONE]\n\n") is whole
+            assert ("deadline_exceeded" in response.text) is not whole
+
+    run_virtually(main())
+
+
 def test_models_are_the_rows() -> None:
     async def main() -> None:
         async with client() as (http, _):
@@ -460,8 +500,10 @@ def test_operators_set_thresholds_and_how_long_an_isolation_lasts() -> None:
             for _ in range(3):
                 await http.post("/v1/chat/completions", json=REQUEST, headers=user)
             assert w.provider("aws").calls == 1
+            assert done.json()["overrides"] == {"failure_threshold": {"value": 1, "configured": 3}}
             done = await http.patch("/v1/breaker", json={"failure_threshold": None}, headers=admin)
             assert done.json()["failure_threshold"] == 3
+            assert done.json()["overrides"] == {}
 
             for bad, param in [
                 ({"failure_treshold": 1}, "failure_treshold"),

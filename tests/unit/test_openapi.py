@@ -8,16 +8,18 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deployments import errors
-from deployments.errors import LimitReached, WrongRoute
+from deployments.config.settings import Overrides
+from deployments.errors import BadRequest, LimitReached, WrongRoute
 from deployments.ingress.http import route_table
 from deployments.ingress.openapi import read_description
 from deployments.openai_api.chat import _Request
-from deployments.openai_api.embeddings import _EmbeddingRequest
+from deployments.openai_api.embeddings import _EmbeddingRequest, check_embedding_request
 from deployments.service.auth import Access
 from tests.clock import run_virtually
 from tests.described import DOCUMENT, objection
+from tests.unit.test_failover import SERVER_ERROR
 from tests.unit.test_http_api import client
-from tests.unit.world import REQUEST
+from tests.unit.world import ARGS, REQUEST
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
 KEYS = {"key": Access.KEY, "adminKey": Access.ADMIN}
@@ -76,7 +78,12 @@ BAD: list[dict[str, Any]] = [
     {"model": "m" * 513},
     {"messages": []},
     {"messages": [{"role": "robot"}]},
+    {"seed": 2**64},
+    {"max_tokens": 2**64},
+    {"n": 2**64},
     {"stream": 1},
+    {"stream_options": {"include_usage": "false"}},
+    {"stream_options": {"include_usage": 1}},
 ]
 
 
@@ -86,10 +93,93 @@ def test_what_we_refuse_the_description_refuses_and_the_other_way_round(more: di
         async with client() as (http, _):
             body = {**REQUEST, **more}
             status = (await http.post("/v1/chat/completions", json=body)).status_code
-            schema = {**SCHEMAS["ChatRequest"], "components": DOCUMENT["components"]}
-            assert (status == 200) is Draft202012Validator(schema).is_valid(body) is (more not in BAD)
+            assert (status == 200) is _is_valid("ChatRequest", body) is (more not in BAD)
 
     run_virtually(main())
+
+
+TEXTS: list[Any] = ["a", ["a", "b"], [1, 0], [[1], [2, 3]]]
+NO_TEXTS: list[Any] = [
+    "",
+    [],
+    [""],
+    ["a", ""],
+    [-1],
+    [[]],
+    [[1], []],
+    [[-1]],
+    [2**64],
+    [1, "a"],
+    [1.5],
+    [None],
+    None,
+    1,
+    {},
+]
+
+
+@pytest.mark.parametrize("given", [*TEXTS, *NO_TEXTS], ids=str)
+def test_what_can_not_be_embedded_is_a_400_and_described_as_such(given: Any) -> None:
+    args = {**ARGS, "embeddings": {"vectors": {"dimensions": 2, "targets": {"openai": "embedding"}}}}
+
+    async def main() -> None:
+        async with client(args) as (http, w):
+            w.provider("openai").ends = [SERVER_ERROR]  # it has no vectors, and is asked for all that can be embedded
+            body = {"model": "vectors", "input": given}
+            status = (await http.post("/v1/embeddings", json=body)).status_code
+            assert status == (503 if given in TEXTS else 400)
+            assert bool(w.provider("openai").calls) is _is_valid("EmbeddingRequest", body) is (given in TEXTS)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("more", [{"user": ["a"]}, {"dimensions": 0}, {"encoding_format": "hex"}], ids=str)
+def test_fields_of_embeddings_that_are_refused_are_described_as_such(more: dict[str, Any]) -> None:
+    body = {"model": "vectors", "input": "a", **more}
+    with pytest.raises(BadRequest):
+        check_embedding_request(body)
+    assert not _is_valid("EmbeddingRequest", body)
+
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"failure_threshold": 50},
+    {"recovery_timeout": 0.5, "recovery_cap": None},
+    {"window_calls": 35.0},
+    {"recovery_timeout": "30s"},
+]
+NO_CHANGES: list[dict[str, Any]] = [
+    {"tomorrow": None},
+    {"failure_threshold": 0},
+    {"failure_threshold": 51},
+    {"window_ratio": 0},
+    {"window_ratio": 1.1},
+    {"window_calls": 1.5},
+    {"window_calls": 1_000_001},
+    {"slow_start": -1},
+    {"slow_start": False},
+    {"throttle_max": 3601},
+]
+
+
+@pytest.mark.parametrize("changes", [*CHANGES, *NO_CHANGES], ids=str)
+def test_thresholds_that_are_refused_are_described_as_such(changes: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with client({**ARGS, "auth": {"admin_key_env": "ADMIN"}}) as (http, _):
+            answer = await http.patch("/v1/breaker", json=changes, headers={"authorization": "Bearer admin"})
+            assert (answer.status_code == 200) is _is_valid("Thresholds", changes) is (changes in CHANGES)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADMIN", "admin")
+        run_virtually(main())
+
+
+def test_it_has_each_threshold() -> None:
+    assert set(SCHEMAS["Thresholds"]["properties"]) == set(Overrides.model_fields)
+
+
+def _is_valid(name: str, body: Any) -> bool:
+    return Draft202012Validator({**SCHEMAS[name], "components": DOCUMENT["components"]}).is_valid(body)
 
 
 def test_anyone_may_read_it() -> None:

@@ -71,6 +71,19 @@ def test_cut_streams_are_estimated_within_five_percent_of_the_sum(bundle: int) -
     assert abs(sum(estimated) - sum(truth)) <= 0.05 * sum(truth)
 
 
+@pytest.mark.parametrize("opening", [{"role": "assistant", "content": "", "refusal": None}, {"role": "assistant"}, {}])
+@pytest.mark.parametrize("word", [".", " w1", " capital"])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_first_frame_that_says_more_than_the_others_takes_no_text_from_them(
+    opening: dict[str, str | None], word: str, batch: int
+) -> None:
+    delivered = DeliveredText()
+    delivered.add(chunk(HEAD, opening) + chunk(HEAD, {"content": word}))
+    for _ in range(20):
+        delivered.add(chunk(HEAD, {"content": word}) * batch)
+    assert delivered.text() == len(word) * (1 + 20 * batch)
+
+
 def test_before_any_whole_answer_a_token_is_four_characters() -> None:
     delivered = DeliveredText()
     delivered.add(chunk(HEAD, {"content": "x" * 400}))

@@ -147,7 +147,7 @@ class SlowImages(ImageFetcher):
         self.seconds = seconds
         self.began = 0
 
-    async def _download(self, url: str, budget: Any) -> bytes:
+    async def _download(self, url: str, budget: Any, caller: str | None) -> bytes:
         self.began += 1
         await asyncio.sleep(self.seconds)
         return b"\x89PNG\r\n\x1a\n"

@@ -1,7 +1,7 @@
 """A provider behind the hop: failures as data, and what a vendor says of our own account stays here."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -53,7 +53,7 @@ def test_a_vendors_words_about_our_account_go_no_further(kind: str) -> None:
 
 
 def test_an_error_that_no_row_knows_is_unclassified_and_no_exception() -> None:
-    for outcome in outcomes(ZeroDivisionError("x")):
+    for outcome in outcomes(ZeroDivisionError("x"), sent=True):
         assert outcome["kind"] == "unclassified"
 
 
@@ -65,22 +65,38 @@ def unclassified_by(cause: Exception) -> Exception:
 
 
 @pytest.mark.parametrize("made", [lambda cause: cause, unclassified_by])
-@pytest.mark.parametrize("error", [ValueError("invalid"), KeyError("role"), UnicodeEncodeError("x", "", 0, 1, "")])
-def test_an_error_of_a_value_before_anything_was_sent_is_the_requests_own(made, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(ValueError("invalid"), KeyError("role"), UnicodeEncodeError("x", "", 0, 1, ""), AttributeError("get")),
+        *(
+            ZeroDivisionError("x"),
+            AssertionError(),
+            UnboundLocalError("y"),
+            RuntimeError("changed size"),
+            RecursionError(),
+        ),
+    ],
+)
+def test_what_our_code_raises_before_anything_was_sent_is_our_bug_and_its_text_stays_in_the_log(
+    made: Callable[[Exception], Exception], error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     for outcome in outcomes(made(error)):
-        assert (outcome["kind"], outcome["status"]) == ("unsupported", 400)
+        assert (outcome["kind"], outcome["status"]) == ("internal_error", None)
+        assert outcome["message"].endswith(f"({type(error).__name__})")
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     for outcome in outcomes(made(error), sent=True):
         assert outcome["kind"] == "unclassified"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no url"), OSError("no file"), failed("connect"), failed("timeout")])
-def test_what_no_request_can_cause_is_no_requests_fault(error: Exception) -> None:
-    assert not {outcome["kind"] for outcome in outcomes(error)} & {"unsupported", "bad_request"}
+@pytest.mark.parametrize("error", [OSError("no file"), MemoryError(), failed("connect"), failed("timeout")])
+def test_what_no_code_of_ours_raises_is_no_bug_and_no_requests_fault(error: Exception) -> None:
+    assert not {outcome["kind"] for outcome in outcomes(error)} & {"unsupported", "bad_request", "internal_error"}
 
 
 def test_a_handle_call_waits_or_is_refused_where_calls_over_lanes_fill_the_replica() -> None:
     replica = ProviderReplica("x", {}, left_out="test", capacity=lambda: Capacity("replica", calls=1, queue=1))
-    replica._provider = Failing(ZeroDivisionError("its turn came"))
+    replica._provider = Failing(OSError("its turn came"))
     call = call_dict({"messages": []}, "m", "row", TimeLimits())
 
     async def main() -> None:

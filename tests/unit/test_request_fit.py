@@ -5,7 +5,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from deployments.errors import BadRequest
 from deployments.ingress.http import build_http_api
+from deployments.openai_api.embeddings import check_embedding_request
 from deployments.routing.request_fit import dropped_header, fit_request, unsupported_in_chat, unsupported_in_embedding
 from tests.clock import run_virtually
 from tests.unit.world import ARGS, REQUEST, Script, World, world
@@ -61,6 +63,12 @@ def test_tokens_are_no_text_for_another_model() -> None:
     assert unsupported_in_embedding("openai", {"model": "m", "input": [1, 2]}).missing == ()
     assert unsupported_in_embedding("google", {"model": "m", "input": [1, 2]}).missing == ("input",)
     assert unsupported_in_embedding("google", {"model": "m", "input": "x", "user": "u"}).dropped == ("user",)
+
+
+def test_what_is_to_be_embedded_is_never_left_out() -> None:
+    tokens = {"model": "m", "input": [6234], "tomorrow": 1}
+    fit = fit_request(unsupported_in_embedding, "google", tokens, "all")
+    assert (fit.missing, fit.dropped, fit.body["input"]) == (("input",), ("tomorrow",), [6234])
 
 
 def test_names_that_a_client_made_up_fit_into_a_header() -> None:
@@ -174,3 +182,10 @@ def test_a_bad_request_for_embeddings_names_its_field(body: dict[str, Any], stat
         assert (response.status_code, response.json()["error"]["param"]) == (status, param)
 
     through(test, EMBEDDINGS)
+
+
+@pytest.mark.parametrize("given", ["", [""], ["x", ""], [[]], [1, "x"], [[1], 2]])
+def test_an_input_of_embeddings_that_says_nothing_is_the_requests_fault(given: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        check_embedding_request({"model": "m", "input": given})
+    assert (caught.value.param, caught.value.code) == ("input", "invalid_value")

@@ -3,6 +3,7 @@
 import pytest
 
 from deployments.ops.serve_run.ports import ports_of
+from deployments.ops.serve_run.site.sitecustomize import is_serve_run
 from deployments.ops.serve_run.words import failure, ready, still_starting, url_of, without_noise
 
 STACK = """The deployment failed to start 3 times in a row. See controller logs for details. Error:
@@ -84,3 +85,18 @@ def test_every_fixed_port_is_looked_at_where_its_setting_says() -> None:
     found = ports_of({"host": "127.0.0.1", "port": 3}, environment)
     assert [port.number for port in found] == [3, 1, 8404, 2]
     assert found[0].setting == "http_options.port"
+
+
+@pytest.mark.parametrize(
+    ("words", "is_one"),
+    [
+        (["/venv/bin/python", "/venv/bin/serve", "run", "serve_config.yaml"], True),
+        (["python", "-m", "ray.serve.scripts", "run", "x.yaml"], True),
+        (["/venv/bin/python", "/venv/bin/serve", "status"], False),
+        (["python", "run.py", "serve"], False),
+        (["python", "agent.py"], False),
+        (["/venv/bin/python", "default_worker.py", "--serve", "run"], False),
+    ],
+)
+def test_only_serve_run_gets_the_hook(words: list[str], is_one: bool) -> None:
+    assert is_serve_run(words) is is_one

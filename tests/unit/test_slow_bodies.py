@@ -2,22 +2,27 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
+from actors.breaker.outcomes import Outcome
 from deployments.aio import turns
-from deployments.errors import BadRequest, BodyTooSlow, BreakwaterError, TooBusy, TooLarge
+from deployments.errors import BadRequest, BodyTooSlow, BreakwaterError, NoAnswer, TooBusy, TooLarge
 from deployments.ingress.bodies import MOST_SECONDS, SILENCE_SECONDS, Bodies
+from deployments.ingress.handlers import Handlers
 from deployments.ingress.in_flight import BytesInFlight
 from deployments.openai_api.chat import check_chat
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.openai_api.sizes import MOST_FIELDS, MOST_MESSAGE_FIELDS, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
+from deployments.service.auth import ANONYMOUS
 from deployments.strict_json import quick
 from tests.clock import run_virtually
-from tests.unit.world import REQUEST
+from tests.unit.test_failover import in_world
+from tests.unit.world import REQUEST, World
 
 BODY = json.dumps(REQUEST).encode()
 MEGABYTE = 1024 * 1024
@@ -200,3 +205,39 @@ def test_the_most_that_a_request_may_have_is_taken() -> None:
     assert check_chat({"model": "row", "messages": messages, "tools": [{"type": "function"}] * MOST_TOOLS})
     tokens = check_embedding_request({"model": "row", "input": [[1] * 8192] * 30})
     assert len(tokens.body["input"]) == 30
+
+
+@in_world
+async def test_a_body_is_held_until_its_request_is_over_and_a_streams_until_its_last_frame(w: World) -> None:
+    handlers = Handlers(w.service)
+    in_flight = handlers._bodies.in_flight
+
+    async def asked(body: dict[str, Any]) -> Response:
+        data = json.dumps(body).encode()
+        answering = asyncio.create_task(handlers.chat(request(slowly(data, pause=0)), ANONYMOUS))
+        await asyncio.sleep(0.5)
+        assert in_flight.held == len(data), "while its provider is asked"
+        return await answering
+
+    for script in w.hop.providers.values():
+        script.seconds = 1.0
+    whole = await asked(REQUEST)
+    assert (whole.status_code, in_flight.held) == (200, 0)
+
+    stream, frames = await asked({**REQUEST, "stream": True}), list[int]()
+    assert in_flight.held > 0
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        frames.append(in_flight.held)
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("nothing more is read")
+
+    await stream({"type": "http"}, receive, send)
+    assert (min(frames) > 0, in_flight.held) == (True, 0)
+
+    w.provider("aws").ends = [Outcome("bad_request", status=400)]
+    for body in ({**REQUEST, "stream": True}, REQUEST):
+        with pytest.raises(NoAnswer):
+            await asked(body)
+        assert in_flight.held == 0

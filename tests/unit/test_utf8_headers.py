@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ray.serve._private import http_util, replica
 
-from deployments.ingress.gate.utf8_headers import READ_BY_SERVE, Utf8Headers, middlewares
+from deployments.ingress.gate.utf8_headers import HIDDEN, READ_BY_SERVE, Utf8Headers, middlewares
 from tests.clock import run_virtually
 
 NAMES = sorted(name.replace(b"_", b"-") for name in READ_BY_SERVE)
@@ -53,6 +53,22 @@ def test_what_serve_could_not_decode_is_a_typed_400(name: bytes, value: bytes) -
 )
 def test_what_serve_can_decode_or_does_not_read_passes(header: tuple[bytes, bytes]) -> None:
     assert ask(header) == (True, [])
+
+
+def test_serve_does_not_see_the_callers_deadline_and_we_do() -> None:
+    """It would answer with a text of its own where the deadline is over before our answer is there."""
+    reached: list[Any] = []
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope)
+
+    async def main() -> None:
+        headers = [(b"x-request-timeout-seconds", b"5e-324"), (b"host", b"a"), (b"x-request-timeout-seconds", b"9")]
+        await Utf8Headers(serve)({"type": "http", "headers": headers}, None, None)  # type: ignore[arg-type]
+
+    run_virtually(main())
+    [scope] = reached
+    assert (scope["headers"], scope[HIDDEN]) == ([(b"host", b"a")], "5e-324")
 
 
 def test_serve_still_reads_these_and_no_other_and_takes_what_we_put_around_it() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from actors.breaker.circuit import Policy
@@ -104,10 +104,12 @@ class ActorInProcess:
         self.asks = 0
         self.polls = 0
         self.incarnation = 1
+        self.overrides: dict[str, Any] = {}
         self.start(config)
 
     def start(self, config: Mapping[str, Any]) -> None:
-        self.board = Registry(Policy(**config["policy"]), incarnation=self.incarnation)
+        self.configured = dict(config["policy"])
+        self.board = Registry(Policy(**{**self.configured, **self.overrides}), incarnation=self.incarnation)
         self.board.expect(config["targets"])
         self.changed = asyncio.Event()
 
@@ -126,7 +128,8 @@ class ActorInProcess:
         return asyncio.get_running_loop().time()
 
     async def hello(self, config: Mapping[str, Any]) -> None:
-        self.board.policy = Policy(**config["policy"])
+        self.configured = dict(config["policy"])
+        self.board.policy = Policy(**{**self.configured, **self.overrides})
 
     async def expect(self, targets: list[str]) -> None:
         self.board.expect(targets, self.now)
@@ -155,14 +158,15 @@ class ActorInProcess:
         return self.board.command(self.now, verb, provider, seconds)
 
     async def override(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        changed = {k: v if v is not None else getattr(Policy(), k) for k, v in changes.items()}
-        self.board.policy = replace(self.board.policy, **changed)
+        self.overrides = {k: v for k, v in {**self.overrides, **changes}.items() if v is not None}
+        self.board.policy = Policy(**{**self.configured, **self.overrides})
         self.board.version += 1
         return asdict(self.board.policy)
 
     async def health(self) -> dict[str, Any]:
         policy = asdict(self.board.policy)
-        return {"incarnation": self.incarnation, "policy": policy, "targets": self.board.health(self.now)}
+        set_by = {"configured": self.configured, "overrides": self.overrides}
+        return {"incarnation": self.incarnation, "policy": policy, **set_by, "targets": self.board.health(self.now)}
 
     async def status(self) -> dict[str, Any]:
         self.polls += 1

@@ -1,4 +1,7 @@
-"""Refuses headers that Ray Serve can't decode, before Serve tries: it would answer with an untyped 500. No Ray.
+"""Keeps headers from Ray Serve to which it would answer in our place, without a type. No Ray.
+
+What it can't decode would be a 500, and is refused with a 400. The caller's deadline would be a 408 in plain text where
+it is over before our own answer is there, so Serve does not see it: it is in the scope under HIDDEN.
 
 Serve reads these headers as UTF-8 in each replica, ahead of every application (`_direct_ingress_asgi` in
 ray/serve/_private/replica.py). deployment.py has Serve put `middlewares` around the server of our own replicas. The
@@ -11,6 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.errors import BadRequest, error_object
 
+TIMEOUT_HEADER = "x-request-timeout-seconds"
+HIDDEN = "breakwater.timeout"
+_TIMEOUT = TIMEOUT_HEADER.encode()
 # With `_` for `-`: Serve takes the last two in both spellings.
 READ_BY_SERVE = frozenset(
     {
@@ -26,15 +32,21 @@ def middlewares() -> list[Middleware]:
 
 
 class Utf8Headers:
-    """Passes requests on whose headers Serve can decode, and answers the others with a 400."""
+    """Passes requests on whose headers Serve can decode, without their deadline, and answers the others with a 400."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        deadline = None
         for name, value in scope.get("headers", ()):
+            if name == _TIMEOUT and deadline is None:  # of a header that was sent twice the first counts
+                deadline = value
             if not value.isascii() and name.replace(b"-", b"_") in READ_BY_SERVE and not _is_utf8(value):
                 return await _refusal(name, scope, receive, send)
+        if deadline is not None:
+            headers = [header for header in scope["headers"] if header[0] != _TIMEOUT]
+            scope = {**scope, "headers": headers, HIDDEN: deadline.decode()}
         return await self._app(scope, receive, send)
 
 

@@ -1,6 +1,6 @@
-"""What `serve run` does before Ray starts, and as soon as it has started. serve.env names `begin` to Ray.
+"""What `serve run` does before Ray starts, and as soon as it has started.
 
-Ray calls `RAY_RUNTIME_ENV_HOOK` in each process that calls `ray.init`. In all but `serve run` nothing happens here.
+Ray calls what RAY_RUNTIME_ENV_HOOK names in `ray.init`. `site/sitecustomize.py` sets it, in `serve run` alone.
 """
 
 import atexit
@@ -46,6 +46,7 @@ class Run:
 
 def begin(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     """Refuse what can't start, before Ray does; then say when it answers. Return the argument as it is."""
+    os.environ.pop("RAY_RUNTIME_ENV_HOOK", None)  # not for the processes that this one starts
     context = click.get_current_context(silent=True)
     path = None if context is None else context.params.get("config_or_import_path")
     if context is not None and context.info_name == "run" and path is not None and os.path.isfile(path):
@@ -96,17 +97,25 @@ def _watch_start(run: Run) -> None:
     _take_signals(_stop)
     atexit.register(_finish)
     with contextlib.suppress(ImportError, AttributeError):
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
-        from ray._private.worker import print_to_stdstream
-
-        def show(log: dict[str, Any]) -> None:
-            if (kept := words.without_noise(log)) is not None:
-                print_to_stdstream(kept, ignore_prefix=False)
-
-        dispatcher.remove_handler("ray_print_logs")
-        dispatcher.add_handler("ray_print_logs", show)
+        _filter_logs()
     _Ending.watcher = threading.Thread(target=_wait_until_ready, args=[run], daemon=True, name="breakwater-start")
     _Ending.watcher.start()
+
+
+def _filter_logs() -> None:
+    """Show what processes write as Ray does, but for what nobody has to act on."""
+    from ray._private import worker
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+
+    show = worker.print_to_stdstream
+
+    def show_some(log: dict[str, Any], ignore_prefix: bool = False) -> None:
+        if (kept := words.without_noise(log)) is not None:
+            show(kept, ignore_prefix=ignore_prefix)
+
+    worker.print_to_stdstream = show_some  # type: ignore[assignment]  # what Ray itself tells goes there
+    dispatcher.remove_handler("ray_print_logs")
+    dispatcher.add_handler("ray_print_logs", show_some)
 
 
 def _wait_until_ready(run: Run) -> None:
@@ -182,7 +191,15 @@ def _finish() -> None:
         if _Ending.watcher is not None:
             _Ending.watcher.join(5)  # what it asks of Serve after Ray's end would start another Ray
         if ray.is_initialized():
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            _shut_down(ray._private.worker._global_node)
     _take_signals(signal.SIG_IGN)
     ray.shutdown()
     print(_Ending.failure or "Stopped.", file=sys.stderr if _Ending.failure else sys.stdout, flush=True)
+
+
+def _shut_down(node: Any) -> None:
+    """Let Serve end what is under way. Who stops us may have stopped Ray's processes too: then nobody does it."""
+    ending = threading.Thread(target=serve.shutdown, daemon=True)
+    ending.start()
+    while ending.is_alive() and not any(node.dead_processes()):
+        ending.join(LOOK_SECONDS)

@@ -11,6 +11,7 @@ from deployments.openai_api.embeddings import Vectors, is_cut, join_vectors, tex
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call, Completed
 from deployments.providers.embedding import completed
+from deployments.providers.time_limits import Pieces
 
 AT_ONCE = 8  # calls of one request
 MOST_COHERE = 96
@@ -24,13 +25,16 @@ async def embed(call: Call, invoke: Invoke) -> Completed:
     cohere = "cohere.embed" in call.model
     bodies = _cohere_bodies(call) if cohere else _titan_bodies(call)
     limit = asyncio.Semaphore(AT_ONCE)
+    pieces = Pieces(call.limits, call.within, "input" if len(bodies) > AT_ONCE else None)
 
     async def one(body: JsonObject) -> Vectors:
         async with limit:
             answer, headers = await invoke(body)
+            pieces.note()
         return (_cohere_vectors if cohere else _titan_vectors)(answer, headers)
 
-    return completed(call, *join_vectors(await gather(one(body) for body in bodies)))
+    with pieces.in_time():
+        return completed(call, *join_vectors(await gather(one(body) for body in bodies)))
 
 
 def _titan_bodies(call: Call) -> list[JsonDict]:

@@ -13,10 +13,11 @@ from deployments.openai_api.chat import Head, dump, usage_chunk
 from deployments.openai_api.embeddings import texts_of
 from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.embedding import completed
-from deployments.providers.local.codec import StreamCodec, schema_of, to_engine
+from deployments.providers.local.codec import StreamCodec, schema_of, to_engine, wish_of
 from deployments.providers.local.embed import Embedded, Embedder
 from deployments.providers.local.engine import Engine, bundled_gguf, settings
 from deployments.providers.local.tools import Choice, Tool, choice_of, grammar_of
+from deployments.providers.time_limits import Pieces
 
 _CANARY, _PROOFS = "Q", 256
 
@@ -29,10 +30,11 @@ class LocalProvider:
         self._proven: dict[str, bool] = {}
 
     async def complete(self, call: Call) -> Completed:
-        codec = StreamCodec(call, Head.new(call.name))
-        async with contextlib.aclosing(self._frames(call, codec, call.limits.total / 2)) as frames:
-            async for _ in frames:
-                pass
+        codec, pieces = StreamCodec(call, Head.new(call.name)), Pieces(call.limits, call.within, wish_of(call.body))
+        with pieces.in_time():
+            async with contextlib.aclosing(self._frames(call, codec, call.limits.total / 2)) as frames:
+                async for _ in frames:
+                    pieces.note()
         return Completed(dump(codec.answer()), codec.usage)
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
@@ -85,7 +87,9 @@ class LocalProvider:
             raise failed("bad_request", message, status=400, code="invalid_value", param=param)
 
     async def embed(self, call: Call) -> Completed:
-        got = await self.embed_texts(texts_of(call.body), wait=call.limits.total / 2)
+        texts, pieces = texts_of(call.body), Pieces(call.limits, call.within, "input")
+        with pieces.in_time():
+            got = await self._embedder.embed(texts, call.limits.total / 2, pieces)
         return completed(call, got.vectors, got.prompt_tokens)
 
     async def embed_texts(self, texts: Sequence[str], *, wait: float = 15.0) -> Embedded:

@@ -55,6 +55,12 @@ def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
     }
 
 
+def wish_of(body: JsonObject) -> str | None:
+    """Return the field that asks for a longer answer than one has by default; None if there is none."""
+    named = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
+    return named if (max_tokens_of(body) or 0) > MAX_TOKENS else None
+
+
 def schema_of(body: JsonObject) -> JsonObject | None:
     """Return the JSON schema that the answer must match; None for free text."""
     wanted = body.get("response_format") or {"type": "text"}

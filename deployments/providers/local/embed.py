@@ -14,6 +14,7 @@ from typing import Any
 from deployments.errors import failed
 from deployments.openai_api.embeddings import MOST_LOCAL_TOKENS
 from deployments.providers.local.engine import OF_REQUEST, engine_error, load, settings
+from deployments.providers.time_limits import Pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +30,23 @@ class Embedder:
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-embed")
 
-    async def embed(self, texts: Sequence[str], wait: float) -> Embedded:
-        """Return one vector a text. Raises `busy` if earlier texts are not done within `wait` seconds."""
+    async def embed(self, texts: Sequence[str], wait: float, pieces: Pieces | None = None) -> Embedded:
+        """Return one vector a text. Raises `busy` if earlier texts are not done within `wait` seconds.
+
+        `pieces` hears of each text, and ends the work if there is no time for another.
+        """
         try:
             async with asyncio.timeout(wait):
                 await self._turn.acquire()
         except TimeoutError:
             raise failed("busy", "the local model is busy with other embeddings") from None
         try:
-            done = [await self._in_thread(text, index) for index, text in enumerate(texts)]
+            done = list[tuple[list[float], int]]()
+            for index, text in enumerate(texts):
+                if pieces is not None and done:
+                    pieces.note()
+                    pieces.check_time()
+                done.append(await self._in_thread(text, index))
         finally:
             self._turn.release()
         return Embedded([vector for vector, _ in done], sum(tokens for _, tokens in done))

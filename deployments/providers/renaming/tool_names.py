@@ -4,6 +4,9 @@ MCP servers name tools as they like: `files.read`, `Get weather`. Vendors refuse
 that is not valid becomes one that is, the same each time, so histories stay true wherever they go. It ends in a hash,
 so two names never become one.
 
+Some servers stream a name in pieces. They are kept until the name is whole: half of a name can't be put back, and a
+client that adds the pieces up would get the vendor's.
+
 It is on the hot path: a request whose names are valid costs one comparison a name, and its frames cost nothing.
 """
 
@@ -13,9 +16,11 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
+from deployments.errors import AttemptFailed
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call, Completed, End, Frames, Provider
 from deployments.providers.kinds import NameRule
+from deployments.providers.renaming.name_pieces import NamesInStream
 
 
 def names_in(body: JsonObject) -> Iterator[str]:
@@ -82,6 +87,16 @@ def restorer(names: Mapping[str, str]) -> Callable[[bytes], bytes]:
     return lambda data: found.sub(put_back, data)
 
 
+_LONGEST_IN_TEXT = 200
+
+
+def _in_clients_words(error: AttemptFailed, names: Mapping[str, str]) -> AttemptFailed:
+    """Return the failure with the client's own names in its text, where its vendor has named the changed ones."""
+    found = re.compile("|".join(sorted(map(re.escape, names), key=len, reverse=True)))
+    message = found.sub(lambda match: names[match[0]][:_LONGEST_IN_TEXT], error.outcome.message)
+    return AttemptFailed(replace(error.outcome, message=message))
+
+
 class WithToolNames:
     """A provider that gets names of tools as its vendor takes them, and answers with the client's own."""
 
@@ -92,17 +107,29 @@ class WithToolNames:
         body, names = renamed(call.body, self._rule)
         if not names:
             return await self._inner.complete(call)
-        done = await self._inner.complete(replace(call, body=body))
+        try:
+            done = await self._inner.complete(replace(call, body=body))
+        except AttemptFailed as error:
+            raise _in_clients_words(error, names) from error.__cause__
         return replace(done, body=restorer(names)(done.body))
 
     def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         body, names = renamed(call.body, self._rule)
-        return self._restored(replace(call, body=body), restorer(names)) if names else self._inner.stream(call)
+        return self._restored(replace(call, body=body), names) if names else self._inner.stream(call)
 
-    async def _restored(self, call: Call, restore: Callable[[bytes], bytes]) -> AsyncGenerator[Frames | End, None]:
-        async with aclosing(self._inner.stream(call)) as items:
-            async for item in items:
-                yield replace(item, data=restore(item.data)) if isinstance(item, Frames) else item
+    async def _restored(self, call: Call, names: Mapping[str, str]) -> AsyncGenerator[Frames | End, None]:
+        stream = NamesInStream(names, restorer(names))
+        try:
+            async with aclosing(self._inner.stream(call)) as items:
+                async for item in items:
+                    if isinstance(item, Frames):
+                        yield replace(item, data=stream.restored(item.data, last=item.end is not None))
+                        continue
+                    if left := stream.rest():
+                        yield Frames(left, content=True)
+                    yield item
+        except AttemptFailed as error:
+            raise _in_clients_words(error, names) from error.__cause__
 
     async def embed(self, call: Call) -> Completed:
         return await self._inner.embed(call)
