@@ -365,14 +365,14 @@ class Client:
     async def _stream(
         self, method: str, *arguments: Any, wait: float | None = None, **named: Any
     ) -> AsyncGenerator[Json, None]:
-        seconds, late = self._limit(wait)
+        link, (seconds, late) = self._link(), self._limit(wait)
         until = asyncio.get_running_loop().time() + seconds
         response, ended = None, False
         try:
             while True:
                 # Without a deadline the limit holds for the first item only.
                 left = None if response and wait is None else until - asyncio.get_running_loop().time()
-                async with _over_there(left, late, self._link()):
+                async with _over_there(left, late, link):
                     if response is None:
                         handle = (await self._handle()).options(stream=True)
                         response = getattr(handle, method).remote(*arguments, **named)
@@ -608,8 +608,8 @@ def _why_not(address: str, *, joined: bool = False) -> str | None:
         raise
     if joined:
         return None
-    here = [path for path in sockets if os.path.exists(path)]
-    mine = any(os.access(path, os.W_OK) for path in here)
+    here = [path for path in sockets if os.path.exists(path) or not path.startswith("/")]  # on Windows it is no path
+    mine = any(os.access(path, os.W_OK) or not path.startswith("/") for path in here)
     return explain_versions(address, versions, _own_versions()) or explain_place(address, bool(here), mine)
 
 

@@ -1,0 +1,5 @@
+"""What does Python import at the start of a process that has serve.env?
+
+Runs in: each such process; only `serve run` is changed.
+Imports: nothing of ours.
+"""
