@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from deployments.ops.clean import main as clean
-from tests.cluster.conftest import ROOT, Cluster, eventually, patient_config, started
+from tests.cluster.conftest import ROOT, Cluster, eventually, patient_config, serve_env, started
 from tests.cluster.test_chaos import Load
-from tests.readme import command
+from tests.readme import command, section
 
 pytestmark = pytest.mark.nodes
 
@@ -47,7 +47,9 @@ def environment(temp: pathlib.Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
         "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
         "RAY_ROTATION_BACKUP_COUNT": "2",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+        # As `serve run` of serve.env has it: the shortest notice that HAProxy gets of a replica that goes.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": serve_env()["RAY_SERVE_CONTROL_LOOP_INTERVAL_S"],
     }
 
 
@@ -84,12 +86,20 @@ def add_under_load(llm: Cluster) -> None:
     assert longest < LONGEST
 
 
+def second_line(file: pathlib.Path) -> str:
+    return "\n".join(file.read_text().splitlines()[1:2])
+
+
 def logs_turn_over(llm: Cluster, temp: pathlib.Path) -> None:
     logs = temp / "ray" / "session_latest" / "logs"
     found = eventually(lambda: [*logs.glob("serve/replica_llm_Ingress_*.log.2")] or (llm.post() and None), 60)
     base = str(found[0]).removesuffix(".2")
     assert all(os.path.getsize(f"{base}{end}") < 1.1 * LOG_BYTES for end in ("", ".1", ".2"))
     assert not os.path.exists(f"{base}.3")
+    for named in re.findall(r"^\| `([^`]+)`", section("docs/monitoring.md", "## The logs"), re.MULTILINE):
+        assert [*logs.glob(named)], named
+    second_lines = {second_line(file) for file in logs.glob("worker-*.err")}
+    assert second_lines >= {":actor_name:BreakerActor", ":actor_name:LedgerActor"}
     grep = command("grep -l").replace("/tmp/ray", str(temp / "ray"))
     assert subprocess.run(["bash", "-c", grep], capture_output=True, text=True, check=True).stdout.count("\n") == 1
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments.config.ledger import LedgerSettings
+from deployments.ops.clean import places
 from tests.readme import PAGES, README, ROOT, blocks, commands, section
 from tests.unit.test_layers import MAY_IMPORT_RAY
 
@@ -211,6 +213,15 @@ def test_the_shipped_config_has_the_line_that_opens_the_operators_routes(
     monkeypatch.setenv("BREAKWATER_ADMIN_KEY", "0" * 64)
     assert "4. local (local): ready" in checked(tmp_path, config)
     assert any(line.startswith("export BREAKWATER_ADMIN_KEY=") for line in commands("docs/operations.md"))
+
+
+def test_the_page_says_where_the_ledger_and_old_sessions_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_TMPDIR", "TMPDIR", "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"):
+        monkeypatch.delenv(name, raising=False)
+    table = section("docs/operations.md", "## What is on disk")
+    where = places(None)
+    for folder in (LedgerSettings().folder, f"{where.sessions}/session_*", f"{where.haproxy}/*"):
+        assert f"| `{folder}`" in table
 
 
 @pytest.mark.parametrize(("page", "heading"), [(README, "## The folders"), ("docs/design.md", "## The parts")])
