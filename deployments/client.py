@@ -48,6 +48,7 @@ MARGIN = 1.0  # how long after a deadline the application's own error may still 
 PATIENCE = 120.0  # without a deadline: how long the first answer may take
 CONNECT_SECONDS = 30.0  # how long a call waits for a connection, deadline or not; Ray alone may wait for ever
 LOOK_SECONDS = 1.0  # how long the control store of the cluster may take to say who it is
+ANOTHER_RAY = "local"  # what RAY_ADDRESS says for a Ray of its own, which `serve run` starts
 INGRESS = "Ingress"  # the deployment of ours that has the methods below
 PLAN_SECONDS = 2.0  # how long functions wait for their plan; then they run without one
 STALE_SECONDS = 60.0  # how long after its expiry a plan may still be used while no newer one arrives
@@ -567,7 +568,7 @@ def _own_versions() -> str:
 def _why_not_joined() -> str | None:
     """Return why this process has no way to the cluster and what to do; None if nothing speaks against it."""
     named = os.environ.get("RAY_ADDRESS", "")
-    if named == "local":
+    if named == ANOTHER_RAY:
         return "RAY_ADDRESS=local would start another Ray: unset it, or set it to HOST:PORT of the cluster."
     if named.startswith("ray://"):
         return None  # Ray's own client, which finds out for itself

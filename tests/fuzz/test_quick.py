@@ -19,7 +19,7 @@ from tests.providers.whole_app import args_for, whole_app
 from tests.unit.world import World
 
 VECTORS = "text-embedding-3-small"
-QUICK = ["--generation-deterministic", "--max-examples", "4", "--no-shrink"]
+QUICK = ["--generation-deterministic", "--max-examples", "2", "--no-shrink"]
 # Each field of a body alone, with each wrong value: 800 requests, which the long run asks.
 SHORT = """
 [[operations]]

@@ -218,7 +218,7 @@ def test_nonsense_in_a_request_for_embeddings_moves_no_circuit(rig: Rig, body: d
     rig.check({**body, "model": rig.kind}, embed=True)
 
 
-@MANY
+@settings(MANY, max_examples=15)  # it is refused before a provider is looked for
 @given(made=requests.map(lambda body: ("chat/completions", body)) | EMBEDDINGS, data=st.data())
 def test_a_name_that_is_twice_in_an_object_is_refused_before_anybody_is_asked(
     rig: Rig, made: tuple[str, dict[str, Any]], data: st.DataObject

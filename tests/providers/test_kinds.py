@@ -68,13 +68,13 @@ def test_a_fifth_kind_is_a_row_an_adapter_and_a_settings_class(monkeypatch: pyte
     config = FiveKinds.model_validate(
         {
             "providers": {"fifth": {"kind": "echo", "greeting": "good day"}, "own": {"kind": "local"}},
-            "models": {"default": {"fifth": "parrot", "own": "small"}},
+            "models": {"default": {"fifth": "parrot", "own": "smollm2-135m"}},
             "timeouts": {"connect": 2},
         }
     )
     layout = resolve(config)
     assert layout.usable == ["fifth", "own"]
-    assert layout.rows() == {"default": ["fifth/parrot", "own/small"]}
+    assert layout.rows() == {"default": ["fifth/parrot", "own/smollm2-135m"]}
     assert layout.fixed() == {"own"}
     assert unsupported_in_chat("echo", ASKED) == Unsupported(("tools",))
     assert unsupported_in_embedding("echo", {"model": "e", "input": [1, 2]}).missing == ("input",)
