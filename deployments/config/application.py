@@ -19,7 +19,6 @@ from deployments.config.settings import (
     CorsSettings,
     EmbeddingRow,
     ImageSettings,
-    Local,
     Mode,
     Models,
     Modes,
@@ -96,11 +95,9 @@ class Config(Accounting):
         called: dict[str, str] = {}
         for key, provider, model in self._targets():
             settings = self.providers[provider]
-            if not isinstance(settings, Local):
-                continue
             if (why := settings.objection(model)) is not None:
                 raise ValueError(f"{key}: {why}")
-            if called.setdefault(provider, model) != model:
+            if settings.has_one_model and called.setdefault(provider, model) != model:
                 raise ValueError(f"{key}: another row calls the one model of this provider {shown(called[provider])}")
         return self
 

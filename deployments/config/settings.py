@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -125,7 +125,12 @@ class Overrides(Section):
 
 
 class _Provider(Section):
+    has_one_model: ClassVar[bool] = False  # whatever a row calls it
     timeouts: TimeoutOverrides = TimeoutOverrides()
+
+    def objection(self, model: str) -> str | None:
+        """Return why the model must not have this name, by which answers, the ledger and metrics call it."""
+        return None
 
     def embedding_model(self, model: str) -> str:
         """Return the name by which the lengths of the model's vectors are known."""
@@ -204,6 +209,7 @@ class Google(Cloud):
 
 class Local(_Provider):
     kind: Literal["local"]
+    has_one_model: ClassVar[bool] = True
     model_path: Filled | None = None
     slots: Annotated[int, NoSwitch, Field(ge=1, le=64)] = 2
     context: Annotated[int, NoSwitch, Field(ge=256)] = 2048
@@ -213,7 +219,6 @@ class Local(_Provider):
         return self.context
 
     def objection(self, model: str) -> str | None:
-        """Return why the model must not have this name, by which answers, the ledger and metrics call it."""
         if self.model_path is None:
             only = f"without model_path {BUNDLED_MODEL} answers, so that is its name here"
             return None if model == BUNDLED_MODEL else only

@@ -19,13 +19,8 @@ from tests.providers.whole_app import args_for, whole_app
 from tests.unit.world import World
 
 VECTORS = "text-embedding-3-small"
-QUICK = ["--generation-deterministic", "--max-examples", "2", "--no-shrink"]
-# Each field of a body alone, with each wrong value: 800 requests, which the long run asks.
-SHORT = """
-[[operations]]
-include-operation-id = ["createChatCompletion", "createEmbedding"]
-phases = {coverage = {enabled = false}}
-"""
+# The phase of coverage tries each field alone with each wrong value: the long run has it.
+QUICK = ["--generation-deterministic", "--max-examples", "2", "--no-shrink", "--phases", "examples,fuzzing,stateful"]
 
 
 def args_of(fakes: dict[str, FakeServer], *, keys: bool) -> dict[str, Any]:
@@ -87,7 +82,7 @@ def test_every_answer_is_as_described_and_no_circuit_moves(
 
     async def main() -> None:
         async with listening(args) as served:
-            fuzzed = await asyncio.to_thread(fuzz, served.url, description, tmp_path, QUICK, 300, SHORT)
+            fuzzed = await asyncio.to_thread(fuzz, served.url, description, tmp_path, QUICK, 300)
             assert fuzzed.passed, fuzzed.output[-20_000:]
             assert fuzzed.answers["POST /v1/chat/completions 200"], "nothing was answered"
             await served.world.settle()

@@ -32,6 +32,7 @@ from deployments.ops.serve_run.ports import explain_taken, ports_of
 LOOK_SECONDS = 0.2
 SAY_SECONDS = 30.0  # between two words on a start that takes long
 TWICE_SECONDS = 1.0
+OWN_RAY = "local"  # the address for which a Ray is started
 OURS = "deployments.app:build_app"
 
 
@@ -50,7 +51,7 @@ def begin(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     context = click.get_current_context(silent=True)
     path = None if context is None else context.params.get("config_or_import_path")
     if context is not None and context.info_name == "run" and path is not None and os.path.isfile(path):
-        _prepare(path, is_local=context.params.get("address") == "local", blocks=bool(context.params.get("blocking")))
+        _prepare(path, is_local=context.params.get("address") == OWN_RAY, blocks=bool(context.params.get("blocking")))
     return runtime_env
 
 
