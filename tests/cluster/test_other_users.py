@@ -16,6 +16,8 @@ from tests.cluster.conftest import Cluster, eventually, free_port
 from tests.cluster.other_users import said_to
 from tests.cluster.test_whole_path import deploy
 
+pytestmark = pytest.mark.machine
+
 QUICK = 10.0  # seconds; Ray's own limits are 20 and 40 s, or none
 
 

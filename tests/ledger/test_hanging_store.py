@@ -68,7 +68,7 @@ def line(postgres_server: Postgres) -> Iterator[Line]:
 
 @pytest.fixture
 def store(line: Line) -> Iterator[LedgerStore]:
-    made = LedgerStore(f"postgresql+psycopg://ledger@127.0.0.1:{line.port}/postgres", answer_seconds=2.0)
+    made = LedgerStore(f"postgresql+psycopg://ledger@127.0.0.1:{line.port}/postgres", answer_seconds=1.0)
     made.start()
     yield made
     made.close()
@@ -113,5 +113,5 @@ def test_a_server_that_accepts_and_says_nothing_is_an_error_within_seconds(line:
 def test_to_bring_a_large_store_up_to_date_may_take_longer_than_any_answer(store: LedgerStore) -> None:
     with store._writing() as connection:
         bounded.wait_for_ever(connection)
-        connection.exec_driver_sql("SELECT pg_sleep(2.3)")
+        connection.exec_driver_sql("SELECT pg_sleep(1.3)")
     assert error_of(store)[0] is None
