@@ -20,6 +20,7 @@ from deployments.secrecy import shown
 from deployments.validation import meant
 
 ENVIRONMENT = pathlib.Path(__file__).parents[2] / "serve.env"
+IMPORT_PATH = "deployments.app:build_app"  # of an application of ours
 EVERYWHERE = "0.0.0.0"  # where Serve listens by default if it is started by a config file
 
 
@@ -31,11 +32,9 @@ def read_applications(path: str) -> list[tuple[dict[str, object], str]]:
     applications = data.get("applications") if isinstance(data, dict) else None
     if applications is not None and not isinstance(applications, list):
         raise ConfigError(f"{path}: applications: must be a list: each one begins with a dash, as - name: llm")
-    ours = [
-        a for a in applications or [] if isinstance(a, dict) and a.get("import_path") == "deployments.app:build_app"
-    ]
+    ours = [a for a in applications or [] if isinstance(a, dict) and a.get("import_path") == IMPORT_PATH]
     if not ours:
-        raise ConfigError(f"{path}: no application with import_path deployments.app:build_app")
+        raise ConfigError(f"{path}: no application with import_path {IMPORT_PATH}")
     options = data.get("http_options")
     host = options.get("host", EVERYWHERE) if isinstance(options, dict) else EVERYWHERE
     return [(application, str(host)) for application in ours]

@@ -146,20 +146,18 @@ class Attempt:
 
     def _note_answer(self, seconds: float) -> None:
         self.breaker.times.note(self.target, self.verb, seconds)
-        self.breaker.cut_calls.note_answer(self.target, self._caller, self.began)
-
-    @property
-    def _caller(self) -> str | None:
-        return self.record.caller.key_name or self.record.caller.tenant
+        self.breaker.cut_calls.note_answer(self.target, self.record.caller.account, self.began)
 
     def _others_had_nothing(self) -> bool:
-        return self.breaker.empty_answers.note(self.target, self._caller, self.breaker.now())
+        return self.breaker.empty_answers.note(self.target, self.record.caller.account, self.breaker.now())
 
     def _is_own_hurry(self, outcome: Outcome) -> bool:
         """Return whether only this caller's own deadline was too short, while its target answered others."""
         if outcome.kind != "deadline" or not self.hurried:
             return False
-        return not self.breaker.cut_calls.counts(self.target, self._caller, self.began, self.breaker.now())
+        return not self.breaker.cut_calls.counts(
+            self.target, self.record.caller.account, self.began, self.breaker.now()
+        )
 
     def _say(self, outcome: Outcome, ms: float, whole: bool, verdict: Verdict | None = None) -> None:
         if self.renewal is not None:

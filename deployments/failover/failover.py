@@ -61,7 +61,7 @@ class Failover:
 
     async def _run(self, request: Request, deadline: Deadline, kind: CallKind[T], record: RequestRecord | None) -> T:
         with _ending(record := record or RequestRecord(clock=self._ground.breaker.now)):
-            images = RequestImages(self._images, record.caller.key_name or record.caller.tenant)
+            images = RequestImages(self._images, record.caller.account)
             return await FailoverRun(self._ground, request, deadline, kind, images, record).answer()
 
     @property

@@ -26,6 +26,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from deployments.ops.spans import span_of
+
 _PROOF = re.compile(rb"^:actor_name:(?:BreakerActor|LedgerActor)$", re.MULTILINE)  # Ray's first lines of a worker's log
 _PROOF_BYTES = 4096
 _WRAPPED = "option http-ignore-probes"  # deployments/ops/start_haproxy.py has put it there
@@ -33,7 +35,6 @@ _SESSION = re.compile(r"session_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d+_\d+")
 _NODE = re.compile(r"[0-9a-f]{56}")  # Ray's name of a node
 KEPT_WITH = "its session is kept"
 _CONNECT_SECONDS = 0.5
-_UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +194,9 @@ def remove(where: Places, rules: Rules, now: float, left: Iterable[Leftover]) ->
 
 def seconds_of(text: str) -> float:
     """Return the seconds of `30m`, `12h` or `7d`. Raises ValueError."""
-    if (span := re.fullmatch(r"(\d{1,5})([mhd])", text)) is None:
+    if (span := span_of(text)) is None:
         raise ValueError(f"{text}: must be as 30m, 12h or 7d")
-    return float(int(span[1]) * _UNITS[span[2]])
+    return span.total_seconds()
 
 
 def line_of(each: Leftover) -> str:

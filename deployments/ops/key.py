@@ -7,18 +7,17 @@ prints the key once, to the terminal (stderr), and its line for `auth.keys_file`
 
 import argparse
 import json
-import re
 import secrets
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from deployments.errors import ConfigError
 from deployments.keys.file import KeyLine
 from deployments.keys.key import SCOPES, digest_of
+from deployments.ops.spans import span_of
 
 PREFIX = "bw-"  # so that a scanner of secrets can know it
-_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def make_key() -> str:
@@ -28,8 +27,8 @@ def make_key() -> str:
 
 def expiry(text: str, now: datetime) -> datetime:
     """Return the end of `90d`, `12h` or `30m` from now, or of an ISO date (UTC). Raises ValueError."""
-    if span := re.fullmatch(r"(\d{1,5})([dhm])", text):
-        at = now + timedelta(**{_UNITS[span[2]]: int(span[1])})
+    if (span := span_of(text)) is not None:
+        at = now + span
     else:
         at = datetime.fromisoformat(text)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -22,10 +22,9 @@ from deployments.errors import AttemptFailed, failed
 from deployments.rpc.framing import FramedConnection
 from deployments.rpc.in_flight import InFlightCounts
 from deployments.rpc.port import ReplyMessage, usage_in
-from deployments.rpc.server import PART, PIECE_BYTES, CallFrame, Item, ServerMessage
+from deployments.rpc.server import PART, PART_BYTES, PIECE_BYTES, CallFrame, Item, ServerMessage
 
 HOLD_BYTES = 256 * 1024  # unread bytes of a stream: beyond them the replica is told to hold it
-PART_BYTES = 256 * 1024  # of a long call, in one turn of the event loop
 PART_PAUSE = 0.001  # seconds, while the replica has not read what was sent before
 STUCK_SECONDS = 0.05  # of such waiting, after which the connection takes no new calls
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # beyond them the stream fails

@@ -39,7 +39,7 @@ ClientMessage = tuple[list[CallFrame], list[int], Mapping[int, bool]]
 ServerMessage = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls in flight here, and items by call number
 Run = Callable[[str, CallMessage], AsyncGenerator[Item, None]]
 
-LONG_CALL = 256 * 1024  # bytes, of which others should not have to wait for the whole
+PART_BYTES = 256 * 1024  # of a call; one that has more comes in parts, and others do not wait for the whole of it
 PIECE_BYTES = 1024 * 1024  # of one message, unless a single item is larger
 BACKLOG_BYTES = 8 * 1024 * 1024  # that wait for an ingress that does not read
 READER_SECONDS = 600.0  # without reading: then a reader loses its call, which would hold a slot for ever
@@ -253,7 +253,7 @@ class ConnectionServer:
             await self.admission.acquire()
             try:
                 message: CallMessage = pickle.loads(call)
-                message["is_long"] = len(call) > LONG_CALL
+                message["is_long"] = len(call) > PART_BYTES
                 await self._send_items(connection, number, self._run(verb, message))
             finally:
                 self.admission.release()

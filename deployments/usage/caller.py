@@ -32,6 +32,11 @@ class Caller:
     explain: bool = False
     trace: Any = None
 
+    @property
+    def account(self) -> str | None:
+        """Return by what callers are told apart: the key's name, or else the tenant. Without either all are one."""
+        return self.key_name or self.tenant
+
 
 def check_caller(caller: Caller, declared: Collection[str] | None) -> None:
     """Raises BadRequest for what is no name, and for a tenant that is not among the `declared`, if there are any."""

@@ -12,12 +12,12 @@ import pytest
 from deployments.errors import AttemptFailed
 from deployments.rpc.admission import Capacity
 from deployments.rpc.client import POOLED_BYTES, _pickle_call
-from deployments.rpc.connection import HOLD_BYTES, MAX_UNREAD_BYTES, PART_BYTES
+from deployments.rpc.connection import HOLD_BYTES, MAX_UNREAD_BYTES
 from deployments.rpc.framing import connect
 from deployments.rpc.pool import (
     RETRY_SECONDS,
 )
-from deployments.rpc.server import BACKLOG_BYTES, PART, PIECE_BYTES, READER_SECONDS
+from deployments.rpc.server import BACKLOG_BYTES, PART, PART_BYTES, PIECE_BYTES, READER_SECONDS
 from tests.io.rpc_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
 
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.conftest import eventually, free_port
-from tests.observability.prometheus import Prometheus, is_ready, program
+from tests.cluster.conftest import free_port
+from tests.observability.prometheus import Prometheus, program, served
 from tests.readme import ROOT, commands
 
 PAGE = "docs/monitoring.md"
@@ -68,15 +68,8 @@ class Service:
         """Run the unit's ExecStart, on a port of its own."""
         [start] = re.findall(r"^ExecStart=(\S+) \$ARGS$", UNIT.read_text(), re.MULTILINE)
         address, log = f"127.0.0.1:{free_port()}", self.root / "prometheus.log"
-        with log.open("w") as out:
-            run = subprocess.Popen(self.command(start, f"--web.listen-address={address}"), stdout=out, stderr=out)
-        try:
-            eventually(lambda: run.poll() is not None or is_ready(address))
-            assert run.poll() is None, log.read_text()
-            yield Prometheus(f"http://{address}")
-        finally:
-            run.terminate()
-            run.wait(30)
+        with served(self.command(start, f"--web.listen-address={address}"), address, log) as prometheus:
+            yield prometheus
 
 
 def installed(folder: pathlib.Path, ray: pathlib.Path, *, drop_in: bool) -> Service:

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -90,8 +90,15 @@ def running_prometheus(folder: pathlib.Path, discovery: pathlib.Path) -> Iterato
     (folder / "prometheus.yml").write_text(yaml.safe_dump(shipped_config(discovery)))
     address, log = f"127.0.0.1:{free_port()}", folder / "prometheus.log"
     command = [program("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    with served([*command, f"--web.listen-address={address}"], address, log) as prometheus:
+        yield prometheus
+
+
+@contextmanager
+def served(command: Sequence[str], address: str, log: pathlib.Path) -> Iterator[Prometheus]:
+    """Run Prometheus, which the command lets listen at this address, until it is no longer needed."""
     with log.open("w") as out:
-        run = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=out, stderr=out)
+        run = subprocess.Popen(command, stdout=out, stderr=out)
     try:
         eventually(lambda: run.poll() is not None or is_ready(address))
         assert run.poll() is None, log.read_text()

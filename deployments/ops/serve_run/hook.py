@@ -24,7 +24,7 @@ import ray
 import yaml
 from ray import serve
 
-from deployments.config.check import check
+from deployments.config.check import IMPORT_PATH, check
 from deployments.errors import ConfigError
 from deployments.ops.serve_run import words
 from deployments.ops.serve_run.ports import explain_taken, ports_of
@@ -33,7 +33,6 @@ LOOK_SECONDS = 0.2
 SAY_SECONDS = 30.0  # between two words on a start that takes long
 TWICE_SECONDS = 1.0
 OWN_RAY = "local"  # the address for which a Ray is started
-OURS = "deployments.app:build_app"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def begin(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
 def _prepare(path: str, *, is_local: bool, blocks: bool) -> None:
     with open(path, encoding="utf-8") as file:
         config = yaml.safe_load(file)
-    ours = [each for each in config.get("applications") or [] if each.get("import_path") == OURS]
+    ours = [each for each in config.get("applications") or [] if each.get("import_path") == IMPORT_PATH]
     if not ours:
         return
     options = config.get("http_options") or {}
