@@ -5,12 +5,24 @@ SQLAlchemy's processing of parameters was the largest cost of a row.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, and_, bindparam, case, literal_column, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    case,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
@@ -32,12 +44,29 @@ class Putting:
     def __init__(self, dialect: str, upsert: str, columns: Sequence[Column[Any]]):
         self._at_once = dialect == "postgresql"
         self._upsert = _of_arrays(upsert, columns) if self._at_once else upsert
+        self._dumps = [_dump_of(column) for column in columns]
 
     def __call__(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
         if not rows:
             return
-        given: Any = tuple(map(list, zip(*rows, strict=True))) if self._at_once else [tuple(row) for row in rows]
-        connection.exec_driver_sql(self._upsert, given)
+        connection.exec_driver_sql(self._upsert, self._arrays(rows) if self._at_once else [tuple(row) for row in rows])
+
+    def _arrays(self, rows: Sequence[Sequence[Any]]) -> tuple[str, ...]:
+        """Return each column's values as the text of an array. psycopg's own way takes several times as long."""
+        values = zip(*rows, strict=True)
+        return tuple(
+            "{" + ",".join(["NULL" if value is None else dump(value) for value in column]) + "}"
+            for dump, column in zip(self._dumps, values, strict=True)
+        )
+
+
+def _dump_of(column: Column[Any]) -> Callable[[Any], str]:
+    """Return what writes a value of a column as an element of an array (PostgreSQL, 8.15.2)."""
+    return _quoted if isinstance(column.type, Text) else str
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _of_arrays(upsert: str, columns: Sequence[Column[Any]]) -> str:

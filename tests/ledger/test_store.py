@@ -44,6 +44,16 @@ def test_batches_out_of_order_change_nothing(store: LedgerStore) -> None:
     assert [row["state"] for row in rows(store, REQUESTS)] == ["settled"]
 
 
+@pytest.mark.parametrize(
+    "name", ["", "NULL", "null", 'a"b', "a\\b", "a\\", "{a,b}", "a,b", " a ", "\t\r\n", "ä€😀", "%s"]
+)
+def test_a_text_comes_back_as_it_was_written(store: LedgerStore, name: str) -> None:
+    store.write([opened(tenant=name, agent=None)])
+    store.write([settled(tenant=name, agent=None)])
+    assert [(row["tenant"], row["agent"]) for row in rows(store)] == [(name, None)]
+    assert [(row["tenant"], row["attempts"]) for row in usage(store, {}, ["tenant"])] == [(name, 1)]
+
+
 def test_an_absorbed_attempt_is_a_row_of_its_own_under_the_same_request(store: LedgerStore) -> None:
     first = settled(kind="server_error", provider="aws", cost=0, tokens_in=0, tokens_out=0, last=False)
     store.write([opened(), first, opened(number=2), settled(number=2)])
