@@ -126,7 +126,7 @@ class Handlers:
         return headers
 
     async def models(self, _: Request, __: Identity) -> Response:
-        return Json({"object": "list", "data": [_model(name) for name in self._service.models()]})
+        return Json({"object": "list", "data": [_model(name) for name in self._service.model_names()]})
 
     async def model(self, request: Request, _: Identity) -> Response:
         return Json(_model(self._service.model(request.path_params["name"])))
