@@ -19,7 +19,7 @@ from deployments.errors import BadRequest
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
-from deployments.ingress.bodies import SMALL_BODY, Bodies
+from deployments.ingress.body.bodies import SMALL_BODY, Bodies
 from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.ingress.responses import NOSNIFF, EventStream, Json
 from deployments.openai_api.chat import Request as Checked
