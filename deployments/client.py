@@ -229,6 +229,58 @@ class Client:
         arguments = (request, timeout, tenant_id, agent_id, explain)
         return await self._call("embed", *arguments, wait=timeout, **_trace())
 
+    async def respond(
+        self,
+        request: Json,
+        timeout: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+    ) -> Json:
+        """Return the answer to a request of OpenAI's Responses API, with `breakwater` as in `chat`."""
+        arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
+        return await self._call("respond", *arguments, wait=timeout, **_trace())
+
+    def stream_respond(
+        self,
+        request: Json,
+        timeout: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+    ) -> AsyncGenerator[Json, None]:
+        """Yield the events of the Responses API, the first with `breakwater`. One that breaks off ends as failed."""
+        arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
+        return self._stream("stream_respond", *arguments, wait=timeout, **_trace())
+
+    async def message(
+        self,
+        request: Json,
+        timeout: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+    ) -> Json:
+        """Return the answer to a request of Anthropic's Messages API, with `breakwater` as in `chat`."""
+        arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
+        return await self._call("message", *arguments, wait=timeout, **_trace())
+
+    def stream_message(
+        self,
+        request: Json,
+        timeout: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+    ) -> AsyncGenerator[Json, None]:
+        """Yield the events of the Messages API, the first with `breakwater`. One that breaks off ends with an error."""
+        arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
+        return self._stream("stream_message", *arguments, wait=timeout, **_trace())
+
     async def generate_completion(
         self,
         /,
@@ -1035,6 +1087,10 @@ class SyncClient:
     chat = _waiting(Client.chat)
     stream_chat = _iterating(Client.stream_chat)
     embed = _waiting(Client.embed)
+    respond = _waiting(Client.respond)
+    stream_respond = _iterating(Client.stream_respond)
+    message = _waiting(Client.message)
+    stream_message = _iterating(Client.stream_message)
     generate_completion = _waiting(Client.generate_completion)
     generate_streaming_completion = _iterating(Client.generate_streaming_completion)
     call_with_failover = _waiting(Client.call_with_failover)

@@ -105,8 +105,20 @@ class Door(Protocol):
         """Return the request as it was read. Raises BadRequest in the client's words."""
         ...
 
+    def open_to_count(self, body: JsonDict) -> Opened:
+        """Return the same for a request whose tokens are asked for, and no answer."""
+        ...
+
+    def counted(self, tokens: int) -> JsonDict:
+        """Return the answer to such a request."""
+        ...
+
     def error(self, error: BreakwaterError, request_id: str | None = None) -> JsonDict:
         """Return the body of an error."""
+        ...
+
+    def status_of(self, error: BreakwaterError) -> int:
+        """Return the HTTP status of an error, by which the API's clients go."""
         ...
 
 

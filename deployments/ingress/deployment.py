@@ -17,14 +17,18 @@ from deployments.breaker_client.actor_connection import ActorCall
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, parse
 from deployments.config.resolved import resolve
+from deployments.doors.messages.door import MESSAGES
+from deployments.doors.responses.door import RESPONSES
 from deployments.errors import ErrorAnswer
 from deployments.gc_tuning import collect_garbage_seldom
+from deployments.ingress.by_handle import HttpHead, HttpRequest, call_by_handle
 from deployments.ingress.gate import utf8_headers
-from deployments.ingress.http import build_http_api
+from deployments.ingress.http import build_api_by_handle, build_http_api
 from deployments.openai_api.json_types import JsonObject
 from deployments.rpc.client import PooledTransport
 from deployments.service.answers import FunctionPlan, HealthSummary, Nothing, ProviderHealth, SystemHealth, Thresholds
 from deployments.service.arguments import CallOptions
+from deployments.service.door_api import DoorApi
 from deployments.service.facade import Facade, errors_as_dicts
 from deployments.service.guarded_functions import Functions
 from deployments.service.python_api import PythonApi
@@ -86,6 +90,8 @@ class Ingress:
         )
         self._metering: asyncio.Task[None] | None = None
         self._python = PythonApi(self._service)
+        self._responses, self._messages = DoorApi(self._service, RESPONSES), DoorApi(self._service, MESSAGES)
+        self._by_handle = build_api_by_handle(self._service)
         self._facade = Facade(self._service)
         self._functions = Functions(self._service)
 
@@ -172,6 +178,72 @@ class Ingress:
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
+
+    # The other APIs: `DoorApi` documents the answers.
+
+    async def respond(
+        self,
+        request: object,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+        trace: object = None,
+    ) -> JsonObject:
+        caller = _by_handle(tenant_id, agent_id, explain, trace)
+        return await self._responses.ask(request, CallOptions(timeout_seconds, drop_unsupported, caller))
+
+    async def stream_respond(
+        self,
+        request: object,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+        trace: object = None,
+    ) -> AsyncGenerator[JsonObject, None]:
+        caller = _by_handle(tenant_id, agent_id, explain, trace)
+        events = self._responses.stream(request, CallOptions(timeout_seconds, drop_unsupported, caller))
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def message(
+        self,
+        request: object,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+        trace: object = None,
+    ) -> JsonObject:
+        caller = _by_handle(tenant_id, agent_id, explain, trace)
+        return await self._messages.ask(request, CallOptions(timeout_seconds, drop_unsupported, caller))
+
+    async def stream_message(
+        self,
+        request: object,
+        timeout_seconds: float | None = None,
+        drop_unsupported: str | None = None,
+        tenant_id: str | None = None,
+        agent_id: str | None = None,
+        explain: bool = False,
+        trace: object = None,
+    ) -> AsyncGenerator[JsonObject, None]:
+        caller = _by_handle(tenant_id, agent_id, explain, trace)
+        events = self._messages.stream(request, CallOptions(timeout_seconds, drop_unsupported, caller))
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def call_http(self, request: HttpRequest) -> AsyncGenerator[HttpHead | bytes, None]:
+        """Yield the answer of the HTTP API: its head, then the bytes of its body."""
+        async with contextlib.aclosing(call_by_handle(self._by_handle, request)) as answer:
+            async for item in answer:
+                yield item
 
     # The facade: `Facade` documents the arguments and the answers.
 

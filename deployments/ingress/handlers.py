@@ -4,8 +4,6 @@ Nothing is sent before the first content is there, so status and headers are tru
 """
 
 import json
-import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 from starlette.requests import Request
@@ -13,72 +11,45 @@ from starlette.responses import Response
 
 from actors.ledger.messages import Viewer
 from actors.ledger.rollup import columns_of
-from actors.ledger.rows import LONGEST_TEXT
-from deployments.config.silence import longest_silence
-from deployments.errors import BadRequest
 from deployments.failover.calls import Answer
-from deployments.failover.deadline import Deadline
-from deployments.failover.stream import StreamAnswer
+from deployments.ingress.asking import Asking, with_drop
 from deployments.ingress.body.bodies import SMALL_BODY, Bodies
-from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
-from deployments.ingress.responses import NOSNIFF, EventStream, Json
-from deployments.openai_api.chat import Request as Checked
+from deployments.ingress.responses import NOSNIFF, EventStream, Json, is_anthropics
 from deployments.openai_api.chat import check_chat, dump
 from deployments.openai_api.embeddings import check_embedding_request
-from deployments.routing.request_fit import dropped_header
-from deployments.service.arguments import parse_drop
 from deployments.service.auth import Identity
-from deployments.telemetry.trace_context import extract
-from deployments.usage.caller import Caller, as_csv, question_of
+from deployments.usage.caller import as_csv, question_of
 
 if TYPE_CHECKING:
     from deployments.service.service import Service
 
-DROP_HEADER = "x-breakwater-drop-unsupported"
-EXPLAIN_HEADER = "x-breakwater-explain"
-
 
 class Handlers:
-    def __init__(self, service: "Service"):
-        self._service, self._bodies = service, Bodies()
-        self._longest_silence = longest_silence(os.environ)
+    def __init__(self, service: "Service", asking: Asking, bodies: Bodies):
+        self._service, self._asking, self._bodies = service, asking, bodies
 
     async def chat(self, request: Request, identity: Identity) -> Response:
-        caller, deadline = self._caller(request, identity), self._deadline(request)
+        caller, deadline = self._asking.caller(request, identity), self._asking.deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            checked = _with_drop(check_chat(body), request)
+            checked = with_drop(check_chat(body), request)
             if checked.stream:
                 answer = await self._service.stream(checked, deadline, caller)
-                return EventStream(answer, self._headers(answer), held.keep())
+                return EventStream(answer, self._asking.headers(answer), held.keep())
             return self._whole(await self._service.complete(checked, deadline, caller))
 
     async def embeddings(self, request: Request, identity: Identity) -> Response:
-        caller, deadline = self._caller(request, identity), self._deadline(request)
+        caller, deadline = self._asking.caller(request, identity), self._asking.deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            checked = _with_drop(check_embedding_request(body), request)
+            checked = with_drop(check_embedding_request(body), request)
             return self._whole(await self._service.embeddings(checked, deadline, caller))
 
     def _whole(self, answer: Answer) -> Response:
         body = answer.body
         if answer.record.explain:
             body = dump({**json.loads(body), "breakwater": self._service.served_by(answer)})
-        return Response(body, media_type="application/json", headers=self._headers(answer))
-
-    def _caller(self, request: Request, identity: Identity) -> Caller:
-        """Return the caller, with the tenant who pays. Raises Forbidden if the key is bound to another tenant."""
-        headers, key = request.headers, identity.key
-        tenant = headers.get("x-tenant-id") or None
-        return Caller(
-            "http",
-            key.speaks_for(tenant) if key else tenant,
-            headers.get("x-agent-id") or None,
-            key.name if key else None,
-            headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
-            explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
-            trace=None if self._service.traces is None else extract(headers),
-        )
+        return Response(body, media_type="application/json", headers=self._asking.headers(answer))
 
     async def usage(self, request: Request, identity: Identity) -> Response:
         """Answer a usage query.
@@ -99,37 +70,16 @@ class Handlers:
         viewer: Viewer | None = None if key is None else {"tenant": key.tenant or None, "key": key.name}
         return Json(await self._service.queries.request(request.path_params["name"], viewer))
 
-    def _deadline(self, request: Request) -> Deadline:
-        """Return by when to answer: before HAProxy, which waits for no deadline of a caller, ends it untyped."""
-        hidden: str | None = request.scope.get(HIDDEN)
-        text = request.headers.get(TIMEOUT_HEADER) if hidden is None else hidden
-        deadline = self._service.deadline(text, TIMEOUT_HEADER)
-        if deadline.explicit and hidden is None:
-            # Serve's own proxy reads the same header, and would answer with an untyped error: end before it does.
-            deadline = replace(deadline, at=deadline.at - min(0.05, 0.2 * deadline.total))
-        return deadline.answer_within(self._longest_silence)
-
-    def _headers(self, answer: Answer | StreamAnswer) -> dict[str, str]:
-        """Return the headers of an answer. New headers belong here."""
-        served = self._service.served_by(answer)
-        headers = {
-            **NOSNIFF,
-            "x-breakwater-provider": served["provider"],
-            "x-breakwater-model": served["model"],
-            "x-breakwater-attempts": str(served["attempts"]),
-            "x-breakwater-request-id": served["request_id"],
-        }
-        if served["degraded"]:
-            headers["x-breakwater-degraded"] = "true"
-        if answer.dropped:
-            headers["x-breakwater-dropped"] = dropped_header(answer.dropped)
-        return headers
-
-    async def models(self, _: Request, __: Identity) -> Response:
-        return Json({"object": "list", "data": [_model(name) for name in self._service.model_names()]})
+    async def models(self, request: Request, _: Identity) -> Response:
+        names = self._service.model_names()
+        if is_anthropics(request.scope):
+            ends = {"first_id": names[0], "last_id": names[-1], "has_more": False}
+            return Json({"data": [_anthropics_model(name) for name in names], **ends})
+        return Json({"object": "list", "data": [_model(name) for name in names]})
 
     async def model(self, request: Request, _: Identity) -> Response:
-        return Json(_model(self._service.model(request.path_params["name"])))
+        name = self._service.model(request.path_params["name"])
+        return Json(_anthropics_model(name) if is_anthropics(request.scope) else _model(name))
 
     async def health(self, _: Request, __: Identity) -> Response:
         return Json(await self._service.operations.system_health())
@@ -160,19 +110,6 @@ class Handlers:
         return Json({"status": "ready" if ready else "no provider can be asked"}, 200 if ready else 503)
 
 
-def _with_drop(checked: Checked, request: Request) -> Checked:
-    """Return the request with the header's choice of which unsupported fields may be dropped."""
-    word = request.headers.get(DROP_HEADER)
-    return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
-
-
-def _is_true(word: str) -> bool:
-    """Return the header's choice. What is neither would be taken for no, and nobody would be told."""
-    if word.lower() not in ("true", "false", ""):
-        raise BadRequest(f"'{EXPLAIN_HEADER}' must be true or false.", EXPLAIN_HEADER)
-    return word.lower() == "true"
-
-
 class _Model(TypedDict):
     """A model in OpenAI's list of models."""
 
@@ -180,6 +117,19 @@ class _Model(TypedDict):
     object: str
     created: int
     owned_by: str
+
+
+class _AnthropicsModel(TypedDict):
+    """A model in Anthropic's list of models."""
+
+    id: str
+    type: str
+    display_name: str
+    created_at: str
+
+
+def _anthropics_model(name: str) -> _AnthropicsModel:
+    return {"id": name, "type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
 
 
 def _model(name: str) -> _Model:

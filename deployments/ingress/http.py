@@ -1,10 +1,10 @@
 """The HTTP API of one ingress replica as an ASGI application: the table of routes, each behind the gate. No Ray.
 
-Chat completions bypass the framework: it would cost as much as all our own work for a whole answer.
+What is asked most bypasses the framework: it would cost as much as all our own work for a whole answer.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -14,42 +14,66 @@ from starlette.responses import Response
 from starlette.routing import Route as Mounted
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.errors import BreakwaterError, WrongRoute
+from deployments.doors.messages.door import MESSAGES
+from deployments.doors.responses.door import RESPONSES
+from deployments.errors import BreakwaterError, NotFound, WrongRoute
 from deployments.ingress import openapi
-from deployments.ingress.body.bodies import MAX_BODY, SMALL_BODY
+from deployments.ingress.asking import Asking
+from deployments.ingress.body.bodies import MAX_BODY, SMALL_BODY, Bodies
 from deployments.ingress.body.unread_bodies import UnreadBodies
+from deployments.ingress.door_handlers import DoorHandlers
 from deployments.ingress.gate.cors import with_cors
 from deployments.ingress.gate.gate import Endpoint, Gate
 from deployments.ingress.gate.routes import Route
 from deployments.ingress.handlers import Handlers
 from deployments.ingress.paths import tidy
-from deployments.ingress.responses import error_response, response_to
+from deployments.ingress.responses import response_to
 from deployments.ingress.wrong_routes import LONGEST_PATH, allowed_methods, hint_at
-from deployments.service.auth import Access
+from deployments.service.auth import Access, Identity
 from deployments.status_page.routes import StatusRoutes
 
 if TYPE_CHECKING:
     from deployments.service.service import Service
 
 CHAT = "/v1/chat/completions"
+RESPONSES_PATH, MESSAGES_PATH = "/v1/responses", "/v1/messages"
+DIRECT = (CHAT, RESPONSES_PATH, MESSAGES_PATH)  # what clients ask most
 JSON = "application/json"
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 
 def build_http_api(service: "Service") -> ASGIApp:
     """Return the ASGI application of one ingress replica."""
-    config, gate = service.resolved.config, Gate(service)
-    endpoints = {(route.method, route.path): gate.guard(route) for route in route_table(service)}
-    return UnreadBodies(with_cors(HttpApi(endpoints["POST", CHAT], _framework(endpoints)), config.cors))
+    return UnreadBodies(with_cors(_api(route_table(service), Gate(service)), service.resolved.config.cors))
 
 
-def route_table(service: "Service") -> list[Route]:
+def build_api_by_handle(service: "Service") -> ASGIApp:
+    """Return the same for who calls it by Python handle: what asks for a key, and there needs none."""
+    routes = [route for route in route_table(service, by_handle=True) if route.access is Access.KEY]
+    return _api(routes, Gate(service, by_handle=True))
+
+
+def _api(routes: Sequence[Route], gate: Gate) -> "HttpApi":
+    endpoints = {(route.method, route.path): gate.guard(route) for route in routes}
+    return HttpApi({path: endpoints["POST", path] for path in DIRECT}, _framework(endpoints))
+
+
+def route_table(service: "Service", *, by_handle: bool = False) -> list[Route]:
     """Return every route. No other is served."""
-    handlers, status = Handlers(service), StatusRoutes(service)
+    asking, bodies, status = Asking(service, by_handle=by_handle), Bodies(), StatusRoutes(service)
+    handlers = Handlers(service, asking, bodies)
+    responses, messages = (DoorHandlers(service, asking, bodies, door) for door in (RESPONSES, MESSAGES))
     anyone, key, admin, either = Access.ANYONE, Access.KEY, Access.ADMIN, Access.KEY_OR_ADMIN
     return [
         Route("POST", CHAT, key, "chat", MAX_BODY, JSON, handlers.chat),
         Route("POST", "/v1/embeddings", key, "chat", MAX_BODY, JSON, handlers.embeddings),
+        Route("POST", RESPONSES_PATH, key, "chat", MAX_BODY, JSON, responses.ask),
+        Route("POST", "/v1/responses/input_tokens", key, "chat", MAX_BODY, JSON, responses.count),
+        Route("GET", "/v1/responses/{name:path}", key, None, 0, None, not_stored),
+        Route("POST", "/v1/responses/{name:path}", key, None, 0, None, not_stored),
+        Route("DELETE", "/v1/responses/{name:path}", key, None, 0, None, not_stored),
+        Route("POST", MESSAGES_PATH, key, "chat", MAX_BODY, JSON, messages.ask),
+        Route("POST", "/v1/messages/count_tokens", key, "chat", MAX_BODY, JSON, messages.count),
         Route("GET", "/v1/models", key, None, 0, None, handlers.models),
         Route("GET", "/v1/models/{name:path}", key, None, 0, None, handlers.model),
         Route("GET", "/v1/health", key, None, 0, None, handlers.health),
@@ -70,29 +94,30 @@ def route_table(service: "Service") -> list[Route]:
 
 
 class HttpApi:
-    """Answers chat completions itself, and passes all other requests to the framework."""
+    """Answers what is asked most itself, by its path, and passes all other requests to the framework."""
 
-    def __init__(self, chat: Endpoint, others: ASGIApp):
-        self._chat, self._others = chat, others
+    def __init__(self, direct: Mapping[str, Endpoint], others: ASGIApp):
+        self._direct, self._others = direct, others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not _is_chat(scope):
+        if scope["type"] != "http" or scope["method"] != "POST" or (endpoint := self._endpoint(scope)) is None:
             if scope["type"] == "http" and (tidied := tidy(scope)) is not scope:
                 return await self(tidied, receive, send)
             return await self._others(scope, receive, send)
         try:
-            response = await self._chat(Request(scope, receive))
+            response = await endpoint(Request(scope, receive))
         except Exception as error:
             if not isinstance(error, (BreakwaterError, ClientDisconnect)):
-                log.exception("A chat completion failed by a bug of Breakwater; its client gets a 500")
-            response = response_to(error)
+                log.exception("A request failed by a bug of Breakwater; its client gets a 500")
+            response = response_to(error, scope)
         await response(scope, receive, send)
 
-
-def _is_chat(scope: Scope) -> bool:
-    """Return whether the path is that of chat completions, behind Serve's prefix too."""
-    path: str = scope["path"]
-    return path == CHAT or (path.endswith(CHAT) and path.removesuffix(CHAT) == scope.get("root_path", ""))
+    def _endpoint(self, scope: Scope) -> Endpoint | None:
+        """Return what answers at the path, behind Serve's prefix too."""
+        path: str = scope["path"]
+        if (endpoint := self._direct.get(path)) is None and (root := scope.get("root_path", "")):
+            return self._direct.get(path.removeprefix(root))
+        return endpoint
 
 
 def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:
@@ -107,8 +132,8 @@ def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:
     )
 
 
-async def _on_error(_: Request, error: Exception) -> Response:
-    return response_to(error)
+async def _on_error(request: Request, error: Exception) -> Response:
+    return response_to(error, request.scope)
 
 
 async def _on_wrong_route(request: Request, _: Exception) -> Response:
@@ -116,4 +141,9 @@ async def _on_wrong_route(request: Request, _: Exception) -> Response:
     routes, path = request.app.routes, request.scope["path"]
     allowed = allowed_methods(routes, request.scope)
     hint = "" if allowed else hint_at(path[:LONGEST_PATH], routes)
-    return error_response(WrongRoute(request.method, path[:LONGEST_PATH], allowed, hint))
+    return response_to(WrongRoute(request.method, path[:LONGEST_PATH], allowed, hint), request.scope)
+
+
+async def not_stored(request: Request, _: Identity) -> Response:
+    """Refuse what asks for a stored response: there are none."""
+    raise NotFound("Responses are not stored here: send the whole conversation with each request.")

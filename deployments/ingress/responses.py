@@ -7,6 +7,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from deployments.doors.door import Encoder
+from deployments.doors.messages.door import MESSAGES
 from deployments.errors import (
     BodyTooSlow,
     BreakwaterError,
@@ -47,6 +49,10 @@ class EventStream(Response):
         self.init_headers({**headers, "cache-control": "no-cache"})
         self._answer, self._held = answer, held
 
+    def _encode(self, frames: bytes) -> bytes:
+        """Return the frames as this client reads them; `b""` if it reads nothing of them."""
+        return frames
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -54,7 +60,8 @@ class EventStream(Response):
                 more = True
                 async for data in frames:
                     more = not data.endswith(DONE)  # the last bytes and the end of the body go in one write
-                    await send({"type": "http.response.body", "body": data, "more_body": more})
+                    if body := self._encode(data):
+                        await send({"type": "http.response.body", "body": body, "more_body": more})
             if more:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
@@ -62,8 +69,16 @@ class EventStream(Response):
             await self._answer.close()
 
 
-def error_response(error: BreakwaterError) -> Response:
-    """Return an error in OpenAI's form, with the headers that belong to it."""
+class EncodedStream(EventStream):
+    """Sends a stream in the words of another API."""
+
+    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str], held: Held, encoder: Encoder):
+        super().__init__(answer, headers, held)
+        self._encode = encoder.encode  # type: ignore[method-assign]
+
+
+def error_response(error: BreakwaterError, scope: Scope) -> Response:
+    """Return an error in the form of its client's API, with the headers that belong to it."""
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after)))
@@ -81,14 +96,22 @@ def error_response(error: BreakwaterError) -> Response:
         headers["accept-encoding"] = ENCODINGS
     if isinstance(error, WrongContentType):
         headers["accept"] = error.wanted
+    if is_anthropics(scope):
+        return Json(MESSAGES.error(error), status_code=MESSAGES.status_of(error), headers=headers)
     return Json(error_object(error), status_code=error.status, headers=headers)
 
 
-def response_to(error: Exception) -> Response:
+def is_anthropics(scope: Scope) -> bool:
+    """Return whether a client of Anthropic's API has sent a request, to any route."""
+    path: str = scope["path"]
+    return "/v1/messages" in path or any(name == b"anthropic-version" for name, _ in scope["headers"])
+
+
+def response_to(error: Exception, scope: Scope) -> Response:
     """Return the answer to a request that failed."""
     match error:
         case BreakwaterError():
-            return error_response(error)
+            return error_response(error, scope)
         case ClientDisconnect():
             return Response(status_code=499)
-    return error_response(InternalError("Breakwater failed by a bug of its own. Its log has the details."))
+    return error_response(InternalError("Breakwater failed by a bug of its own. Its log has the details."), scope)

@@ -17,13 +17,11 @@ _ELSEWHERE: Mapping[str, str] = {
         ("docs", "redoc", "swagger", "openapi.yaml", "swagger.json"), "The API is described at /openapi.json."
     ),
     **dict.fromkeys(("healthz", "health", "ping", "ready", "live", "alive", "liveness", "readiness"), _READY),
-    **dict.fromkeys(
-        ("completions", "responses", "messages", "chat", "generate"), _CHAT
-    ),  # OpenAI's, Anthropic's, Ollama's
+    **dict.fromkeys(("completions", "chat", "generate"), _CHAT),  # OpenAI's, Ollama's
     **dict.fromkeys(("tags", "engines"), "Use GET /v1/models."),
     **dict.fromkeys(("dashboard", "status", "ui"), "The status page is at /."),
 }
-_SERVED = ("/chat/completions", "/embeddings", "/models")
+_SERVED = ("/chat/completions", "/embeddings", "/models", "/responses", "/messages")
 
 
 def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:

@@ -5,7 +5,7 @@ The caller says which unsupported fields may be left out. `hints` (default): tho
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deployments.openai_api.capabilities import Unsupported, find_unsupported
@@ -88,7 +88,7 @@ def thing_at(path: str, body: JsonObject) -> str:
     return f"'{path}'"
 
 
-def dropped_header(names: tuple[str, ...]) -> str:
+def dropped_header(names: Sequence[str]) -> str:
     """Return field names, which a client may have chosen, as the value of a header."""
     plain = [name if _HEADER_SAFE.fullmatch(name) else "?" for name in names[:MOST_HEADER_NAMES]]
     more = len(names) - len(plain)

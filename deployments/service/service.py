@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from actors.breaker.messages import BreakerConfig
-from actors.breaker.plan import parts_of
+from actors.breaker.plan import model_of, parts_of
 from actors.ledger.rows import LONGEST_TEXT
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
@@ -37,6 +37,7 @@ from deployments.telemetry.request_record import Observer, RequestRecord, Reques
 from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller, check_caller
 from deployments.usage.ledger_client import LedgerClient
+from deployments.usage.prompt_estimate import estimate_prompt
 from deployments.usage.records import UsageRecord
 
 log = logging.getLogger(f"ray.serve.{__name__}")
@@ -198,6 +199,11 @@ class Service:
         if lengths and requested is None:
             request = Request({**request.body, "dimensions": lengths[0]}, request.drop)
         return await self.embedder.complete(request, deadline, await self.admit(caller, request, "embed"), "embed")
+
+    def estimate(self, request: Request) -> int:
+        """Return about how many tokens a chat's prompt has at the first target of its row. Raises UnknownModel."""
+        targets = self.failover.rows.of(request.model)
+        return estimate_prompt(request.body, model_of(targets[0]) if targets else "")
 
     def _lengths(self, model: str) -> list[int]:
         """Return the vector lengths of a row, or of a pinned target in all rows that have it."""

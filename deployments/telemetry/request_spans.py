@@ -13,14 +13,20 @@ from deployments.telemetry.request_record import AttemptRecord, RequestSummary
 from deployments.telemetry.spans import Span, SpanEvent, Value, clean_attributes, nanoseconds
 from deployments.telemetry.trace_context import Trace
 
-ROUTES: Mapping[str, str] = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
+ROUTES: Mapping[str, str] = {
+    "chat": "/v1/chat/completions",
+    "embed": "/v1/embeddings",
+    # Doors, whose requests are chats.
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+}
 NO_ERRORS = frozenset({"ok", "cancelled"})  # outcomes that are nobody's error
 
 
 def request_spans(summary: RequestSummary, trace: Trace) -> list[Span]:
     """Return the spans of a request, its own first."""
     root = Span(
-        f"POST {ROUTES[trace.verb]}" if summary.caller.door == "http" else f"handle {trace.verb}",
+        f"handle {trace.verb}" if (route := _route(summary, trace)) is None else f"POST {route}",
         "server",
         trace.context,
         trace.began,
@@ -32,10 +38,15 @@ def request_spans(summary: RequestSummary, trace: Trace) -> list[Span]:
     return [root, *(_attempt_span(record, trace, number) for number, record in enumerate(summary.attempts, 1))]
 
 
+def _route(summary: RequestSummary, trace: Trace) -> str | None:
+    """Return the route of a request; None if it came by handle."""
+    door = summary.caller.door
+    return None if door == "handle" else ROUTES.get(door) or ROUTES[trace.verb]
+
+
 def _http_attributes(summary: RequestSummary, trace: Trace) -> dict[str, object]:
-    if summary.caller.door != "http":
+    if (route := _route(summary, trace)) is None:
         return {}
-    route = ROUTES[trace.verb]
     return {
         "http.request.method": "POST",
         "http.route": route,

@@ -20,6 +20,13 @@ ANYONE, KEY, ADMIN, EITHER = Access.ANYONE, Access.KEY, Access.ADMIN, Access.KEY
 TABLE = {
     ("POST", "/v1/chat/completions"): (KEY, "chat", MAX_BODY, JSON),
     ("POST", "/v1/embeddings"): (KEY, "chat", MAX_BODY, JSON),
+    ("POST", "/v1/responses"): (KEY, "chat", MAX_BODY, JSON),
+    ("POST", "/v1/responses/input_tokens"): (KEY, "chat", MAX_BODY, JSON),
+    ("GET", "/v1/responses/{name:path}"): (KEY, None, 0, None),
+    ("POST", "/v1/responses/{name:path}"): (KEY, None, 0, None),
+    ("DELETE", "/v1/responses/{name:path}"): (KEY, None, 0, None),
+    ("POST", "/v1/messages"): (KEY, "chat", MAX_BODY, JSON),
+    ("POST", "/v1/messages/count_tokens"): (KEY, "chat", MAX_BODY, JSON),
     ("GET", "/v1/models"): (KEY, None, 0, None),
     ("GET", "/v1/models/{name:path}"): (KEY, None, 0, None),
     ("GET", "/v1/health"): (KEY, None, 0, None),
@@ -44,7 +51,17 @@ PASS = {
     ADMIN: {"root"},
     EITHER: {"a", "b", "root"},
 }
-BODIES = {"/v1/chat/completions": REQUEST, "/v1/embeddings": {"model": "none", "input": "x"}, "/v1/breaker": {}}
+RESPOND = {"model": "default", "input": "Hi"}
+MESSAGE = {**REQUEST, "max_tokens": 9}
+BODIES = {
+    "/v1/chat/completions": REQUEST,
+    "/v1/responses": RESPOND,
+    "/v1/messages": MESSAGE,
+    "/v1/embeddings": {"model": "none", "input": "x"},
+    "/v1/breaker": {},
+}
+# Nobody pays for them, so it does not matter for whom they are.
+COUNTS = {"/v1/responses/input_tokens": RESPOND, "/v1/messages/count_tokens": MESSAGE}
 
 
 @pytest.fixture(autouse=True)
@@ -75,11 +92,12 @@ def test_a_caller_passes_where_the_table_says_and_nowhere_else(key: str | None) 
         async with client(GUARDED) as (http, w):
             headers = {} if key is None else {"authorization": f"Bearer {key}"}
             for route in route_table(w.service):
-                body = BODIES.get(route.path)
+                body = {**BODIES, **COUNTS}.get(route.path)
                 answer = await http.request(route.method, path_of(route), headers=headers, json=body)
                 assert (answer.status_code != 401) is (key in PASS[route.access]), route
                 if answer.status_code == 401:
-                    assert answer.json()["error"]["code"] == "invalid_api_key"
+                    error = answer.json()["error"]
+                    assert error.get("code") == "invalid_api_key" or error["type"] == "authentication_error"
 
     run_virtually(main())
 

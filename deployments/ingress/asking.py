@@ -1,0 +1,91 @@
+"""What all routes that ask a model read of a request's headers, and write into those of the answer. No Ray."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from actors.ledger.rows import LONGEST_TEXT
+from deployments.config.silence import longest_silence
+from deployments.errors import BadRequest
+from deployments.failover.calls import Answer
+from deployments.failover.deadline import Deadline
+from deployments.failover.stream import StreamAnswer
+from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
+from deployments.ingress.responses import NOSNIFF
+from deployments.openai_api.chat import Request as Checked
+from deployments.routing.request_fit import dropped_header
+from deployments.service.arguments import parse_drop
+from deployments.service.auth import Identity
+from deployments.telemetry.trace_context import extract
+from deployments.usage.caller import Caller
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
+
+DROP_HEADER = "x-breakwater-drop-unsupported"
+EXPLAIN_HEADER = "x-breakwater-explain"
+
+
+class Asking:
+    """`by_handle`: the requests come by Python handle, and not through HAProxy."""
+
+    def __init__(self, service: "Service", *, by_handle: bool = False):
+        self._service, self._by_handle = service, by_handle
+        self._longest_silence = math.inf if by_handle else longest_silence(os.environ)
+
+    def caller(self, request: Request, identity: Identity, door: str = "http") -> Caller:
+        """Return the caller, with the tenant who pays. Raises Forbidden if the key is bound to another tenant."""
+        headers, key = request.headers, identity.key
+        tenant = headers.get("x-tenant-id") or None
+        return Caller(
+            "handle" if self._by_handle else door,
+            key.speaks_for(tenant) if key else tenant,
+            headers.get("x-agent-id") or None,
+            key.name if key else None,
+            headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
+            explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
+            trace=None if self._service.traces is None else extract(headers),
+        )
+
+    def deadline(self, request: Request) -> Deadline:
+        """Return by when to answer: before HAProxy, which waits for no deadline of a caller, ends it untyped."""
+        hidden: str | None = request.scope.get(HIDDEN)
+        text = request.headers.get(TIMEOUT_HEADER) if hidden is None else hidden
+        deadline = self._service.deadline(text, TIMEOUT_HEADER)
+        if deadline.explicit and hidden is None:
+            # Serve's own proxy reads the same header, and would answer with an untyped error: end before it does.
+            deadline = replace(deadline, at=deadline.at - min(0.05, 0.2 * deadline.total))
+        return deadline.answer_within(self._longest_silence)
+
+    def headers(self, answer: Answer | StreamAnswer, dropped: Sequence[str] | None = None) -> dict[str, str]:
+        """Return the headers of an answer. `dropped`: what was left out, where its client has other names for that."""
+        served = self._service.served_by(answer)
+        headers = {
+            **NOSNIFF,
+            "x-breakwater-provider": served["provider"],
+            "x-breakwater-model": served["model"],
+            "x-breakwater-attempts": str(served["attempts"]),
+            "x-breakwater-request-id": served["request_id"],
+        }
+        if served["degraded"]:
+            headers["x-breakwater-degraded"] = "true"
+        if names := answer.dropped if dropped is None else dropped:
+            headers["x-breakwater-dropped"] = dropped_header(names)
+        return headers
+
+
+def with_drop(checked: Checked, request: Request) -> Checked:
+    """Return the request with the header's choice of which unsupported fields may be dropped."""
+    word = request.headers.get(DROP_HEADER)
+    return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
+
+
+def _is_true(word: str) -> bool:
+    """Return the header's choice. What is neither would be taken for no, and nobody would be told."""
+    if word.lower() not in ("true", "false", ""):
+        raise BadRequest(f"'{EXPLAIN_HEADER}' must be true or false.", EXPLAIN_HEADER)
+    return word.lower() == "true"

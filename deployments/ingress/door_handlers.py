@@ -1,0 +1,67 @@
+"""The handlers of a door: an API whose requests are answered as chat completions are. No Ray."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.doors.door import Door, Opened, Served, in_clients_words
+from deployments.errors import BreakwaterError
+from deployments.failover.calls import Answer
+from deployments.failover.stream import StreamAnswer
+from deployments.ingress.asking import Asking, with_drop
+from deployments.ingress.body.bodies import Bodies
+from deployments.ingress.responses import EncodedStream, Json
+from deployments.openai_api.chat import dump
+from deployments.service.auth import Identity
+
+if TYPE_CHECKING:
+    from deployments.service.service import Service
+
+ESTIMATED = {"x-breakwater-estimated": "true"}  # no vendor's tokenizer is public and whole
+
+
+class DoorHandlers:
+    def __init__(self, service: "Service", asking: Asking, bodies: Bodies, door: Door):
+        self._service, self._asking, self._bodies, self._door = service, asking, bodies, door
+
+    async def ask(self, request: Request, identity: Identity) -> Response:
+        caller, deadline = self._asking.caller(request, identity, self._door.name), self._asking.deadline(request)
+        body, held = await self._bodies.read_object(request)
+        with held:
+            opened = self._door.open(body)
+            checked = with_drop(opened.request, request)
+            try:
+                if checked.stream:
+                    stream = await self._service.stream(checked, deadline, caller)
+                    encoder = opened.encoder(served_of(stream))
+                    return EncodedStream(stream, self._headers(stream, opened), held.keep(), encoder)
+                return self._whole(await self._service.complete(checked, deadline, caller), opened)
+            except BreakwaterError as error:
+                raise in_clients_words(error, opened.paths) from error.__cause__
+
+    async def count(self, request: Request, _: Identity) -> Response:
+        """Answer how many tokens a prompt has, by the estimate that limits go by."""
+        body, held = await self._bodies.read_object(request)
+        with held:
+            opened = self._door.open_to_count(body)
+            try:
+                tokens = self._service.estimate(opened.request)
+            except BreakwaterError as error:
+                raise in_clients_words(error, opened.paths) from None
+            return Json(self._door.counted(tokens), headers=ESTIMATED)
+
+    def _whole(self, answer: Answer, opened: Opened) -> Response:
+        extra = {"breakwater": self._service.served_by(answer)} if answer.record.explain else {}
+        body = opened.whole(json.loads(answer.body), served_of(answer, extra))
+        return Response(dump(body), media_type="application/json", headers=self._headers(answer, opened))
+
+    def _headers(self, answer: Answer | StreamAnswer, opened: Opened) -> dict[str, str]:
+        dropped = [*opened.dropped, *map(opened.paths.of, answer.dropped)]
+        return {**self._asking.headers(answer, dropped), "request-id": answer.record.request_id}
+
+
+def served_of(answer: Answer | StreamAnswer, extra: Any = None) -> Served:
+    """Return what a door says of the request."""
+    return Served(answer.record.request_id, answer.record.began_at // 1000, extra or {})
