@@ -13,6 +13,14 @@ class Messages:
         """Return the request as it was read. Raises BadRequest in the client's words."""
         return open_request(body)
 
+    def open_to_count(self, body: JsonDict) -> MessagesRequest:
+        """Return the same for a request whose tokens are asked for: it has no limit of an answer."""
+        return open_request({"max_tokens": 1, **body})
+
+    def counted(self, tokens: int) -> JsonDict:
+        """Return the answer to such a request."""
+        return {"input_tokens": tokens}
+
     def error(
         self,
         error: BreakwaterError,
