@@ -292,6 +292,7 @@ FULL: dict[str, Any] = yaml.safe_load(
       local: {kind: local, model_path: /no/smol.gguf, slots: 1, context: 1024, threads: 1}
     models: {default: {aws: haiku, gpt: gpt-4.1, gem: gemini, local: smol}}
     embeddings: {vectors: {dimensions: 512, targets: {gpt: text-embedding-3-small}}}
+    aliases: {"gpt-*": default}
     breaker: {failure_threshold: 3, recovery_timeout: 60}
     timeouts: {deadline: 60}
     auth: {api_keys_env: KEYS, admin_key_env: ADMIN, keys_file: /no/keys.jsonl, unguarded: false}
