@@ -30,6 +30,7 @@ from deployments.ops.serve_run.early import Checked, Found
 from deployments.ops.serve_run.ports import explain_taken, ports_of
 
 LOOK_SECONDS = 0.2
+STATUS_SECONDS = 1.0  # between two questions to Serve, which cost its controller time that the start needs
 SAY_SECONDS = 30.0  # between two words on a start that takes long
 TWICE_SECONDS = 1.0
 OWN_RAY = "local"  # the address for which a Ray is started
@@ -112,27 +113,33 @@ def _filter_logs() -> None:
 
 
 def _wait_until_ready(run: Run) -> None:
-    said_at = run.began
+    said_at = asked_at = run.began
     while not _Ending.began:
         time.sleep(LOOK_SECONDS)
-        found = _statuses(run)
+        answers = all(map(_answers, run.urls.values()))
+        if not answers and time.monotonic() - asked_at < STATUS_SECONDS:
+            continue
+        found, asked_at = _statuses(run), time.monotonic()
         for application in found.values():
             if application.status == "DEPLOY_FAILED":
                 failed = {n: d.message for n, d in application.deployments.items() if d.status == "DEPLOY_FAILED"}
                 _Ending.failure = words.failure(run.path, application.message, failed)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-        seconds = time.monotonic() - run.began
-        running = found and all(each.status == "RUNNING" for each in found.values())
-        if running and all(map(_answers, run.urls.values())):
-            node: Any = ray._private.worker._global_node
-            logs = os.path.join(node.get_logs_dir_path(), "serve")
-            print(words.ready(seconds, run.urls.values(), logs, f"http://{node.webui_url}", run.report), flush=True)
+        if answers and found and all(each.status == "RUNNING" for each in found.values()):
+            _say_ready(run)
             return
-        if time.monotonic() - said_at >= SAY_SECONDS:
-            said_at = time.monotonic()
+        if asked_at - said_at >= SAY_SECONDS:
+            said_at = asked_at
             waiting = {name: d.status.value for each in found.values() for name, d in each.deployments.items()}
-            print(words.still_starting(seconds, waiting), flush=True)
+            print(words.still_starting(asked_at - run.began, waiting), flush=True)
+
+
+def _say_ready(run: Run) -> None:
+    node: Any = ray._private.worker._global_node
+    logs = os.path.join(node.get_logs_dir_path(), "serve")
+    seconds = time.monotonic() - run.began
+    print(words.ready(seconds, run.urls.values(), logs, f"http://{node.webui_url}", run.report), flush=True)
 
 
 def _statuses(run: Run) -> Mapping[str, Any]:
