@@ -4,7 +4,7 @@ Secrets are named by environment variable, never written.
 """
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -26,7 +26,7 @@ from deployments.config.settings import (
     Section,
     Timeouts,
 )
-from deployments.config.values import Host, ModelId, Name, Title
+from deployments.config.values import Alias, Host, ModelId, Name, Title
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import other_lengths
@@ -45,6 +45,7 @@ class Config(Accounting):
     modes: Modes = Modes()
     providers: dict[Name, ProviderSettings]
     models: dict[Title, Annotated[dict[Name, ModelId], Field(min_length=1)]]
+    aliases: dict[Alias, Title] = Field(default_factory=dict)
     breaker: BreakerSettings = BreakerSettings()
     timeouts: Timeouts = Timeouts()
     auth: Auth = Auth()
@@ -100,6 +101,23 @@ class Config(Accounting):
             if settings.has_one_model and called.setdefault(provider, model) != model:
                 raise ValueError(f"{key}: another row calls the one model of this provider {shown(called[provider])}")
         return self
+
+    @model_validator(mode="after")
+    def _known_aliases(self) -> "Config":
+        rows = [*self.models, *self.embeddings]
+        for alias, row in self.aliases.items():
+            if row not in rows:
+                known = ", ".join(map(shown, rows))
+                raise ValueError(
+                    f"aliases.{shown(alias)}: no such row: {shown(row)} (known: {known}){meant(row, rows)}"
+                )
+            if alias in rows:
+                raise ValueError(f"aliases.{shown(alias)}: a row has this name")
+        return self
+
+    def aliases_of(self, rows: Collection[str]) -> dict[str, str]:
+        """Return the other names, and the patterns of names, of these rows."""
+        return {alias: row for alias, row in self.aliases.items() if row in rows}
 
     def _targets(self) -> Iterator[tuple[str, str, str]]:
         """Yield each target's key in the file, provider and model."""

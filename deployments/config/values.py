@@ -108,6 +108,7 @@ ModelId = Annotated[Title, AfterValidator(_check_model)]
 REGION, NO_REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "is no region, as us-east-1"
 Region = Annotated[str, _matches(REGION, NO_REGION)]
 Version = Annotated[str, _matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
+Alias = Annotated[Title, Field(max_length=256)]
 Name = Annotated[Title, _matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
 Days = Annotated[
     str, _matches(r"([2-9]|[1-9][0-9]{1,4})d|forever", "must be whole days, at least 2, as 90d, or forever")

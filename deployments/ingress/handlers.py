@@ -19,7 +19,7 @@ from deployments.errors import BadRequest
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.stream import StreamAnswer
-from deployments.ingress.bodies import SMALL_BODY, Bodies
+from deployments.ingress.body.bodies import SMALL_BODY, Bodies
 from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.ingress.responses import NOSNIFF, EventStream, Json
 from deployments.openai_api.chat import Request as Checked
@@ -126,7 +126,7 @@ class Handlers:
         return headers
 
     async def models(self, _: Request, __: Identity) -> Response:
-        return Json({"object": "list", "data": [_model(name) for name in self._service.models()]})
+        return Json({"object": "list", "data": [_model(name) for name in self._service.model_names()]})
 
     async def model(self, request: Request, _: Identity) -> Response:
         return Json(_model(self._service.model(request.path_params["name"])))

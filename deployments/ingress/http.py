@@ -16,14 +16,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.errors import BreakwaterError, WrongRoute
 from deployments.ingress import openapi
-from deployments.ingress.bodies import MAX_BODY, SMALL_BODY
+from deployments.ingress.body.bodies import MAX_BODY, SMALL_BODY
+from deployments.ingress.body.unread_bodies import UnreadBodies
 from deployments.ingress.gate.cors import with_cors
 from deployments.ingress.gate.gate import Endpoint, Gate
 from deployments.ingress.gate.routes import Route
 from deployments.ingress.handlers import Handlers
 from deployments.ingress.paths import tidy
 from deployments.ingress.responses import error_response, response_to
-from deployments.ingress.unread_bodies import UnreadBodies
 from deployments.ingress.wrong_routes import LONGEST_PATH, allowed_methods, hint_at
 from deployments.service.auth import Access
 from deployments.status_page.routes import StatusRoutes

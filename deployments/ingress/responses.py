@@ -19,8 +19,8 @@ from deployments.errors import (
     error_object,
 )
 from deployments.failover.stream import StreamAnswer
-from deployments.ingress.encodings import ENCODINGS
-from deployments.ingress.in_flight import Held
+from deployments.ingress.body.encodings import ENCODINGS
+from deployments.ingress.body.in_flight import Held
 from deployments.openai_api.chat import DONE
 
 # A browser is not to guess another type, such as a script's, from what an answer holds.

@@ -11,6 +11,7 @@ from deployments.json_schema.request import lost_in
 from deployments.openai_api.chat import Drop, Request
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
+from deployments.routing.aliases import Aliases
 from deployments.routing.message_forms import with_result_ids, without_foreign
 from deployments.routing.model_rules import Adapted, adapt, rules_of
 from deployments.routing.refusals import Conceded
@@ -37,6 +38,7 @@ class ModelRows:
     `windows` maps a target to its context window in tokens, where the configuration has it. `chats` says whether
     their requests are chats or embeddings. `drop` is what may be left out unless a request says otherwise. `left_out`
     maps each provider that can't be called to the reason, and `vacant` each row that only such providers have.
+    `aliases` maps other names of the rows, and patterns of names, to rows.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class ModelRows:
         drop: Drop = "hints",
         left_out: Mapping[str, str] | None = None,
         vacant: Mapping[str, str] | None = None,
+        aliases: Mapping[str, str] | None = None,
     ):
+        self._aliases = Aliases(aliases or {})
         self._left_out, self._vacant = left_out or {}, vacant or {}
         self._rows = rows
         self._kinds = kinds
@@ -61,7 +65,13 @@ class ModelRows:
 
     @property
     def names(self) -> list[str]:
+        """Return the rows' own names."""
         return list(self._rows)
+
+    @property
+    def aliases(self) -> list[str]:
+        """Return the other names of rows, without patterns."""
+        return self._aliases.names
 
     @property
     def default(self) -> str:
@@ -84,12 +94,26 @@ class ModelRows:
         """
         return self.windows.get(target, 0.5)
 
+    def name_of(self, model: str) -> str:
+        """Return the name of the row that is meant; the same name if none is.
+
+        A row's own name comes first, then another name of a row, then a pinned target, then a pattern.
+        """
+        if model in self._rows:
+            return model
+        if (row := self._aliases.named(model)) is not None:
+            return row
+        provider, slash, _ = model.partition("/")
+        if slash and (provider in self._kinds or provider in self._left_out):
+            return model
+        return self._aliases.matching(model) or model
+
     def of(self, model: str) -> list[str]:
-        """Return the targets of the row with this name, or the one target that `provider/upstream-id` pins.
+        """Return the targets of the row that is meant, or the one target that `provider/upstream-id` pins.
 
         Raises UnknownModel, and BadRequest for an invalid upstream id.
         """
-        row = self._rows.get(model)
+        row = self._rows.get(self.name_of(model))
         if row is not None:
             return row
         provider, slash, upstream = model.partition("/")
@@ -129,7 +153,7 @@ class ModelRows:
         """
         drop = request.drop or self._drop
         targets = self.of(request.model)
-        if not targets and (why := self._vacant.get(request.model)) is not None:
+        if not targets and (why := self._vacant.get(self.name_of(request.model))) is not None:
             message = f"No provider of '{request.model}' can be called: {why}."
             raise NoAnswer(message, retry_after=VACANT_SECONDS)
         body = with_result_ids(request.body) if self._chats else request.body
@@ -181,6 +205,7 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         drop=resolved.config.drop_unsupported,
         left_out=resolved.left_out(),
         vacant=resolved.vacant(resolved.config.models),
+        aliases=resolved.config.aliases_of(resolved.config.models),
     )
 
 
@@ -194,4 +219,5 @@ def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
         drop=resolved.config.drop_unsupported,
         left_out=resolved.left_out(),
         vacant=resolved.vacant(resolved.config.embedding_models()),
+        aliases=resolved.config.aliases_of(resolved.config.embeddings),
     )

@@ -139,7 +139,7 @@ class Authenticator:
 
 def _bearer(authorization: str | None) -> str:
     if authorization is None:
-        raise Unauthorized("You didn't provide an API key: send 'Authorization: Bearer KEY'.")
+        raise Unauthorized("You didn't provide an API key: send 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthorized("The header 'authorization' must be 'Bearer KEY', and the word Bearer is not there.")

@@ -141,15 +141,16 @@ class Service:
         self, caller: Caller, request: Request, verb: Verb = "chat", admission: Admission = UNLIMITED
     ) -> RequestRecord:
         """Begin a request that was admitted, and return its record, with its usage record."""
-        usage = self._begin_usage(caller, request, admission)
+        rows = (self.failover if verb == "chat" else self.embedder).rows
+        row = rows.name_of(request.model)[:LONGEST_TEXT]
+        usage = self._begin_usage(caller, request, row, admission)
         request_id = secrets.token_hex(8) if usage is None else usage.request_id
-        row = request.model[:LONGEST_TEXT]
         trace = None if self.traces is None else self.traces.begin(caller.trace, verb)
         record = RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
         record.barred = admission.barred
         return record
 
-    def _begin_usage(self, caller: Caller, request: Request, admission: Admission) -> UsageRecord | None:
+    def _begin_usage(self, caller: Caller, request: Request, row: str, admission: Admission) -> UsageRecord | None:
         if self.ledger is None:
             return None
         return self.ledger.begin(
@@ -157,7 +158,7 @@ class Service:
             agent=caller.agent,
             key_name=caller.key_name,
             caller_id=caller.request_id,
-            model_row=request.model,
+            model_row=row,
             door=caller.door,
             stream=request.stream,
             body=request.body,
@@ -201,8 +202,8 @@ class Service:
     def _lengths(self, model: str) -> list[int]:
         """Return the vector lengths of a row, or of a pinned target in all rows that have it."""
         rows = self.resolved.config.embeddings
-        if model in rows:
-            return [rows[model].dimensions]
+        if (row := self.embedder.rows.name_of(model)) in rows:
+            return [rows[row].dimensions]
         return [row.dimensions for name, row in rows.items() if model in self.embedder.rows.of(name)]
 
     def served_by(self, answer: Answer | StreamAnswer) -> ServedBy:
@@ -227,8 +228,12 @@ class Service:
         """Return the names of all rows, those of chats first."""
         return list(dict.fromkeys([*self.failover.rows.names, *self.embedder.rows.names]))
 
+    def model_names(self) -> list[str]:
+        """Return all names that clients may write: those of the rows, and their other names."""
+        return list(dict.fromkeys([*self.models(), *self.failover.rows.aliases, *self.embedder.rows.aliases]))
+
     def model(self, name: str) -> str:
-        """Return the name if a row has it. Raises UnknownModel."""
-        if name not in self.models():
+        """Return the name if it is a row's, an other one included. Raises UnknownModel."""
+        if not any(rows.name_of(name) in rows.names for rows in (self.failover.rows, self.embedder.rows)):
             raise self.failover.rows.unknown(name)
         return name

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from deployments.ingress.bodies import MAX_BODY
+from deployments.ingress.body.bodies import MAX_BODY
 from deployments.openai_api.sizes import MOST_MESSAGE_FIELDS, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
 from deployments.strict_json.sliced import MOST_CONTAINERS, MOST_TEXT, MOST_VALUES
 from tests.bench.scenarios import MODEL

@@ -8,10 +8,11 @@ import datetime
 
 from sqlalchemy import Connection, text
 
-from actors.ledger.rollup import FIGURES_OF_A_DAY, digest
+from actors.ledger import postgres
+from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, lines_of, totals_of
 from actors.ledger.statements import Adding
 from actors.ledger.store import DAY_MS, LedgerStore
-from actors.ledger.tables import DAYS
+from actors.ledger.tables import DAYS, TOTALS
 
 SLICE = 2_000_000  # requests of one statement
 
@@ -47,7 +48,7 @@ _ONES = ("of_target", "of_provider", "of_model", "attempts", "answers", "timed",
 def fill_on_the_server(store: LedgerStore, rows: int, now: int, days: int) -> None:
     step = max(1, days * DAY_MS // rows)
     with store._writer.begin() as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        postgres.wait_for_ever(connection)
         indexes = _without_indexes(connection)
         for first in range(0, rows, SLICE):
             last = min(first + SLICE, rows) - 1
@@ -57,7 +58,7 @@ def fill_on_the_server(store: LedgerStore, rows: int, now: int, days: int) -> No
             connection.execute(text(statement))
         _add_up(store, connection)
     with store._writer.begin() as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        postgres.wait_for_ever(connection)
         connection.execute(text("ANALYZE"))
 
 
@@ -71,19 +72,23 @@ def _without_indexes(connection: Connection) -> list[str]:
 
 
 def _add_up(store: LedgerStore, connection: Connection) -> None:
-    totals: dict[tuple[str | None, ...], int] = {}
-    lines = []
-    for day, tenant, agent, key, provider, model, number in connection.execute(text(_ADDED_UP)):
-        whose = (str(datetime.date.fromtimestamp(0) + datetime.timedelta(days=day)), tenant, agent, key)
-        totals[(*whose, None, None)] = totals.get((*whose, None, None), 0) + number
-        lines.append(_line((*whose, provider, model), _of_attempts(number)))
-    lines += [_line(name, {"requests": number, "answered": number}) for name, number in totals.items()]
-    Adding(store._url, DAYS, FIGURES_OF_A_DAY).put(connection, lines)
+    sums: Sums = {}
+    for day, *whose, provider, model, number in connection.execute(text(_ADDED_UP)):
+        name = (str(datetime.date.fromtimestamp(0) + datetime.timedelta(days=day)), *whose)
+        sums[*name, provider, model] = _figures({**dict.fromkeys(_ONES, number), **_times(number)})
+        requests = sums.setdefault((*name, None, None), _figures({}))
+        for at in _REQUESTS:
+            requests[at] += number
+    Adding(store._url, DAYS, FIGURES_OF_A_DAY).put(connection, lines_of(sums))
+    Adding(store._url, TOTALS, FIGURES_OF_A_DAY).put(connection, lines_of(totals_of(sums)))
 
 
-def _of_attempts(number: int) -> dict[str, int]:
-    return {**dict.fromkeys(_ONES, number), **{name: value * number for name, value in _EACH.items()}}
+_REQUESTS = [FIGURES_OF_A_DAY.index(name) for name in ("requests", "answered")]
 
 
-def _line(name: tuple[str | None, ...], figures: dict[str, int]) -> tuple[str | int | None, ...]:
-    return (digest(name), *name, *(figures.get(figure, 0) for figure in FIGURES_OF_A_DAY))
+def _times(number: int) -> dict[str, int]:
+    return {name: value * number for name, value in _EACH.items()}
+
+
+def _figures(known: dict[str, int]) -> list[int]:
+    return [known.get(name, 0) for name in FIGURES_OF_A_DAY]

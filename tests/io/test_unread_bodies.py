@@ -9,7 +9,7 @@ import uvicorn
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from deployments.ingress.unread_bodies import UnreadBodies
+from deployments.ingress.body.unread_bodies import UnreadBodies
 
 SECONDS = 30.0
 CHUNK = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"

@@ -12,8 +12,8 @@ import pytest
 from backports import zstd
 
 from deployments.aio import turns
-from deployments.ingress.bodies import MAX_BODY
-from deployments.ingress.encodings import ENCODINGS
+from deployments.ingress.body.bodies import MAX_BODY
+from deployments.ingress.body.encodings import ENCODINGS
 from tests.clock import run_virtually
 from tests.unit.test_http_api import client
 from tests.unit.world import ARGS, REQUEST

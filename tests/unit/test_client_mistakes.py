@@ -187,7 +187,7 @@ def test_a_mistake_in_a_header_is_told_by_the_headers_name(name: str, value: str
 
 
 AUTHORIZATIONS = [
-    ({}, "You didn't provide an API key: send 'Authorization: Bearer KEY'."),
+    ({}, "You didn't provide an API key: send 'Authorization: Bearer KEY' or 'x-api-key: KEY'."),
     ({"authorization": KEY}, "The header 'authorization' must be 'Bearer KEY', and the word Bearer is not there."),
     ({"authorization": f"Basic {KEY}"}, "The header 'authorization' must be 'Bearer KEY', and the word Bearer is not"),
     ({"authorization": "Bearer "}, "The header 'authorization' must be 'Bearer KEY', and the key is empty."),
@@ -195,7 +195,9 @@ AUTHORIZATIONS = [
     ({"authorization": f'Bearer "{KEY}"'}, "Incorrect API key provided: it is in quotes."),
     ({"authorization": "Bearer $OPENAI_API_KEY"}, "Incorrect API key provided: a variable was not filled in."),
     ({"authorization": f"Bearer {KEY}"}, "Incorrect API key provided."),
-    ({"x-api-key": KEY}, "The key must be in 'Authorization: Bearer KEY', not in 'x-api-key'."),
+    ({"x-api-key": KEY}, "Incorrect API key provided."),
+    ({"x-api-key": f"Bearer {KEY}"}, "Incorrect API key provided: the word Bearer is there twice."),
+    ({"x-api-key": " "}, "You didn't provide an API key"),
     ({"api-key": KEY}, "The key must be in 'Authorization: Bearer KEY', not in 'api-key'."),
 ]
 

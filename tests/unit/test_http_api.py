@@ -12,7 +12,7 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.config.settings import Auth
 from deployments.errors import ConfigError
-from deployments.ingress.bodies import MAX_BODY
+from deployments.ingress.body.bodies import MAX_BODY
 from deployments.ingress.http import build_http_api, route_table
 from deployments.openai_api.chat import check_chat
 from deployments.service.arguments import CallOptions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deployments.ingress.bodies import MAX_BODY, SMALL_BODY
+from deployments.ingress.body.bodies import MAX_BODY, SMALL_BODY
 from deployments.ingress.gate.routes import Route
 from deployments.ingress.http import CHAT, build_http_api, route_table
 from deployments.service.auth import Access

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from actors.breaker.outcomes import Outcome
 from deployments.aio import turns
 from deployments.errors import BadRequest, BodyTooSlow, BreakwaterError, NoAnswer, TooBusy, TooLarge
-from deployments.ingress.bodies import MOST_SECONDS, SILENCE_SECONDS, Bodies
+from deployments.ingress.body.bodies import MOST_SECONDS, SILENCE_SECONDS, Bodies
+from deployments.ingress.body.in_flight import BytesInFlight
 from deployments.ingress.handlers import Handlers
-from deployments.ingress.in_flight import BytesInFlight
 from deployments.openai_api.chat import check_chat
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.openai_api.sizes import MOST_FIELDS, MOST_MESSAGE_FIELDS, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from deployments.ingress.body.unread_bodies import SMALL
 from deployments.ingress.http import build_http_api
-from deployments.ingress.unread_bodies import SMALL
 from tests.clock import run_virtually
 from tests.unit.world import ARGS, world
 

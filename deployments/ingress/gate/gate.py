@@ -3,6 +3,7 @@
 It looks in this order: from where the request comes, who sends it, which type its body has, and how long it is.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Endpoint = Callable[[Request], Awaitable[Response]]
 Headers = Mapping[bytes, bytes]
 FORWARDED = "a proxy"
+ANTHROPICS = b"x-api-key"
 
 
 class Gate:
@@ -58,11 +60,18 @@ class Gate:
         # What anyone may see tells nothing, and people follow links to the status page.
         if self._origins is not None and route.access is not Access.ANYONE:
             self._origins.check(headers)
-        return self._authenticator.admit(route.access, _authorization(headers), route.scope)
+        first, *others = _credentials(headers)
+        try:
+            return self._authenticator.admit(route.access, first, route.scope)
+        except Unauthorized:
+            for other in others:
+                with contextlib.suppress(Unauthorized):
+                    return self._authenticator.admit(route.access, other, route.scope)
+            raise
 
     async def _hold(self, request: Request, headers: Headers) -> None:
         """Let those wait who try keys."""
-        if self._authenticator.is_wrong(_authorization(headers)):
+        if any(map(self._authenticator.is_wrong, _credentials(headers))):
             await self._wrong_keys.hold(_address(request, headers))
 
 
@@ -74,22 +83,28 @@ def _address(request: Request, headers: Headers) -> str:
     return FORWARDED if request.client is None or b"x-forwarded-for" in headers else request.client.host
 
 
-# Where Anthropic, Azure and Google want a key.
-_OTHERS = (b"x-api-key", b"api-key", b"x-goog-api-key", b"openai-api-key")
+# Where Azure and Google want a key.
+_OTHERS = (b"api-key", b"x-goog-api-key", b"openai-api-key")
 
 
 def _look_elsewhere(headers: Headers) -> None:
     """Raise Unauthorized, which says so, for a key in the header of another API."""
-    if b"authorization" in headers:
+    if b"authorization" in headers or ANTHROPICS in headers:
         return
     for name in _OTHERS:
         if name in headers:
             raise Unauthorized(f"The key must be in 'Authorization: Bearer KEY', not in '{name.decode()}'.")
 
 
-def _authorization(headers: Headers) -> str | None:
+def _credentials(headers: Headers) -> list[str | None]:
+    """Return what may hold the caller's key: `Authorization`, and the header of Anthropic's clients. Some send both."""
     found = headers.get(b"authorization")
-    return None if found is None else found.decode("latin-1")
+    authorization = None if found is None else found.decode("latin-1")
+    key = headers.get(ANTHROPICS, b"").strip()
+    if not key:
+        return [authorization]
+    bearer = f"Bearer {key.decode('latin-1')}"
+    return [bearer] if authorization is None else [authorization, bearer]
 
 
 def check_body(route: Route, headers: Headers) -> None:

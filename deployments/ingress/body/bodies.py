@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from deployments.aio.turns import in_turns
 from deployments.errors import BadRequest, BodyTooSlow, TooBusy, TooLarge
-from deployments.ingress.encodings import decoded, encodings_of
-from deployments.ingress.in_flight import BytesInFlight, Held
+from deployments.ingress.body.encodings import decoded, encodings_of
+from deployments.ingress.body.in_flight import BytesInFlight, Held
 from deployments.openai_api.chat import json_object
 from deployments.openai_api.json_types import JsonDict, JsonValue
 from deployments.strict_json.quick import is_quick, parse_quickly
