@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from deployments.doors.door import Served
 from deployments.doors.envelope import Envelope, merged
 from deployments.doors.responses.answer.calls import Call, Calls
-from deployments.doors.responses.answer.contents import annotations_of, logprobs_of, picture_of, pieces_of
+from deployments.doors.responses.answer.contents import annotations_of, logprobs_of, pictures_of, pieces_of
 from deployments.doors.responses.answer.errors import response_error
 from deployments.doors.responses.answer.events import Events
 from deployments.doors.responses.answer.output import (
@@ -153,11 +153,7 @@ class ResponseEncoder:
             self._message().refuse(pieces.refusal)
         if found := annotations_of(said.get("annotations")):
             self._message().annotate(found)
-        for image in said.get("images") or ():
-            self._show(image)
-
-    def _show(self, image: JsonValue) -> None:
-        if (picture := picture_of(image)) is not None:
+        for picture in pictures_of(said.get("images")):
             self._close("completed")
             self._output.append(Picture(self._place("ig"), picture).close("completed"))
 
