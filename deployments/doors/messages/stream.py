@@ -85,12 +85,14 @@ class MessageStream:
         self._model = model
         self._shows_thoughts = shows_thoughts
         self._estimate = estimate
+        self._fields = {_TEXT: "content", _THINKING: "reasoning_content" if shows_thoughts else ""}
         self._out: list[bytes] = []
         self._begun = self._over = False
         self._index = -1
         self._open: _Block | None = None
         self._kind = ""  # of the open block
         self._prefix = b""  # of its deltas
+        self._field = ""  # of a chat's delta, if that goes on in the open block as it is
         self._waiting: deque[_Block] = deque()
         self._calls: dict[int, _Block] = {}
         self._ids: set[str] = set()
@@ -131,8 +133,8 @@ class MessageStream:
             self._begin()
         delta = choice.get("delta")
         if delta.__class__ is dict and delta:
-            text = delta.get("content")
-            if self._kind is _TEXT and text and text.__class__ is str and len(delta) == 1:
+            text = delta.get(self._field)
+            if text and text.__class__ is str and len(delta) == 1:
                 self._out.append(self._prefix + dump(text) + _END)
             else:
                 self._take_delta(delta)
@@ -145,8 +147,9 @@ class MessageStream:
             self._settle()
 
     def _take_delta(self, delta: JsonObject) -> None:
-        self._say(_THINKING, thoughts_in(delta))
-        self._say(_TEXT, text_in(delta.get("content")))
+        if len(delta) > 1 or "tool_calls" not in delta:
+            self._say(_THINKING, thoughts_in(delta))
+            self._say(_TEXT, text_in(delta.get("content")))
         if refusal := delta.get("refusal"):
             self._refused = True
             self._say(_TEXT, text_in(refusal))
@@ -233,7 +236,7 @@ class MessageStream:
 
     def _start(self, block: _Block) -> None:
         self._index += 1
-        self._open, self._kind = block, block.kind
+        self._open, self._kind, self._field = block, block.kind, self._fields.get(block.kind, "")
         kind, name = _DELTAS[block.kind]
         self._prefix = _delta_prefix(self._index, kind, name)
         self._send("content_block_start", {"index": self._index, "content_block": block.start()})
@@ -259,7 +262,8 @@ class MessageStream:
         elif block.kind is _CALL and (rest := block.arguments.rest()):
             self._out.append(self._prefix + dump(rest) + _END)
         self._send("content_block_stop", {"index": self._index})
-        self._open, self._kind, block.is_closed = None, "", True
+        self._open, self._kind, self._field = None, "", ""
+        block.is_closed = True
 
     def _begin(self) -> None:
         self._begun = True
