@@ -5,7 +5,7 @@ import copy
 import itertools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NotRequired, Required, get_args, get_origin
 
 import orjson
@@ -106,7 +106,7 @@ def check_request(body: dict[str, Any]) -> bool:
     assert body == before
     if refused is not None:
         assert refused.param is not None
-        assert refused.param.split(".")[0] in {*FIELDS, "stream"}
+        assert refused.param.split(".")[0] in body.keys() | {"messages"}
         assert f"'{refused.param}'" in str(refused)
         return False
     chat = opened.request.body
@@ -171,3 +171,31 @@ def test_every_legal_history_can_be_converted(turns: list[Any], marks: bool) -> 
     roles = [message["role"] for message in MESSAGES.open(body).request.body["messages"]]
     behind = [before for before, role in itertools.pairwise(roles) if role == "tool"]
     assert set(behind) <= {"assistant", "tool"}  # 30
+
+
+ODD = st.sampled_from([None, True, 0, -1, 2**70, 1.5, "", "x", [], {}, [[]], [{}], {"type": 7}, {"type": "text"}])
+
+
+@SETTINGS
+@given(st.lists(TURNS, min_size=1, max_size=4), ODD, st.data())
+def test_a_request_with_an_odd_value_anywhere_is_taken_or_refused_by_a_name(
+    turns: list[Any], odd: Any, data: st.DataObject
+) -> None:
+    tools = [{"name": "look", "input_schema": {}, "cache_control": {}, "allowed_callers": ["direct"]}]
+    body: dict[str, Any] = {
+        **{"model": "row-a", "max_tokens": 9, "messages": copy.deepcopy(turns), "tools": tools, "metadata": {}},
+        **{"system": [{"type": "text", "text": "S"}], "tool_choice": {"type": "auto"}, "stop_sequences": ["a"]},
+        **{"thinking": {"type": "enabled", "budget_tokens": 9}, "output_config": {"effort": "low", "format": None}},
+        **{"output_format": {"type": "json_schema", "schema": {}}, "stream": False, "cache_control": None, "top_k": 1},
+    }
+    holder, key = data.draw(st.sampled_from(list(_places(body))))
+    holder[key] = odd
+    check_request(body)
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each place inside a value, as what holds it and the key there."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, held in inner:
+        yield value, key
+        yield from _places(held)
