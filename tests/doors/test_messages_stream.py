@@ -169,12 +169,25 @@ def test_what_belongs_to_a_call_is_sealed_before_it() -> None:
     assert said(folded(late))["envelope"]["calls"] == {"a": signed}
 
 
-def test_what_belongs_to_the_message_is_sealed_at_its_end() -> None:  # 26
-    extra = {"bedrock": {"reasoning": [{"text": "Hm.", "signature": "s"}]}}
-    events = streamed({"reasoning_content": "Hm."}, {"content": "a"}, {"extra_content": extra})
-    assert kinds(events) == ["thinking", "text", "thinking"]
-    made = whole({"content": "a", "reasoning_content": "Hm.", "extra_content": extra})
+EXTRA = {"bedrock": {"reasoning": [{"text": "Hm.", "signature": "s"}]}}
+
+
+def test_what_belongs_to_the_message_is_sealed_before_its_text() -> None:  # 26
+    events = streamed({"reasoning_content": "Hm."}, {"content": "a", "extra_content": EXTRA}, {"content": "b"})
+    assert kinds(events) == ["thinking", "text"]
+    made = whole({"content": "ab", "reasoning_content": "Hm.", "extra_content": EXTRA})
     assert said(folded(events)) == said(made)
+    alone = streamed({"content": "a", "extra_content": EXTRA})
+    assert kinds(alone) == ["thinking", "text"]
+    assert said(folded(alone))["envelope"]["message"] == EXTRA
+
+
+def test_an_answer_with_a_text_ends_with_it() -> None:
+    """Claude Code 2.1.197 shows nothing of an answer that ends with a thinking block."""
+    events = streamed({"reasoning_content": "Hm."}, {"content": "a"}, {"extra_content": EXTRA})
+    assert kinds(events) == ["thinking", "text"]
+    behind = streamed({"content": "a"}, call_delta(0, "{}", "a"), {"extra_content": EXTRA})
+    assert kinds(behind) == ["text", "tool_use", "thinking"]
 
 
 def test_thoughts_that_a_client_does_not_want_to_read_are_not_sent() -> None:

@@ -7,8 +7,8 @@ never overlap. A chat may send the pieces of two calls in turns. So what comes w
     (content_block_start, content_block_delta..., content_block_stop)...   index 0, 1, 2...
     message_delta, message_stop       or: error, and nothing after it
 
-What a provider wants back of its thoughts is the signature of a thinking block, which is sent when the block ends. What
-belongs to a call is in the block before it, and what is told at the end in a last one, without a text.
+What a provider wants back of its thoughts is the signature of a thinking block, which is sent when the block ends. If
+none is open, there is one without a text, before the call or the text that it belongs to.
 
 It is on the hot path: a frame of text costs one parse of the frame and one of its text.
 """
@@ -147,6 +147,8 @@ class MessageStream:
             self._settle()
 
     def _take_delta(self, delta: JsonObject) -> None:
+        if extra := dict_of(delta.get("extra_content")):
+            self._extra = merged(self._extra, extra)
         if len(delta) > 1 or "tool_calls" not in delta:
             self._say(_THINKING, thoughts_in(delta))
             self._say(_TEXT, text_in(delta.get("content")))
@@ -159,8 +161,6 @@ class MessageStream:
                 self._take_call(piece)
         if "images" in delta:
             self._say(_TEXT, images_in(delta))
-        if extra := dict_of(delta.get("extra_content")):
-            self._extra = merged(self._extra, extra)
 
     def _say(self, kind: str, text: str) -> None:
         """Send a text in a block of its kind, or keep it until the open call is whole."""
@@ -217,18 +217,22 @@ class MessageStream:
             self._switch(self._waiting.popleft())
 
     def _settle(self) -> None:
-        """Send what is left, whole or not, and end the last block."""
+        """Send what is left, whole or not, and end the last block.
+
+        A text must be the last block: of an answer that ends with thoughts, Claude Code 2.1.197 shows nothing. So what
+        is told behind a text is not sent. No vendor demands it back: they do for calls.
+        """
         while self._waiting:
             self._switch(self._waiting.popleft())
-        if (self._extra or self._late) and self._kind is not _THINKING:
+        if (self._extra or self._late) and self._kind is _CALL:
             self._switch(_Block(_THINKING))
         self._close(self._late)
         self._late = {}
 
     def _switch(self, block: _Block) -> None:
-        """End the open block and start another. What belongs to a call is in a thinking block before it."""
+        """End the open block and start another. What a provider wants back is in a thinking block before it."""
         extras: JsonDict = {block.id: block.extra} if block.extra else {}
-        if extras and self._kind is not _THINKING:
+        if (extras or self._extra) and _THINKING not in (block.kind, self._kind):
             self._close({})
             self._start(_Block(_THINKING))
         self._close(extras)
