@@ -39,6 +39,7 @@ class DoorHandlers:
                     return EncodedStream(stream, self._headers(stream, opened), held.keep(), encoder)
                 return self._whole(await self._service.complete(checked, deadline, caller), opened)
             except BreakwaterError as error:
+                self._service.measure(checked, error)
                 raise in_clients_words(error, opened.paths) from error.__cause__
 
     async def count(self, request: Request, _: Identity) -> Response:

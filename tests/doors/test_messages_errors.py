@@ -1,7 +1,5 @@
 """Errors as Anthropic's clients read them."""
 
-import re
-
 import orjson
 import pytest
 
@@ -77,8 +75,10 @@ TOLD = [
 ]
 
 
-def too_long(message: str) -> NoAnswer:
-    return NoAnswer(message, [{"outcome": "too_long"}], Outcome("too_long", status=400, message=message))
+def too_long(message: str, tokens: int | None = None, window: int | None = None) -> NoAnswer:
+    error = NoAnswer(message, [{"outcome": "too_long"}], Outcome("too_long", status=400, message=message))
+    error.tokens, error.window = tokens, window
+    return error
 
 
 @pytest.mark.parametrize(("message", "tokens", "window"), TOLD)
@@ -92,11 +92,13 @@ def test_a_prompt_that_is_too_long_is_told_in_the_words_by_which_clients_compact
 
 
 def test_where_no_text_tells_the_numbers_they_are_those_that_are_known() -> None:
-    error = too_long("Input is too long for requested model.")
-    known = MESSAGES.error(error, tokens=9000, window=8192)["error"]["message"]
-    assert known == "prompt is too long: 9000 tokens > 8192 maximum"
-    below = MESSAGES.error(error, tokens=8000, window=8192)["error"]["message"]
-    assert re.fullmatch(r"prompt is too long: 8193 tokens > 8192 maximum", below)
-    assert MESSAGES.error(error)["error"]["message"].startswith("prompt is too long: Input is too long")
-    told = MESSAGES.error(too_long("This model's maximum context length is 2048 tokens."), tokens=3000)
+    def told(text: str, tokens: int | None = None, window: int | None = None) -> str:
+        return str(MESSAGES.error(too_long(text, tokens, window))["error"]["message"])
+
+    silent = "Input is too long for requested model."
+    assert told(silent, 9000, 8192) == "prompt is too long: 9000 tokens > 8192 maximum"
+    assert told(silent, 8000, 8192) == "prompt is too long: 8193 tokens > 8192 maximum"
+    assert told(silent).startswith("prompt is too long: Input is too long")
+    context = "This model's maximum context length is 2048 tokens."
+    assert told(context, 3000) == "prompt is too long: 3000 tokens > 2048 maximum"
     assert told["error"]["message"] == "prompt is too long: 3000 tokens > 2048 maximum"
