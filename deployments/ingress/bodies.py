@@ -64,7 +64,7 @@ class Bodies:
             held.arriving = None
             self.in_flight.arriving.discard(held)
 
-    async def _parsed(self, body: bytes) -> JsonValue:
+    async def _parsed(self, body: bytes | bytearray) -> JsonValue:
         try:
             if is_quick(body):
                 return parse_quickly(body)
@@ -74,7 +74,7 @@ class Bodies:
             raise BadRequest(_of_no_json(body, error), code="invalid_json") from None
 
 
-def _of_no_json(body: bytes, error: ValueError) -> str:
+def _of_no_json(body: bytes | bytearray, error: ValueError) -> str:
     start = body[:64].strip()
     if not body.strip():
         return "The request body is empty: send a JSON object."
@@ -87,30 +87,39 @@ def _of_no_json(body: bytes, error: ValueError) -> str:
     return f"The request body is not valid JSON: {error}."
 
 
-async def _arrived(request: Request, held: Held, most: int, limit: asyncio.Timeout) -> bytes:
-    """Return the body as it was sent."""
+async def _arrived(request: Request, held: Held, most: int, limit: asyncio.Timeout) -> bytes | bytearray:
+    """Return the body as it was sent. One of many parts grows with them: to join them all would be one long step."""
     now = asyncio.get_running_loop().time
-    parts: list[bytes] = []
+    body: bytes | bytearray = b""
     moved = now()
     last = moved + MOST_SECONDS
     async for part in request.stream():
         held.grow(len(part))
         if held.size > most:
             raise _too_large(most)
-        parts.append(part)
+        body = _with(body, part)
         if now() - moved > MOVE_SECONDS:  # most bodies come at once, and a limit costs more to move than a part to take
             moved = now()
             limit.reschedule(min(last, moved + SILENCE_SECONDS))
     limit.reschedule(last)
-    return b"".join(parts)
+    return body
+
+
+def _with(body: bytes | bytearray, part: bytes) -> bytes | bytearray:
+    if not body:
+        return part
+    if isinstance(body, bytes):
+        return bytearray(body) + part
+    body += part
+    return body
 
 
 def _too_large(most: int) -> TooLarge:
     return TooLarge(f"The request body is larger than {most} bytes.")
 
 
-async def _decoded(name: str, body: bytes, held: Held, most: int) -> bytes:
-    pieces: list[bytes] = []
+async def _decoded(name: str, body: bytes | bytearray, held: Held, most: int) -> bytearray:
+    whole = bytearray()
 
     def bounded() -> Generator[None]:
         size = 0
@@ -119,8 +128,8 @@ async def _decoded(name: str, body: bytes, held: Held, most: int) -> bytes:
             if size > most:
                 raise _too_large(most)
             held.grow(len(piece))
-            pieces.append(piece)
+            whole.extend(piece)
             yield
 
     await in_turns(bounded())
-    return b"".join(pieces)
+    return whole

@@ -30,7 +30,7 @@ def encodings_of(header: str) -> list[str]:
     return names
 
 
-def decoded(name: str, body: bytes) -> Iterator[bytes]:
+def decoded(name: str, body: bytes | bytearray) -> Iterator[bytes]:
     """Yield what comes out of a body, a bounded piece at a time. Raises BadRequest."""
     try:
         yield from _pieces(_DECODERS[name](body), body)
@@ -47,10 +47,10 @@ class _Decoder(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def decompress(self, data: bytes | bytearray, max_length: int) -> bytes: ...
 
 
-def _pieces(make: Callable[[], _Decoder], body: bytes) -> Iterator[bytes]:
+def _pieces(make: Callable[[], _Decoder], body: bytes | bytearray) -> Iterator[bytes]:
     """Yield the pieces of all members: a body may be several, one after the other."""
     decoder = make()
     for at in range(0, len(body), _INPUT):
@@ -71,7 +71,7 @@ def _inflate(wbits: int) -> Callable[[], _Decoder]:
     return lambda: zlib.decompressobj(wbits)
 
 
-def _deflate(body: bytes) -> Callable[[], _Decoder]:
+def _deflate(body: bytes | bytearray) -> Callable[[], _Decoder]:
     """Return a decoder of `deflate`, which is the format of zlib. Some clients send it without zlib's head."""
     has_head = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
     return _inflate(zlib.MAX_WBITS if has_head else -zlib.MAX_WBITS)
@@ -81,7 +81,7 @@ def _zstd() -> _Decoder:
     return ZstdDecompressor(options={DecompressionParameter.window_log_max: _WINDOW})
 
 
-_DECODERS: Mapping[str, Callable[[bytes], Callable[[], _Decoder]]] = {
+_DECODERS: Mapping[str, Callable[[bytes | bytearray], Callable[[], _Decoder]]] = {
     "gzip": lambda _: _inflate(16 + zlib.MAX_WBITS),
     "x-gzip": lambda _: _inflate(16 + zlib.MAX_WBITS),
     "deflate": _deflate,

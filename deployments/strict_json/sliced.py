@@ -33,7 +33,7 @@ _VALUE, _VALUE_OR_END, _NAME, _NAME_OR_END, _COLON, _COMMA, _NOTHING = range(7) 
 Slices = Generator[None, None, Any]
 
 
-def parse_in_slices(data: bytes) -> Slices:
+def parse_in_slices(data: bytes | bytearray) -> Slices:
     """Return the one JSON value of these bytes, yielding after each slice. Raises ValueError."""
     reader = _Reader(data)
     left = TOKENS
@@ -47,7 +47,7 @@ def parse_in_slices(data: bytes) -> Slices:
 
 
 class _Reader:
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes | bytearray):
         self._data, self._at = data, len(_MARK) if data.startswith(_MARK) else 0
         self._next, self._count, self._containers, self._room = _VALUE, 0, 0, MOST_TEXT
         self._open: list[list[Any]] = []  # the values of each list, the pairs of each object that is not over yet

@@ -29,7 +29,7 @@ PIECES = st.sampled_from([*b'{}[]:,"\\ \t\n\ru0dD8eE+-.19', *b"\x00\x1f\x7f\x80\
 )
 
 
-def sliced_value(data: bytes) -> Any:
+def sliced_value(data: bytes | bytearray) -> Any:
     slices = parse_in_slices(data)
     while True:
         try:
@@ -51,7 +51,9 @@ def test_what_is_json_is_read_as_it_was_written(value: Any, ascii: bool, indent:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(texts, "SLICE", slice_bytes)
         assert same(sliced_value(data), value)
+        assert same(sliced_value(bytearray(data)), value)  # as a body of many parts comes
     assert same(parse_quickly(data), value)
+    assert same(parse_quickly(bytearray(data)), value)
 
 
 def same(one: Any, other: Any) -> bool:
