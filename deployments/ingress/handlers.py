@@ -47,7 +47,7 @@ class Handlers:
         caller, deadline = self._caller(request, identity), self._deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            checked = _with_drop(check_chat(body), request)
+            checked = _with_drop(check_chat(body, held.size), request)
             if checked.stream:
                 answer = await self._service.stream(checked, deadline, caller)
                 return EventStream(answer, self._headers(answer), held.keep())
@@ -57,7 +57,7 @@ class Handlers:
         caller, deadline = self._caller(request, identity), self._deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            checked = _with_drop(check_embedding_request(body), request)
+            checked = _with_drop(check_embedding_request(body, held.size), request)
             return self._whole(await self._service.embeddings(checked, deadline, caller))
 
     def _whole(self, answer: Answer) -> Response:
