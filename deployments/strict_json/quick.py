@@ -13,13 +13,13 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def is_quick(data: bytes | bytearray) -> bool:
+def is_quick(data: bytes) -> bool:
     """Return whether this can be parsed in one go. Signs inside of texts count too: it may err to the slow side."""
     size = len(data)
     return size <= QUICK_BYTES or (size <= LARGER_BYTES and sum(map(data.count, (b",", b"{", b"["))) <= LARGER_VALUES)
 
 
-def parse_quickly(data: bytes | bytearray) -> Any:
+def parse_quickly(data: bytes) -> Any:
     """Return the one JSON value of these bytes, which can be encoded again. Raises ValueError."""
     try:
         # json.loads of bytes guesses UTF-16 and UTF-32, and takes half a surrogate pair in UTF-8, which is none.

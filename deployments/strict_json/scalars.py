@@ -47,6 +47,6 @@ def _first_repeated(pairs: list[tuple[str, Any]], seen: set[str]) -> str:
     raise AssertionError
 
 
-def may_have_surrogates(data: bytes | bytearray) -> bool:
+def may_have_surrogates(data: bytes) -> bool:
     """Return whether half of a surrogate pair may be in JSON that is UTF-8: only an escape can contain it."""
     return b"\\u" in data and _SURROGATE.search(data) is not None

@@ -9,35 +9,38 @@ import orjson
 
 from deployments.long_text import bytes_a_character, highest_character, join_in_slices
 from deployments.strict_json.scalars import may_have_surrogates
+from deployments.strict_json.window import Window
 
 SLICE = 128 * 1024  # bytes; more than two escapes
 _INSIDE = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+')
 _LONGEST_SIGN = 4  # bytes of one character
 
 
-def text_in_slices(data: bytes | bytearray, at: int, room: int) -> Generator[None, None, tuple[str, int]]:
-    """Return the text that begins at `at`, behind its quotation mark, and the place behind its end.
+def text_in_slices(window: Window, room: int) -> Generator[None, None, str]:
+    """Return the text that begins at the window's place, behind its quotation mark, and move behind its end.
 
     Raises ValueError, also for half of a surrogate pair, and for a text that takes more than `room` bytes of memory.
     """
     parts: deque[str] = deque()
     size, highest = 0, 127
     while True:
+        window.fill()
+        data, at = window.data, window.at
         text, end = _plain(data, at) or _decoded(data, at, _end_of_slice(data, at))
         parts.append(text)
         size, highest = size + len(text), max(highest, highest_character(text))
         if size * bytes_a_character(highest) > room:
             raise ValueError("its texts take too much memory: one sign beyond U+FFFF makes each of a text take 4 bytes")
         yield
+        window.at = end
         if data[end : end + 1] == b'"':
-            text = yield from join_in_slices(parts)
-            return text, end + 1
+            window.at += 1
+            return (yield from join_in_slices(parts))
         if end == at:
-            raise ValueError(f"a text does not end, or has a control character, at byte {end}")
-        at = end
+            raise ValueError(f"a text does not end, or has a control character, at byte {window.place}")
 
 
-def _plain(data: bytes | bytearray, at: int) -> tuple[str, int] | None:
+def _plain(data: bytes, at: int) -> tuple[str, int] | None:
     """Return a slice's text and its end, several times as fast; None where only the others can tell what it is.
 
     They must look at an escaped quotation mark, at escapes by number, and at whatever is wrong.
@@ -58,7 +61,7 @@ def _plain(data: bytes | bytearray, at: int) -> tuple[str, int] | None:
         return None
 
 
-def _end_of_slice(data: bytes | bytearray, at: int) -> int:
+def _end_of_slice(data: bytes, at: int) -> int:
     """Return where a slice may end: behind a whole escape and a whole character, as far as they are there."""
     match = _INSIDE.match(data, at, at + SLICE)
     assert match is not None  # it matches nothing at all too
@@ -68,7 +71,7 @@ def _end_of_slice(data: bytes | bytearray, at: int) -> int:
     return escape if escape >= 0 and _is_escape(data, at, escape) else end
 
 
-def _end_of_character(data: bytes | bytearray, end: int) -> int:
+def _end_of_character(data: bytes, end: int) -> int:
     """Return the place, or one just before it, where no character is under way."""
     for _ in range(_LONGEST_SIGN):
         if end < len(data) and data[end] & 0xC0 == 0x80:
@@ -76,17 +79,17 @@ def _end_of_character(data: bytes | bytearray, end: int) -> int:
     return end
 
 
-def _is_escape(data: bytes | bytearray, at: int, place: int) -> bool:
+def _is_escape(data: bytes, at: int, place: int) -> bool:
     """Return whether the backslash there begins an escape: an even number of them is before it."""
     return _backslashes_before(data, max(at, place - SLICE), place) % 2 == 0
 
 
-def _backslashes_before(data: bytes | bytearray, at: int, place: int) -> int:
+def _backslashes_before(data: bytes, at: int, place: int) -> int:
     before = data[at:place]
     return len(before) - len(before.rstrip(b"\\"))
 
 
-def _decoded(data: bytes | bytearray, at: int, end: int) -> tuple[str, int]:
+def _decoded(data: bytes, at: int, end: int) -> tuple[str, int]:
     part = data[at:end]
     text: str = json.loads(f'"{part.decode()}"')
     if not may_have_surrogates(part):
