@@ -259,7 +259,9 @@ def test_an_answer_is_the_same_in_any_pieces_and_any_batches(segments: Any, data
     assert answer.text("output_text") == "".join(part.get("text", "") for part in parts)
     assert answer.text("refusal") == "".join(part.get("refusal", "") for part in parts)
     assert answer.text("function_call_arguments") == "".join(item.get("arguments", "") for item in answer.done)
-    assert answer.text("custom_tool_call_input") == "".join(item.get("input", "") for item in answer.done)
+    done = [event["item_id"] for event in answer.of("custom_tool_call_input.done")]
+    told = [event["delta"] for event in answer.of("custom_tool_call_input.delta") if event["item_id"] in done]
+    assert "".join(told) == "".join(item.get("input", "") for item in answer.done)
     summaries = [part["text"] for item in answer.done for part in item.get("summary", ())]
     assert answer.text("reasoning_summary_text") == "".join(summaries)
 

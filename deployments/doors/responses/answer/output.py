@@ -199,6 +199,11 @@ class FunctionCall:
 
 
 class CustomCall:
+    """A call of a custom tool. If its answer was cut in the midst of its input, it is never done.
+
+    Codex runs a call that is done, whatever its state says, and half a script must not be run.
+    """
+
     def __init__(self, place: Place, call_id: str, tool: Tool):
         self._place = place
         self._input = CustomInput()
@@ -214,7 +219,9 @@ class CustomCall:
         if text:
             self._place.events.delta(self._template[0], text, self._template[1])
 
-    def close(self, state: State) -> JsonDict:
+    def close(self, state: State) -> JsonDict | None:
+        if state == "incomplete" and not self._input.is_whole:
+            return None
         self._tell(self._input.end())
         text = "".join(self._input.text)
         self._place.add("custom_tool_call_input.done", input=text)

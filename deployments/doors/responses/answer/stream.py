@@ -8,7 +8,7 @@ What only the answer's provider understands (`extra_content`) goes into the `enc
 comes before the call that it belongs to; what comes at the end makes a last one.
 
 A broken stream ends as `response.failed`. Texts that were open are closed as incomplete, but a call is not: clients run
-the calls that are done, and half an input must not be run.
+the calls that are done, and half an input must not be run. Nor is a custom tool's input that a limit has cut off.
 
 No `[DONE]` follows the last event. OpenAI sends none, and some clients fail over it (caozhiyuan/copilot-api#338).
 """
@@ -265,8 +265,8 @@ class ResponseEncoder:
         self._key, self._say, self._index = "", _nobody, None
         if self._call is not None:
             self._call.over, self._call = True, None
-        if item is not None:
-            self._output.append(item.close(state))
+        if item is not None and (done := item.close(state)) is not None:
+            self._output.append(done)
 
     # Ends.
 
@@ -276,17 +276,23 @@ class ResponseEncoder:
             return
         if not self._begun:
             self._begin({})
+        reason = _INCOMPLETE.get(self._finish) if isinstance(self._finish, str) else None
+        if reason is None or self._call is None or self._call.is_whole:
+            self._tell_waiting()
+        if not self._output and self._open is None:
+            self._message()
+        last, before = self._open, len(self._output)
+        self._close("completed" if reason is None else "incomplete")
+        if last is None or len(self._output) > before:  # nothing follows an item that is not done
+            self._before_item()
+        details = {"incomplete_details": None if reason is None else {"reason": reason}}
+        self._conclude("completed" if reason is None else "incomplete", details)
+
+    def _tell_waiting(self) -> None:
         for call in self._calls.waiting():
             self._begin_call(call)
         for said in self._held:
             self._tell(said)
-        if not self._output and self._open is None:
-            self._message()
-        reason = _INCOMPLETE.get(self._finish) if isinstance(self._finish, str) else None
-        self._close("completed" if reason is None else "incomplete")
-        self._before_item()
-        details = {"incomplete_details": None if reason is None else {"reason": reason}}
-        self._conclude("completed" if reason is None else "incomplete", details)
 
     def _fail(self, error: JsonValue) -> None:
         if isinstance(self._open, Message | Reasoning):
