@@ -67,7 +67,7 @@ class ResponseEncoder:
         self._kept = Envelope()  # what no item holds yet
         self._finish: JsonValue = None
         self._usage: JsonValue = None
-        self._tier: JsonValue = None
+        self._tier = tier_of(None)
         self._begun = self._over = False
 
     def encode(self, frames: bytes) -> bytes:
