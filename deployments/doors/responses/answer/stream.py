@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from deployments.doors.door import Served
-from deployments.doors.envelope import Envelope, merged
+from deployments.doors.envelope import Envelope, absorb
 from deployments.doors.responses.answer.calls import Call, Calls
 from deployments.doors.responses.answer.contents import annotations_of, logprobs_of, pictures_of, pieces_of
 from deployments.doors.responses.answer.errors import response_error
@@ -64,7 +64,8 @@ class ResponseEncoder:
         self._say: Callable[[str], None] = _nobody  # who takes such a piece
         self._index: int | None = None  # of the call that is open
         self._held: list[JsonDict] = []  # deltas that came while a call was not whole
-        self._kept = Envelope()  # what no item holds yet
+        self._kept: JsonDict = {}  # what no item holds yet, of the answer and of its calls
+        self._kept_of_calls: JsonDict = {}
         self._finish: JsonValue = None
         self._usage: JsonValue = None
         self._tier = tier_of(None)
@@ -172,8 +173,8 @@ class ResponseEncoder:
         if isinstance(self._open, Reasoning):
             self._open.keep(envelope)
             return
-        calls = {**self._kept.calls, **envelope.calls}
-        self._kept = Envelope(merged(dict(self._kept.message), envelope.message), calls)
+        absorb(self._kept, envelope.message)
+        self._kept_of_calls |= envelope.calls
 
     # Calls.
 
@@ -245,14 +246,14 @@ class ResponseEncoder:
         self._close("completed")
         self._open = reasoning = Reasoning(self._place("rs"))
         self._key, self._say = "reasoning_content", reasoning.think
-        if self._kept:
-            reasoning.keep(self._kept)
-            self._kept = Envelope()
+        if self._kept or self._kept_of_calls:
+            reasoning.keep(Envelope(self._kept, self._kept_of_calls))
+            self._kept, self._kept_of_calls = {}, {}
         return reasoning
 
     def _before_item(self) -> None:
         """Close what is open, behind a reasoning item for what is still to be kept."""
-        if self._kept:
+        if self._kept or self._kept_of_calls:
             self._reasoning()
         self._close("completed")
 
