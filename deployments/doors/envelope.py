@@ -24,7 +24,7 @@ LONGEST = 4 * 1024 * 1024  # characters: a signature has kilobytes
 # A body may have so many values, and what is in an envelope is none of them. One for so many bytes is plenty: what
 # vendors sign is long texts.
 _FEW_VALUES, _BYTES_A_VALUE = 32, 32
-_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,6 +404,8 @@ def test_the_clients_body_is_not_changed_and_nothing_of_it_copied() -> None:
 def test_too_many_blocks_inside_results_are_refused_before_they_are_read() -> None:
     error = refusal(messages=[USER, blocks("user", result([text("a")] * 9000))])
     assert (error.param, error.code) == ("messages", "array_above_max_length")
+    document = {"type": "document", "source": {"type": "content", "content": [text("a")] * 9000}}
+    assert refusal(messages=[USER, blocks("user", document)]).code == "array_above_max_length"
     assert refusal(messages=[USER] * 5000).param == "messages"
 
 
