@@ -317,6 +317,32 @@ class Client:
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
         return self._stream("generate_streaming_completion", *arguments, wait=timeout, **(_trace() | options))
 
+    async def call_http(
+        self, request: Json, connect: float | None = None, read: float | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """Yield the HTTP API's answer to `{method, url, headers, body}`: `{status, headers}`, then pieces of its body.
+
+        `connect` is how many seconds to wait for a connection, `read` for the next item. An error that the
+        application answers is an answer like others. Raises DeadlineExceeded if nothing comes for `read` seconds.
+        """
+        link, late = self._link(), f"The application '{self.app}' has sent nothing for {read} s."
+        silent = DeadlineExceeded(late, 504, "deadline_exceeded")
+        response, ended = None, False
+        try:
+            async with _over_there(connect, silent, link):
+                handle = (await self._handle()).options(stream=True)
+                response = handle.call_http.remote(_traced(request))
+            while not ended:
+                async with _over_there(read, silent, link):
+                    item = await anext(response, None)
+                if item is None:
+                    ended = True
+                else:
+                    yield item
+        finally:
+            if response is not None and not ended:
+                response.cancel()
+
     async def get_request(self, request_id: str) -> Json:
         """Return what a request went through: skipped targets with reasons, and each attempt. Raises NotFound."""
         return await self._call("get_request", request_id)
@@ -462,6 +488,13 @@ def _trace() -> Json:
         return {}
     parent = f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags & 1:02x}"
     return {"trace": {"traceparent": parent, "tracestate": here.trace_state.to_header()}}
+
+
+def _traced(request: Json) -> Json:
+    """Return an HTTP request with the headers of the caller's current span, if it has none of its own."""
+    if any(name.lower() == "traceparent" for name, _ in request["headers"]):
+        return request
+    return {**request, "headers": [*request["headers"], *_trace().get("trace", {}).items()]}
 
 
 @contextlib.asynccontextmanager
@@ -1046,10 +1079,10 @@ def _waiting(
 
 
 def _iterating(
-    method: Callable[Concatenate[Client, P], AsyncGenerator[Json, None]],
-) -> Callable[Concatenate["SyncClient", P], Iterator[Json]]:
+    method: Callable[Concatenate[Client, P], AsyncGenerator[R, None]],
+) -> Callable[Concatenate["SyncClient", P], Iterator[R]]:
     @functools.wraps(method)
-    def call(self: "SyncClient", /, *arguments: P.args, **named: P.kwargs) -> Iterator[Json]:
+    def call(self: "SyncClient", /, *arguments: P.args, **named: P.kwargs) -> Iterator[R]:
         stream = method(self._client, *arguments, **named)
         try:
             while (item := self._wait(_next(stream))) is not None:
@@ -1060,11 +1093,11 @@ def _iterating(
     return call
 
 
-async def _next(stream: AsyncGenerator[Json, None]) -> Json | None:
+async def _next(stream: AsyncGenerator[R, None]) -> R | None:
     return await anext(stream, None)
 
 
-async def _closed(stream: AsyncGenerator[Json, None]) -> None:
+async def _closed(stream: AsyncGenerator[Any, None]) -> None:
     for _ in range(100):
         try:
             return await stream.aclose()
@@ -1091,6 +1124,7 @@ class SyncClient:
     stream_respond = _iterating(Client.stream_respond)
     message = _waiting(Client.message)
     stream_message = _iterating(Client.stream_message)
+    call_http = _iterating(Client.call_http)
     generate_completion = _waiting(Client.generate_completion)
     generate_streaming_completion = _iterating(Client.generate_streaming_completion)
     call_with_failover = _waiting(Client.call_with_failover)

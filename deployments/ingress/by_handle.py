@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 from typing import TypedDict
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 import anyio
 from starlette.types import ASGIApp, Message, Scope
@@ -66,17 +66,17 @@ async def call_by_handle(app: ASGIApp, request: HttpRequest) -> AsyncGenerator[H
 
 
 def _scope(request: HttpRequest) -> Scope:
-    url = urlsplit(request["url"])
+    path, _, query = request["url"].partition("?")
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "scheme": "http",
         "method": request["method"],
-        "path": url.path,
-        "raw_path": url.path.encode(),
+        "path": unquote(path),
+        "raw_path": path.encode(),
         "root_path": "",
-        "query_string": url.query.encode(),
+        "query_string": query.encode(),
         "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request["headers"]],
         "client": None,
         "server": None,
