@@ -62,9 +62,8 @@ class Paths:
             return self.messages[int(index)]
         if head == "tools" and index.isdigit() and int(index) < len(self.tools):
             return ".".join(filter(None, (self.tools[int(index)], self._inner(inside))))
-        if path in self.fields:
-            return self.fields[path]
-        return ".".join(filter(None, (self.fields.get(head, head), rest)))
+        known = max((name for name in self.fields if path == name or path.startswith(f"{name}.")), key=len, default="")
+        return f"{self.fields[known]}{path[len(known) :]}" if known else path
 
     def _inner(self, path: str) -> str:
         for chats, clients in self.inner.items():

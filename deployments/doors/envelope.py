@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
 _MARK = "bw1."
@@ -33,7 +34,7 @@ class Envelope:
 
 def seal(envelope: Envelope) -> str:
     """Return the envelope as a text."""
-    data = orjson.dumps({"message": envelope.message, "calls": envelope.calls})
+    data = dump({"message": envelope.message, "calls": envelope.calls})
     return _MARK + base64.b64encode(data).decode()
 
 

@@ -1,0 +1,40 @@
+"""The door of Anthropic's Messages API. Pure."""
+
+from deployments.doors.messages.errors import body_of, status_of
+from deployments.doors.messages.request import MessagesRequest, open_request
+from deployments.errors import BreakwaterError
+from deployments.openai_api.json_types import JsonDict
+
+
+class Messages:
+    name = "messages"
+
+    def open(self, body: JsonDict) -> MessagesRequest:
+        """Return the request as it was read. Raises BadRequest in the client's words."""
+        return open_request(body)
+
+    def open_to_count(self, body: JsonDict) -> MessagesRequest:
+        """Return the same for a request whose tokens are asked for: it has no limit of an answer."""
+        return open_request({"max_tokens": 1, **body})
+
+    def counted(self, tokens: int) -> JsonDict:
+        """Return the answer to such a request."""
+        return {"input_tokens": tokens}
+
+    def error(
+        self,
+        error: BreakwaterError,
+        request_id: str | None = None,
+        *,
+        tokens: int | None = None,
+        window: int | None = None,
+    ) -> JsonDict:
+        """Return the body of an error. `tokens` and `window` are those of a prompt that was too long, if known."""
+        return body_of(error, request_id, tokens=tokens, window=window)
+
+    def status_of(self, error: BreakwaterError) -> int:
+        """Return the HTTP status, which is another than a chat's where all providers throttle us."""
+        return status_of(error)
+
+
+MESSAGES = Messages()

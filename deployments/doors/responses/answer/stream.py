@@ -1,0 +1,284 @@
+"""A stream of a chat completion as the events of the Responses API. Pure: frames in, events out.
+
+Items follow each other, and so do their events: an item that has ended has said all. What comes before it is told
+before it (reasoning, then text, then calls, in the order in which the model has said them). A text that comes while
+the arguments of a call are not whole waits for the end.
+
+What only the answer's provider understands (`extra_content`) goes into the `encrypted_content` of a reasoning item. It
+comes before the call that it belongs to; what comes at the end makes a last one.
+
+A broken stream ends as `response.failed`. Texts that were open are closed as incomplete, but a call is not: clients run
+the calls that are done, and half an input must not be run.
+
+No `[DONE]` follows the last event. OpenAI sends none, and some clients fail over it (caozhiyuan/copilot-api#338).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from deployments.doors.door import Served
+from deployments.doors.envelope import Envelope, merged
+from deployments.doors.responses.answer.calls import Call, Calls
+from deployments.doors.responses.answer.contents import annotations_of, logprobs_of, picture_of, pieces_of
+from deployments.doors.responses.answer.errors import response_error
+from deployments.doors.responses.answer.events import Events
+from deployments.doors.responses.answer.output import (
+    CustomCall,
+    FunctionCall,
+    Message,
+    Picture,
+    Place,
+    Reasoning,
+    State,
+)
+from deployments.doors.responses.answer.response import Status, echo_of, head_of, tier_of, usage_of
+from deployments.doors.responses.request.tools import ToolTable
+from deployments.openai_api.chat import dump
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
+
+Clock = Callable[[], float]  # seconds since 1970
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_OpenItem = Message | Reasoning | FunctionCall | CustomCall
+
+
+class ResponseEncoder:
+    """One answer. `take` may be given a whole message: it is a delta that says everything."""
+
+    def __init__(self, body: JsonObject, table: ToolTable, served: Served, clock: Clock = time.time):
+        self.echo: JsonDict = {**echo_of(body), "id": f"resp_{served.id}", "created_at": served.created}
+        self._echo = b""
+        self._model: JsonValue = body["model"]
+        self._extra: JsonDict = dict(served.extra)
+        self._table, self._id, self._clock = table, served.id, clock
+        self._events = Events()
+        self._calls = Calls(served.id)
+        self._output: list[JsonDict] = []
+        self._open: _OpenItem | None = None
+        self._call: Call | None = None  # the one that is open
+        self._say: Callable[[str], None] | None = None  # of the message that is open
+        self._held: list[JsonDict] = []  # deltas that came while a call was not whole
+        self._kept = Envelope()  # what no item holds yet
+        self._finish: JsonValue = None
+        self._usage: JsonValue = None
+        self._tier: JsonValue = None
+        self._begun = self._over = False
+
+    def encode(self, frames: bytes) -> bytes:
+        for event in frames.split(b"\n\n"):
+            if event.startswith(b"data: {"):
+                self._take_data(event[6:])
+            elif event:
+                self._take_event(event)
+        return self._events.take()
+
+    def _take_event(self, event: bytes) -> None:
+        """Take an event in any other form: with a name, in several lines, or a comment."""
+        lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+        if lines == [b"[DONE]"]:
+            self.end()
+        elif lines:
+            self._take_data(b"\n".join(lines))
+
+    def _take_data(self, data: bytes) -> None:
+        try:
+            chunk = parse_leniently(data)
+        except ValueError:
+            return
+        if not self._over and isinstance(chunk, dict):
+            self.take_chunk(chunk)
+
+    def take_chunk(self, chunk: JsonDict) -> None:
+        """Take a chunk, or a whole completion."""
+        choices = chunk.get("choices")
+        choice = choices[0] if choices and isinstance(choices, list) else None
+        if not self._begun:
+            self._begin(chunk)
+        if isinstance(choice, dict):
+            delta = choice.get("delta") or choice.get("message")
+            if isinstance(delta, dict):
+                self._take_delta(delta, choice.get("logprobs"))
+            self._finish = choice.get("finish_reason") or self._finish
+        else:
+            self._take_rest(chunk)
+        self._usage = chunk.get("usage") or self._usage
+
+    def _take_rest(self, chunk: JsonDict) -> None:
+        if "breakwater" in chunk:
+            self._extra["breakwater"] = chunk["breakwater"]
+        if chunk.get("error"):
+            self._fail(chunk["error"])
+
+    def _begin(self, chunk: JsonObject) -> None:
+        self._begun = True
+        if isinstance(model := chunk.get("model"), str) and model:
+            self._model = model
+        self._tier = tier_of(chunk.get("service_tier"))
+        self.echo["model"] = self._model
+        self._echo = dump(self.echo)
+        for kind in ("created", "in_progress"):
+            self._events.add_response(kind, head_of("in_progress", [], service_tier=self._tier), self._echo)
+
+    # What a delta holds, in the order in which it is told.
+
+    def _take_delta(self, delta: JsonDict, logprobs: JsonValue) -> None:
+        text = delta.get("content")
+        if self._say is not None and text.__class__ is str and text and len(delta) == 1 and not logprobs:
+            self._say(text)  # nearly all deltas are so
+            return
+        if (calls := delta.get("tool_calls")) and len(delta) == 1:
+            self._take_calls(calls)
+            return
+        self._take_more(delta, logprobs)
+        if calls:
+            self._take_calls(calls)
+
+    def _take_more(self, delta: JsonDict, logprobs: JsonValue) -> None:
+        if isinstance(extra := delta.get("extra_content"), dict) and extra:
+            self._keep(Envelope(message=extra))
+        said = {name: delta[name] for name in _SAID if delta.get(name)}
+        if said and self._is_calling():
+            self._held.append(said)
+        elif said:
+            self._tell(said, logprobs)
+
+    def _tell(self, said: JsonDict, logprobs: JsonValue = None) -> None:
+        pieces = pieces_of(said)
+        if pieces.thoughts:
+            self._reasoning().think(pieces.thoughts)
+        if pieces.text and (told := logprobs_of(logprobs)):
+            self._message().say_with_logprobs(pieces.text, told)
+        elif pieces.text:
+            self._message().say(pieces.text)
+        if pieces.refusal:
+            self._message().refuse(pieces.refusal)
+        if found := annotations_of(said.get("annotations")):
+            self._message().annotate(found)
+        for image in said.get("images") or ():
+            self._show(image)
+
+    def _show(self, image: JsonValue) -> None:
+        if (picture := picture_of(image)) is not None:
+            self._close("completed")
+            self._output.append(Picture(self._place("ig"), picture).close("completed"))
+
+    def _keep(self, envelope: Envelope) -> None:
+        """Keep what only the provider understands, in the reasoning that is open, or until the next item."""
+        if isinstance(self._open, Reasoning):
+            self._open.keep(envelope)
+            return
+        calls = {**self._kept.calls, **envelope.calls}
+        self._kept = Envelope(merged(dict(self._kept.message), envelope.message), calls)
+
+    # Calls.
+
+    def _take_calls(self, pieces: JsonValue) -> None:
+        for call in self._calls.take(pieces):
+            if call.begun and call.extra:  # it came too late to stand before its call
+                self._keep(Envelope(calls={call.id: call.extra}))
+                call.extra = {}
+            if call is self._call:
+                self._feed(call)
+            elif not call.begun:
+                self._advance()
+
+    def _advance(self) -> None:
+        """Begin the calls that can begin: each but the last must be whole."""
+        for call in self._calls.waiting():
+            if not call.pieces or (self._call is not None and not self._call.is_whole):
+                return
+            self._begin_call(call)
+
+    def _begin_call(self, call: Call) -> None:
+        if call.extra:
+            self._keep(Envelope(calls={call.id: call.extra}))
+            call.extra = {}
+        self._before_item()
+        tool = self._table.tool_of(call.name)
+        if tool.kind == "custom":
+            self._open = CustomCall(self._place("ctc"), call.id, tool)
+        else:
+            self._open = FunctionCall(self._place("fc"), call.id, tool)
+        call.begun, self._call = True, call
+        self._feed(call)
+
+    def _feed(self, call: Call) -> None:
+        pieces, call.pieces = call.pieces, []
+        if isinstance(self._open, FunctionCall | CustomCall):
+            for piece in pieces:
+                self._open.feed(piece)
+
+    def _is_calling(self) -> bool:
+        """Return whether a call is not whole."""
+        return (self._call is not None and not self._call.is_whole) or bool(self._calls.waiting())
+
+    # Items.
+
+    def _message(self) -> Message:
+        if not isinstance(self._open, Message):
+            self._before_item()
+            self._open = message = Message(self._place("msg"))
+            self._say = message.say
+        return self._open
+
+    def _reasoning(self) -> Reasoning:
+        if isinstance(self._open, Reasoning):
+            return self._open
+        self._close("completed")
+        self._open = reasoning = Reasoning(self._place("rs"))
+        if self._kept:
+            reasoning.keep(self._kept)
+            self._kept = Envelope()
+        return reasoning
+
+    def _before_item(self) -> None:
+        """Close what is open, behind a reasoning item for what is still to be kept."""
+        if self._kept:
+            self._reasoning()
+        self._close("completed")
+
+    def _place(self, prefix: str) -> Place:
+        at = len(self._output)
+        return Place(f"{prefix}_{self._id}{at}", at, self._events)
+
+    def _close(self, state: State) -> None:
+        item, self._open, self._say = self._open, None, None
+        if self._call is not None:
+            self._call.over, self._call = True, None
+        if item is not None:
+            self._output.append(item.close(state))
+
+    # Ends.
+
+    def end(self) -> None:
+        """End the answer, whole or cut off."""
+        if self._over:
+            return
+        if not self._begun:
+            self._begin({})
+        for call in self._calls.waiting():
+            self._begin_call(call)
+        for said in self._held:
+            self._tell(said)
+        if not self._output and self._open is None:
+            self._message()
+        reason = _INCOMPLETE.get(self._finish) if isinstance(self._finish, str) else None
+        self._close("completed" if reason is None else "incomplete")
+        self._before_item()
+        details = {"incomplete_details": None if reason is None else {"reason": reason}}
+        self._conclude("completed" if reason is None else "incomplete", details)
+
+    def _fail(self, error: JsonValue) -> None:
+        if isinstance(self._open, Message | Reasoning):
+            self._close("incomplete")
+        self._conclude("failed", {"error": response_error(error)})
+
+    def _conclude(self, status: Status, told: Mapping[str, JsonValue]) -> None:
+        self._over = True
+        done = int(self._clock()) if status == "completed" else None
+        told = {**told, "usage": usage_of(self._usage), "completed_at": done, "service_tier": self._tier}
+        self.head = {**head_of(status, self._output, **told), **self._extra}
+        self._events.add_response(status, self.head, self._echo)
+
+
+# What a model has said, and which names that has.
+_SAID = ("reasoning_content", "reasoning", "content", "refusal", "annotations", "images")
