@@ -17,6 +17,7 @@ nothing comes for the SDK's read timeout  httpx.ReadTimeout
 the answer breaks off                     httpx.ReadError
 """
 
+import asyncio
 import contextlib
 import functools
 import importlib
@@ -170,6 +171,11 @@ class Call:
         content = json.dumps({"type": "error", "error": said}).encode()  # Anthropic's form has one name more
         return self.httpx.Response(status, headers=headers, content=content)
 
+    def closed(self) -> Exception:
+        """Return the error of who reads on where others have closed the answer: it is not whole."""
+        error: Exception = self.httpx.ReadError("The answer was closed while it was read.", request=self.source)
+        return error
+
     @contextlib.contextmanager
     def told(self) -> Generator[None, None, None]:
         """Turn what ends an answer in its middle into an error of httpx."""
@@ -193,27 +199,36 @@ def _is_deadline(read: float | None, headers: Any, body: bytes) -> bool:
 
 
 class AsyncBody:
-    """The body of an answer. Closing it cancels the call; a piece that another task waits for is the last."""
+    """The body of an answer. Closing it cancels the call, also while another task waits for the next piece."""
 
     def __init__(self, items: AsyncGenerator[Any, None], call: Call):
-        self._items, self._call, self._closed = items, call, False
+        self._items, self._call = items, call
+        self._waiting: asyncio.Timeout | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with self._call.told():
             async with contextlib.aclosing(self._items):
-                async for item in self._items:
-                    if self._closed:
-                        return
+                while (item := await self._next()) is not None:
                     yield item
 
+    async def _next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                return await anext(self._items, None)
+        except TimeoutError:
+            raise self._call.closed() from None
+        finally:
+            self._waiting = None
+
     async def aclose(self) -> None:
-        self._closed = True
-        with contextlib.suppress(RuntimeError):  # another task waits for its next item
+        if self._waiting is None:
             await self._items.aclose()
+        else:  # a generator that runs can't be closed, but the time of its reader can be over
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
 
 class Body:
-    """The same for a client without an event loop."""
+    """The same for a client without an event loop. What another thread waits for can't be ended: it is the last."""
 
     def __init__(self, items: Any, call: Call):
         self._items, self._call, self._closed = items, call, False
@@ -222,10 +237,10 @@ class Body:
         with self._call.told(), contextlib.closing(self._items):
             for item in self._items:
                 if self._closed:
-                    return
+                    raise self._call.closed()
                 yield item
 
     def close(self) -> None:
         self._closed = True
-        with contextlib.suppress(ValueError):  # another thread waits for its next item
+        with contextlib.suppress(ValueError):  # another thread waits for the next item
             self._items.close()

@@ -350,21 +350,17 @@ def test_who_leaves_cancels_the_call(way: str) -> None:
     run_virtually(main())
 
 
-def test_a_stream_that_another_task_closes_ends_with_its_next_piece() -> None:
+def test_a_stream_that_another_task_closes_is_cancelled_at_once_and_never_passes_for_whole() -> None:
     async def main() -> None:
-        handle = scripted(SSE_HEAD, FRAME, FRAME, FRAME, pause=1.0)
-        stream = await sdk(handle).chat.completions.create(model="default", messages=HI, stream=True)
-        seen: list[Any] = []
-
-        async def read() -> None:
-            async for chunk in stream:
-                seen.append(chunk)
-
-        reading = asyncio.ensure_future(read())
-        await asyncio.sleep(1.5)
+        handle = scripted(SSE_HEAD, FRAME, FRAME, pause=100.0)
+        llm = sdk(handle)
+        stream = await llm.chat.completions.create(model="default", messages=HI, stream=True)
+        assert (await anext(stream)).choices[0].delta.content == "Hel"
+        reading = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(1.0)
         await stream.close()
-        await asyncio.wait_for(reading, 1.0)
-        assert len(seen) == 1
+        with pytest.raises(openai.APIConnectionError):
+            await asyncio.wait_for(reading, 1.0)
         assert handle.given[0].cancelled
 
     run_virtually(main())
@@ -434,6 +430,22 @@ def test_a_sync_stream_breaks_off_and_is_closed_as_an_async_one() -> None:
     assert not llm.closed
     stream.close()
     assert llm.closed
+
+
+def test_a_sync_stream_that_another_thread_closes_never_passes_for_whole() -> None:
+    class ClosedMeanwhile(Sync):
+        def call_http(self, request: Any, connect: float | None, read: float | None) -> Iterator[Any]:
+            yield SSE_HEAD
+            yield FRAME
+            body.close()
+            yield FRAME
+
+    with http_client(ClosedMeanwhile()) as http, http.stream("GET", "http://any/v1/models") as answer:
+        body = answer
+        pieces = answer.iter_raw()
+        assert next(pieces) == FRAME
+        with pytest.raises(httpx2.ReadError):
+            next(pieces)
 
 
 def test_a_bug_is_no_answer() -> None:
