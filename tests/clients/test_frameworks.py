@@ -26,6 +26,8 @@ def test_an_actor_with_a_framework_is_answered(llm: Cluster, tmp_path: pathlib.P
     [example] = [text for text in examples if re.search(rf"^(?:from|import) {framework}\b", text, re.MULTILINE)]
     assert "127.0.0.1" not in example
     python = environment(tmp_path / "environment", "ray[serve]==2.60.0", *PACKAGES[framework])
-    copy_client(tmp_path)
-    (tmp_path / "example.py").write_text(example)
-    assert printed_by(tmp_path, "example.py", python=python).splitlines()[-1] == "Paris is the capital."
+    app = tmp_path / "app"  # which is sent to the actor, and the environment is not
+    app.mkdir()
+    copy_client(app)
+    (app / "example.py").write_text(example)
+    assert printed_by(app, "example.py", python=python).splitlines()[-1] == "Paris is the capital."
