@@ -317,30 +317,39 @@ class Client:
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
         return self._stream("generate_streaming_completion", *arguments, wait=timeout, **(_trace() | options))
 
+    # The HTTP API, for `sdk_transport.py`. An error that the application answers is an answer like others.
+
+    async def call_http_whole(self, request: Json, connect: float | None = None, read: float | None = None) -> Json:
+        """Return the answer to `{method, url, headers, body}` as `{status, headers, body}`.
+
+        `connect` is how many seconds to wait for a connection, `read` for the answer: then DeadlineExceeded is raised.
+        """
+        handle = await self._connected(connect)
+        async with _over_there(read, self._silent(read), self._link()):
+            response = handle.call_http_whole.remote(_traced(request))
+            try:
+                answer: Json = await response
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+        return answer
+
     async def call_http(
         self, request: Json, connect: float | None = None, read: float | None = None
     ) -> AsyncGenerator[Any, None]:
-        """Yield the HTTP API's answer to `{method, url, headers, body}`: `{status, headers}`, then pieces of its body.
-
-        `connect` is how many seconds to wait for a connection, `read` for the next item. An error that the
-        application answers is an answer like others. Raises DeadlineExceeded if nothing comes for `read` seconds.
-        """
-        link, late = self._link(), f"The application '{self.app}' has sent nothing for {read} s."
-        silent = DeadlineExceeded(late, 504, "deadline_exceeded")
-        response, ended = None, False
+        """Yield `{status, headers}`, then the body piece by piece. `read` is how long each of them may take."""
+        handle, ended = await self._connected(connect), False
+        response = handle.options(stream=True).call_http.remote(_traced(request))
         try:
-            async with _over_there(connect, silent, link):
-                handle = (await self._handle()).options(stream=True)
-                response = handle.call_http.remote(_traced(request))
             while not ended:
-                async with _over_there(read, silent, link):
+                async with _over_there(read, self._silent(read), self._link()):
                     item = await anext(response, None)
                 if item is None:
                     ended = True
                 else:
                     yield item
         finally:
-            if response is not None and not ended:
+            if not ended:
                 response.cancel()
 
     async def get_request(self, request_id: str) -> Json:
@@ -428,6 +437,14 @@ class Client:
             except TimeoutError:
                 raise await _never_connected(CONNECT_SECONDS) from None
         return link.handle
+
+    async def _connected(self, seconds: float | None) -> Any:
+        async with _over_there(seconds, self._silent(seconds), self._link()):
+            return await self._handle()
+
+    def _silent(self, seconds: float | None) -> BreakwaterError:
+        message = f"The application '{self.app}' has sent nothing for {seconds} s."
+        return DeadlineExceeded(message, 504, "deadline_exceeded")
 
     async def _call(self, method: str, *arguments: Any, wait: float | None = None, **named: Any) -> Json:
         async with _over_there(*self._limit(wait), self._link()):
@@ -1125,6 +1142,7 @@ class SyncClient:
     message = _waiting(Client.message)
     stream_message = _iterating(Client.stream_message)
     call_http = _iterating(Client.call_http)
+    call_http_whole = _waiting(Client.call_http_whole)
     generate_completion = _waiting(Client.generate_completion)
     generate_streaming_completion = _iterating(Client.generate_streaming_completion)
     call_with_failover = _waiting(Client.call_with_failover)

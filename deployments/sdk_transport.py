@@ -41,6 +41,8 @@ Json = dict[str, Any]
 class SyncCaller(Protocol):
     def call_http(self, request: Json, connect: float | None, read: float | None) -> Iterator[Any]: ...
 
+    def call_http_whole(self, request: Json, connect: float | None, read: float | None) -> Json: ...
+
 
 class Caller(Protocol):
     """What is needed of the `Client` of client.py."""
@@ -49,6 +51,8 @@ class Caller(Protocol):
     def sync(self) -> SyncCaller: ...
 
     def call_http(self, request: Json, connect: float | None, read: float | None) -> AsyncGenerator[Any, None]: ...
+
+    async def call_http_whole(self, request: Json, connect: float | None, read: float | None) -> Json: ...
 
 
 def async_http_client(llm: Caller, httpx: Any = None, **options: Any) -> Any:
@@ -84,32 +88,30 @@ class AsyncTransport:
 
     async def handle_async_request(self, request: Any) -> Any:
         call = Call.of(request, await request.aread(), self._httpx)
-        items = self._llm.call_http(call.request, call.connect, call.read)
         try:
+            if not call.stream:
+                return call.whole(await self._llm.call_http_whole(*call.arguments))
+            items = self._llm.call_http(*call.arguments)
             head = await anext(items, None)
-            if call.is_late(head):
-                call.end_late(b"".join([item async for item in items]))
         except Exception as error:
             return call.answer_of(error)
-        body = _joined(AsyncBody, self._httpx.AsyncByteStream)(items, call)
-        return call.answer(head, body)
+        return call.begun(head, _joined(AsyncBody, self._httpx.AsyncByteStream)(items, call))
 
 
 class Transport:
     def __init__(self, llm: Caller, httpx: Any):
-        self._llm, self._httpx = llm, httpx
+        self._llm, self._httpx = llm.sync, httpx
 
     def handle_request(self, request: Any) -> Any:
         call = Call.of(request, request.read(), self._httpx)
-        items = self._llm.sync.call_http(call.request, call.connect, call.read)
         try:
+            if not call.stream:
+                return call.whole(self._llm.call_http_whole(*call.arguments))
+            items = self._llm.call_http(*call.arguments)
             head = next(items, None)
-            if call.is_late(head):
-                call.end_late(b"".join(items))
         except Exception as error:
             return call.answer_of(error)
-        body = _joined(Body, self._httpx.SyncByteStream)(items, call)
-        return call.answer(head, body)
+        return call.begun(head, _joined(Body, self._httpx.SyncByteStream)(items, call))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,45 +119,40 @@ class Call:
     """One request, and how its ends are told to the SDK.
 
     Attributes:
-        request: the argument of `call_http`.
-        connect, read: the SDK's timeouts, in seconds.
+        arguments: those of `call_http`: the request, and the SDK's timeouts for a connection and for reading.
+        stream: the answer is to be a stream.
         ours: the deadline was made of the SDK's timeout, and not named by its user.
     """
 
-    request: Json
-    connect: float | None
-    read: float | None
+    arguments: tuple[Json, float | None, float | None]
+    stream: bool
     ours: bool
     httpx: Any
     source: Any
 
     @classmethod
     def of(cls, source: Any, body: bytes, httpx: Any) -> "Call":
-        limits = source.extensions.get("timeout", {})
+        limits, stream = source.extensions.get("timeout", {}), STREAM.search(body) is not None
         read = limits.get("read")
         headers = [(name.decode(LATIN), value.decode(LATIN)) for name, value in source.headers.raw]
         headers = [(name, value) for name, value in headers if name.lower() not in SECRET]
-        if ours := _is_deadline(read, source.headers, body):
+        if ours := not stream and _is_named(read) and DEADLINE not in source.headers:
             headers.append((DEADLINE, str(read)))
         url = source.url.raw_path.decode("ascii")
         request = {"method": source.method, "url": url, "headers": headers, "body": body}
-        return cls(request, limits.get("connect"), read, ours, httpx, source)
+        return cls((request, limits.get("connect"), read), stream, ours, httpx, source)
 
-    def answer(self, head: Any, body: Any) -> Any:
+    def whole(self, answer: Json) -> Any:
+        if self.ours and answer["status"] == 504:  # the SDK's own time is over, which has an error of its own
+            message = answer["body"].decode(errors="replace")[:1000]
+            raise self.httpx.ReadTimeout(message, request=self.source)
+        return self.httpx.Response(answer["status"], headers=_encoded(answer["headers"]), content=answer["body"])
+
+    def begun(self, head: Any, body: Any) -> Any:
         if head is None:
-            raise self.httpx.RemoteProtocolError(
-                "Breakwater has ended the call without an answer.", request=self.source
-            )
-        headers = [(name.encode(LATIN), value.encode(LATIN)) for name, value in head["headers"]]
-        return self.httpx.Response(head["status"], headers=headers, stream=body)
-
-    def is_late(self, head: Any) -> bool:
-        """Return whether the application has answered that the SDK's own time is over."""
-        return self.ours and head is not None and head["status"] == 504
-
-    def end_late(self, body: bytes) -> None:
-        """Raise what the SDK raises itself at the end of its time, with the application's words."""
-        raise self.httpx.ReadTimeout(body.decode(errors="replace")[:1000], request=self.source)
+            sentence = "Breakwater has ended the call without an answer."
+            raise self.httpx.RemoteProtocolError(sentence, request=self.source)
+        return self.httpx.Response(head["status"], headers=_encoded(head["headers"]), stream=body)
 
     def answer_of(self, error: Exception) -> Any:
         """Return the answer to a request that has found no way to the application, or raise the error of httpx."""
@@ -188,14 +185,17 @@ class Call:
             raise kind(str(error), request=self.source) from error
 
 
-def _is_deadline(read: float | None, headers: Any, body: bytes) -> bool:
-    """Return whether the SDK's patience is the deadline of the request.
+def _is_named(read: float | None) -> bool:
+    """Return whether somebody has named an SDK's timeout. It is the deadline of a call without a stream.
 
-    The application then divides that time among its providers. A stream has none: there a read timeout is for the
-    next piece, and a deadline would end a stream that flows.
+    The application then divides that time among its providers. A stream has none: there the timeout is for the next
+    piece, and a deadline would end a stream that flows.
     """
-    named = read is not None and read < PATIENCE_OF_SDKS
-    return named and DEADLINE not in headers and not STREAM.search(body)
+    return read is not None and read < PATIENCE_OF_SDKS
+
+
+def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(LATIN), value.encode(LATIN)) for name, value in headers]
 
 
 class AsyncBody:

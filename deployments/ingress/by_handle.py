@@ -11,7 +11,7 @@ from typing import TypedDict
 from urllib.parse import unquote
 
 import anyio
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import ASGIApp, Message, Scope, Send
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -34,22 +34,19 @@ class HttpHead(TypedDict):
     headers: list[tuple[str, str]]
 
 
+class HttpAnswer(HttpHead):
+    """A whole answer."""
+
+    body: bytes
+
+
 async def call_by_handle(app: ASGIApp, request: HttpRequest) -> AsyncGenerator[HttpHead | bytes, None]:
     """Yield the head of the answer, then the bytes of its body as they come. Closing it cancels the request."""
     put, answer = anyio.create_memory_object_stream[Message](WAITING)
-    bodies = [request["body"]]
-
-    async def receive() -> Message:
-        if not bodies:
-            await asyncio.Event().wait()  # the client is there until the request is cancelled
-        return {"type": "http.request", "body": bodies.pop(), "more_body": False}
 
     async def run() -> None:
         async with put:
-            try:
-                await app(_scope(request), receive, put.send)
-            except Exception:  # it has been answered
-                log.exception("A request by handle failed by a bug of Breakwater; its client got a 500")
+            await _run(app, request, put.send)
 
     running = asyncio.create_task(run())
     try:
@@ -63,6 +60,33 @@ async def call_by_handle(app: ASGIApp, request: HttpRequest) -> AsyncGenerator[H
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+
+
+async def answer_by_handle(app: ASGIApp, request: HttpRequest) -> HttpAnswer:
+    """Return the whole answer as one. It costs half as much as the same in pieces."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await _run(app, request, send)
+    head, *parts = sent
+    body = b"".join(part.get("body", b"") for part in parts)
+    return {"status": head["status"], "headers": _decoded(head["headers"]), "body": body}
+
+
+async def _run(app: ASGIApp, request: HttpRequest, send: Send) -> None:
+    bodies = [request["body"]]
+
+    async def receive() -> Message:
+        if not bodies:
+            await asyncio.Event().wait()  # the client is there until the request is cancelled
+        return {"type": "http.request", "body": bodies.pop(), "more_body": False}
+
+    try:
+        await app(_scope(request), receive, send)
+    except Exception:  # it has been answered
+        log.exception("A request by handle failed by a bug of Breakwater; its client got a 500")
 
 
 def _scope(request: HttpRequest) -> Scope:

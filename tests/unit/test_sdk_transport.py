@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import httpx2
@@ -16,13 +15,14 @@ from starlette.types import ASGIApp
 
 from actors.breaker.outcomes import Outcome
 from deployments.client import Client, Unavailable
-from deployments.ingress.by_handle import call_by_handle
+from deployments.ingress.by_handle import answer_by_handle, call_by_handle
 from deployments.ingress.http import build_api_by_handle
 from deployments.sdk_transport import DEADLINE, async_http_client, http_client
 from tests.clock import run_virtually
 from tests.unit.world import ARGS, World, world
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
+ANY = "http://any/v1/chat/completions"
 JSON_HEAD = {"status": 200, "headers": [("content-type", "application/json")]}
 SSE_HEAD = {"status": 200, "headers": [("content-type", "text/event-stream")]}
 FRAME = b'data: {"id":"1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n'
@@ -32,7 +32,7 @@ Answers = Callable[[dict[str, Any]], AsyncGenerator[Any, None]]
 
 
 class Response:
-    """What Serve's handle returns for a stream: it can be cancelled while somebody waits for the next item."""
+    """What Serve's handle returns: it can be cancelled while somebody waits for it."""
 
     def __init__(self, items: AsyncGenerator[Any, None]):
         self._items, self.cancelled = items, False
@@ -40,31 +40,35 @@ class Response:
     async def __anext__(self) -> Any:
         return await anext(self._items)
 
+    def __await__(self) -> Generator[Any, None, Any]:
+        return anext(self._items).__await__()
+
     def cancel(self) -> None:
         self.cancelled = True
         self._closing = asyncio.ensure_future(self._items.aclose())
 
 
-@dataclass
-class FakeHandle:
-    """Serve's handle of an application that answers a request with these items."""
+class Method:
+    def __init__(self, handle: "FakeHandle", answers: Answers):
+        self._handle, self._answers = handle, answers
 
-    answers: Answers
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    given: list[Response] = field(default_factory=list)
+    def remote(self, request: dict[str, Any]) -> Response:
+        self._handle.asked.append(request)
+        self._handle.given.append(Response(self._answers(request)))
+        return self._handle.given[-1]
+
+
+class FakeHandle:
+    """Serve's handle of an application."""
+
+    def __init__(self, streams: Answers, wholes: Answers):
+        self.call_http, self.call_http_whole = Method(self, streams), Method(self, wholes)
+        self.asked: list[dict[str, Any]] = []
+        self.given: list[Response] = []
 
     def options(self, *, stream: bool) -> "FakeHandle":
         assert stream
         return self
-
-    @property
-    def call_http(self) -> "FakeHandle":
-        return self
-
-    def remote(self, request: dict[str, Any]) -> Response:
-        self.asked.append(request)
-        self.given.append(Response(self.answers(request)))
-        return self.given[-1]
 
 
 class Joined(Client):
@@ -89,11 +93,14 @@ def scripted(*items: Any, pause: float = 0.0) -> FakeHandle:
             yield item
             await asyncio.sleep(pause)
 
-    return FakeHandle(answers)
+    return FakeHandle(answers, answers)
 
 
 def of_app(app: ASGIApp) -> FakeHandle:
-    return FakeHandle(lambda request: call_by_handle(app, request))  # type: ignore[arg-type]
+    async def whole(request: Any) -> AsyncGenerator[Any, None]:
+        yield await answer_by_handle(app, request)
+
+    return FakeHandle(lambda request: call_by_handle(app, request), whole)  # type: ignore[arg-type]
 
 
 class Placed:
@@ -217,18 +224,6 @@ def test_a_call_that_serve_refuses_or_loses_is_a_503_and_the_sdk_asks_again(erro
     run_virtually(main())
 
 
-def test_a_whole_answer_that_breaks_off_is_asked_for_again() -> None:
-    async def main() -> None:
-        handle = scripted(JSON_HEAD, b'{"id":', DEAD)
-        with pytest.raises(openai.APIConnectionError) as lost:
-            await whole(sdk(handle, max_retries=1))
-        assert isinstance(lost.value.__cause__, httpx2.ReadError)
-        assert "The replica has died" in str(lost.value.__cause__)
-        assert len(handle.asked) == 2
-
-    run_virtually(main())
-
-
 def test_a_stream_that_breaks_off_raises_after_its_content() -> None:
     async def main() -> None:
         llm = sdk(scripted(SSE_HEAD, FRAME, DEAD))
@@ -241,9 +236,9 @@ def test_a_stream_that_breaks_off_raises_after_its_content() -> None:
     run_virtually(main())
 
 
-def test_a_call_that_ends_without_an_answer_is_a_connection_error() -> None:
+def test_a_stream_that_ends_without_an_answer_is_a_connection_error() -> None:
     with pytest.raises(openai.APIConnectionError):
-        run_virtually(whole(sdk(scripted())))
+        run_virtually(streamed(sdk(scripted())))
 
 
 def test_a_stream_that_is_silent_for_the_sdks_read_timeout_is_its_timeout() -> None:
@@ -395,6 +390,10 @@ class Sync:
         finally:
             self.closed = True
 
+    def call_http_whole(self, request: Any, connect: float | None, read: float | None) -> Any:
+        head, body = self.call_http(request, connect, read)
+        return {**head, "body": body}
+
 
 def sync_sdk(llm: Any, **options: Any) -> openai.OpenAI:
     return OpenAI(http_client=http_client(llm), api_key="any", max_retries=0, **options)
@@ -404,7 +403,7 @@ def test_without_an_event_loop_it_is_the_same() -> None:
     answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}
     body = json.dumps({**answer, "choices": [choice]}).encode()
-    done = sync_sdk(Sync(JSON_HEAD, body[:9], body[9:])).chat.completions.create(model="default", messages=HI)
+    done = sync_sdk(Sync(JSON_HEAD, body)).chat.completions.create(model="default", messages=HI)
     assert done.choices[0].message.content == "Hello"
     for error, raised in (
         (Unavailable("away", 503, "unavailable"), openai.InternalServerError),
@@ -440,7 +439,7 @@ def test_a_sync_stream_that_another_thread_closes_never_passes_for_whole() -> No
             body.close()
             yield FRAME
 
-    with http_client(ClosedMeanwhile()) as http, http.stream("GET", "http://any/v1/models") as answer:
+    with http_client(ClosedMeanwhile()) as http, http.stream("POST", ANY, json={"stream": True}) as answer:
         body = answer
         pieces = answer.iter_raw()
         assert next(pieces) == FRAME
