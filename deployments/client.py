@@ -337,7 +337,7 @@ class Client:
     async def call_http(
         self, request: Json, connect: float | None = None, read: float | None = None
     ) -> AsyncGenerator[Any, None]:
-        """Yield `{status, headers}`, then the body piece by piece. `read` is how long each of them may take."""
+        """Yield the same with the first piece of the body, then the other pieces. `read` is how long each may take."""
         handle, ended = await self._connected(connect), False
         response = handle.options(stream=True).call_http.remote(_traced(request))
         try:

@@ -24,7 +24,7 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,10 +92,10 @@ class AsyncTransport:
             if not call.stream:
                 return call.whole(await self._llm.call_http_whole(*call.arguments))
             items = self._llm.call_http(*call.arguments)
-            head = await anext(items, None)
+            begun = await anext(items, None)
         except Exception as error:
             return call.answer_of(error)
-        return call.begun(head, _joined(AsyncBody, self._httpx.AsyncByteStream)(items, call))
+        return call.begun(begun, lambda first: _joined(AsyncBody, self._httpx.AsyncByteStream)(first, items, call))
 
 
 class Transport:
@@ -108,10 +108,10 @@ class Transport:
             if not call.stream:
                 return call.whole(self._llm.call_http_whole(*call.arguments))
             items = self._llm.call_http(*call.arguments)
-            head = next(items, None)
+            begun = next(items, None)
         except Exception as error:
             return call.answer_of(error)
-        return call.begun(head, _joined(Body, self._httpx.SyncByteStream)(items, call))
+        return call.begun(begun, lambda first: _joined(Body, self._httpx.SyncByteStream)(first, items, call))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +148,11 @@ class Call:
             raise self.httpx.ReadTimeout(message, request=self.source)
         return self.httpx.Response(answer["status"], headers=_encoded(answer["headers"]), content=answer["body"])
 
-    def begun(self, head: Any, body: Any) -> Any:
-        if head is None:
+    def begun(self, begun: Json | None, body_of: Callable[[bytes], Any]) -> Any:
+        if begun is None:
             sentence = "Breakwater has ended the call without an answer."
             raise self.httpx.RemoteProtocolError(sentence, request=self.source)
-        return self.httpx.Response(head["status"], headers=_encoded(head["headers"]), stream=body)
+        return self.httpx.Response(begun["status"], headers=_encoded(begun["headers"]), stream=body_of(begun["body"]))
 
     def answer_of(self, error: Exception) -> Any:
         """Return the answer to a request that has found no way to the application, or raise the error of httpx."""
@@ -201,13 +201,14 @@ def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 class AsyncBody:
     """The body of an answer. Closing it cancels the call, also while another task waits for the next piece."""
 
-    def __init__(self, items: AsyncGenerator[Any, None], call: Call):
-        self._items, self._call = items, call
+    def __init__(self, first: bytes, items: AsyncGenerator[Any, None], call: Call):
+        self._first, self._items, self._call = first, items, call
         self._waiting: asyncio.Timeout | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with self._call.told():
             async with contextlib.aclosing(self._items):
+                yield self._first
                 while (item := await self._next()) is not None:
                     yield item
 
@@ -230,11 +231,12 @@ class AsyncBody:
 class Body:
     """The same for a client without an event loop. What another thread waits for can't be ended: it is the last."""
 
-    def __init__(self, items: Any, call: Call):
-        self._items, self._call, self._closed = items, call, False
+    def __init__(self, first: bytes, items: Any, call: Call):
+        self._first, self._items, self._call, self._closed = first, items, call, False
 
     def __iter__(self) -> Iterator[bytes]:
         with self._call.told(), contextlib.closing(self._items):
+            yield self._first
             for item in self._items:
                 if self._closed:
                     raise self._call.closed()

@@ -27,21 +27,19 @@ class HttpRequest(TypedDict):
     body: bytes
 
 
-class HttpHead(TypedDict):
-    """The first item of an answer. All that follow are bytes of its body."""
+class HttpAnswer(TypedDict):
+    """A whole answer, or the first item of one, whose other items are bytes of its body."""
 
     status: int
     headers: list[tuple[str, str]]
-
-
-class HttpAnswer(HttpHead):
-    """A whole answer."""
-
     body: bytes
 
 
-async def call_by_handle(app: ASGIApp, request: HttpRequest) -> AsyncGenerator[HttpHead | bytes, None]:
-    """Yield the head of the answer, then the bytes of its body as they come. Closing it cancels the request."""
+async def call_by_handle(app: ASGIApp, request: HttpRequest) -> AsyncGenerator[HttpAnswer | bytes, None]:
+    """Yield the head of the answer with the first bytes of its body, then the others as they come.
+
+    An item over a handle costs most of a millisecond, so the head is none. Closing it cancels the request.
+    """
     put, answer = anyio.create_memory_object_stream[Message](WAITING)
 
     async def run() -> None:
@@ -51,9 +49,13 @@ async def call_by_handle(app: ASGIApp, request: HttpRequest) -> AsyncGenerator[H
     running = asyncio.create_task(run())
     try:
         async with answer:
+            start: Message | None = None
             async for message in answer:
                 if message["type"] == "http.response.start":
-                    yield {"status": message["status"], "headers": _decoded(message["headers"])}
+                    start = message
+                elif start is not None:
+                    yield _answer(start, message.get("body", b""))
+                    start = None
                 elif body := message.get("body"):
                     yield body
     finally:
@@ -70,9 +72,8 @@ async def answer_by_handle(app: ASGIApp, request: HttpRequest) -> HttpAnswer:
         sent.append(message)
 
     await _run(app, request, send)
-    head, *parts = sent
-    body = b"".join(part.get("body", b"") for part in parts)
-    return {"status": head["status"], "headers": _decoded(head["headers"]), "body": body}
+    start, *parts = sent
+    return _answer(start, b"".join(part.get("body", b"") for part in parts))
 
 
 async def _run(app: ASGIApp, request: HttpRequest, send: Send) -> None:
@@ -107,5 +108,6 @@ def _scope(request: HttpRequest) -> Scope:
     }
 
 
-def _decoded(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+def _answer(start: Message, body: bytes) -> HttpAnswer:
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
+    return {"status": start["status"], "headers": headers, "body": body}

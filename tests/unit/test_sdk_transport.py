@@ -23,9 +23,9 @@ from tests.unit.world import ARGS, World, world
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 ANY = "http://any/v1/chat/completions"
-JSON_HEAD = {"status": 200, "headers": [("content-type", "application/json")]}
-SSE_HEAD = {"status": 200, "headers": [("content-type", "text/event-stream")]}
+LATE = {"status": 504, "headers": [("content-type", "application/json")], "body": b"late"}
 FRAME = b'data: {"id":"1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n'
+BEGUN = {"status": 200, "headers": [("content-type", "text/event-stream")], "body": FRAME}
 DEAD = RaySystemError("The replica has died.")
 
 Answers = Callable[[dict[str, Any]], AsyncGenerator[Any, None]]
@@ -226,7 +226,7 @@ def test_a_call_that_serve_refuses_or_loses_is_a_503_and_the_sdk_asks_again(erro
 
 def test_a_stream_that_breaks_off_raises_after_its_content() -> None:
     async def main() -> None:
-        llm = sdk(scripted(SSE_HEAD, FRAME, DEAD))
+        llm = sdk(scripted(BEGUN, DEAD))
         stream = await llm.chat.completions.create(model="default", messages=HI, stream=True)
         assert (await anext(stream)).choices[0].delta.content == "Hel"
         with pytest.raises(openai.APIConnectionError) as lost:
@@ -243,13 +243,13 @@ def test_a_stream_that_ends_without_an_answer_is_a_connection_error() -> None:
 
 def test_a_stream_that_is_silent_for_the_sdks_read_timeout_is_its_timeout() -> None:
     async def main() -> None:
-        handle = scripted(SSE_HEAD, FRAME, FRAME, pause=7.0)
+        handle = scripted(BEGUN, FRAME, pause=7.0)
         began = asyncio.get_running_loop().time()
         with pytest.raises(openai.APITimeoutError):
             await streamed(sdk(handle, timeout=5.0))
         assert asyncio.get_running_loop().time() - began == pytest.approx(5.0)
         assert handle.given[0].cancelled
-        assert len(await streamed(sdk(scripted(SSE_HEAD, FRAME, FRAME, pause=7.0), timeout=8.0))) == 2
+        assert len(await streamed(sdk(scripted(BEGUN, FRAME, pause=7.0), timeout=8.0))) == 2
 
     run_virtually(main())
 
@@ -347,7 +347,7 @@ def test_who_leaves_cancels_the_call(way: str) -> None:
 
 def test_a_stream_that_another_task_closes_is_cancelled_at_once_and_never_passes_for_whole() -> None:
     async def main() -> None:
-        handle = scripted(SSE_HEAD, FRAME, FRAME, pause=100.0)
+        handle = scripted(BEGUN, FRAME, pause=100.0)
         llm = sdk(handle)
         stream = await llm.chat.completions.create(model="default", messages=HI, stream=True)
         assert (await anext(stream)).choices[0].delta.content == "Hel"
@@ -391,8 +391,7 @@ class Sync:
             self.closed = True
 
     def call_http_whole(self, request: Any, connect: float | None, read: float | None) -> Any:
-        head, body = self.call_http(request, connect, read)
-        return {**head, "body": body}
+        return next(iter(self.call_http(request, connect, read)))
 
 
 def sync_sdk(llm: Any, **options: Any) -> openai.OpenAI:
@@ -403,7 +402,7 @@ def test_without_an_event_loop_it_is_the_same() -> None:
     answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}
     body = json.dumps({**answer, "choices": [choice]}).encode()
-    done = sync_sdk(Sync(JSON_HEAD, body)).chat.completions.create(model="default", messages=HI)
+    done = sync_sdk(Sync({**LATE, "status": 200, "body": body})).chat.completions.create(model="default", messages=HI)
     assert done.choices[0].message.content == "Hello"
     for error, raised in (
         (Unavailable("away", 503, "unavailable"), openai.InternalServerError),
@@ -412,18 +411,16 @@ def test_without_an_event_loop_it_is_the_same() -> None:
         with pytest.raises(raised):
             sync_sdk(Sync(error)).chat.completions.create(model="default", messages=HI)
     with pytest.raises(openai.APITimeoutError):
-        sync_sdk(Sync({**JSON_HEAD, "status": 504}, b"late"), timeout=3).chat.completions.create(
-            model="default", messages=HI
-        )
+        sync_sdk(Sync(LATE), timeout=3).chat.completions.create(model="default", messages=HI)
 
 
 def test_a_sync_stream_breaks_off_and_is_closed_as_an_async_one() -> None:
-    llm = Sync(SSE_HEAD, FRAME, Unavailable("gone", 503))
+    llm = Sync(BEGUN, Unavailable("gone", 503))
     stream = sync_sdk(llm).chat.completions.create(model="default", messages=HI, stream=True)
     assert next(stream).choices[0].delta.content == "Hel"
     with pytest.raises(openai.APIConnectionError):
         next(stream)
-    llm = Sync(SSE_HEAD, FRAME, FRAME)
+    llm = Sync(BEGUN, FRAME)
     stream = sync_sdk(llm).chat.completions.create(model="default", messages=HI, stream=True)
     next(stream)
     assert not llm.closed
@@ -434,8 +431,7 @@ def test_a_sync_stream_breaks_off_and_is_closed_as_an_async_one() -> None:
 def test_a_sync_stream_that_another_thread_closes_never_passes_for_whole() -> None:
     class ClosedMeanwhile(Sync):
         def call_http(self, request: Any, connect: float | None, read: float | None) -> Iterator[Any]:
-            yield SSE_HEAD
-            yield FRAME
+            yield BEGUN
             body.close()
             yield FRAME
 
