@@ -77,11 +77,11 @@ class Asking:
             headers["x-breakwater-dropped"] = dropped_header(names)
         return headers
 
-
-def with_drop(checked: Checked, request: Request) -> Checked:
-    """Return the request with the header's choice of which unsupported fields may be dropped."""
-    word = request.headers.get(DROP_HEADER)
-    return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
+    @staticmethod
+    def with_drop(checked: Checked, request: Request) -> Checked:
+        """Return the request with the header's choice of which unsupported fields may be dropped."""
+        word = request.headers.get(DROP_HEADER)
+        return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
 
 
 def _is_true(word: str) -> bool:

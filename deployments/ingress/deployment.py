@@ -25,13 +25,13 @@ from deployments.ingress.by_handle import HttpAnswer, HttpRequest, answer_by_han
 from deployments.ingress.gate import utf8_headers
 from deployments.ingress.http import build_api_by_handle, build_http_api
 from deployments.openai_api.json_types import JsonObject
+from deployments.python_api.chats import PythonApi
+from deployments.python_api.doors import DoorApi
+from deployments.python_api.facade import Facade, errors_as_dicts
+from deployments.python_api.guarded_functions import Functions
 from deployments.rpc.client import PooledTransport
 from deployments.service.answers import FunctionPlan, HealthSummary, Nothing, ProviderHealth, SystemHealth, Thresholds
 from deployments.service.arguments import CallOptions
-from deployments.service.door_api import DoorApi
-from deployments.service.facade import Facade, errors_as_dicts
-from deployments.service.guarded_functions import Functions
-from deployments.service.python_api import PythonApi
 from deployments.service.service import Service
 from deployments.telemetry.otlp import tracer_for
 from deployments.telemetry.request_log import flush_log, log_request

@@ -10,20 +10,20 @@ from deployments.doors.door import Door, Opened, Served, in_clients_words
 from deployments.errors import BreakwaterError
 from deployments.failover.calls import Answer
 from deployments.failover.stream import StreamAnswer
-from deployments.ingress.asking import Asking, with_drop
 from deployments.ingress.body.bodies import Bodies
 from deployments.ingress.responses import EncodedStream, Json
 from deployments.openai_api.chat import dump
 from deployments.service.auth import Identity
 
 if TYPE_CHECKING:
+    from deployments.ingress.asking import Asking
     from deployments.service.service import Service
 
 ESTIMATED = {"x-breakwater-estimated": "true"}  # no vendor's tokenizer is public and whole
 
 
 class DoorHandlers:
-    def __init__(self, service: "Service", asking: Asking, bodies: Bodies, door: Door):
+    def __init__(self, service: "Service", asking: "Asking", bodies: Bodies, door: Door):
         self._service, self._asking, self._bodies, self._door = service, asking, bodies, door
 
     async def ask(self, request: Request, identity: Identity) -> Response:
@@ -31,7 +31,7 @@ class DoorHandlers:
         body, held = await self._bodies.read_object(request)
         with held:
             opened = self._door.open(body)
-            checked = with_drop(opened.request, request)
+            checked = self._asking.with_drop(opened.request, request)
             try:
                 if checked.stream:
                     stream = await self._service.stream(checked, deadline, caller)
@@ -39,6 +39,7 @@ class DoorHandlers:
                     return EncodedStream(stream, self._headers(stream, opened), held.keep(), encoder)
                 return self._whole(await self._service.complete(checked, deadline, caller), opened)
             except BreakwaterError as error:
+                self._service.measure(checked, error)
                 raise in_clients_words(error, opened.paths) from error.__cause__
 
     async def count(self, request: Request, _: Identity) -> Response:

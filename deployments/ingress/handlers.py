@@ -12,7 +12,6 @@ from starlette.responses import Response
 from actors.ledger.messages import Viewer
 from actors.ledger.rollup import columns_of
 from deployments.failover.calls import Answer
-from deployments.ingress.asking import Asking, with_drop
 from deployments.ingress.body.bodies import SMALL_BODY, Bodies
 from deployments.ingress.responses import NOSNIFF, EventStream, Json, is_anthropics
 from deployments.openai_api.chat import check_chat, dump
@@ -21,18 +20,19 @@ from deployments.service.auth import Identity
 from deployments.usage.caller import as_csv, question_of
 
 if TYPE_CHECKING:
+    from deployments.ingress.asking import Asking
     from deployments.service.service import Service
 
 
 class Handlers:
-    def __init__(self, service: "Service", asking: Asking, bodies: Bodies):
+    def __init__(self, service: "Service", asking: "Asking", bodies: Bodies):
         self._service, self._asking, self._bodies = service, asking, bodies
 
     async def chat(self, request: Request, identity: Identity) -> Response:
         caller, deadline = self._asking.caller(request, identity), self._asking.deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            checked = with_drop(check_chat(body), request)
+            checked = self._asking.with_drop(check_chat(body), request)
             if checked.stream:
                 answer = await self._service.stream(checked, deadline, caller)
                 return EventStream(answer, self._asking.headers(answer), held.keep())
@@ -42,7 +42,7 @@ class Handlers:
         caller, deadline = self._asking.caller(request, identity), self._asking.deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            checked = with_drop(check_embedding_request(body), request)
+            checked = self._asking.with_drop(check_embedding_request(body), request)
             return self._whole(await self._service.embeddings(checked, deadline, caller))
 
     def _whole(self, answer: Answer) -> Response:

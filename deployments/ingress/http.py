@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route as Mounted
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.doors.door import Door
 from deployments.doors.messages.door import MESSAGES
 from deployments.doors.responses.door import RESPONSES
 from deployments.errors import BreakwaterError, NotFound, WrongRoute
@@ -27,7 +28,7 @@ from deployments.ingress.gate.gate import Endpoint, Gate
 from deployments.ingress.gate.routes import Route
 from deployments.ingress.handlers import Handlers
 from deployments.ingress.paths import tidy
-from deployments.ingress.responses import response_to
+from deployments.ingress.responses import is_anthropics, response_to
 from deployments.ingress.wrong_routes import LONGEST_PATH, allowed_methods, hint_at
 from deployments.service.auth import Access, Identity
 from deployments.status_page.routes import StatusRoutes
@@ -109,7 +110,7 @@ class HttpApi:
         except Exception as error:
             if not isinstance(error, (BreakwaterError, ClientDisconnect)):
                 log.exception("A request failed by a bug of Breakwater; its client gets a 500")
-            response = response_to(error, scope)
+            response = response_to(error, _door_of(scope))
         await response(scope, receive, send)
 
     def _endpoint(self, scope: Scope) -> Endpoint | None:
@@ -132,8 +133,13 @@ def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:
     )
 
 
+def _door_of(scope: Scope) -> Door | None:
+    """Return the door by whose words a client of this request reads errors; None for OpenAI's own."""
+    return MESSAGES if is_anthropics(scope) else None
+
+
 async def _on_error(request: Request, error: Exception) -> Response:
-    return response_to(error, request.scope)
+    return response_to(error, _door_of(request.scope))
 
 
 async def _on_wrong_route(request: Request, _: Exception) -> Response:
@@ -141,7 +147,7 @@ async def _on_wrong_route(request: Request, _: Exception) -> Response:
     routes, path = request.app.routes, request.scope["path"]
     allowed = allowed_methods(routes, request.scope)
     hint = "" if allowed else hint_at(path[:LONGEST_PATH], routes)
-    return response_to(WrongRoute(request.method, path[:LONGEST_PATH], allowed, hint), request.scope)
+    return response_to(WrongRoute(request.method, path[:LONGEST_PATH], allowed, hint), _door_of(request.scope))
 
 
 async def not_stored(request: Request, _: Identity) -> Response:

@@ -7,8 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from deployments.doors.door import Encoder
-from deployments.doors.messages.door import MESSAGES
+from deployments.doors.door import Door, Encoder
 from deployments.errors import (
     BodyTooSlow,
     BreakwaterError,
@@ -77,8 +76,8 @@ class EncodedStream(EventStream):
         self._encode = encoder.encode  # type: ignore[method-assign]
 
 
-def error_response(error: BreakwaterError, scope: Scope) -> Response:
-    """Return an error in the form of its client's API, with the headers that belong to it."""
+def error_response(error: BreakwaterError, door: Door | None = None) -> Response:
+    """Return an error in the form of a door, or else of OpenAI, with the headers that belong to it."""
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after)))
@@ -96,8 +95,8 @@ def error_response(error: BreakwaterError, scope: Scope) -> Response:
         headers["accept-encoding"] = ENCODINGS
     if isinstance(error, WrongContentType):
         headers["accept"] = error.wanted
-    if is_anthropics(scope):
-        return Json(MESSAGES.error(error), status_code=MESSAGES.status_of(error), headers=headers)
+    if door is not None:
+        return Json(door.error(error), status_code=door.status_of(error), headers=headers)
     return Json(error_object(error), status_code=error.status, headers=headers)
 
 
@@ -107,11 +106,11 @@ def is_anthropics(scope: Scope) -> bool:
     return "/v1/messages" in path or any(name == b"anthropic-version" for name, _ in scope["headers"])
 
 
-def response_to(error: Exception, scope: Scope) -> Response:
+def response_to(error: Exception, door: Door | None = None) -> Response:
     """Return the answer to a request that failed."""
     match error:
         case BreakwaterError():
-            return error_response(error, scope)
+            return error_response(error, door)
         case ClientDisconnect():
             return Response(status_code=499)
-    return error_response(InternalError("Breakwater failed by a bug of its own. Its log has the details."), scope)
+    return error_response(InternalError("Breakwater failed by a bug of its own. Its log has the details."), door)

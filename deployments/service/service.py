@@ -14,7 +14,7 @@ from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, apply_user_config
 from deployments.config.resolved import ResolvedConfig
-from deployments.errors import BadRequest, ConfigError
+from deployments.errors import BadRequest, BreakwaterError, ConfigError, NoAnswer
 from deployments.failover.calls import Answer, Verb
 from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Failover
@@ -204,6 +204,13 @@ class Service:
         """Return about how many tokens a chat's prompt has at the first target of its row. Raises UnknownModel."""
         targets = self.failover.rows.of(request.model)
         return estimate_prompt(request.body, model_of(targets[0]) if targets else "")
+
+    def measure(self, request: Request, error: BreakwaterError) -> None:
+        """Note in the error of a prompt that was too long how long it is, and what its row can hold."""
+        if isinstance(error, NoAnswer) and error.last is not None and error.last.kind == "too_long":
+            rows = self.failover.rows
+            windows = [rows.windows[target] for target in rows.of(request.model) if target in rows.windows]
+            error.tokens, error.window = self.estimate(request), max(windows, default=None)
 
     def _lengths(self, model: str) -> list[int]:
         """Return the vector lengths of a row, or of a pinned target in all rows that have it."""

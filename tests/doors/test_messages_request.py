@@ -82,6 +82,8 @@ def test_results_come_right_behind_their_calls_and_before_all_that_is_said() -> 
     assert [(message["role"], message["content"]) for message in made] == expected
     late = talk(USER, blocks("assistant", CALL), {"role": "system", "content": "S"}, USER, blocks("user", result()))
     assert [message["role"] for message in late] == ["user", "assistant", "tool", "system", "user"]
+    empty = talk(USER, blocks("assistant", CALL), USER, blocks("assistant"), blocks("user", result()))
+    assert [message["role"] for message in empty] == ["user", "assistant", "tool", "user"]
 
 
 def test_all_results_of_a_step_are_messages_in_a_row() -> None:  # 15, 16

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from deployments.openai_api.chat import dump
+from deployments.python_api.facade import Facade
 from deployments.replica import ProviderReplica
-from deployments.service.facade import Facade
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer
 from tests.unit.world import world

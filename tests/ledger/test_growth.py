@@ -18,7 +18,7 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits
 from deployments.errors import BreakwaterError
 from deployments.openai_api.chat import check_request
-from deployments.service.guarded_functions import Functions
+from deployments.python_api.guarded_functions import Functions
 from deployments.service.service import Service
 from deployments.usage.budget import Budget
 from deployments.usage.caller import Caller

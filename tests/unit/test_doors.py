@@ -12,8 +12,8 @@ from deployments.doors.messages.door import MESSAGES
 from deployments.doors.responses.door import RESPONSES
 from deployments.ingress.by_handle import HttpRequest, call_by_handle
 from deployments.ingress.http import build_api_by_handle
+from deployments.python_api.doors import DoorApi, events_in
 from deployments.service.arguments import CallOptions
-from deployments.service.door_api import DoorApi, events_in
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_http_api import GUARDED, client
@@ -128,7 +128,10 @@ def test_models_have_the_shape_that_the_client_asks_for() -> None:
     async def main() -> None:
         async with client() as (http, _):
             listed = (await http.get("/v1/models", headers={"anthropic-version": "2026-10-21"})).json()
-            assert [(model["type"], model["id"]) for model in listed["data"]] == [("model", "default"), ("model", "solo")]
+            assert [(model["type"], model["id"]) for model in listed["data"]] == [
+                ("model", "default"),
+                ("model", "solo"),
+            ]
             assert (listed["first_id"], listed["last_id"], listed["has_more"]) == ("default", "solo", False)
             one = (await http.get("/v1/models/solo", headers={"anthropic-version": "2023-06-01"})).json()
             assert (one["type"], one["display_name"]) == ("model", "solo")
@@ -156,7 +159,12 @@ def test_tokens_are_counted_as_limits_count_them_and_without_an_answers_limit() 
 def test_responses_are_not_stored_and_that_is_said() -> None:
     async def main() -> None:
         async with client() as (http, _):
-            for method, path in (("GET", "resp_1"), ("DELETE", "resp_1"), ("POST", "resp_1/cancel"), ("POST", "compact")):
+            for method, path in (
+                ("GET", "resp_1"),
+                ("DELETE", "resp_1"),
+                ("POST", "resp_1/cancel"),
+                ("POST", "compact"),
+            ):
                 response = await http.request(method, f"/v1/responses/{path}")
                 assert response.status_code == 404
                 assert "not stored" in response.json()["error"]["message"]

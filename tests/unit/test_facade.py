@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from actors.breaker.outcomes import Outcome
-from deployments.service.facade import Facade
+from deployments.python_api.facade import Facade
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, in_world
 from tests.unit.world import ARGS, World, world

@@ -11,8 +11,8 @@ from deployments.openai_api.chat import dump
 from deployments.providers.openai.answer import answer_of
 from deployments.providers.openai.errors.classify import in_band
 from deployments.providers.openai.stream.scan import SseScan
-from deployments.service.facade import Facade
-from deployments.service.foreign_answer import ForeignAnswer
+from deployments.python_api.facade import Facade
+from deployments.python_api.foreign_answer import ForeignAnswer
 from tests.clock import run_virtually
 from tests.unit.world import World, world
 

@@ -15,7 +15,7 @@ from deployments import client as theirs
 from deployments.client import OUTCOMES, BadRequest, Client, FailoverResult, NoAnswer, error_from, outcome_of
 from deployments.errors import BreakwaterError, error_dict
 from deployments.failover import time_share as shares
-from deployments.service.guarded_functions import Functions
+from deployments.python_api.guarded_functions import Functions
 from tests.clock import run_virtually
 from tests.unit.test_failover import in_world
 from tests.unit.world import World

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from deployments.ingress.http import CHAT, route_table
+from deployments.python_api.facade import Facade
 from deployments.service.auth import Access
-from deployments.service.facade import Facade
 from tests.clock import run_virtually
 from tests.unit.test_http_api import GUARDED, client
 from tests.unit.world import World, world
@@ -22,6 +22,8 @@ METHODS: dict[str, frozenset[tuple[str, str]]] = {
     **dict.fromkeys(
         ("chat", "stream_chat", "generate_completion", "generate_streaming_completion"), frozenset({("POST", CHAT)})
     ),
+    **dict.fromkeys(("respond", "stream_respond"), frozenset({("POST", "/v1/responses")})),
+    **dict.fromkeys(("message", "stream_message"), frozenset({("POST", "/v1/messages")})),
     "embed": frozenset({("POST", "/v1/embeddings")}),
     "get_request": frozenset({("GET", "/v1/requests/{name}")}),
     "get_usage_stats": frozenset({("GET", "/v1/usage")}),
@@ -33,12 +35,15 @@ METHODS: dict[str, frozenset[tuple[str, str]]] = {
         frozenset({("POST", COMMAND)}),
     ),
     "thresholds": frozenset({("GET", "/v1/breaker"), ("PATCH", "/v1/breaker")}),
+    "call_http": frozenset(),  # the routes that a caller may use, as they are
     **dict.fromkeys(("begin_call", "report_call"), frozenset()),  # functions of other apps, which HTTP can't run
 }
-# Routes that have no method: who holds a handle reads the configuration, or asks for health.
+# Routes that have no method: who holds a handle reads the configuration, asks for health, or uses `call_http`.
 HTTP_ALONE = {
     *(("GET", path) for path in ("/v1/models", "/v1/models/{name:path}", "/", "/v1/status", "/v1/events")),
     *(("GET", path) for path in ("/openapi.json", "/livez", "/readyz")),
+    *(("POST", path) for path in ("/v1/responses/input_tokens", "/v1/messages/count_tokens")),
+    *((method, "/v1/responses/{name:path}") for method in ("GET", "POST", "DELETE")),
 }
 NOT_FOR_CALLERS = {"reconfigure"}  # Serve calls it
 NOT_OF_ROUTES = {"aclose", "call_with_failover"}  # of the client alone

@@ -11,8 +11,8 @@ from actors.breaker.registry import GUESTS
 from deployments.breaker_client.client import FIRST_PAUSE
 from deployments.errors import NoAnswer
 from deployments.openai_api.chat import check_request
+from deployments.python_api.guarded_functions import Functions
 from deployments.routing.image_fetch import ImageFetcher
-from deployments.service.guarded_functions import Functions
 from tests.clock import run_virtually
 from tests.unit.test_circuit import Circuit
 from tests.unit.tiers import E500, REST_SECONDS, TWO, ask, in_tiers, nothing_is_left, opened, state

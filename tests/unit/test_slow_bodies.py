@@ -12,6 +12,7 @@ from starlette.responses import Response
 from actors.breaker.outcomes import Outcome
 from deployments.aio import turns
 from deployments.errors import BadRequest, BodyTooSlow, BreakwaterError, NoAnswer, TooBusy, TooLarge
+from deployments.ingress.asking import Asking
 from deployments.ingress.body.bodies import MOST_SECONDS, SILENCE_SECONDS, Bodies
 from deployments.ingress.body.in_flight import BytesInFlight
 from deployments.ingress.handlers import Handlers
@@ -209,8 +210,8 @@ def test_the_most_that_a_request_may_have_is_taken() -> None:
 
 @in_world
 async def test_a_body_is_held_until_its_request_is_over_and_a_streams_until_its_last_frame(w: World) -> None:
-    handlers = Handlers(w.service)
-    in_flight = handlers._bodies.in_flight
+    bodies = Bodies()
+    handlers, in_flight = Handlers(w.service, Asking(w.service), bodies), bodies.in_flight
 
     async def asked(body: dict[str, Any]) -> Response:
         data = json.dumps(body).encode()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.breaker_actor import log_hidden
-from deployments.service.facade import Facade
+from deployments.python_api.facade import Facade
 from tests.clock import run_virtually
 from tests.unit.test_http_api import GUARDED, client
 

@@ -14,7 +14,7 @@ from deployments.config.application import Config, parse
 from deployments.config.resolved import ResolvedConfig
 from deployments.config.tier import Tier
 from deployments.openai_api.chat import Head, chunk, completion, dump
-from deployments.service.python_api import PythonApi
+from deployments.python_api.chats import PythonApi
 from deployments.service.service import Service
 from deployments.telemetry.tracer import Tracer
 

@@ -50,11 +50,23 @@ class ResponsesDoor:
         self._clock = clock
 
     def open(self, body: JsonDict) -> OpenedResponse:
-        """Return the request as it was read, also one that only wants its tokens counted. Raises BadRequest."""
+        """Return the request as it was read. Raises BadRequest."""
         return OpenedResponse(body, read(body), self._clock)
+
+    def open_to_count(self, body: JsonDict) -> OpenedResponse:
+        """Return the same for a request whose tokens are asked for."""
+        return self.open(body)
+
+    def counted(self, tokens: int) -> JsonDict:
+        """Return the answer to such a request."""
+        return {"object": "response.input_tokens", "input_tokens": tokens}
 
     def error(self, error: BreakwaterError, request_id: str | None = None) -> JsonDict:
         return body_of(error)
+
+    def status_of(self, error: BreakwaterError) -> int:
+        """Return the HTTP status, which is that of a chat."""
+        return error.status
 
 
 RESPONSES: Door = ResponsesDoor()

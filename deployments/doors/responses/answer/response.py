@@ -43,8 +43,9 @@ def echo_of(body: JsonObject) -> JsonDict:
 
 
 def _told(tool: JsonObject) -> JsonObject:
+    """Return a tool with the fields that openai 3.54 wants of its type."""
     if tool["type"] != "function":
-        return tool
+        return {"description": "", **tool} if tool["type"] == "namespace" else tool
     return {"description": None, "parameters": None, **tool, "strict": bool(tool.get("strict"))}
 
 

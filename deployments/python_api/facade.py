@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from deployments.errors import BadRequest, BreakwaterError, ErrorAnswer, error_dict
 from deployments.openai_api.json_types import JsonObject
+from deployments.python_api.chats import PythonApi
+from deployments.python_api.foreign_answer import ForeignAnswer
 from deployments.service.answers import Completion, HealthSummary, ProviderHealth, SystemHealth, Thresholds
 from deployments.service.arguments import CallOptions
-from deployments.service.foreign_answer import ForeignAnswer
-from deployments.service.python_api import PythonApi
 from deployments.usage.caller import Caller
 
 if TYPE_CHECKING:
