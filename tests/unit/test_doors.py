@@ -224,7 +224,7 @@ def test_the_http_api_by_handle_answers_as_over_a_port(path: str, body: dict[str
             headers = dict(head["headers"])
             told = await w.service.queries.request(headers["x-breakwater-request-id"])
             assert (told["door"], told["outcome"]) == ("handle", "ok")
-            content = b"".join(part for part in parts if isinstance(part, bytes))
+            content = head["body"] + b"".join(part for part in parts if isinstance(part, bytes))
             assert (b"data: " in content) is stream
             assert b"hello" in content or b"Hel" in content
 
