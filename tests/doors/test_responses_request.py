@@ -280,6 +280,28 @@ def test_too_many_messages_are_too_much_input() -> None:
     assert "'input'" in str(error)
 
 
+NAMESPACE = {"type": "namespace", "name": "n", "tools": [function()] * 1024}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": [{"type": "x"}] * 13_000}, "input"),
+        ({"input": [{"role": "user", "content": [7] * 13_000}]}, "input"),
+        ({"input": [{"type": "reasoning", "summary": [7] * 13_000}]}, "input"),
+        ({"input": [{"role": "user", **{str(at): 1 for at in range(50_000)}}]}, "input"),
+        ({"input": [{"type": "additional_tools", "tools": [NAMESPACE] * 13}]}, "input"),
+        ({"tools": [7] * 1025}, "tools"),
+        ({"tools": [NAMESPACE]}, "tools"),
+        ({str(at): 1 for at in range(300)}, None),
+    ],
+)
+def test_what_has_too_many_parts_is_refused_before_any_of_them_is_looked_at(fields: Any, param: str | None) -> None:
+    with pytest.raises(BadRequest) as raised:
+        DOOR.open({"model": "row", "input": "Hi", **fields})
+    assert (raised.value.param, raised.value.code) == (param, "array_above_max_length")
+
+
 def test_fields_of_the_same_meaning_are_carried() -> None:
     schema = {"type": "object", "properties": {}}
     body = opened(

@@ -93,6 +93,13 @@ def test_names_are_legal_and_unique_and_each_call_finds_its_tool_again(tools: li
     assert names == [tool["function"]["name"] for tool in opened(tools=tools).request.body["tools"]]
 
 
+def test_a_function_that_has_the_very_name_that_we_would_make_keeps_it() -> None:
+    long = {"type": "namespace", "name": "n" * 80, "tools": [function()]}
+    (made,) = functions([long])
+    names = [one["name"] for one in functions([long, function(made["name"])])]
+    assert names[1] == made["name"] != names[0]
+
+
 # 13
 
 
