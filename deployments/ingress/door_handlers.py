@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.doors.door import Door, Opened, Served, in_clients_words
+from deployments.doors.door import Door, Opened, in_clients_words
 from deployments.errors import BreakwaterError
 from deployments.failover.calls import Answer
 from deployments.failover.stream import StreamAnswer
@@ -33,10 +33,11 @@ class DoorHandlers:
         with held:
             opened = self._door.open(body)
             checked = replace(self._asking.with_drop(opened.request, request), size=held.size)
+            self._service.check_dropped(checked, opened.dropped)
             try:
                 if checked.stream:
                     stream = await self._service.stream(checked, deadline, caller)
-                    encoder = opened.encoder(served_of(stream))
+                    encoder = opened.encoder(self._service.served(stream, checked))
                     return EncodedStream(stream, self._headers(stream, opened), held.keep(), encoder)
                 return self._whole(await self._service.complete(checked, deadline, caller), opened)
             except BreakwaterError as error:
@@ -55,15 +56,12 @@ class DoorHandlers:
             return Json(self._door.counted(tokens), headers=ESTIMATED)
 
     def _whole(self, answer: Answer, opened: Opened) -> Response:
-        extra = {"breakwater": self._service.served_by(answer)} if answer.record.explain else {}
-        body = opened.whole(json.loads(answer.body), served_of(answer, extra))
+        served = self._service.served(answer, opened.request)
+        if answer.record.explain:
+            served = replace(served, extra={"breakwater": self._service.served_by(answer)})
+        body = opened.whole(json.loads(answer.body), served)
         return Response(dump(body), media_type="application/json", headers=self._headers(answer, opened))
 
     def _headers(self, answer: Answer | StreamAnswer, opened: Opened) -> dict[str, str]:
         dropped = [*opened.dropped, *map(opened.paths.of, answer.dropped)]
         return {**self._asking.headers(answer, dropped), "request-id": answer.record.request_id}
-
-
-def served_of(answer: Answer | StreamAnswer, extra: Any = None) -> Served:
-    """Return what a door says of the request."""
-    return Served(answer.record.request_id, answer.record.began_at // 1000, extra or {})

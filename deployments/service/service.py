@@ -14,6 +14,7 @@ from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, apply_user_config
 from deployments.config.resolved import ResolvedConfig
+from deployments.doors.door import Served
 from deployments.errors import BadRequest, BreakwaterError, ConfigError, NoAnswer
 from deployments.failover.calls import Answer, Verb
 from deployments.failover.deadline import Deadline
@@ -204,6 +205,17 @@ class Service:
         """Return about how many tokens a chat's prompt has at the first target of its row. Raises UnknownModel."""
         targets = self.failover.rows.of(request.model)
         return estimate_prompt(request.body, model_of(targets[0]) if targets else "")
+
+    def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
+        """Raise BadRequest where a door has left something out of a request of which nothing may be."""
+        if dropped and (request.drop or self.resolved.config.drop_unsupported) == "none":
+            message = f"No provider gets '{dropped[0]}' of this request, and nothing of it may be left out."
+            raise BadRequest(message, dropped[0], "unsupported_parameter")
+
+    def served(self, answer: Answer | StreamAnswer, request: Request) -> Served:
+        """Return what a door says of a request."""
+        estimate = self.estimate(request) if answer.usage is None else 0
+        return Served(answer.record.request_id, answer.record.began_at // 1000, estimate=estimate)
 
     def measure(self, request: Request, error: BreakwaterError) -> None:
         """Note in the error of a prompt that was too long how long it is, and what its row can hold."""

@@ -1,5 +1,6 @@
 """Whole answers of the Messages API: Anthropic's own types take each of them. Numbers: of bugs that others had."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,9 +36,8 @@ def test_usage_counts_what_a_cache_has_read_and_written_beside_the_input() -> No
 
 
 def test_an_answer_without_an_account_has_the_estimate_of_its_prompt() -> None:
-    request = opened()
-    request.estimate = 17
-    assert request.whole(completion({"content": "a"}, usage=None), SERVED)["usage"]["input_tokens"] == 17
+    served = replace(SERVED, estimate=17)
+    assert opened().whole(completion({"content": "a"}, usage=None), served)["usage"]["input_tokens"] == 17
 
 
 @pytest.mark.parametrize(

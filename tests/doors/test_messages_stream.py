@@ -1,5 +1,6 @@
 """Streams of the Messages API: events that Anthropic's SDK reads. Numbers: of bugs that others had."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -57,9 +58,8 @@ def test_the_end_tells_the_usage_in_anthropics_counting() -> None:  # 27, 33
 
 
 def test_the_start_tells_an_estimate_and_the_end_keeps_it_where_nobody_has_counted() -> None:  # 28
-    request = opened()
-    request.estimate = 17
-    events = events_in(encoded(request.encoder(SERVED), deltas({"content": "a"}, usage=None)))
+    encoder = opened().encoder(replace(SERVED, estimate=17))
+    events = events_in(encoded(encoder, deltas({"content": "a"}, usage=None)))
     assert events[0]["message"]["usage"]["input_tokens"] == 17
     assert folded(events)["usage"]["input_tokens"] == 17
 
