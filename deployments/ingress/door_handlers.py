@@ -1,6 +1,7 @@
 """The handlers of a door: an API whose requests are answered as chat completions are. No Ray."""
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -31,7 +32,7 @@ class DoorHandlers:
         body, held = await self._bodies.read_object(request)
         with held:
             opened = self._door.open(body)
-            checked = self._asking.with_drop(opened.request, request)
+            checked = replace(self._asking.with_drop(opened.request, request), size=held.size)
             try:
                 if checked.stream:
                     stream = await self._service.stream(checked, deadline, caller)

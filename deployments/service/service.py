@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from actors.breaker.messages import BreakerConfig
 from actors.breaker.plan import model_of, parts_of
@@ -197,7 +197,7 @@ class Service:
             message = f"Invalid 'dimensions': the vectors of '{request.model}' have {' or '.join(map(str, lengths))}."
             raise BadRequest(message, "dimensions", "invalid_value")
         if lengths and requested is None:
-            request = Request({**request.body, "dimensions": lengths[0]}, request.drop)
+            request = replace(request, body={**request.body, "dimensions": lengths[0]})
         return await self.embedder.complete(request, deadline, await self.admit(caller, request, "embed"), "embed")
 
     def estimate(self, request: Request) -> int:

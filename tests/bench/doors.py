@@ -14,6 +14,7 @@ import orjson
 
 from deployments.doors.door import Door, Encoder, Opened, Served
 from deployments.doors.messages.door import MESSAGES
+from deployments.doors.responses.door import RESPONSES
 from deployments.openai_api.chat import DONE, Head, chunk, completion, usage_chunk, usage_of
 
 BATCHES, EACH = 41, 400
@@ -22,9 +23,10 @@ HEAD = Head("chatcmpl-0123456789abcdef", 1_800_000_000, "row-a")
 USAGE = usage_of(1200, 80, cached=1000)
 SCHEMA = {"type": "object", "properties": {f"p{n}": {"type": "string", "description": "x" * 90} for n in range(8)}}
 
-# A request of an agent has 24 tools and a long prompt: about 80 kB, as Claude Code's.
+# A request of an agent has 24 tools and a long prompt: about 80 kB, as Claude Code's. Codex's has half of it.
 _SYSTEM = "You are an agent. " * 2000
 _MESSAGE = {"model": "row-a", "max_tokens": 32_000, "messages": [{"role": "user", "content": "Hi"}]}
+_RESPONSE = {"model": "row-a", "input": "Hi"}
 REQUESTS: Mapping[str, tuple[Door, dict[str, Any], dict[str, Any]]] = {
     "messages": (
         MESSAGES,
@@ -35,6 +37,27 @@ REQUESTS: Mapping[str, tuple[Door, dict[str, Any], dict[str, Any]]] = {
             "tools": [{"name": f"tool_{n}", "description": "y" * 400, "input_schema": SCHEMA} for n in range(24)],
             "thinking": {"type": "adaptive"},
             "output_config": {"effort": "high"},
+        },
+    ),
+    "responses": (
+        RESPONSES,
+        _RESPONSE,
+        {
+            **_RESPONSE,
+            "input": [{"role": "developer", "content": _SYSTEM}, {"role": "user", "content": "Hi"}],
+            "tools": [
+                {
+                    "type": "function",
+                    "name": f"tool_{n}",
+                    "description": "y" * 400,
+                    "parameters": SCHEMA,
+                    "strict": False,
+                }
+                for n in range(24)
+            ],
+            "reasoning": {"effort": "high", "summary": "auto"},
+            "include": ["reasoning.encrypted_content"],
+            "store": False,
         },
     ),
 }

@@ -251,6 +251,11 @@ def test_a_choice_that_nobody_can_make_is_refused(choice: Any, tools: Any, param
     assert refusal(tools=tools, tool_choice=choice).param == param
 
 
+def test_a_choice_of_a_tool_that_is_left_out_says_whose_it_is() -> None:
+    error = refusal(tools=[TOOL, SEARCH], tool_choice={"type": "tool", "name": "web_search"})
+    assert "web_search is run by Anthropic's servers" in str(error)
+
+
 def test_history_with_calls_needs_no_tools_in_the_request() -> None:  # 37
     assert "tools" not in chat(messages=[USER, blocks("assistant", CALL), blocks("user", result())])
 
@@ -399,6 +404,8 @@ def test_the_clients_body_is_not_changed_and_nothing_of_it_copied() -> None:
 def test_too_many_blocks_inside_results_are_refused_before_they_are_read() -> None:
     error = refusal(messages=[USER, blocks("user", result([text("a")] * 9000))])
     assert (error.param, error.code) == ("messages", "array_above_max_length")
+    document = {"type": "document", "source": {"type": "content", "content": [text("a")] * 9000}}
+    assert refusal(messages=[USER, blocks("user", document)]).code == "array_above_max_length"
     assert refusal(messages=[USER] * 5000).param == "messages"
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from deployments.openai_api.chat import DONE, Head
+from deployments.openai_api.chat import DONE, Head, frames_to_chunks
 from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import StreamCodec as Bedrock
 from deployments.providers.bedrock.codec import from_converse
@@ -78,6 +78,14 @@ def test_claudes_signature_before_a_text_goes_back_to_claude_streamed_or_whole()
     body, _ = from_converse({"output": {"message": message}, "stopReason": "end_turn"}, call)
     for answer in (streamed, opened().whole(orjson.loads(body), SERVED)):
         assert to_converse(next_call(answer, CLAUDE))["messages"][1]["content"] == [SIGNED, {"text": "Hello."}]
+
+
+def test_a_chat_is_told_once_what_claude_has_signed_before_a_text() -> None:
+    codec, text = Bedrock(HEAD), {"contentBlockDelta": {"delta": {"text": "a"}}}
+    events = [START, *THOUGHT, text, *THOUGHT, text, {"messageStop": {"stopReason": "end_turn"}}]
+    deltas = [one["choices"][0]["delta"] for event in events for one in frames_to_chunks(codec.frames(event)[0])]
+    told = [delta for delta in deltas if "extra_content" in delta]
+    assert [(delta["content"], len(delta["extra_content"]["bedrock"]["reasoning"])) for delta in told] == [("a", 1)]
 
 
 def test_geminis_signature_of_a_call_goes_back_to_gemini_and_to_nobody_else() -> None:

@@ -57,6 +57,13 @@ def test_a_usage_of_any_shape_is_no_error(usage: Any) -> None:
     check_response(answer)
 
 
+@pytest.mark.parametrize(
+    ("told", "tier"), [("flex", "flex"), (None, "default"), ("of_next_year", "default"), (7, "default")]
+)
+def test_the_tier_is_the_one_that_the_provider_told(told: Any, tier: str) -> None:
+    assert whole({"content": "x"}, service_tier=told)["service_tier"] == tier
+
+
 def test_the_request_is_repeated_and_what_was_not_said_has_its_default() -> None:
     answer = whole({"content": "x"})
     assert {name: answer[name] for name in ("truncation", "text", "reasoning", "tools", "metadata", "tool_choice")} == {
@@ -77,11 +84,14 @@ def test_the_request_is_repeated_and_what_was_not_said_has_its_default() -> None
         max_output_tokens=7,
         reasoning={"effort": "low"},
         prompt_cache_key="k",
+        text={"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}, "verbosity": "low"},
     )
     answer = whole({"content": "x"}, on=asked)
     assert (answer["instructions"], answer["metadata"], answer["temperature"]) == ("i", {"a": "b"}, 0.5)
     assert (answer["max_output_tokens"], answer["prompt_cache_key"]) == (7, "k")
     assert answer["reasoning"] == {"effort": "low", "summary": None}
+    schema = {"type": "json_schema", "name": "n", "description": None, "schema": {"type": "object"}, "strict": False}
+    assert answer["text"] == {"format": schema, "verbosity": "low"}
     assert [tool["name"] for tool in answer["tools"]] == ["f"]  # nobody has offered the search to the model
     assert (answer["store"], answer["truncation"]) == (False, "disabled")  # as it was, whatever was asked for
 

@@ -256,6 +256,30 @@ def test_a_call_that_broke_off_is_never_done_and_so_never_run() -> None:
     assert answer.response["output"] == []
 
 
+def test_half_an_input_of_a_custom_tool_is_never_done_where_its_answer_was_cut() -> None:
+    # Codex 0.171 ran such a patch, though its state was `incomplete`.
+    patch = opened(stream=True, tools=[{"type": "custom", "name": "p"}])
+    signed = begins(0, "a", '{"input": "rm -rf /tmp', name="p", extra_content=GOOGLE)
+    answer = streamed(frames(signed, {"extra_content": BEDROCK}, finish="length"), on=patch)
+    assert [item["type"] for item in answer.done] == ["reasoning"]
+    assert answer.response["output"] == answer.done
+    assert answer.kinds[-1] == "incomplete"
+    cut = whole({"content": None, "tool_calls": [tool_call("a", "p", '{"input": "rm -rf /tmp')]}, "length", on=patch)
+    assert (cut["status"], cut["output"]) == ("incomplete", [])
+
+
+def test_a_call_that_waits_behind_one_that_was_cut_does_not_make_it_whole() -> None:
+    patch = opened(stream=True, tools=[{"type": "custom", "name": "p"}])
+    deltas = [begins(0, "a", '{"input": "rm -rf /tmp', name="p"), begins(1, "b", '{"x":1}')]
+    assert streamed(frames(*deltas, finish="length"), on=patch).done == []
+
+
+def test_a_whole_input_of_a_custom_tool_is_done_also_where_its_answer_was_cut() -> None:
+    patch = opened(stream=True, tools=[{"type": "custom", "name": "p"}])
+    answer = streamed(frames(begins(0, "a", '{"input": "ls"', name="p"), finish="length"), on=patch)
+    assert answer.done[0]["input"] == "ls"
+
+
 def test_nothing_follows_the_end_of_an_answer() -> None:
     answer = streamed([*frames({"content": "x"}), DONE, *frames({"content": "y"})])
     assert answer.kinds.count("completed") == 1

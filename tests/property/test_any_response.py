@@ -80,6 +80,11 @@ def test_any_items_and_tools_of_the_sdks_types_are_read_or_refused_by_name(items
 # Requests as agents send them: nearly all of them are taken.
 
 WORDS = st.text('ab \n"\\é😀{}', max_size=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | WORDS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["text", "url", "type", "x"]), inner),
+    max_leaves=4,
+)
 NAMES = st.sampled_from(["f", "g", "team__f", "a.b", "x" * 70])
 SPACES = st.none() | st.sampled_from(["team", "other"])
 KEYS = st.sampled_from(["a", "b", "0"])
@@ -160,6 +165,29 @@ AGENTS = st.fixed_dictionaries(
         "stream": st.booleans(),
     },
 )
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> JsonDict:
+    """A request of an agent with an odd value somewhere in it."""
+    body: JsonDict = copy.deepcopy(draw(AGENTS))
+    place: Any = body
+    while True:
+        key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not (isinstance(place[key], dict | list) and place[key] and draw(st.booleans())):
+            break
+        place = place[key]
+    place[key] = draw(JSON | st.just("function") | st.just("message") | st.just("namespace") | st.just("custom"))
+    return body
+
+
+@settings(max_examples=150)
+@given(spoiled())
+def test_an_odd_value_anywhere_in_a_request_is_taken_or_refused_by_name(body: JsonDict) -> None:
+    if (made := opens(body)) is not None:
+        made.whole(completion({"content": "x"}), SERVED)
+
+
 WIRES: dict[str, Callable[[Call], Any]] = {
     "openai": lambda call: chat_body(call, stream=bool(call.body.get("stream")), dialect=Dialect()),
     "bedrock": to_converse,
@@ -259,7 +287,9 @@ def test_an_answer_is_the_same_in_any_pieces_and_any_batches(segments: Any, data
     assert answer.text("output_text") == "".join(part.get("text", "") for part in parts)
     assert answer.text("refusal") == "".join(part.get("refusal", "") for part in parts)
     assert answer.text("function_call_arguments") == "".join(item.get("arguments", "") for item in answer.done)
-    assert answer.text("custom_tool_call_input") == "".join(item.get("input", "") for item in answer.done)
+    done = [event["item_id"] for event in answer.of("custom_tool_call_input.done")]
+    told = [event["delta"] for event in answer.of("custom_tool_call_input.delta") if event["item_id"] in done]
+    assert "".join(told) == "".join(item.get("input", "") for item in answer.done)
     summaries = [part["text"] for item in answer.done for part in item.get("summary", ())]
     assert answer.text("reasoning_summary_text") == "".join(summaries)
 
@@ -282,11 +312,6 @@ def test_any_answer_is_taken_as_input_of_the_next_turn_with_all_that_it_holds(se
     assert {call["id"]: call.get("extra_content") for call in sent} == signed
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | WORDS,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["text", "url", "type", "x"]), inner),
-    max_leaves=4,
-)
 FIELDS = ("content", "reasoning_content", "refusal", "tool_calls", "extra_content", "images", "annotations", "x")
 ODD_CALLS = st.lists(
     st.fixed_dictionaries(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from deployments.doors.door import Served
-from deployments.doors.envelope import Envelope, merged, seal
+from deployments.doors.envelope import Envelope, absorb, seal
 from deployments.doors.messages.answer import (
     DIRECT,
     UNSIGNED,
@@ -148,7 +148,7 @@ class MessageStream:
 
     def _take_delta(self, delta: JsonObject) -> None:
         if extra := dict_of(delta.get("extra_content")):
-            self._extra = merged(self._extra, extra)
+            absorb(self._extra, extra)
         if len(delta) > 1 or "tool_calls" not in delta:
             self._say(_THINKING, thoughts_in(delta))
             self._say(_TEXT, text_in(delta.get("content")))
@@ -185,7 +185,7 @@ class MessageStream:
         if block is None:
             block = self._calls[key] = self._begin_call(piece, extra)
         elif extra:
-            self._late[block.id] = merged(dict(dict_of(self._late.get(block.id))), extra)
+            absorb(self._late.setdefault(block.id, {}), extra)
         text = arguments_in(piece)
         if block is self._open:
             self._send_piece(text)
@@ -196,11 +196,11 @@ class MessageStream:
 
     def _key_of(self, piece: JsonObject) -> int:
         """Return which call it belongs to. Without an index, a new id begins another."""
-        index = whole_number(piece.get("index"))
+        index, key = whole_number(piece.get("index")), piece.get("id")
         if index is not None:
             return index
-        is_new = not self._calls or piece.get("id") not in (None, "", *self._ids)
-        return len(self._calls) if is_new else max(self._calls)
+        is_new = not self._calls or (isinstance(key, str) and key and key not in self._ids)
+        return len(self._calls) if is_new else len(self._calls) - 1
 
     def _begin_call(self, piece: JsonObject, extra: JsonObject) -> _Block:
         key = id_of(piece.get("id"), self._served, len(self._calls), self._ids)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from deployments.doors.envelope import merged
+from deployments.doors.envelope import absorb
 from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, whole_number
 
@@ -37,7 +37,7 @@ class Call:
         if isinstance(name, str) and name != self.name and not self.begun:
             self.name += name  # an SDK adds pieces up
         if isinstance(extra := piece.get("extra_content"), dict):
-            self.extra = merged(self.extra, extra)
+            absorb(self.extra, extra)
         if arguments and not self.over:
             text = arguments if isinstance(arguments, str) else dump(arguments).decode()
             self.pieces.append(text)

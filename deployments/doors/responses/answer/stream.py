@@ -8,7 +8,7 @@ What only the answer's provider understands (`extra_content`) goes into the `enc
 comes before the call that it belongs to; what comes at the end makes a last one.
 
 A broken stream ends as `response.failed`. Texts that were open are closed as incomplete, but a call is not: clients run
-the calls that are done, and half an input must not be run.
+the calls that are done, and half an input must not be run. Nor is a custom tool's input that a limit has cut off.
 
 No `[DONE]` follows the last event. OpenAI sends none, and some clients fail over it (caozhiyuan/copilot-api#338).
 """
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from deployments.doors.door import Served
-from deployments.doors.envelope import Envelope, merged
+from deployments.doors.envelope import Envelope, absorb
 from deployments.doors.responses.answer.calls import Call, Calls
 from deployments.doors.responses.answer.contents import annotations_of, logprobs_of, pictures_of, pieces_of
 from deployments.doors.responses.answer.errors import response_error
@@ -64,10 +64,11 @@ class ResponseEncoder:
         self._say: Callable[[str], None] = _nobody  # who takes such a piece
         self._index: int | None = None  # of the call that is open
         self._held: list[JsonDict] = []  # deltas that came while a call was not whole
-        self._kept = Envelope()  # what no item holds yet
+        self._kept: JsonDict = {}  # what no item holds yet, of the answer and of its calls
+        self._kept_of_calls: JsonDict = {}
         self._finish: JsonValue = None
         self._usage: JsonValue = None
-        self._tier: JsonValue = None
+        self._tier = tier_of(None)
         self._begun = self._over = False
 
     def encode(self, frames: bytes) -> bytes:
@@ -172,8 +173,8 @@ class ResponseEncoder:
         if isinstance(self._open, Reasoning):
             self._open.keep(envelope)
             return
-        calls = {**self._kept.calls, **envelope.calls}
-        self._kept = Envelope(merged(dict(self._kept.message), envelope.message), calls)
+        absorb(self._kept, envelope.message)
+        self._kept_of_calls |= envelope.calls
 
     # Calls.
 
@@ -245,14 +246,14 @@ class ResponseEncoder:
         self._close("completed")
         self._open = reasoning = Reasoning(self._place("rs"))
         self._key, self._say = "reasoning_content", reasoning.think
-        if self._kept:
-            reasoning.keep(self._kept)
-            self._kept = Envelope()
+        if self._kept or self._kept_of_calls:
+            reasoning.keep(Envelope(self._kept, self._kept_of_calls))
+            self._kept, self._kept_of_calls = {}, {}
         return reasoning
 
     def _before_item(self) -> None:
         """Close what is open, behind a reasoning item for what is still to be kept."""
-        if self._kept:
+        if self._kept or self._kept_of_calls:
             self._reasoning()
         self._close("completed")
 
@@ -265,8 +266,8 @@ class ResponseEncoder:
         self._key, self._say, self._index = "", _nobody, None
         if self._call is not None:
             self._call.over, self._call = True, None
-        if item is not None:
-            self._output.append(item.close(state))
+        if item is not None and (done := item.close(state)) is not None:
+            self._output.append(done)
 
     # Ends.
 
@@ -276,17 +277,23 @@ class ResponseEncoder:
             return
         if not self._begun:
             self._begin({})
+        reason = _INCOMPLETE.get(self._finish) if isinstance(self._finish, str) else None
+        if reason is None or self._call is None or self._call.is_whole:
+            self._tell_waiting()
+        if not self._output and self._open is None:
+            self._message()
+        last, before = self._open, len(self._output)
+        self._close("completed" if reason is None else "incomplete")
+        if last is None or len(self._output) > before:  # nothing follows an item that is not done
+            self._before_item()
+        details = {"incomplete_details": None if reason is None else {"reason": reason}}
+        self._conclude("completed" if reason is None else "incomplete", details)
+
+    def _tell_waiting(self) -> None:
         for call in self._calls.waiting():
             self._begin_call(call)
         for said in self._held:
             self._tell(said)
-        if not self._output and self._open is None:
-            self._message()
-        reason = _INCOMPLETE.get(self._finish) if isinstance(self._finish, str) else None
-        self._close("completed" if reason is None else "incomplete")
-        self._before_item()
-        details = {"incomplete_details": None if reason is None else {"reason": reason}}
-        self._conclude("completed" if reason is None else "incomplete", details)
 
     def _fail(self, error: JsonValue) -> None:
         if isinstance(self._open, Message | Reasoning):
