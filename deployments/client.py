@@ -338,18 +338,20 @@ class Client:
         self, request: Json, connect: float | None = None, read: float | None = None
     ) -> AsyncGenerator[Any, None]:
         """Yield the same with the first piece of the body, then the other pieces. `read` is how long each may take."""
-        handle, ended = await self._connected(connect), False
-        response = handle.options(stream=True).call_http.remote(_traced(request))
+        handle, link, silent = await self._connected(connect), self._link(), self._silent(read)
+        response, ended = None, False
         try:
             while not ended:
-                async with _over_there(read, self._silent(read), self._link()):
+                async with _over_there(read, silent, link):
+                    if response is None:
+                        response = handle.options(stream=True).call_http.remote(_traced(request))
                     item = await anext(response, None)
                 if item is None:
                     ended = True
                 else:
                     yield item
         finally:
-            if not ended:
+            if response is not None and not ended:
                 response.cancel()
 
     async def get_request(self, request_id: str) -> Json:
