@@ -66,13 +66,13 @@ def build_app(args: JsonDict) -> Application:
 
     Raises RayServeException with one sentence if the config is wrong. For this exception Serve fails the deploy at
     once, and shows the sentence as the application's status; it would retry any other three times. The sentence goes
-    to stderr too, where `serve run` shows it.
+    to stderr too, where `serve run` shows it. It names no file: what one said has come here without its name.
     """
     try:
         return _build(args)
     except ConfigError as error:
-        print(f"serve_config.yaml: {error}", file=sys.stderr, flush=True)
-        raise RayServeException(f"serve_config.yaml: {error}") from None
+        print(error, file=sys.stderr, flush=True)
+        raise RayServeException(str(error)) from None
 
 
 def _build(args: JsonDict) -> Application:

@@ -317,6 +317,41 @@ class Client:
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
         return self._stream("generate_streaming_completion", *arguments, wait=timeout, **(_trace() | options))
 
+    # The HTTP API, for `sdk_transport.py`. An error that the application answers is an answer like others.
+
+    async def call_http_whole(self, request: Json, connect: float | None = None, read: float | None = None) -> Json:
+        """Return the answer to `{method, url, headers, body}` as `{status, headers, body}`.
+
+        `connect` is how many seconds to wait for a connection, `read` for the answer: then DeadlineExceeded is raised.
+        """
+        handle = await self._connected(connect)
+        async with _over_there(read, self._silent(read), self._link()):
+            response = handle.call_http_whole.remote(_traced(request))
+            try:
+                answer: Json = await response
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+        return answer
+
+    async def call_http(
+        self, request: Json, connect: float | None = None, read: float | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """Yield the same with the first piece of the body, then the other pieces. `read` is how long each may take."""
+        handle, ended = await self._connected(connect), False
+        response = handle.options(stream=True).call_http.remote(_traced(request))
+        try:
+            while not ended:
+                async with _over_there(read, self._silent(read), self._link()):
+                    item = await anext(response, None)
+                if item is None:
+                    ended = True
+                else:
+                    yield item
+        finally:
+            if not ended:
+                response.cancel()
+
     async def get_request(self, request_id: str) -> Json:
         """Return what a request went through: skipped targets with reasons, and each attempt. Raises NotFound."""
         return await self._call("get_request", request_id)
@@ -403,6 +438,14 @@ class Client:
                 raise await _never_connected(CONNECT_SECONDS) from None
         return link.handle
 
+    async def _connected(self, seconds: float | None) -> Any:
+        async with _over_there(seconds, self._silent(seconds), self._link()):
+            return await self._handle()
+
+    def _silent(self, seconds: float | None) -> BreakwaterError:
+        message = f"The application '{self.app}' has sent nothing for {seconds} s."
+        return DeadlineExceeded(message, 504, "deadline_exceeded")
+
     async def _call(self, method: str, *arguments: Any, wait: float | None = None, **named: Any) -> Json:
         async with _over_there(*self._limit(wait), self._link()):
             response = getattr(await self._handle(), method).remote(*arguments, **named)
@@ -462,6 +505,13 @@ def _trace() -> Json:
         return {}
     parent = f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags & 1:02x}"
     return {"trace": {"traceparent": parent, "tracestate": here.trace_state.to_header()}}
+
+
+def _traced(request: Json) -> Json:
+    """Return an HTTP request with the headers of the caller's current span, if it has none of its own."""
+    if any(name.lower() == "traceparent" for name, _ in request["headers"]):
+        return request
+    return {**request, "headers": [*request["headers"], *_trace().get("trace", {}).items()]}
 
 
 @contextlib.asynccontextmanager
@@ -1046,10 +1096,10 @@ def _waiting(
 
 
 def _iterating(
-    method: Callable[Concatenate[Client, P], AsyncGenerator[Json, None]],
-) -> Callable[Concatenate["SyncClient", P], Iterator[Json]]:
+    method: Callable[Concatenate[Client, P], AsyncGenerator[R, None]],
+) -> Callable[Concatenate["SyncClient", P], Iterator[R]]:
     @functools.wraps(method)
-    def call(self: "SyncClient", /, *arguments: P.args, **named: P.kwargs) -> Iterator[Json]:
+    def call(self: "SyncClient", /, *arguments: P.args, **named: P.kwargs) -> Iterator[R]:
         stream = method(self._client, *arguments, **named)
         try:
             while (item := self._wait(_next(stream))) is not None:
@@ -1060,11 +1110,11 @@ def _iterating(
     return call
 
 
-async def _next(stream: AsyncGenerator[Json, None]) -> Json | None:
+async def _next(stream: AsyncGenerator[R, None]) -> R | None:
     return await anext(stream, None)
 
 
-async def _closed(stream: AsyncGenerator[Json, None]) -> None:
+async def _closed(stream: AsyncGenerator[Any, None]) -> None:
     for _ in range(100):
         try:
             return await stream.aclose()
@@ -1091,6 +1141,8 @@ class SyncClient:
     stream_respond = _iterating(Client.stream_respond)
     message = _waiting(Client.message)
     stream_message = _iterating(Client.stream_message)
+    call_http = _iterating(Client.call_http)
+    call_http_whole = _waiting(Client.call_http_whole)
     generate_completion = _waiting(Client.generate_completion)
     generate_streaming_completion = _iterating(Client.generate_streaming_completion)
     call_with_failover = _waiting(Client.call_with_failover)

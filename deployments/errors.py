@@ -207,7 +207,14 @@ class AttemptFailed(BreakwaterError):
 
 
 class NoAnswer(BreakwaterError):
-    """No provider answered. `attempts` lists each candidate; the outcome `last` decides the status."""
+    """No provider answered. `attempts` lists each candidate; the outcome `last` decides the status.
+
+    `tokens` and `window` are of a prompt that was too long, where its door tells them: an estimate, and the largest
+    context that its row has.
+    """
+
+    tokens: int | None = None
+    window: int | None = None
 
     def __init__(
         self,

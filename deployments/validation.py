@@ -112,10 +112,12 @@ def _path_of(error: ErrorDetails, fields: Collection[str]) -> _Path:
 
 
 def _innermost(errors: list[tuple[_Path, ErrorDetails]]) -> tuple[_Path, ErrorDetails]:
-    """Return the first error; of a list where a text may stand too, the first inside of the list."""
-    path, first = errors[0]
-    if isinstance(first["input"], list):
-        return next(((p, e) for p, e in errors if p[: len(path)] == path and len(p) > len(path)), errors[0])
+    """Return the first error; of a list where a text may stand too, the first inside of the list, however deep."""
+    found: tuple[_Path, ErrorDetails] | None = errors[0]
+    while found is not None:
+        path, first = found
+        inside = ((p, e) for p, e in errors if p[: len(path)] == path and len(p) > len(path))
+        found = next(inside, None) if isinstance(first["input"], list) else None
     return path, first
 
 

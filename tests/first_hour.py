@@ -9,6 +9,7 @@ developer needs port 8000 of this machine; the others have a machine of their ow
 import contextlib
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from importlib.metadata import version
 
 from tests.clients.environments import environment
 from tests.cluster.machine import Machine, new_machine
+from tests.observability.installed import PAGE as MONITORING
+from tests.observability.installed import PROGRAMS, installed
 from tests.readme import ROOT, blocks, commands
 
 PAGE = "docs/operations.md"
@@ -38,6 +41,26 @@ async def main():
 
 ray.init(address="auto", log_to_driver=False)
 asyncio.run(main())
+"""
+# What a machine's Prometheus finds: how many targets are up, and how many rules are well. It ends when all are.
+FOUND = """
+import json, time, urllib.request
+
+def ask(what):
+    return json.load(urllib.request.urlopen("http://127.0.0.1:9090/api/v1/" + what, timeout=5))["data"]
+
+deadline, said = time.monotonic() + 90, "Prometheus does not answer"
+while time.monotonic() < deadline:
+    time.sleep(0.5)
+    try:
+        health = [each["health"] for each in ask("targets?state=active")["activeTargets"]]
+        rules = [rule["health"] for group in ask("rules")["groups"] for rule in group["rules"]]
+    except OSError:
+        continue
+    said = f"{health.count('up')} of {len(health)} targets are up, {rules.count('ok')} of {len(rules)} rules are ok"
+    if health and {*health} == {"up"} and rules and {*rules} == {"ok"}:
+        break
+print(said)
 """
 QUESTION = '{"model": "default", "messages": [{"role": "user", "content": "What is the capital of France?"}]}'
 
@@ -104,7 +127,7 @@ def be_a_team(clone: pathlib.Path, home: pathlib.Path) -> None:
 
 
 def be_an_operator(clone: pathlib.Path, home: pathlib.Path) -> None:
-    """Serve on a cluster; then the commands of the page: check, keys, export, back-up and restore, what is left."""
+    """Serve on a cluster; then do what the page says: check, keys, export, back-up, restore, clean; then Prometheus."""
     (home / "ask.py").write_text(ASK)
     ours = [line for line in commands(PAGE) if line.startswith("uv run python -m deployments")]
     assert len(ours) > 5, ours
@@ -119,6 +142,23 @@ def be_an_operator(clone: pathlib.Path, home: pathlib.Path) -> None:
             if "parquet" not in line:  # needs `uv sync --extra parquet`
                 step(line, lambda line=line: shell(line))  # type: ignore[misc]
         assert "default" in (clone / "requests.csv").read_text()
+        watch(shell, home)
+
+
+def watch(shell: Callable[[str], str], home: pathlib.Path) -> None:
+    """Put Prometheus in place as its page says, and start it as its service. Say so where that can't be done."""
+    if (missing := [name for name in PROGRAMS if shutil.which(name) is None]) or os.geteuid() != 0:
+        why = f"{missing[0]} is not installed (apt-get install prometheus)" if missing else "only root can do them"
+        print(f"            The steps of {MONITORING} are left out: {why}.", flush=True)
+        return
+    service = installed(home / "prometheus", pathlib.Path("/tmp/ray"), drop_in=True)
+    (home / "found.py").write_text(FOUND)
+    check = shlex.join(service.command("promtool", "check", "config", "/etc/prometheus/prometheus.yml"))
+    step("promtool check config /etc/prometheus/prometheus.yml", lambda: shell(check), "SUCCESS: 14 rules found")
+    start = f"{shlex.join(service.command(service.start))} >{home}/prometheus.log 2>&1 & echo $!"
+    number = shell(start).strip()
+    step("Prometheus, as its service", lambda: shell(f"python {home}/found.py"), ", 14 of 14 rules are ok")
+    shell(f"kill {number}; while kill -0 {number} 2>/dev/null; do sleep 0.1; done")
 
 
 def _until_ready(shell: Callable[[str], str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from deployments.config.application import INGRESS, Config, apply_user_config, parse
-from deployments.config.resolved import ResolvedConfig, resolve
+from deployments.config.resolved import resolve
 from deployments.config.yaml_file import read_yaml
 from deployments.errors import ConfigError
 from deployments.secrecy import shown
@@ -24,20 +24,35 @@ IMPORT_PATH = "deployments.app:build_app"  # of an application of ours
 EVERYWHERE = "0.0.0.0"  # where Serve listens by default if it is started by a config file
 
 
-def read_applications(path: str) -> list[tuple[dict[str, object], str]]:
-    """Return our applications in a Serve config file, each with the host it is served at. Raises ConfigError."""
+def read_config(path: str) -> dict[str, Any]:
+    """Return what a Serve config file says, with a list of applications. Raises ConfigError with one sentence."""
     data: Any = read_yaml(path)
-    if not data:
+    if data is None or data == {}:
         raise ConfigError(f"{path}: the file is empty")
-    applications = data.get("applications") if isinstance(data, dict) else None
-    if applications is not None and not isinstance(applications, list):
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must be an object with applications, as serve_config.yaml is")
+    applications = data.get("applications")
+    if applications is None:
+        raise ConfigError(f"{path}: applications: required key is missing")
+    if not isinstance(applications, list) or not all(isinstance(each, dict) for each in applications):
         raise ConfigError(f"{path}: applications: must be a list: each one begins with a dash, as - name: llm")
-    ours = [a for a in applications or [] if isinstance(a, dict) and a.get("import_path") == IMPORT_PATH]
-    if not ours:
+    return data
+
+
+def applications_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return our applications in a Serve config; there may be none."""
+    return [each for each in config["applications"] if each.get("import_path") == IMPORT_PATH]
+
+
+def read_applications(path: str) -> list[dict[str, Any]]:
+    """Return our applications in a Serve config file. Raises ConfigError, also if there is none."""
+    return _found(path, read_config(path))
+
+
+def _found(path: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if not (ours := applications_of(config)):
         raise ConfigError(f"{path}: no application with import_path {IMPORT_PATH}")
-    options = data.get("http_options")
-    host = options.get("host", EVERYWHERE) if isinstance(options, dict) else EVERYWHERE
-    return [(application, str(host)) for application in ours]
+    return ours
 
 
 def environment_of_ray() -> Mapping[str, str]:
@@ -48,16 +63,34 @@ def environment_of_ray() -> Mapping[str, str]:
 
 def check(path: str) -> str:
     """Return a report on a Serve config file. Raises ConfigError."""
-    environment = environment_of_ray()
-    return "\n".join(
-        line for application, host in read_applications(path) for line in _report(application, host, environment)
-    )
+    return report_on(path, read_config(path))
+
+
+def report_on(path: str, config: Mapping[str, Any]) -> str:
+    """Return a report on what a Serve config file says. Raises ConfigError."""
+    environment, host = environment_of_ray(), _host_of(config)
+    return "\n".join(line for each in _found(path, config) for line in _report(each, host, environment))
+
+
+def check_alone(config: Mapping[str, Any]) -> None:
+    """Check what the file alone decides, for a cluster whose environment is not this one. Raises ConfigError."""
+    for application in applications_of(config):
+        parsed = parse(application.get("args"))
+        if (why := parsed.explain_exposure(_host_of(config))) is not None:
+            raise ConfigError(why)
+        _with_overrides(parsed, application.get("deployments") or [])
+
+
+def _host_of(config: Mapping[str, Any]) -> str:
+    options = config.get("http_options")
+    return str(options.get("host", EVERYWHERE) if isinstance(options, dict) else EVERYWHERE)
 
 
 def _report(application: Mapping[str, object], host: str, environment: Mapping[str, str]) -> Iterator[str]:
     resolved = resolve(parse(application.get("args")))
     warning = _judge_exposure(resolved.config, host, environment)
-    resolved = _with_overrides(resolved, application.get("deployments") or [])
+    config = _with_overrides(resolved.config, application.get("deployments") or [])
+    resolved = replace(resolved, config=config)
     yield f"application {application.get('name', 'default')}, mode {resolved.config.mode}"
     yield "tiers:"
     for number, tier in enumerate(resolved.tiers, 1):
@@ -83,19 +116,19 @@ def _judge_exposure(config: Config, host: str, environment: Mapping[str, str]) -
     return cluster
 
 
-def _with_overrides(resolved: ResolvedConfig, overrides: object) -> ResolvedConfig:
+def _with_overrides(config: Config, overrides: object) -> Config:
     """Return the config as the options of its deployments leave it. Raises ConfigError for options that are none."""
     if not isinstance(overrides, list) or not all(isinstance(o, dict) for o in overrides):
         raise ConfigError("deployments: must be a list of options, each with a name")
-    known = {INGRESS, *resolved.config.providers}
+    known = {INGRESS, *config.providers}
     for override in overrides:
         name = override.get("name")
         if name not in known:
             names = ", ".join(map(shown, sorted(known)))
             raise ConfigError(f"deployments.{shown(name)}: no such deployment (known: {names}){meant(name, known)}")
         if name == INGRESS:
-            resolved = replace(resolved, config=apply_user_config(resolved.config, override.get("user_config")))
-    return resolved
+            config = apply_user_config(config, override.get("user_config"))
+    return config
 
 
 def main(arguments: list[str]) -> int:

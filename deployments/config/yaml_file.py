@@ -1,4 +1,4 @@
-"""A Serve config file as YAML: read strictly, and what is wrong with it in one sentence with its line.
+"""A Serve config file as YAML: read strictly, and what is wrong with it in one sentence with its line and column.
 
 Ray's own reader takes the last of two values of one name, and says nothing. No sentence repeats what stands in the
 file, for a key may stand there by mistake.
@@ -43,10 +43,10 @@ class _Loader(yaml.SafeLoader):
         for name, _ in node.value:
             if not isinstance(name, yaml.ScalarNode):
                 continue
-            known, line = (name.tag, name.value), name.start_mark.line + 1
+            known, mark = (name.tag, name.value), name.start_mark
             if known in lines:
-                raise _Twice(f"line {line}: {shown(name.value)} is there twice, first in line {lines[known]}")
-            lines[known] = line
+                raise _Twice(f"{_place(mark)}: {shown(name.value)} is there twice, first in line {lines[known]}")
+            lines[known] = mark.line + 1
         return super().construct_mapping(node, deep)
 
 
@@ -80,4 +80,8 @@ def _sentence(error: yaml.YAMLError) -> str:
     if mark is None or problem is None:
         return ": not YAML: it has a character that no text file has"
     ours = (words for beginning, words in _PROBLEMS.items() if problem.startswith(beginning))
-    return f", line {mark.line + 1}: not YAML: {next(ours, None) or _QUOTED.sub('something', problem)}"
+    return f", {_place(mark)}: not YAML: {next(ours, None) or _QUOTED.sub('something', problem)}"
+
+
+def _place(mark: yaml.Mark) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}"

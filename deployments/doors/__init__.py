@@ -4,5 +4,5 @@ A request becomes a chat completion's request, and its answer becomes one of the
 are the same for all. Each API has a folder.
 
 Runs in: ingress replicas.
-Imports: `openai_api`, `errors`, `validation`.
+Imports: `openai_api`, `strict_json`, `errors`, `validation`.
 """

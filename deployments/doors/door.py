@@ -20,11 +20,13 @@ class Served:
         id: the request's name here, in hexadecimal: the ids of an answer are made of it.
         created: seconds since 1970.
         extra: more fields of the answer, as `breakwater` where its caller wants an explanation.
+        estimate: about how many tokens the prompt has, for what is said before a provider has counted them.
     """
 
     id: str
     created: int
     extra: JsonObject = field(default_factory=dict)
+    estimate: int = 0
 
 
 class Encoder(Protocol):

@@ -10,15 +10,21 @@ clients send; the provider itself proves its signatures.
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass, field
 
 import orjson
 
 from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.strict_json.quick import check_depth
 
 _MARK = "bw1."
 LONGEST = 4 * 1024 * 1024  # characters: a signature has kilobytes
+# A body may have so many values, and what is in an envelope is none of them. One for so many bytes is plenty: what
+# vendors sign is long texts.
+_FEW_VALUES, _BYTES_A_VALUE = 32, 32
+_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,10 @@ def unseal(text: JsonValue) -> Envelope | None:
     if not isinstance(text, str) or not text.startswith(_MARK) or len(text) > LONGEST:
         return None
     try:
-        data = orjson.loads(base64.b64decode(text[len(_MARK) :], validate=True))
+        sealed = base64.b64decode(text[len(_MARK) :], validate=True)
+        if _values_in(sealed) > _FEW_VALUES + len(sealed) // _BYTES_A_VALUE:
+            return None
+        check_depth(data := orjson.loads(sealed))
     except (binascii.Error, ValueError):
         return None
     if not isinstance(data, dict):
@@ -54,22 +63,37 @@ def unseal(text: JsonValue) -> Envelope | None:
     return Envelope(message, calls) if all(map(_is_extra, (message, *calls.values()))) else None
 
 
+def _values_in(data: bytes) -> int:
+    """Return about how many values are in some JSON."""
+    rest = _TEXTS.sub(b"", data)
+    return sum(map(rest.count, (b",", b"{", b"[")))
+
+
 def _is_extra(value: JsonValue) -> bool:
     """Return whether it can be `extra_content`: an object for each kind of provider."""
     return isinstance(value, dict) and all(isinstance(part, dict) for part in value.values())
 
 
-def merged(first: JsonDict, second: JsonObject) -> JsonDict:
+def merged(first: JsonObject, second: JsonObject) -> JsonDict:
     """Return both extras of one message. What repeats is taken from the second; lists are joined."""
-    joined = dict(first)
-    for kind, part in second.items():
-        old = joined.get(kind)
-        joined[kind] = _joined(old, part) if isinstance(old, dict) and isinstance(part, dict) else part
+    joined: JsonDict = {}
+    absorb(joined, first)
+    absorb(joined, second)
     return joined
 
 
-def _joined(old: JsonObject, new: JsonObject) -> JsonDict:
-    both: JsonDict = dict(old)
-    for name, value in new.items():
-        both[name] = [*both[name], *value] if isinstance(value, list) and isinstance(both.get(name), list) else value
-    return both
+def absorb(own: JsonDict, more: JsonObject) -> None:
+    """Put an extra into one that began empty: the same as `merged`, at the price of what is new."""
+    for kind, part in more.items():
+        if not isinstance(part, dict):
+            own[kind] = part
+            continue
+        if not isinstance(held := own.get(kind), dict):
+            held = own[kind] = {}
+        for name, value in part.items():
+            if not isinstance(value, list):
+                held[name] = value
+            elif isinstance(joined := held.get(name), list):
+                joined += value
+            else:
+                held[name] = list(value)

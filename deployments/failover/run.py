@@ -20,7 +20,7 @@ from deployments.failover.stream import COVER_SECONDS
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
 from deployments.openai_api.chat import Request
-from deployments.providers.base import CallMessage, call_dict
+from deployments.providers.base import LONG_CALL, CallMessage, call_dict
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.concessions import Lesson, concede
@@ -169,7 +169,7 @@ class FailoverRun(Generic[T]):
             self._candidates.refuse(turn)
             return None
         attempt = self._attempt(turn, permit, fit)
-        attempt.body = body
+        attempt.body, attempt.has_images = body, body is not fit.body
         attempt.extra_calls = MOST_EXTRA_CALLS
         attempt.keep_lease()
         return attempt
@@ -255,6 +255,8 @@ class FailoverRun(Generic[T]):
         call["again"] = max(0, attempt.extra_calls)
         call["hears_usage"] = True
         call["within"] = attempt.until - asyncio.get_running_loop().time()
+        if self._request.size > LONG_CALL or attempt.has_images:
+            call["is_long"] = True
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call

@@ -21,7 +21,7 @@ from deployments.doors.messages.door import MESSAGES
 from deployments.doors.responses.door import RESPONSES
 from deployments.errors import ErrorAnswer
 from deployments.gc_tuning import collect_garbage_seldom
-from deployments.ingress.by_handle import HttpHead, HttpRequest, call_by_handle
+from deployments.ingress.by_handle import HttpAnswer, HttpRequest, answer_by_handle, call_by_handle
 from deployments.ingress.gate import utf8_headers
 from deployments.ingress.http import build_api_by_handle, build_http_api
 from deployments.openai_api.json_types import JsonObject
@@ -239,11 +239,15 @@ class Ingress:
             async for event in events:
                 yield event
 
-    async def call_http(self, request: HttpRequest) -> AsyncGenerator[HttpHead | bytes, None]:
-        """Yield the answer of the HTTP API: its head, then the bytes of its body."""
+    async def call_http(self, request: HttpRequest) -> AsyncGenerator[HttpAnswer | bytes, None]:
+        """Yield the answer of the HTTP API: its head with the first bytes of its body, then the others."""
         async with contextlib.aclosing(call_by_handle(self._by_handle, request)) as answer:
             async for item in answer:
                 yield item
+
+    async def call_http_whole(self, request: HttpRequest) -> HttpAnswer:
+        """Return the same as one, for what is no stream."""
+        return await answer_by_handle(self._by_handle, request)
 
     # The facade: `Facade` documents the arguments and the answers.
 

@@ -1,12 +1,13 @@
 """The handlers of a door: an API whose requests are answered as chat completions are. No Ray."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.doors.door import Door, Opened, Served, in_clients_words
+from deployments.doors.door import Door, Opened, in_clients_words
 from deployments.errors import BreakwaterError
 from deployments.failover.calls import Answer
 from deployments.failover.stream import StreamAnswer
@@ -31,14 +32,16 @@ class DoorHandlers:
         body, held = await self._bodies.read_object(request)
         with held:
             opened = self._door.open(body)
-            checked = self._asking.with_drop(opened.request, request)
+            checked = replace(self._asking.with_drop(opened.request, request), size=held.size)
+            self._service.check_dropped(checked, opened.dropped)
             try:
                 if checked.stream:
                     stream = await self._service.stream(checked, deadline, caller)
-                    encoder = opened.encoder(served_of(stream))
+                    encoder = opened.encoder(self._service.served(stream, checked))
                     return EncodedStream(stream, self._headers(stream, opened), held.keep(), encoder)
                 return self._whole(await self._service.complete(checked, deadline, caller), opened)
             except BreakwaterError as error:
+                self._service.measure(checked, error)
                 raise in_clients_words(error, opened.paths) from error.__cause__
 
     async def count(self, request: Request, _: Identity) -> Response:
@@ -53,15 +56,12 @@ class DoorHandlers:
             return Json(self._door.counted(tokens), headers=ESTIMATED)
 
     def _whole(self, answer: Answer, opened: Opened) -> Response:
-        extra = {"breakwater": self._service.served_by(answer)} if answer.record.explain else {}
-        body = opened.whole(json.loads(answer.body), served_of(answer, extra))
+        served = self._service.served(answer, opened.request)
+        if answer.record.explain:
+            served = replace(served, extra={"breakwater": self._service.served_by(answer)})
+        body = opened.whole(json.loads(answer.body), served)
         return Response(dump(body), media_type="application/json", headers=self._headers(answer, opened))
 
     def _headers(self, answer: Answer | StreamAnswer, opened: Opened) -> dict[str, str]:
         dropped = [*opened.dropped, *map(opened.paths.of, answer.dropped)]
         return {**self._asking.headers(answer, dropped), "request-id": answer.record.request_id}
-
-
-def served_of(answer: Answer | StreamAnswer, extra: Any = None) -> Served:
-    """Return what a door says of the request."""
-    return Served(answer.record.request_id, answer.record.began_at // 1000, extra or {})

@@ -32,7 +32,7 @@ class Handlers:
         caller, deadline = self._asking.caller(request, identity), self._asking.deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            checked = self._asking.with_drop(check_chat(body), request)
+            checked = self._asking.with_drop(check_chat(body, held.size), request)
             if checked.stream:
                 answer = await self._service.stream(checked, deadline, caller)
                 return EventStream(answer, self._asking.headers(answer), held.keep())
@@ -42,7 +42,7 @@ class Handlers:
         caller, deadline = self._asking.caller(request, identity), self._asking.deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            checked = self._asking.with_drop(check_embedding_request(body), request)
+            checked = self._asking.with_drop(check_embedding_request(body, held.size), request)
             return self._whole(await self._service.embeddings(checked, deadline, caller))
 
     def _whole(self, answer: Answer) -> Response:

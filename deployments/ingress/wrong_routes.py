@@ -26,8 +26,9 @@ _SERVED = ("/chat/completions", "/embeddings", "/models", "/responses", "/messag
 
 def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
     """Return the methods that the path has; none if there is no such path."""
-    found = [r.methods or () for r in routes if isinstance(r, Route) and r.matches(scope)[0] is not Match.NONE]
-    return sorted({method for methods in found for method in methods})
+    found = [r for r in routes if isinstance(r, Route) and r.matches(scope)[0] is not Match.NONE]
+    named = [r for r in found if not r.param_convertors]  # one that names the path itself, and no pattern of paths
+    return sorted({method for r in named or found for method in r.methods or ()})
 
 
 def hint_at(path: str, routes: Sequence[BaseRoute]) -> str:

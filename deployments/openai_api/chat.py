@@ -73,10 +73,12 @@ class Request:
     Attributes:
         body: what the client sent, unknown fields included.
         drop: which unsupported fields may be left out; None for the configured default.
+        size: bytes of its JSON, where a client has sent it; 0 from the Python API.
     """
 
     body: JsonDict
     drop: Drop | None = None
+    size: int = 0
 
     @property
     def model(self) -> str:
@@ -112,7 +114,7 @@ def json_object(value: JsonValue) -> JsonDict:
     return value
 
 
-def check_chat(body: JsonDict) -> Request:
+def check_chat(body: JsonDict, size: int = 0) -> Request:
     """Return the checked request of an object that JSON can encode. Raises BadRequest that names the field."""
     if (found := too_many(body)) is not None:
         field, why = found
@@ -121,7 +123,7 @@ def check_chat(body: JsonDict) -> Request:
         _CHECK.validate_python(body)
     except ValidationError as error:
         raise BadRequest(*refusal_of(error, _FIELDS)) from None
-    return Request(body)
+    return Request(body, size=size)
 
 
 _FIELDS = {

@@ -75,7 +75,7 @@ class _EmbeddingRequest(BaseModel):
 _CHECK = TypeAdapter(_EmbeddingRequest)
 
 
-def check_embedding_request(body: JsonObject) -> Request:
+def check_embedding_request(body: JsonObject, size: int = 0) -> Request:
     """Return the checked request of a dict. Raises BadRequest that names the field."""
     try:
         _CHECK.validate_python(body)
@@ -85,7 +85,7 @@ def check_embedding_request(body: JsonObject) -> Request:
         raise BadRequest(
             "Invalid 'input': it must be texts or lists of tokens, none of them empty.", "input", "invalid_value"
         )
-    return Request(dict(body))
+    return Request(dict(body), size=size)
 
 
 def all_texts(body: JsonObject) -> bool:

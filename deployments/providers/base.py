@@ -212,13 +212,16 @@ class _Watchdog:
         return failed("first_token", f"no content within {self._limits.first_token:g} s")
 
 
+LONG_CALL = 1024 * 1024  # bytes of a request's JSON: a shorter one is pickled and written at once
+
+
 class CallMessage(TypedDict):
     """A `Call` as it crosses the process. `limits` are TimeLimits's fields in order.
 
     `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
     `trace` holds the headers of its trace, `again` how often the server may be asked again in other words, and `within`
     the seconds that its request will wait. `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an
-    older ingress does not. `is_long` is set by the replica, which sees its size.
+    older ingress does not. `is_long`: it may take more than a megabyte, so nothing is done with all of it at once.
     """
 
     body: JsonObject

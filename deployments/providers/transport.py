@@ -20,6 +20,7 @@ from yarl import URL
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
+from deployments.providers.request_body import RequestBody
 from deployments.providers.timing import current_timing, note_peer, note_sent
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes: a longer one is no answer of a model
@@ -40,7 +41,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def post(
-        self, url: URL, headers: Mapping[str, str], body: bytes, *, follow: bool = False
+        self, url: URL, headers: Mapping[str, str], body: RequestBody, *, follow: bool = False
     ) -> "UpstreamResponse":
         """Send a body and return the response, whose head has arrived. `follow` also follows redirects."""
         return await self._send("POST", url, headers, body, allow_redirects=follow)
@@ -53,13 +54,13 @@ class Transport(httpx2.AsyncBaseTransport):
         )  # httpx2 does both itself
         return httpx2.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request)
 
-    async def _send(self, method: str, url: URL, headers: Any, body: bytes, **options: Any) -> "UpstreamResponse":
+    async def _send(self, method: str, url: URL, headers: Any, body: RequestBody, **options: Any) -> "UpstreamResponse":
         note_peer(url.host, url.port)
         await self._acquire_slot()
         note_sent()
         answer = None
         # aiohttp warns about long bytes, which it would write at once.
-        data = body if len(body) <= 2**20 else io.BytesIO(body)
+        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
         try:
             proxy = proxy_of(url.scheme, url.host or "")
             response = await self._open().request(method, url, headers=headers, data=data, proxy=proxy, **options)

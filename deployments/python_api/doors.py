@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from deployments.doors.door import Door, Opened, Served, in_clients_words
+from deployments.doors.door import Door, Opened, in_clients_words
 from deployments.errors import BreakwaterError, error_dict
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
@@ -35,7 +35,7 @@ class DoorApi:
                 answer = await self._service.complete(*self._asked(opened, options))
         except BreakwaterError as error:
             return error_dict(error)
-        served = Served(answer.record.request_id, answer.record.began_at // 1000)
+        served = self._service.served(answer, opened.request)
         return {**opened.whole(json.loads(answer.body), served), "breakwater": self._served_by(answer, opened)}
 
     async def stream(self, request: object, options: CallOptions) -> AsyncGenerator[JsonObject, None]:
@@ -48,7 +48,7 @@ class DoorApi:
             yield error_dict(error)
             return
         extra: JsonObject = {"breakwater": self._served_by(answer, opened)}
-        encoder = opened.encoder(Served(answer.record.request_id, answer.record.began_at // 1000))
+        encoder = opened.encoder(self._service.served(answer, opened.request))
         try:
             async with contextlib.aclosing(answer.frames()) as frames:
                 async for data in frames:
@@ -63,6 +63,7 @@ class DoorApi:
 
     def _asked(self, opened: Opened, options: CallOptions) -> tuple[Request, Deadline, Caller]:
         checked = replace(opened.request, drop=parse_drop(options.drop_unsupported))
+        self._service.check_dropped(checked, opened.dropped)
         return checked, self._service.deadline(options.timeout_seconds), options.caller
 
     def _served_by(self, answer: Answer | StreamAnswer, opened: Opened) -> ServedBy:

@@ -16,12 +16,14 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.aio.turns import in_turns
 from deployments.errors import AttemptFailed, failed
 from deployments.providers.base import CallMessage
 from deployments.rpc.admission import QUEUE_FULL, Capacity
-from deployments.rpc.connection import Connection
+from deployments.rpc.connection import ClientStream, Connection
 from deployments.rpc.framing import is_encrypted
 from deployments.rpc.in_flight import IN_FLIGHT
+from deployments.rpc.long_calls import take_apart
 from deployments.rpc.pool import ConnectionPool, ControlCall
 from deployments.rpc.port import HelloMessage, ProviderStream, ReplyMessage, StreamItem
 
@@ -85,6 +87,8 @@ class PooledTransport:
             connection = pool.pick()
             if connection is None and pool.opening:
                 connection = await pool.wait_and_pick()
+            if connection is not None and call.get("is_long") and connection.takes_apart:
+                return await (await _begin_long(connection, call.get("verb", "chat"), call)).read_reply()
             if connection is not None and (pickled := _pickle_call(call, connection)) is not None:
                 return await connection.begin(call.get("verb", "chat"), pickled).read_reply()
         return await self._handles.complete(provider, call)
@@ -98,6 +102,8 @@ class PooledTransport:
         return self._handles.stream(provider, call)
 
     def _stream_over(self, connection: Connection | None, provider: str, call: CallMessage) -> ProviderStream:
+        if connection is not None and call.get("is_long") and connection.takes_apart:
+            return _stream_long(connection, call)
         if connection is not None and (pickled := _pickle_call(call, connection)) is not None:
             # A stream of another verb would end with a ReplyMessage.
             return cast(ProviderStream, connection.begin("stream", pickled))
@@ -127,6 +133,22 @@ def _pickle_call(call: CallMessage, connection: Connection) -> bytes | None:
     """Return the call as bytes; None if it is too large for this shared connection."""
     pickled = pickle.dumps(call, pickle.HIGHEST_PROTOCOL)
     return pickled if connection.takes_parts or len(pickled) <= POOLED_BYTES else None
+
+
+async def _begin_long(connection: Connection, verb: str, call: CallMessage) -> ClientStream:
+    apart = await in_turns(take_apart(call))
+    if connection.closed.is_set():  # meanwhile
+        raise failed("lost", "the provider's replica went away")
+    return connection.begin(verb, apart)
+
+
+async def _stream_long(connection: Connection, call: CallMessage) -> AsyncGenerator[StreamItem, None]:
+    items = cast(ProviderStream, await _begin_long(connection, "stream", call))
+    try:
+        while (item := await anext(items, None)) is not None:
+            yield item
+    finally:
+        await items.aclose()
 
 
 def replica_capacity() -> Capacity:

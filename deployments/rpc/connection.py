@@ -8,7 +8,7 @@
   beyond which the stream fails. A reader that takes nothing for long loses its call: the replica ends it, and says so
   after the frames that it has sent.
 - A long call goes in parts, between which other calls are sent: pickled whole by Ray's own way it would stop this
-  process and the replica's for a tenth of a second.
+  process and the replica's for a tenth of a second. `long_calls.py` says how.
 - When a connection ends, each of its calls fails as `lost`.
 """
 
@@ -16,13 +16,15 @@ import asyncio
 import itertools
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import cast
 
 from deployments.errors import AttemptFailed, failed
 from deployments.rpc.framing import FramedConnection
 from deployments.rpc.in_flight import InFlightCounts
+from deployments.rpc.long_calls import PART_BYTES, Apart, CallFrame, frames_of
 from deployments.rpc.port import ReplyMessage, usage_in
-from deployments.rpc.server import PART, PART_BYTES, PIECE_BYTES, CallFrame, Item, ServerMessage
+from deployments.rpc.server import PIECE_BYTES, Item, ServerMessage
 
 HOLD_BYTES = 256 * 1024  # unread bytes of a stream: beyond them the replica is told to hold it
 PART_PAUSE = 0.001  # seconds, while the replica has not read what was sent before
@@ -105,11 +107,18 @@ class Connection:
     """The ingress's end of one connection to a replica, and the calls on it."""
 
     def __init__(
-        self, replica: str, capacity: int, framed: FramedConnection, in_flight: InFlightCounts, *, parts: bool = False
+        self,
+        replica: str,
+        capacity: int,
+        framed: FramedConnection,
+        in_flight: InFlightCounts,
+        *,
+        parts: bool = False,
+        apart: bool = False,
     ):
         self.replica = replica
         self.capacity = capacity  # calls at a time
-        self.takes_parts = parts  # an older replica does not
+        self.takes_parts, self.takes_apart = parts, apart  # older replicas do not
         self.streams: dict[int, ClientStream] = {}
         self.used_at = self.confirmed_at = asyncio.get_running_loop().time()
         self.confirmed_in = 0  # the number of the last of Serve's answers that named this replica
@@ -119,7 +128,7 @@ class Connection:
         self._framed = framed
         self._numbers = itertools.count(1)
         self._new_calls: list[CallFrame] = []
-        self._long_calls: deque[tuple[int, str, memoryview]] = deque()  # what is left of each, the first under way
+        self._long_calls: deque[tuple[int, Iterator[CallFrame]]] = deque()  # what is left of each, the first under way
         self._part_waits_since: float | None = None
         self._cancelled: list[int] = []
         self._holds: dict[int, bool] = {}
@@ -131,14 +140,14 @@ class Connection:
         stuck = self._part_waits_since is not None and self._loop.time() - self._part_waits_since > STUCK_SECONDS
         return not self._framed.closed and not self._framed.full and not stuck
 
-    def begin(self, verb: str, call: bytes) -> ClientStream:
-        """Send a pickled call, and return the stream of its items."""
+    def begin(self, verb: str, call: bytes | Apart) -> ClientStream:
+        """Send a call that is pickled or taken apart, and return the stream of its items."""
         stream = ClientStream(next(self._numbers), verb == "stream", self)
         self.streams[stream.number] = stream
         self.used_at = self._loop.time()
         self._in_flight.begin(self.replica)
-        if self.takes_parts and len(call) > PART_BYTES:
-            self._long_calls.append((stream.number, verb, memoryview(call)))
+        if isinstance(call, Apart) or (self.takes_parts and len(call) > PART_BYTES):
+            self._long_calls.append((stream.number, frames_of(stream.number, verb, call)))
             if len(self._long_calls) == 1:
                 self._loop.call_soon(self._send_part)
         else:
@@ -159,11 +168,10 @@ class Connection:
             self._loop.call_later(PART_PAUSE, self._send_part)
             return
         self._part_waits_since = None
-        number, verb, left = self._long_calls.popleft()
-        part, left = left[:PART_BYTES], left[PART_BYTES:]
-        self._framed.send(([(number, PART if left else verb, bytes(part))], [], {}))
-        if left:
-            self._long_calls.appendleft((number, verb, left))
+        if (frame := next(self._long_calls[0][1], None)) is None:
+            self._long_calls.popleft()
+        else:
+            self._framed.send(([frame], [], {}))
         if self._long_calls:
             self._loop.call_soon(self._send_part)
 

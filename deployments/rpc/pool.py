@@ -173,8 +173,8 @@ class ConnectionPool:
                 self._backoff[replica] = now + BACKOFF_SECONDS
                 self._unconnected[replica] = now
             raise
-        parts = hello.get("parts", False)
-        connection = Connection(replica, capacity, framed, self._in_flight, parts=parts)
+        parts, apart = hello.get("parts", False), hello.get("apart", False)
+        connection = Connection(replica, capacity, framed, self._in_flight, parts=parts, apart=apart)
         self._connections[replica] = connection
         self._confirm(connection)
         self._unconnected.pop(replica, None)

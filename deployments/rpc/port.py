@@ -63,7 +63,8 @@ class UsageMessage(TypedDict):
 class HelloMessage(TypedDict):
     """A replica's answer to a control call: its calls at a time and in flight, and where to connect, if one may.
 
-    `secret` authenticates both ends of the connection. `parts`: it takes a long call in parts.
+    `secret` authenticates both ends of the connection. `parts`: it takes a long call in parts. `apart`: it
+    takes one whose values come apart, too (`long_calls.py`).
     """
 
     replica: str
@@ -72,6 +73,7 @@ class HelloMessage(TypedDict):
     address: NotRequired[Address]
     secret: NotRequired[bytes]
     parts: NotRequired[bool]
+    apart: NotRequired[bool]
 
 
 def outcome_message(outcome: Outcome) -> OutcomeMessage:

@@ -15,11 +15,13 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mappi
 from dataclasses import dataclass, field
 
 from actors.breaker.outcomes import Outcome
+from deployments.aio.turns import in_turns
 from deployments.errors import AttemptFailed, failed
 from deployments.providers.base import CallMessage
 from deployments.rpc.admission import Admission, Capacity
 from deployments.rpc.batching import LONG_INTERVAL, BatchInterval
 from deployments.rpc.framing import FramedConnection, Listener
+from deployments.rpc.long_calls import BEFORE_THE_LAST, Arriving, CallFrame
 from deployments.rpc.port import (
     EndMessage,
     HelloMessage,
@@ -30,16 +32,11 @@ from deployments.rpc.port import (
 )
 
 Item = StreamItem | ReplyMessage  # frames or a piece of a body; the last item of each call is a dict
-# A call's number, its verb (chat, embed or stream), and its CallMessage, pickled: all of it, or what is left of it
-# after frames with the verb PART.
-CallFrame = tuple[int, str, bytes]
-PART = "part"
 # From the ingress: new calls, numbers of cancelled calls, and the streams to hold (True) or to go on with (False).
 ClientMessage = tuple[list[CallFrame], list[int], Mapping[int, bool]]
 ServerMessage = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls in flight here, and items by call number
 Run = Callable[[str, CallMessage], AsyncGenerator[Item, None]]
 
-PART_BYTES = 256 * 1024  # of a call; one that has more comes in parts, and others do not wait for the whole of it
 PIECE_BYTES = 1024 * 1024  # of one message, unless a single item is larger
 BACKLOG_BYTES = 8 * 1024 * 1024  # that wait for an ingress that does not read
 READER_SECONDS = 600.0  # without reading: then a reader loses its call, which would hold a slot for ever
@@ -66,7 +63,7 @@ class ServerConnection:
     ):
         self.streams: dict[int, ServerStream] = {}
         self.closed = asyncio.Event()
-        self._parts: dict[int, list[bytes]] = {}  # of long calls that are not whole yet
+        self._arriving: dict[int, Arriving] = {}  # long calls that are not whole yet
         self._run = run
         self._in_flight = in_flight
         self._interval = interval
@@ -96,7 +93,7 @@ class ServerConnection:
             # Not in a `finally` of the task: a task that is cancelled before its first step has none.
             stream.task.add_done_callback(functools.partial(self._on_ended, call[0]))
         for number in dropped:
-            self._parts.pop(number, None)
+            self._arriving.pop(number, None)
             if (known := self.streams.get(number)) is not None:
                 known.dropped = True
                 known.task.cancel()
@@ -105,13 +102,12 @@ class ServerConnection:
                 (known.free.clear if held else known.free.set)()
 
     def _whole(self, frame: CallFrame) -> CallFrame | None:
-        """Return the call that a frame completes; None if more parts of it are to come."""
+        """Return the call that a frame completes; None if more of it is to come."""
         number, verb, data = frame
-        if verb == PART:
-            self._parts.setdefault(number, []).append(data)
-            return None
-        parts = self._parts.pop(number, None)
-        return frame if parts is None else (number, verb, b"".join([*parts, data]))
+        if verb not in BEFORE_THE_LAST and number not in self._arriving:
+            return frame
+        arriving = self._arriving.setdefault(number, Arriving())
+        return (number, verb, self._arriving.pop(number)) if arriving.take(verb, data) else None
 
     def _on_ended(self, number: int, task: asyncio.Task[None]) -> None:
         stream = self.streams.pop(number)
@@ -231,7 +227,13 @@ class ConnectionServer:
         self._connections[ingress] = connection
         try:
             async with Listener.open(None if near else capacity.host) as listener:
-                yield {**self._hello(), "address": listener.address, "secret": listener.secret, "parts": True}
+                yield {
+                    **self._hello(),
+                    "address": listener.address,
+                    "secret": listener.secret,
+                    "parts": True,
+                    "apart": True,
+                }
                 connection.open(await listener.accept())
             await connection.closed.wait()
         except TimeoutError:
@@ -252,8 +254,9 @@ class ConnectionServer:
         try:
             await self.admission.acquire()
             try:
-                message: CallMessage = pickle.loads(call)
-                message["is_long"] = len(call) > PART_BYTES
+                is_long = isinstance(call, Arriving)
+                message: CallMessage = await in_turns(call.put_together()) if is_long else pickle.loads(call)
+                message["is_long"] = is_long
                 await self._send_items(connection, number, self._run(verb, message))
             finally:
                 self.admission.release()

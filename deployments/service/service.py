@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from actors.breaker.messages import BreakerConfig
 from actors.breaker.plan import model_of, parts_of
@@ -14,7 +14,8 @@ from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, apply_user_config
 from deployments.config.resolved import ResolvedConfig
-from deployments.errors import BadRequest, ConfigError
+from deployments.doors.door import Served
+from deployments.errors import BadRequest, BreakwaterError, ConfigError, NoAnswer
 from deployments.failover.calls import Answer, Verb
 from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Failover
@@ -197,13 +198,31 @@ class Service:
             message = f"Invalid 'dimensions': the vectors of '{request.model}' have {' or '.join(map(str, lengths))}."
             raise BadRequest(message, "dimensions", "invalid_value")
         if lengths and requested is None:
-            request = Request({**request.body, "dimensions": lengths[0]}, request.drop)
+            request = replace(request, body={**request.body, "dimensions": lengths[0]})
         return await self.embedder.complete(request, deadline, await self.admit(caller, request, "embed"), "embed")
 
     def estimate(self, request: Request) -> int:
         """Return about how many tokens a chat's prompt has at the first target of its row. Raises UnknownModel."""
         targets = self.failover.rows.of(request.model)
         return estimate_prompt(request.body, model_of(targets[0]) if targets else "")
+
+    def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
+        """Raise BadRequest where a door has left something out of a request of which nothing may be."""
+        if dropped and (request.drop or self.resolved.config.drop_unsupported) == "none":
+            message = f"No provider gets '{dropped[0]}' of this request, and nothing of it may be left out."
+            raise BadRequest(message, dropped[0], "unsupported_parameter")
+
+    def served(self, answer: Answer | StreamAnswer, request: Request) -> Served:
+        """Return what a door says of a request."""
+        estimate = self.estimate(request) if answer.usage is None else 0
+        return Served(answer.record.request_id, answer.record.began_at // 1000, estimate=estimate)
+
+    def measure(self, request: Request, error: BreakwaterError) -> None:
+        """Note in the error of a prompt that was too long how long it is, and what its row can hold."""
+        if isinstance(error, NoAnswer) and error.last is not None and error.last.kind == "too_long":
+            rows = self.failover.rows
+            windows = [rows.windows[target] for target in rows.of(request.model) if target in rows.windows]
+            error.tokens, error.window = self.estimate(request), max(windows, default=None)
 
     def _lengths(self, model: str) -> list[int]:
         """Return the vector lengths of a row, or of a pinned target in all rows that have it."""

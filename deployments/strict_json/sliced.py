@@ -12,6 +12,7 @@ from typing import Any
 from deployments.strict_json.quick import too_deep
 from deployments.strict_json.scalars import DEEPEST, LONGEST_NUMBER, fraction, integer, unique
 from deployments.strict_json.texts import text_in_slices
+from deployments.strict_json.window import Window
 
 MOST_VALUES, MOST_CONTAINERS = 262_144, 65_536  # lists and objects are the dear ones
 MOST_TEXT = 80 * 1024 * 1024  # bytes of memory, all texts together; the longest body of plain ones takes 32 MiB
@@ -35,7 +36,12 @@ Slices = Generator[None, None, Any]
 
 def parse_in_slices(data: bytes) -> Slices:
     """Return the one JSON value of these bytes, yielding after each slice. Raises ValueError."""
-    reader = _Reader(data)
+    return parse_window(Window([data]))
+
+
+def parse_window(window: Window) -> Slices:
+    """As `parse_in_slices`. What was read of the window is let go."""
+    reader = _Reader(window)
     left = TOKENS
     while not reader.over:
         yield from reader.token()
@@ -47,8 +53,11 @@ def parse_in_slices(data: bytes) -> Slices:
 
 
 class _Reader:
-    def __init__(self, data: bytes):
-        self._data, self._at = data, len(_MARK) if data.startswith(_MARK) else 0
+    def __init__(self, window: Window):
+        self._window = window
+        window.fill()
+        if window.data.startswith(_MARK):
+            window.at = len(_MARK)
         self._next, self._count, self._containers, self._room = _VALUE, 0, 0, MOST_TEXT
         self._open: list[list[Any]] = []  # the values of each list, the pairs of each object that is not over yet
         self._names: list[str | None] = []  # of each of them: the name of the value that comes; None for a list
@@ -56,10 +65,12 @@ class _Reader:
         self.over = False
 
     def token(self) -> Generator[None, None, None]:
-        match = _TOKEN.match(self._data, self._at)
+        window = self._window
+        window.fill()
+        match = _TOKEN.match(window.data, window.at)
         if match is None:
             raise self._wrong()
-        begin, self._at = self._at, match.end()
+        begin, window.at = window.at, match.end()
         kind = match.lastindex
         if kind is None:  # more white space than one match takes
             return
@@ -70,7 +81,7 @@ class _Reader:
         elif kind == _SHORT:
             self._text(match[_SHORT].decode("ascii"))
         elif kind == _LONG:
-            text, self._at = yield from text_in_slices(self._data, self._at, self._room)
+            text = yield from text_in_slices(window, self._room)
             self._room -= sys.getsizeof(text)
             self._text(text)
         elif kind == _CONSTANT:
@@ -78,11 +89,11 @@ class _Reader:
         else:
             whole = match[_POINT] is None and match[_EXPONENT] is None
             self._value((integer if whole else fraction)(match[_NUMBER]))
-        if self._at == begin and not self.over:
+        if match.end() == begin and not self.over:
             raise self._wrong()
 
     def _wrong(self) -> ValueError:
-        return ValueError(f"something else than expected at byte {self._at}")
+        return ValueError(f"something else than expected at byte {self._window.place}")
 
     def _text(self, text: str) -> None:
         if self._next in (_NAME, _NAME_OR_END):
@@ -145,5 +156,5 @@ class _Reader:
 
     def _end(self) -> None:
         if self._next != _NOTHING:
-            raise ValueError(f"it ends too early, at byte {self._at}")
+            raise ValueError(f"it ends too early, at byte {self._window.place}")
         self.over = True

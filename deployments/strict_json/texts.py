@@ -2,48 +2,42 @@
 
 import json
 import re
-import sys
+from collections import deque
 from collections.abc import Generator
 
 import orjson
 
+from deployments.long_text import bytes_a_character, highest_character, join_in_slices
 from deployments.strict_json.scalars import may_have_surrogates
+from deployments.strict_json.window import Window
 
 SLICE = 128 * 1024  # bytes; more than two escapes
 _INSIDE = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+')
 _LONGEST_SIGN = 4  # bytes of one character
-_SHORT = 1024  # characters
 
 
-def text_in_slices(data: bytes, at: int, room: int) -> Generator[None, None, tuple[str, int]]:
-    """Return the text that begins at `at`, behind its quotation mark, and the place behind its end.
+def text_in_slices(window: Window, room: int) -> Generator[None, None, str]:
+    """Return the text that begins at the window's place, behind its quotation mark, and move behind its end.
 
     Raises ValueError, also for half of a surrogate pair, and for a text that takes more than `room` bytes of memory.
     """
-    parts: list[str] = []
-    size, width = 0, 1
+    parts: deque[str] = deque()
+    size, highest = 0, 127
     while True:
+        window.fill()
+        data, at = window.data, window.at
         text, end = _plain(data, at) or _decoded(data, at, _end_of_slice(data, at))
         parts.append(text)
-        size, width = size + len(text), max(width, _bytes_a_character(text))
-        if size * width > room:
+        size, highest = size + len(text), max(highest, highest_character(text))
+        if size * bytes_a_character(highest) > room:
             raise ValueError("its texts take too much memory: one sign beyond U+FFFF makes each of a text take 4 bytes")
         yield
+        window.at = end
         if data[end : end + 1] == b'"':
-            return "".join(parts), end + 1
+            window.at += 1
+            return (yield from join_in_slices(parts))
         if end == at:
-            raise ValueError(f"a text does not end, or has a control character, at byte {end}")
-        at = end
-
-
-def _bytes_a_character(text: str) -> int:
-    """Return how the interpreter stores it: its widest character decides for all."""
-    if text.isascii():
-        return 1
-    if len(text) < _SHORT:
-        top = ord(max(text))
-        return 1 if top < 256 else 2 if top < 65536 else 4
-    return round((sys.getsizeof(text) - sys.getsizeof("\xff") + 1) / len(text))
+            raise ValueError(f"a text does not end, or has a control character, at byte {window.place}")
 
 
 def _plain(data: bytes, at: int) -> tuple[str, int] | None:
@@ -62,7 +56,7 @@ def _plain(data: bytes, at: int) -> tuple[str, int] | None:
     if b"\\u" in part:
         return None
     try:
-        return orjson.loads(b'"%b"' % part), end
+        return orjson.loads(b"".join((b'"', part, b'"'))), end
     except ValueError:
         return None
 

@@ -23,6 +23,7 @@ _FORMS = ("tools", "functions", "response_format", "prediction")
 # A medium of a kind that has no rule here, as a video or Anthropic's `source`: no model reads its base64 as text.
 _ENCODED_BYTES, _ENCODED_TOKENS = 2048, 1600
 _ENCODED = re.compile(rb'"(?:data:[^",]{1,100},)?[A-Za-z0-9+/=_-]{%d,}"' % _ENCODED_BYTES)
+_PIECE = 16 * 1024  # characters
 _NO_BODY: Mapping[str, Any] = {}
 
 _MEDIA: dict[str, Callable[[str, Mapping[str, Any]], int]] = {
@@ -54,8 +55,14 @@ def text_tokens(text: str) -> float:
     """Return about how many tokens a text has, by its length and its script."""
     if text.isascii():
         return _ASCII * len(text)
-    size = len(text.encode("utf-8", "surrogatepass"))
-    return _ASCII * len(text) + _MORE_BYTE * (size - len(text))
+    return _ASCII * len(text) + _MORE_BYTE * (_bytes_of(text) - len(text))
+
+
+def _bytes_of(text: str) -> int:
+    """Return the length in UTF-8. All bytes of a long text at once would take twice as long."""
+    if len(text) <= _PIECE:
+        return len(text.encode("utf-8", "surrogatepass"))
+    return sum(_bytes_of(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
 
 
 def _message(message: Mapping[str, Any], model: str) -> float:

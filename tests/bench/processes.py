@@ -80,6 +80,13 @@ class Clocks:
         self._session = session
         self._began = {pid: cpu_of(pid) for pid in self._members()}
 
+    @classmethod
+    def since_start(cls, session: int) -> dict[str, float]:
+        """Return what a session's processes have taken since they were started, as `spent` does."""
+        clocks = cls(None)
+        clocks._session = session
+        return clocks.spent()
+
     def _members(self) -> dict[int, str]:
         return members(self._session) if self._session is not None else {}
 

@@ -95,7 +95,7 @@ def config_of(place: Place, port: int) -> dict[str, Any]:
         "auth": {"admin_key_env": "BREAKWATER_ADMIN_KEY"},
     }
     replicas = {"Ingress": place.ingresses, "first": place.replicas, "second": 1}
-    options = {one["name"]: one for one in app["deployments"]}
+    options = {one["name"]: one for one in app.get("deployments", [])}
     app["deployments"] = [
         {"name": name, **options.get(name, {}), "autoscaling_config": {"min_replicas": number, "max_replicas": number}}
         for name, number in replicas.items()

@@ -208,6 +208,6 @@ def test_an_open_cluster_is_refused_unless_it_is_meant(
     if deployed:
         served.ready()
         return
-    eventually(lambda: "serve_config.yaml: cluster: whoever reaches" in served.log.read_text(), 60)
+    eventually(lambda: "config.yaml: cluster: whoever reaches" in served.log.read_text(), 60)
     with pytest.raises(OSError, match=r"404|503|500|refused"):
         _ready(served.url)

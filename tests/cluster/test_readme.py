@@ -16,14 +16,20 @@ from tests.cluster.scripts import printed_by
 from tests.readme import PAGES, README, blocks, command, commands, curl
 
 PYTHON = "docs/python-api.md"
-RUN_HERE = {(README, 0), (PYTHON, 0), (PYTHON, 1), (PYTHON, 2)}  # a page, and the number of its block
-FRAMEWORKS = {(PYTHON, 3), (PYTHON, 4)}  # run by tests/clients/test_frameworks.py
+RUN_HERE = {(README, 0), *((PYTHON, number) for number in range(4))}  # a page, and the number of its block
+FRAMEWORKS = {(PYTHON, number) for number in (4, 5, 6)}  # run by tests/clients/test_frameworks.py
 WITH_CURLS = [page for page in PAGES if any(line.startswith("curl ") for line in commands(page))]
 
 
-def run_example(page: str, number: int, folder: pathlib.Path) -> str:
-    """What a Python block prints, in a folder with a copy of client.py and none of our code."""
+def copy_client(folder: pathlib.Path) -> None:
+    """Copy the files that a user copies."""
     shutil.copy(ROOT / "deployments" / "client.py", folder / "breakwater.py")
+    shutil.copy(ROOT / "deployments" / "sdk_transport.py", folder)
+
+
+def run_example(page: str, number: int, folder: pathlib.Path) -> str:
+    """What a Python block prints, in a folder with copies for users and none of our code."""
+    copy_client(folder)
     (folder / "example.py").write_text(blocks("python", page)[number])
     return printed_by(folder, "example.py")
 
@@ -66,6 +72,10 @@ def test_the_agent_app_of_the_example_answers_by_handle_and_by_http(llm: Cluster
 
 def _found(reply: httpx2.Response) -> httpx2.Response | None:
     return None if reply.status_code == 404 else reply  # HAProxy knows a new application a moment later
+
+
+def test_a_task_and_an_actor_with_openais_sdk_are_answered_by_handle(llm: Cluster, tmp_path: pathlib.Path) -> None:
+    assert run_example(PYTHON, 3, tmp_path).splitlines()[-2:] == ["Paris is the capital."] * 2
 
 
 @pytest.mark.parametrize("page", WITH_CURLS)

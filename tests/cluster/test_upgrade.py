@@ -131,7 +131,7 @@ def agent_app(folder: pathlib.Path, client: pathlib.Path) -> pathlib.Path:
 def of_version(config: dict[str, Any], root: pathlib.Path) -> dict[str, Any]:
     """With new replicas before the old ones stop, which the earlier version does not ask for by itself."""
     app = config["applications"][0]
-    known = {each["name"]: each for each in app["deployments"]}
+    known = {each["name"]: each for each in app.get("deployments", [])}
     app["deployments"] = [{"name": name, **known.get(name, {}), "max_surge_percent": 100} for name in DEPLOYMENTS]
     app["runtime_env"] = {"env_vars": {"PYTHONPATH": str(root)}}
     return config

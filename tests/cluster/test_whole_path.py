@@ -286,9 +286,7 @@ def test_a_wrong_config_never_gets_as_far_as_a_deployment(llm: Cluster) -> None:
     from deployments.app import build_app
 
     args = yaml.safe_load((ROOT / "serve_config.yaml").read_text())["applications"][0]["args"]
-    with pytest.raises(
-        RayServeException, match=r"^serve_config.yaml: timeouts.idel: unknown key, did you mean idle\?$"
-    ):
+    with pytest.raises(RayServeException, match=r"^timeouts.idel: unknown key, did you mean idle\?$"):
         build_app({**args, "timeouts": {"idel": 3}})
 
 

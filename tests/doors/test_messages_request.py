@@ -82,6 +82,8 @@ def test_results_come_right_behind_their_calls_and_before_all_that_is_said() -> 
     assert [(message["role"], message["content"]) for message in made] == expected
     late = talk(USER, blocks("assistant", CALL), {"role": "system", "content": "S"}, USER, blocks("user", result()))
     assert [message["role"] for message in late] == ["user", "assistant", "tool", "system", "user"]
+    empty = talk(USER, blocks("assistant", CALL), USER, blocks("assistant"), blocks("user", result()))
+    assert [message["role"] for message in empty] == ["user", "assistant", "tool", "user"]
 
 
 def test_all_results_of_a_step_are_messages_in_a_row() -> None:  # 15, 16
@@ -249,6 +251,11 @@ def test_a_choice_that_nobody_can_make_is_refused(choice: Any, tools: Any, param
     assert refusal(tools=tools, tool_choice=choice).param == param
 
 
+def test_a_choice_of_a_tool_that_is_left_out_says_whose_it_is() -> None:
+    error = refusal(tools=[TOOL, SEARCH], tool_choice={"type": "tool", "name": "web_search"})
+    assert "web_search is run by Anthropic's servers" in str(error)
+
+
 def test_history_with_calls_needs_no_tools_in_the_request() -> None:  # 37
     assert "tools" not in chat(messages=[USER, blocks("assistant", CALL), blocks("user", result())])
 
@@ -397,6 +404,8 @@ def test_the_clients_body_is_not_changed_and_nothing_of_it_copied() -> None:
 def test_too_many_blocks_inside_results_are_refused_before_they_are_read() -> None:
     error = refusal(messages=[USER, blocks("user", result([text("a")] * 9000))])
     assert (error.param, error.code) == ("messages", "array_above_max_length")
+    document = {"type": "document", "source": {"type": "content", "content": [text("a")] * 9000}}
+    assert refusal(messages=[USER, blocks("user", document)]).code == "array_above_max_length"
     assert refusal(messages=[USER] * 5000).param == "messages"
 
 

@@ -36,3 +36,15 @@ def test_a_deploy_that_is_refused_repeats_no_key_to_ray_or_to_the_terminal(capfd
     told = "".join([*traceback.format_exception(refused.value), repr(refused.value), *capfd.readouterr()])
     assert "providers.openai.api_key_env: looks like a key" in told
     assert key not in told
+
+
+def test_who_has_no_keys_has_no_replica_of_a_cloud(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Each is a process that a first start would wait for. An option in the shipped file would start one too."""
+    for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    made = request.getfixturevalue("made")
+    least = {name: each._deployment_config.autoscaling_config.min_replicas for name, each in made.items()}
+    assert least == {INGRESS: 1, "aws_bedrock": 0, "openai": 0, "google_genai": 0, "local": 1}
+    assert "deployments" not in yaml.safe_load(SHIPPED.read_text())["applications"][0]

@@ -14,10 +14,11 @@ from deployments.rpc.admission import Capacity
 from deployments.rpc.client import POOLED_BYTES, _pickle_call
 from deployments.rpc.connection import HOLD_BYTES, MAX_UNREAD_BYTES
 from deployments.rpc.framing import connect
+from deployments.rpc.long_calls import PART, PART_BYTES
 from deployments.rpc.pool import (
     RETRY_SECONDS,
 )
-from deployments.rpc.server import BACKLOG_BYTES, PART, PART_BYTES, PIECE_BYTES, READER_SECONDS
+from deployments.rpc.server import BACKLOG_BYTES, PIECE_BYTES, READER_SECONDS
 from tests.io.rpc_world import END, FRAME, NODE, World, flowing, frames_in, on, rest
 
 
@@ -517,7 +518,7 @@ def test_long_calls_arrive_whole_in_any_company() -> None:
         for number, reply in enumerate(await asyncio.gather(*calls)):
             assert reply["body"] == b"%d" % number * (PART_BYTES * number // 2 + 1)
         [server] = world.server._connections.values()
-        assert server._parts == {}
+        assert server._arriving == {}
 
     on(main)
 
@@ -534,7 +535,7 @@ def test_of_a_long_call_that_is_given_up_nothing_is_kept_and_the_next_goes_on() 
         given_up.cancel()
         assert len((await kept)["body"]) == LONG
         [server] = world.server._connections.values()
-        assert (server._parts, connection._long_calls) == ({}, deque())
+        assert (server._arriving, connection._long_calls) == ({}, deque())
         assert world.upstream.began == ["kept"]
 
     on(main)

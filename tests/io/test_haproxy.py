@@ -18,7 +18,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 MANAGER = pathlib.Path(__file__).with_name("haproxy_manager.py")
-SILENCE = 2  # seconds that HAProxy waits for a replica, in place of those in serve.env
+SILENCE = 1  # seconds that HAProxy waits for a replica, in place of those in serve.env
 
 
 def serve_env() -> dict[str, str]:
@@ -180,9 +180,10 @@ def listening(pid: int) -> set[str]:
 
 def rest_of(client: socket.socket, already: bytes = b"") -> bytes:
     """All that comes until the end of a chunked answer or of the connection."""
-    while not already.endswith(b"0\r\n\r\n") and (more := client.recv(1 << 16)):
-        already += more
-    return already
+    come = bytearray(already)  # bytes would be copied with each piece
+    while not come.endswith(b"0\r\n\r\n") and (more := client.recv(1 << 20)):
+        come += more
+    return bytes(come)
 
 
 @pytest.fixture

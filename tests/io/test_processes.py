@@ -22,3 +22,11 @@ def test_without_an_endpoint_the_exporter_is_not_even_imported() -> None:
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')], 'imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": ""}, timeout=60)
+
+
+def test_an_ingress_does_not_import_what_the_ledger_actor_alone_needs() -> None:
+    code = (
+        "import sys, deployments.app\n"
+        "assert not [name for name in sys.modules if name.startswith(('sqlalchemy', 'psycopg'))], 'imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": ""}, timeout=60)

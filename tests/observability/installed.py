@@ -25,6 +25,7 @@ PAGE = "docs/monitoring.md"
 UNIT = pathlib.Path("/usr/lib/systemd/system/prometheus.service")
 HOMES = ("/home", "/root", "/run/user")  # systemd.exec(5), ProtectHome=
 SYSTEM = ("/usr", "/boot", "/etc")  # ProtectSystem=full
+PROGRAMS = ("prometheus", "promtool", "systemd-analyze", "unshare", "setpriv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +61,26 @@ class Service:
         if settings["PrivateTmp"]:
             yield from (f"mount -t tmpfs tmpfs {path}" for path in ("/tmp", "/var/tmp"))
 
+    @property
+    def start(self) -> str:
+        """The program of the unit's ExecStart."""
+        [found] = re.findall(r"^ExecStart=(\S+) \$ARGS$", UNIT.read_text(), re.MULTILINE)
+        return str(found)
+
     def sees(self, path: pathlib.Path) -> bool:
         return subprocess.run(self.command("test", "-r", str(path))).returncode == 0
 
     @contextmanager
     def running(self) -> Iterator[Prometheus]:
         """Run the unit's ExecStart, on a port of its own."""
-        [start] = re.findall(r"^ExecStart=(\S+) \$ARGS$", UNIT.read_text(), re.MULTILINE)
         address, log = f"127.0.0.1:{free_port()}", self.root / "prometheus.log"
-        with served(self.command(start, f"--web.listen-address={address}"), address, log) as prometheus:
+        with served(self.command(self.start, f"--web.listen-address={address}"), address, log) as prometheus:
             yield prometheus
 
 
 def installed(folder: pathlib.Path, ray: pathlib.Path, *, drop_in: bool) -> Service:
     """Put our files in place, by the commands of the page. `ray` is where Ray's temp folder is here."""
-    for name in ("prometheus", "systemd-analyze", "unshare", "setpriv"):
+    for name in PROGRAMS:
         program(name)
     if os.geteuid() != 0:
         pytest.skip("only root can give Prometheus the disk as its service sees it")

@@ -15,6 +15,7 @@ from actors.breaker.outcomes import Outcome, Verdict
 from deployments.providers.bedrock.classify import RULES as BEDROCK
 from deployments.providers.google.classify import RULES as GOOGLE
 from deployments.providers.openai.errors.servers import RULES as OPENAI
+from deployments.providers.vendor_errors import quotes
 from deployments.providers.vendor_errors.bodies import read_error
 from deployments.providers.vendor_errors.quotes import own_words
 from deployments.providers.vendor_errors.rules import Rule, VendorError, kind_of
@@ -126,3 +127,19 @@ def test_the_words_of_a_request_are_found_however_deep_they_are() -> None:
     for _ in range(5000):
         asked = [asked]
     assert own_words("incorrect api key", asked) == "x api key"
+
+
+LONG = {
+    "a text": "x" * quotes._MOST_SEARCHED,
+    "JSON in a text": "[" + "[]," * (quotes._MOST_SEARCHED // 24) + "0]",
+    "values": [[]] * (quotes._MOST_SEARCHED // 8),
+    "names": {f"{n:08}": 0 for n in range(quotes._MOST_SEARCHED // 16)},
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_request_for_whose_search_others_would_wait_moves_no_circuit_by_a_text(name: str) -> None:
+    asked = {"model": "gpt-9", "messages": [{"role": "user", "content": "Hi"}]}
+    message = "Incorrect API key provided: sk-x."
+    assert Outcome(kinds_of(message, 400, asked)[0]).verdict is Verdict.MISCONFIGURED
+    assert Outcome(kinds_of(message, 400, {**asked, "metadata": LONG[name]})[0]).verdict in STILL

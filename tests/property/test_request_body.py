@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deployments.openai_api.chat import dump
 from deployments.providers import request_body as module
-from deployments.providers.request_body import _body_in_slices, request_body
+from deployments.providers.request_body import Pieces, _body_in_slices, request_body
 
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
 values = st.recursive(
@@ -27,7 +27,10 @@ def test_a_body_in_slices_says_the_same_as_at_once(body: dict[str, Any], slices:
         for name, value in zip(("SLICE", "SMALL", "SHORT"), slices, strict=True):
             patched.setattr(module, name, value)
         written = asyncio.run(request_body(body, is_long=True))
-    assert json.loads(written) == json.loads(dump(body))  # not the bytes: the encoder of large numbers has its own ways
+    assert isinstance(written, Pieces)
+    text = written.decode()
+    assert written.size == len(text.encode())
+    assert json.loads(text) == json.loads(dump(body))  # not the bytes: the encoder of large numbers has its own ways
 
 
 LONG: dict[str, dict[str, Any]] = {
@@ -43,6 +46,12 @@ def test_no_slice_writes_much(name: str) -> None:
     body = LONG[name]
     slices = sum(1 for _ in _body_in_slices(body))
     assert slices >= len(dump(body)) // (2 * module.SLICE) + 3
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_no_piece_is_long_and_few_are_short(name: str) -> None:
+    *pieces, _last = asyncio.run(request_body(LONG[name], is_long=True))._value
+    assert {module.SLICE <= len(piece) <= 3 * module.SLICE for piece in pieces} == {True}
 
 
 def test_a_short_body_is_written_at_once() -> None:

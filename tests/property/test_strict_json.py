@@ -1,6 +1,8 @@
 """Both parsers of a stranger's JSON take the same, as the standard library does where that is strict enough."""
 
+import itertools
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deployments.strict_json import sliced, texts
+from deployments.strict_json import sliced, texts, window
 from deployments.strict_json.quick import is_quick, parse_quickly
 from deployments.strict_json.scalars import DEEPEST
-from deployments.strict_json.sliced import MOST_CONTAINERS, MOST_VALUES, parse_in_slices
+from deployments.strict_json.sliced import MOST_CONTAINERS, MOST_VALUES, parse_in_slices, parse_window
+from deployments.strict_json.window import Window
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -36,6 +39,62 @@ def sliced_value(data: bytes) -> Any:
             next(slices)
         except StopIteration as end:
             return end.value
+
+
+def value_of_parts(parts: list[bytes]) -> Any:
+    reading = parse_window(Window(parts))
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return end.value
+
+
+def cut(data: bytes, sizes: list[int]) -> list[bytes]:
+    """The data in parts of these sizes, again and again."""
+    parts, at = list[bytes](), 0
+    for size in itertools.cycle(sizes):
+        if at >= len(data):
+            return parts
+        parts.append(data[at : at + size])
+        at += size
+    raise AssertionError
+
+
+AHEAD = 8192  # more than any token takes
+
+
+@given(
+    st.lists(VALUES | TEXTS.map(lambda text: text * 300), min_size=1),
+    st.booleans(),
+    st.lists(st.integers(1, 2000), min_size=1, max_size=5),
+    st.sampled_from([256, 4000]),
+)
+def test_a_body_that_came_in_parts_is_read_as_the_whole(
+    values: list[Any], ascii: bool, sizes: list[int], slice_bytes: int
+) -> None:
+    value = values * (20_000 // len(json.dumps(values)) + 2)
+    data = json.dumps(value, ensure_ascii=ascii, indent=1).encode()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(texts, "SLICE", slice_bytes)
+        patched.setattr(window, "AHEAD", AHEAD)
+        assert same(value_of_parts(cut(data, sizes)), value)
+        for wrong in (data[:-1], data + b" 7"):
+            with pytest.raises(ValueError, match=r"at byte \d+$") as of_parts:
+                value_of_parts(cut(wrong, sizes))
+            with pytest.raises(ValueError, match=re.escape(str(of_parts.value))):
+                sliced_value(wrong)
+
+
+def test_what_was_read_of_a_body_is_let_go() -> None:
+    parts = [b'{"a":"'] + [b"x" * 65_536 for _ in range(200)] + [b'"}']
+    reading = Window(parts)
+    parts.clear()
+    slices = parse_window(reading)
+    for _ in range(50):
+        next(slices)
+    assert len(reading._parts) < 110
+    assert len(reading.data) <= 3 * window.AHEAD
 
 
 def result(parse: Callable[[bytes], Any], data: bytes) -> Any:

@@ -6,6 +6,7 @@ import datetime
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,6 +17,7 @@ from botocore.credentials import Credentials
 
 from deployments.providers.base import Provider, complete_within
 from deployments.providers.bedrock.endpoint import MOST_KEPT
+from deployments.providers.request_body import SLICE
 from tests.fakes.bedrock_wire import BedrockWire, event
 from tests.fakes.server import Received
 from tests.providers.conftest import LIMITS, Bench, cloud
@@ -61,6 +63,17 @@ def test_every_request_goes_to_its_models_path_with_a_signature_of_its_own(bench
         assert received.headers["authorization"].endswith(f"Signature={signature_of(bench, received)}")
         assert received.headers["user-agent"].startswith("Boto3/")
     assert len({received.headers["authorization"] for received in asked(bench)}) == 2
+
+
+def test_a_long_request_is_signed_as_any_other(bench: Bench) -> None:
+    async def work(provider: Provider) -> None:
+        call = bench.call(messages=[{"role": "user", "content": "a line\n" * 100_000}])
+        await complete_within(provider, replace(call, is_long=True))
+
+    bench.run(work)
+    [received] = asked(bench)
+    assert len(received.raw) > 10 * SLICE
+    assert received.headers["authorization"].endswith(f"Signature={signature_of(bench, received)}")
 
 
 def test_a_bearer_token_of_the_environment_is_who_asks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def test_the_check_prints_tiers_rows_and_what_is_missing() -> None:
     [
         ("applications: [", "not YAML"),
         ("applications: []", "no application with import_path deployments.app:build_app"),
-        ("- 1", "no application with import_path"),
+        ("- 1", "must be an object with applications"),
     ],
 )
 def test_a_file_that_is_no_config_is_one_sentence(

@@ -124,26 +124,29 @@ def test_a_mistake_in_a_value_gets_one_true_sentence(path: str, value: Any, sent
 
 
 TEXTS: list[tuple[str, str]] = [
-    ("a: 1\nb: {c: 1}\na: 2", "line 3: a is there twice, first in line 1"),
-    ("a: {b: 1, b: 2}", "line 1: b is there twice, first in line 1"),
-    ("a:\n\tb: 1", "line 2: not YAML: a tab stands there, and YAML takes only blanks to indent"),
-    ("a:\n  b: 1\n   c: 2", "line 3: not YAML: a colon stands where none may: is the indentation right, or are quotes"),
-    ("a:\n    b: 1\n  c: 2", "line 3: not YAML: the indentation is not that of the lines above"),
-    ("a: 1\nb 2\nc: 3", "line 3: not YAML: a key has no colon behind it"),
-    ("a: {b: c: d}", "line 1: not YAML: a bracket is not closed, or a comma is missing"),
-    ("a: [1, 2\nb: 3", "line 2: not YAML: a bracket is not closed, or a comma is missing"),
-    ('a: "b', "line 1: not YAML: a quote is not closed"),
-    ("hosts: [*x]", "line 1: not YAML: a value that begins with * needs quotes"),
-    ("key: !ENV x", "line 1: not YAML: a value that begins with ! needs quotes"),
-    ("kind: {{ kind }}", "line 1: not YAML: { stands before a key: a text with { needs quotes"),
-    ("host: @home", "line 1: not YAML: a value that begins with @ needs quotes"),
-    ("a: *sk-proj-abcdef", "line 1: not YAML: a value that begins with * needs quotes"),
-    ("a: 1\n---\nb: 2", "line 2: not YAML: the line --- begins another document"),
+    ("a: 1\nb: {c: 1}\na: 2", "line 3, column 1: a is there twice, first in line 1"),
+    ("a: {b: 1, b: 2}", "line 1, column 11: b is there twice, first in line 1"),
+    ("a:\n\tb: 1", "line 2, column 1: not YAML: a tab stands there, and YAML takes only blanks to indent"),
+    (
+        "a:\n  b: 1\n   c: 2",
+        "line 3, column 5: not YAML: a colon stands where none may: is the indentation right, or are quotes",
+    ),
+    ("a:\n    b: 1\n  c: 2", "line 3, column 3: not YAML: the indentation is not that of the lines above"),
+    ("a: 1\nb 2\nc: 3", "line 3, column 1: not YAML: a key has no colon behind it"),
+    ("a: {b: c: d}", "line 1, column 9: not YAML: a bracket is not closed, or a comma is missing"),
+    ("a: [1, 2\nb: 3", "line 2, column 2: not YAML: a bracket is not closed, or a comma is missing"),
+    ('a: "b', "line 1, column 6: not YAML: a quote is not closed"),
+    ("hosts: [*x]", "line 1, column 9: not YAML: a value that begins with * needs quotes"),
+    ("key: !ENV x", "line 1, column 6: not YAML: a value that begins with ! needs quotes"),
+    ("kind: {{ kind }}", "line 1, column 8: not YAML: { stands before a key: a text with { needs quotes"),
+    ("host: @home", "line 1, column 7: not YAML: a value that begins with @ needs quotes"),
+    ("a: *sk-proj-abcdef", "line 1, column 4: not YAML: a value that begins with * needs quotes"),
+    ("a: 1\n---\nb: 2", "line 2, column 1: not YAML: the line --- begins another document"),
 ]
 
 
 @pytest.mark.parametrize(("text", "sentence"), TEXTS)
-def test_a_mistake_in_yaml_is_told_with_its_line(
+def test_a_mistake_in_yaml_is_told_with_its_line_and_column(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], text: str, sentence: str
 ) -> None:
     file = tmp_path / "c.yaml"

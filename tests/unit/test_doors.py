@@ -156,6 +156,39 @@ def test_tokens_are_counted_as_limits_count_them_and_without_an_answers_limit() 
     run_virtually(main())
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/responses", {**RESPOND, "truncation": "auto"}, "truncation"),
+        ("/v1/messages", {**MESSAGE, "metadata": {"user_id": "x"}}, "metadata.user_id"),
+    ],
+)
+def test_what_a_door_leaves_out_is_named_or_refused_as_its_client_wishes(
+    path: str, body: dict[str, Any], field: str
+) -> None:
+    async def main() -> None:
+        async with client() as (http, w):
+            answered = await http.post(path, json=body)
+            assert answered.headers["x-breakwater-dropped"] == field
+            refused = await http.post(path, json=body, headers={"x-breakwater-drop-unsupported": "none"})
+            assert refused.status_code == 400
+            assert f"'{field}'" in refused.json()["error"]["message"]
+            assert w.provider("aws").calls == 1
+
+    run_virtually(main())
+
+
+def test_a_stream_of_messages_begins_with_an_estimate_of_its_prompt() -> None:
+    async def main() -> None:
+        async with client() as (http, _):
+            counted = await http.post("/v1/messages/count_tokens", json=MESSAGE)
+            response = await http.post("/v1/messages", json={**MESSAGE, "stream": True})
+            start = events_in(response.content)[0]
+            assert start["message"]["usage"]["input_tokens"] == counted.json()["input_tokens"] > 0
+
+    run_virtually(main())
+
+
 def test_responses_are_not_stored_and_that_is_said() -> None:
     async def main() -> None:
         async with client() as (http, _):
@@ -224,7 +257,7 @@ def test_the_http_api_by_handle_answers_as_over_a_port(path: str, body: dict[str
             headers = dict(head["headers"])
             told = await w.service.queries.request(headers["x-breakwater-request-id"])
             assert (told["door"], told["outcome"]) == ("handle", "ok")
-            content = b"".join(part for part in parts if isinstance(part, bytes))
+            content = head["body"] + b"".join(part for part in parts if isinstance(part, bytes))
             assert (b"data: " in content) is stream
             assert b"hello" in content or b"Hel" in content
 

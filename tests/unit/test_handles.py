@@ -35,7 +35,8 @@ METHODS: dict[str, frozenset[tuple[str, str]]] = {
         frozenset({("POST", COMMAND)}),
     ),
     "thresholds": frozenset({("GET", "/v1/breaker"), ("PATCH", "/v1/breaker")}),
-    "call_http": frozenset(),  # the routes that a caller may use, as they are
+    # The routes that a caller may use, as they are.
+    **dict.fromkeys(("call_http", "call_http_whole"), frozenset()),
     **dict.fromkeys(("begin_call", "report_call"), frozenset()),  # functions of other apps, which HTTP can't run
 }
 # Routes that have no method: who holds a handle reads the configuration, asks for health, or uses `call_http`.

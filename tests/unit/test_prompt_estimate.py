@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deployments.usage.media_tokens import size_of, tokens_of_size
-from deployments.usage.prompt_estimate import estimate_prompt
+from deployments.usage.prompt_estimate import estimate_prompt, text_tokens
 
 
 def chat(content: Any, **more: Any) -> dict[str, Any]:
@@ -134,3 +134,9 @@ def test_a_medium_without_a_rule_is_not_counted_as_text(part: Any) -> None:
 
 def test_a_long_text_without_spaces_is_a_text_all_the_same() -> None:
     assert estimate_prompt(chat([{"type": "text", "text": "A" * 100_000}])) == 25_004
+
+
+@pytest.mark.parametrize("character", ["x", "\u0436", "\U0001f600", "\ud800"])
+def test_a_long_text_counts_for_as_much_as_its_parts(character: str) -> None:
+    text = "x" + character * 100_000
+    assert text_tokens(text) == pytest.approx(text_tokens("x") + 1000 * text_tokens(character * 100))

@@ -1,9 +1,14 @@
 """What the terminal of `serve run` shows."""
 
+import os
+import pathlib
+
 import pytest
 
+from deployments.errors import ConfigError
+from deployments.ops.serve_run.early import check_file, file_in
 from deployments.ops.serve_run.ports import ports_of
-from deployments.ops.serve_run.site.sitecustomize import is_serve_run
+from deployments.ops.serve_run.site.sitecustomize import command_of
 from deployments.ops.serve_run.words import failure, ready, still_starting, url_of, without_noise
 
 STACK = """The deployment failed to start 3 times in a row. See controller logs for details. Error:
@@ -18,12 +23,12 @@ deployments.errors.ConfigError: The local model can't be loaded from /models/x.g
     ("message", "failed", "said"),
     [
         ("Failed.", {"local": STACK}, "local: The local model can't be loaded from /models/x.gguf: no such file"),
-        ("Deploying failed:\nRayServeException: serve_config.yaml: rows: none", {}, "serve_config.yaml: rows: none"),
+        ("Deploying failed:\nRayServeException: rows: none", {}, "mine.yaml: rows: none"),
         ("", {"local": ""}, "The deploy failed, and Ray Serve says nothing of it."),
     ],
 )
 def test_a_failed_deploy_is_told_in_the_sentence_of_its_cause(message: str, failed: dict[str, str], said: str) -> None:
-    assert failure(message, failed) == said
+    assert failure("mine.yaml", message, failed) == said
 
 
 @pytest.mark.parametrize(
@@ -88,15 +93,127 @@ def test_every_fixed_port_is_looked_at_where_its_setting_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "is_one"),
+    ("words", "command"),
     [
-        (["/venv/bin/python", "/venv/bin/serve", "run", "serve_config.yaml"], True),
-        (["python", "-m", "ray.serve.scripts", "run", "x.yaml"], True),
-        (["/venv/bin/python", "/venv/bin/serve", "status"], False),
-        (["python", "run.py", "serve"], False),
-        (["python", "agent.py"], False),
-        (["/venv/bin/python", "default_worker.py", "--serve", "run"], False),
+        (["/venv/bin/python", "/venv/bin/serve", "run", "serve_config.yaml"], ("run", ["serve_config.yaml"])),
+        (["python", "-m", "ray.serve.scripts", "run", "x.yaml"], ("run", ["x.yaml"])),
+        (
+            ["/venv/bin/python", "/venv/bin/serve", "deploy", "-a", "http://x", "x.yaml"],
+            ("deploy", ["-a", "http://x", "x.yaml"]),
+        ),
+        (["/venv/bin/python", "/venv/bin/serve", "run"], ("run", [])),
+        (["/venv/bin/python", "/venv/bin/serve", "status"], None),
+        (["/venv/bin/python", "/venv/bin/serve"], None),
+        (["python", "run.py", "serve"], None),
+        (["python", "agent.py"], None),
+        (["/venv/bin/python", "default_worker.py", "--serve", "run"], None),
     ],
 )
-def test_only_serve_run_gets_the_hook(words: list[str], is_one: bool) -> None:
-    assert is_serve_run(words) is is_one
+def test_only_serve_run_and_serve_deploy_are_changed(words: list[str], command: tuple[str, list[str]] | None) -> None:
+    assert command_of(words) == command
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["serve_config.yaml"], "serve_config.yaml"),
+        (["not_there.yml"], "not_there.yml"),
+        (["--address", "http://x:8265", "x.yaml"], "x.yaml"),
+        (["-d", "apps", "--non-blocking", "x.yaml"], "x.yaml"),
+        (["--address=http://x:8265", "x.yaml"], "x.yaml"),
+        (["configs/live"], "configs/live"),
+        (["agents:app"], None),
+        (["agents.app", "path=a/b.yaml"], None),
+        (["--help"], None),
+        ([], None),
+    ],
+)
+def test_the_file_of_a_command_line_is_found_and_an_import_path_is_none(words: list[str], file: str | None) -> None:
+    assert file_in(words) == file
+
+
+SHIPPED = pathlib.Path(__file__).parents[2] / "serve_config.yaml"
+BAD_FILES: list[tuple[bytes, str]] = [
+    (b"", "the file is empty"),
+    (b"# nothing\n", "the file is empty"),
+    (b"\x7fELF\x02\x01\x01\x00\xff", "not YAML: the file is not in UTF-8"),
+    (b"\x00\x01\x02", "not YAML: it has a character that no text file has"),
+    (b"- name: llm\n", "must be an object with applications, as serve_config.yaml is"),
+    (b"applications", "must be an object with applications, as serve_config.yaml is"),
+    (b"http_options: {port: 8000}\n", "applications: required key is missing"),
+    (b"applications:\n", "applications: required key is missing"),
+    (b"applications: [llm]\n", "applications: must be a list: each one begins with a dash, as - name: llm"),
+    (b"applications: [\n", ", line 2, column 1: not YAML"),
+]
+
+
+@pytest.mark.parametrize("verb", ["run", "deploy"])
+@pytest.mark.parametrize(("data", "sentence"), BAD_FILES)
+def test_a_file_that_serve_could_not_read_is_told_in_one_sentence(
+    tmp_path: pathlib.Path, data: bytes, sentence: str, verb: str
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_bytes(data)
+    with pytest.raises(ConfigError) as refused:
+        check_file(verb, str(file))
+    assert str(refused.value).startswith(f"{file}{sentence}" if sentence[0] == "," else f"{file}: {sentence}")
+
+
+def test_what_is_no_file_is_told_and_never_waited_for(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
+    expected = {
+        "pipe.yaml": "no file that can be read twice",
+        "": "a folder, not a file",
+        "away.yaml": f"{tmp_path}/away.yaml: No such file or directory",
+        "loop.yaml": f"{tmp_path}/loop.yaml: Too many levels of symbolic links",
+    }
+    for name, sentence in expected.items():
+        with pytest.raises(ConfigError) as refused:
+            check_file("run", str(tmp_path / name))
+        assert str(refused.value) == sentence
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_without_permission_is_told(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.touch(mode=0)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        check_file("run", str(file))
+
+
+def test_a_deploy_is_checked_without_the_environment_of_the_cluster_and_a_run_with_it(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        SHIPPED.read_text().replace(
+            "# auth: {admin_key_env: BREAKWATER_ADMIN_KEY}", "auth: {admin_key_env: NOT_SET_HERE}"
+        )
+    )
+    assert check_file("deploy", str(file)) is not None
+    with pytest.raises(ConfigError, match="NOT_SET_HERE"):
+        check_file("run", str(file))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("idle: 15", "idel: 15", "timeouts.idel: unknown key, did you mean idle?"),
+        ("host: 127.0.0.1", "host: 0.0.0.0", "auth: 0.0.0.0 can be reached from other machines"),
+        ("# deployments: ", "deployments: [{name: opnai}] ", "deployments.opnai: no such deployment"),
+    ],
+)
+def test_what_the_file_alone_decides_is_refused_before_a_deploy(
+    tmp_path: pathlib.Path, old: str, new: str, sentence: str
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(SHIPPED.read_text().replace(old, new))
+    with pytest.raises(ConfigError) as refused:
+        check_file("deploy", str(file))
+    assert str(refused.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("verb", ["run", "deploy"])
+def test_a_file_of_other_applications_alone_is_left_to_serve(tmp_path: pathlib.Path, verb: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("applications: [{name: agents, import_path: 'agents:app'}]")
+    assert check_file(verb, str(file)) is None

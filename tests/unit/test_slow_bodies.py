@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
@@ -20,7 +21,8 @@ from deployments.openai_api.chat import check_chat
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.openai_api.sizes import MOST_FIELDS, MOST_MESSAGE_FIELDS, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
 from deployments.service.auth import ANONYMOUS
-from deployments.strict_json import quick
+from deployments.strict_json import quick, texts
+from deployments.strict_json.sliced import parse_in_slices
 from tests.clock import run_virtually
 from tests.unit.test_failover import in_world
 from tests.unit.world import REQUEST, World
@@ -110,6 +112,30 @@ def test_a_body_that_is_the_largest_itself_is_refused_and_the_others_go_on() -> 
         assert read.in_flight.held == 0
 
     run_virtually(main())
+
+
+def test_a_body_of_many_parts_is_not_copied_as_a_whole() -> None:
+    size = 16 * MEGABYTE
+
+    async def sent() -> AsyncIterator[bytes]:
+        for _ in range(size // MEGABYTE):
+            yield b" " * MEGABYTE
+        yield BODY
+
+    async def main() -> int:
+        tracemalloc.start()
+        value, _ = await Bodies().read_object(request(sent()))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert value == REQUEST
+        return most
+
+    assert run_virtually(main()) < 1.3 * size
+
+
+def test_a_long_text_is_not_copied_in_one_step() -> None:
+    data = b'{"a":"' + b"x" * (4 * MEGABYTE) + b'"}'
+    assert sum(1 for _ in parse_in_slices(data)) >= 2 * len(data) // texts.SLICE
 
 
 def test_nothing_is_held_after_any_end() -> None:

@@ -2,7 +2,7 @@
 
 from deployments.doors.messages.errors import body_of, status_of
 from deployments.doors.messages.request import MessagesRequest, open_request
-from deployments.errors import BreakwaterError
+from deployments.errors import BreakwaterError, NoAnswer
 from deployments.openai_api.json_types import JsonDict
 
 
@@ -21,16 +21,11 @@ class Messages:
         """Return the answer to such a request."""
         return {"input_tokens": tokens}
 
-    def error(
-        self,
-        error: BreakwaterError,
-        request_id: str | None = None,
-        *,
-        tokens: int | None = None,
-        window: int | None = None,
-    ) -> JsonDict:
-        """Return the body of an error. `tokens` and `window` are those of a prompt that was too long, if known."""
-        return body_of(error, request_id, tokens=tokens, window=window)
+    def error(self, error: BreakwaterError, request_id: str | None = None) -> JsonDict:
+        """Return the body of an error."""
+        if isinstance(error, NoAnswer):
+            return body_of(error, request_id, tokens=error.tokens, window=error.window)
+        return body_of(error, request_id)
 
     def status_of(self, error: BreakwaterError) -> int:
         """Return the HTTP status, which is another than a chat's where all providers throttle us."""

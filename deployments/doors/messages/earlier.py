@@ -7,7 +7,7 @@ answer: both are left out and named. So are the blocks of tools that Anthropic's
 
 from dataclasses import dataclass, field
 
-from deployments.doors.envelope import Envelope, merged, unseal
+from deployments.doors.envelope import Envelope, absorb, unseal
 from deployments.doors.messages.blocks import part_of, plain
 from deployments.doors.messages.shapes import SHAPES, check
 from deployments.errors import BadRequest
@@ -72,7 +72,7 @@ class _Answer:
             self.thoughts.append(text)
 
     def _open(self, envelope: Envelope) -> None:
-        self.kept = merged(self.kept, envelope.message)
+        absorb(self.kept, envelope.message)
         self.extras |= envelope.calls
 
     def message(self) -> JsonDict | None:

@@ -49,8 +49,8 @@ class History:
         name_unknown(message, _MESSAGE, path, self.found)
         role, content = message["role"], message["content"]
         if role == "assistant":
-            self.flush()
             if (made := answer_of(content, f"{path}.content", self.found)) is not None:
+                self.flush()
                 self.add(made, path)
         elif isinstance(content, str):
             self.rest.append(({"role": role, "content": content}, path))

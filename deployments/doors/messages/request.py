@@ -42,26 +42,21 @@ _INNER: Mapping[str, str] = {"function.parameters": "input_schema", "function": 
 
 @dataclass(slots=True)
 class MessagesRequest:
-    """A request as it was read: see `doors.door.Opened`.
-
-    Attributes:
-        estimate: about how many tokens the prompt has, for the start of a stream: it is set by who has counted.
-    """
+    """A request as it was read: see `doors.door.Opened`."""
 
     request: Request
     dropped: Sequence[str]
     paths: Paths
     shows_thoughts: bool = True
-    estimate: int = 0
 
     def whole(self, completion: JsonObject, served: Served) -> JsonDict:
         """Return a whole answer."""
         return message_of(
-            completion, served, self.request.model, shows_thoughts=self.shows_thoughts, estimate=self.estimate
+            completion, served, self.request.model, shows_thoughts=self.shows_thoughts, estimate=served.estimate
         )
 
     def encoder(self, served: Served) -> Encoder:
-        return MessageStream(served, self.request.model, shows_thoughts=self.shows_thoughts, estimate=self.estimate)
+        return MessageStream(served, self.request.model, shows_thoughts=self.shows_thoughts, estimate=served.estimate)
 
 
 def open_request(body: JsonDict) -> MessagesRequest:

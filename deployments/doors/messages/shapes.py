@@ -25,9 +25,13 @@ class _Block(_Shape):
     type: str
 
 
+# Of a list only the first fault is told, so only one is looked for: a fault costs ten times as much as a block.
+_Blocks = Annotated[list[_Block], Field(fail_fast=True, max_length=MOST_PARTS)]
+
+
 class _Message(_Shape):
     role: Literal["user", "assistant", "system"]
-    content: str | list[_Block]
+    content: str | _Blocks
 
 
 class _Tool(_Shape):
@@ -61,14 +65,14 @@ class _Output(_Shape):
 class _Body(_Shape):
     model: Annotated[str, Field(min_length=1, max_length=LONGEST_MODEL)]
     max_tokens: Annotated[int, Field(ge=1)]
-    messages: Annotated[list[_Message], Field(min_length=1)]
-    system: str | list[_Block] | None = None
+    messages: Annotated[list[_Message], Field(fail_fast=True, min_length=1)]
+    system: str | _Blocks | None = None
     stream: bool | None = None
-    stop_sequences: list[str] | None = None
+    stop_sequences: Annotated[list[str], Field(fail_fast=True)] | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
-    tools: list[_Tool] | None = None
+    tools: Annotated[list[_Tool], Field(fail_fast=True)] | None = None
     tool_choice: _Choice | None = None
     thinking: _Thinking | None = None
     output_config: _Output | None = None
@@ -94,7 +98,7 @@ class _WithSource(_Marked):
 class _SearchResult(_Marked):
     source: str
     title: str
-    content: list[_Block]
+    content: _Blocks
 
 
 class _Reference(_Marked):
@@ -122,7 +126,7 @@ class _Call(_Marked):
 
 class _Result(_Marked):
     tool_use_id: _Name
-    content: str | list[_Block] | None = None
+    content: str | _Blocks | None = None
     is_error: bool | None = None
 
 
@@ -147,7 +151,7 @@ class _Linked(_Shape):
 
 
 class _Nested(_Shape):
-    content: str | list[_Block]
+    content: str | _Blocks
 
 
 _BODY: TypeAdapter[_Shape] = TypeAdapter(_Body)
@@ -195,13 +199,21 @@ def check(shape: TypeAdapter[_Shape], value: JsonObject, path: str) -> None:
 
 
 def _too_many_nested(messages: JsonValue) -> tuple[str, str] | None:
-    """Return why the blocks inside results are too many: each of them costs work."""
+    """Return why the blocks inside results and documents are too many: each of them costs work."""
     count = 0
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         for block in content if isinstance(content, list) else ():
-            inner = block.get("content") if isinstance(block, dict) else None
-            count += len(inner) if isinstance(inner, list) else 0
+            count += _inner_blocks(block)
     if count <= MOST_PARTS:
         return None
     return "messages", f"its blocks hold {count} others, and at most {MOST_PARTS} are allowed"
+
+
+def _inner_blocks(block: JsonValue) -> int:
+    """Return how many blocks a result or a document holds."""
+    if not isinstance(block, dict):
+        return 0
+    source = block.get("source")
+    inner = (block.get("content"), source.get("content") if isinstance(source, dict) else None)
+    return sum(len(content) for content in inner if isinstance(content, list))

@@ -7,8 +7,8 @@ never overlap. A chat may send the pieces of two calls in turns. So what comes w
     (content_block_start, content_block_delta..., content_block_stop)...   index 0, 1, 2...
     message_delta, message_stop       or: error, and nothing after it
 
-What a provider wants back of its thoughts is the signature of a thinking block, which is sent when the block ends. What
-belongs to a call is in the block before it, and what is told at the end in a last one, without a text.
+What a provider wants back of its thoughts is the signature of a thinking block, which is sent when the block ends. If
+none is open, there is one without a text, before the call or the text that it belongs to.
 
 It is on the hot path: a frame of text costs one parse of the frame and one of its text.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from deployments.doors.door import Served
-from deployments.doors.envelope import Envelope, merged, seal
+from deployments.doors.envelope import Envelope, absorb, seal
 from deployments.doors.messages.answer import (
     DIRECT,
     UNSIGNED,
@@ -85,12 +85,14 @@ class MessageStream:
         self._model = model
         self._shows_thoughts = shows_thoughts
         self._estimate = estimate
+        self._fields = {_TEXT: "content", _THINKING: "reasoning_content" if shows_thoughts else ""}
         self._out: list[bytes] = []
         self._begun = self._over = False
         self._index = -1
         self._open: _Block | None = None
         self._kind = ""  # of the open block
         self._prefix = b""  # of its deltas
+        self._field = ""  # of a chat's delta, if that goes on in the open block as it is
         self._waiting: deque[_Block] = deque()
         self._calls: dict[int, _Block] = {}
         self._ids: set[str] = set()
@@ -131,8 +133,8 @@ class MessageStream:
             self._begin()
         delta = choice.get("delta")
         if delta.__class__ is dict and delta:
-            text = delta.get("content")
-            if self._kind is _TEXT and text and text.__class__ is str and len(delta) == 1:
+            text = delta.get(self._field)
+            if text and text.__class__ is str and len(delta) == 1:
                 self._out.append(self._prefix + dump(text) + _END)
             else:
                 self._take_delta(delta)
@@ -145,8 +147,11 @@ class MessageStream:
             self._settle()
 
     def _take_delta(self, delta: JsonObject) -> None:
-        self._say(_THINKING, thoughts_in(delta))
-        self._say(_TEXT, text_in(delta.get("content")))
+        if extra := dict_of(delta.get("extra_content")):
+            absorb(self._extra, extra)
+        if len(delta) > 1 or "tool_calls" not in delta:
+            self._say(_THINKING, thoughts_in(delta))
+            self._say(_TEXT, text_in(delta.get("content")))
         if refusal := delta.get("refusal"):
             self._refused = True
             self._say(_TEXT, text_in(refusal))
@@ -156,8 +161,6 @@ class MessageStream:
                 self._take_call(piece)
         if "images" in delta:
             self._say(_TEXT, images_in(delta))
-        if extra := dict_of(delta.get("extra_content")):
-            self._extra = merged(self._extra, extra)
 
     def _say(self, kind: str, text: str) -> None:
         """Send a text in a block of its kind, or keep it until the open call is whole."""
@@ -182,7 +185,7 @@ class MessageStream:
         if block is None:
             block = self._calls[key] = self._begin_call(piece, extra)
         elif extra:
-            self._late[block.id] = merged(dict(dict_of(self._late.get(block.id))), extra)
+            absorb(self._late.setdefault(block.id, {}), extra)
         text = arguments_in(piece)
         if block is self._open:
             self._send_piece(text)
@@ -193,11 +196,11 @@ class MessageStream:
 
     def _key_of(self, piece: JsonObject) -> int:
         """Return which call it belongs to. Without an index, a new id begins another."""
-        index = whole_number(piece.get("index"))
+        index, key = whole_number(piece.get("index")), piece.get("id")
         if index is not None:
             return index
-        is_new = not self._calls or piece.get("id") not in (None, "", *self._ids)
-        return len(self._calls) if is_new else max(self._calls)
+        is_new = not self._calls or (isinstance(key, str) and key and key not in self._ids)
+        return len(self._calls) if is_new else len(self._calls) - 1
 
     def _begin_call(self, piece: JsonObject, extra: JsonObject) -> _Block:
         key = id_of(piece.get("id"), self._served, len(self._calls), self._ids)
@@ -214,18 +217,22 @@ class MessageStream:
             self._switch(self._waiting.popleft())
 
     def _settle(self) -> None:
-        """Send what is left, whole or not, and end the last block."""
+        """Send what is left, whole or not, and end the last block.
+
+        A text must be the last block: of an answer that ends with thoughts, Claude Code 2.1.197 shows nothing. So what
+        is told behind a text is not sent. No vendor demands it back: they do for calls.
+        """
         while self._waiting:
             self._switch(self._waiting.popleft())
-        if (self._extra or self._late) and self._kind is not _THINKING:
+        if (self._extra or self._late) and self._kind is _CALL:
             self._switch(_Block(_THINKING))
         self._close(self._late)
         self._late = {}
 
     def _switch(self, block: _Block) -> None:
-        """End the open block and start another. What belongs to a call is in a thinking block before it."""
+        """End the open block and start another. What a provider wants back is in a thinking block before it."""
         extras: JsonDict = {block.id: block.extra} if block.extra else {}
-        if extras and self._kind is not _THINKING:
+        if (extras or self._extra) and _THINKING not in (block.kind, self._kind):
             self._close({})
             self._start(_Block(_THINKING))
         self._close(extras)
@@ -233,7 +240,7 @@ class MessageStream:
 
     def _start(self, block: _Block) -> None:
         self._index += 1
-        self._open, self._kind = block, block.kind
+        self._open, self._kind, self._field = block, block.kind, self._fields.get(block.kind, "")
         kind, name = _DELTAS[block.kind]
         self._prefix = _delta_prefix(self._index, kind, name)
         self._send("content_block_start", {"index": self._index, "content_block": block.start()})
@@ -259,7 +266,8 @@ class MessageStream:
         elif block.kind is _CALL and (rest := block.arguments.rest()):
             self._out.append(self._prefix + dump(rest) + _END)
         self._send("content_block_stop", {"index": self._index})
-        self._open, self._kind, block.is_closed = None, "", True
+        self._open, self._kind, self._field = None, "", ""
+        block.is_closed = True
 
     def _begin(self) -> None:
         self._begun = True

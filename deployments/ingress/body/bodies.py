@@ -15,8 +15,9 @@ from deployments.ingress.body.encodings import decoded, encodings_of
 from deployments.ingress.body.in_flight import BytesInFlight, Held
 from deployments.openai_api.chat import json_object
 from deployments.openai_api.json_types import JsonDict, JsonValue
-from deployments.strict_json.quick import is_quick, parse_quickly
-from deployments.strict_json.sliced import parse_in_slices
+from deployments.strict_json.quick import LARGER_BYTES, is_quick, parse_quickly
+from deployments.strict_json.sliced import parse_window
+from deployments.strict_json.window import Window
 
 MAX_BODY = 32 * 1024 * 1024
 SMALL_BODY = 64 * 1024  # of operators' settings
@@ -47,36 +48,45 @@ class Bodies:
     async def _read(self, request: Request, held: Held, most: int) -> JsonValue:
         header = request.headers.get("content-encoding")
         encodings = [] if header is None else encodings_of(header)
-        body = None
+        parts = None
         self.in_flight.arriving.add(held)
         try:
             async with asyncio.timeout(SILENCE_SECONDS) as held.arriving:
-                body = await _arrived(request, held, most, held.arriving)
+                parts = await _arrived(request, held, most, held.arriving)
                 for name in reversed(encodings):  # they were applied in the order of the header
-                    body = await _decoded(name, body, held, most)
-                return await self._parsed(body)
+                    parts = await _decoded(name, parts, held, most)
+                return await self._parsed(parts)
         except TimeoutError:
             held.grow(0)  # raises if it was refused
-            if body is None:
+            if parts is None:
                 raise BodyTooSlow("The request body did not arrive in time.") from None
             raise TooBusy("This replica has too many large requests to parse.") from None
         finally:
             held.arriving = None
             self.in_flight.arriving.discard(held)
 
-    async def _parsed(self, body: bytes) -> JsonValue:
-        try:
-            if is_quick(body):
+    async def _parsed(self, parts: list[bytes]) -> JsonValue:
+        if sum(map(len, parts)) <= LARGER_BYTES and is_quick(body := b"".join(parts)):
+            try:
                 return parse_quickly(body)
-            async with self._turn:
-                return await in_turns(parse_in_slices(body))
-        except ValueError as error:
-            raise BadRequest(_of_no_json(body, error), code="invalid_json") from None
+            except ValueError as error:
+                raise _of_no_json(body.lstrip()[:64], error) from None
+        async with self._turn:
+            window = Window(parts)
+            parts.clear()  # the window lets go what it has read
+            try:
+                return await in_turns(parse_window(window))
+            except ValueError as error:
+                raise _of_no_json(window.start, error) from None
 
 
-def _of_no_json(body: bytes, error: ValueError) -> str:
-    start = body[:64].strip()
-    if not body.strip():
+def _of_no_json(start: bytes, error: ValueError) -> BadRequest:
+    """Return the refusal of a body, by how it begins behind white space."""
+    return BadRequest(_why_no_json(start, error), code="invalid_json")
+
+
+def _why_no_json(start: bytes, error: ValueError) -> str:
+    if not start:
         return "The request body is empty: send a JSON object."
     if b"=" in start and start[:1].isalpha():
         return "The request body is not valid JSON, but a form: send a JSON object."
@@ -87,8 +97,8 @@ def _of_no_json(body: bytes, error: ValueError) -> str:
     return f"The request body is not valid JSON: {error}."
 
 
-async def _arrived(request: Request, held: Held, most: int, limit: asyncio.Timeout) -> bytes:
-    """Return the body as it was sent."""
+async def _arrived(request: Request, held: Held, most: int, limit: asyncio.Timeout) -> list[bytes]:
+    """Return the parts of the body as they were sent: to join a long one would be one long step."""
     now = asyncio.get_running_loop().time
     parts: list[bytes] = []
     moved = now()
@@ -102,19 +112,19 @@ async def _arrived(request: Request, held: Held, most: int, limit: asyncio.Timeo
             moved = now()
             limit.reschedule(min(last, moved + SILENCE_SECONDS))
     limit.reschedule(last)
-    return b"".join(parts)
+    return parts
 
 
 def _too_large(most: int) -> TooLarge:
     return TooLarge(f"The request body is larger than {most} bytes.")
 
 
-async def _decoded(name: str, body: bytes, held: Held, most: int) -> bytes:
+async def _decoded(name: str, parts: list[bytes], held: Held, most: int) -> list[bytes]:
     pieces: list[bytes] = []
 
     def bounded() -> Generator[None]:
         size = 0
-        for piece in decoded(name, body):
+        for piece in decoded(name, parts):
             size += len(piece)
             if size > most:
                 raise _too_large(most)
@@ -123,4 +133,4 @@ async def _decoded(name: str, body: bytes, held: Held, most: int) -> bytes:
             yield
 
     await in_turns(bounded())
-    return b"".join(pieces)
+    return pieces

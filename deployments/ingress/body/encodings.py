@@ -5,12 +5,13 @@ slices.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
 from deployments.errors import BadRequest, UnknownEncoding
+from deployments.strict_json.window import Window
 
 ENCODINGS = "gzip, deflate, zstd"  # for `accept-encoding` of an answer that refuses another (RFC 9110 15.5.16)
 MOST_ENCODINGS = 4  # one upon the other
@@ -30,10 +31,12 @@ def encodings_of(header: str) -> list[str]:
     return names
 
 
-def decoded(name: str, body: bytes) -> Iterator[bytes]:
+def decoded(name: str, parts: Iterable[bytes]) -> Iterator[bytes]:
     """Yield what comes out of a body, a bounded piece at a time. Raises BadRequest."""
+    window = Window(parts)
+    window.fill()
     try:
-        yield from _pieces(_DECODERS[name](body), body)
+        yield from _pieces(_DECODERS[name](window.data[:2]), window)
     except (zlib.error, ZstdError, EOFError) as error:
         raise BadRequest(f"The request body is not valid {name}: {error}.", code="invalid_encoding") from None
 
@@ -50,11 +53,10 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-def _pieces(make: Callable[[], _Decoder], body: bytes) -> Iterator[bytes]:
+def _pieces(make: Callable[[], _Decoder], window: Window) -> Iterator[bytes]:
     """Yield the pieces of all members: a body may be several, one after the other."""
     decoder = make()
-    for at in range(0, len(body), _INPUT):
-        rest = body[at : at + _INPUT]
+    while rest := window.take(_INPUT):
         more = True
         while more:
             if decoder.eof:
@@ -71,9 +73,9 @@ def _inflate(wbits: int) -> Callable[[], _Decoder]:
     return lambda: zlib.decompressobj(wbits)
 
 
-def _deflate(body: bytes) -> Callable[[], _Decoder]:
+def _deflate(start: bytes) -> Callable[[], _Decoder]:
     """Return a decoder of `deflate`, which is the format of zlib. Some clients send it without zlib's head."""
-    has_head = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+    has_head = len(start) > 1 and start[0] & 0x0F == 8 and int.from_bytes(start, "big") % 31 == 0
     return _inflate(zlib.MAX_WBITS if has_head else -zlib.MAX_WBITS)
 
 

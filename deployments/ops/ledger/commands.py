@@ -64,7 +64,7 @@ def _exported(url: str, table: str, path: pathlib.Path) -> str:
 def store_url(config: str) -> str:
     """Return the URL of the ledger's store of a config file's application. Raises ConfigError."""
     path, _, wanted = config.partition("#")
-    applications = [application for application, _ in read_applications(path)]
+    applications = read_applications(path)
     named = {str(application.get("name", "default")): application for application in applications}
     if not wanted and len(named) > 1:
         raise ConfigError(f"{path}: which application? {', '.join(f'{path}#{name}' for name in named)}")

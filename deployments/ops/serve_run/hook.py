@@ -1,6 +1,7 @@
 """What `serve run` does before Ray starts, and as soon as it has started.
 
-Ray calls what RAY_RUNTIME_ENV_HOOK names in `ray.init`. `site/sitecustomize.py` sets it, in `serve run` alone.
+Ray calls what RAY_RUNTIME_ENV_HOOK names in `ray.init`. `site/sitecustomize.py` sets it, in `serve run` alone; before
+that it has had the config checked: see `early.py`.
 """
 
 import atexit
@@ -21,15 +22,15 @@ from typing import Any, NoReturn
 
 import click
 import ray
-import yaml
 from ray import serve
 
-from deployments.config.check import IMPORT_PATH, check
-from deployments.errors import ConfigError
+from deployments.config.check import applications_of
 from deployments.ops.serve_run import words
+from deployments.ops.serve_run.early import Checked, Found
 from deployments.ops.serve_run.ports import explain_taken, ports_of
 
 LOOK_SECONDS = 0.2
+STATUS_SECONDS = 1.0  # between two questions to Serve, which cost its controller time that the start needs
 SAY_SECONDS = 30.0  # between two words on a start that takes long
 TWICE_SECONDS = 1.0
 OWN_RAY = "local"  # the address for which a Ray is started
@@ -39,6 +40,7 @@ OWN_RAY = "local"  # the address for which a Ray is started
 class Run:
     """A `serve run` of a config file with applications of ours: name to URL."""
 
+    path: str
     report: str
     urls: Mapping[str, str]
     began: float
@@ -48,32 +50,24 @@ def begin(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     """Refuse what can't start, before Ray does; then say when it answers. Return the argument as it is."""
     os.environ.pop("RAY_RUNTIME_ENV_HOOK", None)  # not for the processes that this one starts
     context = click.get_current_context(silent=True)
-    path = None if context is None else context.params.get("config_or_import_path")
-    if context is not None and context.info_name == "run" and path is not None and os.path.isfile(path):
-        _prepare(path, is_local=context.params.get("address") == OWN_RAY, blocks=bool(context.params.get("blocking")))
+    checked = Found.checked
+    if context is not None and context.info_name == "run" and checked is not None:
+        is_local, blocks = context.params.get("address") == OWN_RAY, bool(context.params.get("blocking"))
+        _prepare(checked, is_local=is_local, blocks=blocks)
     return runtime_env
 
 
-def _prepare(path: str, *, is_local: bool, blocks: bool) -> None:
-    with open(path, encoding="utf-8") as file:
-        config = yaml.safe_load(file)
-    ours = [each for each in config.get("applications") or [] if each.get("import_path") == IMPORT_PATH]
-    if not ours:
-        return
-    options = config.get("http_options") or {}
-    try:
-        report = check(path)
-    except ConfigError as error:
-        _refuse(f"{path}: {str(error).removeprefix(f'{path}: ')}")
+def _prepare(checked: Checked, *, is_local: bool, blocks: bool) -> None:
+    options = checked.config.get("http_options") or {}
     if is_local and (taken := explain_taken(ports_of(options, os.environ))) is not None:
         _refuse(taken)
-    urls = {str(each.get("name", "default")): words.url_of(options, each) for each in ours}
+    urls = {str(each.get("name", "default")): words.url_of(options, each) for each in applications_of(checked.config)}
     if is_local:  # nobody outside this machine has to notice that a replica goes
         os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
     _be_quiet()
     if blocks:
         signal.signal(signal.SIGINT, _stop)
-        after = functools.partial(_watch_start, Run(report, urls, time.monotonic()))
+        after = functools.partial(_watch_start, Run(checked.path, checked.report, urls, time.monotonic()))
         ray._private.worker._post_init_hooks.append(after)
 
 
@@ -119,27 +113,33 @@ def _filter_logs() -> None:
 
 
 def _wait_until_ready(run: Run) -> None:
-    said_at = run.began
+    said_at = asked_at = run.began
     while not _Ending.began:
         time.sleep(LOOK_SECONDS)
-        found = _statuses(run)
+        answers = all(map(_answers, run.urls.values()))
+        if not answers and time.monotonic() - asked_at < STATUS_SECONDS:
+            continue
+        found, asked_at = _statuses(run), time.monotonic()
         for application in found.values():
             if application.status == "DEPLOY_FAILED":
                 failed = {n: d.message for n, d in application.deployments.items() if d.status == "DEPLOY_FAILED"}
-                _Ending.failure = words.failure(application.message, failed)
+                _Ending.failure = words.failure(run.path, application.message, failed)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-        seconds = time.monotonic() - run.began
-        running = found and all(each.status == "RUNNING" for each in found.values())
-        if running and all(map(_answers, run.urls.values())):
-            node: Any = ray._private.worker._global_node
-            logs = os.path.join(node.get_logs_dir_path(), "serve")
-            print(words.ready(seconds, run.urls.values(), logs, f"http://{node.webui_url}", run.report), flush=True)
+        if answers and found and all(each.status == "RUNNING" for each in found.values()):
+            _say_ready(run)
             return
-        if time.monotonic() - said_at >= SAY_SECONDS:
-            said_at = time.monotonic()
+        if asked_at - said_at >= SAY_SECONDS:
+            said_at = asked_at
             waiting = {name: d.status.value for each in found.values() for name, d in each.deployments.items()}
-            print(words.still_starting(seconds, waiting), flush=True)
+            print(words.still_starting(asked_at - run.began, waiting), flush=True)
+
+
+def _say_ready(run: Run) -> None:
+    node: Any = ray._private.worker._global_node
+    logs = os.path.join(node.get_logs_dir_path(), "serve")
+    seconds = time.monotonic() - run.began
+    print(words.ready(seconds, run.urls.values(), logs, f"http://{node.webui_url}", run.report), flush=True)
 
 
 def _statuses(run: Run) -> Mapping[str, Any]:

@@ -34,13 +34,17 @@ def still_starting(seconds: float, statuses: Mapping[str, str]) -> str:
     return f"Still starting after {seconds:.0f} s: {waiting or 'the proxy does not answer yet'}."
 
 
-def failure(message: str, failed: Mapping[str, str]) -> str:
+def failure(path: str, message: str, failed: Mapping[str, str]) -> str:
     """Return the sentence of a failed deploy, without a stack and without the name of an exception.
 
-    `message` is what Serve says of the application, `failed` what it says of each deployment that failed.
+    `message` is what Serve says of the application, `failed` what it says of each deployment that failed. Without such
+    a deployment it is the config at `path` that could not be built.
     """
     found = [f"{name}: {_last_line(text)}" for name, text in failed.items() if text.strip()]
-    return "\n".join(found) or _last_line(message) or "The deploy failed, and Ray Serve says nothing of it."
+    if found:
+        return "\n".join(found)
+    said = _last_line(message)
+    return f"{path}: {said}" if said else "The deploy failed, and Ray Serve says nothing of it."
 
 
 def _last_line(text: str) -> str:

@@ -14,6 +14,7 @@ import botocore.exceptions as aws
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head
+from deployments.openai_api.json_types import JsonDict
 from deployments.providers.base import Call, Completed, End, Frames, end_of
 from deployments.providers.bedrock.classify import classify
 from deployments.providers.bedrock.codec import StreamCodec, from_converse, to_converse
@@ -21,6 +22,7 @@ from deployments.providers.bedrock.embed import embed, parsed
 from deployments.providers.bedrock.endpoint import SignedRequests
 from deployments.providers.bedrock.event_stream import EventStream, Message
 from deployments.providers.conversation import call_limit
+from deployments.providers.request_body import RequestBody, body_in_pieces
 from deployments.providers.translated import translated, translating
 from deployments.providers.transport import Transport, UpstreamResponse
 
@@ -32,7 +34,8 @@ class BedrockProvider:
 
     async def complete(self, call: Call) -> Completed:
         try:
-            with contextlib.closing(await self._request("converse", call.model, converse_body(call))) as answer:
+            body = await _written(call)
+            with contextlib.closing(await self._request("converse", call.model, body)) as answer:
                 data = await answer.whole()
             with translating():
                 return Completed(*from_converse(json.loads(data), call))
@@ -42,7 +45,8 @@ class BedrockProvider:
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), EventStream()
         try:
-            with contextlib.closing(await self._request("converse_stream", call.model, converse_body(call))) as answer:
+            body = await _written(call)
+            with contextlib.closing(await self._request("converse_stream", call.model, body)) as answer:
                 while data := await answer.read():
                     batch = translated(_frames(codec, events.feed(data)))
                     if batch.data or codec.finished:
@@ -67,7 +71,7 @@ class BedrockProvider:
         except Exception as error:
             raise classify(error, call.body) from error
 
-    async def _request(self, operation: str, model: str, body: bytes) -> UpstreamResponse:
+    async def _request(self, operation: str, model: str, body: RequestBody) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises boto3's own error for any status but 200."""
         url, headers = await self._requests.signed(operation, model, body)
         answer = await self._transport.post(url, headers, body)
@@ -92,11 +96,19 @@ def build(settings: BedrockSettings, connect: float) -> BedrockProvider:
     return BedrockProvider(region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, connect=connect)
 
 
+async def _written(call: Call) -> RequestBody:
+    return await body_in_pieces(_arguments(call)) if call.is_long else converse_body(call)
+
+
 def converse_body(call: Call) -> bytes:
     """Return the body of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
+    return _ENCODER.encode(_arguments(call)).encode(errors="replace")
+
+
+def _arguments(call: Call) -> JsonDict:
     arguments = to_converse(call)
     del arguments["modelId"]  # it is in the path
-    return _ENCODER.encode(arguments).encode(errors="replace")
+    return arguments
 
 
 # Bytes (of images, of reasoning) go as base64.

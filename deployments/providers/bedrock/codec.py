@@ -128,13 +128,17 @@ class StreamCodec:
     _calls: int = 0
     _open: str | None = None  # the arguments' state of the call that is open: None, "empty", "begun", "withheld"
     _reasoning: Reasoning = field(default_factory=Reasoning)
+    _told: bool = False
 
     def frames(self, event: JsonObject) -> tuple[bytes, bool]:
         """Return the frames of one event, and whether they hold content."""
         if "contentBlockDelta" in event:
             delta = event["contentBlockDelta"]["delta"]
             text = delta.get("text")
-            return (chunk(self.head, {"content": text}), True) if text else self._delta(delta)
+            if not text:
+                return self._delta(delta)
+            extra = self._extra()
+            return chunk(self.head, {"content": text, "extra_content": extra} if extra else {"content": text}), True
         if "messageStart" in event:
             return chunk(self.head, {"role": "assistant", "content": ""}), False
         if "contentBlockStart" in event:
@@ -146,6 +150,15 @@ class StreamCodec:
         if "metadata" in event:
             self.usage = usage_from(event["metadata"].get("usage") or {}) or self.usage
         return b"", False
+
+    def _extra(self) -> JsonDict | None:
+        """Return what is signed before a text or the end, once: clients can't join two lists of objects.
+
+        A client of another API must have it before the text: there the signature is a part of the thoughts.
+        """
+        extra = None if self._told else self._reasoning.kept()
+        self._told = self._told or extra is not None
+        return extra
 
     def _delta(self, delta: JsonObject) -> tuple[bytes, bool]:
         if "toolUse" in delta:
@@ -177,6 +190,6 @@ class StreamCodec:
 
     def _stop(self, reason: str) -> bytes:
         self.finished = True
-        extra = self._reasoning.kept()
+        extra = self._extra()
         data = chunk(self.head, {"extra_content": extra}) if extra else b""
         return data + chunk(self.head, {}, finish_of(reason, calls=self._calls))

@@ -21,6 +21,8 @@ from botocore.httpsession import get_cert_path
 from botocore.parsers import create_parser
 from yarl import URL
 
+from deployments.providers.request_body import Pieces, RequestBody
+
 MOST_KEPT = 1000  # a client may name any model
 
 
@@ -53,12 +55,13 @@ class SignedRequests:
         self._known: dict[tuple[str, str], _Endpoint] = {}
         self.tls = ssl.create_default_context(cafile=get_cert_path(core.get_config_variable("ca_bundle") or True))
 
-    async def signed(self, operation: str, model: str, body: bytes) -> tuple[URL, dict[str, str]]:
+    async def signed(self, operation: str, model: str, body: RequestBody) -> tuple[URL, dict[str, str]]:
         """Return the URL and the signed headers of a call. Raises boto3's errors of credentials."""
         endpoint = self._known.get((operation, model)) or self._find_endpoint(operation, model)
         fresh = not isinstance(self._credentials, RefreshableCredentials) or not self._credentials.refresh_needed()
-        # A refresh of credentials blocks: in a thread it delays this call only.
-        headers = _signed(endpoint, body) if fresh else await asyncio.to_thread(_signed, endpoint, body)
+        # A refresh of credentials blocks, and so does the hash of a long body: in a thread it delays this call only.
+        at_once = fresh and isinstance(body, bytes)
+        headers = _signed(endpoint, body) if at_once else await asyncio.to_thread(_signed, endpoint, body)
         return URL(endpoint.url, encoded=True), headers
 
     def error(self, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> Exception:
@@ -103,11 +106,32 @@ def _before_sign(request: AWSRequest, request_signer: Any, **_: Any) -> None:
         raise _Ready(request, request_signer)
 
 
-def _signed(endpoint: _Endpoint, body: bytes) -> dict[str, str]:
-    request = AWSRequest(method="POST", url=endpoint.url, headers=endpoint.headers, data=body)
+def _signed(endpoint: _Endpoint, body: RequestBody) -> dict[str, str]:
+    data = body if isinstance(body, bytes) else _Reader(body)
+    request = AWSRequest(method="POST", url=endpoint.url, headers=endpoint.headers, data=data)
     request.context = dict(endpoint.context)
     endpoint.signer.sign(endpoint.operation, request)
     return dict(request.headers.items())
+
+
+class _Reader:
+    """A long body as botocore's signer reads it (`SigV4Auth.payload`): from its beginning to its end, and back."""
+
+    def __init__(self, body: Pieces):
+        self._body, self._next = body, 0
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def read(self, _: int = -1) -> bytes:
+        self._next += 1
+        return self._body.pieces[self._next - 1] if self._next <= len(self._body.pieces) else b""
+
+    def tell(self) -> int:
+        return self._next
+
+    def seek(self, place: int) -> None:
+        self._next = place
 
 
 def _original_status(body: bytes) -> int | None:

@@ -17,6 +17,8 @@ _FIRST_WORD = re.compile(r"[^\w\\]*([a-z0-9]{1,12})(?![^\x00-\x7f])", re.IGNOREC
 _WORDS = re.compile(r"[a-z0-9]+")
 _ESCAPES = re.compile(r"\\(?:u[0-9a-f]{4}|x[0-9a-f]{2}|.)|&\w+;|&#\w+;")
 _MOST = 1000  # strings that are looked for
+_MOST_SEARCHED = 512 * 1024  # characters of a request: of two-byte ones they take 25 ms
+_OF_JSON = 8  # characters that one counts for in a text that may be JSON, and each value
 _LEAST = 12  # characters by which the beginning of a long text is known
 # Words of OpenAI's API that each request has: they are nobody's.
 _VOCABULARY = frozenset(
@@ -59,6 +61,22 @@ def _may_be_in(text: str, said: str) -> bool:
     """Return whether the text has the first word of what was said: that is cheap, and most is said of other things."""
     word = _FIRST_WORD.match(said)
     return word is None or word.group(1).casefold() in text
+
+
+def too_long_to_search(asked: JsonValue) -> bool:
+    """Return whether others would wait while it is searched: 30 MB of JSON in a text took 18 s."""
+    waiting, size = [asked], 0
+    while waiting and size <= _MOST_SEARCHED:
+        value = waiting.pop()
+        size += _OF_JSON
+        if isinstance(value, str):
+            size += len(value) * (_OF_JSON if value[:1] in ("{", "[") else 1)
+        elif isinstance(value, Mapping):
+            size += sum(map(len, value))
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return size > _MOST_SEARCHED
 
 
 def says(asked: JsonValue, words: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deployments.openai_api.json_types import JsonValue
-from deployments.providers.vendor_errors.quotes import own_words, says
+from deployments.providers.vendor_errors.quotes import own_words, says, too_long_to_search
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,15 @@ class Rule:
         """Return whether the text says so.
 
         An error may quote the request. What moves a circuit must not rest on words that a client chose: they could
-        close a vendor to everybody. Nobody can tell whose words they are where the request is not known.
+        close a vendor to everybody. Nobody can tell whose words they are where the request is not known, or too long to
+        be searched.
         """
         found = text.search(message)
         if found is None or (self.fits is not None and not self.fits(found)):
             return False
         if self.kind not in _MOVES_CIRCUITS:
             return True
-        if asked is None or (own := text.search(own_words(message, asked))) is None:
+        if asked is None or too_long_to_search(asked) or (own := text.search(own_words(message, asked))) is None:
             return False
         return not says(asked, own.group())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from deployments.doors.envelope import merged
+from deployments.doors.envelope import absorb
 from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, whole_number
 
@@ -17,15 +17,16 @@ _MOST_CHECKS = 64  # of one call: to read arguments again and again costs more t
 
 @dataclass(slots=True)
 class Call:
-    """A call so far. `pieces` are those of its arguments that nobody has taken yet."""
+    """A call so far. `arguments` are all pieces that have come, and `pieces` those that nobody has taken yet."""
 
     id: str
+    index: int
     name: str = ""
     pieces: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
     extra: JsonDict = field(default_factory=dict)
     begun: bool = False
     over: bool = False
-    _arguments: list[str] = field(default_factory=list)
     _checks: int = 0
     _checked: int = -1
 
@@ -36,24 +37,24 @@ class Call:
         if isinstance(name, str) and name != self.name and not self.begun:
             self.name += name  # an SDK adds pieces up
         if isinstance(extra := piece.get("extra_content"), dict):
-            self.extra = merged(self.extra, extra)
+            absorb(self.extra, extra)
         if arguments and not self.over:
             text = arguments if isinstance(arguments, str) else dump(arguments).decode()
             self.pieces.append(text)
-            self._arguments.append(text)
+            self.arguments.append(text)
 
     @property
     def is_whole(self) -> bool:
         """Whether its arguments are whole, as far as anybody can tell before the answer's end."""
         if self.over:
             return True
-        if self._checked == len(self._arguments) or not self._arguments or self._checks >= _MOST_CHECKS:
+        if self._checked == len(self.arguments) or not self.arguments or self._checks >= _MOST_CHECKS:
             return False
-        if not self._arguments[-1].rstrip().endswith("}"):
+        if not self.arguments[-1].rstrip().endswith("}"):
             return False
-        self._checked, self._checks = len(self._arguments), self._checks + 1
+        self._checked, self._checks = len(self.arguments), self._checks + 1
         try:
-            orjson.loads("".join(self._arguments))
+            orjson.loads("".join(self.arguments))
         except orjson.JSONDecodeError:
             return False
         return True
@@ -78,7 +79,7 @@ class Calls:
     def _take(self, index: int, piece: JsonObject) -> Call:
         if (call := self._calls.get(index)) is None:
             key = piece.get("id")
-            call = Call(key if isinstance(key, str) and key else f"call_{self.answer}{len(self._calls)}")
+            call = Call(key if isinstance(key, str) and key else f"call_{self.answer}{len(self._calls)}", index)
             self._calls[index] = call
         call.take(piece)
         return call

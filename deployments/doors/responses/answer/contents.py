@@ -73,8 +73,13 @@ def _is_bytes(data: JsonValue) -> bool:
     return isinstance(data, list) and all(type(one) is int for one in data)
 
 
-def picture_of(image: JsonValue) -> JsonDict | None:
-    """Return what an item says of a picture that has come as data; None for anything else."""
+def pictures_of(told: JsonValue) -> list[JsonDict]:
+    """Return what items say of the pictures that have come as data."""
+    found = [_picture(one) for one in told] if isinstance(told, list) else []
+    return [picture for picture in found if picture is not None]
+
+
+def _picture(image: JsonValue) -> JsonDict | None:
     inner = image.get("image_url") if isinstance(image, dict) else None
     url = inner.get("url") if isinstance(inner, dict) else None
     if not isinstance(url, str) or not url.startswith("data:image/"):

@@ -32,6 +32,10 @@ class CustomInput:
     _state: str = "before"  # before | inside | other | over
     _kept: list[str] = field(default_factory=list)  # what is not told yet
 
+    @property
+    def is_whole(self) -> bool:
+        return self._state == "over"
+
     def feed(self, piece: str) -> str:
         """Return what a piece of the arguments adds to the input."""
         if self._state == "over":

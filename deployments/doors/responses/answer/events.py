@@ -12,14 +12,19 @@ class Events:
 
     _number: int = 0
     _frames: list[bytes] = field(default_factory=list)
+    _echo: bytes = b"{}"
+
+    def repeat(self, echo: JsonObject) -> None:
+        """Keep what is the same in each event with the whole response: it is written once."""
+        self._echo = dump(echo)
 
     def add(self, kind: str, fields: JsonObject) -> None:
         """Add `response.{kind}` with these fields."""
         self._add(kind, dump(fields)[1:])
 
-    def add_response(self, kind: str, head: JsonObject, echo: bytes) -> None:
-        """Add an event with the whole response: `echo` are the bytes of the fields that are the same in each."""
-        self._add(kind, b'"response":' + dump(head)[:-1] + b"," + echo[1:] + b"}")
+    def add_response(self, kind: str, head: JsonObject) -> None:
+        """Add an event with the whole response, whose head is not the same in each."""
+        self._add(kind, b'"response":' + dump(head)[:-1] + b"," + self._echo[1:] + b"}")
 
     def _add(self, kind: str, rest: bytes) -> None:
         name = b"response." + kind.encode()
@@ -37,6 +42,18 @@ class Events:
         """Return what is to be sent now."""
         frames, self._frames = self._frames, []
         return b"".join(frames)
+
+
+class NoEvents(Events):
+    """Nothing is sent: for an answer that is told as a whole."""
+
+    def repeat(self, echo: JsonObject) -> None: ...
+
+    def add(self, kind: str, fields: JsonObject) -> None: ...
+
+    def add_response(self, kind: str, head: JsonObject) -> None: ...
+
+    def delta(self, before: bytes, text: str, after: bytes) -> None: ...
 
 
 def template(kind: str, fields: JsonObject, *, logprobs: bool = False) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deployments.doors.envelope import Envelope, merged, seal
+from deployments.doors.envelope import Envelope, absorb, seal
 from deployments.doors.responses.answer.custom_input import CustomInput
 from deployments.doors.responses.answer.events import Events, template
 from deployments.doors.responses.request.tools import Tool
@@ -145,7 +145,8 @@ class Reasoning:
     def __init__(self, place: Place):
         self._place = place
         self._texts: list[str] = []
-        self._envelope = Envelope()
+        self._message: JsonDict = {}
+        self._calls: JsonDict = {}
         self._template = place.template("reasoning_summary_text.delta", summary_index=0)
         place.item("added", {"id": place.id, "type": "reasoning", "status": "in_progress", "summary": []})
 
@@ -157,8 +158,8 @@ class Reasoning:
         self._place.events.delta(self._template[0], text, self._template[1])
 
     def keep(self, envelope: Envelope) -> None:
-        message = merged(dict(self._envelope.message), envelope.message)
-        self._envelope = Envelope(message, {**self._envelope.calls, **envelope.calls})
+        absorb(self._message, envelope.message)
+        self._calls |= envelope.calls
 
     def close(self, state: State) -> JsonDict:
         summary = []
@@ -168,7 +169,7 @@ class Reasoning:
             self._place.add("reasoning_summary_text.done", summary_index=0, text=text)
             self._place.add("reasoning_summary_part.done", summary_index=0, part=summary[0])
         item = {"id": self._place.id, "type": "reasoning", "status": state, "summary": summary}
-        item["encrypted_content"] = seal(self._envelope)
+        item["encrypted_content"] = seal(Envelope(self._message, self._calls))
         self._place.item("done", item)
         return item
 
@@ -199,6 +200,11 @@ class FunctionCall:
 
 
 class CustomCall:
+    """A call of a custom tool. If its answer was cut in the midst of its input, it is never done.
+
+    Codex runs a call that is done, whatever its state says, and half a script must not be run.
+    """
+
     def __init__(self, place: Place, call_id: str, tool: Tool):
         self._place = place
         self._input = CustomInput()
@@ -214,7 +220,9 @@ class CustomCall:
         if text:
             self._place.events.delta(self._template[0], text, self._template[1])
 
-    def close(self, state: State) -> JsonDict:
+    def close(self, state: State) -> JsonDict | None:
+        if state == "incomplete" and not self._input.is_whole:
+            return None
         self._tell(self._input.end())
         text = "".join(self._input.text)
         self._place.add("custom_tool_call_input.done", input=text)

@@ -36,21 +36,28 @@ def echo_of(body: JsonObject) -> JsonDict:
     """Return the fields of a request that its answer repeats. Nothing is stored or cut, whatever was asked for."""
     echo = {name: default if body.get(name) is None else body[name] for name, default in _DEFAULTS.items()}
     text, reasoning = body.get("text") or {}, body.get("reasoning") or {}
-    echo["text"] = {**text, "format": text.get("format") or {"type": "text"}}
+    echo["text"] = {**text, "format": _format(text.get("format") or {"type": "text"})}
     echo["reasoning"] = {"effort": None, "summary": None, **reasoning}
     echo["tools"] = [_told(tool) for tool in body.get("tools") or () if tool["type"] in _CARRIED]
     return {**echo, "store": False, "truncation": "disabled"}
 
 
+def _format(wanted: JsonObject) -> JsonObject:
+    if wanted["type"] != "json_schema":
+        return wanted
+    return {"description": None, **wanted, "strict": bool(wanted.get("strict"))}
+
+
 def _told(tool: JsonObject) -> JsonObject:
+    """Return a tool with the fields that openai 3.54 wants of its type."""
     if tool["type"] != "function":
-        return tool
+        return {"description": "", **tool} if tool["type"] == "namespace" else tool
     return {"description": None, "parameters": None, **tool, "strict": bool(tool.get("strict"))}
 
 
-def tier_of(told: JsonValue) -> str | None:
-    """Return the tier that served an answer, as its provider told it."""
-    return told if isinstance(told, str) and told in _TIERS else None
+def tier_of(told: JsonValue) -> str:
+    """Return the tier that served an answer, as its provider told it; Open Responses wants one of each response."""
+    return told if isinstance(told, str) and told in _TIERS else "default"
 
 
 def usage_of(told: JsonValue) -> JsonDict | None:
@@ -89,6 +96,6 @@ def head_of(status: Status, output: JsonValue, **told: JsonValue) -> JsonDict:
         "incomplete_details": None,
         "output": output,
         "usage": None,
-        "service_tier": None,
+        "service_tier": "default",
         **told,
     }

@@ -8,7 +8,7 @@ What only the answer's provider understands (`extra_content`) goes into the `enc
 comes before the call that it belongs to; what comes at the end makes a last one.
 
 A broken stream ends as `response.failed`. Texts that were open are closed as incomplete, but a call is not: clients run
-the calls that are done, and half an input must not be run.
+the calls that are done, and half an input must not be run. Nor is a custom tool's input that a limit has cut off.
 
 No `[DONE]` follows the last event. OpenAI sends none, and some clients fail over it (caozhiyuan/copilot-api#338).
 """
@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from deployments.doors.door import Served
-from deployments.doors.envelope import Envelope, merged
+from deployments.doors.envelope import Envelope, absorb
 from deployments.doors.responses.answer.calls import Call, Calls
-from deployments.doors.responses.answer.contents import annotations_of, logprobs_of, picture_of, pieces_of
+from deployments.doors.responses.answer.contents import annotations_of, logprobs_of, pictures_of, pieces_of
 from deployments.doors.responses.answer.errors import response_error
 from deployments.doors.responses.answer.events import Events
 from deployments.doors.responses.answer.output import (
@@ -33,7 +33,6 @@ from deployments.doors.responses.answer.output import (
 )
 from deployments.doors.responses.answer.response import Status, echo_of, head_of, tier_of, usage_of
 from deployments.doors.responses.request.tools import ToolTable
-from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
 
 Clock = Callable[[], float]  # seconds since 1970
@@ -44,23 +43,32 @@ _OpenItem = Message | Reasoning | FunctionCall | CustomCall
 class ResponseEncoder:
     """One answer. `take` may be given a whole message: it is a delta that says everything."""
 
-    def __init__(self, body: JsonObject, table: ToolTable, served: Served, clock: Clock = time.time):
+    def __init__(
+        self,
+        body: JsonObject,
+        table: ToolTable,
+        served: Served,
+        clock: Clock = time.time,
+        events: Events | None = None,
+    ):
         self.echo: JsonDict = {**echo_of(body), "id": f"resp_{served.id}", "created_at": served.created}
-        self._echo = b""
         self._model: JsonValue = body["model"]
         self._extra: JsonDict = dict(served.extra)
         self._table, self._id, self._clock = table, served.id, clock
-        self._events = Events()
+        self._events = Events() if events is None else events
         self._calls = Calls(served.id)
         self._output: list[JsonDict] = []
         self._open: _OpenItem | None = None
         self._call: Call | None = None  # the one that is open
-        self._say: Callable[[str], None] | None = None  # of the message that is open
+        self._key = ""  # of a delta that has one more piece of the open item
+        self._say: Callable[[str], None] = _nobody  # who takes such a piece
+        self._index: int | None = None  # of the call that is open
         self._held: list[JsonDict] = []  # deltas that came while a call was not whole
-        self._kept = Envelope()  # what no item holds yet
+        self._kept: JsonDict = {}  # what no item holds yet, of the answer and of its calls
+        self._kept_of_calls: JsonDict = {}
         self._finish: JsonValue = None
         self._usage: JsonValue = None
-        self._tier: JsonValue = None
+        self._tier = tier_of(None)
         self._begun = self._over = False
 
     def encode(self, frames: bytes) -> bytes:
@@ -114,22 +122,24 @@ class ResponseEncoder:
             self._model = model
         self._tier = tier_of(chunk.get("service_tier"))
         self.echo["model"] = self._model
-        self._echo = dump(self.echo)
+        self._events.repeat(self.echo)
         for kind in ("created", "in_progress"):
-            self._events.add_response(kind, head_of("in_progress", [], service_tier=self._tier), self._echo)
+            self._events.add_response(kind, head_of("in_progress", [], service_tier=self._tier))
 
     # What a delta holds, in the order in which it is told.
 
     def _take_delta(self, delta: JsonDict, logprobs: JsonValue) -> None:
-        text = delta.get("content")
-        if self._say is not None and text.__class__ is str and text and len(delta) == 1 and not logprobs:
-            self._say(text)  # nearly all deltas are so
-            return
-        if (calls := delta.get("tool_calls")) and len(delta) == 1:
-            self._take_calls(calls)
-            return
+        if len(delta) > 1:
+            delta = {name: value for name, value in delta.items() if value and name != "role"}
+        if len(delta) == 1 and not logprobs:
+            # Nearly all deltas are one more piece of what is open.
+            if (text := delta.get(self._key)) and text.__class__ is str:
+                self._say(text)
+                return
+            if (calls := delta.get("tool_calls")) and self._index is not None and self._is_fed(calls):
+                return
         self._take_more(delta, logprobs)
-        if calls:
+        if calls := delta.get("tool_calls"):
             self._take_calls(calls)
 
     def _take_more(self, delta: JsonDict, logprobs: JsonValue) -> None:
@@ -145,6 +155,7 @@ class ResponseEncoder:
         pieces = pieces_of(said)
         if pieces.thoughts:
             self._reasoning().think(pieces.thoughts)
+            self._key = "reasoning" if "reasoning" in said else "reasoning_content"  # of the next one, most likely
         if pieces.text and (told := logprobs_of(logprobs)):
             self._message().say_with_logprobs(pieces.text, told)
         elif pieces.text:
@@ -153,11 +164,7 @@ class ResponseEncoder:
             self._message().refuse(pieces.refusal)
         if found := annotations_of(said.get("annotations")):
             self._message().annotate(found)
-        for image in said.get("images") or ():
-            self._show(image)
-
-    def _show(self, image: JsonValue) -> None:
-        if (picture := picture_of(image)) is not None:
+        for picture in pictures_of(said.get("images")):
             self._close("completed")
             self._output.append(Picture(self._place("ig"), picture).close("completed"))
 
@@ -166,10 +173,23 @@ class ResponseEncoder:
         if isinstance(self._open, Reasoning):
             self._open.keep(envelope)
             return
-        calls = {**self._kept.calls, **envelope.calls}
-        self._kept = Envelope(merged(dict(self._kept.message), envelope.message), calls)
+        absorb(self._kept, envelope.message)
+        self._kept_of_calls |= envelope.calls
 
     # Calls.
+
+    def _is_fed(self, pieces: JsonValue) -> bool:
+        """Feed the open call, if this is one more piece of its arguments and nothing else."""
+        piece = pieces[0] if pieces.__class__ is list and len(pieces) == 1 else None
+        if piece.__class__ is not dict or len(piece) != _BARE_PIECE or piece.get("index") != self._index:
+            return False
+        function = piece.get("function")
+        text = function.get("arguments") if function.__class__ is dict and len(function) == 1 else None
+        if text.__class__ is not str or not text or self._call is None:
+            return False
+        self._call.arguments.append(text)
+        self._say(text)
+        return True
 
     def _take_calls(self, pieces: JsonValue) -> None:
         for call in self._calls.take(pieces):
@@ -199,13 +219,13 @@ class ResponseEncoder:
         else:
             self._open = FunctionCall(self._place("fc"), call.id, tool)
         call.begun, self._call = True, call
+        self._index, self._say = call.index, self._open.feed
         self._feed(call)
 
     def _feed(self, call: Call) -> None:
         pieces, call.pieces = call.pieces, []
-        if isinstance(self._open, FunctionCall | CustomCall):
-            for piece in pieces:
-                self._open.feed(piece)
+        for piece in pieces:
+            self._say(piece)
 
     def _is_calling(self) -> bool:
         """Return whether a call is not whole."""
@@ -217,7 +237,7 @@ class ResponseEncoder:
         if not isinstance(self._open, Message):
             self._before_item()
             self._open = message = Message(self._place("msg"))
-            self._say = message.say
+            self._key, self._say = "content", message.say
         return self._open
 
     def _reasoning(self) -> Reasoning:
@@ -225,14 +245,15 @@ class ResponseEncoder:
             return self._open
         self._close("completed")
         self._open = reasoning = Reasoning(self._place("rs"))
-        if self._kept:
-            reasoning.keep(self._kept)
-            self._kept = Envelope()
+        self._key, self._say = "reasoning_content", reasoning.think
+        if self._kept or self._kept_of_calls:
+            reasoning.keep(Envelope(self._kept, self._kept_of_calls))
+            self._kept, self._kept_of_calls = {}, {}
         return reasoning
 
     def _before_item(self) -> None:
         """Close what is open, behind a reasoning item for what is still to be kept."""
-        if self._kept:
+        if self._kept or self._kept_of_calls:
             self._reasoning()
         self._close("completed")
 
@@ -241,11 +262,12 @@ class ResponseEncoder:
         return Place(f"{prefix}_{self._id}{at}", at, self._events)
 
     def _close(self, state: State) -> None:
-        item, self._open, self._say = self._open, None, None
+        item, self._open = self._open, None
+        self._key, self._say, self._index = "", _nobody, None
         if self._call is not None:
             self._call.over, self._call = True, None
-        if item is not None:
-            self._output.append(item.close(state))
+        if item is not None and (done := item.close(state)) is not None:
+            self._output.append(done)
 
     # Ends.
 
@@ -255,17 +277,23 @@ class ResponseEncoder:
             return
         if not self._begun:
             self._begin({})
+        reason = _INCOMPLETE.get(self._finish) if isinstance(self._finish, str) else None
+        if reason is None or self._call is None or self._call.is_whole:
+            self._tell_waiting()
+        if not self._output and self._open is None:
+            self._message()
+        last, before = self._open, len(self._output)
+        self._close("completed" if reason is None else "incomplete")
+        if last is None or len(self._output) > before:  # nothing follows an item that is not done
+            self._before_item()
+        details = {"incomplete_details": None if reason is None else {"reason": reason}}
+        self._conclude("completed" if reason is None else "incomplete", details)
+
+    def _tell_waiting(self) -> None:
         for call in self._calls.waiting():
             self._begin_call(call)
         for said in self._held:
             self._tell(said)
-        if not self._output and self._open is None:
-            self._message()
-        reason = _INCOMPLETE.get(self._finish) if isinstance(self._finish, str) else None
-        self._close("completed" if reason is None else "incomplete")
-        self._before_item()
-        details = {"incomplete_details": None if reason is None else {"reason": reason}}
-        self._conclude("completed" if reason is None else "incomplete", details)
 
     def _fail(self, error: JsonValue) -> None:
         if isinstance(self._open, Message | Reasoning):
@@ -277,8 +305,14 @@ class ResponseEncoder:
         done = int(self._clock()) if status == "completed" else None
         told = {**told, "usage": usage_of(self._usage), "completed_at": done, "service_tier": self._tier}
         self.head = {**head_of(status, self._output, **told), **self._extra}
-        self._events.add_response(status, self.head, self._echo)
+        self._events.add_response(status, self.head)
 
+
+def _nobody(text: str) -> None:
+    """Take no text: nothing is open."""
+
+
+_BARE_PIECE = 2  # fields of a piece of a call: its index, and its function with arguments alone
 
 # What a model has said, and which names that has.
 _SAID = ("reasoning_content", "reasoning", "content", "refusal", "annotations", "images")

@@ -17,7 +17,7 @@ stored elsewhere, and the wish for a compaction.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deployments.doors.envelope import merged, unseal
+from deployments.doors.envelope import absorb, unseal
 from deployments.doors.responses.request.parts import PartReader, is_text, simplest
 from deployments.doors.responses.request.schema import OFFERS, OUTPUTS, kind_of_item
 from deployments.doors.responses.request.tools import INPUT, Tool, ToolTable
@@ -164,9 +164,9 @@ class Items:
             return
         step = self._step(path)
         step.sealed.append(path)
-        step.extra = merged(step.extra, envelope.message)
+        absorb(step.extra, envelope.message)
         for key, extra in envelope.calls.items():
-            step.extra_of_calls[key] = merged(step.extra_of_calls.get(key, {}), extra)
+            absorb(step.extra_of_calls.setdefault(key, {}), extra)
         told = (*(item.get("summary") or ()), *(item.get("content") or ()))
         step.thoughts += [part["text"] for part in told if part["text"]]
 

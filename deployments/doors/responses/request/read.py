@@ -12,6 +12,7 @@ from deployments.doors.responses.request.choice import choice_of
 from deployments.doors.responses.request.items import Items
 from deployments.doors.responses.request.parts import PartReader
 from deployments.doors.responses.request.schema import OFFERS, check, kind_of_item
+from deployments.doors.responses.request.sizes import check_sizes
 from deployments.doors.responses.request.tools import ToolTable
 from deployments.errors import BadRequest
 from deployments.openai_api.capabilities import HINTS
@@ -74,6 +75,7 @@ class Read:
 
 def read(body: JsonDict) -> Read:
     """Return the chat completion's request. Raises BadRequest in the client's words."""
+    check_sizes(body)
     for name, why in _REFUSED.items():
         if says_something(body.get(name)):
             raise BadRequest(f"'{name}' is not supported: {why}", name, "unsupported_parameter")

@@ -10,13 +10,11 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 from deployments.errors import BadRequest
 from deployments.openai_api.chat import LONGEST_MODEL
 from deployments.openai_api.json_types import JsonDict, JsonValue
-from deployments.openai_api.sizes import MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
 from deployments.validation import refusal_of
 
 TEXTS = frozenset({"input_text", "output_text", "text"})  # clients mix them up, and each says the same
 OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
 OFFERS = frozenset({"additional_tools", "tool_search_output"})  # items that offer tools
-_MOST_ITEMS = MOST_MESSAGES + MOST_PARTS  # each is a message, a part of one, or nothing
 _Name = Annotated[str, Field(min_length=1)]
 
 
@@ -260,16 +258,8 @@ _FIELDS = {"schema"}.union(*(model.model_fields for model in _MODELS))
 
 
 def check(body: JsonDict) -> None:
-    """Raise BadRequest, in the client's words, if what is read here has the wrong shape or too many parts."""
-    _check_length(body, "input", _MOST_ITEMS)
-    _check_length(body, "tools", MOST_TOOLS)
+    """Raise BadRequest, in the client's words, if what is read here has the wrong shape."""
     try:
         _CHECK.validate_python(body)
     except ValidationError as error:
         raise BadRequest(*refusal_of(error, _FIELDS)) from None
-
-
-def _check_length(body: JsonDict, name: str, most: int) -> None:
-    if isinstance(value := body.get(name), list) and len(value) > most:
-        message = f"Invalid '{name}': it has {len(value)} elements, and at most {most} are allowed."
-        raise BadRequest(message, name, "array_above_max_length")

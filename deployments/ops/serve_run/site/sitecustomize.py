@@ -1,6 +1,7 @@
-"""Python imports this at its start, as serve.env has this folder on the path: it gives `serve run` its hook.
+"""Python imports this at its start, as serve.env has this folder on the path.
 
-Only `serve run`: another program with the same environment may not find our modules, and Ray would fail in it.
+It has the config of `serve run` and `serve deploy` checked before Serve reads it, and gives `serve run` its hook. No
+other program is changed: it may have the same environment and not find our modules, and Ray would fail in it.
 """
 
 import importlib.machinery
@@ -13,10 +14,24 @@ HOOK = "RAY_RUNTIME_ENV_HOOK"
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def is_serve_run(words: Sequence[str]) -> bool:
-    """Return whether a command line is `serve run` or `python -m ray.serve.scripts run`."""
-    serves = any(os.path.basename(word) == "serve" or word == "ray.serve.scripts" for word in words[:4])
-    return serves and "run" in words[:5]
+def command_of(words: Sequence[str]) -> tuple[str, Sequence[str]] | None:
+    """Return `run` or `deploy` and the words behind it; None if a command line is not one of Serve's two."""
+    for place, word in enumerate(words[:4]):
+        if os.path.basename(word) == "serve" or word == "ray.serve.scripts":
+            verb, *behind = [*words[place + 1 :], ""]
+            return (verb, behind[:-1]) if verb in ("run", "deploy") else None
+    return None
+
+
+def check_first(verb: str, words: Sequence[str]) -> None:
+    """Have the config checked, if our modules are found from here."""
+    try:
+        from deployments.ops.serve_run import early
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("deployments"):
+            raise
+        return
+    early.begin(verb, words)
 
 
 def import_next() -> None:
@@ -27,6 +42,8 @@ def import_next() -> None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-if is_serve_run(sys.orig_argv):
-    os.environ.setdefault(HOOK, "deployments.ops.serve_run.hook.begin")
+if (command := command_of(sys.orig_argv)) is not None:
+    check_first(*command)
+    if command[0] == "run":
+        os.environ.setdefault(HOOK, "deployments.ops.serve_run.hook.begin")
 import_next()
