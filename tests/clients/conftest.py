@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.clients.agents import AGENTS
 from tests.clients.client import CLIENTS, Client, Missing, started_client
 from tests.cluster.conftest import CLOUDS, Cluster, config_of, healthy, started
 from tests.fakes.server import FakeServer
@@ -27,6 +28,8 @@ def config_for_clients(fakes: dict[str, FakeServer], port: int) -> dict[str, Any
         models[f"only-{tier}"] = {tier: row[tier]}
     # What OpenAI's own tests ask for.
     models["gpt-6-astra"] = {"openai": "gpt-6-astra"}
+    # Coding agents choose their tools by the model's name, and by how it begins.
+    args["aliases"] = {f"{stem}{row}": row for its in AGENTS.values() for stem in its.models if stem for row in models}
     small = "text-embedding-3-small"
     args["embeddings"][small] = {"dimensions": 1536, "targets": {"openai": small}}
     return config

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.fakes.tool_use import Called, calls_to, pieces
+from tests.fakes.tool_use import Called, Result, Talk, calls_to, pieces, text_of
 from tests.fakes.vectors import vector
 
 THOUGHT = {"text": "I should look it up.", "signature": "c2lnLWJlZHJvY2s="}
@@ -41,9 +41,10 @@ class BedrockWire:
     def whole(self, words: Sequence[str]) -> bytes:
         return self._whole([{"text": "".join(words)}], "end_turn")
 
-    def whole_calls(self, calls: Sequence[Called]) -> bytes:
+    def whole_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> bytes:
+        said = [{"text": "".join(words)}] if words else []
         uses = [{"toolUse": {**self._start(c), "input": c.arguments}} for c in calls]
-        return self._whole([{"reasoningContent": {"reasoningText": THOUGHT}}, *uses], "tool_use")
+        return self._whole([{"reasoningContent": {"reasoningText": THOUGHT}}, *said, *uses], "tool_use")
 
     def _whole(self, content: list[dict[str, Any]], reason: str) -> bytes:
         message = {"role": "assistant", "content": content}
@@ -57,12 +58,14 @@ class BedrockWire:
     def frames(self, words: Sequence[str]) -> list[bytes]:
         return self._frames([(None, [{"text": w} for w in words])], "end_turn")
 
-    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]:
+    def frames_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> list[bytes]:
         thought = [
             {"reasoningContent": {"text": THOUGHT["text"]}},
             {"reasoningContent": {"signature": THOUGHT["signature"]}},
         ]
         blocks: list[tuple[dict[str, str] | None, list[dict[str, Any]]]] = [(None, thought)]
+        if words:
+            blocks.append((None, [{"text": word} for word in words]))
         for called in calls:
             inputs = [{"toolUse": {"input": piece}} for piece in pieces(json.dumps(called.arguments))]
             blocks.append((self._start(called), inputs))
@@ -123,6 +126,15 @@ class BedrockWire:
             return []
         specs = [tool["toolSpec"] for tool in (body.get("toolConfig") or {}).get("tools", ()) if "toolSpec" in tool]
         return calls_to([(s["name"], s["inputSchema"]["json"]) for s in specs], len(body["messages"]))
+
+    def talk(self, body: Mapping[str, Any]) -> Talk:
+        blocks = [block for message in body["messages"] for block in message["content"]]
+        results = [block["toolResult"] for block in blocks if "toolResult" in block]
+        said = {result["toolUseId"]: text_of(result["content"]) for result in results}
+        uses = [block["toolUse"] for block in blocks if "toolUse" in block]
+        done = [Result(use["name"], use["input"], said[use["toolUseId"]]) for use in uses if use["toolUseId"] in said]
+        tools = (body.get("toolConfig") or {}).get("tools", ())
+        return Talk(frozenset(tool["toolSpec"]["name"] for tool in tools if "toolSpec" in tool), done)
 
     def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         return objection(body)

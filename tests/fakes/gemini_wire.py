@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.fakes.tool_use import Called, calls_to
+from tests.fakes.tool_use import Called, Result, Talk, calls_to
 from tests.fakes.vectors import vector
 
 SIGNATURE = b"\xfb\xff\xfe signed by gemini"  # in base64 its two alphabets differ
@@ -24,8 +24,9 @@ class GeminiWire:
     def whole(self, words: Sequence[str]) -> bytes:
         return json.dumps(self._response([{"text": "".join(words)}], "STOP")).encode()
 
-    def whole_calls(self, calls: Sequence[Called]) -> bytes:
-        return json.dumps(self._response(self._parts(calls), "STOP")).encode()
+    def whole_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> bytes:
+        said = [{"text": "".join(words)}] if words else []
+        return json.dumps(self._response([*said, *self._parts(calls)], "STOP")).encode()
 
     def _parts(self, calls: Sequence[Called]) -> list[dict[str, Any]]:
         parts: list[dict[str, Any]] = [{"functionCall": {"name": c.name, "args": c.arguments}} for c in calls]
@@ -36,8 +37,9 @@ class GeminiWire:
         # Gemini has no opening frame, and its finish reason comes with the last words.
         return self._frames([[{"text": word}] for word in words])
 
-    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]:
-        return self._frames([[part] for part in self._parts(calls)])  # each call whole
+    def frames_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> list[bytes]:
+        said = [{"text": word} for word in words]
+        return self._frames([[part] for part in [*said, *self._parts(calls)]])  # each call whole
 
     def _frames(self, said: list[list[dict[str, Any]]]) -> list[bytes]:
         bodies = [self._response(parts, None) for parts in said[:-1]] + [self._response(said[-1], "STOP")]
@@ -91,6 +93,15 @@ class GeminiWire:
             return []
         declared = [f for tool in body.get("tools") or () for f in tool["functionDeclarations"]]
         return calls_to([(f["name"], _schema(f)) for f in declared], len(body["contents"]))
+
+    def talk(self, body: Mapping[str, Any]) -> Talk:
+        parts = [part for content in body["contents"] for part in content["parts"]]
+        results = [part["functionResponse"] for part in parts if "functionResponse" in part]
+        said = {result["id"]: json.dumps(result["response"], ensure_ascii=False) for result in results}
+        calls = [part["functionCall"] for part in parts if "functionCall" in part]
+        done = [Result(call["name"], call["args"], said[call["id"]]) for call in calls if call["id"] in said]
+        declared = [f for tool in body.get("tools") or () for f in tool["functionDeclarations"]]
+        return Talk(frozenset(f["name"] for f in declared), done)
 
     def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         if len(body.get("requests") or ()) > MOST_IN_A_BATCH:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.fakes.tool_use import Called, calls_to, pieces
+from tests.fakes.tool_use import Called, Result, Talk, calls_to, pieces, text_of
 from tests.fakes.vectors import as_base64, vector
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
@@ -19,8 +19,9 @@ class OpenAIWire:
     def whole(self, words: Sequence[str]) -> bytes:
         return self._whole({"content": "".join(words)}, "stop")
 
-    def whole_calls(self, calls: Sequence[Called]) -> bytes:
-        return self._whole({"content": None, "tool_calls": [self._call(called) for called in calls]}, "tool_calls")
+    def whole_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> bytes:
+        said = {"content": "".join(words) or None, "tool_calls": [self._call(called) for called in calls]}
+        return self._whole(said, "tool_calls")
 
     def _whole(self, said: Mapping[str, Any], finish: str) -> bytes:
         message = {"role": "assistant", "refusal": None, "annotations": [], **said}
@@ -45,8 +46,9 @@ class OpenAIWire:
         deltas += [{"content": word} for word in words]
         return self._frames(deltas, "stop", {**USAGE, "completion_tokens": len(words), "total_tokens": 7 + len(words)})
 
-    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]:
+    def frames_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> list[bytes]:
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None, "refusal": None}]
+        deltas += [{"content": word} for word in words]
         for at, called in enumerate(calls):
             call = self._call(called)
             text, call["function"]["arguments"] = call["function"]["arguments"], ""
@@ -104,6 +106,16 @@ class OpenAIWire:
             return []
         functions = [tool["function"] for tool in body.get("tools") or ()]
         return calls_to([(f["name"], f.get("parameters") or {}) for f in functions], len(body["messages"]))
+
+    def talk(self, body: Mapping[str, Any]) -> Talk:
+        messages = body["messages"]
+        said = {
+            message["tool_call_id"]: text_of(message["content"]) for message in messages if "tool_call_id" in message
+        }
+        calls = [call for message in messages for call in message.get("tool_calls") or ()]
+        functions = [(call["id"], call["function"]) for call in calls if call["id"] in said]
+        results = [Result(f["name"], json.loads(f["arguments"]), said[key]) for key, f in functions]
+        return Talk(frozenset(tool["function"]["name"] for tool in body.get("tools") or ()), results)
 
     def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         """Each call must be answered by its id before anybody else speaks."""

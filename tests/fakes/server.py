@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tests.fakes.tool_use import Called
+from tests.fakes.tool_use import Called, Mind, Talk, Turn
 from tests.fakes.vendors import Rule, first_refusal
 
 
@@ -54,9 +54,13 @@ class Vendor(Protocol):
         """What the model calls: something if tools are offered and none has just answered."""
         ...
 
-    def whole_calls(self, calls: Sequence[Called]) -> bytes: ...
+    def whole_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> bytes: ...
 
-    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]: ...
+    def frames_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> list[bytes]: ...
+
+    def talk(self, body: Mapping[str, Any]) -> Talk:
+        """Return the conversation as a `Mind` sees it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class FakeServer:
     """`behave` is read at each request; `script` is used up before it.
 
     `rules` are the vendor's (tests/fakes/vendors): what one of them refuses is not answered. `refused` has their names.
+    A `mind` says what is answered, where there is one: else each tool is called once, and then come the `words`.
     """
 
     def __init__(
@@ -124,6 +129,7 @@ class FakeServer:
         self.vendor = vendor
         self._words = words
         self.words = list(words)
+        self.mind: Mind | None = None
         self.behave = ANSWER
         self.script: list[Behaviour] = []
         self.received: list[Received] = []
@@ -147,7 +153,7 @@ class FakeServer:
     def reset(self) -> None:
         """Back to answering, with nothing remembered."""
         self.behave, self.script, self.received, self.objections = ANSWER, [], [], []
-        self.rules, self.refused = (), []
+        self.rules, self.refused, self.mind = (), [], None
         self.words = list(self._words)
         self.arrived.clear()
         if self._server is None:
@@ -229,20 +235,23 @@ class FakeServer:
         except (LookupError, TypeError, AttributeError) as error:
             return f"a value of a wrong type ({error})"
 
-    def _calls(self, request: Received) -> list[Called]:
+    def _turn(self, request: Received) -> Turn:
         """Return no calls where the tools are none that a fake understands: it answers in words."""
+        if self.mind is not None:
+            return self.mind(self.vendor.talk(request.body))
         try:
-            return self.vendor.calls(request.body)
+            calls = self.vendor.calls(request.body)
         except (LookupError, TypeError, AttributeError):
-            return []
+            calls = []
+        return Turn((), calls) if calls else Turn(self.words)
 
     def _body(self, request: Received) -> bytes:
-        calls = self._calls(request)
-        return self.vendor.whole_calls(calls) if calls else self.vendor.whole(self.words)
+        turn = self._turn(request)
+        return self.vendor.whole_calls(turn.calls, turn.words) if turn.calls else self.vendor.whole(turn.words)
 
     def _frames(self, request: Received) -> list[bytes]:
-        calls = self._calls(request)
-        return self.vendor.frames_calls(calls) if calls else self.vendor.frames(self.words)
+        turn = self._turn(request)
+        return self.vendor.frames_calls(turn.calls, turn.words) if turn.calls else self.vendor.frames(turn.words)
 
     async def _answer(
         self, request: Received, b: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
