@@ -465,11 +465,10 @@ class Client:
     ) -> AsyncGenerator[Json, None]:
         link, (seconds, late) = self._link(), self._limit(wait)
         until = asyncio.get_running_loop().time() + seconds
+        left: float | None = seconds
         response, ended = None, False
         try:
             while True:
-                # Without a deadline the limit holds for the first item only.
-                left = None if response and wait is None else until - asyncio.get_running_loop().time()
                 async with _over_there(left, late, link):
                     if response is None:
                         handle = (await self._handle()).options(stream=True)
@@ -481,6 +480,8 @@ class Client:
                 if item.get("error"):
                     raise error_from(item)
                 yield item
+                # Without a deadline the limit holds for the first item only.
+                left = None if wait is None else until - asyncio.get_running_loop().time()
         finally:
             if response is not None and not ended:
                 response.cancel()
