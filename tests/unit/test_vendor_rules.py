@@ -1,5 +1,6 @@
 """The rules of the vendors' fakes: each has its source, refuses what its source says, and lets a plain request pass."""
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -84,6 +85,17 @@ def result(response: Any) -> Request:
     return Request("/v1beta/models/gemini-2.5-pro:generateContent", {"contents": [{"role": "user", "parts": parts}]})
 
 
+def with_documents(*names: str, form: str = "txt", text: Any = ({"text": "Hi"},)) -> Request:
+    source = {"bytes": base64.b64encode(b"words").decode()}
+    documents = [{"document": {"format": form, "name": name, "source": source}} for name in names]
+    return converse(messages=[{"role": "user", "content": [*documents, *text]}])
+
+
+def media(kind: str) -> Request:
+    parts = [{"inlineData": {"mimeType": kind, "data": ""}}]
+    return Request("/v1beta/models/gemini-2.5-pro:generateContent", {"contents": [{"role": "user", "parts": parts}]})
+
+
 def answer_schema(schema: Any, **more: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, **more}}
 
@@ -140,6 +152,12 @@ REFUSED: list[tuple[Rule, Request]] = [
             messages=[{"role": "user", "content": [{"image": {"format": "jpeg", "source": {"bytes": PNG}}}]}],
         ),
     ),
+    (bedrock.document_name, with_documents("a.pdf")),
+    (bedrock.document_name, with_documents("two  spaces")),
+    (bedrock.document_name, with_documents("a", "A")),
+    (bedrock.document_limits, with_documents(*"abcdef")),
+    (bedrock.document_limits, with_documents("a", form="pptx")),
+    (bedrock.document_alone, with_documents("a", text=[])),
     (bedrock_claude.temperature_beside_top_p, converse(inferenceConfig={"temperature": 0.5, "topP": 0.9})),
     (bedrock_claude.sampling, converse(NEW_OPUS, inferenceConfig={"temperature": 0.5})),
     (bedrock_claude.temperature_range, converse(inferenceConfig={"temperature": 1.5})),
@@ -154,6 +172,7 @@ REFUSED: list[tuple[Rule, Request]] = [
     (bedrock_claude.tool_schema_top, converse(toolConfig=specs(inputSchema={"json": {"type": "object", "anyOf": []}}))),
     (bedrock_claude.window, converse(messages=LONG, inferenceConfig={"maxTokens": 64_000})),
     (gemini.file_of_others, generate(file="https://x/v1beta/files/abc")),
+    (gemini.media_type, media("text/csv")),
     (gemini.penalties, generate(presencePenalty=0.3)),
     (gemini.logprobs, generate(responseLogprobs=True)),
     (gemini.thinking_budget, generate(thinkingConfig={"thinkingBudget": 0})),
@@ -204,6 +223,8 @@ TAKEN: list[Request] = [
     chat("gpt-5.4-mini", reasoning_effort="low", verbosity="low"),
     converse(inferenceConfig={"temperature": 1, "maxTokens": 64_000, "stopSequences": ["END"]}),
     converse(toolConfig=specs()),
+    with_documents("a pdf", "b-(1)"),
+    media("application/pdf"),
     converse(NEW_OPUS, outputConfig={"effort": "xhigh"}),
     generate(temperature=0.5, topP=0.9, maxOutputTokens=65_536, thinkingConfig={"thinkingBudget": 128}),
     generate("gemini-3.8-flash", functions=[{"name": "f"}], responseMimeType="application/json"),

@@ -18,11 +18,14 @@ from deployments.openai_api.chat import dump, max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.bedrock.caching import POINT, add_point, keep_points
+from deployments.providers.bedrock.documents import DocumentNames, add_text
 from deployments.providers.conversation import (
     CachePoint,
     Conversation,
+    Document,
     Image,
     Item,
+    Media,
     Offer,
     Signed,
     ToolCall,
@@ -39,12 +42,14 @@ def to_converse(call: Call) -> JsonDict:
     """Keyword arguments of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
     body = call.body
     refuse_unfit(find_unsupported(BEDROCK.capabilities, body, call.model), "Bedrock")
-    talk, offer, places = read(body["messages"]), offer_of(body), cache_places(call.model)
-    messages: list[JsonDict] = [{"role": turn.side, "content": _blocks(turn.items, places)} for turn in talk.turns]
+    talk, offer, places, names = read(body["messages"]), offer_of(body), cache_places(call.model), DocumentNames()
+    messages: list[JsonDict] = [
+        {"role": turn.side, "content": _blocks(turn.items, places, names)} for turn in talk.turns
+    ]
     _end_in_no_space(messages[-1])
     arguments: JsonDict = {"modelId": call.model, "messages": messages, "inferenceConfig": _inference(body)}
     if talk.system:
-        arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, places)]
+        arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, places, names)]
     if tools := _tools(offer, talk, call.model, places):
         arguments["toolConfig"] = tools
     if output := _output(body):
@@ -76,7 +81,7 @@ def _temperature(body: JsonObject) -> float | None:
     return None if given is None else min(given, 1)
 
 
-def _blocks(items: Sequence[Item], places: CachePlaces | None) -> list[JsonDict]:
+def _blocks(items: Sequence[Item], places: CachePlaces | None, names: DocumentNames) -> list[JsonDict]:
     blocks: list[JsonDict] = []
     for item in items:
         match item:
@@ -84,8 +89,8 @@ def _blocks(items: Sequence[Item], places: CachePlaces | None) -> list[JsonDict]
                 blocks.append({"text": item})
             case Signed(text, extra):
                 blocks += [*_reasoning(extra), {"text": text}]
-            case Image():
-                blocks.append(_image(item))
+            case Image() | Document():
+                blocks.append(_part(item, names))
             case CachePoint():
                 add_point(blocks, item, places)
             case ToolCall(key, name, arguments, extra):
@@ -96,14 +101,22 @@ def _blocks(items: Sequence[Item], places: CachePlaces | None) -> list[JsonDict]
                 blocks[at:at] = _reasoning(extra)
                 blocks.append({"toolUse": use})
             case ToolResult(key, _, parts, point):
-                content = [{"text": part} if isinstance(part, str) else _image(part) for part in parts]
+                content = [_part(part, names) for part in parts]
+                add_text(content)
                 blocks.append({"toolResult": {"toolUseId": tool_use_id(key), "content": content}})
                 add_point(blocks, point, places)
+    add_text(blocks)
     return blocks
 
 
-def _image(image: Image) -> JsonDict:
-    return {"image": {"format": image.subtype, "source": {"bytes": image.data}}}
+def _part(part: str | Media, names: DocumentNames) -> JsonDict:
+    match part:
+        case str():
+            return {"text": part}
+        case Image(subtype, data):
+            return {"image": {"format": subtype, "source": {"bytes": data}}}
+        case Document():
+            return names.block(part)
 
 
 def _reasoning(extra: JsonObject) -> list[JsonDict]:
