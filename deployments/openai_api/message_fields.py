@@ -12,6 +12,7 @@ from deployments.openai_api.json_types import JsonObject, JsonValue
 if TYPE_CHECKING:
     from deployments.openai_api.capabilities import Capabilities
 
+IS_ERROR = "is_error"  # of a result: our own word for what a chat has none for
 _SYSTEM = frozenset({"role", "content"})
 # What an answer has beside its text, ours too. A client that sends it back demands nothing by it.
 _ECHOES = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_details", "extra_content"})
@@ -20,7 +21,7 @@ _KNOWN = {
     "developer": _SYSTEM,
     "user": _SYSTEM,
     "assistant": _SYSTEM | {"tool_calls"} | _ECHOES,
-    "tool": frozenset({"role", "content", "tool_call_id", "name"}),  # the call has the same name
+    "tool": frozenset({"role", "content", "tool_call_id", "name", IS_ERROR}),  # the call has the same name
 }
 _MEDIA_ROLES = frozenset({"user", "tool"})
 _PART_FIELDS = {"text": frozenset({"type", "text"}), "refusal": frozenset({"type", "refusal"})}
@@ -55,6 +56,17 @@ class _Parts:
             return False
         size = len(file_url_of(part)) * 3 // 4
         return taken.most_bytes is None or form in taken.any_size or size <= taken.most_bytes
+
+
+def as_error(content: JsonValue) -> JsonValue:
+    """Return a result's content as that of a call that has failed, for who has no other word for it."""
+    if isinstance(content, list):
+        first = next((part.get("text") for part in content if isinstance(part, dict)), None)
+        begun = isinstance(first, str) and first[:5].lower() == "error"
+        return content if begun else [{"type": "text", "text": "Error: "}, *content]
+    if not isinstance(content, str):
+        return "Error" if content is None else content
+    return content if content[:5].lower() == "error" else f"Error: {content}" if content else "Error"
 
 
 def check_messages(messages: JsonValue, able: "Capabilities", found: Found, model: str = "") -> None:

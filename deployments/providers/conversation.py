@@ -26,7 +26,7 @@ from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.capabilities import Unsupported
 from deployments.openai_api.images import data_of, file_name_of, file_url_of, format_of, type_of, url_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.openai_api.message_fields import is_blank
+from deployments.openai_api.message_fields import IS_ERROR, is_blank
 
 OPENING = "(The conversation begins.)"
 NO_RESULT = "(This call has no result.)"
@@ -81,6 +81,7 @@ class ToolResult:
     name: str
     parts: tuple[str | Media, ...]
     point: CachePoint | None = None
+    is_error: bool = False
 
     @property
     def text(self) -> str:
@@ -128,7 +129,8 @@ class Conversation:
             parts = result.parts
             if before.parts != parts:
                 parts = _joined([*before.parts, "\n\n", *parts])
-            result = replace(result, parts=parts, point=result.point or before.point)
+            failed_once = result.is_error or before.is_error
+            result = replace(result, parts=parts, point=result.point or before.point, is_error=failed_once)
         self.results[result.id] = result
         if (last := self.turns[-1]).side == "assistant" and any(
             isinstance(item, ToolCall) and item.id == result.id for item in last.items
@@ -289,7 +291,8 @@ def _result(index: int, message: JsonObject, talk: Conversation) -> ToolResult:
         read = _MEDIA.get(part["type"])
         parts.append(read(index, part) if read else str(part.get("text") or ""))
         mark = mark_in(part) or mark
-    return ToolResult(made, talk.names[made], _joined(parts), None if mark is None else CachePoint(mark))
+    point = None if mark is None else CachePoint(mark)
+    return ToolResult(made, talk.names[made], _joined(parts), point, message.get(IS_ERROR) is True)
 
 
 def _joined(parts: Sequence[str | Media]) -> tuple[str | Media, ...]:

@@ -92,7 +92,8 @@ def rounds(draw: Any) -> list[dict[str, Any]]:
         {"id": key, "type": "function", "function": {"name": draw(names), "arguments": draw(arguments)}} for key in ids
     ]
     given = draw(st.lists(st.sampled_from(ids), max_size=4)) if draw(st.integers(0, 3)) == 3 else ids
-    results = [{"role": "tool", "tool_call_id": key, "content": draw(result_contents)} for key in given]
+    failed = sometimes(is_error=st.booleans())
+    results = [{"role": "tool", "tool_call_id": k, "content": draw(result_contents), **draw(failed)} for k in given]
     said = draw(sometimes(content=st.none() | texts))
     return [{"role": "assistant", "tool_calls": calls, **said}, *draw(st.permutations(results))]
 

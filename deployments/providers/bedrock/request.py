@@ -10,12 +10,14 @@ import hashlib
 import re
 from base64 import b64decode
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from deployments.json_schema.memory import translate_cached
 from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import dump, max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.openai_api.message_fields import as_error
 from deployments.providers.base import Call
 from deployments.providers.bedrock.caching import POINT, add_point, keep_points
 from deployments.providers.bedrock.documents import DocumentNames, add_text
@@ -38,19 +40,37 @@ from deployments.providers.conversation import (
 from deployments.providers.kinds import BEDROCK, cache_places
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a model takes, and what its request has used of it.
+
+    Attributes:
+        places: where it takes marks of a prompt cache.
+        has_status: whether it reads the status of a result; for another its text says that a call has failed.
+        names: those that documents have got.
+    """
+
+    places: CachePlaces | None
+    has_status: bool
+    names: DocumentNames
+
+    @classmethod
+    def of(cls, model: str) -> "_Target":
+        # AWS, Converse, ToolResultBlock, status: Amazon Nova and Anthropic Claude alone.
+        return cls(cache_places(model), "claude" in model or "nova" in model, DocumentNames())
+
+
 def to_converse(call: Call) -> JsonDict:
     """Keyword arguments of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
     body = call.body
     refuse_unfit(find_unsupported(BEDROCK.capabilities, body, call.model), "Bedrock")
-    talk, offer, places, names = read(body["messages"]), offer_of(body), cache_places(call.model), DocumentNames()
-    messages: list[JsonDict] = [
-        {"role": turn.side, "content": _blocks(turn.items, places, names)} for turn in talk.turns
-    ]
+    talk, offer, target = read(body["messages"]), offer_of(body), _Target.of(call.model)
+    messages: list[JsonDict] = [{"role": turn.side, "content": _blocks(turn.items, target)} for turn in talk.turns]
     _end_in_no_space(messages[-1])
     arguments: JsonDict = {"modelId": call.model, "messages": messages, "inferenceConfig": _inference(body)}
     if talk.system:
-        arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, places, names)]
-    if tools := _tools(offer, talk, call.model, places):
+        arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, target)]
+    if tools := _tools(offer, talk, call.model, target.places):
         arguments["toolConfig"] = tools
     if output := _output(body):
         arguments["outputConfig"] = output
@@ -81,7 +101,7 @@ def _temperature(body: JsonObject) -> float | None:
     return None if given is None else min(given, 1)
 
 
-def _blocks(items: Sequence[Item], places: CachePlaces | None, names: DocumentNames) -> list[JsonDict]:
+def _blocks(items: Sequence[Item], target: _Target) -> list[JsonDict]:
     blocks: list[JsonDict] = []
     for item in items:
         match item:
@@ -90,9 +110,9 @@ def _blocks(items: Sequence[Item], places: CachePlaces | None, names: DocumentNa
             case Signed(text, extra):
                 blocks += [*_reasoning(extra), {"text": text}]
             case Image() | Document():
-                blocks.append(_part(item, names))
+                blocks.append(_part(item, target.names))
             case CachePoint():
-                add_point(blocks, item, places)
+                add_point(blocks, item, target.places)
             case ToolCall(key, name, arguments, extra):
                 use = {"toolUseId": tool_use_id(key), "name": name, "input": arguments}
                 # The reasoning before the first call opened the whole message.
@@ -100,13 +120,23 @@ def _blocks(items: Sequence[Item], places: CachePlaces | None, names: DocumentNa
                 at = 0 if first else len(blocks)
                 blocks[at:at] = _reasoning(extra)
                 blocks.append({"toolUse": use})
-            case ToolResult(key, _, parts, point):
-                content = [_part(part, names) for part in parts]
-                add_text(content)
-                blocks.append({"toolResult": {"toolUseId": tool_use_id(key), "content": content}})
-                add_point(blocks, point, places)
+            case ToolResult():
+                blocks.append({"toolResult": _result(item, target)})
+                add_point(blocks, item.point, target.places)
     add_text(blocks)
     return blocks
+
+
+def _result(result: ToolResult, target: _Target) -> JsonDict:
+    content = [_part(part, target.names) for part in result.parts]
+    add_text(content)
+    made: JsonDict = {"toolUseId": tool_use_id(result.id), "content": content}
+    if result.is_error and target.has_status:
+        made["status"] = "error"
+    elif result.is_error:
+        first = content[0].get("text", "") if content else ""
+        content[: bool(first)] = [{"text": as_error(first)}]
+    return made
 
 
 def _part(part: str | Media, names: DocumentNames) -> JsonDict:

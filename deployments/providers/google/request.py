@@ -114,7 +114,8 @@ def _parts(turn: Turn, old: bool) -> list[JsonDict]:
 def _response(result: ToolResult, old: bool) -> JsonDict:
     # As text: it may be no object, a number of many digits would not survive as JSON, and a `$ref` inside an object
     # would be looked up among the images (NousResearch/hermes-agent#93014).
-    response: JsonDict = {"id": result.id, "name": result.name, "response": {"result": result.text}}
+    word = "error" if result.is_error else "result"  # Google, FunctionResponse.response
+    response: JsonDict = {"id": result.id, "name": result.name, "response": {word: result.text}}
     if result.media and not _media_apart(result, old):
         response["parts"] = _inline(result.media)
     return response
