@@ -190,7 +190,6 @@ CARRIED: dict[str, dict[str, Callable[[Arguments], Any]]] = {
     "bedrock": {
         "temperature": lambda a: a["inferenceConfig"]["temperature"],
         "top_p": lambda a: a["inferenceConfig"]["topP"],
-        "reasoning_effort": lambda a: a["outputConfig"]["effort"],
         "response_format": lambda a: json.loads(a["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]),
         "stop": lambda a: a["inferenceConfig"]["stopSequences"],
         "tools": lambda a: len([tool for tool in a["toolConfig"]["tools"] if "toolSpec" in tool]),
@@ -229,8 +228,6 @@ def expected(kind: str, body: Mapping[str, Any], name: str) -> Any:
             holder = value["json_schema"]
             own = {"additionalProperties": False} if kind == "bedrock" else {"title": holder["name"]}
             return {**own, **holder["schema"]}
-        case "reasoning_effort" if kind == "bedrock":
-            return "low" if value == "minimal" else value
         case "reasoning_effort":
             return {"none": "minimal", "max": "xhigh"}.get(value, value)
     return value

@@ -21,6 +21,7 @@ from deployments.openai_api.message_fields import as_error
 from deployments.providers.base import Call
 from deployments.providers.bedrock.caching import POINT, add_point, keep_points
 from deployments.providers.bedrock.documents import DocumentNames, add_text
+from deployments.providers.bedrock.thinking import thinking_of
 from deployments.providers.conversation import (
     CachePoint,
     Conversation,
@@ -72,7 +73,10 @@ def to_converse(call: Call) -> JsonDict:
         arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, target)]
     if tools := _tools(offer, talk, call.model, target.places):
         arguments["toolConfig"] = tools
-    if output := _output(body):
+    effort, thinking = thinking_of(body, call.model, messages, forced=offer.choice == "required")
+    if thinking is not None:
+        arguments["additionalModelRequestFields"] = {"thinking": thinking}
+    if output := _output(body, effort):
         arguments["outputConfig"] = output
     keep_points([tools["tools"] if tools else [], arguments.get("system", []), *(m["content"] for m in messages)])
     return arguments
@@ -115,8 +119,8 @@ def _blocks(items: Sequence[Item], target: _Target) -> list[JsonDict]:
                 add_point(blocks, item, target.places)
             case ToolCall(key, name, arguments, extra):
                 use = {"toolUseId": tool_use_id(key), "name": name, "input": arguments}
-                # The reasoning before the first call opened the whole message.
-                first = not any("toolUse" in block for block in blocks)
+                # Reasoning that is told with the first call opened the message, if none is told with its text.
+                first = not any("toolUse" in block or "reasoningContent" in block for block in blocks)
                 at = 0 if first else len(blocks)
                 blocks[at:at] = _reasoning(extra)
                 blocks.append({"toolUse": use})
@@ -204,14 +208,8 @@ def _spec(function: JsonObject, model: str) -> JsonDict:
     return {"toolSpec": spec}
 
 
-_EFFORT = {"minimal": "low"}
-
-
-def _output(body: JsonObject) -> JsonDict:
-    output: JsonDict = {}
-    effort = body.get("reasoning_effort")
-    if effort and effort != "none":
-        output["effort"] = _EFFORT.get(effort, effort)
+def _output(body: JsonObject, effort: str | None) -> JsonDict:
+    output: JsonDict = {} if effort is None else {"effort": effort}
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
         output["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": _schema(wanted["json_schema"])}}
