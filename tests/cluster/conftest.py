@@ -35,7 +35,7 @@ from tests.fakes.server import FakeServer
 ROOT = pathlib.Path(__file__).parents[2]
 CLOUDS = ("aws_bedrock", "openai", "google_genai")
 APP = "llm"
-pytest.register_assert_rewrite("tests.cluster.faults", "tests.cluster.doors")
+pytest.register_assert_rewrite("tests.cluster.faults", "tests.cluster.doors", "tests.cluster.replies")
 # For each provider a row of two that begins with it, so that each can be the first and the one that breaks.
 NEXT = {"aws_bedrock": "openai", "openai": "google_genai", "google_genai": "aws_bedrock", "local": "openai"}
 WINDOWS = {"aws_bedrock": 200_000, "openai": 400_000, "google_genai": 1_000_000}
@@ -327,6 +327,7 @@ def healthy(cluster: Cluster) -> Cluster:
     return cluster
 
 
+DOORS = ("http", "responses", "messages", "handle")
 MATRIX: list[tuple[str, str, bool, str, bool, float | None]] = []  # what, wire, stream, door, passed, seconds
 OUTAGES: list[tuple[str, str, str, int, int, int, float, float]] = []  # ... lost, calls, requests, ms late p50, p95
 SCALING: list[tuple[float, int, dict[str, dict[str, int]]]] = []  # seconds, requests under way, replicas by state
@@ -355,14 +356,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def matrix_table() -> Iterator[str]:
     """Seconds to the end of the client's answer, or to the upstream's close when it was the client who left."""
-    columns = [(stream, door) for stream in (False, True) for door in ("http", "handle")]
+    columns = [(stream, door) for stream in (False, True) for door in DOORS]
     rows: dict[tuple[str, str], dict[tuple[bool, str], str]] = {}
     for what, wire, stream, door, passed, seconds in MATRIX:
         cell = f"{'pass' if passed else 'FAIL'} {'' if seconds is None else f'{seconds:.2f}'}"
         rows.setdefault((what, wire), {})[(stream, door)] = cell.strip()
     if rows:
-        yield "\n| fault | wire | whole, http | whole, handle | stream, http | stream, handle |"
-        yield "|---|---|---|---|---|---|"
+        names = [f"{'stream' if stream else 'whole'}, {door}" for stream, door in columns]
+        yield "\n| fault | wire | " + " | ".join(names) + " |"
+        yield "|---|---|" + "---|" * len(columns)
     for (what, wire), cells in rows.items():
         yield f"| {what} | {wire} | " + " | ".join(cells.get(column, "-") for column in columns) + " |"
     if rows:

@@ -1,4 +1,4 @@
-"""One request through either door, and all that its client can see of how it ended."""
+"""One request through any door, and all that its client can see of how it ended."""
 
 import asyncio
 import contextlib
@@ -6,73 +6,16 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 
 from tests.cluster.conftest import Cluster
-
-DOORS = ("http", "handle")
-
-
-@dataclass
-class Reply:
-    seconds: float = 0.0
-    status: int = 200
-    text: str = ""
-    finish: str | None = None
-    done: bool = False  # sealed as whole: `[DONE]`, or an end without an error
-    error: dict[str, Any] | None = None
-    provider: str | None = None
-    attempts: int = 0
-    usage: dict[str, Any] | None = None
-    retry_after: str | None = None
-    raw: str = field(default="", repr=False)
-
-    @property
-    def whole(self) -> bool:
-        """Does it claim to be a whole answer?"""
-        return self.error is None and self.done and self.finish is not None
-
-    @property
-    def trail(self) -> list[str]:
-        return [a["outcome"] for a in (self.error or {}).get("attempts", [])]
-
-    def take(self, data: dict[str, Any]) -> None:
-        """One completion or one chunk."""
-        if "error" in data:
-            self.error, self.status = data["error"], data.get("status", self.status)
-            return
-        if by := data.get("breakwater"):
-            self.provider, self.attempts = by["provider"], by["attempts"]
-        self.usage = data.get("usage") or self.usage
-        for choice in data["choices"]:
-            said = choice.get("delta") or choice.get("message") or {}
-            self.text += said.get("content") or ""
-            self.finish = choice.get("finish_reason") or self.finish
-
-    def read(self, response: httpx2.Response) -> None:
-        """A whole HTTP response."""
-        self.status, self.raw = response.status_code, response.text
-        self.provider = response.headers.get("x-breakwater-provider")
-        self.attempts = int(response.headers.get("x-breakwater-attempts", "0"))
-        self.retry_after = response.headers.get("retry-after")
-        if response.headers["content-type"].startswith("application/json"):
-            self.take(response.json())
-            self.done = self.error is None
-            return
-        for event in response.text.split("\n\n"):
-            if event.startswith("data: {"):
-                self.take(json.loads(event[6:]))
-            elif event == "data: [DONE]":
-                self.done = True
-            else:
-                assert not event or event.startswith(":"), event
+from tests.cluster.replies import APIS, Api, Reply
 
 
 class Doors:
-    """Both doors of one application. The handle lives on a running loop, as a driver script's does."""
+    """All doors of one application. The handle lives on a running loop, as a driver script's does."""
 
     def __init__(self, cluster: Cluster):
         self._cluster = cluster
@@ -83,8 +26,8 @@ class Doors:
 
     def ask(self, door: str, body: dict[str, Any], timeout: float | None = None) -> Reply:
         reply, began = Reply(), time.monotonic()
-        if door == "http":
-            self._ask_http(reply, body, timeout)
+        if door in APIS:
+            self._ask_http(APIS[door], reply, body, timeout)
         else:
             self._cluster.run(self._ask_handle(reply, body, timeout))
         reply.seconds = time.monotonic() - began
@@ -93,8 +36,8 @@ class Doors:
     @contextlib.contextmanager
     def left_alone(self, door: str, body: dict[str, Any], *, after_content: bool) -> Iterator[None]:
         """A request whose client goes away when the block ends."""
-        if door == "http":
-            with self._left_http(body, after_content):
+        if door in APIS:
+            with self._left_http(APIS[door], body, after_content):
                 yield
             return
         stop = self._cluster.run(self._left_handle(body, after_content))
@@ -102,9 +45,9 @@ class Doors:
         self._cluster.run(stop())
 
     @contextlib.contextmanager
-    def _left_http(self, body: dict[str, Any], after_content: bool) -> Iterator[None]:
-        headers = {"content-type": "application/json"}
-        url = f"{self._cluster.url}/v1/chat/completions"
+    def _left_http(self, api: Api, body: dict[str, Any], after_content: bool) -> Iterator[None]:
+        headers, body = {"content-type": "application/json"}, api.request(body)
+        url = f"{self._cluster.url}{api.path}"
         if after_content:
             with self._http.stream("POST", url, json=body, headers=headers) as response:
                 parts = response.iter_bytes()
@@ -114,16 +57,16 @@ class Doors:
         # A bare connection, because a client library has nothing to leave before the headers have come.
         host, port = self._cluster.url.removeprefix("http://").split(":")
         data = json.dumps(body).encode()
-        lines = ["POST /v1/chat/completions HTTP/1.1", "host: localhost", "content-type: application/json"]
+        lines = [f"POST {api.path} HTTP/1.1", "host: localhost", "content-type: application/json"]
         head = "\r\n".join([*lines, f"content-length: {len(data)}", "", ""])
         with socket.create_connection((host, int(port))) as raw:
             raw.sendall(head.encode() + data)
             yield
 
-    def _ask_http(self, reply: Reply, body: dict[str, Any], timeout: float | None) -> None:
+    def _ask_http(self, api: Api, reply: Reply, body: dict[str, Any], timeout: float | None) -> None:
         headers = {} if timeout is None else {"x-request-timeout-seconds": str(timeout)}
-        response = self._http.post(f"{self._cluster.url}/v1/chat/completions", json=body, headers=headers)
-        reply.read(response)
+        response = self._http.post(f"{self._cluster.url}{api.path}", json=api.request(body), headers=headers)
+        reply.read(response, api)
 
     async def _ask_handle(self, reply: Reply, body: dict[str, Any], timeout: float | None) -> None:
         from ray import serve

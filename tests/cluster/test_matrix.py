@@ -1,7 +1,7 @@
-"""Every way a call can end, on every wire, streamed and not, by both doors.
+"""Every way a call can end, on every wire, streamed and not, by every door.
 
 `uv run pytest -m matrix` runs all of it and prints the table; the default run has a slice: each quick
-fault on one wire, streamed over HTTP and whole by handle.
+fault on one wire, streamed over HTTP by one API in turn, and whole by handle.
 """
 
 from collections.abc import Iterator
@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import CLOUDS, Cluster
-from tests.cluster.doors import DOORS, Doors
+from tests.cluster.conftest import CLOUDS, DOORS, Cluster
+from tests.cluster.doors import Doors
 from tests.cluster.faults import FAULTS, Case, Fault
+from tests.cluster.replies import APIS
 
 Cell = tuple[Fault, str, bool, str]
 
@@ -24,7 +25,7 @@ QUICK = [f for f in FAULTS if not f.slow]
 def sliced() -> Iterator[Cell]:
     for number, f in enumerate(QUICK):
         wire = f.wires[number % len(f.wires)]
-        for stream, door in ((True, "http"), (False, "handle")):
+        for stream, door in ((True, list(APIS)[number // 3 % 3]), (False, "handle")):
             if stream in f.streams:
                 yield f, wire, stream, door
 

@@ -13,10 +13,11 @@ import httpx2
 import pytest
 
 from tests.cluster.conftest import CLOUDS, LIMITS, Cluster, eventually
-from tests.cluster.doors import Reply
 from tests.cluster.faults import OPENING, QUESTION
+from tests.cluster.replies import APIS, Reply
 from tests.fakes.server import Behaviour, FakeServer, status
 
+CHAT = APIS["http"]
 RATE, SECONDS, WARM = 10, 10, 60  # requests a second, for so long; healthy ones before, twice as fast
 pytestmark = pytest.mark.matrix
 
@@ -45,7 +46,7 @@ BROKEN_STREAMS: dict[str, Outage] = {
 
 async def asked(client: httpx2.AsyncClient, url: str, body: dict[str, Any]) -> Reply:
     reply, began = Reply(), time.monotonic()
-    reply.read(await client.post(f"{url}/v1/chat/completions", json=body))
+    reply.read(await client.post(f"{url}{CHAT.path}", json=body), CHAT)
     reply.seconds = time.monotonic() - began
     return reply
 

@@ -18,7 +18,7 @@ from ray import serve
 
 from deployments import app
 from tests.cluster.conftest import CLOUDS, Cluster, config_of, eventually, started
-from tests.cluster.doors import Reply
+from tests.cluster.replies import Reply
 from tests.fakes.server import Behaviour
 
 # Ray forgets some of its own processes as soon as it has killed them.
