@@ -87,6 +87,8 @@ def _check_parts(index: int, role: str, parts: list[JsonValue], able: "Capabilit
         path = f"messages.{index}.content.{at}"
         if kind == "text" or (kind == "refusal" and role == "assistant"):
             fields = _PART_FIELDS[kind]
+        elif kind in able.parts and role in _IMAGE_ROLES and isinstance(part.get(kind), dict):
+            fields = frozenset({"type", kind})
         elif kind == "image_url" and role in _IMAGE_ROLES and able.images and type_of(url_of(part)) in able.images:
             fields = _IMAGE_PART
             _check_image(part["image_url"], f"{path}.image_url", found)
