@@ -13,6 +13,7 @@ from typing import Any
 
 from actors.breaker.outcomes import Guilt, Outcome
 from deployments.config.application import Config, parse
+from deployments.config.settings import row_of
 from deployments.errors import AttemptFailed, failed
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.openai_api.json_types import JsonObject
@@ -213,6 +214,6 @@ class LeftOut:
 def build_provider(config: Config, name: str) -> Provider:
     """Return the adapter of a configured provider."""
     settings = config.providers[name]
-    kind = KINDS[settings.kind]
+    kind = KINDS[row_of(settings)]
     provider = kind.build(settings, config.limits_of(name).connect)
     return provider if kind.tool_names is None else WithToolNames(provider, kind.tool_names)

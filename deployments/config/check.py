@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from deployments.config.application import INGRESS, Config, apply_user_config, parse
-from deployments.config.resolved import resolve
+from deployments.config.resolved import ResolvedConfig, resolve
+from deployments.config.tier import Tier
 from deployments.config.yaml_file import read_yaml
 from deployments.errors import ConfigError
 from deployments.secrecy import shown
@@ -95,12 +96,18 @@ def _report(application: Mapping[str, object], host: str, environment: Mapping[s
     yield "tiers:"
     for number, tier in enumerate(resolved.tiers, 1):
         state = "ready" if tier.left_out is None else f"left out: {tier.left_out}"
-        yield f"  {number}. {tier.name} ({tier.kind}): {state}"
+        yield f"  {number}. {tier.name} ({_kind(resolved, tier)}): {state}"
     yield "rows:"
     for row, targets in resolved.rows().items():
         yield f"  {row}: {' > '.join(targets) or 'no provider can be called'}"
     for text in [*resolved.warnings(environment), *([] if warning is None else [warning])]:
         yield f"warning: {text}"
+
+
+def _kind(resolved: ResolvedConfig, tier: Tier) -> str:
+    """Return a provider's kind, and by which of its APIs it is asked where it has another."""
+    api = getattr(resolved.config.providers[tier.name], "api", "chat")
+    return tier.kind if api == "chat" else f"{tier.kind}, api {api}"
 
 
 def _judge_exposure(config: Config, host: str, environment: Mapping[str, str]) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from actors.breaker.plan import parts_of, target_of
-from deployments.config.settings import Models, ProviderSettings, explain_unset
+from deployments.config.settings import Models, ProviderSettings, explain_unset, row_of
 from deployments.config.silence import silence_warnings
 from deployments.config.tier import Tier
 from deployments.errors import ConfigError
@@ -56,8 +56,8 @@ class ResolvedConfig:
         }
 
     def kinds(self) -> dict[str, str]:
-        """Return the kind of each provider that can be called, by its name."""
-        return {tier.name: tier.kind for tier in self.tiers if tier.left_out is None}
+        """Return the row in `providers/kinds.py` of each provider that can be called, by its name."""
+        return {tier.name: row_of(self.config.providers[tier.name]) for tier in self.tiers if tier.left_out is None}
 
     def fixed(self) -> frozenset[str]:
         """Return the providers that have one model each."""

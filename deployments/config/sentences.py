@@ -54,4 +54,5 @@ def _of_unknown_key(section: str, key: object, known: list[str]) -> str:
 
 def _of_kind(key: str, given: object) -> str:
     kind = given.get("kind") if isinstance(given, Mapping) else None
-    return f"{key}.kind: must be one of {', '.join(KINDS)}{meant(kind, KINDS)}"
+    known = [row.name for row in KINDS.values() if row.in_configuration == row.name]
+    return f"{key}.kind: must be one of {', '.join(known)}{meant(kind, known)}"

@@ -187,6 +187,7 @@ class OpenAI(Cloud):
     kind: Literal["openai"]
     api_key_env: Variable | None = None
     base_url: Url | None = None
+    api: Literal["chat", "responses"] = "chat"
     traceparent: bool = False  # send our trace headers: for a server of one's own that traces too
 
     def key_env(self) -> str | None:
@@ -239,6 +240,12 @@ class Local(_Provider):
 
 
 ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
+
+
+def row_of(settings: ProviderSettings) -> str:
+    """Return the name of the provider's row in `providers/kinds.py`: its kind, or a variant of that."""
+    by_responses = isinstance(settings, OpenAI) and settings.api == "responses"
+    return "openai_responses" if by_responses else settings.kind
 
 
 def explain_unset(variable: str | None, key: str = "api_key_env") -> str | None:

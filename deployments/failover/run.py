@@ -190,7 +190,7 @@ class FailoverRun(Generic[T]):
 
     def _wants_images(self, body: Mapping[str, Any], target: str) -> bool:
         """Does it name images by URL, for a provider that takes bytes alone?"""
-        return not KINDS[self._rows.kind(target)].passes_through and bool(body.get("messages") and remote_images(body))
+        return not KINDS[self._rows.kind(target)].takes_urls and bool(body.get("messages") and remote_images(body))
 
     async def _with_images(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         try:

@@ -58,6 +58,7 @@ class Capabilities:
         carries: the fields that it supports with any value.
         checks: by field, whether it supports a value: True, False, or None for a value that is left out.
         images: the media subtypes of images that its models can read.
+        parts: kinds of parts beside text that it carries as they are, images by URL too.
         needs_turn: a request must have more than a system prompt.
         schema_fields: what it carries of `response_format.json_schema`. The name is a label that no answer shows.
         documents: which documents a model takes, by its id; None if the kind takes none.
@@ -67,6 +68,7 @@ class Capabilities:
     carries: frozenset[str]
     checks: Mapping[str, Check]
     images: frozenset[str] = frozenset()
+    parts: frozenset[str] = frozenset()
     needs_turn: bool = True
     schema_fields: frozenset[str] = frozenset({"name", "schema", "strict"})
     caches: Callable[[str], CachePlaces | None] | None = None

@@ -44,6 +44,11 @@ class _Parts:
         self._model = model
         self._documents = 0
 
+    def carries(self, part: JsonObject) -> bool:
+        """Return whether a part goes as it is."""
+        kind = part.get("type")
+        return kind in self._able.parts and isinstance(part.get(kind), dict)
+
     def has_image(self, part: JsonObject) -> bool:
         return bool(self._able.images) and type_of(url_of(part)) in self._able.images
 
@@ -123,6 +128,8 @@ def _check_parts(index: int, role: str, parts: list[JsonValue], takes: _Parts, f
         path = f"messages.{index}.content.{at}"
         if kind == "text" or (kind == "refusal" and role == "assistant"):
             fields = _PART_FIELDS[kind]
+        elif role in _MEDIA_ROLES and takes.carries(part):
+            fields = frozenset({"type", kind})
         elif kind == "image_url" and role in _MEDIA_ROLES and takes.has_image(part):
             fields = _IMAGE_PART
             _check_image(part["image_url"], f"{path}.image_url", found)

@@ -77,6 +77,8 @@ class ProviderKind:
     - `schemas`: the forms that JSON schemas are translated to.
     - `tool_names`: the rule of its vendor for names of tools; None if it takes any.
     - `model_ids`: what a client's id of a model must be; None if it goes as a text, which may say anything.
+    - `family`: the kind of which it is a variant, by another API of the same servers; its own name otherwise. A
+      configuration names the family, and the variant by the kind's own settings.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `in_process`: the model runs in the replica itself. It stands in for a cloud, has no models but those of the
@@ -93,12 +95,23 @@ class ProviderKind:
     schemas: Forms = field(default_factory=Forms)
     tool_names: NameRule | None = None
     model_ids: re.Pattern[str] | None = None
+    family: str = ""
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     in_process: bool = False
     replica_options: JsonObject = field(default_factory=dict)
     systems_by_host: Mapping[str, str] = field(default_factory=dict)
     chat_operation: str = "chat"
+
+    @property
+    def in_configuration(self) -> str:
+        """Return the kind by which a configuration names it."""
+        return self.family or self.name
+
+    @property
+    def takes_urls(self) -> bool:
+        """Return whether its vendor fetches the images that a message names by URL."""
+        return self.capabilities is None or "image_url" in self.capabilities.parts
 
     @property
     def passes_through(self) -> bool:
@@ -188,6 +201,26 @@ OPENAI = ProviderKind(
     modes=("hybrid", "aws_only"),
     systems_by_host={".openai.azure.com": "azure.ai.openai"},
 )
+# The same servers, asked by the Responses API: it has no stop sequences, seeds, penalties or several choices.
+OPENAI_RESPONSES = ProviderKind(
+    name="openai_responses",
+    adapter="deployments.providers.openai.responses_api.adapter",
+    system="openai",
+    capabilities=Capabilities(
+        COMMON_FIELDS
+        | {"temperature", "user", "metadata", "service_tier", "safety_identifier", "parallel_tool_calls", "verbosity"}
+        | {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning_effort"}
+        | {"logprobs", "top_logprobs"},
+        {**TOOL_CHECKS, "response_format": is_any_json},
+        parts=frozenset({"image_url", "file"}),
+        needs_turn=False,
+        schema_fields=frozenset({"name", "description", "schema", "strict"}),
+    ),
+    tool_names=PLAIN_NAMES,
+    family="openai",
+    modes=("hybrid", "aws_only"),
+    systems_by_host={".openai.azure.com": "azure.ai.openai"},
+)
 GOOGLE = ProviderKind(
     name="google",
     adapter="deployments.providers.google.adapter",
@@ -233,4 +266,4 @@ LOCAL = ProviderKind(
 )
 
 # In the order in which mode `aws_only` prefers them.
-KINDS: dict[str, ProviderKind] = {kind.name: kind for kind in (BEDROCK, OPENAI, GOOGLE, LOCAL)}
+KINDS: dict[str, ProviderKind] = {kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, LOCAL)}

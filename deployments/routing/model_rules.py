@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.kinds import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +206,18 @@ class ModelRules:
 def rules_of(kind: str, model: str) -> ModelRules | None:
     """Return the rules of one model; None if there are none. `model` is the id that its provider gives it."""
     name = model.lower()
-    found = tuple(rule for rule in RULES if rule.kind == kind and rule.models.search(name))
+    found = tuple(rule for rule in RULES if rule.kind == KINDS[kind].in_configuration and rule.models.search(name))
     return model_rules(found) if found else None
 
 
 @lru_cache(maxsize=4096)
 def highest_output(kind: str, model: str) -> int | None:
     """Return the highest number of tokens that a model answers with; None if it is not known."""
-    name = model.lower()
-    return min((r.most for r in RULES if r.kind == kind and r.most and r.models.search(name)), default=None)
+    name, family = model.lower(), KINDS[kind].in_configuration
+    return min(
+        (r.most for r in RULES if r.kind == family and r.most and r.models.search(name)),
+        default=None,
+    )
 
 
 def model_rules(rules: tuple[ModelRule, ...]) -> ModelRules:

@@ -16,6 +16,7 @@ from deployments.providers.time_limits import TimeLimits
 from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
+from tests.fakes.responses_wire import ResponsesWire
 from tests.fakes.server import FakeServer, Vendor
 
 # No stall of a busy machine comes near them. A test that waits for one shortens that one.
@@ -86,7 +87,12 @@ def environment(monkeypatch: pytest.MonkeyPatch, authority: pathlib.Path) -> Non
     monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
 
 
-WIRES: dict[str, Callable[[], Vendor]] = {"openai": OpenAIWire, "bedrock": BedrockWire, "google": GeminiWire}
+WIRES: dict[str, Callable[[], Vendor]] = {
+    "openai": OpenAIWire,
+    "openai_responses": ResponsesWire,
+    "bedrock": BedrockWire,
+    "google": GeminiWire,
+}
 
 
 def provider_at(kind: str, url: str, connect: float) -> Provider:
@@ -95,6 +101,10 @@ def provider_at(kind: str, url: str, connect: float) -> Provider:
         from deployments.providers.openai.adapter import OpenAIProvider
 
         return OpenAIProvider(api_key="sk-fake", base_url=f"{url}/v1", connect=connect)
+    if kind == "openai_responses":
+        from deployments.providers.openai.responses_api.adapter import ResponsesProvider
+
+        return ResponsesProvider(api_key="sk-fake", base_url=f"{url}/v1", connect=connect)
     if kind == "bedrock":
         from deployments.providers.bedrock.adapter import BedrockProvider
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,16 @@ from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer, status
 from tests.fakes.tls import self_signed
 from tests.providers.conftest import CLOUDS, LIMITS, WIRES, Bench, cloud, provider_at
+
+
+@pytest.fixture(params=[*CLOUDS, "openai_responses"])
+def cloud_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Each wire: the failures of both APIs of OpenAI end alike."""
+    made = cloud(request.param)
+    yield made
+    assert made.fake is not None
+    made.fake.stop()
+
 
 STATUSES = {
     400: "rejected",

@@ -78,6 +78,7 @@ VALUES: list[tuple[str, Any, str]] = [
     ("breaker/failure_threshold", True, "breaker.failure_threshold: must be a number, not true or false"),
     ("timeouts/idle", True, "timeouts.idle: must be seconds, as 10, 10s, 500ms or 2m, not true or false"),
     ("providers/openai/traceparent", "maybe", "providers.openai.traceparent: must be true or false"),
+    ("providers/openai/api", "assistants", "providers.openai.api: must be 'chat' or 'responses'"),
     ("providers/aws_bedrock/region", "us-east1a", "providers.aws_bedrock.region: is no region, as us-east-1"),
     ("providers/google_genai/api_version", "beta", "providers.google_genai.api_version: is no version, as v1beta"),
     ("providers/google_genai/base_url", "http://:80", "providers.google_genai.base_url: has no host"),
@@ -289,6 +290,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         api_key_env: OPENAI_API_KEY
         base_url: https://gpt.example/v1
         traceparent: false
+        api: responses
         context_windows: {gpt-4.1: 1000}
         timeouts: {timeout_seconds: 30, connect: 3, first_token: 10, idle: 15}
       gem: {kind: google, api_key_env: GOOGLE_API_KEY, base_url: "https://gem.example", api_version: v1beta}

@@ -7,7 +7,7 @@ bytes it was, and those models are most of the SDK's cost per call.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx2
 import openai
@@ -46,6 +46,7 @@ class OpenAIProvider:
             api_key=api_key, base_url=base_url, http_client=httpx2.AsyncClient(transport=self._transport)
         )
         base = URL(str(self._sdk.base_url), encoded=True)
+        self._base = base
         self._chat = base.joinpath("chat/completions", encoded=True)
         self._embeddings = base.joinpath("embeddings", encoded=True)
         headers = {**self._sdk.auth_headers, **self._sdk.default_headers}
@@ -98,7 +99,7 @@ class OpenAIProvider:
                         raise failed("malformed", "an event of the stream is not JSON")
                     if batch.done:
                         done = True
-                        await _drain(answer)
+                        await drain(answer)
                         break
         except Exception as error:
             raise classify(error, call.body) from error
@@ -182,15 +183,20 @@ class OpenAISettings(Protocol):
 
 def build(settings: OpenAISettings, connect: float) -> OpenAIProvider:
     """Return the adapter of a configured provider. `connect` is in seconds."""
-    return OpenAIProvider(
-        api_key=read_secret(settings.key_env()) or "none",
-        base_url=settings.base_url,
-        connect=connect,
-        traceparent=settings.traceparent,
-    )
+    return OpenAIProvider(**arguments_of(settings, connect))
 
 
-async def _drain(answer: UpstreamResponse) -> None:
+def arguments_of(settings: OpenAISettings, connect: float) -> dict[str, Any]:
+    """Return the arguments of the adapter of a configured provider."""
+    return {
+        "api_key": read_secret(settings.key_env()) or "none",
+        "base_url": settings.base_url,
+        "connect": connect,
+        "traceparent": settings.traceparent,
+    }
+
+
+async def drain(answer: UpstreamResponse) -> None:
     """Read the body's end after `[DONE]`, so that the connection can be reused."""
     with contextlib.suppress(TimeoutError, httpx2.TransportError):
         async with asyncio.timeout(0.1):

@@ -1,0 +1,124 @@
+"""The adapter of servers that are asked by the Responses API: OpenAI, and others that have it.
+
+It differs from the adapter of chat completions in what it sends and reads. Keys, addresses, connections and errors are
+the same, and so are embeddings.
+"""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+import openai
+
+from deployments.errors import failed
+from deployments.openai_api.chat import Head, dump, stops_of
+from deployments.openai_api.json_types import JsonDict, parse_leniently
+from deployments.providers.base import Call, Completed, End, Frames, end_of
+from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of, drain
+from deployments.providers.openai.answer import object_of
+from deployments.providers.openai.dialect import MOST_MODELS
+from deployments.providers.openai.errors.classify import classify
+from deployments.providers.openai.responses_api.answer import completion_from
+from deployments.providers.openai.responses_api.request import Terms, known_terms, responses_body, terms_after
+from deployments.providers.openai.responses_api.stream import EventReader
+from deployments.providers.openai.stops import cut_answer, stop_cutter
+from deployments.providers.sse import SseEvents, payloads
+from deployments.providers.timing import note_again, note_model
+from deployments.providers.translated import Translated, translated, translating
+from deployments.providers.transport import UpstreamResponse
+
+
+class ResponsesProvider(OpenAIProvider):
+    def __init__(self, **where: Any):
+        super().__init__(**where)
+        self._responses_url = self._base.joinpath("responses", encoded=True)
+        self._without_encrypted: OrderedDict[str, None] = OrderedDict()  # models that have refused to be asked for it
+
+    async def complete(self, call: Call) -> Completed:
+        try:
+            with contextlib.closing(await self._responses(call, stream=False)) as response:
+                data = await response.whole()
+            with translating():
+                answer = object_of(data)
+                note_model(answer.get("model"))
+                completion = completion_from(answer, call.name)
+                if stops := stops_of(call.body):  # this API has none
+                    completion = cut_answer(completion, stops)
+                return Completed(dump(completion), completion["usage"])
+        except Exception as error:
+            raise classify(error, call.body) from error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        reader, events, cut = EventReader(Head.new(call.name)), SseEvents(), stop_cutter(call, kept=False)
+        ended = False
+        try:
+            with contextlib.closing(await self._responses(call, stream=True)) as answer:
+                while not (ended or reader.finished):
+                    data = await answer.read()
+                    ended = not data
+                    batch = _batch(reader, events.end() if ended else events.feed(data))
+                    frames = cut.frames(batch.data)
+                    end = end_of(reader.head, reader.usage, call) if reader.finished else None
+                    if frames or batch.content or end:
+                        yield Frames(frames, content=batch.content, end=end, told=reader.usage)
+                    if batch.error is not None:
+                        raise batch.error
+                    if events.overlong:
+                        raise failed("malformed", "an event of the stream is too long")
+                    if cut.over and not reader.finished:
+                        break  # what it has cost is estimated: see the adapter of chat completions
+                if reader.finished:
+                    await drain(answer)
+        except Exception as error:
+            raise classify(error, call.body) from error
+        finally:
+            note_model(reader.model)
+        if not (reader.finished or cut.over):
+            raise failed("broken", "the stream ended without `response.completed`")
+        yield end_of(reader.head, reader.usage, call)
+
+    async def _responses(self, call: Call, *, stream: bool) -> UpstreamResponse:
+        """Return the response. A server that does not take what is said of reasoning is asked again without it."""
+        terms, left = self._terms(call.model), call.again
+        while True:
+            body = responses_body(call, terms, stream=stream)
+            try:
+                return await self._request(self._responses_url, body, is_long=call.is_long)
+            except openai.APIStatusError as error:
+                outcome = classify(error, call.body).outcome
+                other = terms_after(terms, outcome)
+                if left == 0 or other is None:
+                    raise
+            if other.encrypted != terms.encrypted:
+                self._learn(call.model)
+            terms, left = other, left - 1
+            note_again()
+
+    def _terms(self, model: str) -> Terms:
+        known = known_terms(model)
+        return replace(known, encrypted=False) if model in self._without_encrypted else known
+
+    def _learn(self, model: str) -> None:
+        self._without_encrypted[model] = None
+        if len(self._without_encrypted) > MOST_MODELS:
+            self._without_encrypted.popitem(last=False)
+
+
+def build(settings: OpenAISettings, connect: float) -> ResponsesProvider:
+    """Return the adapter of a configured provider. `connect` is in seconds."""
+    return ResponsesProvider(**arguments_of(settings, connect))
+
+
+def _batch(reader: EventReader, events: bytes) -> Translated:
+    return translated(reader.read(_event(data)) for data in payloads(events) if data.strip() not in (b"", b"[DONE]"))
+
+
+def _event(data: bytes) -> JsonDict:
+    event = parse_leniently(data)
+    if not isinstance(event, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004 (of one kind with what is no JSON)
+    if "type" not in event and event.get("error"):  # as a body that is no stream tells an error
+        return {**event, "type": "error"}
+    return event
