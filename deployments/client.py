@@ -338,18 +338,20 @@ class Client:
         self, request: Json, connect: float | None = None, read: float | None = None
     ) -> AsyncGenerator[Any, None]:
         """Yield the same with the first piece of the body, then the other pieces. `read` is how long each may take."""
-        handle, ended = await self._connected(connect), False
-        response = handle.options(stream=True).call_http.remote(_traced(request))
+        handle, link, silent = await self._connected(connect), self._link(), self._silent(read)
+        response, ended = None, False
         try:
             while not ended:
-                async with _over_there(read, self._silent(read), self._link()):
+                async with _over_there(read, silent, link):
+                    if response is None:
+                        response = handle.options(stream=True).call_http.remote(_traced(request))
                     item = await anext(response, None)
                 if item is None:
                     ended = True
                 else:
                     yield item
         finally:
-            if not ended:
+            if response is not None and not ended:
                 response.cancel()
 
     async def get_request(self, request_id: str) -> Json:
@@ -463,11 +465,10 @@ class Client:
     ) -> AsyncGenerator[Json, None]:
         link, (seconds, late) = self._link(), self._limit(wait)
         until = asyncio.get_running_loop().time() + seconds
+        left: float | None = seconds
         response, ended = None, False
         try:
             while True:
-                # Without a deadline the limit holds for the first item only.
-                left = None if response and wait is None else until - asyncio.get_running_loop().time()
                 async with _over_there(left, late, link):
                     if response is None:
                         handle = (await self._handle()).options(stream=True)
@@ -479,6 +480,8 @@ class Client:
                 if item.get("error"):
                     raise error_from(item)
                 yield item
+                # Without a deadline the limit holds for the first item only.
+                left = None if wait is None else until - asyncio.get_running_loop().time()
         finally:
             if response is not None and not ended:
                 response.cancel()

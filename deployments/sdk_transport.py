@@ -164,7 +164,7 @@ class Call:
         said = {"message": message, "type": "api_error", "code": getattr(error, "code", None), "param": None}
         headers = {"content-type": "application/json"}
         if (seconds := getattr(error, "retry_after", None)) is not None:
-            headers["retry-after"] = str(seconds)
+            headers["retry-after"] = str(max(1, round(seconds)))
         content = json.dumps({"type": "error", "error": said}).encode()  # Anthropic's form has one name more
         return self.httpx.Response(status, headers=headers, content=content)
 
@@ -204,6 +204,7 @@ class AsyncBody:
     def __init__(self, first: bytes, items: AsyncGenerator[Any, None], call: Call):
         self._first, self._items, self._call = first, items, call
         self._waiting: asyncio.Timeout | None = None
+        self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with self._call.told():
@@ -211,17 +212,20 @@ class AsyncBody:
                 yield self._first
                 while (item := await self._next()) is not None:
                     yield item
+            if self._closed:
+                raise self._call.closed()
 
     async def _next(self) -> bytes | None:
-        try:
-            async with asyncio.timeout(None) as self._waiting:
-                return await anext(self._items, None)
-        except TimeoutError:
-            raise self._call.closed() from None
-        finally:
-            self._waiting = None
+        with contextlib.suppress(TimeoutError):  # of `aclose`
+            try:
+                async with asyncio.timeout(None) as self._waiting:
+                    return await anext(self._items, None)
+            finally:
+                self._waiting = None
+        return None
 
     async def aclose(self) -> None:
+        self._closed = True
         if self._waiting is None:
             await self._items.aclose()
         else:  # a generator that runs can't be closed, but the time of its reader can be over
@@ -239,8 +243,10 @@ class Body:
             yield self._first
             for item in self._items:
                 if self._closed:
-                    raise self._call.closed()
+                    break
                 yield item
+            if self._closed:
+                raise self._call.closed()
 
     def close(self) -> None:
         self._closed = True

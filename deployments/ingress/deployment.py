@@ -129,20 +129,10 @@ class Ingress:
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
 
-    # The Python API: `PythonApi` documents the arguments and the answers.
+    # The Python API: `PythonApi` documents the answers, and `_options` the arguments behind a request.
 
-    async def chat(
-        self,
-        request: object,
-        timeout_seconds: float | None = None,
-        drop_unsupported: str | None = None,
-        tenant_id: str | None = None,
-        agent_id: str | None = None,
-        explain: bool = False,
-        trace: object = None,
-    ) -> JsonObject:
-        caller = _by_handle(tenant_id, agent_id, explain, trace)
-        return await self._python.chat(request, CallOptions(timeout_seconds, drop_unsupported, caller))
+    async def chat(self, request: object, *options: Any, **named: Any) -> JsonObject:
+        return await self._python.chat(request, _options(*options, **named))
 
     async def embed(
         self,
@@ -163,79 +153,26 @@ class Ingress:
     async def get_usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> JsonObject:
         return await self._facade.get_usage_stats(tenant_id, agent_id)
 
-    async def stream_chat(
-        self,
-        request: object,
-        timeout_seconds: float | None = None,
-        drop_unsupported: str | None = None,
-        tenant_id: str | None = None,
-        agent_id: str | None = None,
-        explain: bool = False,
-        trace: object = None,
-    ) -> AsyncGenerator[JsonObject, None]:
-        caller = _by_handle(tenant_id, agent_id, explain, trace)
-        chunks = self._python.stream_chat(request, CallOptions(timeout_seconds, drop_unsupported, caller))
-        async with contextlib.aclosing(chunks):
+    async def stream_chat(self, request: object, *options: Any, **named: Any) -> AsyncGenerator[JsonObject, None]:
+        async with contextlib.aclosing(self._python.stream_chat(request, _options(*options, **named))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     # The other APIs: `DoorApi` documents the answers.
 
-    async def respond(
-        self,
-        request: object,
-        timeout_seconds: float | None = None,
-        drop_unsupported: str | None = None,
-        tenant_id: str | None = None,
-        agent_id: str | None = None,
-        explain: bool = False,
-        trace: object = None,
-    ) -> JsonObject:
-        caller = _by_handle(tenant_id, agent_id, explain, trace)
-        return await self._responses.ask(request, CallOptions(timeout_seconds, drop_unsupported, caller))
+    async def respond(self, request: object, *options: Any, **named: Any) -> JsonObject:
+        return await self._responses.ask(request, _options(*options, **named))
 
-    async def stream_respond(
-        self,
-        request: object,
-        timeout_seconds: float | None = None,
-        drop_unsupported: str | None = None,
-        tenant_id: str | None = None,
-        agent_id: str | None = None,
-        explain: bool = False,
-        trace: object = None,
-    ) -> AsyncGenerator[JsonObject, None]:
-        caller = _by_handle(tenant_id, agent_id, explain, trace)
-        events = self._responses.stream(request, CallOptions(timeout_seconds, drop_unsupported, caller))
-        async with contextlib.aclosing(events):
+    async def stream_respond(self, request: object, *options: Any, **named: Any) -> AsyncGenerator[JsonObject, None]:
+        async with contextlib.aclosing(self._responses.stream(request, _options(*options, **named))) as events:
             async for event in events:
                 yield event
 
-    async def message(
-        self,
-        request: object,
-        timeout_seconds: float | None = None,
-        drop_unsupported: str | None = None,
-        tenant_id: str | None = None,
-        agent_id: str | None = None,
-        explain: bool = False,
-        trace: object = None,
-    ) -> JsonObject:
-        caller = _by_handle(tenant_id, agent_id, explain, trace)
-        return await self._messages.ask(request, CallOptions(timeout_seconds, drop_unsupported, caller))
+    async def message(self, request: object, *options: Any, **named: Any) -> JsonObject:
+        return await self._messages.ask(request, _options(*options, **named))
 
-    async def stream_message(
-        self,
-        request: object,
-        timeout_seconds: float | None = None,
-        drop_unsupported: str | None = None,
-        tenant_id: str | None = None,
-        agent_id: str | None = None,
-        explain: bool = False,
-        trace: object = None,
-    ) -> AsyncGenerator[JsonObject, None]:
-        caller = _by_handle(tenant_id, agent_id, explain, trace)
-        events = self._messages.stream(request, CallOptions(timeout_seconds, drop_unsupported, caller))
-        async with contextlib.aclosing(events):
+    async def stream_message(self, request: object, *options: Any, **named: Any) -> AsyncGenerator[JsonObject, None]:
+        async with contextlib.aclosing(self._messages.stream(request, _options(*options, **named))) as events:
             async for event in events:
                 yield event
 
@@ -307,6 +244,18 @@ def _caller_of(actor: Any) -> ActorCall:
         return answer
 
     return call
+
+
+def _options(
+    timeout_seconds: float | None = None,
+    drop_unsupported: str | None = None,
+    tenant_id: str | None = None,
+    agent_id: str | None = None,
+    explain: bool = False,
+    trace: object = None,
+) -> CallOptions:
+    """Return what a call says beside its request, by place or by name."""
+    return CallOptions(timeout_seconds, drop_unsupported, _by_handle(tenant_id, agent_id, explain, trace))
 
 
 def _by_handle(tenant_id: str | None, agent_id: str | None, explain: bool, trace: object) -> Caller:

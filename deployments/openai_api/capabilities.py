@@ -21,6 +21,23 @@ Check = Callable[[JsonValue], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Documents:
+    """Which documents a model takes.
+
+    Attributes:
+        formats: as `images.format_of` names them.
+        most: of one request; None if there is no limit that is known.
+        most_bytes: of one document; None if there is no limit that is known.
+        any_size: formats for which `most_bytes` does not hold.
+    """
+
+    formats: frozenset[str]
+    most: int | None = None
+    most_bytes: int | None = None
+    any_size: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Unsupported:
     """The fields that a kind of provider does not support, by their paths: `tools`, `messages.2.content`.
 
@@ -43,6 +60,7 @@ class Capabilities:
         images: the media subtypes of images that its models can read.
         needs_turn: a request must have more than a system prompt.
         schema_fields: what it carries of `response_format.json_schema`. The name is a label that no answer shows.
+        documents: which documents a model takes, by its id; None if the kind takes none.
         caches: where a model takes marks of a prompt cache, by its id; None if the kind has no such marks.
     """
 
@@ -52,6 +70,7 @@ class Capabilities:
     needs_turn: bool = True
     schema_fields: frozenset[str] = frozenset({"name", "schema", "strict"})
     caches: Callable[[str], CachePlaces | None] | None = None
+    documents: Callable[[str], Documents] | None = None
 
 
 def find_unsupported(able: Capabilities | None, body: JsonObject, model: str = "") -> Unsupported:
@@ -73,7 +92,7 @@ def find_unsupported(able: Capabilities | None, body: JsonObject, model: str = "
                 found.missing.append(name)
     if not WITH_INNER.isdisjoint(body):
         check_inner(body, able.schema_fields, found)
-    check_messages(body["messages"], able, found)
+    check_messages(body["messages"], able, found, model)
     if found.marks:
         found.dropped += unkept(found.marks, able.caches(model) if able.caches else None)
     if not (found.missing or found.dropped):

@@ -1,8 +1,9 @@
-"""Images in messages: data URLs as clients write them, and what their bytes really are. Pure.
+"""Images and documents in messages: data URLs as clients write them, and what their bytes really are. Pure.
 
 Clients guess the type of an image by the name of its file, and vendors refuse an image whose bytes are not what its
 type says (NousResearch/hermes-agent#70224). So the first bytes decide; the type that the URL names counts only where
-they say nothing. It is on the hot path: the finder of unsupported fields decodes a few bytes of an image, never all.
+they say nothing. It is on the hot path: the finder of unsupported fields decodes a few bytes of an image or a
+document, never all.
 """
 
 import binascii
@@ -37,7 +38,29 @@ _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "avif"),
     **dict.fromkeys((b"mif1", b"msf1"), "heif"),
 }
-HEAD = 48  # bytes of an image that tell its type
+HEAD = 48  # bytes of a file that tell its type
+# The formats of documents, as vendors call them, by their media types and by the endings of their names.
+_FORMATS = {
+    "application/pdf": "pdf",
+    "application/x-pdf": "pdf",
+    "application/msword": "doc",
+    "application/vnd.ms-excel": "xls",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "application/xhtml+xml": "html",
+    "text/html": "html",
+    "text/csv": "csv",
+    "text/markdown": "md",
+    "text/x-markdown": "md",
+    "text/md": "md",
+}
+# Text by another name: a model reads it as it is.
+_TEXT_TYPES = frozenset({f"application/{name}" for name in ("json", "xml", "yaml", "x-yaml", "toml", "javascript")})
+_ENDINGS = {"htm": "html", "markdown": "md", "text": "txt"} | {
+    ending: ending for ending in ("pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md")
+}
+TEXT_FORMATS = frozenset({"csv", "html", "txt", "md"})
+_SAYS_LITTLE = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/zip"})
 _URL_SAFE = str.maketrans("-_", "+/", " \t\r\n\f\v")
 
 
@@ -53,11 +76,41 @@ def type_of(url: str) -> str | None:
     found = _DATA_URL.match(url)
     if found is None:
         return None
-    try:
-        head = _decode(url[found.end() : found.end() + 2 * HEAD], whole=False)
-    except ValueError:
-        head = b""
-    return sniff(head) or _named(found)
+    return sniff(_head(url, found.end())) or _named(found)
+
+
+def file_url_of(part: JsonObject) -> str:
+    """Return the data URL of a `file` part; empty if it has none, as one that is named by an id."""
+    file = part.get("file")
+    url = file.get("file_data") if isinstance(file, dict) else None
+    return url if isinstance(url, str) else ""
+
+
+def file_name_of(part: JsonObject) -> str:
+    """Return the name of a `file` part; empty if it has none."""
+    file = part.get("file")
+    name = file.get("filename") if isinstance(file, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def format_of(part: JsonObject) -> str | None:
+    """Return the format of the document in a `file` part (`pdf`, `txt`); None if it is no document that can be read.
+
+    Its first bytes decide, then its media type. The ending of its name says more than `text/plain` and than no type.
+    """
+    found = _DATA_URL.match(url := file_url_of(part))
+    if found is None:
+        return None
+    told = (found.group(1) or "").lower()
+    sniffed = sniff(_head(url, found.end()))
+    if sniffed not in (None, "svg+xml"):  # what begins like SVG may be any XML
+        return "pdf" if sniffed == "pdf" else None
+    ending = _ENDINGS.get(file_name_of(part).rpartition(".")[2].lower())
+    if told in _SAYS_LITTLE:
+        return ending
+    if told == "text/plain" and ending in TEXT_FORMATS:
+        return ending
+    return _FORMATS.get(told) or ("txt" if told.startswith("text/") or told in _TEXT_TYPES else None)
 
 
 def data_of(url: str) -> bytes:
@@ -85,6 +138,13 @@ def sniff(head: bytes) -> str | None:
     if head[:2] == b"BM" and head[6:10] == bytes(4):  # two letters alone would be found in plain text too
         return "bmp"
     return _brand(head) if head[4:8] == b"ftyp" else None
+
+
+def _head(url: str, at: int) -> bytes:
+    try:
+        return _decode(url[at : at + 2 * HEAD], whole=False)
+    except ValueError:
+        return b""
 
 
 def _brand(head: bytes) -> str | None:

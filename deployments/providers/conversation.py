@@ -17,16 +17,16 @@ returns it with the message or the call that it belongs to.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.capabilities import Unsupported
-from deployments.openai_api.images import data_of, type_of, url_of
+from deployments.openai_api.images import data_of, file_name_of, file_url_of, format_of, type_of, url_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.openai_api.message_fields import is_blank
+from deployments.openai_api.message_fields import IS_ERROR, is_blank
 
 OPENING = "(The conversation begins.)"
 NO_RESULT = "(This call has no result.)"
@@ -49,6 +49,16 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    form: str  # "pdf", "txt", ...
+    name: str  # as the client has called it; it may be empty
+    data: bytes
+
+
+Media = Image | Document
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     id: str
     name: str
@@ -65,24 +75,25 @@ class CachePoint:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """A result: texts and images in their order. No two texts are neighbours."""
+    """A result: texts, images and documents in their order. No two texts are neighbours."""
 
     id: str
     name: str
-    parts: tuple[str | Image, ...]
+    parts: tuple[str | Media, ...]
     point: CachePoint | None = None
+    is_error: bool = False
 
     @property
     def text(self) -> str:
-        """Return its text without the images."""
+        """Return its text without all else."""
         return "\n".join(part for part in self.parts if isinstance(part, str))
 
     @property
-    def images(self) -> list[Image]:
-        return [part for part in self.parts if isinstance(part, Image)]
+    def media(self) -> list[Media]:
+        return [part for part in self.parts if not isinstance(part, str)]
 
 
-Item = str | Signed | Image | ToolCall | ToolResult | CachePoint
+Item = str | Signed | Media | ToolCall | ToolResult | CachePoint
 
 
 @dataclass(slots=True)
@@ -118,7 +129,8 @@ class Conversation:
             parts = result.parts
             if before.parts != parts:
                 parts = _joined([*before.parts, "\n\n", *parts])
-            result = replace(result, parts=parts, point=result.point or before.point)
+            failed_once = result.is_error or before.is_error
+            result = replace(result, parts=parts, point=result.point or before.point, is_error=failed_once)
         self.results[result.id] = result
         if (last := self.turns[-1]).side == "assistant" and any(
             isinstance(item, ToolCall) and item.id == result.id for item in last.items
@@ -189,8 +201,8 @@ def _parts(index: int, content: JsonValue) -> list[Item]:
         return [] if is_blank(content) else [content]
     items: list[Item] = []
     for part in content:
-        if part["type"] == "image_url":
-            items.append(_image(index, url_of(part)))
+        if part["type"] in _MEDIA:
+            items.append(_MEDIA[part["type"]](index, part))
         elif not is_blank(text := part.get("text") or part.get("refusal")):
             items.append(str(text))
         else:
@@ -200,11 +212,22 @@ def _parts(index: int, content: JsonValue) -> list[Item]:
     return items
 
 
-def _image(index: int, url: str) -> Image:
+def _image(index: int, part: JsonObject) -> Image:
+    url = url_of(part)
     try:
         return Image(type_of(url) or "", data_of(url))
     except ValueError:
         raise _bad("The image is not valid base64.", f"messages.{index}.content") from None
+
+
+def _document(index: int, part: JsonObject) -> Document:
+    try:
+        return Document(format_of(part) or "", file_name_of(part), data_of(file_url_of(part)))
+    except ValueError:
+        raise _bad("The file is not valid base64.", f"messages.{index}.content") from None
+
+
+_MEDIA: Mapping[str, Callable[[int, JsonObject], Media]] = {"image_url": _image, "file": _document}
 
 
 def _assistant_items(index: int, message: JsonObject, talk: Conversation) -> list[Item]:
@@ -262,17 +285,19 @@ def _result(index: int, message: JsonObject, talk: Conversation) -> ToolResult:
         raise _bad(f"No tool call before this result has the id {key!r}.", f"messages.{index}.tool_call_id")
     # One message may have several calls of one id: their results come in the order of the calls.
     made = next((one for one in talk.ids[key] if one not in talk.results), talk.ids[key][-1])
-    parts: list[str | Image] = [content] if isinstance(content, str) else []
+    parts: list[str | Media] = [content] if isinstance(content, str) else []
     mark = mark_in(message)
     for part in content if isinstance(content, list) else ():
-        parts.append(_image(index, url_of(part)) if part["type"] == "image_url" else str(part.get("text") or ""))
+        read = _MEDIA.get(part["type"])
+        parts.append(read(index, part) if read else str(part.get("text") or ""))
         mark = mark_in(part) or mark
-    return ToolResult(made, talk.names[made], _joined(parts), None if mark is None else CachePoint(mark))
+    point = None if mark is None else CachePoint(mark)
+    return ToolResult(made, talk.names[made], _joined(parts), point, message.get(IS_ERROR) is True)
 
 
-def _joined(parts: Sequence[str | Image]) -> tuple[str | Image, ...]:
+def _joined(parts: Sequence[str | Media]) -> tuple[str | Media, ...]:
     """Return the parts with neighbouring texts as one, and without blank ones."""
-    joined: list[str | Image] = []
+    joined: list[str | Media] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(before := joined[-1], str):
             joined[-1] = before + part

@@ -19,9 +19,11 @@ from deployments.openai_api.capabilities import (
     EFFORTS,
     TOOL_CHECKS,
     Capabilities,
+    Documents,
     is_any_json,
     is_json_schema,
 )
+from deployments.openai_api.images import TEXT_FORMATS
 from deployments.openai_api.json_types import JsonObject, JsonValue
 
 if TYPE_CHECKING:
@@ -138,6 +140,23 @@ def cache_places(model: str) -> CachePlaces | None:
     return CachePlaces() if _CACHING_NOVA.search(model) else None
 
 
+# AWS, API restrictions: five documents a request, 4.5 MB each. Nova Micro reads text alone, which its refusal says.
+_CONVERSE_FORMATS = frozenset({"pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
+_MOST_DOCUMENT_BYTES = 4_718_592
+_CLAUDE_4 = re.compile(r"claude-(?:opus|sonnet|haiku|mythos|fable)-\d")
+
+
+@lru_cache(maxsize=1024)
+def converse_documents(model: str) -> Documents:
+    """Return which documents a model of Bedrock takes."""
+    any_size = {"pdf"} if _CLAUDE_4.search(model) else {"pdf", "docx"} if "nova" in model else set[str]()
+    return Documents(_CONVERSE_FORMATS, 5, _MOST_DOCUMENT_BYTES, frozenset(any_size))
+
+
+# Google, Document understanding: PDF, and plain text, as which each other text goes. No others
+# (googleapis/python-genai#829).
+_GEMINI_DOCUMENTS = Documents(TEXT_FORMATS | {"pdf"})
+
 BEDROCK = ProviderKind(
     name="bedrock",
     adapter="deployments.providers.bedrock.adapter",
@@ -153,6 +172,7 @@ BEDROCK = ProviderKind(
         images=frozenset({"png", "jpeg", "gif", "webp"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
         caches=cache_places,
+        documents=converse_documents,
     ),
     schemas=BEDROCK_FORMS,
     tool_names=PLAIN_NAMES,
@@ -183,6 +203,7 @@ GOOGLE = ProviderKind(
             "reasoning_effort": lambda value: value in EFFORTS,
         },
         images=frozenset({"png", "jpeg", "webp", "heic", "heif"}),
+        documents=lambda _: _GEMINI_DOCUMENTS,
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
     ),
     schemas=GEMINI_FORMS,

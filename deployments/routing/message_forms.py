@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from deployments.errors import BadRequest
 from deployments.openai_api.found import MARK, says_something
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.message_fields import IS_ERROR, as_error
 
 _ANY = frozenset({"role", "content", "name", MARK})
 # OpenAI, API reference, create chat completion. The adapter decides which thoughts of earlier answers go back.
@@ -48,6 +49,8 @@ def without_foreign(body: JsonObject, model: str) -> tuple[JsonObject, tuple[str
         known = _KNOWN[message["role"]]
         if message.keys() <= known and not _has_foreign_call(message):
             continue
+        if IS_ERROR in message and message["role"] == "tool":
+            message = _said_in_words(message)
         wanted = _wanted(model) if wanted is None else wanted
         kept[at] = _without(message, known | wanted, f"messages.{at}", named)
         if _has_foreign_call(message):
@@ -56,6 +59,12 @@ def without_foreign(body: JsonObject, model: str) -> tuple[JsonObject, tuple[str
     if not kept:
         return body, ()
     return {**body, "messages": [kept.get(at, message) for at, message in enumerate(messages)]}, tuple(named)
+
+
+def _said_in_words(result: JsonObject) -> JsonObject:
+    """Return a result of a tool whose text says that the call has failed, if it has."""
+    told = {name: value for name, value in result.items() if name != IS_ERROR}
+    return {**told, "content": as_error(result.get("content"))} if result[IS_ERROR] is True else told
 
 
 def _wanted(model: str) -> frozenset[str]:

@@ -22,6 +22,7 @@ class ModelRule:
         models: searched in the lower-cased id.
         source: who says so.
         hints: fields that are left out unless their value is one of these.
+        thinking: whether `hints` are left out only where the model is asked to think.
         unless: fields of `hints` that are kept where the request has this effort.
         either: of two fields only the first is sent.
         most: the highest number of tokens of an answer. A higher one is lowered to it.
@@ -36,6 +37,7 @@ class ModelRule:
     models: re.Pattern[str]
     source: str
     hints: Mapping[str, tuple[JsonValue, ...]] = field(default_factory=dict)
+    thinking: bool = False
     unless: str | None = None
     either: tuple[tuple[str, str], ...] = ()
     most: int | None = None
@@ -57,7 +59,7 @@ _NO_EFFORT: Mapping[str, tuple[JsonValue, ...]] = {"reasoning_effort": ()}
 # An id as each place writes it: claude-haiku-4-5, us.anthropic.claude-haiku-4-5-v1:0, anthropic/claude-haiku-4.5.
 _CLAUDE_45 = r"claude-(?:opus-4[-.]1|(?:opus|sonnet|haiku)-4[-.][5-9]|(?:opus|sonnet|haiku|mythos|fable)-[5-9])"
 _CLAUDE_46 = r"claude-(?:(?:opus|sonnet|haiku)-4[-.][6-9]|(?:opus|sonnet|haiku|mythos|fable)-[5-9])"
-_CLAUDE_47 = r"claude-(?:opus-4[-.][7-9]|(?:opus|mythos)-[5-9])"
+_CLAUDE_47 = r"claude-(?:opus-4[-.][7-9]|(?:opus|sonnet|haiku|mythos|fable)-[5-9])"
 _GPT_REASONING = r"(?:^|/)(?:o[134](?:-|$)|gpt-5(?![\d.]*-chat)(?:-|$))"
 _GPT_REASONING_BY_EFFORT = r"(?:^|/)gpt-(?:5\.\d+|[6-9][\d.]*)(?!\S*chat)"
 _GPT_PLAIN = r"(?:^|/)(?:chatgpt-4o|gpt-(?:3\.5|4))"
@@ -71,15 +73,25 @@ RULES: tuple[ModelRule, ...] = (
         either=(("temperature", "top_p"),),
     ),
     _rule(
-        "bedrock", _CLAUDE_47, "Anthropic, migrating to Claude Opus 4.7; Comfy-Org/ComfyUI#13923", hints=_NO_SAMPLING
+        "bedrock",
+        _CLAUDE_47,
+        "Anthropic, migrating to Claude Opus 4.7; Comfy-Org/ComfyUI#13923, promptfoo/promptfoo#10830",
+        hints=_NO_SAMPLING,
+    ),
+    _rule(
+        "bedrock",
+        r"claude-(?:3[-.]7|(?:opus|sonnet|haiku)-4)",
+        "Anthropic, Extended thinking: feature compatibility; dotCipher/opencode-claude-bridge#1",
+        hints=_NO_SAMPLING,
+        thinking=True,
     ),
     _rule(
         "bedrock", r"claude", "Anthropic, Messages: each stop sequence must contain non-whitespace", blank_stops=False
     ),
     _rule(
         "bedrock",
-        r"claude-(?!(?:opus-4[-.][5-9]|sonnet-4[-.][6-9]|(?:opus|sonnet|haiku|mythos|fable)-[5-9]))",
-        "Anthropic, Effort: Opus 4.5, Sonnet 4.6 and later",
+        r"claude-(?:3[-.]5|3-(?:haiku|sonnet|opus)|v2|instant)",
+        "AWS, Extended thinking: Claude 3.7 Sonnet and later",
         hints=_NO_EFFORT,
     ),
     _rule(
@@ -251,7 +263,18 @@ def _hints(rule: ModelRule, work: _Adapting) -> None:
 
 
 def _is_unless(rule: ModelRule, body: JsonObject) -> bool:
+    if rule.thinking and not _is_to_think(body):
+        return True
     return rule.unless is not None and body.get("reasoning_effort") == rule.unless
+
+
+def _is_to_think(body: JsonObject) -> bool:
+    """Return whether a request asks for thoughts, and may have them: not where a tool must be called."""
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        allowed = choice.get("allowed_tools")
+        choice = allowed.get("mode") if isinstance(allowed, dict) else "required"
+    return choice != "required" and body.get("reasoning_effort") not in (None, "none")
 
 
 def _either(rule: ModelRule, work: _Adapting) -> None:

@@ -26,7 +26,7 @@ class RequestHead(TypedDict):
     tenant: str | None
     agent: str | None
     key: str | None  # the name of its API key
-    door: str  # by which API it came: http or handle
+    door: str  # by which API it came: http, responses, messages or handle
     row: str
     stream: bool
     began_at: int

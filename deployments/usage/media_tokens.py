@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deployments.openai_api.images import url_of
+from deployments.openai_api.images import TEXT_FORMATS, format_of, url_of
 
 Size = tuple[int, int]  # width and height in pixels
 
@@ -41,6 +41,7 @@ _GEMINI_TILE = 258  # Gemini API, "Understand and count tokens": also for a page
 _BYTES_A_SECOND = {"wav": 48_000}  # 16 bits at 24 kHz; of a compressed format 128 kbit/s
 _GEMINI_AUDIO, _OPENAI_AUDIO = 32, 10  # tokens a second: the same page; OpenAI, "Managing costs" of the Realtime API
 _PAGE_BYTES = 50_000  # our guess, as the pages of a PDF can't be counted without parsing it
+_TEXT_BYTES = 4  # of a token of plain text
 _PAGE = 2000  # Anthropic, "PDF support": 1,500 to 3,000 tokens a page
 
 
@@ -88,9 +89,12 @@ def audio_tokens(model: str, part: Mapping[str, Any]) -> int:
 
 
 def file_tokens(model: str, part: Mapping[str, Any]) -> int:
-    """Return the tokens of a `file` part; one that is only named counts as a page."""
+    """Return the tokens of a `file` part; one that is only named counts as a page. A text counts as texts do."""
     file = part.get("file")
-    pages = math.ceil(_bytes_in(file.get("file_data") if isinstance(file, dict) else None) / _PAGE_BYTES)
+    size = _bytes_in(file.get("file_data") if isinstance(file, dict) else None)
+    if format_of(part) in TEXT_FORMATS:
+        return math.ceil(size / _TEXT_BYTES)
+    pages = math.ceil(size / _PAGE_BYTES)
     return max(1, pages) * (_GEMINI_TILE if "gemini" in model.lower() else _PAGE)
 
 

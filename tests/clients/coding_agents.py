@@ -14,7 +14,7 @@ from tests.clients.client import Missing, clean_environment, program
 
 PROMPT = "Open the gate in notes.txt, then copy the file to copy.txt."
 PATIENCE = 180.0  # seconds for one task; the first start of a program reads 300 MB from the disk
-_CODEX_CONFIG = """\
+CODEX_CONFIG = """\
 model_provider = "breakwater"
 [model_providers.breakwater]
 name = "Breakwater"
@@ -76,7 +76,7 @@ def installed(package: str) -> pathlib.Path:
 def start_codex(modules: pathlib.Path, home: pathlib.Path, url: str, model: str) -> tuple[list[str], dict[str, str]]:
     """It runs commands without a sandbox here: its own needs rights that a container may lack."""
     (home / ".codex").mkdir(exist_ok=True)
-    (home / ".codex" / "config.toml").write_text(_CODEX_CONFIG.format(url=url))
+    (home / ".codex" / "config.toml").write_text(CODEX_CONFIG.format(url=url))
     options = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--model", model]
     options += ["--output-last-message", str(home / "last")]
     command = [program("node"), str(modules / "@openai/codex/bin/codex.js"), "exec", *options]

@@ -1,6 +1,7 @@
 """The SDKs of OpenAI and Anthropic over the transport by handle, against a real cluster: no request has an address."""
 
 import asyncio
+import base64
 import gc
 import os
 import signal
@@ -94,6 +95,16 @@ def test_many_threads_may_share_one_sync_client(llm: Cluster, sync: openai.OpenA
     for thread in threads:
         thread.join(60)
     assert said == [SAID] * 40
+
+
+def test_a_large_picture_goes_by_handle_too(llm: Cluster, sync: openai.OpenAI) -> None:
+    """Ray puts what is large into its object store."""
+    data = base64.b64encode(b"\x89PNG\r\n\x1a\n" + os.urandom(6_000_000)).decode()
+    picture: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    asked: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}]
+    assert sync.chat.completions.create(model="openai-google_genai", messages=asked).choices[0].message.content == SAID
+    [request] = llm.fakes["openai"].received
+    assert request.body["messages"][0]["content"][1]["image_url"]["url"].endswith(data)
 
 
 def test_a_request_of_the_responses_api_is_answered_and_streamed(llm: Cluster) -> None:

@@ -109,6 +109,8 @@ def test_a_result_that_is_an_error_says_so() -> None:
     def said(content: Any) -> Any:
         return talk(USER, blocks("assistant", CALL), blocks("user", result(content, is_error=True)))[2]["content"]
 
+    made = talk(USER, blocks("assistant", CALL), blocks("user", result("gone", is_error=True)))[2]
+    assert made == {"role": "tool", "tool_call_id": "toolu_1", "content": "Error: gone", "is_error": True}
     assert said("no such file") == "Error: no such file"
     assert said("Error: gone") == "Error: gone"
     assert said([text("a", cache_control=MARK)]) == [text("Error: "), text("a", cache_control=MARK)]

@@ -138,7 +138,7 @@ def objection(contents: Sequence[Mapping[str, Any]], *, signs: bool = True) -> s
     return f"function calls {waiting} without a response" if waiting else None
 
 
-_IN_RESULTS = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
+_IN_RESULTS = frozenset({"image/png", "image/jpeg", "image/webp"})  # no PDF: QwenLM/qwen-code#2028
 
 
 def _has_ref(value: Any) -> bool:

@@ -15,6 +15,7 @@ import yaml
 
 from deployments.config.ledger import LedgerSettings
 from deployments.ops.clean import places
+from tests.clients.agents import CODEX_CONFIG
 from tests.readme import PAGES, README, ROOT, blocks, commands, section
 from tests.unit.test_layers import MAY_IMPORT_RAY
 
@@ -99,13 +100,17 @@ def test_every_command_can_be_run(page: str, line: str) -> None:
     match line.split():
         case ["pip", "install", "uv"] | ["curl", *_]:
             pass  # run by tests/first_run.py and tests/cluster/test_readme.py
-        case ["export", *_]:
+        case ["export", first, *_] if first.startswith("BREAKWATER_ADMIN_KEY"):
             shell = f'{line}; [ "${{#BREAKWATER_ADMIN_KEY}}" -ge 32 ]'
             subprocess.run(["bash", "-c", shell], capture_output=True, check=True)
         case ["sudo", "install", "-D", "-m", "644", source, _] | ["grep", "-l", source, _]:
             assert (ROOT / source).exists() or source.startswith(":actor_name:")
         case ["sudo", "systemctl", *_] | ["promtool", "check", "config", _]:
             pass  # run by tests/observability/test_installed.py
+        case ["export", "ANTHROPIC_BASE_URL=http://127.0.0.1:8000", "ANTHROPIC_API_KEY=any"] | ["claude"]:
+            assert page == "docs/clients.md"  # run by tests/clients/test_agents.py
+        case ["export", "BREAKWATER_KEY=any"] | ["codex", "--model", "gpt-5.5"]:
+            assert page == "docs/clients.md"  # run by tests/clients/test_agents.py
         case [".", script]:
             assert (ROOT / script).exists()
         case [("ray" | "serve" | "chmod"), *_]:
@@ -297,3 +302,7 @@ def test_the_site_is_built_and_loads_nothing_from_another_host(tmp_path: pathlib
     assert {page.removeprefix("docs/").replace(".md", ".html") for page in PAGES if page != README} <= pages.keys()
     loaded = re.compile(r"<(?:script|img|iframe)[^>]*\bsrc=[\"']?(?:https?:)?//|<link[^>]*\bhref=[\"']?(?:https?:)?//")
     assert not [name for name, text in pages.items() if loaded.search(text)]
+
+
+def test_codex_is_told_as_its_test_sets_it_up() -> None:
+    assert CODEX_CONFIG.format(url="http://127.0.0.1:8000") in (ROOT / "docs/clients.md").read_text()

@@ -8,7 +8,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, NotRequired, Required, get_args, get_origin
 
-import orjson
 from anthropic.types import MessageCreateParams
 from anthropic.types.message_create_params import MessageCreateParamsBase
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +16,7 @@ from typing_extensions import is_typeddict
 
 from deployments.doors.messages.door import MESSAGES
 from deployments.errors import AttemptFailed, BadRequest
-from deployments.openai_api.chat import check_chat
+from deployments.openai_api.chat import check_chat, dump
 from deployments.openai_api.found import says_something
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
@@ -114,7 +113,7 @@ def check_request(body: dict[str, Any]) -> bool:
     assert len(opened.paths.messages) == len(chat["messages"])
     assert len(opened.paths.tools) == len(chat.get("tools", ()))
     assert all(_stands_in(path, body) for path in opened.dropped)
-    orjson.dumps(chat)
+    dump(chat)
     for build in (_openai, to_converse, to_generate, to_engine):
         for model in ("us.anthropic.claude-sonnet-4-6", "gemini-3-pro"):
             with contextlib.suppress(AttemptFailed, BadRequest):  # a typed refusal of this one target

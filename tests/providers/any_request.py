@@ -44,6 +44,19 @@ image_parts = st.fixed_dictionaries(
         ),
     }
 )
+
+
+def file_part(name: str | None, kind: str, data: bytes = b"%PDF-1.7 pages") -> dict[str, Any]:
+    named = {} if name is None else {"filename": name}
+    url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return {"type": "file", "file": {**named, "file_data": url}}
+
+
+file_names = st.sampled_from(
+    [None, "", "a.pdf", "A.PDF", "b's  #1.txt", "ключ.md", "x" * 300, "r\u3000s.docx", "t.png"]
+)
+file_kinds = st.sampled_from(["application/pdf", "text/plain", "application/json", "application/octet-stream", ""])
+file_parts = st.builds(file_part, file_names, file_kinds, st.sampled_from([b"%PDF-1.7", b"a,b\n1,2"]))
 other_parts = st.just({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}})
 
 system = st.fixed_dictionaries(
@@ -54,7 +67,7 @@ user = st.fixed_dictionaries(
         "role": st.just("user"),
         "content": st.one_of(
             texts,
-            st.lists(text_parts | image_parts, min_size=1, max_size=3),
+            st.lists(text_parts | image_parts | file_parts, min_size=1, max_size=3),
             st.lists(text_parts, min_size=1, max_size=2),
             st.lists(other_parts, min_size=1, max_size=1),
         ),
@@ -67,7 +80,7 @@ assistant = st.fixed_dictionaries(
 )
 
 
-result_contents = texts | st.just("") | st.lists(text_parts | image_parts, max_size=3)
+result_contents = texts | st.just("") | st.lists(text_parts | image_parts | file_parts, max_size=3)
 
 
 @st.composite
@@ -79,7 +92,8 @@ def rounds(draw: Any) -> list[dict[str, Any]]:
         {"id": key, "type": "function", "function": {"name": draw(names), "arguments": draw(arguments)}} for key in ids
     ]
     given = draw(st.lists(st.sampled_from(ids), max_size=4)) if draw(st.integers(0, 3)) == 3 else ids
-    results = [{"role": "tool", "tool_call_id": key, "content": draw(result_contents)} for key in given]
+    failed = sometimes(is_error=st.booleans())
+    results = [{"role": "tool", "tool_call_id": k, "content": draw(result_contents), **draw(failed)} for k in given]
     said = draw(sometimes(content=st.none() | texts))
     return [{"role": "assistant", "tool_calls": calls, **said}, *draw(st.permutations(results))]
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -27,6 +28,7 @@ from deployments.providers.google.request import to_generate
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
 from tests.fakes import bedrock_wire, gemini_wire
+from tests.fakes.vendors import bedrock, first_refusal, gemini
 from tests.providers.any_request import HINT, requests
 
 Arguments = dict[str, Any]
@@ -34,6 +36,16 @@ MANY = settings(max_examples=60, deadline=None)
 
 
 CLAUDE = "global.anthropic.claude-haiku-4-5-20251001-v1:0"  # which takes marks of a prompt cache in each place
+
+
+DOCUMENTS = (bedrock.document_name, bedrock.document_limits, bedrock.document_alone)
+
+
+@dataclass(frozen=True)
+class Asked:
+    path: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
 
 
 def call(body: Mapping[str, Any]) -> Call:
@@ -91,6 +103,7 @@ def test_bedrock_gets_what_boto3_and_converse_accept(converse_report: Any, body:
     if arguments is not None:
         assert converse_report(arguments) == ""
         assert bedrock_wire.objection(arguments) is None
+        assert first_refusal(DOCUMENTS, Asked(f"/model/{CLAUDE}/converse", {}, arguments)) is None
 
 
 def in_the_sdks_types(body: Arguments) -> tuple[Any, ...]:
@@ -147,6 +160,7 @@ def test_google_gets_what_its_sdk_would_write_and_gemini_accepts(written_by_the_
     asked = in_the_sdks_types(made)
     assert in_the_sdks_types(written_by_the_sdk(asked)) == asked
     assert gemini_wire.objection(made["contents"]) is None
+    assert gemini.media_type(Asked("/models/gemini-3-pro:generateContent", {}, made)) is None
 
 
 @pytest.mark.parametrize("kind", ["bedrock", "google"])
@@ -176,7 +190,6 @@ CARRIED: dict[str, dict[str, Callable[[Arguments], Any]]] = {
     "bedrock": {
         "temperature": lambda a: a["inferenceConfig"]["temperature"],
         "top_p": lambda a: a["inferenceConfig"]["topP"],
-        "reasoning_effort": lambda a: a["outputConfig"]["effort"],
         "response_format": lambda a: json.loads(a["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]),
         "stop": lambda a: a["inferenceConfig"]["stopSequences"],
         "tools": lambda a: len([tool for tool in a["toolConfig"]["tools"] if "toolSpec" in tool]),
@@ -215,8 +228,6 @@ def expected(kind: str, body: Mapping[str, Any], name: str) -> Any:
             holder = value["json_schema"]
             own = {"additionalProperties": False} if kind == "bedrock" else {"title": holder["name"]}
             return {**own, **holder["schema"]}
-        case "reasoning_effort" if kind == "bedrock":
-            return "low" if value == "minimal" else value
         case "reasoning_effort":
             return {"none": "minimal", "max": "xhigh"}.get(value, value)
     return value

@@ -16,6 +16,7 @@ HAIKU, SONNET = (
     "global.anthropic.claude-haiku-4-5-20251001-v1:0",
     "global.anthropic.claude-sonnet-4-5-20250929-v1:0",
 )
+OLD = "anthropic.claude-3-5-haiku-20241022-v1:0"
 OPUS_47 = "us.anthropic.claude-opus-4-7-v1:0"
 KINDS = {"aws": "bedrock", "openai": "openai", "google": "google", "local": "local"}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
@@ -48,7 +49,27 @@ def sent(found: RequestFit) -> dict[str, Any]:
         (f"aws/{OPUS_47}", {"max_tokens": 100_000}, {"max_tokens": 100_000}, ()),
         (f"aws/{HAIKU}", {"stop": ["\n", "END"]}, {"stop": ["END"]}, ("stop",)),
         (f"aws/{HAIKU}", {"stop": " "}, {}, ("stop",)),
-        (f"aws/{HAIKU}", {"reasoning_effort": "high"}, {}, ("reasoning_effort",)),
+        (f"aws/{HAIKU}", {"reasoning_effort": "high"}, {"reasoning_effort": "high"}, ()),
+        (f"aws/{OLD}", {"reasoning_effort": "high"}, {}, ("reasoning_effort",)),
+        (
+            f"aws/{HAIKU}",
+            {"reasoning_effort": "high", "temperature": 0.2, "top_p": 0.9},
+            {"reasoning_effort": "high"},
+            ("temperature", "top_p"),
+        ),
+        (
+            f"aws/{HAIKU}",
+            {"reasoning_effort": "none", "temperature": 0.2},
+            {"reasoning_effort": "none", "temperature": 0.2},
+            ("reasoning_effort",),
+        ),
+        (
+            f"aws/{HAIKU}",
+            {"reasoning_effort": "high", "temperature": 0.2, "tools": TOOLS, "tool_choice": "required"},
+            {"reasoning_effort": "high", "temperature": 0.2, "tools": TOOLS, "tool_choice": "required"},
+            (),
+        ),
+        ("aws/global.anthropic.claude-sonnet-5", {"temperature": 0.2}, {}, ("temperature",)),
         (f"aws/{OPUS_47}", {"reasoning_effort": "high"}, {"reasoning_effort": "high"}, ()),
         ("openai/gpt-5.4-mini", {"temperature": 0.2}, {}, ("temperature",)),
         ("openai/gpt-5.4-mini", {"temperature": 1}, {"temperature": 1}, ()),

@@ -158,6 +158,12 @@ def test_an_sdk_is_answered_whole_and_streamed_and_lists_the_models() -> None:
     run_virtually(main())
 
 
+def test_one_client_serves_several_event_loops() -> None:
+    """Over HTTP it can't: its connections belong to the loop that opened them."""
+    llm = sdk(scripted(BEGUN))
+    assert [run_virtually(streamed(llm)) for _ in range(2)] == [["Hel"]] * 2
+
+
 def test_no_key_leaves_the_process() -> None:
     async def main() -> None:
         async with serving(default_headers={"x-api-key": "sk-other", "x-agent-id": "planner"}) as (llm, _, handle):
@@ -205,7 +211,7 @@ def test_no_way_to_the_application_is_an_error_whose_text_says_why(code: int) ->
         with pytest.raises(openai.InternalServerError, match="No Ray runs on this machine") as away:
             await whole(sdk(error))
         assert (away.value.status_code, away.value.code) == (code, "unavailable")
-        assert away.value.response.headers["retry-after"] == "1.0"
+        assert away.value.response.headers["retry-after"] == "1"
 
     run_virtually(main())
 
@@ -359,6 +365,45 @@ def test_a_stream_that_another_task_closes_is_cancelled_at_once_and_never_passes
         assert handle.given[0].cancelled
 
     run_virtually(main())
+
+
+def test_a_stream_that_was_closed_between_two_pieces_does_not_pass_for_whole_either() -> None:
+    async def main() -> None:
+        http = async_http_client(Joined(scripted(BEGUN, FRAME)))
+        async with http, http.stream("POST", ANY, json={"stream": True}) as answer:
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == FRAME
+            await answer.aclose()
+            with pytest.raises(httpx2.ReadError):
+                await anext(pieces)
+
+    run_virtually(main())
+    with http_client(Sync(BEGUN, FRAME)) as sync, sync.stream("POST", ANY, json={"stream": True}) as reply:
+        rest = reply.iter_raw()
+        assert next(rest) == FRAME
+        reply.close()
+        with pytest.raises(httpx2.ReadError):
+            next(rest)
+
+
+class NoWay:
+    """A handle of a Serve that has ended meanwhile."""
+
+    def options(self, *, stream: bool) -> "NoWay":
+        return self
+
+    @property
+    def call_http(self) -> Any:
+        raise RaySystemError("Ray has ended.")
+
+    call_http_whole = call_http
+
+
+@pytest.mark.parametrize("ask", [whole, streamed])
+def test_a_handle_that_leads_nowhere_any_more_is_a_503_too(ask: Callable[[Any], Any]) -> None:
+    with pytest.raises(openai.InternalServerError, match="Ray has ended") as away:
+        run_virtually(ask(sdk(NoWay())))
+    assert away.value.status_code == 503
 
 
 def test_a_callers_span_goes_with_the_request_unless_it_names_one_itself(monkeypatch: pytest.MonkeyPatch) -> None:

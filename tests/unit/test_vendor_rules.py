@@ -1,5 +1,6 @@
 """The rules of the vendors' fakes: each has its source, refuses what its source says, and lets a plain request pass."""
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -55,8 +56,8 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 OPEN = {"type": "object", "properties": {"n": {"type": "integer"}}}
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-HAIKU, OPUS, NEW_OPUS = (
-    f"global.anthropic.claude-{name}" for name in ("haiku-4-5-20251001-v1:0", "opus-4-6-v1", "opus-4-8")
+HAIKU, OPUS, NEW_OPUS, OPUS_5 = (
+    f"global.anthropic.claude-{name}" for name in ("haiku-4-5-20251001-v1:0", "opus-4-6-v1", "opus-4-8", "opus-5")
 )
 
 
@@ -84,6 +85,17 @@ def result(response: Any) -> Request:
     return Request("/v1beta/models/gemini-2.5-pro:generateContent", {"contents": [{"role": "user", "parts": parts}]})
 
 
+def with_documents(*names: str, form: str = "txt", text: Any = ({"text": "Hi"},)) -> Request:
+    source = {"bytes": base64.b64encode(b"words").decode()}
+    documents = [{"document": {"format": form, "name": name, "source": source}} for name in names]
+    return converse(messages=[{"role": "user", "content": [*documents, *text]}])
+
+
+def media(kind: str) -> Request:
+    parts = [{"inlineData": {"mimeType": kind, "data": ""}}]
+    return Request("/v1beta/models/gemini-2.5-pro:generateContent", {"contents": [{"role": "user", "parts": parts}]})
+
+
 def answer_schema(schema: Any, **more: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, **more}}
 
@@ -96,6 +108,20 @@ def specs(**spec: Any) -> dict[str, Any]:
     return {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}, **spec}}]}
 
 
+def thinking(
+    model: str, config: Any = None, messages: Any = None, effort: str | None = None, **thinking: Any
+) -> Request:
+    body: dict[str, Any] = {"additionalModelRequestFields": {"thinking": thinking}}
+    body |= {"outputConfig": {"effort": effort}} if effort else {}
+    body |= {"messages": messages, "toolConfig": specs()} if messages else {}
+    return converse(model, inferenceConfig=config or {}, **body)
+
+
+STEP = [
+    {"role": "user", "content": [{"text": "Hi"}]},
+    {"role": "assistant", "content": [{"toolUse": {"toolUseId": "a", "name": "f", "input": {}}}]},
+    {"role": "user", "content": [{"toolResult": {"toolUseId": "a", "content": [{"text": "1"}]}}]},
+]
 LONG = [{"role": "user", "content": [{"text": "word " * 120_000}]}]
 OLD = "?api-version=2024-06-01"
 JSON_ANSWER = {"textFormat": {"structure": {"jsonSchema": {"schema": json.dumps(OPEN)}}}}
@@ -140,12 +166,30 @@ REFUSED: list[tuple[Rule, Request]] = [
             messages=[{"role": "user", "content": [{"image": {"format": "jpeg", "source": {"bytes": PNG}}}]}],
         ),
     ),
+    (bedrock.document_name, with_documents("a.pdf")),
+    (bedrock.document_name, with_documents("two  spaces")),
+    (bedrock.document_name, with_documents("a", "A")),
+    (bedrock.document_limits, with_documents(*"abcdef")),
+    (bedrock.document_limits, with_documents("a", form="pptx")),
+    (bedrock.document_alone, with_documents("a", text=[])),
     (bedrock_claude.temperature_beside_top_p, converse(inferenceConfig={"temperature": 0.5, "topP": 0.9})),
     (bedrock_claude.sampling, converse(NEW_OPUS, inferenceConfig={"temperature": 0.5})),
     (bedrock_claude.temperature_range, converse(inferenceConfig={"temperature": 1.5})),
     (bedrock_claude.too_many_tokens, converse(inferenceConfig={"maxTokens": 64_001})),
     (bedrock_claude.blank_stop, converse(inferenceConfig={"stopSequences": ["\n"]})),
     (bedrock_claude.effort, converse(outputConfig={"effort": "low"})),
+    (bedrock_claude.effort_unthought, converse(NEW_OPUS, outputConfig={"effort": "max"})),
+    (bedrock_claude.thinking_type, thinking(NEW_OPUS, type="enabled", budget_tokens=1024)),
+    (bedrock_claude.thinking_type, thinking(HAIKU, type="adaptive")),
+    (bedrock_claude.thinking_budget, thinking(HAIKU, type="enabled", budget_tokens=1000)),
+    (bedrock_claude.thinking_budget, thinking(HAIKU, {"maxTokens": 2000}, type="enabled", budget_tokens=2000)),
+    (bedrock_claude.thinking_beside, thinking(OPUS, {"temperature": 0.5}, type="adaptive")),
+    (bedrock_claude.thinking_beside, converse(OPUS_5, toolConfig={**specs(), "toolChoice": {"any": {}}})),
+    (bedrock_claude.thoughts_of_a_step, thinking(HAIKU, messages=STEP, type="enabled", budget_tokens=2000)),
+    (
+        bedrock_claude.thoughts_of_a_step,
+        thinking(HAIKU, messages=STEP[:2], type="enabled", budget_tokens=2000),
+    ),
     (bedrock_claude.effort, converse(OPUS, outputConfig={"effort": "xhigh"})),
     (bedrock_claude.prefill, converse(OPUS, messages=[{"role": "assistant", "content": [{"text": "So"}]}])),
     (bedrock_claude.prefill, converse(messages=[{"role": "assistant", "content": [{"text": "So "}]}])),
@@ -154,6 +198,7 @@ REFUSED: list[tuple[Rule, Request]] = [
     (bedrock_claude.tool_schema_top, converse(toolConfig=specs(inputSchema={"json": {"type": "object", "anyOf": []}}))),
     (bedrock_claude.window, converse(messages=LONG, inferenceConfig={"maxTokens": 64_000})),
     (gemini.file_of_others, generate(file="https://x/v1beta/files/abc")),
+    (gemini.media_type, media("text/csv")),
     (gemini.penalties, generate(presencePenalty=0.3)),
     (gemini.logprobs, generate(responseLogprobs=True)),
     (gemini.thinking_budget, generate(thinkingConfig={"thinkingBudget": 0})),
@@ -204,7 +249,11 @@ TAKEN: list[Request] = [
     chat("gpt-5.4-mini", reasoning_effort="low", verbosity="low"),
     converse(inferenceConfig={"temperature": 1, "maxTokens": 64_000, "stopSequences": ["END"]}),
     converse(toolConfig=specs()),
-    converse(NEW_OPUS, outputConfig={"effort": "xhigh"}),
+    with_documents("a pdf", "b-(1)"),
+    media("application/pdf"),
+    thinking(NEW_OPUS, effort="xhigh", type="adaptive"),
+    thinking(HAIKU, {"maxTokens": 4000, "temperature": 1}, type="enabled", budget_tokens=2000),
+    thinking(OPUS, messages=STEP, type="adaptive"),
     generate(temperature=0.5, topP=0.9, maxOutputTokens=65_536, thinkingConfig={"thinkingBudget": 128}),
     generate("gemini-3.8-flash", functions=[{"name": "f"}], responseMimeType="application/json"),
     generate("gemini-3.8-flash", thinkingConfig={"thinkingLevel": "LOW"}),

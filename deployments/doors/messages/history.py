@@ -14,6 +14,7 @@ from deployments.doors.messages.shapes import SHAPES, check
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.found import MARK, Found, name_unknown
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.message_fields import IS_ERROR, as_error
 
 _MESSAGE = frozenset({"role", "content"})
 _RESULT = frozenset({"type", "tool_use_id", "content", "is_error", MARK})
@@ -91,10 +92,10 @@ class History:
         said = content if isinstance(content, str) else plain(texts) or ""
         if media and not texts:
             said = "(The result follows, because it is no text.)"
-        if block.get("is_error"):
-            said = _as_error(said)
         key, mark = block["tool_use_id"], mark_in(block)
         message: JsonDict = {"role": "tool", "tool_call_id": key, "content": said}
+        if block.get("is_error"):
+            message |= {"content": as_error(said), IS_ERROR: True}
         self.add(message if mark is None else {**message, MARK: mark}, path)
         return [{"type": "text", "text": f"Of the result of {key}:"}, *media] if media else []
 
@@ -128,10 +129,3 @@ def history_of(body: JsonDict, found: Found) -> History:
 
 def _without_billing(parts: Sequence[JsonDict]) -> list[JsonDict]:
     return [part for part in parts if not part["text"].startswith(_BILLING)]
-
-
-def _as_error(said: JsonValue) -> JsonValue:
-    """Return a result as that of a call that has failed: a chat has no other word for it."""
-    if isinstance(said, str):
-        return said if said[:5].lower() == "error" else f"Error: {said}" if said else "Error"
-    return [{"type": "text", "text": "Error: "}, *said]

@@ -45,9 +45,11 @@ def from_converse(response: JsonObject, call: Call) -> tuple[bytes, JsonDict | N
     texts: list[str] = []
     calls: list[JsonDict] = []
     reasoning = Reasoning()
+    extra: JsonDict | None = None  # what is signed before the first text, as in a stream
     for block in message["content"]:
         if "text" in block:
             texts.append(block["text"])
+            extra = extra or reasoning.kept()
         elif "toolUse" in block:
             use = block["toolUse"]
             if admits(len(calls), call_limit(call.body)):
@@ -55,9 +57,8 @@ def from_converse(response: JsonObject, call: Call) -> tuple[bytes, JsonDict | N
         elif "reasoningContent" in block:
             reasoning.take_block(block["reasoningContent"])
     finish = finish_of(response["stopReason"], calls=len(calls))
-    made = choice(
-        0, "".join(texts), finish, tool_calls=calls, reasoning="".join(reasoning.texts), extra=reasoning.kept()
-    )
+    extra = extra or reasoning.kept()
+    made = choice(0, "".join(texts), finish, tool_calls=calls, reasoning="".join(reasoning.texts), extra=extra)
     return dump(completion_of(Head.new(call.name), [made], usage)), usage
 
 

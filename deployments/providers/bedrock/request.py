@@ -10,19 +10,25 @@ import hashlib
 import re
 from base64 import b64decode
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from deployments.json_schema.memory import translate_cached
 from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import dump, max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.openai_api.message_fields import as_error
 from deployments.providers.base import Call
 from deployments.providers.bedrock.caching import POINT, add_point, keep_points
+from deployments.providers.bedrock.documents import DocumentNames, add_text
+from deployments.providers.bedrock.thinking import thinking_of
 from deployments.providers.conversation import (
     CachePoint,
     Conversation,
+    Document,
     Image,
     Item,
+    Media,
     Offer,
     Signed,
     ToolCall,
@@ -35,19 +41,42 @@ from deployments.providers.conversation import (
 from deployments.providers.kinds import BEDROCK, cache_places
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a model takes, and what its request has used of it.
+
+    Attributes:
+        places: where it takes marks of a prompt cache.
+        has_status: whether it reads the status of a result; for another its text says that a call has failed.
+        names: those that documents have got.
+    """
+
+    places: CachePlaces | None
+    has_status: bool
+    names: DocumentNames
+
+    @classmethod
+    def of(cls, model: str) -> "_Target":
+        # AWS, Converse, ToolResultBlock, status: Amazon Nova and Anthropic Claude alone.
+        return cls(cache_places(model), "claude" in model or "nova" in model, DocumentNames())
+
+
 def to_converse(call: Call) -> JsonDict:
     """Keyword arguments of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
     body = call.body
     refuse_unfit(find_unsupported(BEDROCK.capabilities, body, call.model), "Bedrock")
-    talk, offer, places = read(body["messages"]), offer_of(body), cache_places(call.model)
-    messages: list[JsonDict] = [{"role": turn.side, "content": _blocks(turn.items, places)} for turn in talk.turns]
+    talk, offer, target = read(body["messages"]), offer_of(body), _Target.of(call.model)
+    messages: list[JsonDict] = [{"role": turn.side, "content": _blocks(turn.items, target)} for turn in talk.turns]
     _end_in_no_space(messages[-1])
     arguments: JsonDict = {"modelId": call.model, "messages": messages, "inferenceConfig": _inference(body)}
     if talk.system:
-        arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, places)]
-    if tools := _tools(offer, talk, call.model, places):
+        arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, target)]
+    if tools := _tools(offer, talk, call.model, target.places):
         arguments["toolConfig"] = tools
-    if output := _output(body):
+    effort, thinking = thinking_of(body, call.model, messages, forced=offer.choice == "required")
+    if thinking is not None:
+        arguments["additionalModelRequestFields"] = {"thinking": thinking}
+    if output := _output(body, effort):
         arguments["outputConfig"] = output
     keep_points([tools["tools"] if tools else [], arguments.get("system", []), *(m["content"] for m in messages)])
     return arguments
@@ -76,7 +105,7 @@ def _temperature(body: JsonObject) -> float | None:
     return None if given is None else min(given, 1)
 
 
-def _blocks(items: Sequence[Item], places: CachePlaces | None) -> list[JsonDict]:
+def _blocks(items: Sequence[Item], target: _Target) -> list[JsonDict]:
     blocks: list[JsonDict] = []
     for item in items:
         match item:
@@ -84,26 +113,44 @@ def _blocks(items: Sequence[Item], places: CachePlaces | None) -> list[JsonDict]
                 blocks.append({"text": item})
             case Signed(text, extra):
                 blocks += [*_reasoning(extra), {"text": text}]
-            case Image():
-                blocks.append(_image(item))
+            case Image() | Document():
+                blocks.append(_part(item, target.names))
             case CachePoint():
-                add_point(blocks, item, places)
+                add_point(blocks, item, target.places)
             case ToolCall(key, name, arguments, extra):
                 use = {"toolUseId": tool_use_id(key), "name": name, "input": arguments}
-                # The reasoning before the first call opened the whole message.
-                first = not any("toolUse" in block for block in blocks)
+                # Reasoning that is told with the first call opened the message, if none is told with its text.
+                first = not any("toolUse" in block or "reasoningContent" in block for block in blocks)
                 at = 0 if first else len(blocks)
                 blocks[at:at] = _reasoning(extra)
                 blocks.append({"toolUse": use})
-            case ToolResult(key, _, parts, point):
-                content = [{"text": part} if isinstance(part, str) else _image(part) for part in parts]
-                blocks.append({"toolResult": {"toolUseId": tool_use_id(key), "content": content}})
-                add_point(blocks, point, places)
+            case ToolResult():
+                blocks.append({"toolResult": _result(item, target)})
+                add_point(blocks, item.point, target.places)
+    add_text(blocks)
     return blocks
 
 
-def _image(image: Image) -> JsonDict:
-    return {"image": {"format": image.subtype, "source": {"bytes": image.data}}}
+def _result(result: ToolResult, target: _Target) -> JsonDict:
+    content = [_part(part, target.names) for part in result.parts]
+    add_text(content)
+    made: JsonDict = {"toolUseId": tool_use_id(result.id), "content": content}
+    if result.is_error and target.has_status:
+        made["status"] = "error"
+    elif result.is_error:
+        first = content[0].get("text", "") if content else ""
+        content[: bool(first)] = [{"text": as_error(first)}]
+    return made
+
+
+def _part(part: str | Media, names: DocumentNames) -> JsonDict:
+    match part:
+        case str():
+            return {"text": part}
+        case Image(subtype, data):
+            return {"image": {"format": subtype, "source": {"bytes": data}}}
+        case Document():
+            return names.block(part)
 
 
 def _reasoning(extra: JsonObject) -> list[JsonDict]:
@@ -161,14 +208,8 @@ def _spec(function: JsonObject, model: str) -> JsonDict:
     return {"toolSpec": spec}
 
 
-_EFFORT = {"minimal": "low"}
-
-
-def _output(body: JsonObject) -> JsonDict:
-    output: JsonDict = {}
-    effort = body.get("reasoning_effort")
-    if effort and effort != "none":
-        output["effort"] = _EFFORT.get(effort, effort)
+def _output(body: JsonObject, effort: str | None) -> JsonDict:
+    output: JsonDict = {} if effort is None else {"effort": effort}
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
         output["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": _schema(wanted["json_schema"])}}

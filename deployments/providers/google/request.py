@@ -7,6 +7,7 @@ goes with the value that Google names for such histories.
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 
 from deployments.json_schema.memory import translate_cached
 from deployments.openai_api.capabilities import find_unsupported
@@ -14,7 +15,9 @@ from deployments.openai_api.chat import max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.conversation import (
+    Document,
     Image,
+    Media,
     Offer,
     Signed,
     ToolCall,
@@ -59,7 +62,7 @@ def to_generate(call: Call) -> JsonDict:
     return made
 
 
-# Before Gemini 3 a call had no signature that must come back, and a result no images.
+# Before Gemini 3 a call had no signature that must come back, and a result was text alone.
 _OLD_MODELS = ("gemini-1", "gemini-2")
 
 _RARE = frozenset({"tools", "tool_choice", "response_format", "logprobs", "reasoning_effort", "seed"})
@@ -70,7 +73,7 @@ _RESULT_IMAGES = frozenset({"png", "jpeg", "webp"})
 
 
 def _contents(turn: Turn, old: bool) -> list[JsonDict]:
-    """Return the contents of a turn: one, or two if it has results and images that are no part of them.
+    """Return the contents of a turn: one, or two if it has results, and images or documents that are no part of them.
 
     Gemini refuses images beside results (vellum-ai/vellum-assistant#1901), so they and what follows stand apart.
     """
@@ -79,8 +82,8 @@ def _contents(turn: Turn, old: bool) -> list[JsonDict]:
     apart = [
         part
         for item in turn.items
-        if isinstance(item, ToolResult) and (images := _images_apart(item, old))
-        for part in ({"text": f"Images of the result of {item.name} ({item.id}):"}, *map(_inline, images))
+        if isinstance(item, ToolResult) and (media := _media_apart(item, old))
+        for part in ({"text": f"Files of the result of {item.name} ({item.id}):"}, *_inline(media))
     ]
     results = [part for part in parts if "functionResponse" in part]
     if not results or not (apart or any("inlineData" in part for part in parts)):
@@ -97,8 +100,8 @@ def _parts(turn: Turn, old: bool) -> list[JsonDict]:
                 parts.append({"text": item})
             case Signed(text, extra):
                 parts.append({"text": text, **_signed(extra)})
-            case Image():
-                parts.append(_inline(item))
+            case Image() | Document():
+                parts += _inline([item])
             case ToolCall(key, name, arguments, extra):
                 signature = _signed(extra) or ({"thoughtSignature": UNSIGNED} if not old and step else {})
                 parts.append({"functionCall": {"id": key, "name": name, "args": arguments}, **signature})
@@ -111,19 +114,34 @@ def _parts(turn: Turn, old: bool) -> list[JsonDict]:
 def _response(result: ToolResult, old: bool) -> JsonDict:
     # As text: it may be no object, a number of many digits would not survive as JSON, and a `$ref` inside an object
     # would be looked up among the images (NousResearch/hermes-agent#93014).
-    response: JsonDict = {"id": result.id, "name": result.name, "response": {"result": result.text}}
-    if result.images and not _images_apart(result, old):
-        response["parts"] = [_inline(image) for image in result.images]
+    word = "error" if result.is_error else "result"  # Google, FunctionResponse.response
+    response: JsonDict = {"id": result.id, "name": result.name, "response": {word: result.text}}
+    if result.media and not _media_apart(result, old):
+        response["parts"] = _inline(result.media)
     return response
 
 
-def _images_apart(result: ToolResult, old: bool) -> list[Image]:
-    images = result.images
-    return images if old or any(image.subtype not in _RESULT_IMAGES for image in images) else []
+def _media_apart(result: ToolResult, old: bool) -> list[Media]:
+    """Return what must stand behind a result. Of documents reports differ (QwenLM/qwen-code#2028): they always do."""
+    media = result.media
+    return [] if not old and all(isinstance(m, Image) and m.subtype in _RESULT_IMAGES for m in media) else media
 
 
-def _inline(image: Image) -> JsonDict:
-    return {"inlineData": {"mimeType": f"image/{image.subtype}", "data": urlsafe_b64encode(image.data).decode()}}
+def _inline(media: Sequence[Media]) -> list[JsonDict]:
+    """Return images and documents as parts. Gemini's own API has no place for a document's name, so a text says it."""
+    parts: list[JsonDict] = []
+    for one in media:
+        if isinstance(one, Document) and one.name:
+            parts.append({"text": f"File: {one.name}"})
+        parts.append({"inlineData": {"mimeType": _type_of(one), "data": urlsafe_b64encode(one.data).decode()}})
+    return parts
+
+
+def _type_of(media: Media) -> str:
+    """Return a media type that Gemini takes. Each text goes as a plain one: epam/ai-dial-adapter-vertexai#148."""
+    if isinstance(media, Image):
+        return f"image/{media.subtype}"
+    return "application/pdf" if media.form == "pdf" else "text/plain"
 
 
 def _signed(extra: JsonObject) -> dict[str, str]:

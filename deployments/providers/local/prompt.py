@@ -10,6 +10,7 @@ from typing import Any
 
 from deployments.errors import failed
 from deployments.openai_api.json_types import JsonObject
+from deployments.openai_api.message_fields import IS_ERROR, as_error
 
 _SYSTEM = "You are a helpful assistant."  # without one the small model drifts
 
@@ -26,6 +27,7 @@ def prompt_of(messages: Sequence[JsonObject], extra: str = "") -> list[dict[str,
             names |= {str(call.get("id")): _function(call)[0] for call in _calls(message)}
         if role in ("tool", "function"):
             name = message.get("name") or names.get(str(message.get("tool_call_id")))
+            text = str(as_error(text)) if message.get(IS_ERROR) is True else text
             role, text = "user", f"The result of {name} is: {text}" if name else f"The result is: {text}"
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += f"\n\n{text}"

@@ -2,6 +2,8 @@
 
 import base64
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from tests.fakes.vendors import Asked, Refusal, Rule, model_of
 
@@ -76,4 +78,64 @@ def _type(data: bytes) -> str | None:
     return next((name for mark, name in marks.items() if data.startswith(mark)), None)
 
 
-RULES: tuple[Rule, ...] = (base_id, tool_name, tool_schema, image_type)
+_FORMATS = ("pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md")
+_NAME = re.compile(r"[A-Za-z0-9()\[\]_-]+(?: [A-Za-z0-9()\[\]_-]+)*")
+_MOST_BYTES = 4.5 * 2**20
+
+
+def document_name(asked: Asked) -> Refusal | None:
+    """Refuse a name outside its alphabet, or one that comes twice: API reference, `DocumentBlock`.
+
+    Reported by vercel/ai#20365, strands-agents/harness-sdk#3019 and maximhq/bifrost#7003.
+    """
+    names = [document["name"] for document in _documents(asked)]
+    if not all(len(name) <= 200 and _NAME.fullmatch(name) for name in names):
+        return refuse(
+            "The document file name can only contain alphanumeric characters, whitespace characters, hyphens, "
+            "parentheses, and square brackets. The name can't contain more than one consecutive whitespace character."
+        )
+    if len({name.lower() for name in names}) < len(names):
+        return refuse("Messages can't contain duplicate document names. Rename the document and retry your request.")
+    return None
+
+
+def document_limits(asked: Asked) -> Refusal | None:
+    """Refuse more than five documents, one that is too large, or of another format: guide "API restrictions"."""
+    documents, model = _documents(asked), model_of(asked)
+    if len(documents) > 5:
+        return refuse("The number of documents exceeds the limit of 5.")
+    free = ("pdf",) if re.search(r"claude-[a-z]+-\d", model) else ("pdf", "docx") if "nova" in model else ()
+    for document in documents:
+        if document["format"] not in _FORMATS:
+            return refuse("1 validation error detected: document format: Member must satisfy enum value set")
+        if document["format"] not in free and len(_data(document)) > _MOST_BYTES:
+            return refuse("The document exceeds the maximum document size of 4.5 MB.")
+    return None
+
+
+def document_alone(asked: Asked) -> Refusal | None:
+    """Refuse documents without a text beside them, or in an answer: API reference, `Message`."""
+    for message in asked.body.get("messages", ()):
+        if any("document" in block for block in message["content"]):
+            if message["role"] != "user":
+                return refuse("Documents are only allowed in messages of the user.")
+            if not any("text" in block for block in message["content"]):
+                return refuse("A text block is required in a message with a document.")
+    return None
+
+
+def _documents(asked: Asked) -> list[Mapping[str, Any]]:
+    blocks = [block for message in asked.body.get("messages", ()) for block in message["content"]]
+    inner = [one for block in blocks for one in (block, *block.get("toolResult", {}).get("content", ()))]
+    return [one["document"] for one in inner if "document" in one]
+
+
+def _data(document: Mapping[str, Any]) -> bytes:
+    data = document["source"]["bytes"]
+    return data if isinstance(data, bytes) else base64.b64decode(data)
+
+
+RULES: tuple[Rule, ...] = (
+    *(base_id, tool_name, tool_schema, image_type),
+    *(document_name, document_limits, document_alone),
+)

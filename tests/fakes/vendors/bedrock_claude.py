@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from tests.fakes import schema_rules
 from tests.fakes.vendors import Asked, Refusal, Rule, model_of
@@ -84,6 +86,78 @@ def effort(asked: Asked) -> Refusal | None:
     return None if given in known else refuse(f"{PREFIX}output_config.effort: Input should be one of {known}")
 
 
+def effort_unthought(asked: Asked) -> Refusal | None:
+    """Refuse more than a high effort without thinking: API reference, `OutputConfig.effort`."""
+    given = asked.body.get("outputConfig", {}).get("effort")
+    if version_of(asked) is None or given not in ("xhigh", "max") or _thinks(asked):
+        return None
+    return refuse(f"{PREFIX}output_config.effort: '{given}' needs thinking")
+
+
+def _thinking(asked: Asked) -> Mapping[str, Any]:
+    thinking: Mapping[str, Any] = (asked.body.get("additionalModelRequestFields") or {}).get("thinking", {})
+    return thinking
+
+
+def _thinks(asked: Asked) -> bool:
+    by_default = _from(asked, opus=(5, 0), sonnet=(5, 0), haiku=(5, 0))
+    return _thinking(asked).get("type", "enabled" if by_default else None) in ("enabled", "adaptive")
+
+
+def thinking_type(asked: Asked) -> Refusal | None:
+    """Refuse the form of other versions: guide "Adaptive thinking"; NousResearch/hermes-agent#11137."""
+    kind = _thinking(asked).get("type")
+    if version_of(asked) is None or kind in (None, "disabled"):
+        return None
+    if kind == "enabled" and _from(asked, opus=(4, 7), sonnet=(5, 0), haiku=(5, 0)):
+        return refuse(f'{PREFIX}"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive".')
+    if kind == "adaptive" and not _from(asked, opus=(4, 6), sonnet=(4, 6), haiku=(5, 0)):
+        return refuse(f"{PREFIX}adaptive thinking is not supported on this model")
+    return None
+
+
+def thinking_budget(asked: Asked) -> Refusal | None:
+    """Refuse a budget below 1024, or one that the answer has no room for: guide "Extended thinking"."""
+    budget = _thinking(asked).get("budget_tokens")
+    if budget is None:
+        return None
+    if budget < 1024:
+        return refuse(f"{PREFIX}thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+    if budget >= asked.body.get("inferenceConfig", {}).get("maxTokens", 64_000):
+        return refuse(f"{PREFIX}`max_tokens` must be greater than `thinking.budget_tokens`.")
+    return None
+
+
+def thinking_beside(asked: Asked) -> Refusal | None:
+    """Refuse sampling and a forced tool: dotCipher/opencode-claude-bridge#1, run-llama/llama_index#19641."""
+    if version_of(asked) is None or not _thinks(asked):
+        return None
+    config = asked.body.get("inferenceConfig", {})
+    if config.get("temperature", 1) != 1 or config.get("topP", 1) < 0.95:
+        return refuse(f"{PREFIX}`temperature` may only be set to 1 when thinking is enabled or in adaptive mode.")
+    if {"any", "tool"} & (asked.body.get("toolConfig") or {}).get("toolChoice", {}).keys():
+        return refuse(f"{PREFIX}Thinking may not be enabled when tool_choice forces tool use.")
+    return None
+
+
+def thoughts_of_a_step(asked: Asked) -> Refusal | None:
+    """Refuse calls without their thoughts in the step that goes on: page "Extended thinking with tool use".
+
+    Adaptive thinking wants none: page "Adaptive thinking". An answer that was begun can't be thought about either.
+    """
+    messages = asked.body.get("messages") or []
+    if not messages or _thinking(asked).get("type") != "enabled":
+        return None
+    if messages[-1]["role"] == "assistant":
+        return refuse(f"{PREFIX}When `thinking` is enabled, a response can't be pre-filled.")
+    if "toolResult" in messages[-1]["content"][0] and "reasoningContent" not in messages[-2]["content"][0]:
+        return refuse(
+            f"{PREFIX}messages: Expected `thinking` or `redacted_thinking`, but found `tool_use`. When `thinking` is "
+            "enabled, a final `assistant` message must start with a thinking block"
+        )
+    return None
+
+
 def prefill(asked: Asked) -> Refusal | None:
     """Refuse an assistant's turn at the end: lobehub/lobehub#12155, Anthropic's page "Migration guide".
 
@@ -151,6 +225,11 @@ RULES: tuple[Rule, ...] = (
     too_many_tokens,
     blank_stop,
     effort,
+    effort_unthought,
+    thinking_type,
+    thinking_budget,
+    thinking_beside,
+    thoughts_of_a_step,
     prefill,
     output_schema,
     tool_schema_top,

@@ -171,6 +171,21 @@ def file_of_others(asked: Asked) -> Refusal | None:
     return None
 
 
+_MEDIA = re.compile(r"image/(?:png|jpeg|webp|heic|heif)|application/pdf|text/plain")
+
+
+def media_type(asked: Asked) -> Refusal | None:
+    """Refuse other media than images, PDF and plain text: googleapis/python-genai#829 (a .docx).
+
+    All other texts are refused too, as epam/ai-dial-adapter-vertexai#148 reports.
+    """
+    for part in [part for content in asked.body.get("contents", ()) for part in content["parts"]]:
+        kind = part.get("inlineData", {}).get("mimeType", "text/plain")
+        if not _MEDIA.fullmatch(kind):
+            return refuse(f"Unsupported MIME type: {kind}")
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     penalties,
     logprobs,
@@ -185,4 +200,5 @@ RULES: tuple[Rule, ...] = (
     function_response,
     schemas,
     file_of_others,
+    media_type,
 )

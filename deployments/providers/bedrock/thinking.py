@@ -1,0 +1,106 @@
+"""How much Claude thinks before it answers: OpenAI's `reasoning_effort` in the words of each of its versions. Pure.
+
+From 4.6 on Claude decides itself how much it thinks (`adaptive`), and an effort guides it. Effort alone is not enough:
+up to 4.8 nothing is thought without `thinking`, nor without an effort by Converse (BerriAI/litellm#36507,
+decolua/9router#2635). Before, it gets a budget of tokens. Sources: AWS, Adaptive thinking, and Extended thinking.
+
+A demand of the request goes before its effort, which is a hint. So Claude does not think where that is refused: where
+a tool must be called (run-llama/llama_index#19641), and with a budget also where the answer has begun already. Its
+answer has begun with calls that it did not think about, too: it wants the thoughts of a step that goes on, and another
+provider's are of no use (Anthropic, Extended thinking with tool use).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from deployments.openai_api.chat import max_tokens_of
+from deployments.openai_api.json_types import JsonDict, JsonObject
+
+_CLAUDE = re.compile(r"claude-(opus|sonnet|haiku|mythos|fable)-(\d)(?:[-.](\d))?(?!\d)")
+_ALWAYS = frozenset({"mythos", "fable"})
+_EFFORT = {"minimal": "low"}
+_UNTHOUGHT = {**_EFFORT, "xhigh": "high", "max": "high"}  # botocore, OutputConfig.effort: high is the most without
+# The reverse of the table by which the Messages API's budgets become efforts.
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384}
+_LARGEST_BUDGET = 31_999
+_LEAST_BUDGET = 1024  # Anthropic, Extended thinking
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingModel:
+    """How a version of Claude is told to think.
+
+    Attributes:
+        adaptive: it decides how much; else it is given a budget.
+        takes_effort: it knows the parameter.
+        hides: what it thinks comes only if it is asked for.
+        by_default: it thinks unless it is told not to, which it can be.
+    """
+
+    adaptive: bool = False
+    takes_effort: bool = False
+    hides: bool = False
+    by_default: bool = False
+
+
+@lru_cache(maxsize=1024)
+def thinking_model(model: str) -> ThinkingModel | None:
+    """Return how a model of Bedrock is told to think; None if it is no Claude that can."""
+    if "claude-3-7" in model:
+        return ThinkingModel()
+    if "claude-mythos-preview" in model:
+        return ThinkingModel(adaptive=True, takes_effort=True, hides=True)
+    if (found := _CLAUDE.search(model)) is None:
+        return None
+    family, version = found[1], (int(found[2]), int(found[3] or 0))
+    if version < (4, 6):
+        return ThinkingModel(takes_effort=(family, version) == ("opus", (4, 5)))
+    by_default = version >= (5, 0) and family not in _ALWAYS
+    return ThinkingModel(adaptive=True, takes_effort=True, hides=version >= (4, 7), by_default=by_default)
+
+
+def thinking_of(
+    body: JsonObject, model: str, messages: Sequence[JsonObject], *, forced: bool
+) -> tuple[str | None, JsonDict | None]:
+    """Return the effort and the `thinking` of a request; None for what is not sent.
+
+    `messages` are those of Converse. `forced` is whether a tool must be called.
+    """
+    effort, how = body.get("reasoning_effort"), thinking_model(model)
+    asked = None if effort in (None, "none") else str(effort)
+    if how is None:
+        return (None if asked is None else _EFFORT.get(asked, asked)), None
+    if forced or asked is None:
+        thinking = {"type": "disabled"} if forced and how.by_default else None
+    else:
+        thinking = _adaptive(how) if how.adaptive else _budgeted(asked, body, messages)
+    if asked is None or not how.takes_effort:
+        return None, thinking
+    thinks = thinking is not None and thinking["type"] != "disabled"
+    return (_EFFORT if thinks else _UNTHOUGHT).get(asked, asked), thinking
+
+
+def _adaptive(how: ThinkingModel) -> JsonDict:
+    # Without it, thoughts of newer models are empty but for the signature: strands-rl/strands-env#258.
+    return {"type": "adaptive", **({"display": "summarized"} if how.hides else {})}
+
+
+def _budgeted(effort: str, body: JsonObject, messages: Sequence[JsonObject]) -> JsonDict | None:
+    """Return a budget that leaves half of the answer's tokens for the answer; None if that is too little to think."""
+    most = max_tokens_of(body)
+    budget = _BUDGETS.get(effort, _LARGEST_BUDGET)
+    budget = budget if most is None else min(budget, most // 2)
+    if budget < _LEAST_BUDGET or not _can_begin(messages):
+        return None
+    return {"type": "enabled", "budget_tokens": budget}
+
+
+def _can_begin(messages: Sequence[JsonObject]) -> bool:
+    """Return whether an answer begins here, or goes on behind calls that have their thoughts."""
+    last = messages[-1]
+    if last["role"] == "assistant":
+        return False
+    goes_on = "toolResult" in last["content"][0]
+    return not goes_on or "reasoningContent" in messages[-2]["content"][0]
