@@ -69,7 +69,11 @@ class Client:
 def clean_environment() -> dict[str, str]:
     """Without what would lead a client to our environment, or to another server than the one it is told."""
     ours = ("VIRTUAL_ENV", "PYTHONPATH", "OPENAI_API_KEY", "OPENAI_BASE_URL")
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ours and not name.startswith(("ANTHROPIC_", "CLAUDE", "CODEX_"))
+    }
 
 
 def program(name: str) -> str:
@@ -86,7 +90,8 @@ def with_packages(*packages: str) -> list[str]:
 
 
 def python(script: str, packages: Sequence[str], folder: pathlib.Path) -> list[str]:
-    return [*with_packages(*packages), "python", str(HERE / script)]
+    name, *arguments = script.split()
+    return [*with_packages(*packages), "python", str(HERE / name), *arguments]
 
 
 def node(script: str, packages: Sequence[str], folder: pathlib.Path) -> list[str]:
@@ -97,12 +102,20 @@ def node(script: str, packages: Sequence[str], folder: pathlib.Path) -> list[str
     return [program("node"), script]
 
 
+LANGCHAIN = ("langchain-anthropic==1.7.10", "langchain-openai==1.7.4", "openai==3.57.0", "anthropic==2.14.0")
 Language = Callable[[str, Sequence[str], pathlib.Path], list[str]]
 CLIENTS: Mapping[str, tuple[Language, str, Sequence[str]]] = {
     # Both had a next major version that wants Node 22.
     "openai-node": (node, "with_openai_node.mjs", ("openai@6.49.0", "zod@4.6.7")),
     "ai-sdk": (node, "with_ai_sdk.mjs", ("ai@6.0.324", "@ai-sdk/openai-compatible@2.0.91", "zod@4.6.7")),
     "pydantic-ai": (python, "with_pydantic_ai.py", ("pydantic-ai-slim==2.62.0", "openai==3.54.0")),
+    # The clients of Responses and of Messages.
+    "openai-responses": (python, "with_openai_responses.py", ("openai==3.57.0",)),
+    "agents-sdk": (python, "with_agents_sdk.py", ("openai-agents==0.24.0", "openai==3.57.0")),
+    "anthropic": (python, "with_anthropic.py", ("anthropic==2.14.0",)),
+    "anthropic-node": (node, "with_anthropic_node.mjs", ("@anthropic-ai/sdk@1.14.0",)),
+    "langchain-anthropic": (python, "with_langchain.py anthropic", LANGCHAIN),
+    "langchain-responses": (python, "with_langchain.py openai", LANGCHAIN),
 }
 
 

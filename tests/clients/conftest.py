@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.agents import AGENTS
 from tests.clients.client import CLIENTS, Client, Missing, started_client
+from tests.clients.coding_agents import AGENTS
 from tests.cluster.conftest import CLOUDS, Cluster, config_of, healthy, started
 from tests.fakes.server import FakeServer
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.clients.agents import AGENTS, Ran
 from tests.clients.client import Missing
+from tests.clients.coding_agents import AGENTS, Ran
 from tests.clients.conftest import PAIRS
 from tests.cluster.conftest import CLOUDS, Cluster
 from tests.dialects.cells import RULES

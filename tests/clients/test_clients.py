@@ -83,7 +83,7 @@ def test_an_object_that_keeps_to_a_schema(llm: Cluster, client: Client, tier: st
 
 def test_an_unknown_model_is_the_clients_own_error(llm: Cluster, client: Client) -> None:
     said = client.ask("unknown", llm.url, "only-openai")
-    assert said["raised"] in ("NotFoundError", "AI_APICallError", "ModelHTTPError", "ModelNotFoundError"), said
+    assert said["raised"].endswith(("NotFoundError", "AI_APICallError", "ModelHTTPError")), said
     assert (said["status"], said["code"]) == (404, "model_not_found")
 
 
@@ -126,3 +126,13 @@ def test_a_cut_stream_is_an_error_and_no_answer(llm: Cluster, client: Client, ti
     assert said.get("raised"), said
     assert SAID.startswith(said["seen"])
     assert 0 < len(said["seen"]) < len(SAID)
+
+
+@pytest.mark.parametrize("client", ["agents-sdk"], indirect=True)
+@pytest.mark.parametrize(("tier", "then"), [pair for pair in PAIRS if pair[1] != "local"])
+def test_a_conversation_goes_to_another_agent_though_its_provider_dies(
+    llm: Cluster, client: Client, tier: str, then: str
+) -> None:
+    said = client.ask("handoff", llm.url, _broken_after_one_turn(llm, tier, then))
+    assert said == {"text": SAID, "by": "historian"}
+    assert llm.fakes[then].objections == []

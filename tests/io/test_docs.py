@@ -15,7 +15,7 @@ import yaml
 
 from deployments.config.ledger import LedgerSettings
 from deployments.ops.clean import places
-from tests.clients.agents import CODEX_CONFIG
+from tests.clients.coding_agents import CODEX_CONFIG
 from tests.readme import PAGES, README, ROOT, blocks, commands, section
 from tests.unit.test_layers import MAY_IMPORT_RAY
 
