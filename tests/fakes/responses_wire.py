@@ -67,17 +67,20 @@ class ResponsesWire(OpenAIWire):
         output = self._output([self._message("".join(words))])
         return json.dumps(self._response("completed", output, usage=USAGE)).encode()
 
-    def whole_calls(self, calls: Sequence[Called]) -> bytes:
-        output = self._output([self._function_call(called) for called in calls])
-        return json.dumps(self._response("completed", output, usage=USAGE)).encode()
+    def _said_and_called(self, calls: Sequence[Called], words: Sequence[str]) -> list[dict[str, Any]]:
+        said = [self._message("".join(words))] if words else []
+        return self._output([*said, *(self._function_call(called) for called in calls)])
+
+    def whole_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> bytes:
+        return json.dumps(self._response("completed", self._said_and_called(calls, words), usage=USAGE)).encode()
 
     def frames(self, words: Sequence[str]) -> list[bytes]:
         events = self._events(self._output([self._message("".join(words))]), words)
         deltas = [at for at, event in enumerate(events) if b"output_text.delta" in event]
         return [b"".join(events[: deltas[0]]), *(events[at] for at in deltas), b"".join(events[deltas[-1] + 1 :])]
 
-    def frames_calls(self, calls: Sequence[Called]) -> list[bytes]:
-        return self._events(self._output([self._function_call(called) for called in calls]), ())
+    def frames_calls(self, calls: Sequence[Called], words: Sequence[str] = ()) -> list[bytes]:
+        return self._events(self._said_and_called(calls, words), words)
 
     def _events(self, output: list[dict[str, Any]], words: Sequence[str]) -> list[bytes]:
         started = self._response("in_progress", [])
