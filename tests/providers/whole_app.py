@@ -14,6 +14,7 @@ from tests.unit.world import World, world
 LOCAL_MODEL = "smollm2-135m"
 MODELS = {
     "openai": "gpt-4o",
+    "openai_responses": "gpt-5.5",
     "bedrock": "global.anthropic.claude-haiku-4-5-20251001-v1:0",
     "google": "gemini-2.5-flash",
     "local": LOCAL_MODEL,
@@ -25,6 +26,11 @@ def args_for(fakes: Mapping[str, FakeServer], *, local: bool = False) -> dict[st
     urls = {kind: fake.url for kind, fake in fakes.items()}
     providers: dict[str, Any] = {
         "openai": {"kind": "openai", "base_url": f"{urls.get('openai')}/v1"},
+        "openai_responses": {
+            "kind": "openai",
+            "api": "responses",
+            "base_url": f"{urls.get('openai_responses')}/v1",
+        },
         "bedrock": {"kind": "bedrock", "region": "us-east-1", "endpoint_url": urls.get("bedrock")},
         "google": {"kind": "google", "base_url": urls.get("google")},
         "local": {"kind": "local"},
