@@ -20,7 +20,7 @@ from tests.unit.world import World
 
 VECTORS = "text-embedding-3-small"
 # The phase of coverage tries each field alone with each wrong value: the long run has it.
-QUICK = ["--generation-deterministic", "--max-examples", "2", "--no-shrink", "--phases", "examples,fuzzing"]
+QUICK = ["--generation-deterministic", "--max-examples", "1", "--no-shrink", "--phases", "examples,fuzzing"]
 
 
 def args_of(fakes: dict[str, FakeServer], *, keys: bool) -> dict[str, Any]:

@@ -71,6 +71,20 @@ def test_cut_streams_are_estimated_within_five_percent_of_the_sum(bundle: int) -
     assert abs(sum(estimated) - sum(truth)) <= 0.05 * sum(truth)
 
 
+def test_where_a_frame_is_a_token_it_is_one_at_the_begin_of_an_answer_too() -> None:
+    gauge, words = TokenEstimator(), [f" w{number}" for number in range(100)]  # the first ones are the shortest
+
+    def said(words: list[str]) -> DeliveredText:
+        delivered = DeliveredText()
+        for word in words:
+            delivered.add(chunk(HEAD, {"content": word}))
+        return delivered
+
+    for _ in range(20):
+        gauge.learn(said(words), len(words))
+    assert gauge.tokens(said(words[:10])) == 10
+
+
 @pytest.mark.parametrize("opening", [{"role": "assistant", "content": "", "refusal": None}, {"role": "assistant"}, {}])
 @pytest.mark.parametrize("word", [".", " w1", " capital"])
 @pytest.mark.parametrize("batch", [1, 5])
