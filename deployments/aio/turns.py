@@ -8,10 +8,10 @@ from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
-SLICE_SECONDS = 0.001  # of work, before others get their turn
-AT_FULL_SPEED = 10  # slices; after them the others get as much time as the long work
+SLICE_SECONDS = 0.0005  # of work, before others get their turn
+AT_FULL_SPEED = 10  # slices; after them the others get twice as much time as the long work
 
-# Of each event loop: eight long works that each left half of the time to others would leave none.
+# Of each event loop: eight long works that each left most of the time to others would leave none.
 _one_at_a_time: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
@@ -35,4 +35,4 @@ async def in_turns(slices: Generator[None, None, T]) -> T:
                 return result
             turns += 1
             # A request needs a dozen turns of the loop: one slice between each two of them would be a long wait.
-            await asyncio.sleep(0 if turns <= AT_FULL_SPEED else SLICE_SECONDS)
+            await asyncio.sleep(0 if turns <= AT_FULL_SPEED else 2 * SLICE_SECONDS)
