@@ -9,7 +9,7 @@ from deployments.providers.choice import choice
 from deployments.providers.openai.responses_api.endings import chat_usage, finish_of
 from deployments.providers.openai.responses_api.kept_items import ITEMS, PROVIDER, kept_item
 from deployments.providers.openai.responses_api.said import (
-    CALLS,
+    CALL,
     annotation_of,
     arguments_in,
     call_head,
@@ -33,9 +33,9 @@ class _Message:
     def take(self, item: JsonObject) -> None:
         if item["type"] == "message":
             self._take_message(item)
-        elif item["type"] in CALLS:
+        elif item["type"] == CALL:
             call = call_head(item)
-            call["function"]["arguments"] = arguments_in(item) or "{}"
+            call["function"]["arguments"] = arguments_in(item)
             self.calls.append(call)
         else:
             if item["type"] == "reasoning" and (thoughts := thoughts_in(item)):

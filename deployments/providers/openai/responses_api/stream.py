@@ -18,13 +18,10 @@ from deployments.providers.choice import arguments_delta, call_delta
 from deployments.providers.openai.responses_api.endings import chat_usage, failure_of, finish_of
 from deployments.providers.openai.responses_api.kept_items import kept_item
 from deployments.providers.openai.responses_api.said import (
-    CALLS,
+    CALL,
     annotation_of,
     arguments_in,
-    bare_end,
-    bare_start,
     call_head,
-    escaped,
     logprobs_of,
     parts_of,
     thoughts_in,
@@ -32,7 +29,7 @@ from deployments.providers.openai.responses_api.said import (
 
 MOST_ITEMS = 4096  # of one answer: each is remembered
 KEEP_ALIVE = b": a hosted tool is at work\n\n"
-_OWN = frozenset({"message", "reasoning"}) | CALLS
+_OWN = frozenset({"message", "reasoning", CALL})
 
 
 @dataclass(slots=True)
@@ -135,7 +132,7 @@ class EventReader:
     def _added(self, event: JsonObject) -> None:
         found = self._item(event)
         found.item = item = event["item"]
-        if item["type"] in CALLS:
+        if item["type"] == CALL:
             self._begin_call(found)
         elif item["type"] not in _OWN:
             self._tell({})  # its work is paid, so its target is the one that answers
@@ -152,7 +149,7 @@ class EventReader:
         kind = item["type"]
         if kind == "message":
             self._done_message(found, item)
-        elif kind in CALLS:
+        elif kind == CALL:
             self._done_call(found, item)
         else:
             if kind == "reasoning" and not found.told and (thoughts := thoughts_in(item)):
@@ -176,12 +173,8 @@ class EventReader:
         if found.call < 0:
             found.item = item
             self._begin_call(found)
-        if not found.told and (arguments := arguments_in(item)):
-            self._tell(arguments_delta(found.call, arguments))
-        elif found.told and (end := bare_end(item)):
-            self._tell(arguments_delta(found.call, end))
-        elif not found.told:
-            self._tell(arguments_delta(found.call, "{}"))
+        if not found.told:
+            self._tell(arguments_delta(found.call, arguments_in(item)))
 
     # Pieces of them.
 
@@ -229,8 +222,6 @@ class EventReader:
         found, text = self._item(event), event["delta"]
         if found.call < 0:
             raise failed("malformed", "arguments of a call that has not begun", status=200)
-        if found.item["type"] == "custom_tool_call":
-            text = ("" if found.told else bare_start(found.item)) + escaped(text)
         if text:
             found.told = True
             self._tell(arguments_delta(found.call, text))
@@ -244,7 +235,6 @@ _TYPES = {
 _TAKE: Mapping[str, Callable[[EventReader, JsonObject], None]] = {
     "response.output_text.delta": EventReader._text,
     "response.function_call_arguments.delta": EventReader._arguments,
-    "response.custom_tool_call_input.delta": EventReader._arguments,
     "response.reasoning_summary_text.delta": EventReader._thoughts,
     "response.reasoning_text.delta": EventReader._thoughts,
     "response.reasoning_summary_part.added": EventReader._part,
