@@ -326,13 +326,7 @@ class Client:
         """
         handle = await self._connected(connect)
         async with _over_there(read, self._silent(read), self._link()):
-            response = handle.call_http_whole.remote(_traced(request))
-            try:
-                answer: Json = await response
-            except asyncio.CancelledError:
-                response.cancel()
-                raise
-        return answer
+            return await _answer_of(handle.call_http_whole.remote(_traced(request)))
 
     async def call_http(
         self, request: Json, connect: float | None = None, read: float | None = None
@@ -450,12 +444,7 @@ class Client:
 
     async def _call(self, method: str, *arguments: Any, wait: float | None = None, **named: Any) -> Json:
         async with _over_there(*self._limit(wait), self._link()):
-            response = getattr(await self._handle(), method).remote(*arguments, **named)
-            try:
-                answer: Json = await response
-            except asyncio.CancelledError:
-                response.cancel()
-                raise
+            answer = await _answer_of(getattr(await self._handle(), method).remote(*arguments, **named))
         if answer.get("error"):  # a provider may write `"error": null` into an answer
             raise error_from(answer)
         return answer
@@ -493,6 +482,16 @@ class Client:
             return wait + MARGIN, DeadlineExceeded(message, 504, "deadline_exceeded")
         message = f"The application '{self.app}' did not answer within {self.patience:g} s."
         return self.patience, Unavailable(message, 503, "unavailable")
+
+
+async def _answer_of(response: Any) -> Json:
+    """Return what a call answers. It ends over there too if its caller leaves."""
+    try:
+        answer: Json = await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+    return answer
 
 
 def _operator(admin_key: str | None) -> Json:

@@ -3,7 +3,8 @@
 What a target can't know of a request (whether a tool was a custom one, say) is kept in `Opened`, for its answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -121,6 +122,20 @@ class Door(Protocol):
     def status_of(self, error: BreakwaterError) -> int:
         """Return the HTTP status of an error, by which the API's clients go."""
         ...
+
+
+def dropped_of(opened: Opened, dropped: Iterable[str]) -> list[str]:
+    """Return what was left out by a request's door and of its chat (`dropped`), in the client's words."""
+    return [*opened.dropped, *map(opened.paths.of, dropped)]
+
+
+@contextmanager
+def told_in_clients_words(paths: Paths) -> Iterator[None]:
+    """Let the errors of what is done for a request name its fields as its client wrote them."""
+    try:
+        yield
+    except BreakwaterError as error:
+        raise in_clients_words(error, paths) from error.__cause__
 
 
 def in_clients_words(error: BreakwaterError, paths: Paths) -> BreakwaterError:

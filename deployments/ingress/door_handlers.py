@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.doors.door import Door, Opened, in_clients_words
-from deployments.errors import BreakwaterError
+from deployments.doors.door import Door, Opened, dropped_of, told_in_clients_words
+from deployments.errors import NoAnswer
 from deployments.failover.calls import Answer
 from deployments.failover.stream import StreamAnswer
 from deployments.ingress.body.bodies import Bodies
@@ -34,25 +34,24 @@ class DoorHandlers:
             opened = self._door.open(body)
             checked = replace(self._asking.with_drop(opened.request, request), size=held.size)
             self._service.check_dropped(checked, opened.dropped)
-            try:
-                if checked.stream:
-                    stream = await self._service.stream(checked, deadline, caller)
-                    encoder = opened.encoder(self._service.served(stream, checked))
-                    return EncodedStream(stream, self._headers(stream, opened), held.keep(), encoder)
-                return self._whole(await self._service.complete(checked, deadline, caller), opened)
-            except BreakwaterError as error:
-                self._service.measure(checked, error)
-                raise in_clients_words(error, opened.paths) from error.__cause__
+            with told_in_clients_words(opened.paths):
+                try:
+                    if checked.stream:
+                        stream = await self._service.stream(checked, deadline, caller)
+                        encoder = opened.encoder(self._service.served(stream, checked))
+                        return EncodedStream(stream, self._headers(stream, opened), held.keep(), encoder)
+                    return self._whole(await self._service.complete(checked, deadline, caller), opened)
+                except NoAnswer as error:
+                    self._service.measure(checked, error)
+                    raise
 
     async def count(self, request: Request, _: Identity) -> Response:
         """Answer how many tokens a prompt has, by the estimate that limits go by."""
         body, held = await self._bodies.read_object(request)
         with held:
             opened = self._door.open_to_count(body)
-            try:
+            with told_in_clients_words(opened.paths):
                 tokens = self._service.estimate(opened.request)
-            except BreakwaterError as error:
-                raise in_clients_words(error, opened.paths) from None
             return Json(self._door.counted(tokens), headers=ESTIMATED)
 
     def _whole(self, answer: Answer, opened: Opened) -> Response:
@@ -63,5 +62,7 @@ class DoorHandlers:
         return Response(dump(body), media_type="application/json", headers=self._headers(answer, opened))
 
     def _headers(self, answer: Answer | StreamAnswer, opened: Opened) -> dict[str, str]:
-        dropped = [*opened.dropped, *map(opened.paths.of, answer.dropped)]
-        return {**self._asking.headers(answer, dropped), "request-id": answer.record.request_id}
+        return {
+            **self._asking.headers(answer, dropped_of(opened, answer.dropped)),
+            "request-id": answer.record.request_id,
+        }

@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 
-from deployments.doors.door import Door, Opened, in_clients_words
+from deployments.doors.door import Door, Opened, dropped_of, told_in_clients_words
 from deployments.errors import BreakwaterError, error_dict
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
@@ -31,7 +31,7 @@ class DoorApi:
         """Return the API's answer with `breakwater`, which is a `ServedBy`. A failure is as in `PythonApi.chat`."""
         try:
             opened = self._open(request, stream=False)
-            with _in_clients_words(opened):
+            with told_in_clients_words(opened.paths):
                 answer = await self._service.complete(*self._asked(opened, options))
         except BreakwaterError as error:
             return error_dict(error)
@@ -42,7 +42,7 @@ class DoorApi:
         """Yield the API's events, the first with `breakwater`. What fails before them is the last item."""
         try:
             opened = self._open(request, stream=True)
-            with _in_clients_words(opened):
+            with told_in_clients_words(opened.paths):
                 answer = await self._service.stream(*self._asked(opened, options))
         except BreakwaterError as error:
             yield error_dict(error)
@@ -68,15 +68,7 @@ class DoorApi:
 
     def _served_by(self, answer: Answer | StreamAnswer, opened: Opened) -> ServedBy:
         served = self._service.served_by(answer)
-        return {**served, "dropped": [*opened.dropped, *map(opened.paths.of, served["dropped"])]}
-
-
-@contextlib.contextmanager
-def _in_clients_words(opened: Opened) -> Iterator[None]:
-    try:
-        yield
-    except BreakwaterError as error:
-        raise in_clients_words(error, opened.paths) from error.__cause__
+        return {**served, "dropped": dropped_of(opened, served["dropped"])}
 
 
 def events_in(frames: bytes) -> list[JsonDict]:

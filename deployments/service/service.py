@@ -15,7 +15,7 @@ from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, apply_user_config
 from deployments.config.resolved import ResolvedConfig
 from deployments.doors.door import Served
-from deployments.errors import BadRequest, BreakwaterError, ConfigError, NoAnswer
+from deployments.errors import BadRequest, ConfigError, NoAnswer
 from deployments.failover.calls import Answer, Verb
 from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Failover
@@ -208,7 +208,7 @@ class Service:
 
     def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
         """Raise BadRequest where a door has left something out of a request of which nothing may be."""
-        if dropped and (request.drop or self.resolved.config.drop_unsupported) == "none":
+        if dropped and not self.failover.rows.may_drop_hints(request):
             message = f"No provider gets '{dropped[0]}' of this request, and nothing of it may be left out."
             raise BadRequest(message, dropped[0], "unsupported_parameter")
 
@@ -217,9 +217,9 @@ class Service:
         estimate = self.estimate(request) if answer.usage is None else 0
         return Served(answer.record.request_id, answer.record.began_at // 1000, estimate=estimate)
 
-    def measure(self, request: Request, error: BreakwaterError) -> None:
+    def measure(self, request: Request, error: NoAnswer) -> None:
         """Note in the error of a prompt that was too long how long it is, and what its row can hold."""
-        if isinstance(error, NoAnswer) and error.last is not None and error.last.kind == "too_long":
+        if error.last is not None and error.last.kind == "too_long":
             rows = self.failover.rows
             windows = [rows.windows[target] for target in rows.of(request.model) if target in rows.windows]
             error.tokens, error.window = self.estimate(request), max(windows, default=None)
