@@ -15,7 +15,7 @@ from typing import Any
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.metrics import MeterOfReplica
 from deployments.config.application import Config, parse
-from deployments.config.settings import row_of
+from deployments.config.providers import row_of
 from deployments.errors import AttemptFailed, failed
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.openai_api.json_types import JsonObject

@@ -1,6 +1,6 @@
 """The table of provider kinds: one row of plain data for each. Pure; an adapter is imported only where it is built.
 
-A new kind is a folder with an adapter, a row here, and its settings class in `config/settings.py`. Nothing else asks
+A new kind is a folder with an adapter, a row here, and its settings class in `config/providers.py`. Nothing else asks
 for a kind by its name: callers ask the row what the kind can do.
 """
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from deployments.providers.base import Call, Provider, complete_within
+from deployments.providers.credentials.addresses import Vertex
 from deployments.providers.credentials.google import find_identity, google_token
 from deployments.providers.credentials.renewed import Renewed
 from tests.fakes.bedrock_wire import BedrockWire
@@ -46,7 +47,6 @@ def openai(identity: IdentityServer, url: str, _: pytest.MonkeyPatch, folder: pa
 
 def vertex(identity: IdentityServer, url: str, _: pytest.MonkeyPatch, folder: pathlib.Path) -> Provider:
     from deployments.providers.google.adapter import GoogleProvider
-    from deployments.providers.google.endpoint import Vertex
 
     where = Vertex(google.PROJECT, "us-central1")
     return GoogleProvider(base_url=url, vertex=where, token=google_account(identity, folder))

@@ -7,7 +7,8 @@ import httpx2
 import openai
 import pytest
 
-from deployments.providers.openai.server import Azure, Server
+from deployments.providers.credentials.addresses import Azure
+from deployments.providers.openai.server import Server
 
 FOREIGN = ("https://api.mistral.ai/v1", "http://127.0.0.1:8000/v1", "https://api.openai.com.example/v1")
 

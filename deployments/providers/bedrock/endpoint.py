@@ -20,11 +20,11 @@ from botocore.httpsession import get_cert_path
 from botocore.parsers import create_parser
 from yarl import URL
 
-from deployments.providers.credentials.aws import AwsIdentity, sign_in
+from deployments.providers.credentials.aws import sign_in
+from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
 from deployments.providers.request_body import Pieces, RequestBody
 
 MOST_KEPT = 1000  # a client may name any model
-API_KEY = "AWS_BEARER_TOKEN_BEDROCK"  # as boto3 names it
 NOBODY = AwsIdentity()  # in particular: whom boto3 finds
 
 
@@ -54,7 +54,7 @@ class SignedRequests:
         region: str,
         endpoint_url: str | None,
         identity: AwsIdentity = NOBODY,
-        api_key_env: str | None = API_KEY,
+        api_key_env: str | None = BEDROCK_KEY,
     ):
         self._api_key_env = api_key_env
         core, self.credential = sign_in(identity, region)

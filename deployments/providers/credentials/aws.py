@@ -5,7 +5,6 @@ than 15 minutes at each request. So its signer gets `HeldCredentials`, which onl
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import botocore.exceptions
@@ -19,19 +18,11 @@ from botocore.credentials import (
     RefreshableCredentials,
 )
 
+from deployments.providers.credentials.identities import AwsIdentity
 from deployments.providers.credentials.renewed import Renewed, in_thread
 from deployments.providers.credentials.schedule import Fresh
 
 SESSION_NAME = "breakwater"  # of a role, as AWS's logs show it
-
-
-@dataclass(frozen=True, slots=True)
-class AwsIdentity:
-    """Who asks: what boto3 finds, or a `profile` of its files; then the role, if any, that is taken by it."""
-
-    profile: str | None = None
-    role_arn: str | None = None
-    external_id: str | None = None
 
 
 def open_session(identity: AwsIdentity, region: str) -> Any:

@@ -2,40 +2,15 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from deployments.providers.credentials.identities import EntraIdentity, EntraWay
 from deployments.providers.credentials.renewed import Renewed, in_thread
 from deployments.providers.credentials.schedule import Fresh
 
-Way = Literal["managed_identity", "workload_identity", "service_principal", "default"]
-SCOPE = "https://cognitiveservices.azure.com/.default"  # all models of Azure OpenAI and Foundry take it
-
-
-@dataclass(frozen=True, slots=True)
-class EntraIdentity:
-    """Who asks. `tenant_id` and `client_id` are those of the environment where they are None.
-
-    `secret_env` names the variable of a service principal's secret.
-    """
-
-    way: Way
-    tenant_id: str | None = None
-    client_id: str | None = None
-    secret_env: str = "AZURE_CLIENT_SECRET"
-    scope: str = SCOPE
-
-    @property
-    def tenant(self) -> str | None:
-        return self.tenant_id or os.environ.get("AZURE_TENANT_ID")
-
-    @property
-    def client(self) -> str | None:
-        return self.client_id or os.environ.get("AZURE_CLIENT_ID")
-
-
-_WORDS: Mapping[Way, str] = {
+_WORDS: Mapping[EntraWay, str] = {
     "managed_identity": "a managed identity",
     "workload_identity": "a workload identity (AZURE_FEDERATED_TOKEN_FILE)",
     "service_principal": "a service principal",
@@ -76,21 +51,29 @@ def entra_token(identity: EntraIdentity) -> Renewed[str]:
 def _credential(identity: EntraIdentity) -> Any:
     import azure.identity as azure  # 32 MB: only where it is used
 
+    who: dict[str, Any] = {"tenant_id": identity.tenant, "client_id": identity.client, **_authority()}
     match identity.way:
         case "managed_identity":
             return azure.ManagedIdentityCredential(client_id=identity.client_id)
         case "workload_identity":
-            return azure.WorkloadIdentityCredential(tenant_id=identity.tenant, client_id=identity.client)
+            return azure.WorkloadIdentityCredential(**who)
         case "service_principal":
-            return _service_principal(azure, identity)
+            if (secret := _secret(identity)) is not None:
+                return azure.ClientSecretCredential(client_secret=secret, **who)
+            return azure.CertificateCredential(certificate_path=os.environ[_CERTIFICATE], **who)
         case "default":
-            return azure.DefaultAzureCredential()
+            return azure.DefaultAzureCredential(**_authority())
 
 
-def _service_principal(azure: Any, identity: EntraIdentity) -> Any:
-    if secret := _secret(identity):
-        return azure.ClientSecretCredential(identity.tenant, identity.client, secret)
-    return azure.CertificateCredential(identity.tenant, identity.client, os.environ[_CERTIFICATE])
+_PUBLIC = re.compile(
+    r"(?:https://)?login\.(?:microsoftonline\.(?:com|us)|partner\.microsoftonline\.cn|chinacloudapi\.cn)/?"
+)
+
+
+def _authority() -> dict[str, bool]:
+    """Return what azure-identity must be told of an authority of a private cloud: Microsoft's own does not know it."""
+    named = os.environ.get("AZURE_AUTHORITY_HOST")
+    return {} if named is None or _PUBLIC.fullmatch(named) else {"disable_instance_discovery": True}
 
 
 def _secret(identity: EntraIdentity) -> str | None:

@@ -3,13 +3,14 @@
 import datetime
 import functools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import google.auth
 import google.auth.exceptions
 import google.auth.transport.requests
 
+from deployments.providers.credentials.addresses import Vertex
 from deployments.providers.credentials.renewed import Renewed, in_thread
 from deployments.providers.credentials.schedule import Fresh
 
@@ -44,6 +45,13 @@ def find_identity(file: str | None) -> GoogleIdentity:
         load: Any = google.auth.load_credentials_from_file
         credentials, project = load(file, scopes=[SCOPE])
     return GoogleIdentity(credentials, project)
+
+
+def on_vertex(vertex: Vertex, file: str | None) -> tuple[GoogleIdentity, Vertex]:
+    """Return who asks, and the address with what the credentials say of it. Raises google-auth's errors."""
+    found = find_identity(file)
+    project = vertex.project or found.project
+    return found, replace(vertex, project=project, quota_project=found.quota_project)
 
 
 def google_token(identity: GoogleIdentity) -> Renewed[str]:

@@ -19,11 +19,12 @@ from deployments.openai_api.chat import Head
 from deployments.openai_api.embeddings import Vectors, join_vectors, normalise, texts_of
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
 from deployments.providers.conversation import call_limit
+from deployments.providers.credentials.addresses import Vertex, objection_by_generate_content
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.embedding import completed
 from deployments.providers.google.classify import classify
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
-from deployments.providers.google.endpoint import Endpoints, Vertex, sdk_over
+from deployments.providers.google.endpoint import Endpoints, sdk_over
 from deployments.providers.request_body import request_body
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_model
@@ -95,6 +96,8 @@ class GoogleProvider:
 
     async def _request(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 200."""
+        if self._on_vertex and (why := objection_by_generate_content(call.model)) is not None:
+            raise failed("unsupported", why, param="model")
         body = await request_body(to_generate(call), is_long=call.is_long)
         url, headers = await self._endpoints.of(call.model, stream=stream)
         if self.credential is not None:
@@ -142,15 +145,21 @@ class GoogleSettings(Protocol):
     base_url: str | None
     api_version: str | None
 
+    def vertex_address(self) -> Vertex | None: ...
+
+    def google_file(self) -> str | None: ...
+
 
 def build(settings: GoogleSettings, connect: float) -> GoogleProvider:
     """Return the adapter of a configured provider. `connect` is in seconds."""
-    return GoogleProvider(
-        api_key=read_secret(settings.api_key_env),
-        base_url=settings.base_url,
-        api_version=settings.api_version,
-        connect=connect,
-    )
+    where: dict[str, Any] = {"base_url": settings.base_url, "api_version": settings.api_version, "connect": connect}
+    vertex = settings.vertex_address()
+    if vertex is None or vertex.express:
+        return GoogleProvider(api_key=read_secret(settings.api_key_env), vertex=vertex, **where)
+    from deployments.providers.credentials.google import google_token, on_vertex
+
+    identity, vertex = on_vertex(vertex, settings.google_file())
+    return GoogleProvider(vertex=vertex, token=google_token(identity), **where)
 
 
 def _end(codec: StreamCodec, call: Call) -> End:

@@ -5,7 +5,6 @@ expires is no part of what is kept: the adapter adds the present one to each cal
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import google.auth.credentials
@@ -14,21 +13,11 @@ from google import genai
 from google.genai import types
 from yarl import URL
 
+from deployments.providers.credentials.addresses import Vertex
+
 MOST_KEPT = 1000  # a client may name any model
 
 Endpoint = tuple[URL, dict[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Vertex:
-    """A project of Google Cloud and where its models run: a region, `global`, `us` or `eu`.
-
-    Without a project: express mode, by an API key alone. `quota_project` is billed, where that is another.
-    """
-
-    project: str | None = None
-    location: str | None = None
-    quota_project: str | None = None
 
 
 class HeldToken(google.auth.credentials.Credentials):
@@ -71,7 +60,7 @@ def sdk_over(
         # Without a client of ours it would take aiohttp where that can be imported.
         httpx_async_client=httpx2.AsyncClient(transport=transport),
     )
-    if vertex is None or vertex.project is None:
+    if vertex is None or vertex.express:
         return genai.Client(vertexai=vertex is not None, api_key=api_key, http_options=options)
     return genai.Client(
         vertexai=True,

@@ -6,7 +6,7 @@ bytes it was, and those models are most of the SDK's cost per call.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
 import httpx2
@@ -18,13 +18,15 @@ from deployments.openai_api.embeddings import count_inputs, lengths_in
 from deployments.openai_api.json_types import JsonObject
 from deployments.openai_api.usage import account_of
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
+from deployments.providers.credentials.addresses import Azure, Vertex
+from deployments.providers.credentials.identities import EntraIdentity
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.embedding import embedded
 from deployments.providers.openai.answer import answer_of, object_of
 from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, gist, lesson
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
-from deployments.providers.openai.server import Azure, Server
+from deployments.providers.openai.server import Server
 from deployments.providers.openai.stops import cut_answer, stop_cutter
 from deployments.providers.openai.stream.scan import SseScan
 from deployments.providers.request_body import request_body
@@ -40,13 +42,14 @@ class OpenAIProvider:
         base_url: str | None = None,
         azure: Azure | None = None,
         token: Renewed[str] | None = None,
+        more: Mapping[str, str] | None = None,
         connect: float = 3.0,
         connections: int = 1024,
         traceparent: bool = False,
     ):
         self._transport = Transport(connect=connect, connections=connections)
         client = httpx2.AsyncClient(transport=self._transport)
-        self._server = Server(client, api_key=api_key, base_url=base_url, azure=azure, token=token)
+        self._server = Server(client, api_key=api_key, base_url=base_url, azure=azure, token=token, more=more)
         self._dialects, self._traceparent = Dialects(self._server.host), traceparent
         self.credential = token
 
@@ -181,6 +184,14 @@ class OpenAISettings(Protocol):
 
     def key_env(self) -> str | None: ...
 
+    def azure_address(self) -> Azure | None: ...
+
+    def entra(self) -> EntraIdentity | None: ...
+
+    def vertex_address(self) -> Vertex | None: ...
+
+    def google_file(self) -> str | None: ...
+
 
 def build(settings: OpenAISettings, connect: float) -> OpenAIProvider:
     """Return the adapter of a configured provider. `connect` is in seconds."""
@@ -192,9 +203,27 @@ def arguments_of(settings: OpenAISettings, connect: float) -> dict[str, Any]:
     return {
         "api_key": read_secret(settings.key_env()) or "none",
         "base_url": settings.base_url,
+        "azure": settings.azure_address(),
         "connect": connect,
         "traceparent": settings.traceparent,
+        **_with_token(settings),
     }
+
+
+def _with_token(settings: OpenAISettings) -> dict[str, Any]:
+    """Return what differs where a token is sent in place of a key. Its SDK is imported only here."""
+    if (entra := settings.entra()) is not None:
+        from deployments.providers.credentials.entra import entra_token
+
+        return {"token": entra_token(entra)}
+    if (vertex := settings.vertex_address()) is not None:
+        from deployments.providers.credentials.google import google_token, on_vertex
+
+        identity, vertex = on_vertex(vertex, settings.google_file())
+        more = {} if vertex.quota_project is None else {"x-goog-user-project": vertex.quota_project}
+        base_url = settings.base_url or vertex.openai_url
+        return {"token": google_token(identity), "base_url": base_url, "more": more}
+    return {}
 
 
 async def drain(answer: UpstreamResponse) -> None:

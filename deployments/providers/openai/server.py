@@ -7,13 +7,13 @@ of `OPENAI_CUSTOM_HEADERS`, where the configuration names another server.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import httpx2
 import openai
 from yarl import URL
 
+from deployments.providers.credentials.addresses import Azure
 from deployments.providers.credentials.renewed import Renewed
 
 MOST_KEPT = 1000  # a client may name any model
@@ -22,21 +22,8 @@ _OF_OPENAI = frozenset({"openai-organization", "openai-project"})
 _REPLACED = "replaced by each call"  # the SDK wants a key
 
 
-@dataclass(frozen=True, slots=True)
-class Azure:
-    """A resource of Azure OpenAI or Foundry.
-
-    `api_version` is that of the dated API; None for v1. `deployments` has the names of deployments by model: a model
-    that is not in it has its own name there.
-    """
-
-    endpoint: str
-    api_version: str | None = None
-    deployments: Mapping[str, str] = field(default_factory=dict)
-
-
 class Server:
-    """`token` is sent as a Bearer token in place of a key; it is asked for with each call."""
+    """`token` is sent as a Bearer token in place of a key; it is asked for with each call. `more` are headers."""
 
     def __init__(
         self,
@@ -46,6 +33,7 @@ class Server:
         base_url: str | None = None,
         azure: Azure | None = None,
         token: Renewed[str] | None = None,
+        more: Mapping[str, str] | None = None,
     ):
         self.token, self._azure = token, azure
         key = api_key if token is None else _REPLACED
@@ -63,7 +51,7 @@ class Server:
         base = URL(str(self.sdk.base_url), encoded=True)
         self._base = base
         self._with_model: dict[tuple[str, str], URL] = {}
-        self._headers = _headers_of(self.sdk, ambient=base_url is None and azure is None)
+        self._headers = {**_headers_of(self.sdk, ambient=base_url is None and azure is None), **(more or {})}
         if base.user is not None:
             self._headers.pop("Authorization", None)  # the URL holds the credentials
         self._token: str | None = None  # of the headers
