@@ -72,8 +72,8 @@ class ProviderReplica:
             config = parse(args)
             self._provider = build_provider(config, name)
             self._traces = tracer_for(name, config.providers[name].kind)
-        credential = credential_of(self._provider)
-        self._metering = None if credential is None else self._keep_fresh(credential, meter)
+        self._credential = credential_of(self._provider)
+        self._metering = None if self._credential is None else self._keep_fresh(self._credential, meter)
         self._connections = ConnectionServer(self._run, capacity)
 
     def _keep_fresh(
@@ -187,6 +187,8 @@ class ProviderReplica:
             log.error("%s: a bug of ours kept a request from its provider", self._name, exc_info=error)
             return bug
         if isinstance(error, AttemptFailed):
+            if self._credential is not None and error.outcome.kind == "credential" and timing.sent:
+                self._credential.doubt()
             # A vendor's message about our own key or account may name them, so it does not leave the replica.
             ours = error.outcome.ending.guilt is Guilt.US
             return replace(error.outcome, message="") if ours else error.outcome

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from deployments.providers.base import Call, Provider, complete_within
+from deployments.providers.base import Call, Provider, call_dict, complete_within
 from deployments.providers.credentials.addresses import Vertex
 from deployments.providers.credentials.google import find_identity, google_token
 from deployments.providers.credentials.renewed import Renewed
+from deployments.replica import ProviderReplica
 from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.identity import aws, google
 from tests.fakes.identity.server import IdentityServer, identity_server
 from tests.fakes.openai_wire import OpenAIWire
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, status
 from tests.providers.conftest import LIMITS
 
 CALLS = 1000
@@ -110,3 +111,29 @@ def test_while_a_server_of_credentials_hangs_none_of_1000_calls_waits_for_it(
     assert name in used[-1]
     assert f"{name}-1" not in used[-1]
     assert identity.refused == []
+
+
+def test_a_token_that_the_vendor_refuses_is_fetched_anew_by_the_replica(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """It has been revoked, say, long before its end."""
+    with identity_server(google.token) as identity, served(GeminiWire) as fake:
+        file = tmp_path / "account.json"
+        file.write_text(json.dumps(google.account_file(f"{identity.url}/token")))
+        vertex = {"project": google.PROJECT, "credentials_file": str(file)}
+        providers = {"p": {"kind": "google", "base_url": fake.url, "vertex": vertex}}
+        call = call_dict({"messages": [{"role": "user", "content": "Hi"}]}, "m", "row", LIMITS)
+
+        async def main() -> None:
+            replica: Any = ProviderReplica("p", {"providers": providers, "models": {"default": {"p": "m"}}})
+            assert "body" in await replica.complete(call)
+            replica._credential._clock = lambda: time.time() + 100
+            fake.script.append(status(401, "UNAUTHENTICATED"))
+            assert (await replica.complete(call))["outcome"]["kind"] == "credential"
+            await replica._credential._task
+            assert "body" in await replica.complete(call)
+            await replica._provider.close()
+
+        asyncio.run(main())
+    used = [received.headers["authorization"] for received in fake.received]
+    assert used == [f"Bearer ya29.token-{n}" for n in (1, 1, 2)]

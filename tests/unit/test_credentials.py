@@ -210,6 +210,24 @@ async def test_a_clock_that_jumps_past_the_end_is_noticed_by_the_next_call() -> 
 
 
 @virtually
+async def test_a_credential_that_a_vendor_refuses_is_fetched_anew_and_not_at_each_refusal() -> None:
+    source = Source(0.0, 5.0, 0.0)
+    async with renewed(source) as token:
+        assert await token.get() == "token-1"
+        token.doubt()
+        await asyncio.sleep(60)
+        assert len(source.asked_at) == 1, "it was new when it was refused"
+        for _ in range(10):
+            token.doubt()
+        assert await seconds(token.get()) == 0, "it may hold all the same"
+        await asyncio.sleep(6)
+        assert token.usable() == "token-2"
+        token.doubt()
+        await asyncio.sleep(6)
+        assert len(source.asked_at) == 2
+
+
+@virtually
 async def test_the_age_and_what_is_left_are_reported() -> None:
     async with renewed(Source()) as token:
         assert token.report().age is None

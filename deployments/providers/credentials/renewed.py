@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from deployments.aio.deadline_timer import DeadlineTimer
@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 FETCH_SECONDS = 60.0  # for one fetch: what a source tells later is not waited for
 WAIT_SECONDS = 5.0  # that a call waits where there is no credential
+DOUBT_SECONDS = 30.0  # after a fetch: what is refused then is not refused for its age
 LONGEST_REASON = 300  # characters of an error that are logged
 
 Fetch = Callable[[], Awaitable[Fresh[T]]]
@@ -103,6 +104,13 @@ class Renewed(Generic[T]):
         """Keep the credential fresh from now on, before any call needs it. Needs a running event loop."""
         self.usable()
         self._set_timer()
+
+    def doubt(self) -> None:
+        """Fetch the next credential soon: a vendor has refused the present one, which may have been revoked."""
+        now = self._clock()
+        if self._task is None and not self._schedule.failures and now - self._schedule.fetched_at >= DOUBT_SECONDS:
+            self._turn_to(replace(self._schedule, due_at=now))
+            self._begin()
 
     def report(self) -> CredentialReport:
         now, held = self._clock(), self._schedule.held

@@ -58,7 +58,9 @@ class Server:
 
     @property
     def host(self) -> str:
-        return self.sdk.base_url.host
+        """Return the host by which the server's habits are known: a gateway before Azure has those of Azure."""
+        host = self.sdk.base_url.host
+        return host if self._azure is None or host.endswith(".azure.com") else f"{host}.openai.azure.com"
 
     @property
     def follows(self) -> bool:
