@@ -140,6 +140,10 @@ class _Provider(Section):
         """Return how many tokens a text to embed may have, if that is known."""
         return None
 
+    def billing_address(self) -> str | None:
+        """Return the URL of the API by which the vendor's list prices are known; None if nobody bills by a list."""
+        return None
+
 
 class Cloud(_Provider):
     context_windows: dict[Title, Annotated[int, NoSwitch, Field(ge=1)]] = {}
@@ -154,6 +158,9 @@ class Bedrock(Cloud):
     region_env: Variable = "AWS_REGION"
     region: Region | None = None
     endpoint_url: Url | None = None
+
+    def billing_address(self) -> str | None:
+        return "https://bedrock-runtime.us-east-1.amazonaws.com"  # its list has no regions, but in the models' ids
 
     def resolved_region(self) -> str | None:
         return self.region or os.environ.get(self.region_env)
@@ -194,6 +201,9 @@ class OpenAI(Cloud):
         """Return the variable of the key. A server at `base_url` needs one only if `api_key_env` names it."""
         return self.api_key_env or (None if self.base_url else "OPENAI_API_KEY")
 
+    def billing_address(self) -> str | None:
+        return self.base_url or "https://api.openai.com"
+
     def missing(self) -> str | None:
         return explain_key(self.key_env())
 
@@ -203,6 +213,9 @@ class Google(Cloud):
     api_key_env: Variable = "GOOGLE_API_KEY"
     base_url: Url | None = None
     api_version: Version | None = None
+
+    def billing_address(self) -> str | None:
+        return self.base_url or "https://generativelanguage.googleapis.com"
 
     def missing(self) -> str | None:
         return explain_key(self.api_key_env)

@@ -76,6 +76,7 @@ class Ingress:
                 {**resolved.embedding_windows(), **resolved.windows()},
                 unpriced=config.limits.unpriced,
                 ours=resolved.fixed(),
+                addresses=resolved.billing_addresses(),
             ),
             limits=config.limits.limits(),
             most=config.ledger.journal_megabytes * 1024 * 1024,
