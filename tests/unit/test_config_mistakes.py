@@ -308,6 +308,7 @@ FULL: dict[str, Any] = yaml.safe_load(
     tenants: [acme]
     cluster: trusted
     ledger: {folder: ~/ledger, url_env: DATABASE_URL, journal_megabytes: 64, keep: {requests: 90d, rollups: forever}}
+    affinity: {seconds: 300, longest: 3600}
     prices:
       gpt-4.1:
         {input: 2, output: 8, cached: 1, cache_write: 3, cache_write_1h: 4, reasoning: 8,
