@@ -82,7 +82,10 @@ _COUNTS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"
 _OWN = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
 )
-_OWN_PROMPT = frozenset({"cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "text_tokens"})
+LIFETIMES = "cache_creation_token_details"  # LiteLLM's name for Anthropic's `cache_creation`
+_OWN_PROMPT = frozenset(
+    {"cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "text_tokens", LIFETIMES}
+)
 
 
 def _is_right(usage: JsonObject) -> bool:
