@@ -91,8 +91,9 @@ _OWN = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
     | {"service_tier"}  # Anthropic's, and ours for who counts the cost
 )
+LIFETIMES = "cache_creation_token_details"  # LiteLLM's name for Anthropic's `cache_creation`
 _OWN_PROMPT = frozenset(
-    {"cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "audio_tokens", "image_tokens", "text_tokens"}
+    {"cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "text_tokens", LIFETIMES}
 )
 
 

@@ -18,7 +18,7 @@ from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
 from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, Used
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
-from deployments.openai_api.usage import account_of
+from deployments.openai_api.usage import LIFETIMES, account_of
 from deployments.usage.budget import Reservation
 from deployments.usage.prices import PriceList
 from deployments.usage.prompt_estimate import estimate_prompt
@@ -344,7 +344,7 @@ def tokens_of(usage: Mapping[str, Any]) -> Tokens:
         _count(usage, "completion_tokens"),
         _count(prompt, "cached_tokens"),
         _count(prompt, "cache_write_tokens"),
-        _count(prompt, "cache_write_1h_tokens"),
+        _count(prompt.get(LIFETIMES) if isinstance(prompt, Mapping) else None, "ephemeral_1h_input_tokens"),
         _count(completion, "reasoning_tokens"),
         _count(prompt, "audio_tokens"),
         _count(completion, "audio_tokens"),
