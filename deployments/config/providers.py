@@ -69,6 +69,10 @@ class _Provider(Section):
         """Return how many tokens a text to embed may have, if that is known."""
         return None
 
+    def billing_address(self) -> str | None:
+        """Return the URL of the API by which the vendor's list prices are known; None if nobody bills by a list."""
+        return None
+
 
 class Cloud(_Provider):
     context_windows: dict[Title, Annotated[int, NoSwitch, Field(ge=1)]] = Field(default_factory=dict)
@@ -77,6 +81,8 @@ class Cloud(_Provider):
         """Return the context window of the provider's model in tokens, None if it is not known."""
         return self.context_windows.get(model) or known_window(model)
 
+
+_AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"  # who bills, by the price list
 
 Found = tuple[str | None, str | None]  # a credential in words, and why there is none: one of them is None
 
@@ -110,6 +116,9 @@ class Bedrock(_WithCredential):
         if self.external_id is not None and self.role_arn is None:
             raise ValueError("external_id: is for role_arn, which is not there")
         return self
+
+    def billing_address(self) -> str | None:
+        return "https://bedrock-runtime.us-east-1.amazonaws.com"  # its list has no regions, but in the models' ids
 
     def resolved_region(self) -> str | None:
         return self.region or os.environ.get(self.region_env)
@@ -217,6 +226,11 @@ class OpenAI(_WithCredential):
         usual = "OPENAI_API_KEY" if self.azure is None else "AZURE_OPENAI_API_KEY"
         return self.api_key_env or (None if self.base_url else usual)
 
+    def billing_address(self) -> str | None:
+        if self.azure is not None:
+            return _AZURE  # whatever gateway is before it
+        return _VERTEX if self.vertex is not None else self.base_url or "https://api.openai.com"
+
     def azure_address(self) -> AzureAddress | None:
         if self.azure is None:
             return None
@@ -252,6 +266,9 @@ class Google(_WithCredential):
     base_url: Url | None = None
     api_version: Version | None = None
     vertex: Vertex | None = None
+
+    def billing_address(self) -> str | None:
+        return _VERTEX if self.vertex is not None else self.base_url or "https://generativelanguage.googleapis.com"
 
     def vertex_address(self) -> VertexAddress | None:
         return None if self.vertex is None else self.vertex.address()

@@ -145,6 +145,15 @@ class ImageSettings(Section):
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
 
 
+class AffinitySettings(Section):
+    """`seconds`: how long a conversation's prompt is taken to be in a provider's cache; 0: none is remembered.
+    `longest`: how long a conversation may stay away from the first target of its row.
+    """
+
+    seconds: SecondsOrNone = 300
+    longest: Seconds = 3600
+
+
 class CorsSettings(Section):
     """The web pages of other origins whose scripts may call the HTTP API from a browser. `*`: all pages."""
 

@@ -20,11 +20,13 @@ from deployments.openai_api.capabilities import (
     TOOL_CHECKS,
     Capabilities,
     Documents,
+    Unsupported,
     is_any_json,
+    is_forced,
     is_json_schema,
 )
 from deployments.openai_api.images import TEXT_FORMATS
-from deployments.openai_api.json_types import JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonObject
 
 if TYPE_CHECKING:
     from deployments.providers.base import Provider
@@ -131,8 +133,18 @@ class ProviderKind:
         return self.system
 
 
-def _converse_effort(effort: JsonValue) -> bool | None:
-    return None if effort == "none" else effort in EFFORTS  # Converse has no word for none
+# Anthropic, What's new in Claude Opus 5.5, Sonnet 5.5 and Fable 5.1: a tool that must be called is an error.
+_UNFORCED_CLAUDE = re.compile(
+    r"claude-(?:(?:opus|sonnet)-(?:5[-.][5-9]|[6-9])|(?:mythos|fable)-(?:5[-.][1-9]|[6-9]))(?!\d)"
+)
+_THINKS_BY_ITSELF = re.compile(r"claude-(?:(?:opus|sonnet|haiku|mythos|fable)-[5-9](?!\d)|mythos-preview)")
+
+
+def converse_lacks(body: JsonObject, model: str) -> Unsupported:
+    """Return what a model of Bedrock has no word for: that a tool must be called, and that nothing is to be thought."""
+    forced = is_forced(body.get("tool_choice")) and _UNFORCED_CLAUDE.search(model) is not None
+    quiet = body.get("reasoning_effort") == "none" and _THINKS_BY_ITSELF.search(model) is None
+    return Unsupported(("tool_choice",) if forced else (), ("reasoning_effort",) if quiet else ())
 
 
 # AWS, Prompt caching for faster model inference: Claude from 3.5 Haiku and 3.7 Sonnet on. An hour since Claude 4.5.
@@ -184,11 +196,12 @@ BEDROCK = ProviderKind(
             **TOOL_CHECKS,
             "temperature": lambda value: True if value <= 1 else None,
             "response_format": is_json_schema,  # Converse has no word for JSON without a schema
-            "reasoning_effort": _converse_effort,
+            "reasoning_effort": lambda value: value in EFFORTS,
         },
         images=frozenset({"png", "jpeg", "gif", "webp"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
         caches=cache_places,
+        lacks=converse_lacks,
         documents=converse_documents,
     ),
     schemas=BEDROCK_FORMS,

@@ -336,7 +336,12 @@ FULL: dict[str, Any] = yaml.safe_load(
     tenants: [acme]
     cluster: trusted
     ledger: {folder: ~/ledger, url_env: DATABASE_URL, journal_megabytes: 64, keep: {requests: 90d, rollups: forever}}
-    prices: {gpt-4.1: {input: 2, output: 8, cached: 1}}
+    affinity: {seconds: 300, longest: 3600}
+    prices:
+      gpt-4.1:
+        {input: 2, output: 8, cached: 1, cache_write: 3, cache_write_1h: 4, reasoning: 8,
+         audio_input: 9, audio_output: 9, above: {200000: {input: 4, output: 12}},
+         service_tiers: {flex: {input: 1, output: 4}}}
     limits:
       tenants: {acme: {requests_per_minute: 5, tokens_per_minute: 5, monthly_cost: 5}}
       keys: {alice: {requests_per_minute: 5}}

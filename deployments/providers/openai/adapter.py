@@ -16,7 +16,7 @@ from deployments.errors import failed
 from deployments.openai_api.chat import dump, stops_of
 from deployments.openai_api.embeddings import count_inputs, lengths_in
 from deployments.openai_api.json_types import JsonObject
-from deployments.openai_api.usage import account_of
+from deployments.openai_api.usage import account_of, with_tier
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
 from deployments.providers.credentials.addresses import Azure, Vertex
 from deployments.providers.credentials.identities import EntraIdentity
@@ -65,7 +65,8 @@ class OpenAIProvider:
             answer = cut_answer(answer, stops)
         note_model(answer.get("model"))
         # To search the bytes for the name costs as much as to write the JSON again.
-        return Completed(dump({**answer, "model": call.name}), account_of(answer.get("usage")))
+        usage = with_tier(account_of(answer.get("usage")), answer.get("service_tier"))
+        return Completed(dump({**answer, "model": call.name}), usage)
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
