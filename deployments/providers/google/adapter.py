@@ -53,7 +53,7 @@ class GoogleProvider:
 
         where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version, "vertex": vertex}
         if token is not None:
-            where["token"] = token.usable
+            where["token"] = token.latest
         self._sdk, self._endpoints = sdk_over(self._transport, **where), Endpoints(**where)
         self._on_vertex = vertex is not None
 
