@@ -11,19 +11,18 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker.circuit import Policy
 from deployments.config.ledger import Accounting
+from deployments.config.providers import Cloud, ProviderSettings
 from deployments.config.sentences import sentence_of
 from deployments.config.settings import (
     AffinitySettings,
     Auth,
     BreakerSettings,
-    Cloud,
     CorsSettings,
     EmbeddingRow,
     ImageSettings,
     Mode,
     Models,
     Modes,
-    ProviderSettings,
     Section,
     Timeouts,
 )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from actors.breaker.plan import parts_of, target_of
-from deployments.config.settings import Models, ProviderSettings, explain_unset, row_of
+from deployments.config.providers import ProviderSettings, Tier, row_of
+from deployments.config.settings import Models, explain_unset
 from deployments.config.silence import silence_warnings
-from deployments.config.tier import Tier
 from deployments.errors import ConfigError
 from deployments.keys.ring import KeySources
 from deployments.providers.kinds import KINDS

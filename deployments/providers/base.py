@@ -12,12 +12,13 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
 from deployments.openai_api.json_types import JsonObject
+from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.time_limits import TimeLimits
 
 MOST_AGAIN = 5
@@ -82,6 +83,8 @@ def end_of(head: Head, usage: JsonObject | None, call: Call) -> End:
 
 
 class Provider(Protocol):
+    """A provider may have a `credential`: see `credential_of`."""
+
     async def complete(self, call: Call) -> Completed: ...
 
     def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]: ...
@@ -91,6 +94,12 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def credential_of(provider: Provider) -> Renewed[Any] | None:
+    """Return what must be renewed while the provider is used; None where nothing expires."""
+    found: Renewed[Any] | None = getattr(provider, "credential", None)
+    return found
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:

@@ -10,9 +10,9 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits
 from deployments.config.application import parse
 from deployments.config.ledger import Price
+from deployments.config.providers import Tier
 from deployments.config.resolved import ResolvedConfig
 from deployments.config.settings import Auth
-from deployments.config.tier import Tier
 from deployments.errors import BadRequest, LimitReached, NoAnswer, NotPriced, UnknownModel
 from deployments.openai_api.chat import Request, check_request
 from deployments.service.auth import Authenticator

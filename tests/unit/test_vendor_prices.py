@@ -12,7 +12,7 @@ from genai_prices import data
 from pydantic import TypeAdapter
 
 from deployments.config.ledger import Price
-from deployments.config.settings import ProviderSettings
+from deployments.config.providers import ProviderSettings
 from deployments.usage.prices import rates_of
 from deployments.usage.rates import Tokens, cost_at
 from deployments.vendor_prices.table import FILE, vendor_price
