@@ -82,6 +82,8 @@ class Cloud(_Provider):
         return self.context_windows.get(model) or known_window(model)
 
 
+_AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"  # who bills, by the price list
+
 Found = tuple[str | None, str | None]  # a credential in words, and why there is none: one of them is None
 
 
@@ -226,8 +228,8 @@ class OpenAI(_WithCredential):
 
     def billing_address(self) -> str | None:
         if self.azure is not None:
-            return self.azure.resolved_endpoint()
-        return "https://aiplatform.googleapis.com" if self.vertex else self.base_url or "https://api.openai.com"
+            return _AZURE  # whatever gateway is before it
+        return _VERTEX if self.vertex is not None else self.base_url or "https://api.openai.com"
 
     def azure_address(self) -> AzureAddress | None:
         if self.azure is None:
@@ -266,7 +268,7 @@ class Google(_WithCredential):
     vertex: Vertex | None = None
 
     def billing_address(self) -> str | None:
-        return self.base_url or "https://generativelanguage.googleapis.com"
+        return _VERTEX if self.vertex is not None else self.base_url or "https://generativelanguage.googleapis.com"
 
     def vertex_address(self) -> VertexAddress | None:
         return None if self.vertex is None else self.vertex.address()
