@@ -8,6 +8,8 @@ from google import genai
 from google.genai import types
 from yarl import URL
 
+from deployments.newest import Newest
+
 MOST_KEPT = 1000  # a client may name any model
 
 Endpoint = tuple[URL, dict[str, str]]
@@ -29,15 +31,13 @@ def sdk_over(
 class Endpoints:
     def __init__(self, *, api_key: str, base_url: str | None, api_version: str | None):
         self._sdk = sdk_over(_Unsent(), api_key=api_key, base_url=base_url, api_version=api_version)
-        self._known: dict[tuple[str, bool], Endpoint] = {}
+        self._known = Newest[tuple[str, bool], Endpoint](MOST_KEPT)
 
     async def of(self, model: str, *, stream: bool) -> Endpoint:
         if (known := self._known.get((model, stream))) is not None:
             return known
         request = await self._request(model, stream)
         headers = {k: v for k, v in request.headers.items() if k not in _OF_THE_TRANSPORT}
-        if len(self._known) >= MOST_KEPT:
-            self._known.clear()
         endpoint = self._known[model, stream] = URL(str(request.url), encoded=True), headers
         return endpoint
 
