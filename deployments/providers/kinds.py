@@ -1,6 +1,6 @@
 """The table of provider kinds: one row of plain data for each. Pure; an adapter is imported only where it is built.
 
-A new kind is a folder with an adapter, a row here, and its settings class in `config/settings.py`. Nothing else asks
+A new kind is a folder with an adapter, a row here, and its settings class in `config/providers.py`. Nothing else asks
 for a kind by its name: callers ask the row what the kind can do.
 """
 
@@ -182,6 +182,10 @@ def converse_documents(model: str) -> Documents:
 # (googleapis/python-genai#829).
 _GEMINI_DOCUMENTS = Documents(TEXT_FORMATS | {"pdf"})
 
+# OpenTelemetry's names of the servers behind a host's ending.
+_ON_AZURE = {".openai.azure.com": "azure.ai.openai", ".services.ai.azure.com": "azure.ai.inference"}
+_ON_VERTEX = {"aiplatform.googleapis.com": "gcp.vertex_ai", ".rep.googleapis.com": "gcp.vertex_ai"}
+
 BEDROCK = ProviderKind(
     name="bedrock",
     adapter="deployments.providers.bedrock.adapter",
@@ -212,7 +216,7 @@ OPENAI = ProviderKind(
     system="openai",
     tool_names=PLAIN_NAMES,
     modes=("hybrid", "aws_only"),
-    systems_by_host={".openai.azure.com": "azure.ai.openai"},
+    systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
 # The same servers, asked by the Responses API: it has no stop sequences, seeds, penalties or several choices.
 OPENAI_RESPONSES = ProviderKind(
@@ -232,7 +236,7 @@ OPENAI_RESPONSES = ProviderKind(
     tool_names=PLAIN_NAMES,
     family="openai",
     modes=("hybrid", "aws_only"),
-    systems_by_host={".openai.azure.com": "azure.ai.openai"},
+    systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
 GOOGLE = ProviderKind(
     name="google",
@@ -255,6 +259,7 @@ GOOGLE = ProviderKind(
     schemas=GEMINI_FORMS,
     tool_names=GEMINI_NAMES,
     model_ids=GEMINI_IDS,
+    systems_by_host=_ON_VERTEX,
     chat_operation="generate_content",
 )
 LOCAL = ProviderKind(
