@@ -21,8 +21,8 @@ from deployments.providers.bedrock.codec import StreamCodec, from_converse, to_c
 from deployments.providers.bedrock.embed import embed, parsed
 from deployments.providers.bedrock.endpoint import NOBODY, SignedRequests
 from deployments.providers.bedrock.event_stream import EventStream, Message
-from deployments.providers.conversation import call_limit
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
+from deployments.providers.offer import call_limit
 from deployments.providers.request_body import RequestBody, body_in_pieces
 from deployments.providers.translated import translated, translating
 from deployments.providers.transport import Transport, UpstreamResponse

@@ -10,7 +10,7 @@ from deployments.openai_api.usage import has_counts
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.choice import admits, arguments_delta, call_delta, choice, tool_call
-from deployments.providers.conversation import call_limit
+from deployments.providers.offer import call_limit
 
 __all__ = ["StreamCodec", "finish_of", "from_converse", "to_converse", "usage_from"]
 

@@ -20,6 +20,7 @@ from botocore.httpsession import get_cert_path
 from botocore.parsers import create_parser
 from yarl import URL
 
+from deployments.newest import Newest
 from deployments.providers.credentials.aws import sign_in
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
 from deployments.providers.request_body import Pieces, RequestBody
@@ -64,7 +65,7 @@ class SignedRequests:
         self._client: Any = session.client("bedrock-runtime", endpoint_url=endpoint_url, config=config)
         self._client.meta.events.register("before-sign.bedrock-runtime", _before_sign)
         self._parser = create_parser("rest-json")
-        self._known: dict[tuple[str, str], _Endpoint] = {}
+        self._known = Newest[tuple[str, str], _Endpoint](MOST_KEPT)
         self.tls = ssl.create_default_context(cafile=get_cert_path(core.get_config_variable("ca_bundle") or True))
 
     async def signed(self, operation: str, model: str, body: RequestBody) -> tuple[URL, dict[str, str]]:
@@ -99,8 +100,6 @@ class SignedRequests:
         except _Ready as ready:
             request, signer = ready.args
         headers = {**dict(request.headers.items()), "Accept-Encoding": "identity"}
-        if len(self._known) >= MOST_KEPT:
-            self._known.clear()
         endpoint = _Endpoint(self._name(operation), request.url, headers, {**request.context, _OURS: True}, signer)
         self._known[operation, model] = endpoint
         return endpoint

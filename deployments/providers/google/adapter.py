@@ -18,13 +18,13 @@ from deployments.errors import failed
 from deployments.openai_api.chat import Head
 from deployments.openai_api.embeddings import Vectors, join_vectors, normalise, texts_of
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
-from deployments.providers.conversation import call_limit
 from deployments.providers.credentials.addresses import Vertex, objection_by_generate_content
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.embedding import completed
 from deployments.providers.google.classify import classify
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google.endpoint import Endpoints, sdk_over
+from deployments.providers.offer import call_limit
 from deployments.providers.request_body import request_body
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_model

@@ -13,6 +13,7 @@ from google import genai
 from google.genai import types
 from yarl import URL
 
+from deployments.newest import Newest
 from deployments.providers.credentials.addresses import Vertex
 
 MOST_KEPT = 1000  # a client may name any model
@@ -74,7 +75,7 @@ def sdk_over(
 class Endpoints:
     def __init__(self, **where: Any):
         self._sdk = sdk_over(_Unsent(), **where)
-        self._known: dict[tuple[str, bool], Endpoint] = {}
+        self._known = Newest[tuple[str, bool], Endpoint](MOST_KEPT)
 
     async def of(self, model: str, *, stream: bool) -> Endpoint:
         """Return the URL of a model's calls, and their headers without a token."""
@@ -82,8 +83,6 @@ class Endpoints:
             return known
         request = await self._request(model, stream)
         headers = {k: v for k, v in request.headers.items() if k not in _LEFT_OUT}
-        if len(self._known) >= MOST_KEPT:
-            self._known.clear()
         endpoint = self._known[model, stream] = URL(str(request.url), encoded=True), headers
         return endpoint
 

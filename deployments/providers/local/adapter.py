@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from deployments.errors import failed
+from deployments.newest import Newest
 from deployments.openai_api.chat import Head, dump, usage_chunk
 from deployments.openai_api.embeddings import texts_of
 from deployments.openai_api.json_types import JsonObject
@@ -28,7 +29,7 @@ class LocalProvider:
         path = model_path or bundled_gguf()
         self._engine = Engine(settings(path, slots=slots, context=context, threads=threads))
         self._embedder = Embedder(path, context=context, threads=threads)
-        self._proven: dict[str, bool] = {}
+        self._proven = Newest[str, bool](_PROOFS)
 
     async def complete(self, call: Call) -> Completed:
         codec, pieces = StreamCodec(call, Head.new(call.name)), Pieces(call.limits, call.within, wish_of(call.body))
@@ -81,8 +82,6 @@ class LocalProvider:
             return
         if proof not in self._proven:
             request = {"prompt": "1 2 3", "grammar": proof, "max_tokens": 1, "temperature": 0.0}
-            if len(self._proven) >= _PROOFS:
-                self._proven.clear()
             self._proven[proof] = (await self._engine.text(request)).startswith(_CANARY)
         if not self._proven[proof]:
             param = tool.param if tool else "response_format"

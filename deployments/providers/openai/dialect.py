@@ -8,13 +8,13 @@ is sent once more in other words, and if it is taken so, they are remembered for
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import Any, Literal
 
 from actors.breaker.outcomes import Outcome
+from deployments.newest import Newest
 from deployments.openai_api.json_types import JsonValue
 from deployments.openai_api.refusal_text import LONGEST_TEXT, own_words, refuses_field
 
@@ -211,7 +211,7 @@ class Dialects:
     def __init__(self, host: str, now: Callable[[], float] = time.monotonic):
         self._host, self._now = host, now
         self._known = lru_cache(maxsize=MOST_MODELS)(partial(known_dialect, host))
-        self._learned: OrderedDict[str, tuple[Dialect, float]] = OrderedDict()
+        self._learned = Newest[str, tuple[Dialect, float]](MOST_MODELS)
 
     def of(self, model: str) -> Dialect:
         found = self._learned.get(model)
@@ -222,6 +222,3 @@ class Dialects:
     def learn(self, model: str, dialect: Dialect) -> None:
         """Remember the dialect in which the model's server has just taken a request."""
         self._learned[model] = dialect, self._now() + KEPT_SECONDS
-        self._learned.move_to_end(model)
-        if len(self._learned) > MOST_MODELS:
-            self._learned.popitem(last=False)

@@ -5,7 +5,6 @@ the same, and so are embeddings.
 """
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import openai
 
 from deployments.errors import failed
+from deployments.newest import Newest
 from deployments.openai_api.chat import Head, dump, stops_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.providers.base import Call, Completed, End, Frames, end_of
@@ -33,7 +33,7 @@ from deployments.providers.transport import UpstreamResponse
 class ResponsesProvider(OpenAIProvider):
     def __init__(self, **where: Any):
         super().__init__(**where)
-        self._without_encrypted: OrderedDict[str, None] = OrderedDict()  # models that have refused to be asked for it
+        self._without_encrypted = Newest[str, None](MOST_MODELS)  # models that have refused to be asked for it
 
     async def complete(self, call: Call) -> Completed:
         try:
@@ -101,8 +101,6 @@ class ResponsesProvider(OpenAIProvider):
 
     def _learn(self, model: str) -> None:
         self._without_encrypted[model] = None
-        if len(self._without_encrypted) > MOST_MODELS:
-            self._without_encrypted.popitem(last=False)
 
 
 def build(settings: OpenAISettings, connect: float) -> ResponsesProvider:
