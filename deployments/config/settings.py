@@ -14,7 +14,9 @@ from deployments.config.known_windows import known_window
 from deployments.config.values import (
     NO_REGION,
     REGION,
+    ApiDate,
     Filled,
+    HeaderWord,
     ModelId,
     Name,
     NoSwitch,
@@ -208,6 +210,19 @@ class Google(Cloud):
         return explain_key(self.api_key_env)
 
 
+class Anthropic(Cloud):
+    kind: Literal["anthropic"]
+    api_key_env: Variable = "ANTHROPIC_API_KEY"
+    auth: Literal["x-api-key", "bearer"] = "x-api-key"
+    base_url: Url | None = None
+    anthropic_version: ApiDate = "2023-06-01"
+    betas: list[HeaderWord] = []
+    workspace_id: HeaderWord | None = None
+
+    def missing(self) -> str | None:
+        return explain_key(self.api_key_env)
+
+
 class Local(_Provider):
     kind: Literal["local"]
     has_one_model: ClassVar[bool] = True
@@ -239,7 +254,7 @@ class Local(_Provider):
         return None
 
 
-ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
+ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Local, Field(discriminator="kind")]
 
 
 def row_of(settings: ProviderSettings) -> str:

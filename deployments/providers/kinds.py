@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from deployments.json_schema.dialects import BEDROCK_FORMS, GEMINI_FORMS, Forms
+from deployments.json_schema.dialects import ANTHROPIC_FORMS, BEDROCK_FORMS, GEMINI_FORMS, Forms
 from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import (
     COMMON_FIELDS,
@@ -81,6 +81,7 @@ class ProviderKind:
       configuration names the family, and the variant by the kind's own settings.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
+    - `embeds`: whether its vendor makes embeddings.
     - `in_process`: the model runs in the replica itself. It stands in for a cloud, has no models but those of the
       rows, and its few calls go by handle.
     - `replica_options`: what its deployment has otherwise than the default, as keys of `serve.deployment`.
@@ -98,6 +99,7 @@ class ProviderKind:
     family: str = ""
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
+    embeds: bool = True
     in_process: bool = False
     replica_options: JsonObject = field(default_factory=dict)
     systems_by_host: Mapping[str, str] = field(default_factory=dict)
@@ -166,9 +168,9 @@ def converse_documents(model: str) -> Documents:
     return Documents(_CONVERSE_FORMATS, 5, _MOST_DOCUMENT_BYTES, frozenset(any_size))
 
 
-# Google, Document understanding: PDF, and plain text, as which each other text goes. No others
-# (googleapis/python-genai#829).
-_GEMINI_DOCUMENTS = Documents(TEXT_FORMATS | {"pdf"})
+# Google, Document understanding, and Anthropic, PDF support: PDF, and plain text, as which each other text goes. No
+# others (googleapis/python-genai#829).
+_PDF_AND_TEXTS = Documents(TEXT_FORMATS | {"pdf"})
 
 BEDROCK = ProviderKind(
     name="bedrock",
@@ -236,13 +238,46 @@ GOOGLE = ProviderKind(
             "reasoning_effort": lambda value: value in EFFORTS,
         },
         images=frozenset({"png", "jpeg", "webp", "heic", "heif"}),
-        documents=lambda _: _GEMINI_DOCUMENTS,
+        documents=lambda _: _PDF_AND_TEXTS,
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
     ),
     schemas=GEMINI_FORMS,
     tool_names=GEMINI_NAMES,
     model_ids=GEMINI_IDS,
     chat_operation="generate_content",
+)
+# Anthropic, Messages: the least that says who a user is, and nothing of the person. A longer one is refused.
+_LONGEST_USER = 256
+# Anthropic, Prompt caching: each model, in all places. A model that caches nothing leaves a mark alone.
+ANTHROPIC_PLACES = CachePlaces(tools=True, any_part=True, lifetimes=frozenset({"5m", "1h"}))
+
+
+def _is_user(value: JsonValue) -> bool | None:
+    return True if isinstance(value, str) and len(value) <= _LONGEST_USER else None
+
+
+ANTHROPIC = ProviderKind(
+    name="anthropic",
+    adapter="deployments.providers.anthropic.adapter",
+    system="anthropic",
+    capabilities=Capabilities(
+        COMMON_FIELDS | {"parallel_tool_calls", "top_k"},
+        {
+            **TOOL_CHECKS,
+            "temperature": lambda value: True if value <= 1 else None,
+            "response_format": is_json_schema,  # it has no word for JSON without a schema
+            "reasoning_effort": lambda value: value in EFFORTS,
+            "user": _is_user,
+            "safety_identifier": _is_user,
+            "service_tier": lambda value: True if value == "standard_only" else None,
+        },
+        images=frozenset({"png", "jpeg", "gif", "webp"}),
+        caches=lambda _: ANTHROPIC_PLACES,
+        documents=lambda _: _PDF_AND_TEXTS,
+    ),
+    schemas=ANTHROPIC_FORMS,
+    tool_names=PLAIN_NAMES,
+    embeds=False,
 )
 LOCAL = ProviderKind(
     name="local",
@@ -266,4 +301,6 @@ LOCAL = ProviderKind(
 )
 
 # In the order in which mode `aws_only` prefers them.
-KINDS: dict[str, ProviderKind] = {kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, LOCAL)}
+KINDS: dict[str, ProviderKind] = {
+    kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, ANTHROPIC, LOCAL)
+}

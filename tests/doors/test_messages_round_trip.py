@@ -63,7 +63,7 @@ def test_claudes_signature_before_a_call_goes_back_to_claude() -> None:
         {"contentBlockStop": {}},
         {"messageStop": {"stopReason": "tool_use"}},
     ]
-    answer = answer_of(Bedrock(HEAD), events)
+    answer = answer_of(Bedrock.of(HEAD), events)
     assert [block["type"] for block in answer["content"]] == ["thinking", "tool_use"]
     sent = to_converse(next_call(answer, CLAUDE))
     assert sent["messages"][1]["content"] == [SIGNED, USE]
@@ -72,7 +72,7 @@ def test_claudes_signature_before_a_call_goes_back_to_claude() -> None:
 
 def test_claudes_signature_before_a_text_goes_back_to_claude_streamed_or_whole() -> None:
     text = {"contentBlockDelta": {"delta": {"text": "Hello."}}}
-    streamed = answer_of(Bedrock(HEAD), [START, *THOUGHT, text, {"messageStop": {"stopReason": "end_turn"}}])
+    streamed = answer_of(Bedrock.of(HEAD), [START, *THOUGHT, text, {"messageStop": {"stopReason": "end_turn"}}])
     message = {"role": "assistant", "content": [SIGNED, {"text": "Hello."}]}
     call = Call({**opened().request.body}, CLAUDE, "row-a", TimeLimits())
     body, _ = from_converse({"output": {"message": message}, "stopReason": "end_turn"}, call)
@@ -81,7 +81,7 @@ def test_claudes_signature_before_a_text_goes_back_to_claude_streamed_or_whole()
 
 
 def test_a_chat_is_told_once_what_claude_has_signed_before_a_text() -> None:
-    codec, text = Bedrock(HEAD), {"contentBlockDelta": {"delta": {"text": "a"}}}
+    codec, text = Bedrock.of(HEAD), {"contentBlockDelta": {"delta": {"text": "a"}}}
     events = [START, *THOUGHT, text, *THOUGHT, text, {"messageStop": {"stopReason": "end_turn"}}]
     deltas = [one["choices"][0]["delta"] for event in events for one in frames_to_chunks(codec.frames(event)[0])]
     told = [delta for delta in deltas if "extra_content" in delta]

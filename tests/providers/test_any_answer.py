@@ -104,7 +104,7 @@ def converse_events(content: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any
 
 def answered_by_converse(content: list[dict[str, Any]], stream: bool) -> tuple[Message, str]:
     if stream:
-        return read_stream(bedrock_codec.StreamCodec(Head.new("row")), [*converse_events(content)])
+        return read_stream(bedrock_codec.StreamCodec.of(Head.new("row")), [*converse_events(content)])
     stop = "tool_use" if any("toolUse" in b for b in content) else "end_turn"
     return read_whole(from_converse({"output": {"message": {"content": content}}, "stopReason": stop}, call())[0])
 

@@ -22,10 +22,11 @@ from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import check_request
 from deployments.providers.base import Call
 from deployments.providers.bedrock.adapter import converse_body
-from deployments.providers.bedrock.request import to_converse, tool_use_id
+from deployments.providers.bedrock.request import to_converse
 from deployments.providers.conversation import arguments_of
 from deployments.providers.google.request import to_generate
 from deployments.providers.kinds import KINDS
+from deployments.providers.renaming.call_ids import tool_use_id
 from deployments.providers.time_limits import TimeLimits
 from tests.fakes import bedrock_wire, gemini_wire
 from tests.fakes.vendors import bedrock, first_refusal, gemini
