@@ -252,7 +252,8 @@ _LONGEST_USER = 256
 ANTHROPIC_PLACES = CachePlaces(tools=True, any_part=True, lifetimes=frozenset({"5m", "1h"}))
 
 
-def _is_user(value: JsonValue) -> bool | None:
+def is_user(value: JsonValue) -> bool | None:
+    """Return True for a name of a user that Anthropic takes; None for one that is left out."""
     return True if isinstance(value, str) and len(value) <= _LONGEST_USER else None
 
 
@@ -267,11 +268,12 @@ ANTHROPIC = ProviderKind(
             "temperature": lambda value: True if value <= 1 else None,
             "response_format": is_json_schema,  # it has no word for JSON without a schema
             "reasoning_effort": lambda value: value in EFFORTS,
-            "user": _is_user,
-            "safety_identifier": _is_user,
+            "user": is_user,
+            "safety_identifier": is_user,
             "service_tier": lambda value: True if value == "standard_only" else None,
         },
         images=frozenset({"png", "jpeg", "gif", "webp"}),
+        schema_fields=frozenset({"name", "description", "schema", "strict"}),
         caches=lambda _: ANTHROPIC_PLACES,
         documents=lambda _: _PDF_AND_TEXTS,
     ),

@@ -34,7 +34,7 @@ from deployments.providers.conversation import (
     read,
     refuse_unfit,
 )
-from deployments.providers.kinds import ANTHROPIC
+from deployments.providers.kinds import ANTHROPIC, is_user
 from deployments.providers.renaming.call_ids import tool_use_id
 
 
@@ -59,6 +59,7 @@ class _Target:
 
 _LONGEST_TITLE = 500  # Anthropic, Messages, document: title
 _EMPTY_DOCUMENT = "(The document is empty.)"
+_NOTES = (("title", "name"), ("description", "description"))
 _GONE = "Not available any more. Do not call it."
 
 
@@ -81,8 +82,9 @@ def to_messages(call: Call, terms: Terms = Terms(), *, stream: bool = False) -> 
         made["system"] = [block for pieces in talk.system for block in _blocks(pieces, target)]
     made |= _tools(offer, talk, body, model)
     made |= _thinking(body, made, forced=offer.choice == "required")
-    if user := body.get("safety_identifier") or body.get("user"):
-        made["metadata"] = {"user_id": user}
+    users = [user for name in ("safety_identifier", "user") if is_user(user := body.get(name))]
+    if users:
+        made["metadata"] = {"user_id": users[0]}
     if stream:
         made["stream"] = True
     keep_marks([made.get("tools", []), made.get("system", []), *(message["content"] for message in messages)])
@@ -97,8 +99,9 @@ def _end_in_no_space(message: JsonDict) -> None:
 
 
 def _sampling(body: JsonObject) -> JsonDict:
+    temperature = body.get("temperature")
     given = {
-        "temperature": body.get("temperature"),
+        "temperature": None if temperature is None else min(temperature, 1),  # it ends at 1 here
         "top_p": body.get("top_p"),
         "top_k": body.get("top_k"),
         "stop_sequences": stops_of(body) or None,
@@ -115,10 +118,13 @@ def _thinking(body: JsonObject, made: JsonDict, *, forced: bool) -> JsonDict:
     output: JsonDict = {} if effort is None else {"effort": effort}
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
-        schema = translate_cached(wanted["json_schema"]["schema"], ANTHROPIC.schemas.answer).schema
-        output["format"] = {"type": "json_schema", "schema": schema}
-    told = {"thinking": thinking, "output_config": output or None}
-    return {name: value for name, value in told.items() if value is not None}
+        holder = wanted["json_schema"]
+        # The form has a schema alone, so what is said of it stands there.
+        told = {name: holder[own] for name, own in _NOTES if holder.get(own)}
+        schema = translate_cached(holder["schema"], ANTHROPIC.schemas.answer).schema
+        output["format"] = {"type": "json_schema", "schema": {**told, **schema}}
+    given = {"thinking": thinking, "output_config": output or None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _can_begin(messages: Sequence[JsonObject]) -> bool:
@@ -203,8 +209,10 @@ def _tools(offer: Offer, talk: Conversation, body: JsonObject, model: str) -> Js
     tools: list[JsonDict] = []
     for function in offer.functions:
         tools.append(_tool(function, model))
-        add_mark(tools, offer.points.get(function["name"]))
-    if offer.points and not any(MARK in tool for tool in tools):  # all stand at functions that a choice leaves out
+        if offer.choice != "none":
+            add_mark(tools, offer.points.get(function["name"]))
+    # All may stand at functions that a choice leaves out.
+    if offer.points and offer.choice != "none" and not any(MARK in tool for tool in tools):
         add_mark(tools, next(iter(offer.points.values())))
     choice: JsonDict = {"type": {"required": "any"}.get(offer.choice, offer.choice)}
     if offer.only is not None:
