@@ -135,7 +135,7 @@ def _told(body: JsonValue, status: int) -> VendorError:
 
 def _failure(told: VendorError, asked: JsonValue) -> AttemptFailed:
     read = read_by(RULES, told, asked)
-    param = (read.param or param_by_word(told.message, _PARAMS)) if read.kind == "rejected" else read.param
+    param = (read.param or param_by_word(told.message, _PARAMS)) if read.kind == "rejected" else None
     message = told.message or f"HTTP {told.status}"
     return failed(read.kind, message, status=told.status, code=told.code, param=param, retry_after=told.retry_after)
 
