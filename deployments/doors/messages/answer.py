@@ -67,13 +67,20 @@ def usage_of(usage: JsonValue, estimate: int = 0) -> JsonDict:
         "input_tokens": max(0, prompt - read - written),
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": read,
-        "cache_creation": None,
+        "cache_creation": _lifetimes(usage),
         "output_tokens": done,
         "output_tokens_details": {"thinking_tokens": thought} if thought else None,
         "server_tool_use": None,
         "service_tier": None,
         "inference_geo": None,
     }
+
+
+def _lifetimes(usage: JsonValue) -> JsonDict | None:
+    """Return what was written to a cache for how long, where the provider has told it in this API's own words."""
+    told = dict_of(dict_of(usage).get("prompt_tokens_details")).get("cache_creation")
+    names = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+    return {name: _count(told, name) for name in names} if isinstance(told, dict) and told else None
 
 
 def calls_of(calls: JsonValue, served: Served) -> list[JsonDict]:
