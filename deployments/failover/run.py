@@ -27,6 +27,7 @@ from deployments.routing.concessions import Lesson, concede
 from deployments.routing.image_fetch import RequestImages, remote_images
 from deployments.routing.refusals import Refusals
 from deployments.routing.request_fit import RequestFit, thing_at
+from deployments.sessions.affinity import Affinity
 from deployments.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ class Ground:
     """What all requests of one replica stand on.
 
     `limits` is provider to time limits, and may be replaced. `refusals` are the hints that targets have refused here.
+    `affinity` knows in whose cache a conversation's prompt is.
     """
 
     rows: "ModelRows"
     limits: Mapping[str, TimeLimits]
     breaker: "BreakerClient"
     refusals: Refusals
+    affinity: Affinity
 
 
 class FailoverRun(Generic[T]):
@@ -75,7 +78,8 @@ class FailoverRun(Generic[T]):
         self._record = record
         self._tried = Tried(record)
         self._fits = self._fitting()
-        self._candidates = Candidates(self._breaker, self._rows, list(self._fits), self._tried, kind.verb)
+        row = self._in_order(list(self._fits), ground.affinity)
+        self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
 
     def _fitting(self) -> dict[str, RequestFit]:
@@ -101,6 +105,17 @@ class FailoverRun(Generic[T]):
             refused = Outcome("unsupported", status=400, param=lacking)
             raise NoAnswer(message, self._record.entries, refused)
         return found
+
+    def _in_order(self, row: list[str], affinity: Affinity) -> list[str]:
+        """Return the targets with the one first that has the conversation's prompt in its cache, if it is healthy."""
+        key = self._record.session
+        first = None if key is None or not row else affinity.preferred(key, row, self._breaker.now())
+        if first is None:
+            return row
+        self._record.bound = first
+        if first == row[0] or not any(not c.probe for c in self._breaker.plan([first]).candidates):
+            return row
+        return [first, *(target for target in row if target != first)]
 
     def _without_refused(self, target: str, fit: RequestFit) -> RequestFit:
         if not self._refusals:
@@ -257,6 +272,8 @@ class FailoverRun(Generic[T]):
         call["within"] = attempt.until - asyncio.get_running_loop().time()
         if self._request.size > LONG_CALL or attempt.has_images:
             call["is_long"] = True
+        if self._record.session is not None:
+            call["cache_key"] = self._record.session.hex()
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call

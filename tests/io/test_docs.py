@@ -203,9 +203,10 @@ def test_the_readmes_config_passes_the_check_and_has_fifteen_lines(tmp_path: pat
 
 
 def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.Path) -> None:
-    [block] = blocks("yaml", "docs/configuration.md")
+    prices, options = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
     config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
-    config["applications"][0]["deployments"] = yaml.safe_load(block)["deployments"]
+    config["applications"][0]["deployments"] = options["deployments"]
+    config["applications"][0]["args"] |= prices
     assert "5. local (local): ready" in checked(tmp_path, config)
 
 

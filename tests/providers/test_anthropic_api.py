@@ -10,8 +10,9 @@ import anthropic
 import pytest
 from anthropic.types import Message
 
-from deployments.config.settings import Anthropic
+from deployments.config.providers import Anthropic
 from deployments.openai_api.chat import frames_to_chunks
+from deployments.openai_api.usage import LIFETIMES
 from deployments.providers.anthropic.adapter import AnthropicProvider, build
 from tests.fakes import anthropic_wire
 from tests.fakes.anthropic_wire import USAGE, AnthropicWire, event
@@ -304,9 +305,14 @@ def test_what_a_cache_has_read_and_written_is_told_with_its_lifetimes(bench: Ben
         "prompt_tokens": 157,
         "completion_tokens": 5,
         "total_tokens": 162,
-        "prompt_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 50, "cache_creation": lifetimes},
+        "prompt_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 50, LIFETIMES: lifetimes},
         "completion_tokens_details": {"reasoning_tokens": 3},
     }
+
+
+def test_the_tier_that_has_served_is_told_for_who_counts_the_cost(bench: Bench) -> None:
+    answer(bench, [{"type": "text", "text": "Hi"}], service_tier="priority")
+    assert (bench.complete().usage or {})["service_tier"] == "priority"
 
 
 def test_a_streams_usage_is_known_from_its_beginning_and_the_last_word_holds(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from deployments.config.settings import OpenAI, row_of
+from deployments.config.providers import OpenAI, row_of
 from deployments.providers.kinds import KINDS
 from tests.fakes.responses_wire import REASONING, ResponsesWire
 from tests.fakes.server import Behaviour, status

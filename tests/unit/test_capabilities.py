@@ -82,7 +82,7 @@ def test_hints_are_dropped_where_there_is_no_place_for_them() -> None:
         "openai": set(EVERY_HINT),
         "bedrock": {"parallel_tool_calls"},
         "google": {*sampling, "parallel_tool_calls", "reasoning_effort"},
-        "anthropic": {"parallel_tool_calls", "reasoning_effort", "user", "safety_identifier"},
+        "anthropic": {"parallel_tool_calls", "user", "safety_identifier"},
         "local": sampling,
     }
     assert all(unsupported(kind, ask(**EVERY_HINT)).missing == () for kind in KINDS)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, dump, usage_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, whole_number
-from deployments.openai_api.usage import has_counts
+from deployments.openai_api.usage import has_counts, with_tier
 from deployments.providers.anthropic.classify import in_band
 from deployments.providers.base import Call
 from deployments.providers.blocks import NOTHING, Batch, BlockAnswer, BlockStream, Reasoning, finish_in
@@ -52,19 +52,26 @@ def usage_from(usage: JsonObject) -> JsonDict | None:
     """Return OpenAI's usage; None if no tokens are told.
 
     Anthropic counts what its cache has read or written beside the input, OpenAI within it. What was written for how
-    long decides its price, so it is told in Anthropic's own words.
+    long decides its price, so it is told too.
     """
     told = [usage.get(name) for name in _INPUTS]
     if not has_counts(told):
         return None
     fresh, cached, written, completion = (whole_number(figure) or 0 for figure in told)
     thought = whole_number((usage.get("output_tokens_details") or _NO_COUNTS).get("thinking_tokens"))
-    made = usage_of(fresh + cached + written, completion, cached=cached, written=written, reasoning=thought)
-    if written and isinstance(lifetimes := usage.get("cache_creation"), dict) and has_counts(lifetimes.values()):
-        made["prompt_tokens_details"]["cache_creation"] = dict(lifetimes)
-    return made
+    lifetimes = usage.get("cache_creation")
+    parts = {"cached": cached, "written": written, "reasoning": thought}
+    made = usage_of(fresh + cached + written, completion, **parts, lifetimes=_counts_in(lifetimes) if written else None)
+    return with_tier(made, usage.get("service_tier"))
 
 
+def _counts_in(lifetimes: JsonValue) -> dict[str, int] | None:
+    counts = lifetimes if isinstance(lifetimes, dict) else _NO_COUNTS
+    known = {name: whole_number(counts.get(name)) or 0 for name in _LIFETIMES}
+    return known if has_counts(counts.values()) else None
+
+
+_LIFETIMES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _INPUTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 

@@ -37,6 +37,7 @@ class Dialect:
         stop: whether it takes stop sequences. Where it does not, the answer is cut here (`stops.py`).
         effort_with_tools: whether it takes tools without being told not to think.
         seed: the field that holds the seed.
+        cache_key: whether `prompt_cache_key` may be added, by which OpenAI sends alike prompts to one server.
         longest_id: of a tool call's id. Mistral's have nine letters or digits, no more and no less.
     """
 
@@ -49,6 +50,7 @@ class Dialect:
     stop: bool = True
     effort_with_tools: bool = True
     seed: str = "seed"
+    cache_key: bool = False
     longest_id: int | None = None
 
 
@@ -83,7 +85,7 @@ def known_dialect(host: str, model: str) -> Dialect:
     stop = _NO_STOP.search(name) is None
     if is_openai(host, model):
         limit: Limit = "max_completion_tokens" if newer else "as_sent"
-        return Dialect(limit, developer=True, stop=stop, longest_id=_OPENAI_IDS)
+        return Dialect(limit, developer=True, stop=stop, cache_key=True, longest_id=_OPENAI_IDS)
     if host.endswith(".mistral.ai"):
         return Dialect("max_tokens", stream_usage=False, seed="random_seed", longest_id=NINE)
     return Dialect(
@@ -171,6 +173,7 @@ def _lesson(
 
 _LESSONS = (
     _lesson(r"stream_options|include_usage", "stream_options", of_field=True, stream_usage=False),
+    _lesson(r"prompt_cache_key", "prompt_cache_key", of_field=True, cache_key=False),
     _lesson(r"use [`'\"]?max_completion_tokens", limit="max_completion_tokens"),
     _lesson(
         r"(?<!use ')(?<!use )(?<!or ')(?<!or )max_completion_tokens",

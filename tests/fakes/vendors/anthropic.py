@@ -327,6 +327,7 @@ _OF_MODELS: Sequence[Rule] = (
     bedrock_claude.effort_unthought,
     bedrock_claude.thinking_type,
     bedrock_claude.thinking_budget,
+    bedrock_claude.forced_tool,
     bedrock_claude.thinking_beside,
     bedrock_claude.thoughts_of_a_step,
     bedrock_claude.prefill,

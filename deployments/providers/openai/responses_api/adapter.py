@@ -33,7 +33,6 @@ from deployments.providers.transport import UpstreamResponse
 class ResponsesProvider(OpenAIProvider):
     def __init__(self, **where: Any):
         super().__init__(**where)
-        self._responses_url = self._base.joinpath("responses", encoded=True)
         self._without_encrypted: OrderedDict[str, None] = OrderedDict()  # models that have refused to be asked for it
 
     async def complete(self, call: Call) -> Completed:
@@ -85,7 +84,7 @@ class ResponsesProvider(OpenAIProvider):
         while True:
             body = responses_body(call, terms, stream=stream)
             try:
-                return await self._request(self._responses_url, body, is_long=call.is_long)
+                return await self._request("responses", body, is_long=call.is_long)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 other = terms_after(terms, outcome)
