@@ -364,6 +364,6 @@ def window(asked: Asked) -> Refusal | None:
 
 OF_BODIES: tuple[Rule, ...] = (
     *(fields, roles, empty, tool_turns, tools, thoughts, thinking_and_top_k, top_k),
-    *(marks, media, output, model, window),
+    *(marks, media, output, model),
 )
-RULES: tuple[Rule, ...] = (headers, *OF_BODIES)
+RULES: tuple[Rule, ...] = (headers, *OF_BODIES, window)
