@@ -26,7 +26,7 @@ def refuse(message: str, kind: str = "invalid_request_error", status: int = 400)
 
 
 def headers(asked: Asked) -> Refusal | None:
-    """Refuse a request without a version or a key: pages "Versions" and "API overview, Authentication"."""
+    """Refuse a request without a version or a key: page "Versions", page "API overview"."""
     if not ({"x-api-key", "authorization"} & asked.headers.keys()):
         return refuse("x-api-key header is required", "authentication_error", 401)
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", asked.headers.get("anthropic-version", "")):
@@ -155,7 +155,7 @@ def tool_turns(asked: Asked) -> Refusal | None:
 
 
 def tools(asked: Asked) -> Refusal | None:
-    """Refuse names outside ^[a-zA-Z0-9_-]{1,128}$, the same twice, and a schema that is no object: "Define tools"."""
+    """Refuse an odd name, the same name twice, and a schema that is no object: page "Define tools"."""
     names = [tool["name"] for tool in asked.body.get("tools") or ()]
     if len(set(names)) < len(names):
         return refuse("tools: Tool names must be unique.")
