@@ -5,9 +5,7 @@ the same, and so are embeddings.
 """
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Any
 
 import openai
@@ -18,11 +16,11 @@ from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.providers.base import Call, Completed, End, Frames, end_of
 from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of, drain
 from deployments.providers.openai.answer import object_of
-from deployments.providers.openai.dialect import MOST_MODELS
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.responses_api.answer import completion_from
-from deployments.providers.openai.responses_api.request import Terms, known_terms, responses_body, terms_after
+from deployments.providers.openai.responses_api.request import responses_body
 from deployments.providers.openai.responses_api.stream import EventReader
+from deployments.providers.openai.responses_api.terms import KnownTerms, terms_after
 from deployments.providers.openai.stops import cut_answer, stop_cutter
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_again, note_model
@@ -34,7 +32,7 @@ class ResponsesProvider(OpenAIProvider):
     def __init__(self, **where: Any):
         super().__init__(**where)
         self._responses_url = self._base.joinpath("responses", encoded=True)
-        self._without_encrypted: OrderedDict[str, None] = OrderedDict()  # models that have refused to be asked for it
+        self._terms = KnownTerms()
 
     async def complete(self, call: Call) -> Completed:
         try:
@@ -81,29 +79,22 @@ class ResponsesProvider(OpenAIProvider):
 
     async def _responses(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response. A server that does not take what is said of reasoning is asked again without it."""
-        terms, left = self._terms(call.model), call.again
+        terms, left, asked_again = self._terms.of(call.model), call.again, False
         while True:
             body = responses_body(call, terms, stream=stream)
             try:
-                return await self._request(self._responses_url, body, is_long=call.is_long)
+                response = await self._request(self._responses_url, body, is_long=call.is_long)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 other = terms_after(terms, outcome)
                 if left == 0 or other is None:
                     raise
-            if other.encrypted != terms.encrypted:
-                self._learn(call.model)
-            terms, left = other, left - 1
+            else:
+                if asked_again:
+                    self._terms.learn(call.model, terms)
+                return response
+            terms, left, asked_again = other, left - 1, True
             note_again()
-
-    def _terms(self, model: str) -> Terms:
-        known = known_terms(model)
-        return replace(known, encrypted=False) if model in self._without_encrypted else known
-
-    def _learn(self, model: str) -> None:
-        self._without_encrypted[model] = None
-        if len(self._without_encrypted) > MOST_MODELS:
-            self._without_encrypted.popitem(last=False)
 
 
 def build(settings: OpenAISettings, connect: float) -> ResponsesProvider:
