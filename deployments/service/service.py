@@ -231,8 +231,8 @@ class Service:
             return [rows[row].dimensions]
         return [row.dimensions for name, row in rows.items() if model in self.embedder.rows.of(name)]
 
-    def served_by(self, answer: Answer | StreamAnswer) -> ServedBy:
-        """Return who answered a request, and how.
+    def served_by(self, answer: Answer | StreamAnswer, dropped: Sequence[str] | None = None) -> ServedBy:
+        """Return who answered a request, and how. `dropped` is what was left out, where a door has other words for it.
 
         `explained` is there if the caller wants it and the request is over: a stream explains itself at its end.
         """
@@ -242,7 +242,7 @@ class Service:
             "model": model,
             "attempts": answer.record.made,
             "degraded": KINDS[self.resolved.config.providers[provider].kind].in_process,
-            "dropped": list(answer.dropped),
+            "dropped": list(answer.dropped if dropped is None else dropped),
             "request_id": answer.record.request_id,
         }
         if answer.record.explain and answer.record.summary is not None:
