@@ -7,9 +7,9 @@ a provider that does.
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -21,6 +21,7 @@ from deployments.strict_json.quick import check_depth
 from deployments.validation import kind_of, refusal_of
 
 DONE = b"data: [DONE]\n\n"
+NATIVE_FRAME = b"event: "  # how the frames of an answer begin that is in its client's own words: a chat's have no names
 LONGEST_MODEL = 512  # characters of a name that a client may write
 
 
@@ -66,6 +67,41 @@ _CHECK = TypeAdapter(_Request)
 Drop = Literal["none", "hints", "all"]  # which unsupported fields may be left out: see routing/request_fit.py
 
 
+class Native(Protocol):
+    """A request as its client wrote it, in another API, for targets that are asked by that API themselves.
+
+    Attributes:
+        api: the API's name.
+        demands: what no other target can do: the client's paths, each with the sentence that refuses it.
+        lost: the client's paths of what a chat has no words for.
+        hosted: whether it offers tools that only the servers of such targets run.
+    """
+
+    @property
+    def api(self) -> str: ...
+
+    @property
+    def demands(self) -> Mapping[str, str]: ...
+
+    @property
+    def lost(self) -> Sequence[str]: ...
+
+    @property
+    def hosted(self) -> bool: ...
+
+    def left_out(self) -> Sequence[str]:
+        """Return the client's paths of what such a target does not get either."""
+        ...
+
+    def extras(self) -> JsonObject:
+        """Return the fields that no chat has, by the client's paths. They are hints: an answer is one without them."""
+        ...
+
+    def body(self, chat: JsonObject, extras: JsonObject) -> JsonDict:
+        """Return the request for a target that takes the chat so, and these extras."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A checked request.
@@ -74,11 +110,13 @@ class Request:
         body: what the client sent, unknown fields included.
         drop: which unsupported fields may be left out; None for the configured default.
         size: bytes of its JSON, where a client has sent it; 0 from the Python API.
+        native: the same in the client's own words, where it came by another API.
     """
 
     body: JsonDict
     drop: Drop | None = None
     size: int = 0
+    native: Native | None = None
 
     @property
     def model(self) -> str:

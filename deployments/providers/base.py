@@ -34,6 +34,7 @@ class Call:
     again: int = MOST_AGAIN  # how often the server may be asked again in other words
     is_long: bool = False  # its body is so long that it is written in slices
     within: float = math.inf  # seconds that its request will wait for it
+    api: str = ""  # the API in whose words the body is, if it is no chat
 
     @property
     def wants_usage(self) -> bool:
@@ -42,10 +43,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A whole answer: the JSON body as bytes, and its usage."""
+    """A whole answer: the JSON body as bytes, and its usage. `native`: it is in the words of the call's `api`."""
 
     body: bytes
     usage: JsonObject | None
+    native: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,7 @@ class CallMessage(TypedDict):
     `trace` holds the headers of its trace, `again` how often the server may be asked again in other words, and `within`
     the seconds that its request will wait. `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an
     older ingress does not. `is_long`: it may take more than a megabyte, so nothing is done with all of it at once.
+    `api`: the body is a request of that API as its client wrote it, and the answer is to be one too.
     """
 
     body: JsonObject
@@ -234,6 +237,7 @@ class CallMessage(TypedDict):
     hears_usage: NotRequired[bool]
     is_long: NotRequired[bool]
     within: NotRequired[float]
+    api: NotRequired[str]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -248,5 +252,5 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
-    again, within = data.get("again", MOST_AGAIN), data.get("within", math.inf)
-    return Call(data["body"], data["model"], data["name"], limits, again, data.get("is_long", False), within)
+    again, within, is_long = data.get("again", MOST_AGAIN), data.get("within", math.inf), data.get("is_long", False)
+    return Call(data["body"], data["model"], data["name"], limits, again, is_long, within, data.get("api", ""))

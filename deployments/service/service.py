@@ -208,14 +208,15 @@ class Service:
 
     def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
         """Raise BadRequest where a door has left something out of a request of which nothing may be."""
-        if dropped and not self.failover.rows.may_drop_hints(request):
+        if dropped and request.native is None and not self.failover.rows.may_drop_hints(request):
             message = f"No provider gets '{dropped[0]}' of this request, and nothing of it may be left out."
             raise BadRequest(message, dropped[0], "unsupported_parameter")
 
     def served(self, answer: Answer | StreamAnswer, request: Request) -> Served:
         """Return what a door says of a request."""
         estimate = self.estimate(request) if answer.usage is None else 0
-        return Served(answer.record.request_id, answer.record.began_at // 1000, estimate=estimate)
+        began = answer.record.began_at // 1000
+        return Served(answer.record.request_id, began, estimate=estimate, native=answer.native)
 
     def measure(self, request: Request, error: NoAnswer) -> None:
         """Note in the error of a prompt that was too long how long it is, and what its row can hold."""

@@ -13,11 +13,12 @@ import openai
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, dump, stops_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
-from deployments.providers.base import Call, Completed, End, Frames, end_of
+from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of, drain
 from deployments.providers.openai.answer import object_of
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.responses_api.answer import completion_from
+from deployments.providers.openai.responses_api.native import NativeReader, native_answer, native_body, wants_reasoning
 from deployments.providers.openai.responses_api.request import responses_body
 from deployments.providers.openai.responses_api.stream import EventReader
 from deployments.providers.openai.responses_api.terms import KnownTerms, terms_after
@@ -41,6 +42,8 @@ class ResponsesProvider(OpenAIProvider):
             with translating():
                 answer = object_of(data)
                 note_model(answer.get("model"))
+                if call.api:
+                    return native_answer(answer, data)
                 completion = completion_from(answer, call.name)
                 if stops := stops_of(call.body):  # this API has none
                     completion = cut_answer(completion, stops)
@@ -49,8 +52,8 @@ class ResponsesProvider(OpenAIProvider):
             raise classify(error, call.body) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        reader, events, cut = EventReader(Head.new(call.name)), SseEvents(), stop_cutter(call, kept=False)
-        ended = False
+        reader = NativeReader() if call.api else EventReader(Head.new(call.name))
+        events, cut, ended = SseEvents(), stop_cutter(call, kept=bool(call.api)), False
         try:
             with contextlib.closing(await self._responses(call, stream=True)) as answer:
                 while not (ended or reader.finished):
@@ -58,7 +61,7 @@ class ResponsesProvider(OpenAIProvider):
                     ended = not data
                     batch = _batch(reader, events.end() if ended else events.feed(data))
                     frames = cut.frames(batch.data)
-                    end = end_of(reader.head, reader.usage, call) if reader.finished else None
+                    end = reader.end(call) if reader.finished else None
                     if frames or batch.content or end:
                         yield Frames(frames, content=batch.content, end=end, told=reader.usage)
                     if batch.error is not None:
@@ -75,13 +78,14 @@ class ResponsesProvider(OpenAIProvider):
             note_model(reader.model)
         if not (reader.finished or cut.over):
             raise failed("broken", "the stream ended without `response.completed`")
-        yield end_of(reader.head, reader.usage, call)
+        yield reader.end(call)
 
     async def _responses(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response. A server that does not take what is said of reasoning is asked again without it."""
-        terms, left, asked_again = self._terms.of(call.model), call.again, False
+        terms = self._terms.of(call.model, wanted=bool(call.api) and wants_reasoning(call.body))
+        left, asked_again = call.again, False
         while True:
-            body = responses_body(call, terms, stream=stream)
+            body = (native_body if call.api else responses_body)(call, terms, stream=stream)
             try:
                 response = await self._request(self._responses_url, body, is_long=call.is_long)
             except openai.APIStatusError as error:
@@ -102,8 +106,9 @@ def build(settings: OpenAISettings, connect: float) -> ResponsesProvider:
     return ResponsesProvider(**arguments_of(settings, connect))
 
 
-def _batch(reader: EventReader, events: bytes) -> Translated:
-    return translated(reader.read(_event(data)) for data in payloads(events) if data.strip() not in (b"", b"[DONE]"))
+def _batch(reader: EventReader | NativeReader, events: bytes) -> Translated:
+    told = (data for data in payloads(events) if data.strip() not in (b"", b"[DONE]"))
+    return translated(frames for data in told for frames in reader.read(_event(data), data))
 
 
 def _event(data: bytes) -> JsonDict:

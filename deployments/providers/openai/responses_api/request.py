@@ -7,9 +7,9 @@ from deployments.openai_api.chat import max_tokens_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call
 from deployments.providers.openai.responses_api.history import input_of
-from deployments.providers.openai.responses_api.terms import Terms
+from deployments.providers.openai.responses_api.terms import ENCRYPTED, Terms
 
-ENCRYPTED, _LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
+_LOGPROBS = "message.output_text.logprobs"
 LEAST_TOKENS = 16  # vectorize-io/hindsight#58: "Expected a value >= 16, but got 10 instead"
 
 

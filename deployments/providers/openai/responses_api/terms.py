@@ -4,12 +4,13 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from actors.breaker.outcomes import Outcome
 from deployments.openai_api.refusal_text import LONGEST_TEXT
 from deployments.providers.openai.dialect import KEPT_SECONDS, MOST_MODELS
 
+ENCRYPTED = "reasoning.encrypted_content"  # a value of `include`
 # OpenAI, "Reasoning": the o-series, and GPT-5 and later without `chat` in the name.
 _REASONS = re.compile(r"(?:^|/)(?:o[134](?:-|$)|gpt-[5-9](?!\S*chat)|codex)")
 
@@ -54,9 +55,10 @@ class KnownTerms:
         self._now = now
         self._refused: OrderedDict[str, float] = OrderedDict()  # until when
 
-    def of(self, model: str) -> Terms:
-        terms = Terms(encrypted=_REASONS.search(model.lower()) is not None)
-        return replace(terms, encrypted=False) if self._refused.get(model, 0.0) > self._now() else terms
+    def of(self, model: str, *, wanted: bool = False) -> Terms:
+        """Return the terms on which a model is asked. `wanted`: its client asks for the reasoning."""
+        may = self._refused.get(model, 0.0) <= self._now()
+        return Terms(encrypted=may and (wanted or _REASONS.search(model.lower()) is not None))
 
     def learn(self, model: str, terms: Terms) -> None:
         """Remember the terms on which the model's server has just taken a request."""
