@@ -161,12 +161,14 @@ class ResponsesWire(OpenAIWire):
             return f"no route {path}"
         if body.get("store") is not False:
             return "the request would be stored"
-        found = first_refusal(openai_responses.RULES, _Asked(path, body))
+        found = first_refusal(openai_responses.RULES, Asked(path, body))
         return None if found is None else f"{found[0]}: {found[1].body['error']['message']}"
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
+    """A request as the rules take it."""
+
     path: str
     body: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -239,8 +239,9 @@ def lacking_tool(asked: Asked) -> Refusal | None:
 
 def _strict(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     for at, tool in enumerate(body.get("tools") or ()):
-        if tool.get("type") == "function" and tool.get("strict"):
-            yield f"tools[{at}].parameters", f"function '{tool['name']}'", tool.get("parameters")
+        for function in tool.get("tools", ()) if tool.get("type") == "namespace" else (tool,):
+            if function.get("type") == "function" and function.get("strict"):
+                yield f"tools[{at}].parameters", f"function '{function['name']}'", function.get("parameters")
     wanted = (body.get("text") or {}).get("format") or {}
     if wanted.get("strict"):
         yield "text.format.schema", f"response_format '{wanted.get('name')}'", wanted.get("schema")
