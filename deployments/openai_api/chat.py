@@ -152,7 +152,7 @@ def json_object(value: JsonValue) -> JsonDict:
     return value
 
 
-def check_chat(body: JsonDict, size: int = 0) -> Request:
+def check_chat(body: JsonDict, size: int = 0, native: Native | None = None) -> Request:
     """Return the checked request of an object that JSON can encode. Raises BadRequest that names the field."""
     if (found := too_many(body)) is not None:
         field, why = found
@@ -161,7 +161,7 @@ def check_chat(body: JsonDict, size: int = 0) -> Request:
         _CHECK.validate_python(body)
     except ValidationError as error:
         raise BadRequest(*refusal_of(error, _FIELDS)) from None
-    return Request(body, size=size)
+    return Request(body, None, size, native)
 
 
 _FIELDS = {

@@ -15,6 +15,7 @@ from deployments.providers.sse import payloads
 from deployments.python_api.doors import DoorApi
 from deployments.service.arguments import CallOptions
 from deployments.usage.caller import Caller
+from deployments.usage.token_estimate import DeliveredText, text_in
 from tests.doors.responses import Streamed, check_response, opened, read_events
 from tests.fakes.hosted_items import CITED, HOSTED
 from tests.fakes.server import Behaviour
@@ -117,6 +118,16 @@ def test_a_response_that_failed_upstream_keeps_its_own_error() -> None:
     answer = encoded(read(EVENTS[:9])[0] + failed + BROKEN)
     assert answer.response["error"] == {"code": "vector_store_timeout", "message": "the engine fell over"}
     assert answer.response["breakwater"] == {"attempts": [{"outcome": "broken"}]}
+
+
+def test_an_answer_that_breaks_off_is_counted_by_its_deltas_alone() -> None:
+    """Other events repeat what those said, and what the client asked."""
+    passed = DeliveredText()
+    passed.add(read(EVENTS)[0])
+    deltas = [json.loads(data) for data in payloads(b"".join(EVENTS)) if b".delta" in data]
+    assert passed.frames == len(deltas)
+    texts = [json.dumps(event["delta"])[1:-1] for event in deltas]
+    assert text_in(passed.first) == sum(map(len, texts))
 
 
 INCOMPLETE = [

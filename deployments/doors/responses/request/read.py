@@ -5,7 +5,7 @@ for all of it. Whatever else has no place in a chat completion is left out and n
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from deployments.doors.door import Paths, in_clients_words
 from deployments.doors.responses.request.choice import choice_of
@@ -88,12 +88,11 @@ def read(body: JsonDict) -> Read:
         items.say("system", body["instructions"], "instructions")
     items.read(_items(body["input"]))
     placed = items.placed()
-    demands = {**items.parts.demands}
     if not placed:
         why = "Invalid 'input': it holds nothing that a model can read."
         if isinstance(body["input"], str) or not body["input"]:
             raise BadRequest(why, "input")
-        demands["input"], placed = why, [("input", {"role": "user", "content": ""})]
+        table.demands["input"], placed = why, [("input", {"role": "user", "content": ""})]
     chat: JsonDict = {"model": body["model"], "messages": [message for _, message in placed]}
     if tools:
         chat["tools"] = tools
@@ -102,12 +101,11 @@ def read(body: JsonDict) -> Read:
     chat |= _fields(body)
     dropped = list(dict.fromkeys([*table.dropped, *items.parts.dropped, *_dropped(body)]))
     paths = Paths(_PATHS, [path for path, _ in placed], tool_paths, {"function": ""})
+    native = NativeRequest(body, chat, items.parts.demands | table.demands, dropped, table.hosted)
     try:
-        request = check_chat(chat)
+        return Read(check_chat(chat, native=native), dropped, paths, table)
     except BadRequest as error:
         raise in_clients_words(error, paths) from None
-    native = NativeRequest(body, chat, {**demands, **table.demands}, dropped, table.hosted)
-    return Read(replace(request, native=native), dropped, paths, table)
 
 
 def _items(given: JsonValue) -> list[JsonObject]:
