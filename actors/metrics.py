@@ -5,7 +5,7 @@ and words of ours: no tenant, no agent, nothing that a client or a provider chos
 configuration, or `other`; `provider` is a provider of it, `functions` (of other apps), or `none`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -72,6 +72,10 @@ METRICS: Mapping[str, MetricDefinition] = {
     "breakwater_ledger_dropped_total": _counter(
         "lines that are lost: the journal was full, or they were damaged, refused, or of a deleted day"
     ),
+    # of a provider's replica, where its credential expires
+    "breakwater_credential_age_seconds": _gauge("since the credential in use was fetched", "provider"),
+    "breakwater_credential_left_seconds": _gauge("until the credential expires; negative once it has", "provider"),
+    "breakwater_credential_failures_total": _counter("fetches of a new credential that failed", "provider"),
     # of the breaker actor
     "breakwater_state": _gauge(
         "1 for the state that a circuit is in: closed, half_open, open, due (to be probed), isolated", *_TARGET, "state"
@@ -93,6 +97,11 @@ class Meter(Protocol):
     def set(self, name: str, labels: Labels, value: float) -> None: ...
 
     def observe(self, name: str, labels: Labels, value: float) -> None: ...
+
+
+class MeterOfReplica(Meter, Protocol):
+    async def run(self, sample: Callable[[], None]) -> None:
+        """Once a second: have the gauges sampled, and hand everything on."""
 
 
 class NoMeter:

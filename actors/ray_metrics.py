@@ -76,3 +76,10 @@ class RayMeter:
         if known is None:
             known = self._tags[key] = dict(zip(METRICS[key[0]].labels, key[1], strict=True))
         return known
+
+
+def meter_of_replica() -> RayMeter:
+    """Return a meter for the replica of Serve in which this runs."""
+    from ray import serve  # an actor needs nothing of it
+
+    return RayMeter(serve.get_replica_context().app_name)

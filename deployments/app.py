@@ -15,9 +15,10 @@ from ray.serve import Application, Deployment
 from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
+from actors.ray_metrics import meter_of_replica
 from deployments.config.application import INGRESS, LOOPBACK, Config, parse
+from deployments.config.providers import Tier
 from deployments.config.resolved import resolve
-from deployments.config.tier import Tier
 from deployments.errors import ConfigError
 from deployments.ingress.deployment import Ingress
 from deployments.openai_api.json_types import JsonDict, JsonObject
@@ -119,7 +120,7 @@ def _provider(tier: Tier, args: JsonObject) -> Application:
     if tier.left_out is not None:
         options = _options(options, {"autoscaling_config": {"min_replicas": 0, "initial_replicas": 0}})
     return _deployment(ProviderReplica, name=tier.name, **options).bind(
-        tier.name, args, tier.left_out, replica_capacity
+        tier.name, args, tier.left_out, replica_capacity, meter_of_replica
     )
 
 

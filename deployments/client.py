@@ -195,14 +195,15 @@ class Client:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        session: str | None = None,
     ) -> Json:
         """Return OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`.
 
         The usage is recorded for `tenant_id` and `agent_id`. With `explain`, `breakwater["explained"]` says what the
-        request went through.
+        request went through. `session` is a name of the conversation: its next turn goes where its prompt is cached.
         """
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return await self._call("chat", *arguments, wait=timeout, **_trace())
+        return await self._call("chat", *arguments, wait=timeout, **_trace(), **_session(session))
 
     def stream_chat(
         self,
@@ -212,10 +213,11 @@ class Client:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        session: str | None = None,
     ) -> AsyncGenerator[Json, None]:
         """Yield OpenAI's chunks, the first with `breakwater`; with `explain` the last too. Raises if it breaks off."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return self._stream("stream_chat", *arguments, wait=timeout, **_trace())
+        return self._stream("stream_chat", *arguments, wait=timeout, **_trace(), **_session(session))
 
     async def embed(
         self,
@@ -237,10 +239,11 @@ class Client:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        session: str | None = None,
     ) -> Json:
         """Return the answer to a request of OpenAI's Responses API, with `breakwater` as in `chat`."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return await self._call("respond", *arguments, wait=timeout, **_trace())
+        return await self._call("respond", *arguments, wait=timeout, **_trace(), **_session(session))
 
     def stream_respond(
         self,
@@ -250,10 +253,11 @@ class Client:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        session: str | None = None,
     ) -> AsyncGenerator[Json, None]:
         """Yield the events of the Responses API, the first with `breakwater`. One that breaks off ends as failed."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return self._stream("stream_respond", *arguments, wait=timeout, **_trace())
+        return self._stream("stream_respond", *arguments, wait=timeout, **_trace(), **_session(session))
 
     async def message(
         self,
@@ -263,10 +267,11 @@ class Client:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        session: str | None = None,
     ) -> Json:
         """Return the answer to a request of Anthropic's Messages API, with `breakwater` as in `chat`."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return await self._call("message", *arguments, wait=timeout, **_trace())
+        return await self._call("message", *arguments, wait=timeout, **_trace(), **_session(session))
 
     def stream_message(
         self,
@@ -276,10 +281,11 @@ class Client:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        session: str | None = None,
     ) -> AsyncGenerator[Json, None]:
         """Yield the events of the Messages API, the first with `breakwater`. One that breaks off ends with an error."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return self._stream("stream_message", *arguments, wait=timeout, **_trace())
+        return self._stream("stream_message", *arguments, wait=timeout, **_trace(), **_session(session))
 
     async def generate_completion(
         self,
@@ -507,6 +513,11 @@ def _trace() -> Json:
         return {}
     parent = f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags & 1:02x}"
     return {"trace": {"traceparent": parent, "tracestate": here.trace_state.to_header()}}
+
+
+def _session(name: str | None) -> Json:
+    """Return the argument with a conversation's name; none without one, which an earlier application does not know."""
+    return {} if name is None else {"session": name}
 
 
 def _traced(request: Json) -> Json:

@@ -4,6 +4,7 @@ A plain class: only app.py makes a deployment of it. Ray would pickle, wrap and 
 outcome as a dict is cheaper and says more.
 """
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -12,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from actors.breaker.outcomes import Guilt, Outcome
+from actors.metrics import MeterOfReplica
 from deployments.config.application import Config, parse
-from deployments.config.settings import row_of
+from deployments.config.providers import row_of
 from deployments.errors import AttemptFailed, failed
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.openai_api.json_types import JsonObject
@@ -25,9 +27,11 @@ from deployments.providers.base import (
     Frames,
     Provider,
     call_of,
+    credential_of,
     run_within_total,
     stream_within,
 )
+from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.kinds import KINDS
 from deployments.providers.renaming.tool_names import WithToolNames
 from deployments.providers.timing import Timing, begin_timing
@@ -35,6 +39,7 @@ from deployments.providers.translated import bug_before_sending
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import HelloMessage, ReplyMessage, StreamItem, UsageMessage, outcome_message
 from deployments.rpc.server import ConnectionServer, Item
+from deployments.telemetry.credentials import CredentialMetrics
 from deployments.telemetry.otlp import tracer_for
 from deployments.telemetry.tracer import Tracer
 
@@ -47,7 +52,8 @@ class ProviderReplica:
     """A deployment's class. `name` is the provider's name in the config, `args` the application's as in the YAML.
 
     `left_out` is the reason why the provider can't be called, if so. Its deployment has no replicas, unless an
-    override gives it some: those idle. `capacity` returns what this replica may take.
+    override gives it some: those idle. `capacity` returns what this replica may take, and `meter` what takes its
+    figures, which only a credential that expires has.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class ProviderReplica:
         args: Mapping[str, Any],
         left_out: str | None = None,
         capacity: Callable[[], Capacity] = Capacity,
+        meter: Callable[[], MeterOfReplica] | None = None,
     ):
         collect_garbage_seldom()
         self._name = name
@@ -65,7 +72,23 @@ class ProviderReplica:
             config = parse(args)
             self._provider = build_provider(config, name)
             self._traces = tracer_for(name, config.providers[name].kind)
+        self._credential = credential_of(self._provider)
+        self._metering = None if self._credential is None else self._keep_fresh(self._credential, meter)
         self._connections = ConnectionServer(self._run, capacity)
+
+    def _keep_fresh(
+        self, credential: Renewed[Any], meter: Callable[[], MeterOfReplica] | None
+    ) -> "asyncio.Task[None] | None":
+        """Renew the credential from now on, before the first call, and return the task that counts it."""
+        try:
+            loop = asyncio.get_running_loop()  # Serve has one here
+        except RuntimeError:
+            return None
+        credential.start()
+        if meter is None:
+            return None
+        counted = meter()
+        return loop.create_task(counted.run(CredentialMetrics(counted, self._name, credential.report)))
 
     async def complete(self, call: CallMessage) -> ReplyMessage:
         """Return the reply to a call whose `verb` is `chat` or `embed`."""
@@ -167,6 +190,8 @@ class ProviderReplica:
             log.error("%s: a bug of ours kept a request from its provider", self._name, exc_info=error)
             return bug
         if isinstance(error, AttemptFailed):
+            if self._credential is not None and error.outcome.kind == "credential" and timing.sent:
+                self._credential.doubt()
             # A vendor's message about our own key or account may name them, so it does not leave the replica.
             ours = error.outcome.ending.guilt is Guilt.US
             return replace(error.outcome, message="") if ours else error.outcome

@@ -33,6 +33,14 @@ def shown(name: object) -> str:
     return HIDDEN if looks_secret(text) or not text.isprintable() else text
 
 
+_WORD = re.compile(r"[^\s'\"(){}\[\]<>,;]+")
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text of others without each word in it that may be a secret."""
+    return _WORD.sub(lambda word: HIDDEN if looks_secret(word[0]) else word[0], text)
+
+
 def objection_to_variable(name: str) -> str | None:
     """Return why this is no name of an environment variable, without repeating it; None if it may be one."""
     if looks_secret(name) or "://" in name:

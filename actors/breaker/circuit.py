@@ -259,7 +259,8 @@ def step(b: Breaker, now: float, message: Message, policy: Policy, jitter: float
         case Restore():
             return Step(_moved(b, now, mode=Mode.AUTO))
         case Recover():
-            return Step(_fenced(b, now, state=State.HALF_OPEN, mode=Mode.AUTO, reason="manual", inconclusive=0))
+            anew: Mapping[str, Any] = {"reason": "manual", "inconclusive": 0, "panicked": None}
+            return Step(_fenced(b, now, state=State.HALF_OPEN, mode=Mode.AUTO, **anew))
         case Reset():
             return Step(_fenced(b, now, **_FRESH))
         case Tick():

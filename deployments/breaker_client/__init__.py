@@ -1,5 +1,5 @@
 """What does one ingress know of each target? The ingress's end of the breaker actor.
 
 Runs in: ingress replicas.
-Imports: `actors`, `aio`.
+Imports: `actors`, `aio`, `newest`.
 """

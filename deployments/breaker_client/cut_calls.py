@@ -7,37 +7,43 @@ told apart by key or tenant; without either all are one.
 """
 
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-K = TypeVar("K")
-V = TypeVar("V")
+from deployments.newest import Newest
+
 LATELY_SECONDS = 30.0  # as long as a circuit looks back for the share of its failures
 MOST_TARGETS = 256  # a client may name any model of a provider
 MOST_CALLERS = 64  # of each: the latest tell enough of a target
 
 
+_Times = Newest[str | None, float]  # by caller
+
+
+def _times() -> _Times:
+    return Newest(MOST_CALLERS)
+
+
 @dataclass(slots=True)
 class _Seen:
-    answered: dict[str | None, float] = field(default_factory=dict)  # when the last call began that was answered
-    cut: dict[str | None, float] = field(default_factory=dict)  # when the last call was cut
+    answered: _Times = field(default_factory=_times)  # when the last call began that was answered
+    cut: _Times = field(default_factory=_times)  # when the last call was cut
 
 
 class CutCalls:
     """Seconds are those of the breaker client's clock."""
 
     def __init__(self) -> None:
-        self._targets: dict[str, _Seen] = {}
+        self._targets = Newest[str, _Seen](MOST_TARGETS)
 
     def note_answer(self, target: str, caller: str | None, began: float) -> None:
         """Note that a call which began then has an answer, or the beginning of one."""
         answered = self._seen(target).answered
-        _put(answered, caller, max(began, answered.get(caller, began)), MOST_CALLERS)
+        answered[caller] = max(began, answered.get(caller, began))
 
     def counts(self, target: str, caller: str | None, began: float, now: float) -> bool:
         """Note that the caller's own deadline has cut a call; return whether that says something of the target."""
         seen = self._seen(target)
         others_cut = any(other != caller and at > now - LATELY_SECONDS for other, at in seen.cut.items())
-        _put(seen.cut, caller, now, MOST_CALLERS)
+        seen.cut[caller] = now
         answers = any(
             at >= began or (other != caller and at > now - LATELY_SECONDS) for other, at in seen.answered.items()
         )
@@ -45,14 +51,5 @@ class CutCalls:
 
     def _seen(self, target: str) -> _Seen:
         """Return what is known of a target, which stays then: those that nobody asks are forgotten."""
-        seen = self._targets.get(target) or _Seen()
-        _put(self._targets, target, seen, MOST_TARGETS)
+        seen = self._targets[target] = self._targets.get(target) or _Seen()
         return seen
-
-
-def _put(kept: dict[K, V], key: K, value: V, most: int) -> None:
-    """Put what is newest last, and forget the oldest of more than `most`."""
-    kept.pop(key, None)
-    kept[key] = value
-    if len(kept) > most:
-        del kept[next(iter(kept))]

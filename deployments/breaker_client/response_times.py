@@ -8,6 +8,8 @@ whether a call that our own share of the time has cut had been given enough to s
 
 from dataclasses import dataclass
 
+from deployments.newest import Newest
+
 FADING = 0.98
 TARGETS = 1000  # a client may name any model of a provider
 
@@ -22,7 +24,7 @@ class ResponseTimes:
     """Seconds by target and verb: until the first content of a stream, or until a whole answer."""
 
     def __init__(self) -> None:
-        self._times: dict[tuple[str, str], _Time] = {}
+        self._times = Newest[tuple[str, str], _Time](TARGETS)
 
     def note(self, target: str, verb: str, seconds: float) -> None:
         """Note that an answer came after so long."""
@@ -47,8 +49,5 @@ class ResponseTimes:
         return time.needed if time else 0.0
 
     def _take(self, target: str, verb: str) -> _Time:
-        time = self._times.pop((target, verb), None) or _Time()
-        self._times[(target, verb)] = time  # the newest last
-        if len(self._times) > TARGETS:
-            del self._times[next(iter(self._times))]
+        time = self._times[target, verb] = self._times.get((target, verb)) or _Time()
         return time

@@ -9,6 +9,8 @@ ask the others first. It is neither failed nor left out, and is itself again onc
 from collections.abc import Hashable
 from itertools import islice
 
+from deployments.newest import Newest
+
 FACTOR = 3.0  # times the longest usual pause
 UNKNOWN = 1.0  # seconds of silence that say something before any pause was seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
@@ -31,8 +33,8 @@ class StallDetector:
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[Hashable, float]] = {}  # target: stream: since when, the longest first
-        self._usual: dict[str, float] = {}
-        self._quiet: dict[str, float] = {}  # target: when it was last found so
+        self._usual = Newest[str, float](TARGETS)  # a client may name any model of a provider
+        self._quiet = Newest[str, float](TARGETS)  # target: when it was last found so
         self._beat: float | None = None
         self._missed = 0.0  # seconds in which we did not listen
         self._back = -CATCH_UP  # when we last listened again after a gap
@@ -66,12 +68,10 @@ class StallDetector:
         """Note that frames came: the pause was one that its streams make."""
         self._quiet.pop(target, None)
         since = self._waiting[target].pop(stream)
-        waited, usual = self._listened(now) - since, self._usual.pop(target, 0.0)
+        waited, usual = self._listened(now) - since, self._usual.get(target, 0.0)
         # Frames that came while we did not listen are read without a pause, all at once: they say nothing of pauses.
         pause = max(waited, usual if waited <= NO_PAUSE and self._catches_up(now) else FADING * usual)
-        self._usual[target] = pause  # the newest last
-        if len(self._usual) > TARGETS:  # a client may name any model of a provider
-            del self._usual[next(iter(self._usual))]
+        self._usual[target] = pause
 
     def gone(self, target: str, stream: Hashable) -> None:
         """Forget the stream. A pause that ended in nothing is no measure of the usual ones."""
@@ -87,8 +87,6 @@ class StallDetector:
         """
         if self._silent(target, now):
             self._quiet[target] = now
-            if len(self._quiet) > TARGETS:  # nobody asks again for a model that a client made up
-                del self._quiet[next(iter(self._quiet))]
         elif now - self._quiet.get(target, -HOLD) >= HOLD:
             self._quiet.pop(target, None)
         return target in self._quiet

@@ -11,18 +11,18 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker.circuit import Policy
 from deployments.config.ledger import Accounting
+from deployments.config.providers import Cloud, ProviderSettings
 from deployments.config.sentences import sentence_of
 from deployments.config.settings import (
+    AffinitySettings,
     Auth,
     BreakerSettings,
-    Cloud,
     CorsSettings,
     EmbeddingRow,
     ImageSettings,
     Mode,
     Models,
     Modes,
-    ProviderSettings,
     Section,
     Timeouts,
 )
@@ -51,6 +51,7 @@ class Config(Accounting):
     auth: Auth = Auth()
     embeddings: dict[Title, EmbeddingRow] = Field(default_factory=dict)
     images: ImageSettings = ImageSettings()
+    affinity: AffinitySettings = AffinitySettings()
     cors: CorsSettings | None = None
     hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from deployments.config.application import INGRESS, Config, apply_user_config, parse
+from deployments.config.providers import Tier
 from deployments.config.resolved import ResolvedConfig, resolve
-from deployments.config.tier import Tier
 from deployments.config.yaml_file import read_yaml
 from deployments.errors import ConfigError
 from deployments.secrecy import shown
@@ -95,8 +95,7 @@ def _report(application: Mapping[str, object], host: str, environment: Mapping[s
     yield f"application {application.get('name', 'default')}, mode {resolved.config.mode}"
     yield "tiers:"
     for number, tier in enumerate(resolved.tiers, 1):
-        state = "ready" if tier.left_out is None else f"left out: {tier.left_out}"
-        yield f"  {number}. {tier.name} ({_kind(resolved, tier)}): {state}"
+        yield f"  {number}. {tier.name} ({_kind(resolved, tier)}): {_state(resolved, tier)}"
     yield "rows:"
     for row, targets in resolved.rows().items():
         yield f"  {row}: {' > '.join(targets) or 'no provider can be called'}"
@@ -108,6 +107,14 @@ def _kind(resolved: ResolvedConfig, tier: Tier) -> str:
     """Return a provider's kind, and by which of its APIs it is asked where it has another."""
     api = getattr(resolved.config.providers[tier.name], "api", "chat")
     return tier.kind if api == "chat" else f"{tier.kind}, api {api}"
+
+
+def _state(resolved: ResolvedConfig, tier: Tier) -> str:
+    """Return whether a provider can be called, and by which credential, in words that do not show it."""
+    if tier.left_out is not None:
+        return f"left out: {tier.left_out}"
+    credential = resolved.config.providers[tier.name].credential()
+    return "ready" if credential is None else f"ready, by {credential}"
 
 
 def _judge_exposure(config: Config, host: str, environment: Mapping[str, str]) -> str | None:

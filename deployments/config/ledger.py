@@ -6,7 +6,7 @@ Secrets are named by environment variable: a PostgreSQL URL holds a password.
 import os
 import pathlib
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -23,12 +23,35 @@ Dollars = Annotated[Decimal, NoSwitch, Field(gt=0, le=10**9, allow_inf_nan=False
 PerMillion = Annotated[Decimal, NoSwitch, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
-class Price(Section):
-    """US dollars for a million tokens."""
+class Rate(Section):
+    """US dollars for a million tokens. What is not said costs as the input or the output of which it is a part."""
 
     input: PerMillion
     output: PerMillion
-    cached: PerMillion | None = None  # input tokens from the provider's cache; by default as `input`
+    cached: PerMillion | None = None  # input from the provider's cache
+    cache_write: PerMillion | None = None  # input that it writes there
+    cache_write_1h: PerMillion | None = None  # for an hour; by default as cache_write
+    reasoning: PerMillion | None = None
+    audio_input: PerMillion | None = None
+    audio_output: PerMillion | None = None
+
+    @model_validator(mode="after")
+    def _a_cache_saves(self) -> Self:
+        if self.cached is not None and self.cached > self.input:
+            raise ValueError("cached: more than input")
+        return self
+
+
+class TierPrice(Rate):
+    """`above`: what all tokens cost if the prompt has more tokens than the key says."""
+
+    above: dict[Count, Rate] = Field(default_factory=dict)
+
+
+class Price(TierPrice):
+    """`service_tiers`: the prices of a tier by the name that an answer's `service_tier` has."""
+
+    service_tiers: dict[Title, TierPrice] = Field(default_factory=dict)
 
 
 Unpriced = Literal["refuse", "free"] | Price
@@ -170,10 +193,3 @@ class Accounting(Section):
     ledger: LedgerSettings = LedgerSettings()
     prices: dict[Title, Price] = Field(default_factory=dict)
     limits: LimitsSettings = LimitsSettings()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Accounting":
-        for name, price in self.prices.items():
-            if price.cached is not None and price.cached > price.input:
-                raise ValueError(f"prices.{name}.cached: more than input")
-        return self

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from actors.breaker.plan import parts_of, target_of
-from deployments.config.settings import Models, ProviderSettings, explain_unset, row_of
+from deployments.config.providers import ProviderSettings, Tier, row_of
+from deployments.config.settings import Models, explain_unset
 from deployments.config.silence import silence_warnings
-from deployments.config.tier import Tier
 from deployments.errors import ConfigError
 from deployments.keys.ring import KeySources
 from deployments.providers.kinds import KINDS
 from deployments.secrecy import shown
+from deployments.vendor_prices.table import vendor_price
 
 if TYPE_CHECKING:
     from deployments.config.application import Config
@@ -63,6 +64,11 @@ class ResolvedConfig:
         """Return the providers that have one model each."""
         return frozenset(name for name, kind in self.kinds().items() if KINDS[kind].in_process)
 
+    def billing_addresses(self) -> dict[str, str]:
+        """Return the URL of the API of each provider that bills by a list, by the provider's name."""
+        found = {name: settings.billing_address() for name, settings in self.config.providers.items()}
+        return {name: address for name, address in found.items() if address is not None}
+
     def windows(self) -> dict[str, int]:
         """Return the context window of each target in tokens, where it is known."""
         return self._windows(self.config.models, lambda settings, model: settings.window(model))
@@ -90,16 +96,18 @@ class ResolvedConfig:
 
     def unpriced_rows(self) -> list[str]:
         """Return the rows that nobody with a `monthly_cost` can use: none of their targets has a price."""
-        limits, prices = self.config.limits, self.config.prices
+        limits, prices, addresses = self.config.limits, self.config.prices, self.billing_addresses()
         if not limits.of_cost or limits.unpriced != "refuse":
             return []
         rows = {**self.rows(), **self.embedding_rows()}
-        priced = {row for row, targets in rows.items() if any(self._is_priced(t, prices) for t in targets)}
+        priced = {row for row, targets in rows.items() if any(self._is_priced(t, prices, addresses) for t in targets)}
         return [row for row, targets in rows.items() if targets and row not in priced]
 
-    def _is_priced(self, target: str, prices: Collection[str]) -> bool:
+    def _is_priced(self, target: str, prices: Collection[str], addresses: Mapping[str, str]) -> bool:
         provider, model = parts_of(target)
-        return provider in self.fixed() or target in prices or model in prices
+        if provider in self.fixed() or target in prices or model in prices:
+            return True
+        return provider in addresses and vendor_price(addresses[provider], model) is not None
 
     def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
         known = {

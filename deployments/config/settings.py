@@ -1,40 +1,30 @@
 """The parts of serve_config.yaml under `args`, each checked by itself. Secrets are named, never written."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from actors.breaker.circuit import Policy
-from deployments.config.known_windows import known_window
 from deployments.config.values import (
-    NO_REGION,
-    REGION,
     Filled,
     ModelId,
     Name,
     NoSwitch,
     Origin,
-    Region,
     Seconds,
     SecondsOrNone,
-    Title,
-    Url,
     Variable,
-    Version,
 )
-from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.time_limits import TimeLimits
 from deployments.secrecy import unset
 
 Mode = Literal["hybrid", "aws_only", "local_only"]
 Models = Mapping[str, Mapping[str, str]]  # a row's name to its providers, each with its own id of the model
 LEAST_LEASE = 30.0  # a probe that streams renews its lease every ten seconds
-BUNDLED_MODEL = "smollm2-135m"  # the one name of the weights that come with Breakwater
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,144 +114,9 @@ class Overrides(Section):
     throttle_max: Seconds | None = None
 
 
-class _Provider(Section):
-    has_one_model: ClassVar[bool] = False  # whatever a row calls it
-    timeouts: TimeoutOverrides = TimeoutOverrides()
-
-    def objection(self, model: str) -> str | None:
-        """Return why the model must not have this name, by which answers, the ledger and metrics call it."""
-        return None
-
-    def embedding_model(self, model: str) -> str:
-        """Return the name by which the lengths of the model's vectors are known."""
-        return model
-
-    def embedding_window(self, model: str) -> int | None:
-        """Return how many tokens a text to embed may have, if that is known."""
-        return None
-
-
-class Cloud(_Provider):
-    context_windows: dict[Title, Annotated[int, NoSwitch, Field(ge=1)]] = {}
-
-    def window(self, model: str) -> int | None:
-        """Return the context window of the provider's model in tokens, None if it is not known."""
-        return self.context_windows.get(model) or known_window(model)
-
-
-class Bedrock(Cloud):
-    kind: Literal["bedrock"]
-    region_env: Variable = "AWS_REGION"
-    region: Region | None = None
-    endpoint_url: Url | None = None
-
-    def resolved_region(self) -> str | None:
-        return self.region or os.environ.get(self.region_env)
-
-    def missing(self) -> str | None:
-        if not (region := self.resolved_region()):
-            return unset(self.region_env, "region_env")
-        if re.fullmatch(REGION, region) is None:
-            return f"the value of {self.region_env} {NO_REGION}"
-        return _missing_aws_credentials()
-
-
-def _missing_aws_credentials() -> str | None:
-    import botocore.exceptions
-    import botocore.session
-
-    ways = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
-    try:
-        # boto3's own chain: environment, profile, container, instance role.
-        found = botocore.session.get_session().get_credentials()
-    except botocore.exceptions.ProfileNotFound:
-        return "AWS_PROFILE names a profile that is not there"
-    except botocore.exceptions.PartialCredentialsError:
-        return f"only a part of the AWS credentials is there: {ways}"
-    except botocore.exceptions.BotoCoreError as error:  # its text may hold what stands in a file of credentials
-        return f"the AWS credentials can't be read ({type(error).__name__}): {ways}"
-    return f"no AWS credentials: {ways}" if found is None else None
-
-
-class OpenAI(Cloud):
-    kind: Literal["openai"]
-    api_key_env: Variable | None = None
-    base_url: Url | None = None
-    api: Literal["chat", "responses"] = "chat"
-    traceparent: bool = False  # send our trace headers: for a server of one's own that traces too
-
-    def key_env(self) -> str | None:
-        """Return the variable of the key. A server at `base_url` needs one only if `api_key_env` names it."""
-        return self.api_key_env or (None if self.base_url else "OPENAI_API_KEY")
-
-    def missing(self) -> str | None:
-        return explain_key(self.key_env())
-
-
-class Google(Cloud):
-    kind: Literal["google"]
-    api_key_env: Variable = "GOOGLE_API_KEY"
-    base_url: Url | None = None
-    api_version: Version | None = None
-
-    def missing(self) -> str | None:
-        return explain_key(self.api_key_env)
-
-
-class Local(_Provider):
-    kind: Literal["local"]
-    has_one_model: ClassVar[bool] = True
-    model_path: Filled | None = None
-    slots: Annotated[int, NoSwitch, Field(ge=1, le=64)] = 2
-    context: Annotated[int, NoSwitch, Field(ge=256)] = 2048
-    threads: Annotated[int, NoSwitch, Field(ge=1, le=256)] = 1
-
-    def window(self, model: str) -> int | None:
-        return self.context
-
-    def objection(self, model: str) -> str | None:
-        if self.model_path is None:
-            only = f"without model_path {BUNDLED_MODEL} answers, so that is its name here"
-            return None if model == BUNDLED_MODEL else only
-        if model == BUNDLED_MODEL and BUNDLED_MODEL not in os.path.basename(self.model_path).lower():
-            return f"with model_path another model than {BUNDLED_MODEL} answers, so it needs its own name here"
-        return None
-
-    def embedding_model(self, model: str) -> str:
-        return BUNDLED if self.model_path is None else model
-
-    def embedding_window(self, model: str) -> int | None:
-        return min(self.context, MOST_LOCAL_TOKENS)
-
-    def missing(self) -> str | None:
-        if self.model_path and not os.path.isfile(self.model_path):
-            return "model_path names no file that is there"
-        return None
-
-
-ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
-
-
-def row_of(settings: ProviderSettings) -> str:
-    """Return the name of the provider's row in `providers/kinds.py`: its kind, or a variant of that."""
-    by_responses = isinstance(settings, OpenAI) and settings.api == "responses"
-    return "openai_responses" if by_responses else settings.kind
-
-
 def explain_unset(variable: str | None, key: str = "api_key_env") -> str | None:
     """Return the sentence that an environment variable is not set, None if it is or `key` names none."""
     return unset(variable, key) if variable and not os.environ.get(variable, "").strip() else None
-
-
-def explain_key(variable: str | None) -> str | None:
-    """Return why the key in a variable can't be sent, without repeating it; None if it can, or none is named."""
-    if variable is None or (why := explain_unset(variable)) is not None:
-        return why if variable else None
-    if (key := os.environ[variable])[:1] in "\"'":
-        return f"the key in {variable} is in quotes, which would be sent"
-    if key != key.strip() or not (key.isascii() and key.isprintable()):
-        return f"the key in {variable} has a blank or a line break at an end, or a sign that no header can have"
-    return None
 
 
 class Auth(Section):
@@ -288,6 +143,15 @@ class ImageSettings(Section):
 
     def limits(self) -> ImageLimits:
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
+
+
+class AffinitySettings(Section):
+    """`seconds`: how long a conversation's prompt is taken to be in a provider's cache; 0: none is remembered.
+    `longest`: how long a conversation may stay away from the first target of its row.
+    """
+
+    seconds: SecondsOrNone = 300
+    longest: Seconds = 3600
 
 
 class CorsSettings(Section):

@@ -1,5 +1,6 @@
 """The types of single values in serve_config.yaml, each with its own sentence for what it may not be. Pure."""
 
+import datetime
 import re
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
@@ -65,6 +66,28 @@ def _objection_to_parts(parts: SplitResult) -> str | None:
     return None
 
 
+def azure_endpoint(url: str) -> str | None:
+    """Return the endpoint of an Azure resource as the portal shows it, without what is added to it; None if it is none.
+
+    A gateway in front of it may have a path.
+    """
+    if _objection_to_url(url) is not None or "/deployments" in url:
+        return None
+    return re.sub(r"(?:/openai(?:/v1)?)?/*$", "", url)
+
+
+def _check_azure_endpoint(url: str) -> str:
+    if (found := azure_endpoint(url)) is None:
+        raise wrong(_objection_to_url(url) or "must end before /openai/deployments, which is added to it")
+    return found
+
+
+def _check_azure_version(value: object) -> object:
+    if isinstance(value, datetime.date):
+        raise wrong('must be in quotes, as "2024-10-21": without them YAML reads a date')
+    return value
+
+
 def _check_model(model: str) -> str:
     if "${" in model:
         raise wrong(_UNFILLED)
@@ -107,6 +130,18 @@ Title = Annotated[Filled, AfterValidator(_check_no_key)]
 ModelId = Annotated[Title, AfterValidator(_check_model)]
 REGION, NO_REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "is no region, as us-east-1"
 Region = Annotated[str, _matches(REGION, NO_REGION)]
+# IAM, identifiers: partition, account, path and name of a role.
+Role = Annotated[str, _matches(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "is no ARN of a role")]
+AzureEndpoint = Annotated[str, AfterValidator(_check_azure_endpoint)]
+AzureVersion = Annotated[
+    str,
+    _matches(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?", 'is no version of Azure, as "2024-10-21"'),
+    BeforeValidator(_check_azure_version),
+]
+Project = Annotated[str, _matches(r"([a-z][a-z0-9.-]*:)?[a-z0-9][a-z0-9-]*", "is no project's id")]
+Location = Annotated[
+    str, _matches(r"global|us|eu|[a-z]+-[a-z]+[0-9]+", "is no location, as us-central1, global, us or eu")
+]
 Version = Annotated[str, _matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
 Alias = Annotated[Title, Field(max_length=256)]
 Name = Annotated[Title, _matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]

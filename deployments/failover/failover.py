@@ -24,6 +24,7 @@ from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import ImageFetcher, RequestImages
 from deployments.routing.refusals import Refusals
 from deployments.rpc.port import CallTransport
+from deployments.sessions.affinity import Affinity
 from deployments.telemetry.explain import explain
 from deployments.telemetry.request_record import RequestRecord
 
@@ -44,8 +45,11 @@ class Failover:
         breaker: "BreakerClient",
         transport: CallTransport,
         images: ImageFetcher | None = None,
+        affinity: Affinity | None = None,
     ):
-        self._ground = Ground(rows, limits, breaker, Refusals(breaker.now))
+        self._ground = Ground(
+            rows, limits, breaker, Refusals(breaker.now), Affinity() if affinity is None else affinity
+        )
         self._transport = transport
         self._images = images or ImageFetcher(ImageLimits())
 

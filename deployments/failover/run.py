@@ -27,6 +27,7 @@ from deployments.routing.concessions import Concession, Lesson, concede, concede
 from deployments.routing.image_fetch import RequestImages, remote_images
 from deployments.routing.refusals import Refusals
 from deployments.routing.request_fit import RequestFit, thing_at
+from deployments.sessions.affinity import Affinity
 from deployments.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ class Ground:
     """What all requests of one replica stand on.
 
     `limits` is provider to time limits, and may be replaced. `refusals` are the hints that targets have refused here.
+    `affinity` knows in whose cache a conversation's prompt is.
     """
 
     rows: "ModelRows"
     limits: Mapping[str, TimeLimits]
     breaker: "BreakerClient"
     refusals: Refusals
+    affinity: Affinity
 
 
 class FailoverRun(Generic[T]):
@@ -75,7 +78,8 @@ class FailoverRun(Generic[T]):
         self._record = record
         self._tried = Tried(record)
         self._fits = self._fitting()
-        self._candidates = Candidates(self._breaker, self._rows, list(self._fits), self._tried, kind.verb)
+        row = self._by_tools(self._in_order(list(self._fits), ground.affinity))
+        self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
 
     def _fitting(self) -> dict[str, RequestFit]:
@@ -97,7 +101,7 @@ class FailoverRun(Generic[T]):
                 found[target] = fit
         if not (found or self._tried.failures) and lacking is not None:
             raise self._unsupported(lacking)
-        return self._by_tools(found)
+        return found
 
     def _unsupported(self, fit: RequestFit) -> NoAnswer:
         """Return the error of a request that no target can take. `fit` is that of the first."""
@@ -110,14 +114,25 @@ class FailoverRun(Generic[T]):
         error.in_clients_words = bool(fit.demands)
         return error
 
-    def _by_tools(self, fits: dict[str, RequestFit]) -> dict[str, RequestFit]:
-        """Return the fits with those first that run the tools which the request offers, and no model of others has.
+    def _by_tools(self, row: list[str]) -> list[str]:
+        """Return the targets with those first that run the tools which the request offers, and no model of others has.
 
         The others can still answer without such a tool, if all of those are out.
         """
         if self._request.native is None or not self._request.native.hosted:
-            return fits
-        return dict(sorted(fits.items(), key=lambda one: one[1].extras is None))
+            return row
+        return sorted(row, key=lambda target: self._fits[target].extras is None)
+
+    def _in_order(self, row: list[str], affinity: Affinity) -> list[str]:
+        """Return the targets with the one first that has the conversation's prompt in its cache, if it is healthy."""
+        key = self._record.session
+        first = None if key is None or not row else affinity.preferred(key, row, self._breaker.now())
+        if first is None:
+            return row
+        self._record.bound = first
+        if first == row[0] or not any(not c.probe for c in self._breaker.plan([first]).candidates):
+            return row
+        return [first, *(target for target in row if target != first)]
 
     def _without_refused(self, target: str, fit: RequestFit) -> RequestFit:
         if not self._refusals:
@@ -291,6 +306,8 @@ class FailoverRun(Generic[T]):
         call["within"] = attempt.until - asyncio.get_running_loop().time()
         if self._request.size > LONG_CALL or attempt.has_images:
             call["is_long"] = True
+        if self._record.session is not None:
+            call["cache_key"] = self._record.session.hex()
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
+# Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
+SESSION_HEADERS = ("x-breakwater-session", "x-session-id", "x-claude-code-session-id", "session-id")
 
 
 class Asking:
@@ -49,6 +51,7 @@ class Asking:
             headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
             explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
             trace=None if self._service.traces is None else extract(headers),
+            session=next((name for header in SESSION_HEADERS if (name := headers.get(header))), None),
         )
 
     def deadline(self, request: Request) -> Deadline:

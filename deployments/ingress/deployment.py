@@ -76,6 +76,7 @@ class Ingress:
                 {**resolved.embedding_windows(), **resolved.windows()},
                 unpriced=config.limits.unpriced,
                 ours=resolved.fixed(),
+                addresses=resolved.billing_addresses(),
             ),
             limits=config.limits.limits(),
             most=config.ledger.journal_megabytes * 1024 * 1024,
@@ -253,10 +254,13 @@ def _options(
     agent_id: str | None = None,
     explain: bool = False,
     trace: object = None,
+    session: str | None = None,
 ) -> CallOptions:
     """Return what a call says beside its request, by place or by name."""
-    return CallOptions(timeout_seconds, drop_unsupported, _by_handle(tenant_id, agent_id, explain, trace))
+    return CallOptions(timeout_seconds, drop_unsupported, _by_handle(tenant_id, agent_id, explain, trace, session))
 
 
-def _by_handle(tenant_id: str | None, agent_id: str | None, explain: bool, trace: object) -> Caller:
-    return Caller("handle", tenant_id, agent_id, explain=explain is True, trace=trace)
+def _by_handle(
+    tenant_id: str | None, agent_id: str | None, explain: bool, trace: object, session: str | None = None
+) -> Caller:
+    return Caller("handle", tenant_id, agent_id, explain=explain is True, trace=trace, session=session)

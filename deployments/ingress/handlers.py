@@ -126,10 +126,12 @@ class _AnthropicsModel(TypedDict):
     type: str
     display_name: str
     created_at: str
+    lifecycle: str
 
 
 def _anthropics_model(name: str) -> _AnthropicsModel:
-    return {"id": name, "type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+    made = "1970-01-01T00:00:00Z"  # what Anthropic says where it does not know
+    return {"id": name, "type": "model", "display_name": name, "created_at": made, "lifecycle": "active"}
 
 
 def _model(name: str) -> _Model:

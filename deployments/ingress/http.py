@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 CHAT = "/v1/chat/completions"
 RESPONSES_PATH, MESSAGES_PATH = "/v1/responses", "/v1/messages"
+FOR_BROWSERS = frozenset({"/", "/v1/events"})
 DIRECT = (CHAT, RESPONSES_PATH, MESSAGES_PATH)  # what clients ask most
 JSON = "application/json"
 log = logging.getLogger(f"ray.serve.{__name__}")
@@ -49,8 +50,9 @@ def build_http_api(service: "Service") -> ASGIApp:
 
 
 def build_api_by_handle(service: "Service") -> ASGIApp:
-    """Return the same for who calls it by Python handle: what asks for a key, and there needs none."""
-    routes = [route for route in route_table(service, by_handle=True) if route.access is Access.KEY]
+    """Return the same for who calls it by Python handle, without the routes of operators and what is for browsers."""
+    table = route_table(service, by_handle=True)
+    routes = [route for route in table if route.access is not Access.ADMIN and route.path not in FOR_BROWSERS]
     return _api(routes, Gate(service, by_handle=True))
 
 

@@ -62,6 +62,7 @@ class Capabilities:
         needs_turn: a request must have more than a system prompt.
         schema_fields: what it carries of `response_format.json_schema`. The name is a label that no answer shows.
         documents: which documents a model takes, by its id; None if the kind takes none.
+        lacks: what else of a request a model does not take, by its id.
         caches: where a model takes marks of a prompt cache, by its id; None if the kind has no such marks.
     """
 
@@ -73,6 +74,7 @@ class Capabilities:
     schema_fields: frozenset[str] = frozenset({"name", "schema", "strict"})
     caches: Callable[[str], CachePlaces | None] | None = None
     documents: Callable[[str], Documents] | None = None
+    lacks: Callable[[JsonObject, str], Unsupported] | None = None
 
 
 def find_unsupported(able: Capabilities | None, body: JsonObject, model: str = "") -> Unsupported:
@@ -92,6 +94,10 @@ def find_unsupported(able: Capabilities | None, body: JsonObject, model: str = "
                 found.dropped.append(name)
             elif not supported:
                 found.missing.append(name)
+    if able.lacks is not None:
+        lacking = able.lacks(body, model)
+        found.missing += lacking.missing
+        found.dropped += lacking.dropped
     if not WITH_INNER.isdisjoint(body):
         check_inner(body, able.schema_fields, found)
     check_messages(body["messages"], able, found, model)
@@ -159,6 +165,14 @@ def _known_choice(choice: JsonValue) -> bool:
             choice.get("type") == "allowed_tools" and some
         )
     return choice in ("auto", "none", "required")
+
+
+def is_forced(choice: JsonValue) -> bool:
+    """Return whether a `tool_choice` says that a tool must be called."""
+    if not isinstance(choice, dict):
+        return bool(choice == "required")
+    allowed = choice.get("allowed_tools")
+    return bool(choice.get("type") == "function" or (isinstance(allowed, dict) and allowed.get("mode") == "required"))
 
 
 def is_json_schema(wanted: JsonValue) -> bool:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from deployments.errors import BadRequest
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
 from deployments.openai_api.sizes import too_many
+from deployments.openai_api.usage import LIFETIMES
 from deployments.strict_json.quick import check_depth
 from deployments.validation import kind_of, refusal_of
 
@@ -209,8 +210,13 @@ class Head:
         return cls(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model)
 
 
-def usage_of(prompt: int, completion: int, **details: int | None) -> JsonDict:
-    """Return OpenAI's usage object, with the `cached`, `written` and `reasoning` tokens that a provider reports."""
+def usage_of(
+    prompt: int, completion: int, *, lifetimes: Mapping[str, int] | None = None, **details: int | None
+) -> JsonDict:
+    """Return OpenAI's usage object, with the `cached`, `written` and `reasoning` tokens that a provider reports.
+
+    `lifetimes` are the written tokens by how long they are kept, under Anthropic's names.
+    """
     usage: JsonDict = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -220,6 +226,8 @@ def usage_of(prompt: int, completion: int, **details: int | None) -> JsonDict:
         usage["prompt_tokens_details"] = {"cached_tokens": details.get("cached") or 0}
     if details.get("written"):
         usage["prompt_tokens_details"]["cache_write_tokens"] = details["written"]
+        if lifetimes:
+            usage["prompt_tokens_details"][LIFETIMES] = dict(lifetimes)
     if details.get("reasoning"):
         usage["completion_tokens_details"] = {"reasoning_tokens": details["reasoning"]}
     return usage

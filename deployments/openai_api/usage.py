@@ -67,6 +67,13 @@ def account_of(usage: JsonValue) -> JsonDict | None:
     return _rewritten(usage, prompt, completion, {"cached": cached, "written": written, "reasoning": reasoning})
 
 
+def with_tier(usage: JsonDict | None, tier: JsonValue) -> JsonDict | None:
+    """Return a usage with the answer's `service_tier` in it, for who counts the cost; unchanged for the usual one."""
+    if usage is None or not isinstance(tier, str) or tier in _USUAL_TIERS:
+        return usage
+    return {**usage, "service_tier": tier}
+
+
 def has_counts(figures: Iterable[JsonValue]) -> bool:
     """Return whether a vendor's figures are an account: one is above zero, and each that is told can be a count.
 
@@ -77,12 +84,17 @@ def has_counts(figures: Iterable[JsonValue]) -> bool:
     return None not in told and any(told)
 
 
+_USUAL_TIERS = frozenset({"auto", "default", "standard"})
 _MOST = 2**40  # no window is nearly as large
 _COUNTS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
 _OWN = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+    | {"service_tier"}  # Anthropic's, and ours for who counts the cost
 )
-_OWN_PROMPT = frozenset({"cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "text_tokens"})
+LIFETIMES = "cache_creation_token_details"  # LiteLLM's name for Anthropic's `cache_creation`
+_OWN_PROMPT = frozenset(
+    {"cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "text_tokens", LIFETIMES}
+)
 
 
 def _is_right(usage: JsonObject) -> bool:

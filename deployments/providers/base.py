@@ -12,12 +12,13 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
 from deployments.openai_api.json_types import JsonObject
+from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.time_limits import TimeLimits
 
 MOST_AGAIN = 5
@@ -34,6 +35,7 @@ class Call:
     again: int = MOST_AGAIN  # how often the server may be asked again in other words
     is_long: bool = False  # its body is so long that it is written in slices
     within: float = math.inf  # seconds that its request will wait for it
+    cache_key: str | None = None  # by which requests with the same begin of a prompt are told
     api: str = ""  # the API in whose words the body is, if it is no chat
 
     @property
@@ -83,6 +85,8 @@ def end_of(head: Head, usage: JsonObject | None, call: Call) -> End:
 
 
 class Provider(Protocol):
+    """A provider may have a `credential`: see `credential_of`."""
+
     async def complete(self, call: Call) -> Completed: ...
 
     def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]: ...
@@ -92,6 +96,12 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def credential_of(provider: Provider) -> Renewed[Any] | None:
+    """Return what must be renewed while the provider is used; None where nothing expires."""
+    found: Renewed[Any] | None = getattr(provider, "credential", None)
+    return found
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
@@ -222,8 +232,9 @@ class CallMessage(TypedDict):
 
     `verb` is `chat` (the default) or `embed`; the method or the frame that carries a call says whether it streams.
     `trace` holds the headers of its trace, `again` how often the server may be asked again in other words, and `within`
-    the seconds that its request will wait. `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an
-    older ingress does not. `is_long`: it may take more than a megabyte, so nothing is done with all of it at once.
+    the seconds that its request will wait. `cache_key` is alike for calls of one conversation, and of no other.
+    `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not. `is_long`: it
+    may take more than a megabyte, so nothing is done with all of it at once.
     `api`: the body is a request of that API as its client wrote it, and the answer is to be one too.
     """
 
@@ -237,6 +248,7 @@ class CallMessage(TypedDict):
     hears_usage: NotRequired[bool]
     is_long: NotRequired[bool]
     within: NotRequired[float]
+    cache_key: NotRequired[str]
     api: NotRequired[str]
 
 
@@ -253,4 +265,5 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
     again, within, is_long = data.get("again", MOST_AGAIN), data.get("within", math.inf), data.get("is_long", False)
-    return Call(data["body"], data["model"], data["name"], limits, again, is_long, within, data.get("api", ""))
+    more = again, is_long, within, data.get("cache_key"), data.get("api", "")
+    return Call(data["body"], data["model"], data["name"], limits, *more)

@@ -1,6 +1,6 @@
 """The table of provider kinds: one row of plain data for each. Pure; an adapter is imported only where it is built.
 
-A new kind is a folder with an adapter, a row here, and its settings class in `config/settings.py`. Nothing else asks
+A new kind is a folder with an adapter, a row here, and its settings class in `config/providers.py`. Nothing else asks
 for a kind by its name: callers ask the row what the kind can do.
 """
 
@@ -20,11 +20,13 @@ from deployments.openai_api.capabilities import (
     TOOL_CHECKS,
     Capabilities,
     Documents,
+    Unsupported,
     is_any_json,
+    is_forced,
     is_json_schema,
 )
 from deployments.openai_api.images import TEXT_FORMATS
-from deployments.openai_api.json_types import JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonObject
 
 if TYPE_CHECKING:
     from deployments.providers.base import Provider
@@ -133,8 +135,18 @@ class ProviderKind:
         return self.system
 
 
-def _converse_effort(effort: JsonValue) -> bool | None:
-    return None if effort == "none" else effort in EFFORTS  # Converse has no word for none
+# Anthropic, What's new in Claude Opus 5.5, Sonnet 5.5 and Fable 5.1: a tool that must be called is an error.
+_UNFORCED_CLAUDE = re.compile(
+    r"claude-(?:(?:opus|sonnet)-(?:5[-.][5-9]|[6-9])|(?:mythos|fable)-(?:5[-.][1-9]|[6-9]))(?!\d)"
+)
+_THINKS_BY_ITSELF = re.compile(r"claude-(?:(?:opus|sonnet|haiku|mythos|fable)-[5-9](?!\d)|mythos-preview)")
+
+
+def converse_lacks(body: JsonObject, model: str) -> Unsupported:
+    """Return what a model of Bedrock has no word for: that a tool must be called, and that nothing is to be thought."""
+    forced = is_forced(body.get("tool_choice")) and _UNFORCED_CLAUDE.search(model) is not None
+    quiet = body.get("reasoning_effort") == "none" and _THINKS_BY_ITSELF.search(model) is None
+    return Unsupported(("tool_choice",) if forced else (), ("reasoning_effort",) if quiet else ())
 
 
 # AWS, Prompt caching for faster model inference: Claude from 3.5 Haiku and 3.7 Sonnet on. An hour since Claude 4.5.
@@ -172,6 +184,10 @@ def converse_documents(model: str) -> Documents:
 # (googleapis/python-genai#829).
 _GEMINI_DOCUMENTS = Documents(TEXT_FORMATS | {"pdf"})
 
+# OpenTelemetry's names of the servers behind a host's ending.
+_ON_AZURE = {".openai.azure.com": "azure.ai.openai", ".services.ai.azure.com": "azure.ai.inference"}
+_ON_VERTEX = {"aiplatform.googleapis.com": "gcp.vertex_ai", ".rep.googleapis.com": "gcp.vertex_ai"}
+
 BEDROCK = ProviderKind(
     name="bedrock",
     adapter="deployments.providers.bedrock.adapter",
@@ -182,11 +198,12 @@ BEDROCK = ProviderKind(
             **TOOL_CHECKS,
             "temperature": lambda value: True if value <= 1 else None,
             "response_format": is_json_schema,  # Converse has no word for JSON without a schema
-            "reasoning_effort": _converse_effort,
+            "reasoning_effort": lambda value: value in EFFORTS,
         },
         images=frozenset({"png", "jpeg", "gif", "webp"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
         caches=cache_places,
+        lacks=converse_lacks,
         documents=converse_documents,
     ),
     schemas=BEDROCK_FORMS,
@@ -201,7 +218,7 @@ OPENAI = ProviderKind(
     system="openai",
     tool_names=PLAIN_NAMES,
     modes=("hybrid", "aws_only"),
-    systems_by_host={".openai.azure.com": "azure.ai.openai"},
+    systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
 # The same servers, asked by the Responses API: it has no stop sequences, seeds, penalties or several choices.
 OPENAI_RESPONSES = ProviderKind(
@@ -222,7 +239,7 @@ OPENAI_RESPONSES = ProviderKind(
     family="openai",
     native_api="responses",
     modes=("hybrid", "aws_only"),
-    systems_by_host={".openai.azure.com": "azure.ai.openai"},
+    systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
 GOOGLE = ProviderKind(
     name="google",
@@ -245,6 +262,7 @@ GOOGLE = ProviderKind(
     schemas=GEMINI_FORMS,
     tool_names=GEMINI_NAMES,
     model_ids=GEMINI_IDS,
+    systems_by_host=_ON_VERTEX,
     chat_operation="generate_content",
 )
 LOCAL = ProviderKind(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from actors.breaker.plan import of_functions, provider_of
-from deployments.config.tier import Tier
+from deployments.config.providers import Tier
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
 from deployments.service.answers import HealthSummary, LlmService, ProviderHealth, State, SystemHealth, TargetHealth

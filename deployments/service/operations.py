@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from actors.breaker.plan import of_functions
 from actors.breaker.registry import COMMANDS
 from deployments.breaker_client.client import BreakerClient
+from deployments.config.providers import Tier
 from deployments.config.sentences import key_of, sentence_of
 from deployments.config.settings import Overrides
-from deployments.config.tier import Tier
 from deployments.errors import BadRequest, NotFound, Unavailable
 from deployments.openai_api.json_types import JsonObject
 from deployments.routing.model_rows import ModelRows

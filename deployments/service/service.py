@@ -32,6 +32,7 @@ from deployments.service.arguments import parse_seconds
 from deployments.service.auth import Authenticator
 from deployments.service.operations import ACTOR_SECONDS, Operations
 from deployments.service.queries import Queries
+from deployments.sessions.affinity import Affinity, session_key
 from deployments.telemetry.explain import RecentRequests, explain
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
@@ -40,6 +41,8 @@ from deployments.usage.caller import Caller, check_caller
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prompt_estimate import estimate_prompt
 from deployments.usage.records import UsageRecord
+
+FAILED = frozenset({"failed_start", "failed_stream", "throttled", "misconfigured"})  # verdicts of actors/breaker
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -68,13 +71,21 @@ class Service:
         self.meter = meter or NoMeter()
         recent = RecentRequests()
         images = ImageFetcher(resolved.config.images.limits())
-        self.failover = Failover(chat_rows(resolved), {}, breaker, transport, images)
+        affinity = resolved.config.affinity
+        self._affinity = Affinity(float(affinity.seconds), float(affinity.longest))
+        self.failover = Failover(chat_rows(resolved), {}, breaker, transport, images, self._affinity)
         self.embedder = Failover(embedding_rows(resolved), {}, breaker, transport, images)
         self.traces = traces
         self.queries = Queries(recent, ledger)
         self.operations = Operations(resolved, breaker, [self.failover.rows, self.embedder.rows], ledger)
         metrics = Metrics(self.meter, self.models(), self.targets)
-        self._observers: tuple[Observer, ...] = (recent.add, metrics, *observers, *([traces] if traces else []))
+        self._observers: tuple[Observer, ...] = (
+            recent.add,
+            metrics,
+            self._bind,
+            *observers,
+            *([traces] if traces else []),
+        )
         self._set_limits()
         for warning in resolved.warnings():
             log.warning("%s", warning)
@@ -150,6 +161,7 @@ class Service:
         trace = None if self.traces is None else self.traces.begin(caller.trace, verb)
         record = RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
         record.barred = admission.barred
+        record.session = _session_of(caller, request, row)
         return record
 
     def _begin_usage(self, caller: Caller, request: Request, row: str, admission: Admission) -> UsageRecord | None:
@@ -166,6 +178,19 @@ class Service:
             body=request.body,
             reservation=admission.reservation,
         )
+
+    def _bind(self, summary: RequestSummary) -> None:
+        """Remember who has a conversation's prompt in its cache now. The local model keeps none that is worth it."""
+        if summary.session is None:
+            return
+        for record in summary.attempts:
+            if record.verdict in FAILED:
+                self._affinity.failed(summary.session, record.target)
+        if summary.outcome == "ok" and summary.target is not None and not self._is_fixed(summary.target):
+            self._affinity.served(summary.session, summary.target, self.breaker.now())
+
+    def _is_fixed(self, target: str) -> bool:
+        return KINDS[self.failover.rows.kind(target)].in_process
 
     def _notify(self, summary: RequestSummary) -> None:
         for observe in self._observers:
@@ -263,3 +288,11 @@ class Service:
         if not any(rows.name_of(name) in rows.names for rows in (self.failover.rows, self.embedder.rows)):
             raise self.failover.rows.unknown(name)
         return name
+
+
+def _session_of(caller: Caller, request: Request, row: str) -> bytes | None:
+    """Return the key of the request's conversation: by the caller's word, or by OpenAI's own field for the same."""
+    session = caller.session or request.body.get("prompt_cache_key")
+    if not isinstance(session, str) or not session:
+        return None
+    return session_key(caller.tenant, caller.key_name, row, session)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypeAlias, TypedDict
 from actors.breaker.history import SLOT_SECONDS, SLOTS
 from actors.breaker.plan import Candidate, Plan, Skipped, model_of, of_functions, provider_of, target_of
 from actors.ledger.messages import ClientHealth
-from deployments.config.tier import Tier
+from deployments.config.providers import Tier
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
 from deployments.service.answers import LastError, State, TargetHealth

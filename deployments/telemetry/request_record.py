@@ -125,6 +125,7 @@ class RequestSummary:
         candidates_json: the records, and the candidates that were not reached, as a JSON list.
         status: HTTP status of the error that the caller got instead of content.
         trace: only where traces are on.
+        session: the key of its conversation, if its caller names one.
     """
 
     request_id: str
@@ -142,6 +143,7 @@ class RequestSummary:
     used: UsageTotals
     status: int | None = None
     trace: Trace | None = None
+    session: bytes | None = None
 
     @property
     def attempts(self) -> list[AttemptRecord]:
@@ -164,6 +166,8 @@ class RequestRecord:
         began_at: wall clock, milliseconds since the epoch.
         order: the candidates of its first plan, in order.
         barred: targets that its caller's limits can't count.
+        session: the key of its conversation, if its caller names one.
+        bound: the target that had the conversation's prompt in its cache.
         made: how many attempts have begun.
         sent_at: milliseconds until its first content went to the client.
         summary: None until the request is over.
@@ -182,6 +186,8 @@ class RequestRecord:
     records: list[AttemptRecord] = field(default_factory=list)
     order: tuple[str, ...] = ()
     barred: frozenset[str] = frozenset()
+    session: bytes | None = None
+    bound: str | None = None
     made: int = 0
     sent_at: float | None = None
     summary: RequestSummary | None = None
@@ -244,8 +250,9 @@ class RequestRecord:
         """
         if self._json[0] != len(self.records):
             seen = {record.target for record in self.records}
-            later = [_not_reached(t) for t in self.order if t not in seen]
-            self._json = len(self.records), encode_json([r.as_candidate() for r in self.records] + later)
+            later = [_not_reached(t) | _bound(t, self.bound) for t in self.order if t not in seen]
+            candidates = [r.as_candidate() | _bound(r.target, self.bound) for r in self.records]
+            self._json = len(self.records), encode_json(candidates + later)
         return self._json[1]
 
     def since(self, then: float) -> float:
@@ -272,6 +279,7 @@ class RequestRecord:
             _total(self.records),
             status,
             self.trace,
+            self.session,
         )
 
     def _added_ms(self) -> float | None:
@@ -296,6 +304,11 @@ def _total(records: list[AttemptRecord]) -> UsageTotals:
         "tokens_reasoning": sum(u["tokens_reasoning"] for u in used),
         "cost": None if None in costs else sum(costs),
     }
+
+
+def _bound(target: str, bound: str | None) -> JsonDict:
+    """Return the mark of the target that had the conversation's prompt in its cache."""
+    return {"session": True} if target == bound else {}
 
 
 def _not_reached(target: str) -> JsonDict:

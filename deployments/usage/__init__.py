@@ -1,5 +1,5 @@
 """What did a request use, and who pays for it?
 
 Runs in: ingress replicas.
-Imports: `actors`, `errors`, `openai_api`, `config`.
+Imports: `actors`, `errors`, `newest`, `openai_api`, `config`.
 """

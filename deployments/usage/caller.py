@@ -18,7 +18,7 @@ _UNITS = {"requests_per_minute": "requests a minute", "tokens_per_minute": "toke
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`request_id` is the caller's own word for the request, which may repeat.
+    """`request_id` is the caller's own word for the request, which may repeat; `session` its name for a conversation.
 
     `explain`: the answer is to say what the request went through. `trace` are W3C's headers of the trace that
     the request is a part of, kept only where traces are on.
@@ -31,6 +31,7 @@ class Caller:
     request_id: str | None = None
     explain: bool = False
     trace: Any = None
+    session: str | None = None
 
     @property
     def account(self) -> str | None:
@@ -48,6 +49,9 @@ def check_caller(caller: Caller, declared: Collection[str] | None) -> None:
             raise BadRequest(f"Invalid '{name}': it has NUL or half a surrogate pair.", name, "invalid_value")
         if who is not None and len(who) > LONGEST_TEXT:  # cut off, two names would be one account
             raise BadRequest(f"Invalid '{name}': {LONGEST_TEXT} characters at most.", name, "invalid_value")
+    if (session := caller.session) is not None and not (isinstance(session, str) and 0 < len(session) <= LONGEST_TEXT):
+        name = "session" if caller.door == "handle" else "x-breakwater-session"
+        raise BadRequest(f"Invalid '{name}': a name of {LONGEST_TEXT} characters at most.", name, "invalid_value")
     if declared is not None and caller.tenant is not None and caller.tenant not in declared:
         raise BadRequest(f"Invalid '{tenant}': there is no tenant of this name.", tenant, "invalid_value")
 

@@ -25,6 +25,7 @@ from actors.ledger.journal.orphans import Orphan, orphans
 from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, Viewer, WriteAnswer
 from actors.ledger.rows import written_at
 from actors.metrics import Meter
+from deployments.newest import Newest
 from deployments.usage.budget import ASKING, Asking, Budget, Reservation
 from deployments.usage.prices import PriceList
 from deployments.usage.records import AttemptUsage, UsageRecord
@@ -71,7 +72,7 @@ class LedgerClient:
         self._folder = folder
         self._wall, self.seconds = wall, clock
         self._journal = Journal(folder, self.replica, most=most, clock=clock)
-        self._estimators: dict[tuple[str, tuple[str, ...]], TokenEstimator] = {}
+        self._estimators = Newest[tuple[str, tuple[str, ...]], TokenEstimator](ESTIMATORS)
         self._open: dict[tuple[str, int], AttemptUsage] = {}
         self._requests = 0
         self._actor: ActorCall | None = None
@@ -210,8 +211,6 @@ class LedgerClient:
         """Return what is known of a target's answers to this caller: another's never bend its estimates."""
         known = self._estimators.get((target, caller))
         if known is None:
-            if len(self._estimators) >= ESTIMATORS:
-                del self._estimators[next(iter(self._estimators))]
             known = self._estimators[target, caller] = TokenEstimator()
         return known
 

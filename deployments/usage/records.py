@@ -18,10 +18,11 @@ from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
 from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, Used
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
-from deployments.openai_api.usage import account_of
+from deployments.openai_api.usage import LIFETIMES, account_of
 from deployments.usage.budget import Reservation
 from deployments.usage.prices import PriceList
 from deployments.usage.prompt_estimate import estimate_prompt
+from deployments.usage.rates import Tokens
 from deployments.usage.token_estimate import DeliveredText, TokenEstimator, text_in
 
 # How an attempt ends that no provider bills for, if no content had come. In all others the prompt was sent, or may
@@ -293,37 +294,33 @@ class AttemptUsage:
     ) -> Used:
         """Return tokens, where they come from, and what they cost."""
         estimator = self._sink.estimator(self.target, tuple(self._record.subjects))
-        tokens_in = tokens_out = cached = reasoning = 0
-        counted = "none"
+        counted, tokens = "none", Tokens(0, 0)
         usage = account_of(usage)  # a foreign server may say anything, or nothing
         if usage is not None:
-            counted = "provider"
-            tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-            cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-            reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-            if not tokens_out and "messages" in self._record.body:  # of vectors there are none; a text has some
-                tokens_out = self._answer(estimator, body)
-                counted = "estimated" if tokens_out else counted
+            counted, tokens = "provider", tokens_of(usage)
+            if not tokens.output and "messages" in self._record.body:  # of vectors there are none; a text has some
+                tokens = replace(tokens, output=self._answer(estimator, body))
+                counted = "estimated" if tokens.output else counted
             elif self.passed.size:
-                estimator.learn(self.passed, tokens_out - reasoning)
+                estimator.learn(self.passed, tokens.output - tokens.reasoning)
         elif sent or self.passed.size or body:
             counted = "estimated"
-            tokens_in = self._prompt()
-            tokens_out = self._answer(estimator, body)
-            if (known := account_of(self.told)) is not None:
-                tokens_in = _count(known, "prompt_tokens") or tokens_in
-                tokens_out = max(tokens_out, _count(known, "completion_tokens"))
-                cached = _count(known.get("prompt_tokens_details"), "cached_tokens")
+            told = Tokens(0, 0) if (known := account_of(self.told)) is None else tokens_of(known)
+            tokens = replace(
+                told,
+                input=told.input or self._prompt(),
+                output=max(self._answer(estimator, body), told.output),
+                reasoning=0,
+            )
         provider, model = self._served
         priced = counted != "none" or self._sink.prices.free(provider, model)
-        cost = self._sink.prices.cost(provider, model, tokens_in, tokens_out, cached) if priced else None
         return {
-            "tokens_in": tokens_in,
-            "tokens_out": tokens_out,
-            "tokens_cached": cached,
-            "tokens_reasoning": reasoning,
+            "tokens_in": tokens.input,
+            "tokens_out": tokens.output,
+            "tokens_cached": tokens.cached,
+            "tokens_reasoning": tokens.reasoning,
             "counted": counted,
-            "cost": cost,
+            "cost": self._sink.prices.cost(provider, model, tokens) if priced else None,
         }
 
     def _answer(self, estimator: TokenEstimator, body: bytes) -> int:
@@ -336,6 +333,23 @@ class AttemptUsage:
             window = self._sink.prices.windows.get(self.target)
             self._prompt_tokens = estimate_prompt(self._record.body, self._served[1], window)
         return self._prompt_tokens
+
+
+def tokens_of(usage: Mapping[str, Any]) -> Tokens:
+    """Return what a usage in OpenAI's words says; a number that is missing or no count is 0."""
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    tier = usage.get("service_tier")
+    return Tokens(
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+        _count(prompt, "cached_tokens"),
+        _count(prompt, "cache_write_tokens"),
+        _count(prompt.get(LIFETIMES) if isinstance(prompt, Mapping) else None, "ephemeral_1h_input_tokens"),
+        _count(completion, "reasoning_tokens"),
+        _count(prompt, "audio_tokens"),
+        _count(completion, "audio_tokens"),
+        tier if isinstance(tier, str) else None,
+    )
 
 
 def _is_free(outcome: Outcome) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.openai_api.chat import max_tokens_of
-from deployments.usage.prices import Rates, cost_at
 from deployments.usage.prompt_estimate import estimate_prompt
+from deployments.usage.rates import Rates, most_at
 
 _TEXT = (str, type(None))
 LARGEST_OUTPUT = 2_000_000  # no model writes more, whatever a request allows
@@ -34,6 +34,7 @@ def worst_case(body: Mapping[str, Any], routes: Iterable[Route], output_tokens: 
     """Return tokens and nano-dollars. `output_tokens` is what an answer may have whose request sets no limit."""
     longest, answers = _output(body, output_tokens)
     tokens = cost = whole = 0
+    tier = tier if isinstance(tier := body.get("service_tier"), str) else None
     alike = _is_text(body.get("messages") or ())
     for route in routes:
         if not alike or not whole:  # what a text has in tokens is the same for all, and images are each vendor's own
@@ -43,7 +44,7 @@ def worst_case(body: Mapping[str, Any], routes: Iterable[Route], output_tokens: 
         if prompt + written > tokens:
             tokens = prompt + written
         if route.rates is not None:
-            cost = max(cost, cost_at(route.rates, prompt, written))
+            cost = max(cost, most_at(route.rates, prompt, written, tier))
     return tokens, cost
 
 

@@ -26,8 +26,9 @@ def config_for_clients(fakes: dict[str, FakeServer], port: int) -> dict[str, Any
     row = models["default"]
     for tier in TIERS:
         models[f"only-{tier}"] = {tier: row[tier]}
-    # What OpenAI's own tests ask for.
+    # What the vendors' own tests ask for.
     models["gpt-6-astra"] = {"openai": "gpt-6-astra"}
+    models["claude-opus-5-5"] = {"aws_bedrock": "global.anthropic.claude-opus-5-5"}
     # Coding agents choose their tools by the model's name, and by how it begins.
     args["aliases"] = {f"{stem}{row}": row for its in AGENTS.values() for stem in its.models if stem for row in models}
     small = "text-embedding-3-small"

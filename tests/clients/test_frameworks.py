@@ -16,6 +16,7 @@ pytestmark = pytest.mark.clients
 PACKAGES = {
     "langgraph": ("langgraph==1.2.22", "langchain-openai==1.7.4"),
     "pydantic_ai": ("pydantic-ai-slim==2.62.0", "openai==3.54.0"),
+    "langchain_anthropic": ("langchain-anthropic==1.7.10", "anthropic==2.14.0"),
     "agents": ("openai-agents==0.24.0", "openai==3.54.0"),
 }
 

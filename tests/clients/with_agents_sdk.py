@@ -1,17 +1,14 @@
 """OpenAI's Agents SDK, as a program uses it: it speaks Responses. Each line in is a task, each line out its end.
 
-Runs in an environment of its own, with none of our code.
+Runs in an environment of its own, with none of our code but the loop of its tasks.
 """
 
-import asyncio
-import json
-import sys
-import traceback
 from typing import Any
 
 import agents
 import openai
 from pydantic import BaseModel
+from tasks import do_tasks
 
 QUESTION = "What is the capital of France?"
 agents.set_tracing_disabled(True)
@@ -98,14 +95,4 @@ class Tasks:
             return {"raised": type(error).__name__, "status": error.status_code, "code": error.code}
 
 
-for line in sys.stdin:
-    asked = json.loads(line)
-
-    async def done(asked: dict[str, Any] = asked) -> Any:
-        return await getattr(Tasks(asked["url"], asked["model"]), asked["task"])()
-
-    try:
-        said = asyncio.run(done())
-    except Exception:
-        said = {"failed": traceback.format_exc()}
-    print(json.dumps(said), flush=True)
+do_tasks(Tasks)

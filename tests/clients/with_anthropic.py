@@ -1,15 +1,13 @@
 """Anthropic's own client, as a program uses it. Each line in is a task, each line out is what came of it.
 
-Runs in an environment of its own, with none of our code.
+Runs in an environment of its own, with none of our code but the loop of its tasks.
 """
 
-import json
-import sys
-import traceback
 from typing import Any
 
 import anthropic
 from pydantic import BaseModel
+from tasks import do_tasks
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 WEATHER: Any = {
@@ -97,10 +95,4 @@ class Tasks:
             return {"raised": type(error).__name__, "status": error.status_code, "code": code}
 
 
-for line in sys.stdin:
-    asked = json.loads(line)
-    try:
-        said = getattr(Tasks(asked["url"], asked["model"]), asked["task"])()
-    except Exception:
-        said = {"failed": traceback.format_exc()}
-    print(json.dumps(said), flush=True)
+do_tasks(Tasks)

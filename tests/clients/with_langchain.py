@@ -1,11 +1,10 @@
 """LangChain's chat models of Anthropic and of OpenAI's Responses. Each line in is a task, each line out its end.
 
-Runs in an environment of its own, with none of our code. Its argument says which of both it is.
+Runs in an environment of its own, with none of our code but the loop of its tasks. Its argument says
+which of both it is.
 """
 
-import json
 import sys
-import traceback
 from typing import Any
 
 import anthropic
@@ -14,6 +13,7 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
+from tasks import do_tasks
 
 QUESTION = "What is the capital of France?"
 FINISHES = {"end_turn": "stop", "completed": "stop"}
@@ -110,10 +110,4 @@ class Tasks:
             return {"raised": type(error).__name__, "status": error.status_code, "code": code}
 
 
-for line in sys.stdin:
-    asked = json.loads(line)
-    try:
-        said = getattr(Tasks(asked["url"], asked["model"]), asked["task"])()
-    except Exception:
-        said = {"failed": traceback.format_exc()}
-    print(json.dumps(said), flush=True)
+do_tasks(Tasks)

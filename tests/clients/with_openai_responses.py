@@ -1,15 +1,14 @@
 """OpenAI's own client with its Responses API, as a program uses it. Each line in is a task, each line out its end.
 
-Runs in an environment of its own, with none of our code.
+Runs in an environment of its own, with none of our code but the loop of its tasks.
 """
 
 import json
-import sys
-import traceback
 from typing import Any
 
 import openai
 from pydantic import BaseModel
+from tasks import do_tasks
 
 QUESTION = "What is the capital of France?"
 WEATHER: dict[str, Any] = {
@@ -111,10 +110,4 @@ class Tasks:
             return {"raised": type(error).__name__, "status": error.status_code, "code": error.code}
 
 
-for line in sys.stdin:
-    asked = json.loads(line)
-    try:
-        said = getattr(Tasks(asked["url"], asked["model"]), asked["task"])()
-    except Exception:
-        said = {"failed": traceback.format_exc()}
-    print(json.dumps(said), flush=True)
+do_tasks(Tasks)

@@ -1,12 +1,8 @@
 """pydantic-ai, as a program uses it. Each line in is a task, each line out is what came of it.
 
-Runs in an environment of its own, with none of our code.
+Runs in an environment of its own, with none of our code but the loop of its tasks.
 """
 
-import asyncio
-import json
-import sys
-import traceback
 from typing import Any
 
 import openai
@@ -15,6 +11,7 @@ from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.exceptions import AgentRunError, ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from tasks import do_tasks
 
 QUESTION = "What is the capital of France?"
 
@@ -96,10 +93,4 @@ class Tasks:
             return {"raised": type(error).__name__, "status": error.status_code, "code": body.get("code")}
 
 
-for line in sys.stdin:
-    asked = json.loads(line)
-    try:
-        said = asyncio.run(getattr(Tasks(asked["url"], asked["model"]), asked["task"])())
-    except Exception:
-        said = {"failed": traceback.format_exc()}
-    print(json.dumps(said), flush=True)
+do_tasks(Tasks)

@@ -17,7 +17,7 @@ from tests.readme import PAGES, README, blocks, command, commands, curl
 
 PYTHON = "docs/python-api.md"
 RUN_HERE = {(README, 0), *((PYTHON, number) for number in range(4))}  # a page, and the number of its block
-FRAMEWORKS = {(PYTHON, number) for number in (4, 5, 6)}  # run by tests/clients/test_frameworks.py
+FRAMEWORKS = {(PYTHON, number) for number in (4, 5, 6, 7)}  # run by tests/clients/test_frameworks.py
 WITH_CURLS = [page for page in PAGES if any(line.startswith("curl ") for line in commands(page))]
 
 

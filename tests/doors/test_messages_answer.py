@@ -7,7 +7,7 @@ import pytest
 
 from deployments.doors.door import Served
 from deployments.openai_api.chat import usage_of
-from tests.doors.anthropic_types import MESSAGE, SERVED, completion, opened, said, whole
+from tests.doors.anthropic_types import MESSAGE, SERVED, completion, opened, said, streamed, whole
 
 
 def call(key: Any = "call_1", arguments: Any = '{"at":"x"}', **more: Any) -> dict[str, Any]:
@@ -33,6 +33,16 @@ def test_usage_counts_what_a_cache_has_read_and_written_beside_the_input() -> No
     assert usage["output_tokens_details"] == {"thinking_tokens": 5}
     plain = whole({"content": "a"}, usage=usage_of(7, 3))["usage"]
     assert (plain["input_tokens"], plain["cache_read_input_tokens"], plain["cache_creation_input_tokens"]) == (7, 0, 0)
+
+
+def test_usage_tells_how_long_a_cache_keeps_what_it_has_written() -> None:
+    lifetimes = {"ephemeral_5m_input_tokens": 4, "ephemeral_1h_input_tokens": 6}
+    kept = usage_of(120, 30, written=10, lifetimes=lifetimes)
+    assert whole({"content": "a"}, usage=kept)["usage"]["cache_creation"] == lifetimes
+    assert streamed({"content": "a"}, usage=kept)[-2]["usage"]["cache_creation"] == lifetimes
+    assert whole({"content": "a"}, usage=usage_of(120, 30, written=10))["usage"]["cache_creation"] is None
+    kept["prompt_tokens_details"]["cache_creation_token_details"] = {"ephemeral_1h_input_tokens": "six"}
+    assert set(whole({"content": "a"}, usage=kept)["usage"]["cache_creation"].values()) == {0}
 
 
 def test_an_answer_without_an_account_has_the_estimate_of_its_prompt() -> None:

@@ -203,10 +203,23 @@ def test_the_readmes_config_passes_the_check_and_has_fifteen_lines(tmp_path: pat
 
 
 def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.Path) -> None:
-    [block] = blocks("yaml", "docs/configuration.md")
+    prices, options = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
     config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
-    config["applications"][0]["deployments"] = yaml.safe_load(block)["deployments"]
+    config["applications"][0]["deployments"] = options["deployments"]
+    config["applications"][0]["args"] |= prices
     assert "4. local (local): ready" in checked(tmp_path, config)
+
+
+def test_the_local_models_config_passes_the_check_where_its_file_is(tmp_path: pathlib.Path) -> None:
+    [block] = blocks("yaml", "docs/local-model.md")
+    args = yaml.safe_load(block)
+    gguf = tmp_path / pathlib.Path(args["providers"]["local"]["model_path"]).name
+    gguf.touch()
+    args["providers"]["local"]["model_path"] = str(gguf)
+    config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
+    config["applications"][0]["args"] = args
+    config["applications"][0]["deployments"] = []
+    assert "2. local (local): ready" in checked(tmp_path, config)
 
 
 def test_the_shipped_config_has_the_line_that_opens_the_operators_routes(

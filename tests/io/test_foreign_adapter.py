@@ -32,19 +32,26 @@ def environment(monkeypatch: pytest.MonkeyPatch, authority: pathlib.Path) -> Non
 
 
 class OneReplica:
-    """A hop to a replica in this process."""
+    """A hop to a replica in this process. `told` are the usages that its answers end with, for who counts the cost."""
 
-    def __init__(self, replica: ProviderReplica):
-        self._replica = replica
+    def __init__(self, replica: ProviderReplica, told: list[Json]):
+        self._replica, self._told = replica, told
 
     async def complete(self, provider: str, call: Mapping[str, Any]) -> Json:
-        return await self._replica.complete(call)
+        reply: Json = await self._replica.complete(call)
+        self._told.append(reply["usage"])
+        return reply
 
-    def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | Json, None]:
-        return self._replica.stream(call)
+    async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | Json, None]:
+        async for item in self._replica.stream(call):
+            if isinstance(item, dict) and "usage" in item:
+                self._told.append(item["usage"])
+            yield item
 
 
-def facade_of(server: FakeServer, said: bytes, content_type: str, *, stream: bool) -> list[Json]:
+def facade_of(
+    server: FakeServer, said: bytes, content_type: str, *, stream: bool, told: list[Json] | None = None
+) -> list[Json]:
     server.reset()
     server.behave = Behaviour("raw", raw=said, content_type=content_type)
     args = {
@@ -56,7 +63,7 @@ def facade_of(server: FakeServer, said: bytes, content_type: str, *, stream: boo
         replica = ProviderReplica("f", args)
         try:
             async with world(args) as w:
-                w.service.failover._transport = OneReplica(replica)
+                w.service.failover._transport = OneReplica(replica, [] if told is None else told)
                 facade = Facade(w.service)
                 if stream:
                     return [item async for item in facade.generate_streaming_completion("hi")]
@@ -96,6 +103,25 @@ def test_content_in_parts_comes_as_text(server: FakeServer) -> None:
 def test_a_last_frame_without_choices_brings_the_usage(server: FakeServer, choices: Json) -> None:
     last = streamed(server, delta("x", "stop"), {**choices, "usage": USAGE})
     assert (last["response"], last["usage"]) == ("x", USAGE)
+
+
+@pytest.mark.parametrize(("tier", "known"), [("priority", "priority"), ("default", None), (None, None), (7, None)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_counts_the_cost_hears_which_service_tier_answered(
+    server: FakeServer, tier: Any, known: str | None, stream: bool
+) -> None:
+    said: list[Json] = []
+    choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+    head = {"id": "1", "object": "chat.completion", "model": "m"}
+    whole = {**head, "choices": [choice], "usage": USAGE, "service_tier": tier}
+    last = {**head, "choices": [], "usage": USAGE, "service_tier": tier}
+    frames = b"".join(b"data: " + dump(one) + b"\n\n" for one in ({**head, **delta("x", "stop")}, last))
+    body, content_type = (
+        (frames + b"data: [DONE]\n\n", "text/event-stream") if stream else (dump(whole), "application/json")
+    )
+    [*_, answer] = facade_of(server, body, content_type, stream=stream, told=said)
+    assert [usage.get("service_tier") for usage in said] == [known]
+    assert answer["response"] == "x"
 
 
 def test_arguments_as_an_object_come_as_json(server: FakeServer) -> None:

@@ -47,7 +47,8 @@ class Answers(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         with contextlib.suppress(OSError):
             while path := self._path():
-                {"/flow": self._flow, "/hush": self._hush, "/much": self._much}.get(path, self._say)()
+                answer = {"/flow": self._flow, "/hush": self._hush, "/much": self._much, "/late": self._late}
+                {**answer, "/refuse": self._refuse}.get(path, self._say)()
 
     def _path(self) -> str:
         head = b""
@@ -57,6 +58,18 @@ class Answers(socketserver.BaseRequestHandler):
 
     def _say(self) -> None:
         self.request.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    def _late(self) -> None:
+        """An answer and a stream that take longer than a client may stand still."""
+        time.sleep(2 * SILENCE)
+        self._begin()
+        time.sleep(2 * SILENCE)
+        self.request.sendall(b"0\r\n\r\n")
+
+    def _refuse(self) -> None:
+        """An answer before the body has come, as the ingress closes it."""
+        self.request.sendall(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno")
+        self.request.close()
 
     def _begin(self) -> None:
         self.request.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
@@ -282,3 +295,25 @@ def test_a_head_that_does_not_come_to_its_end_is_cut_and_what_is_kept_alive_is_n
         assert silent.recv(1000) == b"", "who has only connected would take a 408 for its answer"
         kept.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert kept.recv(1000).endswith(b"ok")
+
+
+def test_a_refused_body_that_never_comes_to_its_end_is_closed(proxy: Proxy) -> None:
+    proxy.start(RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S=str(SILENCE))
+    with contextlib.closing(socket.create_connection(("127.0.0.1", proxy.port), timeout=20)) as client:
+        client.sendall(b"POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n" + bytes(900_000))
+        assert client.recv(1000).startswith(b"HTTP/1.1 408")
+        assert rest_of(client) == b"", "it was closed, and nothing more was said"
+
+
+def test_a_client_that_waits_for_its_answer_is_not_taken_for_one_that_stands_still(proxy: Proxy) -> None:
+    proxy.start(RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S=str(SILENCE))
+    with contextlib.closing(proxy.connect("/late")) as client:
+        assert rest_of(client).endswith(b"hello\r\n0\r\n\r\n")
+
+
+def test_a_reader_that_stops_for_too_long_is_cut(proxy: Proxy) -> None:
+    proxy.start(RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S=str(SILENCE))
+    with contextlib.closing(proxy.connect("/much")) as client:
+        client.recv(1000)
+        time.sleep(3 * SILENCE)
+        assert not rest_of(client).endswith(b"0\r\n\r\n")

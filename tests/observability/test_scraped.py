@@ -20,8 +20,15 @@ from tests.observability.prometheus import Prometheus
 
 pytestmark = pytest.mark.prometheus
 
-# A journal must be full, and a report must cross a change of its circuit: neither can be brought about at will.
-RARE = {"breakwater_ledger_dropped_total", "breakwater_late_reports_total"}
+# A journal must be full, and a report must cross a change of its circuit: neither can be brought about at will. No
+# provider of this cluster has a credential that expires.
+RARE = {
+    "breakwater_ledger_dropped_total",
+    "breakwater_late_reports_total",
+    "breakwater_credential_age_seconds",
+    "breakwater_credential_left_seconds",
+    "breakwater_credential_failures_total",
+}
 OPENAI = 'provider="openai",model="gpt-5.4-mini"'
 
 

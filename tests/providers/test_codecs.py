@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from openai.types.shared import ChatModel
 
 from deployments.errors import AttemptFailed
+from deployments.openai_api.usage import account_of
 from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import finish_of as bedrock_finish
-from deployments.providers.bedrock.codec import from_converse, to_converse
+from deployments.providers.bedrock.codec import from_converse, to_converse, usage_from
 from deployments.providers.google.codec import finish_of as google_finish
 from deployments.providers.google.codec import from_generate, to_generate
 from deployments.providers.local.codec import to_engine
@@ -162,6 +163,29 @@ def test_cached_tokens_are_part_of_the_prompt_as_openai_counts_them() -> None:
     }
     _, usage = from_converse(response, call({}))
     assert (usage["prompt_tokens"], usage["prompt_tokens_details"]) == (105, {"cached_tokens": 100})
+
+
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        ([{"ttl": "1h", "inputTokens": 7}, {"ttl": "5m", "inputTokens": 3}], (3, 7)),
+        ([{"ttl": "5m", "inputTokens": 10}], (10, 0)),
+        ([{"ttl": "1h", "inputTokens": 7}], None),  # not all of it
+        ([{"ttl": "2h", "inputTokens": 10}], None),
+        ([], None),
+        ("odd", None),
+        ([None, {"ttl": "1h", "inputTokens": "7"}], None),
+    ],
+)
+def test_what_a_cache_has_written_is_told_by_its_lifetime(details: Any, told: tuple[int, int] | None) -> None:
+    """AWS, API reference, TokenUsage and CacheDetail."""
+    figures = {"inputTokens": 5, "outputTokens": 1, "cacheWriteInputTokens": 10, "cacheDetails": details}
+    usage = usage_from(figures)
+    assert usage is not None
+    lifetimes = told and {"ephemeral_5m_input_tokens": told[0], "ephemeral_1h_input_tokens": told[1]}
+    more = {"cache_creation_token_details": lifetimes} if lifetimes else {}
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 0, "cache_write_tokens": 10, **more}
+    assert account_of(usage) is usage, "it is right as it is"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from pydantic import Field
 
 from deployments.config.application import Config
+from deployments.config.providers import Bedrock, Cloud, Google, Local, OpenAI
 from deployments.config.resolved import resolve
-from deployments.config.settings import Bedrock, Cloud, Google, Local, OpenAI
 from deployments.openai_api.capabilities import COMMON_FIELDS, Capabilities, Unsupported
 from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.kinds import KINDS, ProviderKind
@@ -122,7 +122,7 @@ def test_no_module_but_the_table_and_the_settings_asks_for_a_kind_by_its_name() 
     classes = {"Bedrock", "OpenAI", "Google", "Local"}
     for path in sorted([*(ROOT / "actors").rglob("*.py"), *(ROOT / "deployments").rglob("*.py")]):
         name = str(path.relative_to(ROOT))
-        if name.startswith("deployments/providers/") or name == "deployments/config/settings.py":
+        if name.startswith("deployments/providers/") or name == "deployments/config/providers.py":
             continue
         tree = ast.parse(path.read_text())
         assert not names_of_kinds(tree), name

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Provider, complete_within, stream_within
 from deployments.providers.local.adapter import LocalProvider
+from deployments.providers.local.engine import Engine, bundled_gguf, settings
 from deployments.providers.time_limits import TimeLimits
 from tests.providers.conftest import Bench
 from tests.providers.test_contract import chunks, text
@@ -173,8 +176,74 @@ def test_a_schema_that_no_grammar_can_hold_is_refused_by_name(local_bench: Bench
         assert (outcome.kind, outcome.status, outcome.param) == ("bad_request", 400, "response_format")
     held = {"type": "object", "properties": {"a": broken}, "required": ["a"]}
     if "$ref" not in json.dumps(broken):
-        outcome = local_bench.failure(stream=True, tools=[tool("f", "f", held)], tool_choice="required")
+        strict = tool("f", "f", held)
+        strict["function"]["strict"] = True
+        outcome = local_bench.failure(stream=True, tools=[strict], tool_choice="required")
         assert (outcome.kind, outcome.param) == ("bad_request", "tools.0.function.parameters")
+
+
+@pytest.mark.parametrize("name", ["pattern", "type"])
+def test_a_tool_whose_schema_is_wrong_is_refused_though_it_is_not_strict(local_bench: Bench, name: str) -> None:
+    held = {"type": "object", "properties": {"a": {"type": "string", name: "(?=x)"}}, "required": ["a"]}
+    outcome = local_bench.failure(tools=[tool("f", "f", held)], tool_choice="required")
+    assert (outcome.kind, outcome.param) == ("bad_request", "tools.0.function.parameters")
+
+
+def test_a_tool_that_is_not_strict_is_called_without_the_keywords_that_no_grammar_holds(local_bench: Bench) -> None:
+    """They stand in the tools of Claude Code, and in those that zod and pydantic make."""
+    page = {
+        "type": "object",
+        "properties": {
+            "url": {"type": "string", "format": "uri", "maxLength": 20},
+            "tags": {"type": "array", "uniqueItems": True, "maxItems": 1, "items": {"enum": ["a", "b"]}},
+            "more": {"type": "object", "propertyNames": {"type": "string"}, "maxProperties": 0},
+        },
+        "required": ["url", "tags", "more"],
+    }
+    [choice] = whole(
+        local_bench, messages=asked("Read https://a.example"), tools=[tool("f", "f", page)], tool_choice="required"
+    ).choices
+    [call] = choice.message.tool_calls or []
+    assert call.type == "function"
+    assert set(json.loads(call.function.arguments)) == {"url", "tags", "more"}
+
+
+@pytest.fixture
+def counting_bench() -> Iterator[Bench]:
+    """The local model with an engine that tells how many tokens of prompts it has read."""
+    params = settings(bundled_gguf(), slots=1, context=1024, threads=1)
+    params.endpoint_metrics = True
+    provider = LocalProvider(context=256)
+    provider._engine.close()
+    provider._engine = Engine(params)
+    with asyncio.Runner() as runner:
+        yield Bench("local", lambda: provider, runner=runner)
+        runner.run(provider.close())
+
+
+def read_by(bench: Bench) -> int:
+    provider = bench.build()
+    assert isinstance(provider, LocalProvider)
+    found = re.search(r"^llamacpp:prompt_tokens_total (\d+)$", str(provider._engine._server.handle_metrics()), re.M)
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_chat_that_is_too_long_is_refused_before_its_tools_are_read(counting_bench: Bench, choice: str) -> None:
+    offered = [tool(f"tool_{index}", "Do something that takes long to read. " * 10, CITY) for index in range(24)]
+    for messages in (asked("word " * 1100), [{"role": "system", "content": "门" * 700}, *asked("Hi")]):
+        outcome = counting_bench.failure(messages=messages, tools=offered, tool_choice=choice)
+        assert (outcome.kind, outcome.code, outcome.param) == ("too_long", "context_length_exceeded", "messages")
+    assert read_by(counting_bench) == 0
+    counting_bench.complete(messages=asked("word " * 50), tools=offered[:2], tool_choice=choice, max_tokens=1)
+    assert read_by(counting_bench) > 150, "the tools are read for a chat that is not too long"
+
+
+def test_a_chat_that_is_too_long_with_its_tool_alone_is_refused_too(counting_bench: Bench) -> None:
+    wide = {"type": "object", "properties": {f"field_{index}": {"type": "string"} for index in range(120)}}
+    outcome = counting_bench.failure(tools=[tool("f", "f", wide)], tool_choice="required")
+    assert (outcome.kind, outcome.code) == ("too_long", "context_length_exceeded")
 
 
 def test_logprobs_come_whole_and_streamed_in_openais_shape(local_bench: Bench) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from deployments.config.settings import OpenAI, row_of
+from deployments.config.providers import OpenAI, row_of
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Provider
 from deployments.providers.kinds import KINDS

@@ -10,15 +10,16 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits
 from deployments.config.application import parse
 from deployments.config.ledger import Price
+from deployments.config.providers import Tier
 from deployments.config.resolved import ResolvedConfig
 from deployments.config.settings import Auth
-from deployments.config.tier import Tier
 from deployments.errors import BadRequest, LimitReached, NoAnswer, NotPriced, UnknownModel
 from deployments.openai_api.chat import Request, check_request
 from deployments.service.auth import Authenticator
 from deployments.usage.budget import Budget
 from deployments.usage.caller import Caller, check_caller
-from deployments.usage.prices import PriceList
+from deployments.usage.prices import PriceList, rates_of
+from deployments.usage.rates import Tokens
 from deployments.usage.worst_case import Route, worst_case
 from tests.bench.ledger import hear
 from tests.unit.test_failover import SERVER_ERROR
@@ -27,7 +28,7 @@ from tests.unit.world import ARGS, REQUEST, Script
 
 ACME = Caller("http", "acme")
 LIMIT = Limit(1000, 10**9, 10**15)
-DEAR, CHEAP = (8_000_000, 8_000_000, 8_000_000), (1_000_000, 1_000_000, 1_000_000)
+DEAR, CHEAP = rates_of(Price(input=8, output=8)), rates_of(Price(input=1, output=1))
 
 
 def limited(
@@ -242,7 +243,7 @@ def test_a_caller_without_a_budget_may_pin_what_has_no_price() -> None:
 def test_the_config_may_say_how_a_target_without_a_price_counts(unpriced: Any, cost: int | None) -> None:
     async def test(x: Ledgered) -> None:
         assert (await complete(x, model="openai/gpt-5-pro")).target == "openai/gpt-5-pro"
-        assert x.link.prices.cost("openai", "gpt-5-pro", 1, 1) == cost
+        assert x.link.prices.cost("openai", "gpt-5-pro", Tokens(1, 1)) == cost
 
     limited(test, prices=PriceList({}, unpriced=unpriced))
 
@@ -250,7 +251,7 @@ def test_the_config_may_say_how_a_target_without_a_price_counts(unpriced: Any, c
 def test_the_local_model_costs_nobody_anything_without_a_price() -> None:
     prices = PriceList({}, unpriced=Price(input=1, output=1), ours=["local"])
     assert prices.covers("local", "smol")
-    assert prices.cost("local", "smol", 10, 10) is None
+    assert prices.cost("local", "smol", Tokens(10, 10)) is None
     assert PriceList({}, ours=["local"]).covers("local", "smol")
     assert not PriceList({}, ours=["local"]).covers("openai", "smol")
 

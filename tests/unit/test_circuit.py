@@ -405,6 +405,18 @@ def test_a_panic_probes_what_failed_once_a_second(circuit: Circuit) -> None:
     assert circuit.take(Ask("c", panic=True)).granted is not None
 
 
+def test_an_operator_who_says_recover_begins_the_second_between_panics_anew(circuit: Circuit) -> None:
+    circuit.opened()
+    circuit.take(Ask("a", panic=True))
+    circuit.report(FAILED, lease="a")
+    circuit.take(Recover())
+    circuit.take(Ask("b"))
+    circuit.report(FAILED, lease="b")
+    assert circuit.take(Ask("c", panic=True)).granted is not None
+    circuit.report(FAILED, lease="c")
+    assert circuit.take(Ask("d", panic=True)).granted is None
+
+
 @pytest.mark.parametrize("verdict", [THROTTLED, MISCONFIGURED])
 def test_a_panic_leaves_alone_who_told_us_to_wait(circuit: Circuit, verdict: Verdict) -> None:
     circuit.report(verdict)

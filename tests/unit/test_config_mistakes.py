@@ -284,7 +284,35 @@ FULL: dict[str, Any] = yaml.safe_load(
     mode: hybrid
     modes: {hybrid: [local, aws, gpt], aws_only: [aws], local_only: [local]}
     providers:
-      aws: {kind: bedrock, region_env: AWS_REGION, region: us-east-1, endpoint_url: "https://aws.example"}
+      aws:
+        kind: bedrock
+        region_env: AWS_REGION
+        region: us-east-1
+        endpoint_url: https://aws.example
+        api_key_env: AWS_BEARER_TOKEN_BEDROCK
+        profile: llm
+        role_arn: "arn:aws:iam::123456789012:role/llm"
+        external_id: breakwater-42
+      blue:
+        kind: openai
+        azure:
+          endpoint: https://blue.openai.azure.com
+          endpoint_env: AZURE_OPENAI_ENDPOINT
+          api_version: "2024-10-21"
+          deployments: {gpt-4.1: ours}
+          auth: service_principal
+          tenant_id: 11111111-2222-3333-4444-555555555555
+          client_id: 66666666-7777-8888-9999-000000000000
+          client_secret_env: AZURE_CLIENT_SECRET
+          scope: https://cognitiveservices.azure.com/.default
+      cloud:
+        kind: google
+        vertex:
+          project: my-project
+          project_env: GOOGLE_CLOUD_PROJECT
+          location: us-central1
+          credentials_file: /no/account.json
+          express: false
       gpt:
         kind: openai
         api_key_env: OPENAI_API_KEY
@@ -308,7 +336,12 @@ FULL: dict[str, Any] = yaml.safe_load(
     tenants: [acme]
     cluster: trusted
     ledger: {folder: ~/ledger, url_env: DATABASE_URL, journal_megabytes: 64, keep: {requests: 90d, rollups: forever}}
-    prices: {gpt-4.1: {input: 2, output: 8, cached: 1}}
+    affinity: {seconds: 300, longest: 3600}
+    prices:
+      gpt-4.1:
+        {input: 2, output: 8, cached: 1, cache_write: 3, cache_write_1h: 4, reasoning: 8,
+         audio_input: 9, audio_output: 9, above: {200000: {input: 4, output: 12}},
+         service_tiers: {flex: {input: 1, output: 4}}}
     limits:
       tenants: {acme: {requests_per_minute: 5, tokens_per_minute: 5, monthly_cost: 5}}
       keys: {alice: {requests_per_minute: 5}}

@@ -235,3 +235,18 @@ def test_a_model_that_takes_tools_only_if_it_does_not_think_is_told_so_unless_th
 def test_mistrals_seed_has_another_name() -> None:
     sent = body(known_dialect("api.mistral.ai", "mistral-large"), seed=7)
     assert (sent.get("random_seed"), "seed" in sent) == (7, False)
+
+
+def test_openai_gets_a_conversations_own_key_and_no_other_server_does() -> None:
+    keyed = Call(call().body, "gpt-4.1", "row", TimeLimits(), cache_key="abc")
+    assert chat_body(keyed, stream=False, dialect=OPENAI)["prompt_cache_key"] == "abc"
+    assert "prompt_cache_key" not in chat_body(keyed, stream=False, dialect=FOREIGN)
+    assert "prompt_cache_key" not in body(OPENAI)
+    own = Call({**call().body, "prompt_cache_key": "mine"}, "gpt-4.1", "row", TimeLimits(), cache_key="abc")
+    assert chat_body(own, stream=False, dialect=OPENAI)["prompt_cache_key"] == "mine"
+    refused = rejected("Unknown parameter: 'prompt_cache_key'.", "prompt_cache_key")
+    learned = lesson(
+        OPENAI, Outcome("rejected", status=400, message=refused.message, param=refused.param, code="unknown_parameter")
+    )
+    assert learned is not None
+    assert "prompt_cache_key" not in chat_body(keyed, stream=False, dialect=learned)

@@ -1,19 +1,22 @@
 """The doors over HTTP and by handle: one path for all APIs, and each client reads its own words."""
 
 import asyncio
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from anthropic.types import ModelInfo
 
 from actors.breaker.outcomes import Outcome
 from deployments.doors.messages.door import MESSAGES
 from deployments.doors.responses.door import RESPONSES
 from deployments.ingress.by_handle import HttpRequest, call_by_handle
-from deployments.ingress.http import build_api_by_handle
+from deployments.ingress.http import build_api_by_handle, route_table
 from deployments.python_api.doors import DoorApi, events_in
 from deployments.service.arguments import CallOptions
+from deployments.service.auth import Access
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_http_api import GUARDED, client
@@ -135,6 +138,8 @@ def test_models_have_the_shape_that_the_client_asks_for() -> None:
             assert (listed["first_id"], listed["last_id"], listed["has_more"]) == ("default", "solo", False)
             one = (await http.get("/v1/models/solo", headers={"anthropic-version": "2023-06-01"})).json()
             assert (one["type"], one["display_name"]) == ("model", "solo")
+            for model in (*listed["data"], one):
+                ModelInfo.model_validate(model)  # Anthropic's client when it is strict
 
     run_virtually(main())
 
@@ -301,22 +306,41 @@ def test_the_http_api_by_handle_answers_as_over_a_port(path: str, body: dict[str
     run_virtually(main())
 
 
-def test_by_handle_no_key_is_asked_for_and_operators_routes_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_handle_no_key_is_asked_for_and_all_routes_answer_but_those_of_operators_and_browsers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("KEYS", "alpha")
     monkeypatch.setenv("ADMIN", "root")
-
-    async def status(app: Any, method: str, path: str, body: Mapping[str, Any]) -> int:
-        request: HttpRequest = {**request_of(path, body), "method": method}
-        head = await anext(call_by_handle(app, request))
-        assert isinstance(head, dict)
-        return head["status"]
+    missing = {("GET", "/"), ("GET", "/v1/events")}
+    names = {"{name:path}": "default", "{name}": "aws", "{verb}": "reset"}
+    bodies = {"/v1/embeddings": {"model": "none", "input": "Hi"}, "/v1/chat/completions": REQUEST, **dict(DOORS)}
 
     async def main() -> None:
         async with world(GUARDED) as w:
             app = build_api_by_handle(w.service)
-            assert await status(app, "POST", "/v1/chat/completions", REQUEST) == 200
-            assert await status(app, "GET", "/v1/breaker", {}) == 404
-            assert await status(app, "POST", "/v1/providers/aws/reset", {}) == 404
+            for route in route_table(w.service):
+                path = functools.reduce(lambda path, name: path.replace(name, names[name]), names, route.path)
+                body = bodies.get(path.removesuffix("/count_tokens").removesuffix("/input_tokens"), {})
+                request: HttpRequest = {**request_of(path, body), "method": route.method}
+                [head, *_] = [item async for item in call_by_handle(app, request)]
+                assert isinstance(head, dict)
+                here = route.access is not Access.ADMIN and (route.method, route.path) not in missing
+                assert (b"No such route" not in head["body"]) is here, path
+                assert head["status"] not in (401, 403, 500), (path, head)
+
+    run_virtually(main())
+
+
+def test_the_models_by_handle_are_those_by_http_in_either_form() -> None:
+    async def main() -> None:
+        async with client() as (http, w):
+            app = build_api_by_handle(w.service)
+            for path in ("/v1/models", "/v1/models/solo"):
+                for headers in ({}, {"anthropic-version": "2026-10-21"}):
+                    request: HttpRequest = {**request_of(path, {}, **headers), "method": "GET", "body": b""}
+                    [head] = [item async for item in call_by_handle(app, request)]
+                    assert isinstance(head, dict)
+                    assert json.loads(head["body"]) == (await http.get(path, headers=headers)).json()
 
     run_virtually(main())
 

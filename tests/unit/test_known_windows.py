@@ -3,7 +3,7 @@
 import pytest
 
 from deployments.config.known_windows import known_window
-from deployments.config.settings import OpenAI
+from deployments.config.providers import OpenAI
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ MAY_IMPORT_RAY = {
     "deployments/client.py",
     "deployments/ops/serve_run/hook.py",
 }
-MAY_PROVIDERS = ("aio", "errors", "json_schema", "openai_api", "providers")
+MAY_PROVIDERS = ("aio", "errors", "json_schema", "newest", "openai_api", "providers", "secrecy")
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import Head
 from deployments.openai_api.json_types import parse_leniently
 from deployments.providers.base import Call
@@ -14,6 +15,7 @@ from deployments.providers.time_limits import TimeLimits
 
 SONNET_45 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 OPUS_45, OPUS_46, OPUS_47 = (f"us.anthropic.claude-opus-4-{n}-v1:0" for n in ("5-20251101", "6", "7"))
+SONNET_55, OPUS_55 = "us.anthropic.claude-sonnet-5-5", "us.anthropic.claude-opus-5-5-v1:0"
 SONNET_5, FABLE = "global.anthropic.claude-sonnet-5", "anthropic.claude-fable-5-1"
 HI = {"role": "user", "content": "Hi"}
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
@@ -43,9 +45,12 @@ def thinks(model: str, *more: Any, **fields: Any) -> tuple[Any, Any]:
         (OPUS_45, ThinkingModel(takes_effort=True)),
         ("anthropic.claude-sonnet-4-6", ThinkingModel(adaptive=True, takes_effort=True)),
         (OPUS_47, ThinkingModel(adaptive=True, takes_effort=True, hides=True)),
-        (SONNET_5, ThinkingModel(adaptive=True, takes_effort=True, hides=True, by_default=True)),
-        (FABLE, ThinkingModel(adaptive=True, takes_effort=True, hides=True)),
-        ("anthropic.claude-mythos-preview", ThinkingModel(adaptive=True, takes_effort=True, hides=True)),
+        (SONNET_5, ThinkingModel(adaptive=True, takes_effort=True, hides=True, off="disabled")),
+        ("anthropic.claude-haiku-5-5", ThinkingModel(adaptive=True, takes_effort=True, hides=True, off="disabled")),
+        (SONNET_55, ThinkingModel(adaptive=True, takes_effort=True, hides=True, off="between_tools")),
+        (OPUS_55, ThinkingModel(adaptive=True, takes_effort=True, hides=True, always=True)),
+        (FABLE, ThinkingModel(adaptive=True, takes_effort=True, hides=True, always=True)),
+        ("anthropic.claude-mythos-preview", ThinkingModel(adaptive=True, takes_effort=True, hides=True, always=True)),
         ("openai.gpt-oss-120b-1:0", None),
     ],
 )
@@ -64,7 +69,14 @@ def test_each_version_of_claude_is_told_to_think_in_its_own_way(model: str, expe
         (SONNET_5, "minimal", SHOWN, "low"),
         ("openai.gpt-oss-120b-1:0", "minimal", None, "low"),
         ("openai.gpt-oss-120b-1:0", "high", None, "high"),
+        (SONNET_45, "none", None, None),
         (OPUS_47, "none", None, None),
+        ("global.anthropic.claude-opus-5", "none", {"type": "disabled"}, None),
+        (SONNET_5, "none", {"type": "disabled"}, None),
+        (SONNET_55, "none", {"type": "between_tools"}, None),
+        (OPUS_55, "none", None, "low"),
+        (FABLE, "none", None, "low"),
+        (SONNET_5, None, None, None),
         (OPUS_47, None, None, None),
     ],
 )
@@ -85,7 +97,7 @@ def test_a_budget_leaves_half_of_the_tokens_for_the_answer(most: int, budget: in
         (OPUS_45, None, "high"),
         (OPUS_47, None, "high"),
         (SONNET_5, {"type": "disabled"}, "high"),
-        (FABLE, None, "high"),
+        ("anthropic.claude-fable-5", None, "high"),
     ],
 )
 def test_where_a_tool_must_be_called_claude_does_not_think(model: str, thinking: Any, sent: str | None) -> None:
@@ -94,6 +106,17 @@ def test_where_a_tool_must_be_called_claude_does_not_think(model: str, thinking:
         assert made == (thinking, sent)
     assert thinks(SONNET_5, tools=TOOLS, tool_choice="required") == ({"type": "disabled"}, None)
     assert thinks(SONNET_5, tools=TOOLS, tool_choice="auto") == (None, None)
+
+
+@pytest.mark.parametrize("model", [OPUS_55, SONNET_55, FABLE])
+def test_a_model_that_refuses_a_forced_tool_is_not_asked_for_one(model: str) -> None:
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": TOOLS}}
+    for choice in ("required", {"type": "function", "function": {"name": "f"}}, allowed):
+        with pytest.raises(AttemptFailed) as caught:
+            asked(model, tools=TOOLS, tool_choice=choice)
+        assert (caught.value.outcome.kind, caught.value.outcome.param) == ("unsupported", "tool_choice")
+    asked(model, tools=TOOLS, tool_choice="auto")
+    asked("anthropic.claude-haiku-5-5", tools=TOOLS, tool_choice="required")
 
 
 @pytest.mark.parametrize(("extra", "budget"), [({}, None), (SIGNED, 16_384)])

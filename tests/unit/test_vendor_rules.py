@@ -231,6 +231,12 @@ REFUSED: list[tuple[Rule, Request]] = [
     (bedrock_claude.effort_unthought, converse(NEW_OPUS, outputConfig={"effort": "max"})),
     (bedrock_claude.thinking_type, thinking(NEW_OPUS, type="enabled", budget_tokens=1024)),
     (bedrock_claude.thinking_type, thinking(HAIKU, type="adaptive")),
+    (bedrock_claude.thinking_type, thinking("anthropic.claude-opus-5-5", type="disabled")),
+    (bedrock_claude.thinking_type, thinking(OPUS_5, type="between_tools")),
+    (
+        bedrock_claude.forced_tool,
+        converse("anthropic.claude-sonnet-5-5", toolConfig={**specs(), "toolChoice": {"any": {}}}),
+    ),
     (bedrock_claude.thinking_budget, thinking(HAIKU, type="enabled", budget_tokens=1000)),
     (bedrock_claude.thinking_budget, thinking(HAIKU, {"maxTokens": 2000}, type="enabled", budget_tokens=2000)),
     (bedrock_claude.thinking_beside, thinking(OPUS, {"temperature": 0.5}, type="adaptive")),

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from deployments.doors.door import Served
 from deployments.doors.envelope import Envelope, seal
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, whole_number
-from deployments.openai_api.usage import account_of
+from deployments.openai_api.usage import LIFETIMES, account_of
 
 UNSIGNED = seal(Envelope())  # of thoughts that no provider has signed: it says that they are ours
 DIRECT = {"type": "direct"}  # who calls: the model itself
 _NOTHING: JsonObject = {}
+_LIFETIMES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _STOPS = {"length": "max_tokens", "content_filter": "refusal"}
 
 
@@ -67,13 +68,19 @@ def usage_of(usage: JsonValue, estimate: int = 0) -> JsonDict:
         "input_tokens": max(0, prompt - read - written),
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": read,
-        "cache_creation": None,
+        "cache_creation": _lifetimes(cache),
         "output_tokens": done,
         "output_tokens_details": {"thinking_tokens": thought} if thought else None,
         "server_tool_use": None,
         "service_tier": None,
         "inference_geo": None,
     }
+
+
+def _lifetimes(cache: JsonObject) -> JsonDict | None:
+    """Return the written tokens by how long they are kept, if the provider tells them."""
+    told = dict_of(cache.get(LIFETIMES))
+    return {name: _count(told, name) for name in _LIFETIMES} if told else None
 
 
 def calls_of(calls: JsonValue, served: Served) -> list[JsonDict]:

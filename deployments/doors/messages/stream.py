@@ -50,6 +50,7 @@ _DELTAS: Mapping[str, tuple[str, str]] = {
 _END = b"}}\n\n"
 # Of a message's usage: what counts from its start to its end.
 _CUMULATIVE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+_DETAILS = ("output_tokens_details", "cache_creation")
 
 
 @dataclass(slots=True)
@@ -283,7 +284,7 @@ class MessageStream:
         self._over = True
         stop = stop_of(self._finish, calls=bool(self._calls), refused=self._refused)
         usage = usage_of(self._usage, self._estimate)
-        told = {name: usage[name] for name in _CUMULATIVE} | {"output_tokens_details": usage["output_tokens_details"]}
+        told = {name: usage[name] for name in _CUMULATIVE} | {name: usage[name] for name in _DETAILS if usage[name]}
         self._send("message_delta", {"delta": stop, "usage": told, **self._served.extra, **self._told})
         self._send("message_stop", {})
 

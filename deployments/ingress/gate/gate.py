@@ -59,7 +59,7 @@ class Gate:
 
     def _admit(self, route: Route, headers: Headers) -> Identity:
         """Return who calls. Raises Unauthorized or Forbidden."""
-        if self._by_handle and route.access is Access.KEY:
+        if self._by_handle and route.access is not Access.ADMIN:
             return ANONYMOUS
         # What anyone may see tells nothing, and people follow links to the status page.
         if self._origins is not None and route.access is not Access.ANYONE:

@@ -19,17 +19,30 @@ from deployments.providers.base import Call, Completed, End, Frames, end_of
 from deployments.providers.bedrock.classify import classify
 from deployments.providers.bedrock.codec import StreamCodec, from_converse, to_converse
 from deployments.providers.bedrock.embed import embed, parsed
-from deployments.providers.bedrock.endpoint import SignedRequests
+from deployments.providers.bedrock.endpoint import NOBODY, SignedRequests
 from deployments.providers.bedrock.event_stream import EventStream, Message
-from deployments.providers.conversation import call_limit
+from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
+from deployments.providers.offer import call_limit
 from deployments.providers.request_body import RequestBody, body_in_pieces
 from deployments.providers.translated import translated, translating
 from deployments.providers.transport import Transport, UpstreamResponse
 
 
 class BedrockProvider:
-    def __init__(self, *, region: str, endpoint_url: str | None = None, connect: float = 3.0, connections: int = 1024):
-        self._requests = SignedRequests(region=region, endpoint_url=endpoint_url)
+    def __init__(
+        self,
+        *,
+        region: str,
+        endpoint_url: str | None = None,
+        identity: AwsIdentity = NOBODY,
+        api_key_env: str | None = BEDROCK_KEY,
+        connect: float = 3.0,
+        connections: int = 1024,
+    ):
+        self._requests = SignedRequests(
+            region=region, endpoint_url=endpoint_url, identity=identity, api_key_env=api_key_env
+        )
+        self.credential = self._requests.credential
         self._transport = Transport(connect=connect, connections=connections, tls=self._requests.tls)
 
     async def complete(self, call: Call) -> Completed:
@@ -81,7 +94,7 @@ class BedrockProvider:
             raise self._requests.error(operation, answer.status, answer.headers, await answer.beginning())
 
     async def close(self) -> None:
-        self._requests.close()
+        await self._requests.close()
         await self._transport.aclose()
 
 
@@ -90,10 +103,20 @@ class BedrockSettings(Protocol):
 
     def resolved_region(self) -> str | None: ...
 
+    def identity(self) -> AwsIdentity: ...
+
+    def key_env(self) -> str | None: ...
+
 
 def build(settings: BedrockSettings, connect: float) -> BedrockProvider:
     """Return the adapter of a configured provider. `connect` is in seconds."""
-    return BedrockProvider(region=settings.resolved_region() or "", endpoint_url=settings.endpoint_url, connect=connect)
+    return BedrockProvider(
+        region=settings.resolved_region() or "",
+        endpoint_url=settings.endpoint_url,
+        identity=settings.identity(),
+        api_key_env=settings.key_env(),
+        connect=connect,
+    )
 
 
 async def _written(call: Call) -> RequestBody:

@@ -10,7 +10,7 @@ from deployments.openai_api.usage import has_counts
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.choice import admits, arguments_delta, call_delta, choice, tool_call
-from deployments.providers.conversation import call_limit
+from deployments.providers.offer import call_limit
 
 __all__ = ["StreamCodec", "finish_of", "from_converse", "to_converse", "usage_from"]
 
@@ -69,7 +69,22 @@ def usage_from(usage: JsonObject) -> JsonDict | None:
     if not has_counts(told):
         return None
     fresh, cached, written, completion = (whole_number(figure) or 0 for figure in told)
-    return usage_of(fresh + cached + written, completion, cached=cached, written=written)
+    prompt = fresh + cached + written
+    return usage_of(prompt, completion, cached=cached, written=written, lifetimes=_lifetimes_in(usage, written))
+
+
+_LIFETIMES = {"5m": "ephemeral_5m_input_tokens", "1h": "ephemeral_1h_input_tokens"}
+
+
+def _lifetimes_in(usage: JsonObject, written: int) -> dict[str, int] | None:
+    """Return what a cache has written, by its lifetime; None if Converse does not tell all of it."""
+    counts = dict.fromkeys(_LIFETIMES.values(), 0)
+    details = usage.get("cacheDetails")
+    for detail in details if isinstance(details, list) else ():
+        name = _LIFETIMES.get(str(detail.get("ttl"))) if isinstance(detail, dict) else None
+        if name is not None:
+            counts[name] += whole_number(detail.get("inputTokens")) or 0
+    return counts if written and sum(counts.values()) == written else None
 
 
 MOST_REASONING = 16 * 1024 * 1024  # characters: all of it is kept, and goes back with the call that it belongs to

@@ -7,23 +7,26 @@ its signature.
 import asyncio
 import contextlib
 import json
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
-import botocore.session
 from botocore.awsrequest import AWSRequest, HeadersDict
 from botocore.config import Config
-from botocore.credentials import RefreshableCredentials
 from botocore.httpsession import get_cert_path
 from botocore.parsers import create_parser
 from yarl import URL
 
+from deployments.newest import Newest
+from deployments.providers.credentials.aws import sign_in
+from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
 from deployments.providers.request_body import Pieces, RequestBody
 
 MOST_KEPT = 1000  # a client may name any model
+NOBODY = AwsIdentity()  # in particular: whom boto3 finds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +47,40 @@ _OPERATIONS: Mapping[str, Mapping[str, Any]] = {
 
 
 class SignedRequests:
-    def __init__(self, *, region: str, endpoint_url: str | None):
-        core = botocore.session.get_session()
+    """`api_key_env` names the variable of an API key of Bedrock, which comes before all other credentials."""
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        endpoint_url: str | None,
+        identity: AwsIdentity = NOBODY,
+        api_key_env: str | None = BEDROCK_KEY,
+    ):
+        self._api_key_env = api_key_env
+        core, self.credential = sign_in(identity, region)
         session = boto3.Session(botocore_session=core, region_name=region)
-        config = Config(retries={"total_max_attempts": 1, "mode": "standard"})
+        # boto3 reads an API key once, when a client is made, so that is left to us.
+        config = Config(retries={"total_max_attempts": 1, "mode": "standard"}, signature_version="v4")
         self._client: Any = session.client("bedrock-runtime", endpoint_url=endpoint_url, config=config)
         self._client.meta.events.register("before-sign.bedrock-runtime", _before_sign)
-        self._credentials: Any = session.get_credentials()
         self._parser = create_parser("rest-json")
-        self._known: dict[tuple[str, str], _Endpoint] = {}
+        self._known = Newest[tuple[str, str], _Endpoint](MOST_KEPT)
         self.tls = ssl.create_default_context(cafile=get_cert_path(core.get_config_variable("ca_bundle") or True))
 
     async def signed(self, operation: str, model: str, body: RequestBody) -> tuple[URL, dict[str, str]]:
-        """Return the URL and the signed headers of a call. Raises boto3's errors of credentials."""
+        """Return the URL and the signed headers of a call.
+
+        Raises boto3's errors of credentials, and AttemptFailed `connect` if none could be fetched.
+        """
         endpoint = self._known.get((operation, model)) or self._find_endpoint(operation, model)
-        fresh = not isinstance(self._credentials, RefreshableCredentials) or not self._credentials.refresh_needed()
-        # A refresh of credentials blocks, and so does the hash of a long body: in a thread it delays this call only.
-        at_once = fresh and isinstance(body, bytes)
+        if self._api_key_env is not None and (key := os.environ.get(self._api_key_env)):
+            headers = {**endpoint.headers, "Authorization": f"Bearer {key}"}
+            return URL(endpoint.url, encoded=True), headers
+        if self.credential is not None and self.credential.usable() is None:
+            await self.credential.get()
+        # The hash of a long body blocks: in a thread it delays this call only.
+        at_once = isinstance(body, bytes)
         headers = _signed(endpoint, body) if at_once else await asyncio.to_thread(_signed, endpoint, body)
         return URL(endpoint.url, encoded=True), headers
 
@@ -80,8 +100,6 @@ class SignedRequests:
         except _Ready as ready:
             request, signer = ready.args
         headers = {**dict(request.headers.items()), "Accept-Encoding": "identity"}
-        if len(self._known) >= MOST_KEPT:
-            self._known.clear()
         endpoint = _Endpoint(self._name(operation), request.url, headers, {**request.context, _OURS: True}, signer)
         self._known[operation, model] = endpoint
         return endpoint
@@ -90,7 +108,9 @@ class SignedRequests:
         name: str = self._client.meta.method_to_api_mapping[operation]
         return name
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        if self.credential is not None:
+            await self.credential.close()
         self._client.close()
 
 

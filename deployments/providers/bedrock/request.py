@@ -29,16 +29,15 @@ from deployments.providers.conversation import (
     Image,
     Item,
     Media,
-    Offer,
     Signed,
     ToolCall,
     ToolResult,
-    offer_of,
     read,
     refuse_unfit,
     signature_of,
 )
 from deployments.providers.kinds import BEDROCK, cache_places
+from deployments.providers.offer import Offer, offer_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,10 @@ From 4.6 on Claude decides itself how much it thinks (`adaptive`), and an effort
 up to 4.8 nothing is thought without `thinking`, nor without an effort by Converse (BerriAI/litellm#36507,
 decolua/9router#2635). Before, it gets a budget of tokens. Sources: AWS, Adaptive thinking, and Extended thinking.
 
+From 5 on it thinks by itself, and `none` turns that off where it can be turned off: Opus 5 and Sonnet 5 and Haiku take
+`disabled`, Sonnet from 5.5 on `between_tools`. Opus from 5.5 on, Fable and Mythos always think, and the least for
+`none`. Source: Anthropic, What's new in Claude Opus 5.5, Sonnet 5.5, Haiku 5.5 and Fable 5.1.
+
 A demand of the request goes before its effort, which is a hint. So Claude does not think where that is refused: where
 a tool must be called (run-llama/llama_index#19641), and with a budget also where the answer has begun already. Its
 answer has begun with calls that it did not think about, too: it wants the thoughts of a step that goes on, and another
@@ -19,7 +23,7 @@ from deployments.openai_api.chat import max_tokens_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 
 _CLAUDE = re.compile(r"claude-(opus|sonnet|haiku|mythos|fable)-(\d)(?:[-.](\d))?(?!\d)")
-_ALWAYS = frozenset({"mythos", "fable"})
+_OFF, _LEAST = "disabled", "low"
 _EFFORT = {"minimal": "low"}
 _UNTHOUGHT = {**_EFFORT, "xhigh": "high", "max": "high"}  # botocore, OutputConfig.effort: high is the most without
 # The reverse of the table by which the Messages API's budgets become efforts.
@@ -36,13 +40,15 @@ class ThinkingModel:
         adaptive: it decides how much; else it is given a budget.
         takes_effort: it knows the parameter.
         hides: what it thinks comes only if it is asked for.
-        by_default: it thinks unless it is told not to, which it can be.
+        off: the type of `thinking` that turns off what it thinks by itself; None if it does not, or can't be told.
+        always: it can't be told.
     """
 
     adaptive: bool = False
     takes_effort: bool = False
     hides: bool = False
-    by_default: bool = False
+    off: str | None = None
+    always: bool = False
 
 
 @lru_cache(maxsize=1024)
@@ -51,14 +57,28 @@ def thinking_model(model: str) -> ThinkingModel | None:
     if "claude-3-7" in model:
         return ThinkingModel()
     if "claude-mythos-preview" in model:
-        return ThinkingModel(adaptive=True, takes_effort=True, hides=True)
+        return ThinkingModel(adaptive=True, takes_effort=True, hides=True, always=True)
     if (found := _CLAUDE.search(model)) is None:
         return None
     family, version = found[1], (int(found[2]), int(found[3] or 0))
     if version < (4, 6):
         return ThinkingModel(takes_effort=(family, version) == ("opus", (4, 5)))
-    by_default = version >= (5, 0) and family not in _ALWAYS
-    return ThinkingModel(adaptive=True, takes_effort=True, hides=version >= (4, 7), by_default=by_default)
+    off = _off(family, version)
+    return ThinkingModel(
+        adaptive=True,
+        takes_effort=True,
+        hides=version >= (4, 7),
+        off=off,
+        always=version >= (5, 0) and off is None,
+    )
+
+
+def _off(family: str, version: tuple[int, int]) -> str | None:
+    if version < (5, 0) or family in ("mythos", "fable"):
+        return None
+    if version < (5, 5) or family == "haiku":
+        return _OFF
+    return "between_tools" if family == "sonnet" else None
 
 
 def thinking_of(
@@ -72,13 +92,17 @@ def thinking_of(
     asked = None if effort in (None, "none") else str(effort)
     if how is None:
         return (None if asked is None else _EFFORT.get(asked, asked)), None
-    if forced or asked is None:
-        thinking = {"type": "disabled"} if forced and how.by_default else None
+    if forced or effort == "none":
+        thinking = {"type": how.off} if how.off else None
+    elif asked is None:
+        thinking = None
     else:
         thinking = _adaptive(how) if how.adaptive else _budgeted(asked, body, messages)
+    if effort == "none" and how.always:
+        return _LEAST, None
     if asked is None or not how.takes_effort:
         return None, thinking
-    thinks = thinking is not None and thinking["type"] != "disabled"
+    thinks = thinking is not None and thinking["type"] != how.off
     return (_EFFORT if thinks else _UNTHOUGHT).get(asked, asked), thinking
 
 

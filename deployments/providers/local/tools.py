@@ -32,6 +32,7 @@ class Tool:
     description: str
     parameters: JsonObject
     param: str  # where its schema stands in the request
+    strict: bool = False  # its client wants no other arguments than its schema's
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,15 @@ def _left_open(tools: list[Tool], body: JsonObject) -> Choice:
     return Choice(tuple(tool for tool in tools if tool.name not in called))
 
 
-def grammar_of(schema: JsonObject, start: str = "") -> str:
-    """Return a grammar of the engine that admits the JSON values of a schema, after the word `start`."""
+def grammar_of(schema: JsonObject, start: str = "", *, lenient: bool = False) -> str:
+    """Return a grammar of the engine that admits the JSON values of a schema, after the word `start`.
+
+    `lenient`: keywords that the engine can't hold are left out (`propertyNames`, `uniqueItems`, an unknown `format`).
+    """
     rule = f"{json.dumps(start)} value" if start else "value"
-    return (
-        "%llguidance {}\nstart: " + rule + "\nvalue: %json " + json.dumps({**_bounded(schema), "x-guidance": _WRITTEN})
-    )
+    options = {**_WRITTEN, "lenient": True} if lenient else _WRITTEN
+    held = json.dumps({**_bounded(schema), "x-guidance": options})
+    return f"%llguidance {{}}\nstart: {rule}\nvalue: %json {held}"
 
 
 _LARGEST = 2**53 - 1  # that every JSON reader keeps exactly
@@ -146,7 +150,8 @@ def _tool(tool: Any, param: str) -> Tool:
     # A small model would fill an open object with inventions.
     closed = {"additionalProperties": False} if schema.get("properties") or not schema else {}
     description = str(function.get("description") or name.replace("_", " "))
-    return Tool(name, description, {"type": "object", **closed, **schema}, f"{param}.function.parameters")
+    parameters = {"type": "object", **closed, **schema}
+    return Tool(name, description, parameters, f"{param}.function.parameters", function.get("strict") is True)
 
 
 def _named(tools: Sequence[Tool], name: Any) -> Tool:

@@ -6,24 +6,27 @@ bytes it was, and those models are most of the SDK's cost per call.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
 import httpx2
 import openai
-from yarl import URL
 
 from deployments.errors import failed
 from deployments.openai_api.chat import dump, stops_of
 from deployments.openai_api.embeddings import count_inputs, lengths_in
 from deployments.openai_api.json_types import JsonObject
-from deployments.openai_api.usage import account_of
+from deployments.openai_api.usage import account_of, with_tier
 from deployments.providers.base import Call, Completed, End, Frames, read_secret
+from deployments.providers.credentials.addresses import Azure, Vertex
+from deployments.providers.credentials.identities import EntraIdentity
+from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.embedding import embedded
 from deployments.providers.openai.answer import answer_of, object_of
 from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, gist, lesson
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
+from deployments.providers.openai.server import Server
 from deployments.providers.openai.stops import cut_answer, stop_cutter
 from deployments.providers.openai.stream.scan import SseScan
 from deployments.providers.request_body import request_body
@@ -37,23 +40,18 @@ class OpenAIProvider:
         *,
         api_key: str,
         base_url: str | None = None,
+        azure: Azure | None = None,
+        token: Renewed[str] | None = None,
+        more: Mapping[str, str] | None = None,
         connect: float = 3.0,
         connections: int = 1024,
         traceparent: bool = False,
     ):
         self._transport = Transport(connect=connect, connections=connections)
-        self._sdk = openai.AsyncOpenAI(
-            api_key=api_key, base_url=base_url, http_client=httpx2.AsyncClient(transport=self._transport)
-        )
-        base = URL(str(self._sdk.base_url), encoded=True)
-        self._base = base
-        self._chat = base.joinpath("chat/completions", encoded=True)
-        self._embeddings = base.joinpath("embeddings", encoded=True)
-        headers = {**self._sdk.auth_headers, **self._sdk.default_headers}
-        self._headers = {k: v for k, v in headers.items() if isinstance(v, str)}
-        if base.user is not None:
-            self._headers.pop("Authorization", None)  # the URL holds the credentials
-        self._dialects, self._traceparent = Dialects(self._sdk.base_url.host), traceparent
+        client = httpx2.AsyncClient(transport=self._transport)
+        self._server = Server(client, api_key=api_key, base_url=base_url, azure=azure, token=token, more=more)
+        self._dialects, self._traceparent = Dialects(self._server.host), traceparent
+        self.credential = token
 
     async def complete(self, call: Call) -> Completed:
         try:
@@ -67,7 +65,8 @@ class OpenAIProvider:
             answer = cut_answer(answer, stops)
         note_model(answer.get("model"))
         # To search the bytes for the name costs as much as to write the JSON again.
-        return Completed(dump({**answer, "model": call.name}), account_of(answer.get("usage")))
+        usage = with_tier(account_of(answer.get("usage")), answer.get("service_tier"))
+        return Completed(dump({**answer, "model": call.name}), usage)
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         scan = SseScan(call.name, keep_usage=call.wants_usage)
@@ -112,7 +111,7 @@ class OpenAIProvider:
 
     async def embed(self, call: Call) -> Completed:
         """Return OpenAI's embeddings as they are, except for the model's name."""
-        answer = object_of(await self._whole(self._embeddings, embedding_body(call), is_long=call.is_long))
+        answer = object_of(await self._whole("embeddings", embedding_body(call), is_long=call.is_long))
         note_model(answer.get("model"))
         try:
             lengths = lengths_in(answer)
@@ -135,7 +134,7 @@ class OpenAIProvider:
         while True:
             body = chat_body(call, stream=stream, dialect=dialect)
             try:
-                response = await self._request(self._chat, body, is_long=call.is_long)
+                response = await self._request("chat/completions", body, is_long=call.is_long)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 if settled and outcome.kind == "rejected" and gist(outcome) != refused:
@@ -152,26 +151,32 @@ class OpenAIProvider:
             dialect, left = learned, left - 1
             note_again()
 
-    async def _whole(self, url: URL, body: JsonObject, *, is_long: bool) -> bytes:
+    async def _whole(self, operation: str, body: JsonObject, *, is_long: bool) -> bytes:
         try:
-            with contextlib.closing(await self._request(url, body, is_long=is_long)) as answer:
+            with contextlib.closing(await self._request(operation, body, is_long=is_long)) as answer:
                 return await answer.whole()
         except Exception as error:
             raise classify(error, body) from error
 
-    async def _request(self, url: URL, body: JsonObject, *, is_long: bool) -> UpstreamResponse:
+    async def _request(self, operation: str, body: JsonObject, *, is_long: bool) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 2xx."""
-        trace = trace_headers() if self._traceparent else None
-        headers = {**self._headers, **trace} if trace else self._headers
+        server = self._server
+        headers = await server.headers()
+        if self._traceparent and (trace := trace_headers()):
+            headers = {**headers, **trace}
+        if (name := server.name_of(body["model"])) != body["model"]:
+            body = {**body, "model": name}
         data = await request_body(body, is_long=is_long)
-        answer = await self._transport.post(url, headers, data, follow=True)
+        answer = await self._transport.post(server.url(operation, name), headers, data, follow=server.follows)
         if 200 <= answer.status < 300:
             return answer
         with contextlib.closing(answer):
-            raise self._sdk._make_status_error_from_response(await answer.for_sdk())
+            raise server.sdk._make_status_error_from_response(await answer.for_sdk())
 
     async def close(self) -> None:
-        await self._sdk.close()
+        if self.credential is not None:
+            await self.credential.close()
+        await self._server.sdk.close()
 
 
 class OpenAISettings(Protocol):
@@ -179,6 +184,14 @@ class OpenAISettings(Protocol):
     traceparent: bool
 
     def key_env(self) -> str | None: ...
+
+    def azure_address(self) -> Azure | None: ...
+
+    def entra(self) -> EntraIdentity | None: ...
+
+    def vertex_address(self) -> Vertex | None: ...
+
+    def google_file(self) -> str | None: ...
 
 
 def build(settings: OpenAISettings, connect: float) -> OpenAIProvider:
@@ -191,9 +204,27 @@ def arguments_of(settings: OpenAISettings, connect: float) -> dict[str, Any]:
     return {
         "api_key": read_secret(settings.key_env()) or "none",
         "base_url": settings.base_url,
+        "azure": settings.azure_address(),
         "connect": connect,
         "traceparent": settings.traceparent,
+        **_with_token(settings),
     }
+
+
+def _with_token(settings: OpenAISettings) -> dict[str, Any]:
+    """Return what differs where a token is sent in place of a key. Its SDK is imported only here."""
+    if (entra := settings.entra()) is not None:
+        from deployments.providers.credentials.entra import entra_token
+
+        return {"token": entra_token(entra)}
+    if (vertex := settings.vertex_address()) is not None:
+        from deployments.providers.credentials.google import google_token, on_vertex
+
+        identity, vertex = on_vertex(vertex, settings.google_file())
+        more = {} if vertex.quota_project is None else {"x-goog-user-project": vertex.quota_project}
+        base_url = settings.base_url or vertex.openai_url
+        return {"token": google_token(identity), "base_url": base_url, "more": more}
+    return {}
 
 
 async def drain(answer: UpstreamResponse) -> None:

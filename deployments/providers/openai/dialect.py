@@ -8,13 +8,13 @@ is sent once more in other words, and if it is taken so, they are remembered for
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import Any, Literal
 
 from actors.breaker.outcomes import Outcome
+from deployments.newest import Newest
 from deployments.openai_api.json_types import JsonValue
 from deployments.openai_api.refusal_text import LONGEST_TEXT, own_words, refuses_field
 
@@ -37,6 +37,7 @@ class Dialect:
         stop: whether it takes stop sequences. Where it does not, the answer is cut here (`stops.py`).
         effort_with_tools: whether it takes tools without being told not to think.
         seed: the field that holds the seed.
+        cache_key: whether `prompt_cache_key` may be added, by which OpenAI sends alike prompts to one server.
         longest_id: of a tool call's id. Mistral's have nine letters or digits, no more and no less.
     """
 
@@ -49,6 +50,7 @@ class Dialect:
     stop: bool = True
     effort_with_tools: bool = True
     seed: str = "seed"
+    cache_key: bool = False
     longest_id: int | None = None
 
 
@@ -83,7 +85,7 @@ def known_dialect(host: str, model: str) -> Dialect:
     stop = _NO_STOP.search(name) is None
     if is_openai(host, model):
         limit: Limit = "max_completion_tokens" if newer else "as_sent"
-        return Dialect(limit, developer=True, stop=stop, longest_id=_OPENAI_IDS)
+        return Dialect(limit, developer=True, stop=stop, cache_key=True, longest_id=_OPENAI_IDS)
     if host.endswith(".mistral.ai"):
         return Dialect("max_tokens", stream_usage=False, seed="random_seed", longest_id=NINE)
     return Dialect(
@@ -171,6 +173,7 @@ def _lesson(
 
 _LESSONS = (
     _lesson(r"stream_options|include_usage", "stream_options", of_field=True, stream_usage=False),
+    _lesson(r"prompt_cache_key", "prompt_cache_key", of_field=True, cache_key=False),
     _lesson(r"use [`'\"]?max_completion_tokens", limit="max_completion_tokens"),
     _lesson(
         r"(?<!use ')(?<!use )(?<!or ')(?<!or )max_completion_tokens",
@@ -208,7 +211,7 @@ class Dialects:
     def __init__(self, host: str, now: Callable[[], float] = time.monotonic):
         self._host, self._now = host, now
         self._known = lru_cache(maxsize=MOST_MODELS)(partial(known_dialect, host))
-        self._learned: OrderedDict[str, tuple[Dialect, float]] = OrderedDict()
+        self._learned = Newest[str, tuple[Dialect, float]](MOST_MODELS)
 
     def of(self, model: str) -> Dialect:
         found = self._learned.get(model)
@@ -219,6 +222,3 @@ class Dialects:
     def learn(self, model: str, dialect: Dialect) -> None:
         """Remember the dialect in which the model's server has just taken a request."""
         self._learned[model] = dialect, self._now() + KEPT_SECONDS
-        self._learned.move_to_end(model)
-        if len(self._learned) > MOST_MODELS:
-            self._learned.popitem(last=False)

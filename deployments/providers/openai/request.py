@@ -19,6 +19,8 @@ def chat_body(call: Call, *, stream: bool, dialect: Dialect) -> JsonDict:
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
     else:
         body.pop("stream_options", None)
+    if call.cache_key is not None and dialect.cache_key:
+        body.setdefault("prompt_cache_key", call.cache_key)
     _without_empty(body)
     if not dialect.stop:
         body.pop("stop", None)

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.providers.base import Call, Completed, End, Frames, Provider
+from deployments.providers.base import Call, Completed, End, Frames, Provider, credential_of
 from deployments.providers.kinds import NameRule
 from deployments.providers.renaming.name_pieces import NamesInStream
 
@@ -102,6 +102,7 @@ class WithToolNames:
 
     def __init__(self, inner: Provider, rule: NameRule):
         self._inner, self._rule = inner, rule
+        self.credential = credential_of(inner)
 
     async def complete(self, call: Call) -> Completed:
         body, names = renamed(call.body, self._rule)

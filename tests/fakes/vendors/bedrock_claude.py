@@ -105,10 +105,19 @@ def _thinks(asked: Asked) -> bool:
 
 
 def thinking_type(asked: Asked) -> Refusal | None:
-    """Refuse the form of other versions: guide "Adaptive thinking"; NousResearch/hermes-agent#11137."""
+    """Refuse the form of other versions: guide "Adaptive thinking"; NousResearch/hermes-agent#11137 and #120069.
+
+    Anthropic's pages "What's new" in Opus 5.5 and in Sonnet 5.5.
+    """
     kind = _thinking(asked).get("type")
-    if version_of(asked) is None or kind in (None, "disabled"):
+    if version_of(asked) is None or kind is None:
         return None
+    if kind == "disabled" and _from(asked, opus=(5, 5), sonnet=(5, 5)):
+        return refuse(f'{PREFIX}"thinking.type.disabled" is not supported for this model.')
+    if kind == "disabled" or (kind == "between_tools" and _from(asked, sonnet=(5, 5))):
+        return None
+    if kind == "between_tools":
+        return refuse(f"{PREFIX}thinking: Input tag 'between_tools' does not match any of the expected tags")
     if kind == "enabled" and _from(asked, opus=(4, 7), sonnet=(5, 0), haiku=(5, 0)):
         return refuse(f'{PREFIX}"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive".')
     if kind == "adaptive" and not _from(asked, opus=(4, 6), sonnet=(4, 6), haiku=(5, 0)):
@@ -138,6 +147,14 @@ def thinking_beside(asked: Asked) -> Refusal | None:
     if {"any", "tool"} & (asked.body.get("toolConfig") or {}).get("toolChoice", {}).keys():
         return refuse(f"{PREFIX}Thinking may not be enabled when tool_choice forces tool use.")
     return None
+
+
+def forced_tool(asked: Asked) -> Refusal | None:
+    """Refuse a tool that must be called: stdapi-ai/stdapi.ai#284, Anthropic's page "What's new" in Sonnet 5.5."""
+    forced = {"any", "tool"} & (asked.body.get("toolConfig") or {}).get("toolChoice", {}).keys()
+    if not forced or not _from(asked, opus=(5, 5), sonnet=(5, 5)):
+        return None
+    return refuse(f"{PREFIX}tool_choice: this model does not support forced tool use.")
 
 
 def thoughts_of_a_step(asked: Asked) -> Refusal | None:
@@ -228,6 +245,7 @@ RULES: tuple[Rule, ...] = (
     effort_unthought,
     thinking_type,
     thinking_budget,
+    forced_tool,
     thinking_beside,
     thoughts_of_a_step,
     prefill,

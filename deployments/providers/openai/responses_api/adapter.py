@@ -32,7 +32,6 @@ from deployments.providers.transport import UpstreamResponse
 class ResponsesProvider(OpenAIProvider):
     def __init__(self, **where: Any):
         super().__init__(**where)
-        self._responses_url = self._base.joinpath("responses", encoded=True)
         self._terms = KnownTerms()
 
     async def complete(self, call: Call) -> Completed:
@@ -87,7 +86,7 @@ class ResponsesProvider(OpenAIProvider):
         while True:
             body = (native_body if call.api else responses_body)(call, terms, stream=stream)
             try:
-                response = await self._request(self._responses_url, body, is_long=call.is_long)
+                response = await self._request("responses", body, is_long=call.is_long)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 other = terms_after(terms, outcome)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.chat import NATIVE_FRAME, dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.usage import with_tier
 from deployments.providers.base import Call, Completed, End
 from deployments.providers.openai.responses_api.endings import chat_usage, failure_of
 from deployments.providers.openai.responses_api.kept_items import kept_in
@@ -97,7 +98,11 @@ def native_answer(answer: JsonObject, data: bytes) -> Completed:
     if status not in ("completed", "incomplete", None):
         raise failed("malformed", f"the response is {str(status)[:50]!r}", status=200)
     body = data if data.lstrip()[:1] == b"{" else dump(answer)
-    return Completed(body, chat_usage(answer.get("usage")), native=True)
+    return Completed(body, _usage_in(answer), native=True)
+
+
+def _usage_in(response: JsonObject) -> JsonDict | None:
+    return with_tier(chat_usage(response.get("usage")), response.get("service_tier"))
 
 
 @dataclass(slots=True)
@@ -130,7 +135,7 @@ class NativeReader:
     def _hear(self, kind: str, response: JsonObject) -> AttemptFailed | None:
         """Take what an event says of the response as a whole. Return how it failed, if it did."""
         self.model = response.get("model") or self.model
-        self.usage = chat_usage(response.get("usage")) or self.usage
+        self.usage = _usage_in(response) or self.usage
         if kind in _FAILURES or response.get("status") in ("failed", "cancelled"):
             return failure_of(response.get("error"))
         if kind in _ENDS:

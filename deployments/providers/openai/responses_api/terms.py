@@ -2,11 +2,11 @@
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.breaker.outcomes import Outcome
+from deployments.newest import Newest
 from deployments.openai_api.refusal_text import LONGEST_TEXT
 from deployments.providers.openai.dialect import KEPT_SECONDS, MOST_MODELS
 
@@ -53,7 +53,7 @@ class KnownTerms:
 
     def __init__(self, now: Callable[[], float] = time.monotonic):
         self._now = now
-        self._refused: OrderedDict[str, float] = OrderedDict()  # until when
+        self._refused = Newest[str, float](MOST_MODELS)  # until when
 
     def of(self, model: str, *, wanted: bool = False) -> Terms:
         """Return the terms on which a model is asked. `wanted`: its client asks for the reasoning."""
@@ -62,9 +62,5 @@ class KnownTerms:
 
     def learn(self, model: str, terms: Terms) -> None:
         """Remember the terms on which the model's server has just taken a request."""
-        if terms.encrypted:
-            return
-        self._refused[model] = self._now() + KEPT_SECONDS
-        self._refused.move_to_end(model)
-        if len(self._refused) > MOST_MODELS:
-            self._refused.popitem(last=False)
+        if not terms.encrypted:
+            self._refused[model] = self._now() + KEPT_SECONDS

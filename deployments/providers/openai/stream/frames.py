@@ -54,6 +54,7 @@ class FrameReader:
     keep_usage: bool
     model: str | None = None
     usage: JsonDict | None = None
+    tier: JsonValue = None  # the service tier that the frame of the usage tells
     ended: set[int] = field(default_factory=set)
     _id: str | None = None
     _calls: dict[int, CallNumbers] = field(default_factory=dict)
@@ -115,7 +116,7 @@ class FrameReader:
         given = data.get("usage")
         usage = account_of(groq_usage(data))
         if usage is not None:
-            self.usage, self._usage_frame = usage, b""
+            self.usage, self._usage_frame, self.tier = usage, b"", data.get("service_tier")
         return isinstance(given, dict) and bool(given)
 
     def _hold_usage(self, event: bytes, data: JsonDict, *, changed: bool) -> Read:

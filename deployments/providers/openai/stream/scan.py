@@ -9,6 +9,7 @@ from typing import NamedTuple
 from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import DONE
 from deployments.openai_api.json_types import JsonDict, parse_leniently
+from deployments.openai_api.usage import with_tier
 from deployments.providers.openai.stream.content import error_event, failure_in
 from deployments.providers.openai.stream.frames import FrameReader, Read
 from deployments.providers.openai.stream.shape import Run, Shape, shape_of
@@ -45,7 +46,7 @@ class SseScan:
 
     @property
     def usage(self) -> JsonDict | None:
-        return self._frames.usage
+        return with_tier(self._frames.usage, self._frames.tier)
 
     @property
     def model(self) -> str | None:

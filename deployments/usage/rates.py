@@ -1,0 +1,80 @@
+"""What tokens of each sort cost, exactly. Pure.
+
+A rate is whole pico-dollars for one token.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Pico-dollars for a token of each sort.
+
+    `above` are the rates of longer prompts, by what they must exceed in tokens, the longest first; `tiers` those of
+    service tiers by name.
+    """
+
+    input: int
+    output: int
+    cached: int
+    written: int
+    written_1h: int
+    reasoning: int
+    audio_input: int
+    audio_output: int
+    above: tuple[tuple[int, "Rates"], ...] = ()
+    tiers: Mapping[str, "Rates"] = field(default_factory=dict)
+
+    def holds_for(self, prompt: int, tier: str | None) -> "Rates":
+        """Return the rates of a prompt of so many tokens, in the tier that served it."""
+        rates = self.tiers.get(tier, self) if tier is not None else self
+        for least, higher in rates.above:
+            if prompt > least:
+                return higher
+        return rates
+
+
+NOTHING = Rates(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What an attempt has used. `cached`, `written` (in the cache, for an hour or less) and `audio_input` are parts of
+    `input`, `written_1h` is a part of `written`; `reasoning` and `audio_output` are parts of `output`.
+    """
+
+    input: int
+    output: int
+    cached: int = 0
+    written: int = 0
+    written_1h: int = 0
+    reasoning: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    tier: str | None = None
+
+
+def cost_at(rates: Rates, tokens: Tokens) -> int:
+    """Return nano-dollars, rounded half up. A part that is more than its whole counts as the whole."""
+    if rates.above or rates.tiers:
+        rates = rates.holds_for(tokens.input, tokens.tier)
+    rest = tokens.input
+    cached = min(tokens.cached, rest)
+    rest -= cached
+    written = min(tokens.written, rest)
+    rest -= written
+    spoken = min(tokens.audio_input, rest)
+    hourly = min(tokens.written_1h, written)
+    said = min(tokens.audio_output, tokens.output)
+    thought = min(tokens.reasoning, tokens.output - said)
+    picos = (rest - spoken) * rates.input + cached * rates.cached + spoken * rates.audio_input
+    picos += (written - hourly) * rates.written + hourly * rates.written_1h
+    picos += (tokens.output - said - thought) * rates.output + thought * rates.reasoning + said * rates.audio_output
+    return (picos + 500) // 1000
+
+
+def most_at(rates: Rates, prompt: int, written: int, tier: str | None = None) -> int:
+    """Return the nano-dollars that so many tokens cost at most: a vendor may write the whole prompt into its cache."""
+    rates = rates.holds_for(prompt, tier)
+    return (prompt * max(rates.input, rates.written) + written * max(rates.output, rates.reasoning) + 500) // 1000

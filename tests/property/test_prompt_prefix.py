@@ -1,0 +1,87 @@
+"""A turn's prompt begins with the bytes of the turn before, on each wire: only then does a provider's cache help."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deployments.providers.base import Call
+from deployments.providers.bedrock.request import to_converse
+from deployments.providers.google.request import to_generate
+from deployments.providers.openai.dialect import known_dialect
+from deployments.providers.openai.request import chat_body
+from deployments.providers.openai.responses_api.request import known_terms, responses_body
+from deployments.providers.time_limits import TimeLimits
+from deployments.routing.model_rows import ModelRows
+
+MODELS = {"bedrock": "anthropic.claude-sonnet-4-5-20250929-v1:0", "google": "gemini-2.5-pro"}
+
+
+def to_openai(call: Call) -> dict[str, Any]:
+    return chat_body(call, stream=False, dialect=known_dialect("api.openai.com", call.model))
+
+
+WIRES: Mapping[str, tuple[Callable[[Call], Any], str]] = {
+    "openai": (
+        lambda call: chat_body(call, stream=False, dialect=known_dialect("api.openai.com", call.model)),
+        "messages",
+    ),
+    "bedrock": (to_converse, "messages"),
+    "google": (to_generate, "contents"),
+    "openai_responses": (lambda call: responses_body(call, known_terms(call.model), stream=False), "input"),
+}
+TEXT = st.text(alphabet="ab é\n", min_size=1, max_size=6).filter(str.strip)
+SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "description": "d", "parameters": SCHEMA}}
+    for name in ("read", "edit", "run.it")
+]
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
+    """What each turn of a conversation adds: what was answered, and what is asked or told next."""
+    said = [[{"role": "system", "content": draw(TEXT)}, {"role": "user", "content": draw(TEXT)}]]
+    for number in range(draw(st.integers(1, 4))):
+        if draw(st.booleans()):
+            said.append([{"role": "assistant", "content": draw(TEXT)}, {"role": "user", "content": draw(TEXT)}])
+            continue
+        calls = [
+            {
+                "id": f"call_{number}_{of}",
+                "type": "function",
+                "function": {"name": draw(st.sampled_from(["read", "run.it"])), "arguments": '{"b": "x", "a": 1}'},
+            }
+            for of in range(draw(st.integers(1, 2)))
+        ]
+        results = [{"role": "tool", "tool_call_id": call["id"], "content": draw(TEXT)} for call in calls]
+        text = draw(st.none() | TEXT)
+        said.append([{"role": "assistant", "content": text, "tool_calls": calls}, *results])
+    return said
+
+
+@pytest.mark.parametrize("kind", WIRES)
+@settings(max_examples=60)
+@given(turns())
+def test_each_turn_begins_with_the_bytes_of_the_turn_before(
+    kind: str, conversation: list[list[dict[str, Any]]]
+) -> None:
+    make, listed = WIRES[kind]
+    model = MODELS.get(kind, "gpt-4.1")
+    rows = ModelRows({"row": [f"p/{model}"]}, {"p": kind})
+    before: dict[str, Any] | None = None
+    for number in range(1, len(conversation) + 1):
+        messages = [message for turn in conversation[:number] for message in turn]
+        request = {"model": "row", "messages": messages, "tools": TOOLS, "tool_choice": "auto"}
+        fit = rows._fit(f"p/{model}", request, "hints")
+        assert not fit.missing
+        made = make(Call(fit.body, model, "row", TimeLimits()))
+        if before is not None:
+            assert made.keys() == before.keys()
+            for key, value in before.items():
+                sent, now = orjson.dumps(value), orjson.dumps(made[key])
+                assert now.startswith(sent[:-1]) if key == listed else now == sent, key
+        before = made
