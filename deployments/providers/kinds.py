@@ -81,6 +81,7 @@ class ProviderKind:
     - `model_ids`: what a client's id of a model must be; None if it goes as a text, which may say anything.
     - `family`: the kind of which it is a variant, by another API of the same servers; its own name otherwise. A
       configuration names the family, and the variant by the kind's own settings.
+    - `native_api`: the API whose requests it takes as their clients wrote them, and whose answers it passes on.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `embeds`: whether its vendor makes embeddings.
@@ -99,6 +100,7 @@ class ProviderKind:
     tool_names: NameRule | None = None
     model_ids: re.Pattern[str] | None = None
     family: str = ""
+    native_api: str = ""
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     embeds: bool = True
@@ -237,6 +239,7 @@ OPENAI_RESPONSES = ProviderKind(
     ),
     tool_names=PLAIN_NAMES,
     family="openai",
+    native_api="responses",
     modes=("hybrid", "aws_only"),
     systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )

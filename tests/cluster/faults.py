@@ -94,11 +94,11 @@ class Case:
         return reply
 
     def was_broken(self, reply: Reply, kind: str, code: str = "stream_interrupted") -> None:
-        """Responses have codes of OpenAI's own list, and no place for attempts."""
+        """Responses have codes of OpenAI's own list."""
         assert reply.error is not None, reply
         if self.door == "responses":
             code = "rate_limit_exceeded" if kind == "throttled" else "server_error"
-        assert (reply.error["code"], reply.trail) == (code, [] if self.door == "responses" else [kind])
+        assert (reply.error["code"], reply.trail) == (code, [kind])
 
     def health(self) -> dict[str, Any]:
         return dict(self.llm.get(f"/v1/providers/{self.wire}"))

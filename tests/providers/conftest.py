@@ -34,6 +34,7 @@ class Bench:
     fake: FakeServer | None = None
     limits: TimeLimits = LIMITS
     frames: list[bytes] = field(default_factory=list)
+    api: str = ""  # in whose words it is asked, if not in those of a chat
 
     runner: asyncio.Runner | None = None
 
@@ -53,6 +54,8 @@ class Bench:
 
     def call(self, **body: Any) -> Call:
         messages = body.pop("messages", [{"role": "user", "content": "What is the capital of France?"}])
+        if self.api:
+            return Call({"input": messages, **body}, "upstream-model", "row", self.limits, api=self.api)
         return Call({"model": "row", "messages": messages, **body}, "upstream-model", "row", self.limits)
 
     def complete(self, **body: Any) -> Completed:
