@@ -344,6 +344,26 @@ _OPENAI = (
     ),
 )
 
+# Anthropic
+
+
+def _anthropic_key(a: Around) -> Mapping[str, Any]:
+    a.setenv("ANTHROPIC_API_KEY", doors.API_KEY)
+    return {"base_url": a.api}
+
+
+_ANTHROPIC = (
+    Case(
+        "anthropic",
+        "API key, `ANTHROPIC_API_KEY`",
+        "the key in ANTHROPIC_API_KEY",
+        "the fake's door alone",
+        _anthropic_key,
+        doors.anthropic,
+        model="claude-sonnet-5",
+    ),
+)
+
 # Google
 
 
@@ -459,7 +479,7 @@ _GOOGLE = (
     ),
 )
 
-CASES: tuple[Case, ...] = (*_BEDROCK, *_OPENAI, *_GOOGLE)
+CASES: tuple[Case, ...] = (*_BEDROCK, *_OPENAI, *_GOOGLE, *_ANTHROPIC)
 
 
 def table() -> str:

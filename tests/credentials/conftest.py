@@ -5,7 +5,19 @@ import pathlib
 
 import pytest
 
-PREFIXES = ("AWS_", "AZURE_", "GOOGLE_", "GCE_", "OPENAI_", "IDENTITY_", "MSI_", "IMDS_", "CLOUDSDK_", "GEMINI_")
+PREFIXES = (
+    "AWS_",
+    "AZURE_",
+    "GOOGLE_",
+    "GCE_",
+    "OPENAI_",
+    "IDENTITY_",
+    "MSI_",
+    "IMDS_",
+    "CLOUDSDK_",
+    "GEMINI_",
+    "ANTHROPIC_",
+)
 
 
 @pytest.fixture

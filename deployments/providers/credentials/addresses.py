@@ -50,8 +50,8 @@ def objection_on_vertex(model: str) -> str | None:
     if _CLAUDE.search(model) is None:
         return None
     return (
-        "Claude on Vertex AI speaks Anthropic's API alone (rawPredict): take Claude from kind bedrock, or from "
-        "Anthropic by kind openai with base_url https://api.anthropic.com/v1"
+        "Claude on Vertex AI speaks Anthropic's API alone, at an address of its own (rawPredict): take Claude from "
+        "kind anthropic, or from kind bedrock"
     )
 
 

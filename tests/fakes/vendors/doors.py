@@ -65,6 +65,19 @@ def openai(asked: Asked) -> Refusal | None:
     return _refuse(401, "Incorrect API key provided.", "invalid_api_key", type="invalid_request_error", param=None)
 
 
+def anthropic(asked: Asked) -> Refusal | None:
+    """Refuse another address, a request without a version, and a wrong key (Anthropic, API overview)."""
+    error = {"type": "authentication_error", "message": "invalid x-api-key"}
+    if urlsplit(asked.path).path != "/v1/messages":
+        return Refusal(404, {"type": "error", "error": {"type": "not_found_error", "message": "Not found"}})
+    if asked.headers.get("x-api-key") != API_KEY:
+        return Refusal(401, {"type": "error", "error": error})
+    if "anthropic-version" not in asked.headers:
+        error = {"type": "invalid_request_error", "message": "anthropic-version: header is required"}
+        return Refusal(400, {"type": "error", "error": error})
+    return None
+
+
 def azure(asked: Asked) -> Refusal | None:
     """Refuse another address than that of a deployment or of v1, and who has neither key nor token.
 
