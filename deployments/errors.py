@@ -74,6 +74,7 @@ class BreakwaterError(Exception):
         type, code, param: as in OpenAI's error object.
         retry_after: seconds until the same request may succeed.
         explained: what the request went through, if its caller asked for it: see telemetry/explain.py.
+        in_clients_words: whether it names fields as the client of another API wrote them.
     """
 
     status = 500
@@ -82,6 +83,7 @@ class BreakwaterError(Exception):
     param: str | None = None
     retry_after: float | None = None
     explained: Entry | None = None
+    in_clients_words: bool = False
 
     def body(self) -> ErrorBody:
         """Return OpenAI's error object, without the envelope."""

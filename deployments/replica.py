@@ -148,7 +148,10 @@ class ProviderReplica:
         finally:
             if spans is not None:
                 spans.finish()
-        return {"body": done.body, "usage": done.usage, "upstream": timing.as_dict()}
+        reply: ReplyMessage = {"body": done.body, "usage": done.usage, "upstream": timing.as_dict()}
+        if done.native:
+            reply["native"] = True
+        return reply
 
     async def _stream(self, call: CallMessage) -> AsyncGenerator[StreamItem, None]:
         timing = begin_timing()

@@ -15,9 +15,11 @@ from deployments.config.settings import Section, TimeoutOverrides, explain_unset
 from deployments.config.values import (
     NO_REGION,
     REGION,
+    ApiDate,
     AzureEndpoint,
     AzureVersion,
     Filled,
+    HeaderWord,
     Location,
     ModelId,
     NoSwitch,
@@ -81,6 +83,8 @@ class Cloud(_Provider):
         """Return the context window of the provider's model in tokens, None if it is not known."""
         return self.context_windows.get(model) or known_window(model)
 
+
+_AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"  # who bills, by the price list
 
 Found = tuple[str | None, str | None]  # a credential in words, and why there is none: one of them is None
 
@@ -226,8 +230,8 @@ class OpenAI(_WithCredential):
 
     def billing_address(self) -> str | None:
         if self.azure is not None:
-            return self.azure.resolved_endpoint()
-        return "https://aiplatform.googleapis.com" if self.vertex else self.base_url or "https://api.openai.com"
+            return _AZURE  # whatever gateway is before it
+        return _VERTEX if self.vertex is not None else self.base_url or "https://api.openai.com"
 
     def azure_address(self) -> AzureAddress | None:
         if self.azure is None:
@@ -266,7 +270,7 @@ class Google(_WithCredential):
     vertex: Vertex | None = None
 
     def billing_address(self) -> str | None:
-        return self.base_url or "https://generativelanguage.googleapis.com"
+        return _VERTEX if self.vertex is not None else self.base_url or "https://generativelanguage.googleapis.com"
 
     def vertex_address(self) -> VertexAddress | None:
         return None if self.vertex is None else self.vertex.address()
@@ -280,6 +284,22 @@ class Google(_WithCredential):
     def found(self) -> Found:
         if self.vertex is not None and not self.vertex.express:
             return self.vertex.found()
+        return found_key(self.api_key_env)
+
+
+class Anthropic(_WithCredential):
+    kind: Literal["anthropic"]
+    api_key_env: Variable = "ANTHROPIC_API_KEY"
+    auth: Literal["x-api-key", "bearer"] = "x-api-key"
+    base_url: Url | None = None
+    anthropic_version: ApiDate = "2023-06-01"
+    betas: list[HeaderWord] = Field(default_factory=list)
+    workspace_id: HeaderWord | None = None
+
+    def billing_address(self) -> str | None:
+        return self.base_url or "https://api.anthropic.com"
+
+    def found(self) -> Found:
         return found_key(self.api_key_env)
 
 
@@ -314,7 +334,7 @@ class Local(_Provider):
         return None
 
 
-ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
+ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Local, Field(discriminator="kind")]
 
 
 def row_of(settings: ProviderSettings) -> str:

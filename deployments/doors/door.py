@@ -22,12 +22,14 @@ class Served:
         created: seconds since 1970.
         extra: more fields of the answer, as `breakwater` where its caller wants an explanation.
         estimate: about how many tokens the prompt has, for what is said before a provider has counted them.
+        native: whether its target was asked by the client's own API, and has answered in its words.
     """
 
     id: str
     created: int
     extra: JsonObject = field(default_factory=dict)
     estimate: int = 0
+    native: bool = False
 
 
 class Encoder(Protocol):
@@ -36,6 +38,7 @@ class Encoder(Protocol):
     def encode(self, frames: bytes) -> bytes:
         """Return the API's frames for some whole frames of a chat completion's stream; `b""` if there is nothing yet.
 
+        The frames of an answer that is native are the API's own, but for an error and `[DONE]`.
         The last of them are `[DONE]`, or an error frame: behind either the answer has ended, in the API's way.
         """
         ...
@@ -92,7 +95,7 @@ class Opened(Protocol):
     def paths(self) -> Paths: ...
 
     def whole(self, completion: JsonObject, served: Served) -> JsonDict:
-        """Return a whole answer."""
+        """Return a whole answer: of a completion, or of one in the API's own words if it is native."""
         ...
 
     def encoder(self, served: Served) -> Encoder: ...
@@ -124,9 +127,13 @@ class Door(Protocol):
         ...
 
 
-def dropped_of(opened: Opened, dropped: Iterable[str]) -> list[str]:
-    """Return what was left out by a request's door and of its chat (`dropped`), in the client's words."""
-    return [*opened.dropped, *map(opened.paths.of, dropped)]
+def dropped_of(opened: Opened, dropped: Iterable[str], *, native: bool) -> list[str]:
+    """Return what was left out by a request's door and of its chat (`dropped`), in the client's words.
+
+    `native`: the target was asked by the client's own API, so the door's words for a chat do not count.
+    """
+    own = opened.request.native.left_out() if native and opened.request.native is not None else opened.dropped
+    return [*own, *map(opened.paths.of, dropped)]
 
 
 @contextmanager
@@ -140,6 +147,8 @@ def told_in_clients_words(paths: Paths) -> Iterator[None]:
 
 def in_clients_words(error: BreakwaterError, paths: Paths) -> BreakwaterError:
     """Return an error that names the fields as its client wrote them: it is changed in place."""
+    if error.in_clients_words:
+        return error
     if error.param is not None and (param := paths.of(error.param)) != error.param:
         error.args = tuple(_renamed(text, error.param, param) for text in error.args)
         error.param = param

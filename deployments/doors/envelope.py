@@ -44,6 +44,11 @@ def seal(envelope: Envelope) -> str:
     return _MARK + base64.b64encode(data).decode()
 
 
+def is_sealed(text: JsonValue) -> bool:
+    """Return whether a text is an envelope of ours, damaged or not."""
+    return isinstance(text, str) and text.startswith(_MARK)
+
+
 def unseal(text: JsonValue) -> Envelope | None:
     """Return the envelope in a text; None if it is none of ours, or damaged."""
     if not isinstance(text, str) or not text.startswith(_MARK) or len(text) > LONGEST:

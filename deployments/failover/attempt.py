@@ -47,6 +47,7 @@ class Attempt:
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
     usage: "AttemptUsage | None" = None  # its row in the ledger
     body: Mapping[str, Any] | None = None  # the request as this target takes it
+    extras: Mapping[str, Any] | None = None  # beside the chat, where it is asked as its client asks
     has_images: bool = False  # whether images that we have fetched are in it
     hurried: bool = False  # whether its caller has named the deadline
     extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint

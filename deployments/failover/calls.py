@@ -33,6 +33,7 @@ class Answer:
     usage: Mapping[str, Any] | None
     record: RequestRecord
     dropped: tuple[str, ...] = ()  # fields that it was not asked to heed
+    native: bool = False  # whether the body is in the client's own words
 
 
 class CallKind(Protocol[T_co]):
@@ -64,7 +65,8 @@ class WholeCall:
         if (outcome := attempt.failure_in(reply)) is not None:
             raise AttemptFailed(outcome)
         attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])
-        return Answer(attempt.target, reply["body"], reply["usage"], attempt.record, attempt.dropped)
+        native = reply.get("native", False)
+        return Answer(attempt.target, reply["body"], reply["usage"], attempt.record, attempt.dropped, native)
 
 
 class StreamCall:

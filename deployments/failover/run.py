@@ -23,7 +23,7 @@ from deployments.openai_api.chat import Request
 from deployments.providers.base import LONG_CALL, CallMessage, call_dict
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
-from deployments.routing.concessions import Lesson, concede
+from deployments.routing.concessions import Concession, Lesson, concede, concede_extra
 from deployments.routing.image_fetch import RequestImages, remote_images
 from deployments.routing.refusals import Refusals
 from deployments.routing.request_fit import RequestFit, thing_at
@@ -78,7 +78,7 @@ class FailoverRun(Generic[T]):
         self._record = record
         self._tried = Tried(record)
         self._fits = self._fitting()
-        row = self._in_order(list(self._fits), ground.affinity)
+        row = self._by_tools(self._in_order(list(self._fits), ground.affinity))
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
 
@@ -94,17 +94,34 @@ class FailoverRun(Generic[T]):
                 self._tried.spoil(target)
                 continue
             fit = self._without_refused(target, first_fit)
-            if fit.missing:
-                lacking = lacking or fit.missing[0]
-                self._tried.pass_over(target, f"unsupported {', '.join(fit.missing)}")
+            if fit.lacks:
+                lacking = lacking or fit
+                self._tried.pass_over(target, f"unsupported {', '.join(fit.lacks)}")
             else:
                 found[target] = fit
         if not (found or self._tried.failures) and lacking is not None:
-            thing = thing_at(lacking, self._request.body)
-            message = f"No provider of '{self._request.model}' can take {thing}."
-            refused = Outcome("unsupported", status=400, param=lacking)
-            raise NoAnswer(message, self._record.entries, refused)
+            raise self._unsupported(lacking)
         return found
+
+    def _unsupported(self, fit: RequestFit) -> NoAnswer:
+        """Return the error of a request that no target can take. `fit` is that of the first."""
+        param, native = fit.lacks[0], self._request.native
+        message = f"No provider of '{self._request.model}' can take {thing_at(param, self._request.body)}."
+        if fit.demands:
+            lost = f"No provider gets '{param}' of this request, and nothing of it may be left out."
+            message = lost if native is None else native.demands.get(param, lost)
+        error = NoAnswer(message, self._record.entries, Outcome("unsupported", status=400, param=param))
+        error.in_clients_words = bool(fit.demands)
+        return error
+
+    def _by_tools(self, row: list[str]) -> list[str]:
+        """Return the targets with those first that run the tools which the request offers, and no model of others has.
+
+        The others can still answer without such a tool, if all of those are out.
+        """
+        if self._request.native is None or not self._request.native.hosted:
+            return row
+        return sorted(row, key=lambda target: self._fits[target].extras is None)
 
     def _in_order(self, row: list[str], affinity: Affinity) -> list[str]:
         """Return the targets with the one first that has the conversation's prompt in its cache, if it is healthy."""
@@ -121,7 +138,12 @@ class FailoverRun(Generic[T]):
         if not self._refusals:
             return fit
         conceded = self._refusals.adapt(target, fit.body)
-        return fit if conceded.body is fit.body else self._rows.without_hints(self._request, fit, conceded)
+        if conceded.body is not fit.body:
+            fit = self._rows.without_hints(self._request, fit, conceded)
+        if fit.extras:
+            extras = self._refusals.adapt(target, fit.extras)
+            fit = self._rows.without_extras(self._request, fit, extras)
+        return fit
 
     async def answer(self) -> T:
         """Return the answer. Raises NoAnswer or DeadlineExceeded."""
@@ -184,7 +206,7 @@ class FailoverRun(Generic[T]):
             self._candidates.refuse(turn)
             return None
         attempt = self._attempt(turn, permit, fit)
-        attempt.body, attempt.has_images = body, body is not fit.body
+        attempt.body, attempt.extras, attempt.has_images = body, fit.extras, body is not fit.body
         attempt.extra_calls = MOST_EXTRA_CALLS
         attempt.keep_lease()
         return attempt
@@ -227,10 +249,8 @@ class FailoverRun(Generic[T]):
         lessons, of_fields = list[Lesson](), 0
         answer, failed = await self._call_once(attempt)
         while failed is not None and attempt.extra_calls > 0 and self._may_leave_out(failed):
-            assert attempt.body is not None
-            if (made := concede(failed, attempt.body, of_fields)) is None:
+            if (made := self._concede(attempt, failed, of_fields)) is None:
                 break
-            attempt.body = made.body
             attempt.dropped = tuple(dict.fromkeys((*attempt.dropped, *made.dropped)))
             attempt.extra_calls -= 1
             lessons += made.lessons
@@ -241,6 +261,15 @@ class FailoverRun(Generic[T]):
         elif lessons:
             self._refusals.learn(attempt.target, lessons)
         return answer, failed
+
+    def _concede(self, attempt: Attempt, refusal: Outcome, of_fields: int) -> Concession | None:
+        """Leave out of an attempt's request what its target refuses; return None if the refusal names no hint."""
+        assert attempt.body is not None
+        if attempt.extras and (made := concede_extra(refusal, attempt.extras)) is not None:
+            attempt.extras = made.body
+        elif (made := concede(refusal, attempt.body, of_fields)) is not None:
+            attempt.body = made.body
+        return made
 
     def _may_leave_out(self, refusal: Outcome) -> bool:
         return refusal.kind == "rejected" and not refusal.content and self._rows.may_drop_hints(self._request)
@@ -266,7 +295,12 @@ class FailoverRun(Generic[T]):
     def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
         assert attempt.body is not None
         model = model_of(attempt.target)
-        call = call_dict(attempt.body, model, self._request.model, limits)
+        native = self._request.native
+        if native is None or attempt.extras is None:
+            call = call_dict(attempt.body, model, self._request.model, limits)
+        else:
+            call = call_dict(native.body(attempt.body, attempt.extras), model, self._request.model, limits)
+            call["api"] = native.api
         call["again"] = max(0, attempt.extra_calls)
         call["hears_usage"] = True
         call["within"] = attempt.until - asyncio.get_running_loop().time()

@@ -9,7 +9,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.deadline import Deadline
-from deployments.openai_api.chat import DONE, Head, bare_chunk, frame
+from deployments.openai_api.chat import DONE, NATIVE_FRAME, Head, bare_chunk, frame
 from deployments.rpc.port import AnswerStream, EndMessage
 from deployments.telemetry.explain import explain
 
@@ -36,6 +36,7 @@ class StreamAnswer:
         self.target = attempt.target
         self.record = attempt.record
         self.dropped = attempt.dropped
+        self.native = first.startswith(NATIVE_FRAME)  # whether its frames are in the client's own words
         self.usage: Mapping[str, Any] | None = None
         self._attempt = attempt
         self._first = first

@@ -57,12 +57,13 @@ class DoorHandlers:
     def _whole(self, answer: Answer, opened: Opened) -> Response:
         served = self._service.served(answer, opened.request)
         if answer.record.explain:
-            served = replace(served, extra={"breakwater": self._service.served_by(answer)})
+            told = self._service.served_by(answer, dropped_of(opened, answer.dropped, native=answer.native))
+            served = replace(served, extra={"breakwater": told})
         body = opened.whole(json.loads(answer.body), served)
         return Response(dump(body), media_type="application/json", headers=self._headers(answer, opened))
 
     def _headers(self, answer: Answer | StreamAnswer, opened: Opened) -> dict[str, str]:
         return {
-            **self._asking.headers(answer, dropped_of(opened, answer.dropped)),
+            **self._asking.headers(answer, dropped_of(opened, answer.dropped, native=answer.native)),
             "request-id": answer.record.request_id,
         }

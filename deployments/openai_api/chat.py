@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -22,6 +22,7 @@ from deployments.strict_json.quick import check_depth
 from deployments.validation import kind_of, refusal_of
 
 DONE = b"data: [DONE]\n\n"
+NATIVE_FRAME = b"event: "  # how the frames of an answer begin that is in its client's own words: a chat's have no names
 LONGEST_MODEL = 512  # characters of a name that a client may write
 
 
@@ -67,6 +68,41 @@ _CHECK = TypeAdapter(_Request)
 Drop = Literal["none", "hints", "all"]  # which unsupported fields may be left out: see routing/request_fit.py
 
 
+class Native(Protocol):
+    """A request as its client wrote it, in another API, for targets that are asked by that API themselves.
+
+    Attributes:
+        api: the API's name.
+        demands: what no other target can do: the client's paths, each with the sentence that refuses it.
+        lost: the client's paths of what a chat has no words for.
+        hosted: whether it offers tools that only the servers of such targets run.
+    """
+
+    @property
+    def api(self) -> str: ...
+
+    @property
+    def demands(self) -> Mapping[str, str]: ...
+
+    @property
+    def lost(self) -> Sequence[str]: ...
+
+    @property
+    def hosted(self) -> bool: ...
+
+    def left_out(self) -> Sequence[str]:
+        """Return the client's paths of what such a target does not get either."""
+        ...
+
+    def extras(self) -> JsonObject:
+        """Return the fields that no chat has, by the client's paths. They are hints: an answer is one without them."""
+        ...
+
+    def body(self, chat: JsonObject, extras: JsonObject) -> JsonDict:
+        """Return the request for a target that takes the chat so, and these extras."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A checked request.
@@ -75,11 +111,13 @@ class Request:
         body: what the client sent, unknown fields included.
         drop: which unsupported fields may be left out; None for the configured default.
         size: bytes of its JSON, where a client has sent it; 0 from the Python API.
+        native: the same in the client's own words, where it came by another API.
     """
 
     body: JsonDict
     drop: Drop | None = None
     size: int = 0
+    native: Native | None = None
 
     @property
     def model(self) -> str:
@@ -115,7 +153,7 @@ def json_object(value: JsonValue) -> JsonDict:
     return value
 
 
-def check_chat(body: JsonDict, size: int = 0) -> Request:
+def check_chat(body: JsonDict, size: int = 0, native: Native | None = None) -> Request:
     """Return the checked request of an object that JSON can encode. Raises BadRequest that names the field."""
     if (found := too_many(body)) is not None:
         field, why = found
@@ -124,7 +162,7 @@ def check_chat(body: JsonDict, size: int = 0) -> Request:
         _CHECK.validate_python(body)
     except ValidationError as error:
         raise BadRequest(*refusal_of(error, _FIELDS)) from None
-    return Request(body, size=size)
+    return Request(body, None, size, native)
 
 
 _FIELDS = {

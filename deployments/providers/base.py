@@ -36,6 +36,7 @@ class Call:
     is_long: bool = False  # its body is so long that it is written in slices
     within: float = math.inf  # seconds that its request will wait for it
     cache_key: str | None = None  # by which requests with the same begin of a prompt are told
+    api: str = ""  # the API in whose words the body is, if it is no chat
 
     @property
     def wants_usage(self) -> bool:
@@ -44,10 +45,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A whole answer: the JSON body as bytes, and its usage."""
+    """A whole answer: the JSON body as bytes, and its usage. `native`: it is in the words of the call's `api`."""
 
     body: bytes
     usage: JsonObject | None
+    native: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,7 @@ class CallMessage(TypedDict):
     the seconds that its request will wait. `cache_key` is alike for calls of one conversation, and of no other.
     `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not. `is_long`: it
     may take more than a megabyte, so nothing is done with all of it at once.
+    `api`: the body is a request of that API as its client wrote it, and the answer is to be one too.
     """
 
     body: JsonObject
@@ -246,6 +249,7 @@ class CallMessage(TypedDict):
     is_long: NotRequired[bool]
     within: NotRequired[float]
     cache_key: NotRequired[str]
+    api: NotRequired[str]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -260,6 +264,6 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
-    again, within = data.get("again", MOST_AGAIN), data.get("within", math.inf)
-    more = again, data.get("is_long", False), within, data.get("cache_key")
+    again, within, is_long = data.get("again", MOST_AGAIN), data.get("within", math.inf), data.get("is_long", False)
+    more = again, is_long, within, data.get("cache_key"), data.get("api", "")
     return Call(data["body"], data["model"], data["name"], limits, *more)

@@ -67,8 +67,7 @@ class DoorApi:
         return checked, self._service.deadline(options.timeout_seconds), options.caller
 
     def _served_by(self, answer: Answer | StreamAnswer, opened: Opened) -> ServedBy:
-        served = self._service.served_by(answer)
-        return {**served, "dropped": dropped_of(opened, served["dropped"])}
+        return self._service.served_by(answer, dropped_of(opened, answer.dropped, native=answer.native))
 
 
 def events_in(frames: bytes) -> list[JsonDict]:

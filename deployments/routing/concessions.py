@@ -30,6 +30,7 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
         "thinkingBudget",
         "thinkingLevel",
     ),
+    "verbosity": ("text.verbosity",),
     "parallel_tool_calls": ("parallel tool calls", "parallelToolCalls"),
     "seed": ("random_seed",),
 }
@@ -112,6 +113,21 @@ def concede(refusal: Outcome, body: JsonObject, before: int = 0) -> Concession |
     return Concession(body, dropped, tuple(lesson for lesson in lessons if _is_kept(lesson, of_field)), of_field)
 
 
+def concede_extra(refusal: Outcome, extras: JsonObject) -> Concession | None:
+    """Return the same for what a target gets beside a chat, by its full path; None if the refusal names nothing of it.
+
+    `body` is what is left of these extras. Each is refused whatever its value.
+    """
+    param = _param(refusal)
+    words = own_words(refusal.message, extras)
+    quoted = (name for name in extras if re.search(rf"[\"'`]{re.escape(name)}[\"'`]", words))
+    name = param if param in extras else next(quoted, None) if param is None else None
+    if name is None:
+        return None
+    rest = {other: value for other, value in extras.items() if other != name}
+    return Concession(rest, (name,), (Lesson(name),), of_field=False)
+
+
 def _lesson(name: str, refusal: Outcome, body: JsonObject, beside: frozenset[str], of_field: bool) -> Lesson:
     if of_field or name in NESTED:
         return Lesson(name, beside)
@@ -146,7 +162,7 @@ def hints_named(refusal: Outcome, body: JsonObject) -> tuple[str, ...]:
         return named or _nested(refusal.message, body)
     head = param.partition(".")[0].partition("[")[0]
     named = tuple(name for name in given if name == head or _is_listed(refusal, name)) or tuple(
-        name for name in given if head in _SPELLINGS.get(name, ())
+        name for name in given if not {head, param}.isdisjoint(_SPELLINGS.get(name, ()))
     )
     if named and head in _EXCLUSIVE and "both" in refusal.message:
         named = tuple(name for name in given if name == head or _PATTERNS[name].search(refusal.message))

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from actors.breaker.plan import model_of, provider_of
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
-from deployments.openai_api.chat import Drop, Request
+from deployments.openai_api.chat import Drop, Native, Request
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
 from deployments.routing.aliases import Aliases
@@ -17,7 +18,9 @@ from deployments.routing.model_rules import Adapted, adapt, rules_of
 from deployments.routing.refusals import Conceded
 from deployments.routing.request_fit import (
     RequestFit,
+    fit_native,
     fit_request,
+    fit_translated,
     unsupported_in_chat,
     unsupported_in_embedding,
 )
@@ -159,7 +162,7 @@ class ModelRows:
         body = with_result_ids(request.body) if self._chats else request.body
         for target in targets:
             try:
-                fit = self._fit(target, body, drop)
+                fit = self._fit(target, body, drop, request.native)
             except Exception as error:
                 fit = RequestFit(body, bug=error)
             yield target, fit
@@ -171,15 +174,27 @@ class ModelRows:
     def without_hints(self, request: Request, fit: RequestFit, conceded: Conceded) -> RequestFit:
         """Return the request as its target is known to take it; unfit if a hint is gone that may not be left out."""
         if conceded.dropped and not self.may_drop_hints(request):
-            return RequestFit(fit.body, fit.missing + conceded.dropped, fit.dropped)
-        return RequestFit(conceded.body, fit.missing, fit.dropped + conceded.dropped)
+            return replace(fit, missing=fit.missing + conceded.dropped)
+        return replace(fit, body=conceded.body, dropped=fit.dropped + conceded.dropped)
 
-    def _fit(self, target: str, body: JsonObject, drop: Drop) -> RequestFit:
+    def without_extras(self, request: Request, fit: RequestFit, conceded: Conceded) -> RequestFit:
+        """Return the same for what the target gets beside the chat."""
+        if not self.may_drop_hints(request):
+            return replace(fit, demands=fit.demands + conceded.dropped)
+        return replace(fit, extras=conceded.body, dropped=fit.dropped + conceded.dropped)
+
+    def _fit(self, target: str, body: JsonObject, drop: Drop, native: Native | None) -> RequestFit:
         kind, model = self.kind(target), model_of(target)
         if not self._chats:
             return fit_request(unsupported_in_embedding, kind, body, drop, model)
         rules = rules_of(kind, model)
         adapted = adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
+        if native is not None and native.api == KINDS[kind].native_api:
+            return fit_native(native, adapted.body, adapted.dropped, drop)
+        fit = self._fit_chat(kind, model, adapted, drop)
+        return fit if native is None else fit_translated(native, fit, drop)
+
+    def _fit_chat(self, kind: str, model: str, adapted: Adapted, drop: Drop) -> RequestFit:
         fit, foreign = fit_request(unsupported_in_chat, kind, adapted.body, drop, model), tuple[str, ...]()
         if KINDS[kind].passes_through:
             fit, foreign = _own_messages(fit, model)

@@ -6,10 +6,10 @@ The caller says which unsupported fields may be left out. `hints` (default): tho
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deployments.openai_api.capabilities import Unsupported, find_unsupported
-from deployments.openai_api.chat import Drop
+from deployments.openai_api.chat import Drop, Native
 from deployments.openai_api.embeddings import all_texts
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
@@ -32,12 +32,21 @@ class RequestFit:
         missing: unsupported fields for which the target can't be asked.
         dropped: unsupported fields that are left out.
         bug: what our own code raised over it; the target can't be asked then.
+        demands: what the client's own request demands and the target can't do, by the client's paths.
+        extras: what the target gets of the client's own request, and no chat has; None if it gets the chat.
     """
 
     body: JsonObject
     missing: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     bug: Exception | None = None
+    demands: tuple[str, ...] = ()
+    extras: JsonObject | None = None
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """Return all for which the target can't be asked."""
+        return (*self.demands, *self.missing)
 
 
 def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop, model: str = "") -> RequestFit:
@@ -57,6 +66,23 @@ def fit_request(find: UnsupportedFinder, kind: str, body: JsonObject, drop: Drop
     return RequestFit(rest, left.missing, tuple(n for n in body if n in gone) + left.dropped)
 
 
+def fit_native(native: Native, chat: JsonObject, dropped: tuple[str, ...], drop: Drop) -> RequestFit:
+    """Return the request for a target that takes it as its client wrote it.
+
+    `chat` is the same as its model takes it, and `dropped` are the hints that it goes without. Whatever else its
+    server does not support it refuses by itself.
+    """
+    if drop == "none":
+        return RequestFit(chat, dropped, demands=tuple(native.left_out()), extras=native.extras())
+    return RequestFit(chat, dropped=dropped, extras=native.extras())
+
+
+def fit_translated(native: Native, fit: RequestFit, drop: Drop) -> RequestFit:
+    """Return the fit of a chat that was made of a request in other words, at a target that gets the chat alone."""
+    demands = (*native.demands, *(native.lost if drop == "none" else ()))
+    return replace(fit, demands=demands) if demands else fit
+
+
 def unsupported_in_chat(kind: str, body: JsonObject, model: str = "") -> Unsupported:
     """Return the unsupported fields of a chat request. An image by URL counts as one in the request itself."""
     row = KINDS[kind]
@@ -67,6 +93,8 @@ def unsupported_in_chat(kind: str, body: JsonObject, model: str = "") -> Unsuppo
 
 def unsupported_in_embedding(kind: str, body: JsonObject, _model: str = "") -> Unsupported:
     """Return the unsupported fields of an embedding request."""
+    if not KINDS[kind].embeds:
+        return Unsupported(("model",))
     if KINDS[kind].passes_through:
         return Unsupported()
     missing = [n for n, v in body.items() if n not in _EMBEDDING_FIELDS and n != "user" and v is not None]

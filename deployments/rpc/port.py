@@ -31,10 +31,14 @@ class OutcomeMessage(TypedDict):
 
 @final
 class ReplyMessage(TypedDict):
-    """The reply to a call without a stream: `body` (JSON) and `usage`, or the `outcome` of a failed attempt."""
+    """The reply to a call without a stream: `body` (JSON) and `usage`, or the `outcome` of a failed attempt.
+
+    `native`: the body is in the words of the call's `api`.
+    """
 
     body: NotRequired[bytes]
     usage: NotRequired[JsonObject | None]
+    native: NotRequired[bool]
     outcome: NotRequired[OutcomeMessage]
     upstream: NotRequired[UpstreamTiming]
 

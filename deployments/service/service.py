@@ -233,14 +233,15 @@ class Service:
 
     def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
         """Raise BadRequest where a door has left something out of a request of which nothing may be."""
-        if dropped and not self.failover.rows.may_drop_hints(request):
+        if dropped and request.native is None and not self.failover.rows.may_drop_hints(request):
             message = f"No provider gets '{dropped[0]}' of this request, and nothing of it may be left out."
             raise BadRequest(message, dropped[0], "unsupported_parameter")
 
     def served(self, answer: Answer | StreamAnswer, request: Request) -> Served:
         """Return what a door says of a request."""
         estimate = self.estimate(request) if answer.usage is None else 0
-        return Served(answer.record.request_id, answer.record.began_at // 1000, estimate=estimate)
+        began = answer.record.began_at // 1000
+        return Served(answer.record.request_id, began, estimate=estimate, native=answer.native)
 
     def measure(self, request: Request, error: NoAnswer) -> None:
         """Note in the error of a prompt that was too long how long it is, and what its row can hold."""
@@ -256,8 +257,8 @@ class Service:
             return [rows[row].dimensions]
         return [row.dimensions for name, row in rows.items() if model in self.embedder.rows.of(name)]
 
-    def served_by(self, answer: Answer | StreamAnswer) -> ServedBy:
-        """Return who answered a request, and how.
+    def served_by(self, answer: Answer | StreamAnswer, dropped: Sequence[str] | None = None) -> ServedBy:
+        """Return who answered a request, and how. `dropped` is what was left out, where a door has other words for it.
 
         `explained` is there if the caller wants it and the request is over: a stream explains itself at its end.
         """
@@ -267,7 +268,7 @@ class Service:
             "model": model,
             "attempts": answer.record.made,
             "degraded": KINDS[self.resolved.config.providers[provider].kind].in_process,
-            "dropped": list(answer.dropped),
+            "dropped": list(answer.dropped if dropped is None else dropped),
             "request_id": answer.record.request_id,
         }
         if answer.record.explain and answer.record.summary is not None:

@@ -14,8 +14,11 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 
+from deployments.openai_api.chat import NATIVE_FRAME
+
 # Two runs a step and not one character: what the engine must remember of a step is a hundred bytes.
-_TEXT = re.compile(rb'"(?:content|refusal|reasoning_content|arguments)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_TEXT = re.compile(rb'"(?:content|refusal|reasoning_content|arguments|delta|text)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_LONGEST_NAME = 80  # of an event, with the name of its line
 _KEPT = 0.9  # of the known error, with each whole answer
 _ANSWERS = 15  # whose median corrects
 _ENOUGH = 64  # bytes of text: in a shorter answer what stands around the text weighs as much
@@ -33,6 +36,8 @@ class DeliveredText:
     second: bytes = b""
 
     def add(self, data: bytes) -> None:
+        if data.startswith(NATIVE_FRAME):
+            data = _deltas_in(data)
         if not self.first:
             self.first = data
         elif not self.second:
@@ -50,6 +55,11 @@ class DeliveredText:
         frames = max(1, self.second.count(b"\n\n"))
         around = (len(self.second) - text_in(self.second)) / frames
         return max(begun, round(begun + self.size - len(self.first) - later * around))
+
+
+def _deltas_in(data: bytes) -> bytes:
+    """Return the frames of a response with pieces of texts: other frames repeat what those said, and the request."""
+    return b"".join(event + b"\n\n" for event in data.split(b"\n\n") if b".delta\n" in event[:_LONGEST_NAME])
 
 
 def text_in(data: bytes) -> int:

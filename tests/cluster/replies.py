@@ -100,7 +100,7 @@ _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"
 
 class Responses:
     path = "/v1/responses"
-    error_fields = frozenset({"message", "code"})  # of OpenAI's own list, which knows no attempts
+    error_fields = frozenset({"message", "code"})  # of OpenAI's own list; attempts stand in `breakwater`
     sealed = ("response.completed", "response.incomplete")
 
     def request(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Responses:
 
     def whole(self, reply: Reply, data: dict[str, Any]) -> None:
         if data.get("error"):
-            reply.error = data["error"]
+            reply.error = {**data["error"], "attempts": data.get("breakwater", {}).get("attempts", [])}
             return
         assert data["object"] == "response"
         parts = [part for item in data["output"] if item["type"] == "message" for part in item["content"]]

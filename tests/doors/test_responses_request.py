@@ -1,6 +1,7 @@
 """A request of the Responses API becomes a chat completion's, and loses nothing without saying so."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -18,6 +19,12 @@ def refused(given: Any = "Hi", **fields: Any) -> BadRequest:
     with pytest.raises(BadRequest) as raised:
         opened(given, **fields)
     return raised.value
+
+
+def demands_of(given: Any = "Hi", **fields: Any) -> Mapping[str, str]:
+    native = opened(given, **fields).request.native
+    assert native is not None
+    return native.demands
 
 
 def test_a_text_is_what_the_user_says_and_instructions_come_first() -> None:
@@ -190,18 +197,24 @@ def test_what_a_server_ran_by_itself_is_left_out_and_named(item: dict[str, Any])
     assert made.dropped == ["input.1"]
 
 
+def test_an_item_that_is_stored_elsewhere_is_refused_by_name() -> None:
+    error = refused([{"type": "item_reference", "id": "msg_1"}])
+    assert (error.param, error.code) == ("input.0", "unsupported_parameter")
+
+
 @pytest.mark.parametrize(
     ("given", "path"),
     [
-        ([{"type": "item_reference", "id": "msg_1"}], "input.0"),
         ([{"type": "compaction_trigger"}], "input.0"),
+        ([{"role": "user", "content": [{"type": "video"}]}], "input.0.content.0.type"),
         ([{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}], "input.0.content.0.file_id"),
         ([{"role": "user", "content": [{"type": "input_file", "file_url": "u"}]}], "input.0.content.0.file_url"),
     ],
 )
-def test_items_that_need_what_we_do_not_store_are_refused_by_name(given: Any, path: str) -> None:
-    error = refused(given)
-    assert (error.param, error.code) == (path, "unsupported_parameter")
+def test_items_that_only_a_server_of_this_api_can_take_are_demands_by_name(given: Any, path: str) -> None:
+    demands = demands_of(given)
+    assert path in demands
+    assert f"'{path}'" in demands[path]
 
 
 # 19
@@ -238,7 +251,6 @@ def test_state_that_nobody_asked_for_is_no_reason_to_refuse() -> None:
         ({"input": [{"role": "user"}]}, "input.0.content", "missing_required_parameter"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input.0.role", "invalid_value"),
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input.0.content.0.text", None),
-        ({"input": [{"role": "user", "content": [{"type": "video"}]}]}, "input.0.content.0.type", None),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0.image_url", None),
         ({"input": [{"id": "x"}]}, "input.0.type", "missing_required_parameter"),
         ({"input": [7]}, "input.0", None),

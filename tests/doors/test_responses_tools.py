@@ -226,17 +226,30 @@ def test_all_tools_of_a_namespace_can_be_allowed_and_the_rest_is_named() -> None
     [
         ({"type": "web_search_preview"}, "tool_choice"),
         ({"type": "mcp", "server_label": "x"}, "tool_choice"),
-        ({"type": "function", "name": "gone"}, "tool_choice.name"),
         ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "web_search"}]}, "tool_choice.tools"),
     ],
 )
-def test_a_demand_for_a_tool_that_nobody_runs_here_is_refused(choice: Any, param: str) -> None:
+def test_a_demand_for_a_tool_that_a_server_runs_is_one_that_no_other_can_meet(choice: Any, param: str) -> None:
+    native = opened(tools=[function(), {"type": "web_search"}], tool_choice=choice).request.native
+    assert native is not None
+    assert native.hosted
+    assert list(native.demands) == [param]
+
+
+def test_a_demand_for_any_call_is_one_for_a_tool_that_a_server_runs_if_there_is_no_other() -> None:
+    native = opened(tools=[{"type": "web_search"}], tool_choice="required").request.native
+    assert native is not None
+    assert list(native.demands) == ["tool_choice"]
+
+
+@pytest.mark.parametrize(
+    ("tools", "choice", "param"),
+    [
+        ([function()], {"type": "function", "name": "gone"}, "tool_choice.name"),
+        ([], "required", "tool_choice"),
+    ],
+)
+def test_a_demand_for_a_tool_that_is_not_there_is_refused(tools: Any, choice: Any, param: str) -> None:
     with pytest.raises(BadRequest) as raised:
-        opened(tools=[function(), {"type": "web_search"}], tool_choice=choice)
+        opened(tools=tools, tool_choice=choice)
     assert raised.value.param == param
-
-
-def test_a_demand_for_any_call_is_refused_where_no_tool_is_left() -> None:
-    with pytest.raises(BadRequest) as raised:
-        opened(tools=[{"type": "web_search"}], tool_choice="required")
-    assert raised.value.param == "tool_choice"

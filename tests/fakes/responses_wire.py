@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from tests.fakes import hosted_items
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.tool_use import Called, calls_to, pieces
+from tests.fakes.vendors import first_refusal, openai_responses
 
 USAGE = {
     "input_tokens": 7,
@@ -14,25 +17,33 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 1},
     "total_tokens": 12,
 }
-# openai 3.54, `ResponseCreateParamsBase`; a field beyond them is an `unknown_parameter`.
-KNOWN = frozenset(
-    {
-        *("input", "model", "instructions", "include", "max_output_tokens", "max_tool_calls", "metadata", "reasoning"),
-        *("parallel_tool_calls", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier"),
-        *("safety_identifier", "store", "stream", "stream_options", "temperature", "text", "tool_choice", "tools"),
-        *("top_logprobs", "top_p", "truncation", "user"),
-    }
-)
 REASONING = {"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "gAAA-of-this-account"}
 
 
 class ResponsesWire(OpenAIWire):
-    """`reasons`: whether an answer begins with an encrypted item of reasoning."""
+    """`reasons`: whether an answer begins with an encrypted item of reasoning. `hosted`: the items that follow it.
 
-    reasons = True
+    `annotations` are those of its text, and `ends` how it ends, as fields of the response. Ids of items are new in each
+    answer, and those of calls name the reasoning that led to them.
+    """
+
+    def __init__(self) -> None:
+        self.reasons = True
+        self.hosted: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.ends: dict[str, Any] = {"status": "completed"}
+        self._answers = 0
 
     def _output(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [*([REASONING] if self.reasons else []), *map(dict, items)]
+        self._answers += 1
+        return [
+            *([{**REASONING, "id": f"rs_{self._answers}"}] if self.reasons else []),
+            *({**item, "id": f"{item['id']}_{self._answers}"} for item in self.hosted),
+            *({**item, "id": self._id(item["id"])} for item in items),
+        ]
+
+    def _id(self, key: str) -> str:
+        return f"{key}_{self._answers}" + (f"_of_rs_{self._answers}" if self.reasons else "")
 
     def _response(self, status: str, output: Sequence[Any], **more: Any) -> dict[str, Any]:
         return {
@@ -56,8 +67,8 @@ class ResponsesWire(OpenAIWire):
         }
 
     def _message(self, text: str) -> dict[str, Any]:
-        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-        return {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+        part = {"type": "output_text", "text": text, "annotations": self.annotations, "logprobs": []}
+        return {"id": "msg", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
 
     def _function_call(self, called: Called) -> dict[str, Any]:
         named = {"id": f"fc_{called.key}", "call_id": f"call_{called.key}", "name": called.name}
@@ -65,7 +76,7 @@ class ResponsesWire(OpenAIWire):
 
     def whole(self, words: Sequence[str]) -> bytes:
         output = self._output([self._message("".join(words))])
-        return json.dumps(self._response("completed", output, usage=USAGE)).encode()
+        return json.dumps(self._response(output=output, usage=USAGE, **self.ends)).encode()
 
     def _said_and_called(self, calls: Sequence[Called], words: Sequence[str]) -> list[dict[str, Any]]:
         said = [self._message("".join(words))] if words else []
@@ -90,7 +101,8 @@ class ResponsesWire(OpenAIWire):
         ]
         for at, item in enumerate(output):
             events += self._of_item(at, item, words)
-        events.append({"type": "response.completed", "response": self._response("completed", output, usage=USAGE)})
+        last = self._response(output=output, usage=USAGE, **self.ends)
+        events.append({"type": f"response.{last['status']}", "response": last})
         numbered = [{**event, "sequence_number": number} for number, event in enumerate(events)]
         return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in numbered]
 
@@ -100,9 +112,20 @@ class ResponsesWire(OpenAIWire):
             case "message":
                 opened = {**item, "status": "in_progress", "content": []}
                 part, inside = item["content"][0], {**where, "content_index": 0}
-                middle = [{"type": "response.content_part.added", **inside, "part": {**part, "text": ""}}]
+                middle = [
+                    {"type": "response.content_part.added", **inside, "part": {**part, "text": "", "annotations": []}}
+                ]
                 middle += [
                     {"type": "response.output_text.delta", **inside, "delta": word, "logprobs": []} for word in words
+                ]
+                middle += [
+                    {
+                        "type": "response.output_text.annotation.added",
+                        **inside,
+                        "annotation_index": number,
+                        "annotation": one,
+                    }
+                    for number, one in enumerate(self.annotations)
                 ]
                 middle.append({"type": "response.output_text.done", **inside, "text": part["text"], "logprobs": []})
                 middle.append({"type": "response.content_part.done", **inside, "part": part})
@@ -111,7 +134,7 @@ class ResponsesWire(OpenAIWire):
                 middle = [{"type": f"{name}.delta", **where, "delta": piece} for piece in pieces(item["arguments"])]
                 middle.append({"type": f"{name}.done", **where, "name": item["name"], "arguments": item["arguments"]})
             case _:
-                opened, middle = item, []
+                opened, middle = hosted_items.opened(item), list(hosted_items.events_of(item, where))
         added = {"type": "response.output_item.added", "output_index": at, "item": opened}
         return [added, *middle, {"type": "response.output_item.done", "output_index": at, "item": item}]
 
@@ -127,43 +150,25 @@ class ResponsesWire(OpenAIWire):
         return b'event: response.output_text.delta\ndata: {"type": "response.out\n\n'
 
     def calls(self, body: Mapping[str, Any]) -> list[Called]:
-        if body.get("tool_choice") == "none" or body["input"][-1]["type"] == "function_call_output":
+        given = body["input"]
+        if body.get("tool_choice") == "none" or (not isinstance(given, str) and "output" in given[-1]):
             return []
-        return calls_to([(t["name"], t.get("parameters") or {}) for t in body.get("tools") or ()], len(body["input"]))
+        functions = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
+        return calls_to([(tool["name"], tool.get("parameters") or {}) for tool in functions], len(given))
 
     def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
         if not path.endswith("/v1/responses"):
             return f"no route {path}"
-        if unknown := body.keys() - KNOWN:
-            return f"Unknown parameter: '{min(unknown)}'."
         if body.get("store") is not False:
             return "the request would be stored"
-        if body.get("max_output_tokens", 16) < 16:  # vectorize-io/hindsight#58
-            return "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16"
-        if any("function" in tool or "strict" not in tool for tool in body.get("tools") or ()):
-            return "a tool of a chat completion"
-        return _objection_to(body["input"])
+        found = first_refusal(openai_responses.RULES, Asked(path, body))
+        return None if found is None else f"{found[0]}: {found[1].body['error']['message']}"
 
 
-def _objection_to(items: Sequence[Mapping[str, Any]]) -> str | None:
-    open_ids: set[str] = set()
-    for at, item in enumerate(items):
-        match item["type"]:
-            case "function_call":
-                if len(item["call_id"]) > 64 or not isinstance(item["arguments"], str):  # decolua/9router#393
-                    return f"Invalid 'input[{at}].call_id': string too long."
-                open_ids.add(item["call_id"])
-            case "function_call_output":
-                if item["call_id"] not in open_ids:  # continuedev/continue#10092
-                    return f"No tool call found for function call output with call_id {item['call_id']}."
-                open_ids.remove(item["call_id"])
-            case "reasoning":
-                if "summary" not in item:  # newo-ether/Agora#141
-                    return f"Input[{at}] missing required field `summary`"
-                if not item.get("encrypted_content"):  # vercel/ai#7543
-                    return f"Item with id '{item['id']}' not found. Items are not persisted when `store` is false."
-                after = items[at + 1] if at + 1 < len(items) else {"type": None}
-                if after["type"] not in ("reasoning", "function_call") and after.get("role") != "assistant":
-                    # continuedev/continue#8933
-                    return "Item of type 'reasoning' was provided without its required following item."
-    return f"No tool output found for function call {min(open_ids)}." if open_ids else None  # RooCodeInc/Roo-Code#12248
+@dataclass(frozen=True)
+class Asked:
+    """A request as the rules take it."""
+
+    path: str
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)

@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from openai.types.responses import Response
 
 from deployments.config.providers import OpenAI, row_of
+from deployments.errors import AttemptFailed
+from deployments.providers.base import Provider
 from deployments.providers.kinds import KINDS
+from deployments.providers.openai.responses_api.terms import KnownTerms, Terms
 from tests.fakes.responses_wire import REASONING, ResponsesWire
 from tests.fakes.server import Behaviour, status
 from tests.providers.conftest import Bench, cloud
@@ -118,6 +122,36 @@ def test_reasoning_that_another_account_made_is_left_out_at_the_second_try(bench
         ["message", "reasoning", "message", "message"],
         ["message", "message", "message"],
     ]
+
+
+def test_a_model_that_refuses_to_tell_its_reasoning_is_not_asked_for_it_for_an_hour() -> None:
+    now = [0.0]
+    terms = KnownTerms(lambda: now[0])
+    assert terms.of("gpt-5.5").encrypted
+    terms.learn("gpt-5.5", Terms(encrypted=False))
+    now[0] = 3599.0
+    assert not terms.of("gpt-5.5").encrypted
+    assert terms.of("gpt-5.6").encrypted
+    now[0] = 3601.0
+    assert terms.of("gpt-5.5").encrypted
+
+
+def test_what_a_model_refuses_of_reasoning_is_remembered_once_it_has_taken_the_request_without(bench: Bench) -> None:
+    fake = bench.fake
+    assert fake is not None
+    refusal = Behaviour("status", status=400, message="Encrypted content is not supported with this model.")
+
+    async def work(provider: Provider) -> None:
+        call = replace(bench.call(), model="gpt-5.5")
+        fake.script = [refusal, status(500)]
+        with pytest.raises(AttemptFailed):
+            await provider.complete(call)
+        fake.script = [refusal]
+        for _ in range(2):
+            await provider.complete(call)
+
+    bench.run(work)
+    assert ["include" in request.body for request in fake.received] == [True, False, True, False, False]
 
 
 def test_the_usage_is_told_in_the_words_of_a_chat(bench: Bench) -> None:

@@ -183,6 +183,43 @@ def test_what_a_door_leaves_out_is_named_or_refused_as_its_client_wishes(
     run_virtually(main())
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "fields"),
+    [
+        (
+            "/v1/responses",
+            {**RESPOND, "truncation": "auto", "text": {"verbosity": "low"}},
+            ["truncation", "text.verbosity"],
+        ),
+        ("/v1/messages", {**MESSAGE, "metadata": {"user_id": "x"}, "service_tier": "auto"}, ["metadata.user_id"]),
+    ],
+)
+def test_an_explained_answer_names_what_was_left_out_as_its_header_does(
+    path: str, body: dict[str, Any], fields: list[str]
+) -> None:
+    async def main() -> None:
+        async with client() as (http, _):
+            answered = await http.post(path, json=body, headers={"x-breakwater-explain": "true"})
+            assert answered.json()["breakwater"]["dropped"] == fields
+            assert answered.headers["x-breakwater-dropped"] == ", ".join(fields)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("explain", ["true", "false"])
+def test_a_response_that_failed_in_mid_stream_tells_its_attempts(explain: str) -> None:
+    async def main() -> None:
+        async with client() as (http, w):
+            w.provider("aws").ends, w.provider("aws").after = [Outcome("broken", content=True)], 1
+            headers = {"x-breakwater-explain": explain}
+            response = await http.post("/v1/responses", json={**RESPOND, "stream": True}, headers=headers)
+            told = events_in(response.content)[-1]["response"]["breakwater"]
+            assert [attempt["outcome"] for attempt in told["attempts"]] == ["broken"]
+            assert ("explained" in told) is (explain == "true")
+
+    run_virtually(main())
+
+
 def test_a_stream_of_messages_begins_with_an_estimate_of_its_prompt() -> None:
     async def main() -> None:
         async with client() as (http, _):

@@ -118,10 +118,14 @@ def usage_of(tokens: Tokens) -> genai_prices.Usage:
         ({"kind": "openai", "base_url": "http://127.0.0.1:8000/v1"}, None),
         ({"kind": "bedrock", "region": "eu-west-1", "endpoint_url": "http://127.0.0.1:1"}, "aws"),
         ({"kind": "google"}, "google"),
+        ({"kind": "google", "base_url": "http://127.0.0.1:1", "vertex": {"project": "my-project"}}, "google"),
+        ({"kind": "openai", "vertex": {"project": "my-project"}}, "google"),
+        ({"kind": "openai", "azure": {"endpoint": "https://gateway.example/llm"}}, "azure"),
+        ({"kind": "anthropic"}, "anthropic"),
         ({"kind": "local"}, None),
     ],
 )
-def test_each_kind_says_who_bills_for_it(given: dict[str, str], vendor: str | None) -> None:
+def test_each_kind_says_who_bills_for_it(given: dict[str, Any], vendor: str | None) -> None:
     adapter: TypeAdapter[ProviderSettings] = TypeAdapter(ProviderSettings)
     address = adapter.validate_python(given).billing_address()
     found = [one["vendor"] for one in made(DAY)["vendors"] if address and re.match(one["address"], address)]

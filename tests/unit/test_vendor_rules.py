@@ -32,12 +32,14 @@ from tests.fakes.vendors import (
     model_of,
     openai,
     openai_reasoning,
+    openai_responses,
     xai,
 )
 
 SOURCE = re.compile(r"[\w.-]+/[\w.-]+#\d+|page \"|guide \"|API reference|page, \"|mistralai \d|CompletionCreate")
 ALL: list[Rule] = [
     *(*openai.RULES, *openai_reasoning.RULES, *azure.RULES, *bedrock.RULES, *bedrock_claude.RULES, *gemini.RULES),
+    *(*openai_responses.RULES, openai_responses.unverified),
     *(*groq.RULES, *mistral.RULES, *deepseek.RULES, *xai.RULES),
     *(*compatible.OPENROUTER_WITHOUT_TOOLS, *compatible.VLLM, *compatible.STRICT),
     *(*compatible.OPENROUTER, *compatible.LLAMA, *compatible.FIREWALL),
@@ -63,6 +65,17 @@ HAIKU, OPUS, NEW_OPUS, OPUS_5 = (
 
 def chat(model: str = "gpt-4.1", *, query: str = "", **body: Any) -> Request:
     return Request(f"/v1/chat/completions{query}", {"model": model, "messages": HI, **body})
+
+
+def responses(*items: Any, model: str = "gpt-5.5", **body: Any) -> Request:
+    return Request("/v1/responses", {"model": model, "input": [*HI, *items], **body})
+
+
+def made(kind: str, **item: Any) -> dict[str, Any]:
+    """An item of an earlier answer."""
+    fields = {"reasoning": {"id": "rs_1", "summary": [], "encrypted_content": "gAAA1"}}
+    fields["function_call"] = {"call_id": "a", "name": "f", "arguments": "{}"}
+    return {"type": kind, **fields.get(kind, {}), **item}
 
 
 def converse(model: str = HAIKU, **body: Any) -> Request:
@@ -154,6 +167,43 @@ REFUSED: list[tuple[Rule, Request]] = [
     (openai_reasoning.unknown_effort, chat("gpt-5-mini", reasoning_effort="none")),
     (openai_reasoning.tools_with_effort, chat("gpt-5.4-mini", reasoning_effort="low", tools=[TOOL])),
     (openai_reasoning.tools_with_effort, chat("gpt-5.6-terra", tools=[TOOL])),
+    (openai_responses.unknown_field, responses(client_metadata={})),
+    (openai_responses.unknown_in_item, responses(made("of_next_year"))),
+    (openai_responses.unknown_in_item, responses(made("function_call", extra_content={}))),
+    (openai_responses.unknown_in_item, responses(made("custom_tool_call", status="completed"))),
+    (openai_responses.state_of_reasoning, responses(made("reasoning", status=None))),
+    (openai_responses.incomplete_reasoning, responses({"type": "reasoning", "id": "rs_1"})),
+    (openai_responses.incomplete_reasoning, responses(made("reasoning", encrypted_content=None))),
+    (openai_responses.incomplete_reasoning, responses({"type": "item_reference", "id": "rs_1"})),
+    (openai_responses.foreign_reasoning, responses(made("reasoning", encrypted_content="bw1.x"))),
+    (openai_responses.loose_reasoning, responses(made("reasoning"))),
+    (openai_responses.loose_reasoning, responses(made("reasoning"), *HI)),
+    (openai_responses.lost_reasoning, responses(made("function_call", id="fc_1_of_rs_1"))),
+    (openai_responses.foreign_id, responses(made("function_call", id="item_1"))),
+    (openai_responses.foreign_id, responses(made("function_call", id=""))),
+    (openai_responses.twice, responses(*[made("function_call", id="fc_1")] * 2)),
+    (openai_responses.order_of_calls, responses(made("function_call"))),
+    (openai_responses.order_of_calls, responses(made("function_call_output", call_id="a", output=""))),
+    (openai_responses.long_call_id, responses(made("function_call", call_id="a" * 65))),
+    (
+        openai_responses.part_of_another,
+        responses({"role": "assistant", "content": [{"type": "input_text", "text": "x"}]}),
+    ),
+    (openai_responses.lacking_tool, responses(tools=[TOOL])),
+    (openai_responses.lacking_tool, responses(tools=[{"type": "function", "name": "f", "parameters": {}}])),
+    (
+        openai_responses.loose_schema,
+        responses(text={"format": {"strict": True, "schema": OPEN}}),
+    ),
+    (openai_responses.few_tokens, responses(max_output_tokens=15)),
+    (openai_responses.stream_options_alone, responses(stream_options={"include_obfuscation": False})),
+    (openai_responses.unknown_include, responses(include=["everything"])),
+    (openai_responses.reasoning_of_others, responses(model="gpt-4o", include=["reasoning.encrypted_content"])),
+    (openai_responses.reasoning_of_others, responses(model="gpt-4o", reasoning={"effort": "low"})),
+    (openai_responses.sampling, responses(temperature=0.3)),
+    (openai_responses.unknown_effort, responses(reasoning={"effort": "minimal"})),
+    (openai_responses.json_unsaid, responses(text={"format": {"type": "json_object"}})),
+    (openai_responses.unverified, responses(reasoning={"summary": "auto"})),
     (azure.max_completion_tokens, chat(query=OLD, max_completion_tokens=5)),
     (azure.parallel_tool_calls, chat(query=OLD, parallel_tool_calls=False, tools=[TOOL])),
     (azure.stream_options, chat(query=OLD, stream=True, stream_options={"include_usage": True})),
@@ -253,6 +303,14 @@ TAKEN: list[Request] = [
     chat(temperature=0.7, top_p=0.9, max_tokens=500, presence_penalty=0, stop=["x"], tools=[TOOL], tool_choice="auto"),
     chat("gpt-5.4-mini", max_completion_tokens=500, temperature=1, reasoning_effort="none", tools=[TOOL]),
     chat("gpt-5.4-mini", reasoning_effort="low", verbosity="low"),
+    responses(
+        made("reasoning"),
+        made("function_call", id="fc_1_of_rs_1"),
+        made("function_call_output", call_id="a", output="x"),
+        tools=[{"type": "function", "name": "f", "parameters": {}, "strict": False}, {"type": "web_search"}],
+        reasoning={"effort": "low"},
+        include=["reasoning.encrypted_content"],
+    ),
     converse(inferenceConfig={"temperature": 1, "maxTokens": 64_000, "stopSequences": ["END"]}),
     converse(toolConfig=specs()),
     with_documents("a pdf", "b-(1)"),
@@ -267,6 +325,7 @@ TAKEN: list[Request] = [
 ]
 OF_WIRE = {
     "chat": [*openai.RULES, *openai_reasoning.RULES, *azure.RULES],
+    "responses": [*openai_responses.RULES],
     "converse": [*bedrock.RULES, *bedrock_claude.RULES],
     "generate": [*gemini.RULES],
 }
@@ -290,11 +349,14 @@ def bedrock_outcome(refusal: Refusal, asked: Any) -> Outcome:
     return bedrock_classify(error, asked).outcome
 
 
-CLASSIFIED = {"chat": openai_outcome, "generate": google_outcome, "converse": bedrock_outcome}
+CLASSIFIED = {"chat": openai_outcome, "responses": openai_outcome} | {
+    "generate": google_outcome,
+    "converse": bedrock_outcome,
+}
 
 
 def wire_of(request: Request) -> str:
-    return "converse" if "converse" in request.path else "generate" if "generate" in request.path else "chat"
+    return next((wire for wire in ("converse", "generate", "responses") if wire in request.path.lower()), "chat")
 
 
 @pytest.mark.parametrize("rule", ALL, ids=lambda rule: f"{rule.__module__.rpartition('.')[2]}.{rule.__name__}")

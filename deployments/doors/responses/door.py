@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deployments.doors.door import Door, Paths, Served
 from deployments.doors.responses.answer.errors import body_of
+from deployments.doors.responses.answer.native import NativeEncoder, native_response
 from deployments.doors.responses.answer.stream import Clock, ResponseEncoder
 from deployments.doors.responses.answer.whole import response_of
 from deployments.doors.responses.request.read import Read, read
@@ -35,9 +36,13 @@ class OpenedResponse:
         return self._read.paths
 
     def whole(self, completion: JsonObject, served: Served) -> JsonDict:
+        if served.native:
+            return native_response(completion, self._body, served)
         return response_of(completion, self._body, self._read.table, served, self._clock)
 
-    def encoder(self, served: Served) -> ResponseEncoder:
+    def encoder(self, served: Served) -> ResponseEncoder | NativeEncoder:
+        if served.native:
+            return NativeEncoder(self._body, served)
         return ResponseEncoder(self._body, self._read.table, served, self._clock)
 
 

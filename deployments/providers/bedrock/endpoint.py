@@ -71,7 +71,7 @@ class SignedRequests:
     async def signed(self, operation: str, model: str, body: RequestBody) -> tuple[URL, dict[str, str]]:
         """Return the URL and the signed headers of a call.
 
-        Raises boto3's errors of credentials, and AttemptFailed `credential` if there are none that hold.
+        Raises boto3's errors of credentials, and AttemptFailed `connect` if none could be fetched.
         """
         endpoint = self._known.get((operation, model)) or self._find_endpoint(operation, model)
         if self._api_key_env is not None and (key := os.environ.get(self._api_key_env)):

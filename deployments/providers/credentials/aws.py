@@ -54,14 +54,14 @@ def find_credentials(session: Any, identity: AwsIdentity) -> Any:
 
 
 class HeldCredentials(Credentials):  # type: ignore[misc]
-    """Credentials for botocore's signer: `present` returns what is there, None if there is nothing."""
+    """Credentials for botocore's signer: `latest` returns what is there, None if there is nothing."""
 
-    def __init__(self, present: Callable[[], ReadOnlyCredentials | None], method: str):
+    def __init__(self, latest: Callable[[], ReadOnlyCredentials | None], method: str):
         super().__init__("", "", None, method=method)
-        self._present = present
+        self._latest = latest
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        if (found := self._present()) is None:
+        if (found := self._latest()) is None:
             raise botocore.exceptions.NoCredentialsError
         return found
 
@@ -76,7 +76,7 @@ def sign_in(identity: AwsIdentity, region: str) -> tuple[Any, Renewed[ReadOnlyCr
     if not isinstance(found, RefreshableCredentials):
         return session, None
     renewed = Renewed("AWS credentials", in_thread(lambda: _renew(found)), first=_first(found))
-    held = HeldCredentials(renewed.usable, found.method)
+    held = HeldCredentials(renewed.latest, found.method)
     session = open_session(identity, region)  # the first one keeps what it has found
     session.register_component("credential_provider", CredentialResolver([_Holder(held)]))
     return session, renewed
@@ -101,9 +101,15 @@ def _first(found: RefreshableCredentials) -> Fresh[ReadOnlyCredentials] | None:
 
 
 def _renew(found: RefreshableCredentials) -> Fresh[ReadOnlyCredentials]:
-    """Return new credentials. It blocks. Only one thread is here at a time, which botocore's lock would see to."""
-    found._protected_refresh(is_mandatory=True)  # the public way asks for them in botocore's own time only
-    return Fresh(found._frozen_credentials, found._expiry_time.timestamp())
+    """Return new credentials. It blocks, and changes nothing that another thread may read.
+
+    botocore's public way asks for them in its own time only.
+    """
+    told = found._refresh_using()
+    if not told or not all(told.get(key) for key in ("access_key", "secret_key", "expiry_time")):
+        raise botocore.exceptions.CredentialRetrievalError(provider=found.method, error_msg="a part is missing")
+    frozen = ReadOnlyCredentials(told["access_key"], told["secret_key"], told.get("token"), told.get("account_id"))
+    return Fresh(frozen, found._expiry_datetime(told["expiry_time"]).timestamp())
 
 
 _WAYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"

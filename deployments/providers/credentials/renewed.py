@@ -69,7 +69,6 @@ class Renewed(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._failures = 0
-        self._reason = ""
         if first is not None:
             self._turn_to(self._schedule.after_success(clock(), first, share()))
 
@@ -82,7 +81,11 @@ class Renewed(Generic[T]):
         return self._schedule.value(now)
 
     async def get(self) -> T:
-        """Return the credential, and wait if there is none. Raises AttemptFailed `credential`, or `stalled`."""
+        """Return the credential, and wait if there is none. Raises AttemptFailed: `connect`, `stalled`.
+
+        A server of credentials that is away will be back, so this is no `credential`, which says that a key is wrong.
+        Why there is none is in the log alone: it may name accounts.
+        """
         if (value := self.usable()) is not None:
             return value
         timer = DeadlineTimer()
@@ -93,17 +96,25 @@ class Renewed(Generic[T]):
         except TimeoutError:
             if timer.stalled:
                 raise stalled() from None
-            raise failed("credential", f"there was no credential within {WAIT_SECONDS:g} s") from None
+            raise failed("connect", f"there was no credential within {WAIT_SECONDS:g} s") from None
         finally:
             timer.close()
         if (value := self._schedule.value(self._clock())) is None:
-            raise failed("credential", f"there is no credential: {self._reason}")
+            raise failed("connect", "no credential could be fetched: the log of its replica says why")
         return value
 
     def start(self) -> None:
         """Keep the credential fresh from now on, before any call needs it. Needs a running event loop."""
         self.usable()
         self._set_timer()
+
+    def latest(self) -> T | None:
+        """Return what was fetched last, even if it has just expired, and start nothing: for any thread.
+
+        Who asks for it has asked `usable` or `get` before.
+        """
+        held = self._schedule.held
+        return None if held is None else held.value
 
     def doubt(self) -> None:
         """Fetch the next credential soon: a vendor has refused the present one, which may have been revoked."""
@@ -159,7 +170,7 @@ class Renewed(Generic[T]):
             if before:
                 log.info("%s: the credential is renewed again, after %d failures.", self._name, before)
             return
-        self._failures, self._reason = self._failures + 1, error
+        self._failures += 1
         now, held = self._clock(), self._schedule.held
         left = 0.0 if held is None else max(0.0, held.expires_at - now)
         holds = f"The one that is there holds for {left:.0f} s more" if left else "There is none"

@@ -24,11 +24,11 @@ from deployments.providers.embedding import completed
 from deployments.providers.google.classify import classify
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google.endpoint import Endpoints, sdk_over
-from deployments.providers.offer import call_limit
 from deployments.providers.request_body import request_body
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_model
 from deployments.providers.translated import translated, translating
+from deployments.providers.translation.offer import call_limit
 from deployments.providers.transport import Transport, UpstreamResponse
 
 MOST_TEXTS = 100  # of one call: Gemini refuses more
@@ -53,7 +53,7 @@ class GoogleProvider:
 
         where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version, "vertex": vertex}
         if token is not None:
-            where["token"] = token.usable
+            where["token"] = token.latest
         self._sdk, self._endpoints = sdk_over(self._transport, **where), Endpoints(**where)
         self._on_vertex = vertex is not None
 
@@ -129,8 +129,8 @@ class GoogleProvider:
             contents=[types.Content(parts=[types.Part(text=text)]) for text in texts],
             config=types.EmbedContentConfig(output_dimensionality=call.body.get("dimensions")),
         )
-        tokens = response.usage_metadata.prompt_token_count if response.usage_metadata else None
-        return [e.values or [] for e in response.embeddings or []], tokens
+        made = response.embeddings or []
+        return [e.values or [] for e in made], _tokens_of(response, made)
 
     async def close(self) -> None:
         if self.credential is not None:
@@ -160,6 +160,14 @@ def build(settings: GoogleSettings, connect: float) -> GoogleProvider:
 
     identity, vertex = on_vertex(vertex, settings.google_file())
     return GoogleProvider(vertex=vertex, token=google_token(identity), **where)
+
+
+def _tokens_of(response: types.EmbedContentResponse, made: list[types.ContentEmbedding]) -> int | None:
+    """Return the tokens of the texts, None if they are not told. Vertex AI's older models tell those of each text."""
+    if response.usage_metadata is not None:
+        return response.usage_metadata.prompt_token_count
+    counts = [e.statistics.token_count for e in made if e.statistics and e.statistics.token_count is not None]
+    return round(sum(counts)) if counts and len(counts) == len(made) else None
 
 
 def _end(codec: StreamCodec, call: Call) -> End:

@@ -90,7 +90,7 @@ class Server:
         return model if self._azure is None else self._azure.deployments.get(model, model)
 
     async def headers(self) -> Mapping[str, str]:
-        """Return the headers of a call. Raises AttemptFailed `credential` if there is no token."""
+        """Return the headers of a call. Raises AttemptFailed `connect` if there is no token."""
         if self.token is None:
             return self._headers
         token = self.token.usable() or await self.token.get()

@@ -60,7 +60,7 @@ def unknown_effort(asked: Asked) -> Refusal | None:
     """Refuse efforts that the model does not have: guide "Reasoning", `reasoning.effort` by model."""
     if not is_reasoning(asked) or (given := asked.body.get("reasoning_effort")) is None:
         return None
-    known = _efforts(model_of(asked))
+    known = efforts_of(model_of(asked))
     if given in known:
         return None
     listed = ", ".join(f"'{word}'" for word in known)
@@ -71,7 +71,7 @@ def unknown_effort(asked: Asked) -> Refusal | None:
     return refuse(message, "reasoning_effort", "unsupported_value")
 
 
-def _efforts(model: str) -> tuple[str, ...]:
+def efforts_of(model: str) -> tuple[str, ...]:
     if re.match(r"o\d", model):
         return ("low", "medium", "high")
     if re.match(r"gpt-5(?:-|$)", model):

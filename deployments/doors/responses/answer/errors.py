@@ -22,3 +22,9 @@ def response_error(error: JsonValue) -> JsonDict:
     code = told.get("code")
     known = code if isinstance(code, str) and code in _CODES else _BY_TYPE.get(str(told.get("type")), "server_error")
     return {"code": known, "message": str(told.get("message") or "The stream broke off.")}
+
+
+def told_of(error: JsonValue) -> JsonDict:
+    """Return what `breakwater` says of a stream that broke off: its attempts, which a response's error can't hold."""
+    attempts = error.get("attempts") if isinstance(error, dict) else None
+    return {} if attempts is None else {"attempts": attempts}

@@ -20,7 +20,7 @@ from deployments.doors.door import Served
 from deployments.doors.envelope import Envelope, absorb
 from deployments.doors.responses.answer.calls import Call, Calls
 from deployments.doors.responses.answer.contents import annotations_of, logprobs_of, pictures_of, pieces_of
-from deployments.doors.responses.answer.errors import response_error
+from deployments.doors.responses.answer.errors import response_error, told_of
 from deployments.doors.responses.answer.events import Events
 from deployments.doors.responses.answer.output import (
     CustomCall,
@@ -298,6 +298,8 @@ class ResponseEncoder:
     def _fail(self, error: JsonValue) -> None:
         if isinstance(self._open, Message | Reasoning):
             self._close("incomplete")
+        if told := told_of(error):
+            self._extra["breakwater"] = {**self._extra.get("breakwater", {}), **told}
         self._conclude("failed", {"error": response_error(error)})
 
     def _conclude(self, status: Status, told: Mapping[str, JsonValue]) -> None:

@@ -8,25 +8,29 @@ _CHOICE = frozenset({"type", "name", "namespace", "mode", "tools"})
 
 
 def choice_of(choice: JsonValue, table: ToolTable, *, offers: bool) -> JsonValue:
-    """Return `tool_choice`; None if nothing is to be said. Raises BadRequest if it can't be kept.
+    """Return `tool_choice`; None if nothing is to be said. Raises BadRequest if nobody can keep it.
 
-    `offers`: whether any tool is left that can be called.
+    What only a server that runs its own tools can keep is in the table's `demands`. `offers`: whether any tool is left
+    that can be called.
     """
     if isinstance(choice, dict):
         table.name_rest(choice, _CHOICE, "tool_choice")
         return _allowed(choice, table) if choice["type"] == "allowed_tools" else _one(choice, table)
     if choice == "required" and not offers:
-        raise BadRequest("'tool_choice' demands a call, but no tool is offered that can be called.", "tool_choice")
+        why = "'tool_choice' demands a call, but no tool is offered that can be called."
+        if not table.hosted:
+            raise BadRequest(why, "tool_choice")
+        table.demands["tool_choice"] = why
     return choice if offers else None
 
 
-def _one(choice: JsonObject, table: ToolTable) -> JsonDict:
+def _one(choice: JsonObject, table: ToolTable) -> JsonDict | None:
     name = _name(choice, table)
     if name is None and choice["type"] in ("function", "custom"):
         raise BadRequest(f"'tool_choice' names {choice.get('name')!r}, which no tool is called.", "tool_choice.name")
     if name is None:
-        message = f"'tool_choice' demands {choice['type']!r}, and nobody runs that tool here."
-        raise BadRequest(message, "tool_choice", "unsupported_parameter")
+        table.demands["tool_choice"] = f"'tool_choice' demands {choice['type']!r}, and nobody runs that tool here."
+        return None
     return _called(name)
 
 
@@ -40,8 +44,8 @@ def _allowed(choice: JsonObject, table: ToolTable) -> JsonValue:
             table.dropped.append(f"tool_choice.tools.{at}")
     mode = choice.get("mode") or "auto"
     if not names and mode == "required":
-        message = "'tool_choice' demands one of its tools, and none of them can be called here."
-        raise BadRequest(message, "tool_choice.tools", "unsupported_parameter")
+        why = "'tool_choice' demands one of its tools, and none of them can be called here."
+        table.demands["tool_choice.tools"] = why
     if not names:
         return "none"
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [_called(name) for name in names]}}

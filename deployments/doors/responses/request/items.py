@@ -10,8 +10,8 @@ named: its vendor alone can read it. It never becomes a text that a model would 
 
 What a server of OpenAI has run by itself is left out and named, calls and their outputs alike: searches, shells,
 patches, images, what MCP servers answered. So no call loses its output by it. A `compaction` is sealed for OpenAI, so
-it is left out too. What would change the meaning of the whole request is refused: a reference to an item that is
-stored elsewhere, and the wish for a compaction.
+it is left out too. A reference to an item that is stored elsewhere is refused, because it would change the meaning of
+the whole request. The wish for a compaction is one that only a server of OpenAI can meet.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +26,8 @@ from deployments.openai_api.chat import dump
 from deployments.openai_api.found import says_something
 from deployments.openai_api.json_types import JsonDict, JsonObject
 
-_REFUSED = {
-    "item_reference": "Breakwater stores no responses: send the item itself.",
-    "compaction_trigger": "Breakwater compacts no conversation.",
-}
+_STORED = "Breakwater stores no responses: send the item itself."
+_COMPACTED = "Breakwater compacts no conversation."
 _ECHOES = frozenset({"type", "id", "status"})  # the names and states of items: they demand nothing
 _KNOWN = {
     "message": _ECHOES | {"role", "content"},
@@ -83,8 +81,11 @@ class Items:
     def read(self, items: Sequence[JsonObject]) -> None:
         for at, item in enumerate(items):
             kind, path = kind_of_item(item) or "", f"input.{at}"
-            if (why := _REFUSED.get(kind)) is not None:
-                raise BadRequest(f"'{path}' is not supported: {why}", path, "unsupported_parameter")
+            if kind == "item_reference":
+                raise BadRequest(f"'{path}' is not supported: {_STORED}", path, "unsupported_parameter")
+            if kind == "compaction_trigger":
+                self.parts.demands[path] = f"'{path}' is not supported: {_COMPACTED}"
+                continue
             if (take := _TAKE.get(kind)) is None:
                 self.parts.dropped.append(path)
                 continue

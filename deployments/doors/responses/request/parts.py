@@ -16,14 +16,24 @@ _KNOWN = {
     "refusal": frozenset({"type", "refusal"}),
     **dict.fromkeys(TEXTS, frozenset({"type", "text", _BREAKPOINT})),
 }
+# What stands elsewhere, where not every provider can fetch it.
+_ELSEWHERE = {"input_image": "file_id", "input_file": "file_url"}
+_INSTEAD = {
+    "file_id": "An image by the id of a file can't be sent to every provider: send its URL or its data in 'image_url'",
+    "file_url": "A file by its URL can't be sent to every provider: send its data in 'file_data'",
+}
 _PLAIN = 2  # fields of a text that has nothing else
 
 
 @dataclass(frozen=True, slots=True)
 class PartReader:
-    """Turns parts into those of a chat completion, and names what they lose in `dropped`."""
+    """Turns parts into those of a chat completion, and names what they lose in `dropped`.
+
+    What a chat can't have is in `demands`, with the sentence that refuses it: a text stands for it.
+    """
 
     dropped: list[str] = field(default_factory=list)
+    demands: dict[str, str] = field(default_factory=dict)
 
     def read(self, parts: Sequence[JsonObject], path: str) -> list[JsonDict]:
         return [self._part(part, f"{path}.{at}") for at, part in enumerate(parts)]
@@ -33,7 +43,11 @@ class PartReader:
         if kind in TEXTS and len(part) == _PLAIN:
             return {"type": "text", "text": part["text"]}
         if (known := _KNOWN.get(kind)) is None:
-            raise BadRequest(f"Invalid '{path}.type': a part of the type {kind!r} is not known.", f"{path}.type")
+            self.demands[f"{path}.type"] = f"Invalid '{path}.type': a part of the type {kind!r} is not known."
+            return {"type": "text", "text": f"({kind})"}
+        if (name := _ELSEWHERE.get(kind)) is not None and part.get(name) is not None:
+            self.demands[f"{path}.{name}"] = f"'{path}.{name}' is not supported. {_INSTEAD[name]}."
+            return {"type": "text", "text": f"({kind})"}
         rest = (name for name, value in part.items() if name not in known and says_something(value))
         self.dropped.extend(f"{path}.{name}" for name in rest)
         made = _made(kind, part, path)
@@ -53,8 +67,6 @@ def _made(kind: str, part: JsonObject, path: str) -> JsonDict:
 
 
 def _image(part: JsonObject, path: str) -> JsonDict:
-    if part.get("file_id") is not None:
-        raise _needs(f"{path}.file_id", "An image by the id of a file", "its URL or its data in 'image_url'")
     if not part.get("image_url"):
         raise BadRequest(
             f"Missing required parameter: '{path}.image_url'.", f"{path}.image_url", "missing_required_parameter"
@@ -64,19 +76,12 @@ def _image(part: JsonObject, path: str) -> JsonDict:
 
 
 def _file(part: JsonObject, path: str) -> JsonDict:
-    if part.get("file_url") is not None:
-        raise _needs(f"{path}.file_url", "A file by its URL", "its data in 'file_data'")
     kept = {name: part[name] for name in ("file_data", "file_id", "filename") if part.get(name) is not None}
     if "file_data" not in kept and "file_id" not in kept:
         raise BadRequest(
             f"Missing required parameter: '{path}.file_data'.", f"{path}.file_data", "missing_required_parameter"
         )
     return kept
-
-
-def _needs(path: str, thing: str, instead: str) -> BadRequest:
-    message = f"'{path}' is not supported. {thing} can't be sent to every provider: send {instead}."
-    return BadRequest(message, path, "unsupported_parameter")
 
 
 def simplest(parts: list[JsonDict]) -> JsonValue:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from deployments.doors.door import Paths, in_clients_words
 from deployments.doors.responses.request.choice import choice_of
 from deployments.doors.responses.request.items import Items
+from deployments.doors.responses.request.native import NativeRequest
 from deployments.doors.responses.request.parts import PartReader
 from deployments.doors.responses.request.schema import OFFERS, check, kind_of_item
 from deployments.doors.responses.request.sizes import check_sizes
@@ -88,17 +89,21 @@ def read(body: JsonDict) -> Read:
     items.read(_items(body["input"]))
     placed = items.placed()
     if not placed:
-        raise BadRequest("Invalid 'input': it holds nothing that a model can read.", "input")
+        why = "Invalid 'input': it holds nothing that a model can read."
+        if isinstance(body["input"], str) or not body["input"]:
+            raise BadRequest(why, "input")
+        table.demands["input"], placed = why, [("input", {"role": "user", "content": ""})]
     chat: JsonDict = {"model": body["model"], "messages": [message for _, message in placed]}
     if tools:
         chat["tools"] = tools
     if (choice := choice_of(body.get("tool_choice"), table, offers=bool(tools))) is not None:
         chat["tool_choice"] = choice
     chat |= _fields(body)
-    dropped = [*table.dropped, *items.parts.dropped, *_dropped(body)]
+    dropped = list(dict.fromkeys([*table.dropped, *items.parts.dropped, *_dropped(body)]))
     paths = Paths(_PATHS, [path for path, _ in placed], tool_paths, {"function": ""})
+    native = NativeRequest(body, chat, items.parts.demands | table.demands, dropped, table.hosted)
     try:
-        return Read(check_chat(chat), list(dict.fromkeys(dropped)), paths, table)
+        return Read(check_chat(chat, native=native), dropped, paths, table)
     except BadRequest as error:
         raise in_clients_words(error, paths) from None
 

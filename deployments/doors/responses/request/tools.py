@@ -55,6 +55,8 @@ class ToolTable:
     """The tools of one request, by the client's names and by those of the chat completion."""
 
     dropped: list[str] = field(default_factory=list)
+    demands: dict[str, str] = field(default_factory=dict)  # what nobody can do here, with the sentence that refuses it
+    hosted: bool = False  # whether there are tools that a server runs itself
     _declared: dict[Tool, _Declared] = field(default_factory=dict)
     _chat_names: dict[Tool, str] = field(default_factory=dict)
     _by_chat_name: dict[str, Tool] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class ToolTable:
     def _declare(self, definition: JsonObject, path: str, namespace: str | None, about: str) -> None:
         if (kind := definition["type"]) not in ("function", "custom"):
             self.dropped.append(path)
+            self.hosted = True
             return
         self.name_rest(definition, _FUNCTION if kind == "function" else _CUSTOM, path)
         if kind == "custom" and _grammar(definition):

@@ -6,23 +6,22 @@ the same, and so are embeddings.
 
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Any
 
 import openai
 
 from deployments.errors import failed
-from deployments.newest import Newest
 from deployments.openai_api.chat import Head, dump, stops_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
-from deployments.providers.base import Call, Completed, End, Frames, end_of
+from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of, drain
 from deployments.providers.openai.answer import object_of
-from deployments.providers.openai.dialect import MOST_MODELS
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.responses_api.answer import completion_from
-from deployments.providers.openai.responses_api.request import Terms, known_terms, responses_body, terms_after
+from deployments.providers.openai.responses_api.native import NativeReader, native_answer, native_body, wants_reasoning
+from deployments.providers.openai.responses_api.request import responses_body
 from deployments.providers.openai.responses_api.stream import EventReader
+from deployments.providers.openai.responses_api.terms import KnownTerms, terms_after
 from deployments.providers.openai.stops import cut_answer, stop_cutter
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_again, note_model
@@ -33,7 +32,7 @@ from deployments.providers.transport import UpstreamResponse
 class ResponsesProvider(OpenAIProvider):
     def __init__(self, **where: Any):
         super().__init__(**where)
-        self._without_encrypted = Newest[str, None](MOST_MODELS)  # models that have refused to be asked for it
+        self._terms = KnownTerms()
 
     async def complete(self, call: Call) -> Completed:
         try:
@@ -42,6 +41,8 @@ class ResponsesProvider(OpenAIProvider):
             with translating():
                 answer = object_of(data)
                 note_model(answer.get("model"))
+                if call.api:
+                    return native_answer(answer, data)
                 completion = completion_from(answer, call.name)
                 if stops := stops_of(call.body):  # this API has none
                     completion = cut_answer(completion, stops)
@@ -50,8 +51,8 @@ class ResponsesProvider(OpenAIProvider):
             raise classify(error, call.body) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        reader, events, cut = EventReader(Head.new(call.name)), SseEvents(), stop_cutter(call, kept=False)
-        ended = False
+        reader = NativeReader() if call.api else EventReader(Head.new(call.name))
+        events, cut, ended = SseEvents(), stop_cutter(call, kept=bool(call.api)), False
         try:
             with contextlib.closing(await self._responses(call, stream=True)) as answer:
                 while not (ended or reader.finished):
@@ -59,7 +60,7 @@ class ResponsesProvider(OpenAIProvider):
                     ended = not data
                     batch = _batch(reader, events.end() if ended else events.feed(data))
                     frames = cut.frames(batch.data)
-                    end = end_of(reader.head, reader.usage, call) if reader.finished else None
+                    end = reader.end(call) if reader.finished else None
                     if frames or batch.content or end:
                         yield Frames(frames, content=batch.content, end=end, told=reader.usage)
                     if batch.error is not None:
@@ -76,31 +77,27 @@ class ResponsesProvider(OpenAIProvider):
             note_model(reader.model)
         if not (reader.finished or cut.over):
             raise failed("broken", "the stream ended without `response.completed`")
-        yield end_of(reader.head, reader.usage, call)
+        yield reader.end(call)
 
     async def _responses(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response. A server that does not take what is said of reasoning is asked again without it."""
-        terms, left = self._terms(call.model), call.again
+        terms = self._terms.of(call.model, wanted=bool(call.api) and wants_reasoning(call.body))
+        left, asked_again = call.again, False
         while True:
-            body = responses_body(call, terms, stream=stream)
+            body = (native_body if call.api else responses_body)(call, terms, stream=stream)
             try:
-                return await self._request("responses", body, is_long=call.is_long)
+                response = await self._request("responses", body, is_long=call.is_long)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 other = terms_after(terms, outcome)
                 if left == 0 or other is None:
                     raise
-            if other.encrypted != terms.encrypted:
-                self._learn(call.model)
-            terms, left = other, left - 1
+            else:
+                if asked_again:
+                    self._terms.learn(call.model, terms)
+                return response
+            terms, left, asked_again = other, left - 1, True
             note_again()
-
-    def _terms(self, model: str) -> Terms:
-        known = known_terms(model)
-        return replace(known, encrypted=False) if model in self._without_encrypted else known
-
-    def _learn(self, model: str) -> None:
-        self._without_encrypted[model] = None
 
 
 def build(settings: OpenAISettings, connect: float) -> ResponsesProvider:
@@ -108,8 +105,9 @@ def build(settings: OpenAISettings, connect: float) -> ResponsesProvider:
     return ResponsesProvider(**arguments_of(settings, connect))
 
 
-def _batch(reader: EventReader, events: bytes) -> Translated:
-    return translated(reader.read(_event(data)) for data in payloads(events) if data.strip() not in (b"", b"[DONE]"))
+def _batch(reader: EventReader | NativeReader, events: bytes) -> Translated:
+    told = (data for data in payloads(events) if data.strip() not in (b"", b"[DONE]"))
+    return translated(frames for data in told for frames in reader.read(_event(data), data))
 
 
 def _event(data: bytes) -> JsonDict:

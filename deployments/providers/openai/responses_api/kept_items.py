@@ -41,15 +41,23 @@ def placed(message: JsonObject, said: Sequence[JsonDict], calls: Sequence[JsonDi
     return _without_loose_reasoning([*items, *texts, *left])
 
 
+def kept_in(extra: JsonValue) -> list[JsonDict]:
+    """Return the items that an earlier answer has left in its `extra_content`, in their order."""
+    return [kept.item for kept in sorted(_kept(extra), key=lambda one: one.place)]
+
+
 def _kept(extra: JsonValue) -> Iterator[_Kept]:
     """Yield what a client has sent back. It may send anything."""
     own = extra.get(PROVIDER) if isinstance(extra, dict) else None
     entries = own.get(ITEMS) if isinstance(own, dict) else None
     for entry in entries if isinstance(entries, list) else ():
         item = entry.get("item") if isinstance(entry, dict) else None
-        if isinstance(item, dict) and isinstance(item.get("type"), str):
+        if isinstance(item, dict) and isinstance(item.get("type"), str) and item["type"] not in _NEVER_KEPT:
             index, calls = whole_number(entry.get("index")) or 0, whole_number(entry.get("calls")) or 0
             yield _Kept(index, calls, entry.get("said") is True, item)
+
+
+_NEVER_KEPT = frozenset({"item_reference"})  # it would name what the provider's account has stored
 
 
 def _without_loose_reasoning(items: list[JsonDict]) -> list[JsonDict]:

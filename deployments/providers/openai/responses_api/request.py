@@ -3,39 +3,14 @@
 Nothing is stored at the server: the next turn may be another provider's, which has no part in it.
 """
 
-import re
-from dataclasses import dataclass
-
-from actors.breaker.outcomes import Outcome
 from deployments.openai_api.chat import max_tokens_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.openai_api.refusal_text import LONGEST_TEXT
 from deployments.providers.base import Call
 from deployments.providers.openai.responses_api.history import input_of
+from deployments.providers.openai.responses_api.terms import ENCRYPTED, Terms
 
-ENCRYPTED, _LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
+_LOGPROBS = "message.output_text.logprobs"
 LEAST_TOKENS = 16  # vectorize-io/hindsight#58: "Expected a value >= 16, but got 10 instead"
-
-# OpenAI, "Reasoning": the o-series, and GPT-5 and later without `chat` in the name.
-_REASONS = re.compile(r"(?:^|/)(?:o[134](?:-|$)|gpt-[5-9](?!\S*chat)|codex)")
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a server is told of reasoning.
-
-    Attributes:
-        encrypted: whether it is asked for its reasoning, encrypted. Models without any refuse that.
-        earlier: whether it gets earlier reasoning back. None but the account that made it can read it.
-    """
-
-    encrypted: bool
-    earlier: bool = True
-
-
-def known_terms(model: str) -> Terms:
-    """Return the terms for a model that has not been asked yet."""
-    return Terms(encrypted=_REASONS.search(model.lower()) is not None)
 
 
 def responses_body(call: Call, terms: Terms, *, stream: bool) -> JsonDict:
@@ -101,20 +76,3 @@ def _choice(choice: JsonValue) -> JsonValue:
         allowed = choice["allowed_tools"]
         return {"type": "allowed_tools", "mode": allowed["mode"], "tools": [_choice(tool) for tool in allowed["tools"]]}
     return {"type": "function", "name": choice["function"]["name"]}
-
-
-def terms_after(terms: Terms, refusal: Outcome) -> Terms | None:
-    """Return the terms that a refusal asks for; None if it asks for none."""
-    if refusal.status != 400:
-        return None
-    text = refusal.message[:LONGEST_TEXT]
-    if terms.earlier and (refusal.code == "invalid_encrypted_content" or _UNREADABLE.search(text)):
-        return Terms(terms.encrypted, earlier=False)
-    if terms.encrypted and (_NO_REASONING.search(text) or (refusal.param or "").startswith("include")):
-        return Terms(encrypted=False, earlier=terms.earlier)
-    return None
-
-
-# openai/codex#8119, lidge-jun/opencodex#2269 (no code): what another account made. NousResearch/hermes-agent#24234.
-_UNREADABLE = re.compile(r"encrypted content .{0,200}could not be (?:verified|decrypted)", re.IGNORECASE)
-_NO_REASONING = re.compile(r"encrypted content is not supported|reasoning\.encrypted_content", re.IGNORECASE)

@@ -8,12 +8,13 @@ A server may leave deltas out and tell things by `done` alone, or by the whole r
 once, by whichever comes first.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, chunk
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.base import Call, End, end_of
 from deployments.providers.choice import arguments_delta, call_delta
 from deployments.providers.openai.responses_api.endings import chat_usage, failure_of, finish_of
 from deployments.providers.openai.responses_api.kept_items import kept_item
@@ -65,10 +66,10 @@ class EventReader:
     _calls: int = 0
     _kept: int = 0
 
-    def read(self, event: JsonObject) -> tuple[bytes, bool]:
-        """Return the frames of one event, and whether they hold content. Raises AttemptFailed."""
+    def read(self, event: JsonObject, _: bytes = b"") -> Iterator[tuple[bytes, bool]]:
+        """Yield the frames of one event, and whether they hold content. Raises AttemptFailed."""
         if self.finished:
-            return b"", False
+            return
         if (take := _TAKE.get(str(event.get("type")))) is not None:
             take(self, event)
         elif self._is_at_work(event):
@@ -76,7 +77,10 @@ class EventReader:
             self._content = True
         frames, content = b"".join(self._frames), self._content
         self._frames, self._content = [], False
-        return frames, content
+        yield frames, content
+
+    def end(self, call: Call) -> End:
+        return end_of(self.head, self.usage, call)
 
     def _tell(self, delta: JsonObject, logprobs: JsonObject | None = None) -> None:
         if not self._begun:
