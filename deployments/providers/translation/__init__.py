@@ -1,4 +1,4 @@
-"""What have the APIs of the vendors in common that are no OpenAI's: a chat as turns, what is offered, answers in blocks?
+"""What the APIs of vendors other than OpenAI have in common: a chat as turns, tools offered, answers in blocks.
 
 Runs in: a provider's replica.
 Imports: `errors`, `openai_api` and the port of `providers`.
