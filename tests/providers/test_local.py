@@ -240,6 +240,20 @@ def test_a_chat_that_is_too_long_is_refused_before_its_tools_are_read(counting_b
     assert read_by(counting_bench) > 150, "the tools are read for a chat that is not too long"
 
 
+@pytest.mark.parametrize("context", [256, 300, 1000])
+def test_the_engine_says_what_is_too_long_for_a_window_of_any_size(context: int) -> None:
+    """It makes a window larger, to a multiple of 256 tokens."""
+    engine = Engine(settings(bundled_gguf(), slots=1, context=context, threads=1))
+    real = -(-context // 256) * 256
+
+    async def ask() -> list[bool]:
+        texts = ("", "Hi", "a " * (real // 2), "门" * real, " " * 60 * real)
+        return [await engine.exceeds(text) for text in texts]
+
+    assert asyncio.run(ask()) == [False, False, False, True, False]
+    engine.close()
+
+
 def test_a_chat_that_is_too_long_with_its_tool_alone_is_refused_too(counting_bench: Bench) -> None:
     wide = {"type": "object", "properties": {f"field_{index}": {"type": "string"} for index in range(120)}}
     outcome = counting_bench.failure(tools=[tool("f", "f", wide)], tool_choice="required")

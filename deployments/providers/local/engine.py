@@ -21,6 +21,7 @@ from deployments.errors import ConfigError, failed
 from deployments.providers.timing import note_sent
 
 _TOO_LONG = "exceed_context_size_error"
+_STEP = 256  # tokens: the engine makes a window larger by less than that, to a multiple of it
 _ENOUGH = 16  # characters for each token of the window: those behind them only take time
 
 
@@ -142,12 +143,13 @@ class Engine:
         The engine counts no tokens for us, but it says how many a prompt has that it can't hold, before it reads one.
         So the window is filled up behind the text. No length in bytes would tell: 64 spaces can be one token.
         """
-        filled = {"prompt": [text[: self.window * _ENOUGH], *[0] * self.window], "max_tokens": 1}
+        filling = [0] * (self.window + _STEP)
+        filled = {"prompt": [text[: self.window * _ENOUGH], *filling], "max_tokens": 1}
         async with contextlib.aclosing(self._parts(self._server.handle_completions, filled)) as parts:
             error = (await anext(parts))[0]["error"]
         if error.get("type") != _TOO_LONG:
             raise engine_error(error)
-        return bool(error["n_prompt_tokens"] > 2 * self.window)
+        return bool(error["n_prompt_tokens"] - len(filling) >= error["n_ctx"])
 
     async def _decoded(
         self, run: Callable[..., Any], request: Mapping[str, Any]
