@@ -183,7 +183,7 @@ class ModelRows:
             return replace(fit, demands=fit.demands + conceded.dropped)
         return replace(fit, extras=conceded.body, dropped=fit.dropped + conceded.dropped)
 
-    def _fit(self, target: str, body: JsonObject, drop: Drop, native: Native | None) -> RequestFit:
+    def _fit(self, target: str, body: JsonObject, drop: Drop, native: Native | None = None) -> RequestFit:
         kind, model = self.kind(target), model_of(target)
         if not self._chats:
             return fit_request(unsupported_in_embedding, kind, body, drop, model)

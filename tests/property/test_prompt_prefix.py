@@ -14,7 +14,8 @@ from deployments.providers.bedrock.request import to_converse
 from deployments.providers.google.request import to_generate
 from deployments.providers.openai.dialect import known_dialect
 from deployments.providers.openai.request import chat_body
-from deployments.providers.openai.responses_api.request import known_terms, responses_body
+from deployments.providers.openai.responses_api.request import responses_body
+from deployments.providers.openai.responses_api.terms import KnownTerms
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.model_rows import ModelRows
 
@@ -34,7 +35,7 @@ WIRES: Mapping[str, tuple[Callable[[Call], Any], str]] = {
     "bedrock": (to_converse, "messages"),
     "google": (to_generate, "contents"),
     "anthropic": (to_messages, "messages"),
-    "openai_responses": (lambda call: responses_body(call, known_terms(call.model), stream=False), "input"),
+    "openai_responses": (lambda call: responses_body(call, KnownTerms().of(call.model), stream=False), "input"),
 }
 TEXT = st.text(alphabet="ab é\n", min_size=1, max_size=6).filter(str.strip)
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}

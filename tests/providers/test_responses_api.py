@@ -166,6 +166,16 @@ def test_the_usage_is_told_in_the_words_of_a_chat(bench: Bench) -> None:
     assert bench.stream().usage == expected
 
 
+@pytest.mark.parametrize("api", ["", "responses"])
+def test_the_tier_that_served_an_answer_is_told_to_who_counts_its_cost(bench: Bench, api: str) -> None:
+    assert bench.fake is not None
+    assert isinstance(bench.fake.vendor, ResponsesWire)
+    bench.api, bench.fake.vendor.ends = api, {"status": "completed", "service_tier": "flex"}
+    for usage in (bench.complete().usage, bench.stream().usage):
+        assert usage is not None
+        assert usage["service_tier"] == "flex"
+
+
 def test_stop_sequences_hold_though_the_api_has_none(bench: Bench) -> None:
     assert message_of(bench, stop=[" is"])["content"] == "Paris"
     assert streamed(bench, stop=[" is"])["content"] == "Paris"

@@ -89,10 +89,10 @@ def test_where_a_tier_was_out_to_ask_again_may_help() -> None:
 class Buggy(ModelRows):
     """Rows whose translation for one kind of provider fails."""
 
-    def _fit(self, target: str, body: Any, drop: Any) -> RequestFit:
+    def _fit(self, target: str, body: Any, drop: Any, native: Any = None) -> RequestFit:
         if self.kind(target) == "bedrock":
             raise KeyError("secret of ours")
-        return super()._fit(target, body, drop)
+        return super()._fit(target, body, drop, native)
 
 
 def break_translation(w: World) -> None:

@@ -13,6 +13,7 @@ import openai
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, dump, stops_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
+from deployments.openai_api.usage import with_tier
 from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of, drain
 from deployments.providers.openai.answer import object_of
@@ -46,7 +47,7 @@ class ResponsesProvider(OpenAIProvider):
                 completion = completion_from(answer, call.name)
                 if stops := stops_of(call.body):  # this API has none
                     completion = cut_answer(completion, stops)
-                return Completed(dump(completion), completion["usage"])
+                return Completed(dump(completion), with_tier(completion["usage"], answer.get("service_tier")))
         except Exception as error:
             raise classify(error, call.body) from error
 

@@ -9,11 +9,12 @@ once, by whichever comes first.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, chunk
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.openai_api.usage import with_tier
 from deployments.providers.base import Call, End, end_of
 from deployments.providers.choice import arguments_delta, call_delta
 from deployments.providers.openai.responses_api.endings import chat_usage, failure_of, finish_of
@@ -65,6 +66,7 @@ class EventReader:
     _thought: bool = False
     _calls: int = 0
     _kept: int = 0
+    _tier: JsonValue = None  # that has served the answer
 
     def read(self, event: JsonObject, _: bytes = b"") -> Iterator[tuple[bytes, bool]]:
         """Yield the frames of one event, and whether they hold content. Raises AttemptFailed."""
@@ -80,7 +82,8 @@ class EventReader:
         yield frames, content
 
     def end(self, call: Call) -> End:
-        return end_of(self.head, self.usage, call)
+        ended = end_of(self.head, self.usage, call)
+        return replace(ended, usage=with_tier(self.usage, self._tier))
 
     def _tell(self, delta: JsonObject, logprobs: JsonObject | None = None) -> None:
         if not self._begun:
@@ -120,7 +123,7 @@ class EventReader:
     def _completed(self, event: JsonObject) -> None:
         response = event["response"]
         self.model = response.get("model") or self.model
-        self.usage = chat_usage(response.get("usage"))
+        self.usage, self._tier = chat_usage(response.get("usage")), response.get("service_tier")
         for at, item in enumerate(response.get("output") or ()):
             self._done({"type": "response.output_item.done", "output_index": at, "item": item})
         status = "incomplete" if event["type"] == "response.incomplete" else "completed"
