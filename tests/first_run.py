@@ -20,7 +20,7 @@ import yaml
 
 from tests.readme import ROOT, Reply, command, curl
 
-KEYS = ("OPENAI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
 RUN = "pip install uv && uv run --env-file serve.env serve run"
 
 

@@ -72,8 +72,10 @@ class Config(Accounting):
                 raise ValueError(f"{key}: no such provider (known: {known}){meant(provider, self.providers)}")
         for row, embedding in self.embeddings.items():
             for provider, model in embedding.targets.items():
+                key = f"embeddings.{shown(row)}.targets.{provider}"
+                if not KINDS[kind := self.providers[provider].kind].embeds:
+                    raise ValueError(f"{key}: providers of kind {kind} make no embeddings")
                 if (length := self._length_refused(provider, model, embedding.dimensions)) is not None:
-                    key = f"embeddings.{shown(row)}.targets.{provider}"
                     raise ValueError(f"{key}: the vectors of {shown(model)} {length}, not {embedding.dimensions}")
         for name, settings in self.providers.items():
             for model in settings.context_windows if isinstance(settings, Cloud) else ():

@@ -15,9 +15,11 @@ from deployments.config.settings import Section, TimeoutOverrides, explain_unset
 from deployments.config.values import (
     NO_REGION,
     REGION,
+    ApiDate,
     AzureEndpoint,
     AzureVersion,
     Filled,
+    HeaderWord,
     Location,
     ModelId,
     NoSwitch,
@@ -285,6 +287,22 @@ class Google(_WithCredential):
         return found_key(self.api_key_env)
 
 
+class Anthropic(_WithCredential):
+    kind: Literal["anthropic"]
+    api_key_env: Variable = "ANTHROPIC_API_KEY"
+    auth: Literal["x-api-key", "bearer"] = "x-api-key"
+    base_url: Url | None = None
+    anthropic_version: ApiDate = "2023-06-01"
+    betas: list[HeaderWord] = Field(default_factory=list)
+    workspace_id: HeaderWord | None = None
+
+    def billing_address(self) -> str | None:
+        return self.base_url or "https://api.anthropic.com"
+
+    def found(self) -> Found:
+        return found_key(self.api_key_env)
+
+
 class Local(_Provider):
     kind: Literal["local"]
     has_one_model: ClassVar[bool] = True
@@ -316,7 +334,7 @@ class Local(_Provider):
         return None
 
 
-ProviderSettings = Annotated[Bedrock | OpenAI | Google | Local, Field(discriminator="kind")]
+ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Local, Field(discriminator="kind")]
 
 
 def row_of(settings: ProviderSettings) -> str:

@@ -4,6 +4,7 @@ A value is never repeated, and a key of the file only if it can't be a secret: p
 """
 
 from collections.abc import Mapping
+from datetime import date
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -36,7 +37,7 @@ def key_of(error: ValidationError) -> str:
 
 
 def _quotes(error: ErrorDetails) -> str:
-    unquoted = error["type"] == "string_type" and isinstance(error["input"], int | float)
+    unquoted = error["type"] == "string_type" and isinstance(error["input"], int | float | date)
     return ": put it into quotes" if unquoted else ""
 
 

@@ -13,7 +13,7 @@ from deployments.validation import wrong
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|min|m|h)")
 # What a client adds to a base URL by itself.
-_ADDED = ("/chat/completions", "/completions", "/embeddings", "/responses")
+_ADDED = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
 _UNFILLED = "is not filled in from the environment: write the value itself, without $ and {}"
 
 
@@ -130,6 +130,8 @@ Title = Annotated[Filled, AfterValidator(_check_no_key)]
 ModelId = Annotated[Title, AfterValidator(_check_model)]
 REGION, NO_REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "is no region, as us-east-1"
 Region = Annotated[str, _matches(REGION, NO_REGION)]
+ApiDate = Annotated[str, _matches(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "is no version, as 2023-06-01")]
+HeaderWord = Annotated[str, _matches(r"[A-Za-z0-9_.-]{1,128}", "may have letters, digits, - _ and .")]
 # IAM, identifiers: partition, account, path and name of a role.
 Role = Annotated[str, _matches(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "is no ARN of a role")]
 AzureEndpoint = Annotated[str, AfterValidator(_check_azure_endpoint)]

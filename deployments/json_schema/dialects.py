@@ -180,4 +180,5 @@ class Forms:
 
 # Converse holds the answers' schemas of all its models to one subset: AWS, "Get validated JSON results from models".
 BEDROCK_FORMS = Forms(CLAUDE_OUTPUT, BEDROCK_TOOLS, CLAUDE_STRICT_TOOLS, (("nova", NOVA_TOOLS),))
+ANTHROPIC_FORMS = Forms(CLAUDE_OUTPUT, BEDROCK_TOOLS, CLAUDE_STRICT_TOOLS)
 GEMINI_FORMS = Forms(GEMINI, GEMINI_TOOLS, GEMINI_TOOLS)

@@ -4,14 +4,16 @@ A mark changes the price of an answer and not the answer, so one that has no pla
 has one depends on the model. Both the finder of unsupported fields and the codec ask here, so they say the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from deployments.openai_api.found import MARK, Mark
-from deployments.openai_api.json_types import JsonObject
+from deployments.openai_api.json_types import JsonObject, JsonValue
 
 MOST_MARKS = 4  # of one request: Anthropic, Prompt caching; AWS, Prompt caching for faster model inference
+
+LONGEST = "1h"
 
 T = TypeVar("T")
 
@@ -37,10 +39,22 @@ def mark_in(thing: JsonObject) -> JsonObject | None:
     return mark if isinstance(mark, dict) else None
 
 
-def lifetime_of(mark: JsonObject, places: CachePlaces) -> str | None:
+def lifetime_in(mark: JsonValue, places: CachePlaces | None) -> str | None:
     """Return the lifetime that a mark asks for, if the model knows it."""
-    lifetime = mark.get("ttl")
-    return lifetime if isinstance(lifetime, str) and lifetime in places.lifetimes else None
+    lifetime = mark.get("ttl") if isinstance(mark, dict) and places is not None else None
+    return lifetime if isinstance(lifetime, str) and places is not None and lifetime in places.lifetimes else None
+
+
+def falling(lifetimes: Iterable[str | None]) -> Iterator[str | None]:
+    """Yield the lifetimes in the order of the wire, without those that rise.
+
+    A longer one may not stand behind a shorter one: Anthropic, Prompt caching, mixing different TTLs;
+    Portkey-AI/gateway#1762. The model's own is the shortest.
+    """
+    shorter = False
+    for lifetime in lifetimes:
+        yield None if shorter and lifetime == LONGEST else lifetime
+        shorter = shorter or lifetime != LONGEST
 
 
 def keep(marks: Sequence[T]) -> Sequence[T]:
@@ -56,12 +70,14 @@ def unkept(marks: Sequence[Mark], places: CachePlaces | None) -> list[str]:
     order = {"tool": 0}
     placed = [mark for mark in marks if _has_place(mark, places)]
     placed.sort(key=lambda mark: order.get(mark.place, 1 if mark.in_system else 2))
-    kept = {mark.path for mark in keep(placed)}
-    paths = [mark.path for mark in marks if mark.path not in kept]
+    kept = keep(placed)
+    lifetimes = falling([lifetime_in(mark.value, places) for mark in kept])
+    sent = {mark.path: lifetime for mark, lifetime in zip(kept, lifetimes, strict=True)}
+    paths = [mark.path for mark in marks if mark.path not in sent]
     for mark in marks:
-        if mark.path in kept and places is not None and isinstance(mark.value, dict):
+        if mark.path in sent and isinstance(mark.value, dict):
             names = [n for n, v in mark.value.items() if n not in ("type", "ttl") and v is not None]
-            if mark.value.get("ttl") is not None and lifetime_of(mark.value, places) is None:
+            if mark.value.get("ttl") not in (None, sent[mark.path]):
                 names.append("ttl")
             paths += [f"{mark.path}.{name}" for name in names]
     return paths

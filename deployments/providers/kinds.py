@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from deployments.json_schema.dialects import BEDROCK_FORMS, GEMINI_FORMS, Forms
+from deployments.json_schema.dialects import ANTHROPIC_FORMS, BEDROCK_FORMS, GEMINI_FORMS, Forms
 from deployments.openai_api.cache_marks import CachePlaces
 from deployments.openai_api.capabilities import (
     COMMON_FIELDS,
@@ -26,7 +26,7 @@ from deployments.openai_api.capabilities import (
     is_json_schema,
 )
 from deployments.openai_api.images import TEXT_FORMATS
-from deployments.openai_api.json_types import JsonObject
+from deployments.openai_api.json_types import JsonObject, JsonValue
 
 if TYPE_CHECKING:
     from deployments.providers.base import Provider
@@ -84,6 +84,7 @@ class ProviderKind:
     - `native_api`: the API whose requests it takes as their clients wrote them, and whose answers it passes on.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
+    - `embeds`: whether its vendor makes embeddings.
     - `in_process`: the model runs in the replica itself. It stands in for a cloud, has no models but those of the
       rows, and its few calls go by handle.
     - `replica_options`: what its deployment has otherwise than the default, as keys of `serve.deployment`.
@@ -102,6 +103,7 @@ class ProviderKind:
     native_api: str = ""
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
+    embeds: bool = True
     in_process: bool = False
     replica_options: JsonObject = field(default_factory=dict)
     systems_by_host: Mapping[str, str] = field(default_factory=dict)
@@ -142,8 +144,8 @@ _UNFORCED_CLAUDE = re.compile(
 _THINKS_BY_ITSELF = re.compile(r"claude-(?:(?:opus|sonnet|haiku|mythos|fable)-[5-9](?!\d)|mythos-preview)")
 
 
-def converse_lacks(body: JsonObject, model: str) -> Unsupported:
-    """Return what a model of Bedrock has no word for: that a tool must be called, and that nothing is to be thought."""
+def claude_lacks(body: JsonObject, model: str) -> Unsupported:
+    """Return what a Claude has no word for: that a tool must be called, and that nothing is to be thought."""
     forced = is_forced(body.get("tool_choice")) and _UNFORCED_CLAUDE.search(model) is not None
     quiet = body.get("reasoning_effort") == "none" and _THINKS_BY_ITSELF.search(model) is None
     return Unsupported(("tool_choice",) if forced else (), ("reasoning_effort",) if quiet else ())
@@ -180,9 +182,9 @@ def converse_documents(model: str) -> Documents:
     return Documents(_CONVERSE_FORMATS, 5, _MOST_DOCUMENT_BYTES, frozenset(any_size))
 
 
-# Google, Document understanding: PDF, and plain text, as which each other text goes. No others
-# (googleapis/python-genai#829).
-_GEMINI_DOCUMENTS = Documents(TEXT_FORMATS | {"pdf"})
+# Google, Document understanding, and Anthropic, PDF support: PDF, and plain text, as which each other text goes. No
+# others (googleapis/python-genai#829).
+_PDF_AND_TEXTS = Documents(TEXT_FORMATS | {"pdf"})
 
 # OpenTelemetry's names of the servers behind a host's ending.
 _ON_AZURE = {".openai.azure.com": "azure.ai.openai", ".services.ai.azure.com": "azure.ai.inference"}
@@ -203,7 +205,7 @@ BEDROCK = ProviderKind(
         images=frozenset({"png", "jpeg", "gif", "webp"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
         caches=cache_places,
-        lacks=converse_lacks,
+        lacks=claude_lacks,
         documents=converse_documents,
     ),
     schemas=BEDROCK_FORMS,
@@ -256,7 +258,7 @@ GOOGLE = ProviderKind(
             "reasoning_effort": lambda value: value in EFFORTS,
         },
         images=frozenset({"png", "jpeg", "webp", "heic", "heif"}),
-        documents=lambda _: _GEMINI_DOCUMENTS,
+        documents=lambda _: _PDF_AND_TEXTS,
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
     ),
     schemas=GEMINI_FORMS,
@@ -264,6 +266,42 @@ GOOGLE = ProviderKind(
     model_ids=GEMINI_IDS,
     systems_by_host=_ON_VERTEX,
     chat_operation="generate_content",
+)
+# Anthropic, Messages: the least that says who a user is, and nothing of the person. A longer one is refused.
+_LONGEST_USER = 256
+# Anthropic, Prompt caching: each model, in all places. A model that caches nothing leaves a mark alone.
+ANTHROPIC_PLACES = CachePlaces(tools=True, any_part=True, lifetimes=frozenset({"5m", "1h"}))
+
+
+def is_user(value: JsonValue) -> bool | None:
+    """Return True for a name of a user that Anthropic takes; None for one that is left out."""
+    return True if isinstance(value, str) and len(value) <= _LONGEST_USER else None
+
+
+ANTHROPIC = ProviderKind(
+    name="anthropic",
+    adapter="deployments.providers.anthropic.adapter",
+    system="anthropic",
+    capabilities=Capabilities(
+        COMMON_FIELDS | {"parallel_tool_calls", "top_k"},
+        {
+            **TOOL_CHECKS,
+            "temperature": lambda value: True if value <= 1 else None,
+            "response_format": is_json_schema,  # it has no word for JSON without a schema
+            "reasoning_effort": lambda value: value in EFFORTS,
+            "user": is_user,
+            "safety_identifier": is_user,
+            "service_tier": lambda value: True if value == "standard_only" else None,
+        },
+        images=frozenset({"png", "jpeg", "gif", "webp"}),
+        schema_fields=frozenset({"name", "description", "schema", "strict"}),
+        caches=lambda _: ANTHROPIC_PLACES,
+        lacks=claude_lacks,
+        documents=lambda _: _PDF_AND_TEXTS,
+    ),
+    schemas=ANTHROPIC_FORMS,
+    tool_names=PLAIN_NAMES,
+    embeds=False,
 )
 LOCAL = ProviderKind(
     name="local",
@@ -287,4 +325,6 @@ LOCAL = ProviderKind(
 )
 
 # In the order in which mode `aws_only` prefers them.
-KINDS: dict[str, ProviderKind] = {kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, LOCAL)}
+KINDS: dict[str, ProviderKind] = {
+    kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, ANTHROPIC, LOCAL)
+}

@@ -5,11 +5,13 @@ of a second; to join the pieces would stop it for 20 ms.
 """
 
 import asyncio
+import json
 from base64 import b64encode
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import aiohttp
+import orjson
 from aiohttp.abc import AbstractStreamWriter
 
 from deployments.aio.turns import in_turns
@@ -51,6 +53,26 @@ RequestBody = bytes | Pieces
 
 async def request_body(body: JsonObject, *, is_long: bool) -> RequestBody:
     return await body_in_pieces(body) if is_long else dump(body)
+
+
+async def body_with_bytes(body: JsonObject, *, is_long: bool) -> RequestBody:
+    """Return a body in which bytes (of images, of documents) go as base64."""
+    return await body_in_pieces(body) if is_long else dump_with_bytes(body)
+
+
+def dump_with_bytes(body: JsonObject) -> bytes:
+    """Return the body as JSON, with bytes in it as base64. Half a surrogate pair becomes `?`."""
+    try:
+        return orjson.dumps(body, default=_base64)
+    except TypeError:  # half a surrogate pair, or an integer of more than 64 bits
+        return _ENCODER.encode(body).encode(errors="replace")
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_base64)
 
 
 async def body_in_pieces(body: JsonObject) -> Pieces:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.claude.outputs import OUTPUTS
 from deployments.providers.kinds import KINDS
 
 
@@ -19,7 +20,7 @@ class ModelRule:
     """What the models whose id matches refuse.
 
     Attributes:
-        kind: of provider, as `providers/kinds.py` names it.
+        kinds: of provider, as `providers/kinds.py` names them.
         models: searched in the lower-cased id.
         source: who says so.
         hints: fields that are left out unless their value is one of these.
@@ -34,7 +35,7 @@ class ModelRule:
         schema: whether an answer can be held to a JSON schema.
     """
 
-    kind: str
+    kinds: frozenset[str]
     models: re.Pattern[str]
     source: str
     hints: Mapping[str, tuple[JsonValue, ...]] = field(default_factory=dict)
@@ -49,11 +50,13 @@ class ModelRule:
     schema: bool = True
 
 
-def _rule(kind: str, models: str, source: str, **what: object) -> ModelRule:
-    return ModelRule(kind, re.compile(models), source, **what)  # type: ignore[arg-type]
+def _rule(kinds: str, models: str, source: str, **what: object) -> ModelRule:
+    return ModelRule(frozenset(kinds.split()), re.compile(models), source, **what)  # type: ignore[arg-type]
 
 
+_CLAUDE = "bedrock anthropic"  # the kinds that serve it
 _NO_SAMPLING: Mapping[str, tuple[JsonValue, ...]] = {"temperature": (1,), "top_p": (1,)}
+_NO_CLAUDE_SAMPLING: Mapping[str, tuple[JsonValue, ...]] = {**_NO_SAMPLING, "top_k": ()}
 _NO_PENALTIES: Mapping[str, tuple[JsonValue, ...]] = {"presence_penalty": (0,), "frequency_penalty": (0,)}
 _NO_EFFORT: Mapping[str, tuple[JsonValue, ...]] = {"reasoning_effort": ()}
 
@@ -66,53 +69,42 @@ _GPT_REASONING_BY_EFFORT = r"(?:^|/)gpt-(?:5\.\d+|[6-9][\d.]*)(?!\S*chat)"
 _GPT_PLAIN = r"(?:^|/)(?:chatgpt-4o|gpt-(?:3\.5|4))"
 
 RULES: tuple[ModelRule, ...] = (
-    # Claude on Bedrock.
+    # Claude, whoever serves it.
     _rule(
-        "bedrock",
+        _CLAUDE,
         _CLAUDE_45,
         "open-webui/functions#9, Anthropic: Claude 4.1 and later take one of the two",
         either=(("temperature", "top_p"),),
     ),
     _rule(
-        "bedrock",
+        _CLAUDE,
         _CLAUDE_47,
         "Anthropic, migrating to Claude Opus 4.7; Comfy-Org/ComfyUI#13923, promptfoo/promptfoo#10830",
-        hints=_NO_SAMPLING,
+        hints=_NO_CLAUDE_SAMPLING,
     ),
     _rule(
-        "bedrock",
+        _CLAUDE,
         r"claude-(?:3[-.]7|(?:opus|sonnet|haiku)-4)",
         "Anthropic, Extended thinking: feature compatibility; dotCipher/opencode-claude-bridge#1",
-        hints=_NO_SAMPLING,
+        hints=_NO_CLAUDE_SAMPLING,
         thinking=True,
     ),
+    _rule(_CLAUDE, r"claude", "Anthropic, Messages: each stop sequence must contain non-whitespace", blank_stops=False),
     _rule(
-        "bedrock", r"claude", "Anthropic, Messages: each stop sequence must contain non-whitespace", blank_stops=False
-    ),
-    _rule(
-        "bedrock",
+        _CLAUDE,
         r"claude-(?:3[-.]5|3-(?:haiku|sonnet|opus)|v2|instant)",
         "AWS, Extended thinking: Claude 3.7 Sonnet and later",
         hints=_NO_EFFORT,
     ),
     _rule(
-        "bedrock",
+        _CLAUDE,
         _CLAUDE_46,
         "Anthropic, migrating to Claude 4.6: prefilled assistant turns are refused",
         prefill=False,
     ),
-    _rule("bedrock", r"claude-(?:3-(?:haiku|sonnet|opus)|v2|instant)", "Anthropic, models overview", most=4096),
-    _rule("bedrock", r"claude-3[-.]5", "Anthropic, models overview", most=8192),
-    _rule("bedrock", r"claude-opus-4(?:[-.]1|-2|$|@)", "Anthropic, models overview", most=32_000),
+    *(_rule(_CLAUDE, models, source, most=most) for models, source, most in OUTPUTS),
     _rule(
-        "bedrock",
-        r"claude-(?:3[-.]7|sonnet-4(?:[-.]5|-2|$|@)|(?:haiku|opus)-4[-.]5)",
-        "NousResearch/hermes-agent#70222, Anthropic, models overview",
-        most=64_000,
-    ),
-    _rule("bedrock", r"claude-(?:opus|sonnet)-4[-.][6-9]", "Anthropic, models overview", most=128_000),
-    _rule(
-        "bedrock",
+        _CLAUDE,
         r"claude-(?:3|v2|instant|opus-4[-.]1|(?:opus|sonnet)-4-2)",
         "Anthropic, Structured outputs: Claude 4.5 on",
         schema=False,
@@ -206,7 +198,7 @@ class ModelRules:
 def rules_of(kind: str, model: str) -> ModelRules | None:
     """Return the rules of one model; None if there are none. `model` is the id that its provider gives it."""
     name = model.lower()
-    found = tuple(rule for rule in RULES if rule.kind == KINDS[kind].in_configuration and rule.models.search(name))
+    found = tuple(rule for rule in RULES if KINDS[kind].in_configuration in rule.kinds and rule.models.search(name))
     return model_rules(found) if found else None
 
 
@@ -215,7 +207,7 @@ def highest_output(kind: str, model: str) -> int | None:
     """Return the highest number of tokens that a model answers with; None if it is not known."""
     name, family = model.lower(), KINDS[kind].in_configuration
     return min(
-        (r.most for r in RULES if r.kind == family and r.most and r.models.search(name)),
+        (r.most for r in RULES if family in r.kinds and r.most and r.models.search(name)),
         default=None,
     )
 

@@ -93,6 +93,8 @@ def unsupported_in_chat(kind: str, body: JsonObject, model: str = "") -> Unsuppo
 
 def unsupported_in_embedding(kind: str, body: JsonObject, _model: str = "") -> Unsupported:
     """Return the unsupported fields of an embedding request."""
+    if not KINDS[kind].embeds:
+        return Unsupported(("model",))
     if KINDS[kind].passes_through:
         return Unsupported()
     missing = [n for n, v in body.items() if n not in _EMBEDDING_FIELDS and n != "user" and v is not None]

@@ -23,8 +23,8 @@ SAID = "".join(DONE)
 MODELS = [(agent, stem) for agent, its in AGENTS.items() for stem in its.models]
 CLOUD_PAIRS = [(first, then) for first, then in PAIRS if then in CLOUDS]
 # Frames of the answer that calls a tool: until its second word, and until the arguments of the call.
-IN_WORDS = {"aws_bedrock": 6, "openai": 3, "google_genai": 2}
-IN_CALL = {"aws_bedrock": 12, "openai": 8}  # Gemini sends a call in one frame, which ends the answer
+IN_WORDS = {"aws_bedrock": 6, "openai": 3, "google_genai": 2, "anthropic": 8}
+IN_CALL = {"aws_bedrock": 12, "openai": 8, "anthropic": 14}  # Gemini sends a call in one frame, which ends the answer
 CUTS = [
     *(pytest.param(first, then, IN_WORDS[first], id=f"words-{first}-{then}") for first, then in CLOUD_PAIRS),
     *(

@@ -1,6 +1,6 @@
 """One Ray cluster for all of these tests, started as a user starts it: `serve run` with a config file.
 
-The three clouds are fakes on their real wires; the local tier is the real model. The test process
+The clouds are fakes on their real wires; the local tier is the real model. The test process
 joins the cluster as a second driver, so that handles and actors are seen as another app sees them.
 """
 
@@ -27,18 +27,20 @@ import httpx2
 import pytest
 import yaml
 
+from tests.fakes.anthropic_wire import AnthropicWire
 from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import FakeServer
 
 ROOT = pathlib.Path(__file__).parents[2]
-CLOUDS = ("aws_bedrock", "openai", "google_genai")
+CLOUDS = ("aws_bedrock", "openai", "google_genai", "anthropic")
 APP = "llm"
 pytest.register_assert_rewrite("tests.cluster.faults", "tests.cluster.doors", "tests.cluster.replies")
 # For each provider a row of two that begins with it, so that each can be the first and the one that breaks.
-NEXT = {"aws_bedrock": "openai", "openai": "google_genai", "google_genai": "aws_bedrock", "local": "openai"}
-WINDOWS = {"aws_bedrock": 200_000, "openai": 400_000, "google_genai": 1_000_000}
+NEXT = {"aws_bedrock": "openai", "openai": "google_genai", "google_genai": "aws_bedrock"}
+NEXT |= {"anthropic": "openai", "local": "openai"}
+WINDOWS = {"aws_bedrock": 200_000, "openai": 400_000, "google_genai": 1_000_000, "anthropic": 200_000}
 VECTORS = {
     "aws_bedrock": "amazon.titan-embed-text-v2:0",
     "openai": "text-embedding-3-large",
@@ -143,7 +145,8 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     args = config["applications"][0]["args"]
     args["providers"]["aws_bedrock"] |= {"endpoint_url": fakes["aws_bedrock"].url}
     args["providers"]["openai"] |= {"base_url": f"{fakes['openai'].url}/v1"}
-    args["providers"]["google_genai"] |= {"base_url": fakes["google_genai"].url}
+    for provider in ("google_genai", "anthropic"):
+        args["providers"][provider] |= {"base_url": fakes[provider].url}
     for provider, after in NEXT.items():
         row = args["models"]["default"]
         args["models"][f"first-{provider}"] = {name: row[name] for name in (provider, after)}
@@ -227,6 +230,7 @@ def started(folder: pathlib.Path, config_of: ConfigOf, at: pathlib.Path = ROOT, 
         "aws_bedrock": FakeServer(BedrockWire()),
         "openai": FakeServer(OpenAIWire()),
         "google_genai": FakeServer(GeminiWire()),
+        "anthropic": FakeServer(AnthropicWire()),
     }
     port = free_port()
     config = config_of(fakes, port)
@@ -240,6 +244,7 @@ def started(folder: pathlib.Path, config_of: ConfigOf, at: pathlib.Path = ROOT, 
             "AWS_EC2_METADATA_DISABLED": "true",
             "OPENAI_API_KEY": "sk-fake",
             "GOOGLE_API_KEY": "fake",
+            "ANTHROPIC_API_KEY": "sk-ant-fake",
             "BREAKWATER_ADMIN_KEY": "admin",
             **extra,
         }

@@ -6,6 +6,7 @@ has a typed error (`Case.ask` sees to that). The local model has no wire to brea
 """
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -18,15 +19,16 @@ from typing import Any
 from tests.cluster.conftest import CLOUDS, LIMITS, NEXT, SOON, WINDOWS, Cluster, eventually
 from tests.cluster.doors import Doors
 from tests.cluster.replies import APIS, Reply
+from tests.fakes.anthropic_wire import AnthropicWire
 from tests.fakes.bedrock_wire import event
 from tests.fakes.server import Behaviour, FakeServer, status
 
 ERROR_FIELDS = frozenset({"message", "type", "code"})
 LATE = 0.5  # seconds that an answer may come after the limit that held it up
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-OPENING = {"aws_bedrock": 1, "openai": 1, "google_genai": 0}  # frames before the first with content
+OPENING = {"aws_bedrock": 1, "openai": 1, "google_genai": 0, "anthropic": 1}  # frames before the first with content
 MODELS = {"aws_bedrock": "global.anthropic.claude-haiku-4-5-20251001-v1:0", "openai": "gpt-5.4-mini"}
-MODELS |= {"google_genai": "gemini-3.8-flash", "local": "smollm2-135m"}
+MODELS |= {"google_genai": "gemini-3.8-flash", "anthropic": "claude-haiku-4-5-20251001", "local": "smollm2-135m"}
 
 
 @dataclass
@@ -280,11 +282,13 @@ TOO_LONG = {
     "aws_bedrock": status(400, "ValidationException"),
     "openai": status(400, "context_length_exceeded"),
     "google_genai": status(400),
+    "anthropic": status(400),
 }
 TOO_LONG_WORDS = {
     "aws_bedrock": "Input is too long for requested model.",
     "openai": "This model's maximum context length is 400000 tokens.",
     "google_genai": "The input token count (1048577) exceeds the maximum number of tokens allowed (1048576).",
+    "anthropic": "prompt is too long: 208310 tokens > 200000 maximum",
 }
 
 
@@ -327,6 +331,11 @@ def blocked(c: Case) -> Behaviour:
         body = b'{"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 7}}'
         raw = b"data: " + body + b"\r\n\r\n" if c.stream else body
         return Behaviour("raw", raw=raw, content_type="text/event-stream" if c.stream else "application/json")
+    if c.wire == "anthropic":
+        if not c.stream:
+            return Behaviour("raw", raw=json.dumps(AnthropicWire().message([], "refusal")).encode())
+        words = b"".join(AnthropicWire().frames([])).replace(b'"end_turn"', b'"refusal"')
+        return Behaviour("raw", raw=words, content_type="text/event-stream")
     if c.stream:
         parts = [event("messageStart", {"role": "assistant"}), event("messageStop", {"stopReason": "content_filtered"})]
         return Behaviour("raw", raw=b"".join(parts), content_type="application/vnd.amazon.eventstream")
@@ -424,6 +433,12 @@ IN_BAND = {
         "validationException": "rejected",
     },
     "openai": {"server_error": "server_error", "rate_limit_exceeded": "throttled", "insufficient_quota": "quota"},
+    "anthropic": {
+        "api_error": "server_error",
+        "overloaded_error": "overloaded",
+        "rate_limit_error": "throttled",
+        "invalid_request_error": "rejected",
+    },
     "google_genai": {
         "INTERNAL": "server_error",
         "RESOURCE_EXHAUSTED": "throttled",
@@ -452,7 +467,7 @@ def refused(c: Case) -> None:
 
 
 BAD_KEY = {"aws_bedrock": status(403, "UnrecognizedClientException"), "openai": status(401, "invalid_api_key")}
-BAD_KEY |= {"google_genai": status(400, "API_KEY_INVALID")}
+BAD_KEY |= {"google_genai": status(400, "API_KEY_INVALID"), "anthropic": status(401)}
 
 
 @fault("key", "our key is refused")
@@ -468,7 +483,7 @@ def bad_key(c: Case) -> None:
 
 
 QUOTA = {"aws_bedrock": status(400, "ServiceQuotaExceededException"), "openai": status(429, "insufficient_quota")}
-QUOTA |= {"google_genai": status(429)}
+QUOTA |= {"google_genai": status(429), "anthropic": status(429, "enforced_spend_limit_reached")}
 
 
 @fault("quota", "our quota is used up")
@@ -539,7 +554,7 @@ def all_down(c: Case) -> None:
         c.llm.command("restore", "local")
     assert reply.error is not None
     assert reply.status == 503
-    assert reply.trail.count("server_error") == 3
+    assert reply.trail.count("server_error") == len(CLOUDS)
     assert "skipped: isolated" in reply.trail
     assert c.door == "handle" or int(reply.retry_after or 0) >= 1
 

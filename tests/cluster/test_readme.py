@@ -101,4 +101,4 @@ def test_the_check_command_reports(llm: Cluster) -> None:
     line = command("uv run python -m deployments.config").split()[2:]
     done = subprocess.run([sys.executable, *line[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "4. local (local): ready" in done.stdout
+    assert "5. local (local): ready" in done.stdout

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.scaling, pytest.mark.filterwarnings("ignore:subprocess
 
 BUSY, FRONT = "openai", "Ingress"
 TARGET = "openai/gpt-5.4-mini"  # pinned, so that nobody else answers what it did not
-QUIET = ("aws_bedrock", "google_genai", "local")
+QUIET = ("aws_bedrock", "google_genai", "anthropic", "local")
 STREAMING, WHOLE = 104, 8  # clients at once: 112 are work for four replicas with a target of 32
 PACE = 1.0  # seconds between frames, and of a whole answer: many calls at once, and little work
 WORDS, MANY_WORDS = 12, 240  # of a usual stream, and of one that outlives HAProxy's own two minutes

@@ -26,6 +26,7 @@ UPSTREAM = {
     "aws_bedrock": ("aws.bedrock", "chat", "global.anthropic.claude-haiku-4-5-20251001-v1:0"),
     "openai": ("openai", "chat", "gpt-5.4-mini"),
     "google_genai": ("gcp.gemini", "generate_content", "gemini-3.8-flash"),
+    "anthropic": ("anthropic", "chat", "claude-haiku-4-5-20251001"),
     "local": ("llama_cpp", "chat", "smollm2-135m"),
 }
 Tree = list[tuple[str, Any]]

@@ -33,7 +33,7 @@ from tests.cluster.test_usage import settled, usage
 from tests.cluster.test_whole_path import deploy
 from tests.fakes.server import Behaviour
 
-DEPLOYMENTS = ("Ingress", "aws_bedrock", "openai", "google_genai", "local")
+DEPLOYMENTS = ("Ingress", "aws_bedrock", "openai", "google_genai", "anthropic", "local")
 WHILE = 4.0  # seconds between two changes
 STREAMS = 4
 LONGEST = 10.0  # seconds that a request may take, on a machine that starts a dozen processes meanwhile

@@ -41,7 +41,8 @@ def test_with_all_clouds_up_the_first_of_the_row_answers(llm: Cluster) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("dead", "answers"), [((), "aws_bedrock"), (CLOUDS[:1], "openai"), (CLOUDS[:2], "google_genai")]
+    ("dead", "answers"),
+    [((), "aws_bedrock"), (CLOUDS[:1], "openai"), (CLOUDS[:2], "google_genai"), (CLOUDS[:3], "anthropic")],
 )
 def test_each_cloud_answers_in_turn_on_its_own_wire(
     llm: Cluster, dead: tuple[str, ...], answers: str, stream: bool
@@ -60,7 +61,7 @@ def test_each_cloud_answers_in_turn_on_its_own_wire(
 @pytest.mark.parametrize("stream", [False, True])
 def test_with_all_clouds_down_the_real_local_model_answers(llm: Cluster, stream: bool) -> None:
     llm.fakes["aws_bedrock"].refuse()
-    kill_all(llm, "openai", "google_genai")
+    kill_all(llm, *CLOUDS[1:])
     response = llm.post(stream=stream)
     assert response.headers["x-breakwater-provider"] == "local"
     assert response.headers["x-breakwater-model"] == "smollm2-135m"
@@ -113,6 +114,7 @@ def test_when_every_tier_is_out_the_client_is_told_which_and_when(llm: Cluster) 
         "aws_bedrock": "server_error",
         "openai": "server_error",
         "google_genai": "server_error",
+        "anthropic": "server_error",
         "local": "skipped: isolated",
     }
 

@@ -52,11 +52,14 @@ def all_cells() -> list[Cell]:
 
 
 def is_impossible(cell: Cell) -> bool:
-    """Is the one tier that is up without what the request demands? By documents, not by our own capabilities."""
-    if not cell.down:
-        return False
+    """Are all tiers that are up without what the request demands? By documents, not by our own capabilities."""
+    return all(lacks(tier, cell) for tier in ([cell.then] if cell.down else [cell.first, cell.then]))
+
+
+def lacks(tier: str, cell: Cell) -> bool:
+    """Is the tier without what the request demands? Claude has no word for JSON without a schema, by any API."""
     wanted = (cell.request.body.get("response_format") or {}).get("type")
-    return KINDS[cell.then] == "bedrock" and wanted == "json_object"  # Converse has no word for JSON without a schema
+    return KINDS[tier] in ("bedrock", "anthropic") and wanted == "json_object"
 
 
 async def came_of(fleet: Fleet, cell: Cell) -> Came:

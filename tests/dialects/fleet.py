@@ -18,17 +18,24 @@ from deployments.replica import ProviderReplica
 from deployments.rpc.port import CallTransport, ProviderStream, ReplyMessage
 from deployments.service.service import Service
 from tests.fakes.server import FakeServer
-from tests.fakes.vendors import Rule, bedrock, bedrock_claude, gemini, openai, openai_reasoning
+from tests.fakes.vendors import Rule, anthropic, bedrock, bedrock_claude, gemini, openai, openai_reasoning
 from tests.providers.conftest import WIRES
 from tests.readme import ROOT
 from tests.unit.world import ActorInProcess, layout_of
 
-KINDS = {"aws_bedrock": "bedrock", "openai": "openai", "google_genai": "google", "local": "local"}
-CLOUDS = ("aws_bedrock", "openai", "google_genai")
+KINDS = {
+    "aws_bedrock": "bedrock",
+    "openai": "openai",
+    "google_genai": "google",
+    "anthropic": "anthropic",
+    "local": "local",
+}
+CLOUDS = ("aws_bedrock", "openai", "google_genai", "anthropic")
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "aws_bedrock": (*bedrock.RULES, *bedrock_claude.RULES),
     "openai": (*openai_reasoning.RULES, *openai.RULES),
     "google_genai": gemini.RULES,
+    "anthropic": anthropic.RULES,
 }
 PAIRS = [(first, then) for first in CLOUDS for then in KINDS if then != first]
 
@@ -50,6 +57,7 @@ def configuration(fakes: Mapping[str, FakeServer]) -> dict[str, Any]:
         "aws_bedrock": {"kind": "bedrock", "region": "us-east-1", "endpoint_url": fakes["aws_bedrock"].url},
         "openai": {"kind": "openai", "base_url": f"{fakes['openai'].url}/v1", "api_key_env": "FAKE_KEY"},
         "google_genai": {"kind": "google", "base_url": fakes["google_genai"].url, "api_key_env": "FAKE_KEY"},
+        "anthropic": {"kind": "anthropic", "base_url": fakes["anthropic"].url, "api_key_env": "FAKE_KEY"},
         "local": {"kind": "local"},
     }
     models = {

@@ -5,6 +5,9 @@ from typing import Any
 import orjson
 
 from deployments.openai_api.chat import DONE, Head, frames_to_chunks
+from deployments.providers.anthropic.codec import StreamCodec as Anthropic
+from deployments.providers.anthropic.codec import from_messages
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import StreamCodec as Bedrock
 from deployments.providers.bedrock.codec import from_converse
@@ -34,7 +37,7 @@ def next_call(answer: dict[str, Any], model: str) -> Call:
     return Call(request.request.body, model, "row-a", TimeLimits())
 
 
-def answer_of(codec: Bedrock | Google, events: list[dict[str, Any]]) -> dict[str, Any]:
+def answer_of(codec: Bedrock | Google | Anthropic, events: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what Anthropic's SDK reads of a vendor's stream."""
     frames = [codec.frames(event)[0] for event in events]
     if isinstance(codec, Google):
@@ -63,7 +66,7 @@ def test_claudes_signature_before_a_call_goes_back_to_claude() -> None:
         {"contentBlockStop": {}},
         {"messageStop": {"stopReason": "tool_use"}},
     ]
-    answer = answer_of(Bedrock(HEAD), events)
+    answer = answer_of(Bedrock.of(HEAD), events)
     assert [block["type"] for block in answer["content"]] == ["thinking", "tool_use"]
     sent = to_converse(next_call(answer, CLAUDE))
     assert sent["messages"][1]["content"] == [SIGNED, USE]
@@ -72,7 +75,7 @@ def test_claudes_signature_before_a_call_goes_back_to_claude() -> None:
 
 def test_claudes_signature_before_a_text_goes_back_to_claude_streamed_or_whole() -> None:
     text = {"contentBlockDelta": {"delta": {"text": "Hello."}}}
-    streamed = answer_of(Bedrock(HEAD), [START, *THOUGHT, text, {"messageStop": {"stopReason": "end_turn"}}])
+    streamed = answer_of(Bedrock.of(HEAD), [START, *THOUGHT, text, {"messageStop": {"stopReason": "end_turn"}}])
     message = {"role": "assistant", "content": [SIGNED, {"text": "Hello."}]}
     call = Call({**opened().request.body}, CLAUDE, "row-a", TimeLimits())
     body, _ = from_converse({"output": {"message": message}, "stopReason": "end_turn"}, call)
@@ -81,7 +84,7 @@ def test_claudes_signature_before_a_text_goes_back_to_claude_streamed_or_whole()
 
 
 def test_a_chat_is_told_once_what_claude_has_signed_before_a_text() -> None:
-    codec, text = Bedrock(HEAD), {"contentBlockDelta": {"delta": {"text": "a"}}}
+    codec, text = Bedrock.of(HEAD), {"contentBlockDelta": {"delta": {"text": "a"}}}
     events = [START, *THOUGHT, text, *THOUGHT, text, {"messageStop": {"stopReason": "end_turn"}}]
     deltas = [one["choices"][0]["delta"] for event in events for one in frames_to_chunks(codec.frames(event)[0])]
     told = [delta for delta in deltas if "extra_content" in delta]
@@ -100,3 +103,36 @@ def test_geminis_signature_of_a_call_goes_back_to_gemini_and_to_nobody_else() ->
     assert [part.get("thoughtSignature") for part in sent] == ["c2lnLTE=", None]
     assert b"c2lnLTE" not in orjson.dumps(chat_body(next_call(answer, "gpt-5"), stream=False, dialect=Dialect()))
     assert b"c2lnLTE" not in orjson.dumps(to_converse(next_call(answer, CLAUDE)), default=repr)
+
+
+A_THOUGHT = [
+    {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 7, "output_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Look there."}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "sig-1"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Hello."}},
+    {"type": "content_block_stop", "index": 1},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+    {"type": "message_stop"},
+]
+
+
+def test_what_anthropic_signs_goes_back_to_it_and_to_the_same_claude_of_bedrock() -> None:
+    answer = answer_of(Anthropic.of(HEAD, "claude-sonnet-4-6"), A_THOUGHT)
+    back = to_messages(next_call(answer, "claude-sonnet-4-6"))["messages"][1]["content"]
+    assert back[0] == {"type": "thinking", "thinking": "Look there.", "signature": "sig-1"}
+    assert to_converse(next_call(answer, CLAUDE))["messages"][1]["content"][0] == SIGNED
+    other = to_converse(next_call(answer, "us.anthropic.claude-opus-4-6-v1"))["messages"][1]["content"]
+    assert other == [{"text": "Hello."}]
+
+
+def test_what_a_cache_has_written_is_told_by_its_lifetimes() -> None:
+    written = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 20}
+    counts = {"input_tokens": 7, "cache_creation_input_tokens": 20, "cache_creation": written, "output_tokens": 5}
+    call = Call({**opened().request.body}, "claude-sonnet-4-6", "row-a", TimeLimits())
+    message = {"content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", "usage": counts}
+    answer = opened().whole(orjson.loads(from_messages(message, call)[0]), SERVED)
+    told = {name: answer["usage"][name] for name in ("input_tokens", "cache_creation_input_tokens", "cache_creation")}
+    assert told == {"input_tokens": 7, "cache_creation_input_tokens": 20, "cache_creation": written}

@@ -14,8 +14,11 @@ from typing import Any
 
 from tests.fakes.tool_use import Called, Result, Talk, calls_to, pieces, text_of
 from tests.fakes.vectors import vector
+from tests.fakes.vendors import anthropic
 
 THOUGHT = {"text": "I should look it up.", "signature": "c2lnLWJlZHJvY2s="}
+# Anthropic's signatures hold here too: page "Extended thinking".
+SIGNED = (THOUGHT, {"text": anthropic.THOUGHT["thinking"], "signature": anthropic.THOUGHT["signature"]})
 USAGE = {"inputTokens": 7, "outputTokens": 5, "totalTokens": 12}
 
 
@@ -158,7 +161,7 @@ def objection(body: Mapping[str, Any]) -> str | None:
         return "final assistant content cannot end with trailing whitespace"  # langchain-ai/langchain-aws#599
     for block in blocks:
         thought = block.get("reasoningContent", {}).get("reasoningText")
-        if thought and thought != THOUGHT:
+        if thought and thought not in SIGNED:
             return "invalid signature in a thinking block"
     return _image_objection(blocks) or _cache_objection(body) or _tool_objection(messages)
 

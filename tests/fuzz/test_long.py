@@ -18,7 +18,15 @@ from tests.fuzz.fuzzer import ADMIN_KEY, SPARE, TENANT, TENANT_KEY, Fuzzed, desc
 pytestmark = pytest.mark.fuzz
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "600"))
-ROWS = ("default", "only-aws_bedrock", "only-openai", "only-google_genai", "only-local", "openai/gpt-5.4-mini")
+ROWS = (
+    "default",
+    "only-aws_bedrock",
+    "only-openai",
+    "only-google_genai",
+    "only-anthropic",
+    "only-local",
+    "openai/gpt-5.4-mini",
+)
 STACK = "Traceback (most recent call last)"
 
 

@@ -66,6 +66,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, authority: pathlib.Path) -> Non
         "AWS_EC2_METADATA_DISABLED": "true",
         "OPENAI_API_KEY": "sk-fake",
         "GOOGLE_API_KEY": "fake",
+        "ANTHROPIC_API_KEY": "sk-ant-fake",
         "FUZZ_ADMIN_KEY": ADMIN_KEY,
         "FUZZ_KEYS": f"{TENANT_KEY}:{TENANT}:fuzz",
     }.items():

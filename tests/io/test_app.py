@@ -23,7 +23,7 @@ def made() -> dict[str, Any]:
 
 
 def test_of_every_deployment_the_new_replicas_start_before_the_old_ones_stop(made: dict[str, Any]) -> None:
-    assert made.keys() == {INGRESS, "aws_bedrock", "openai", "google_genai", "local"}
+    assert made.keys() == {INGRESS, "aws_bedrock", "openai", "google_genai", "anthropic", "local"}
     assert {each._deployment_config.max_surge_percent for each in made.values()} == {100}
 
 
@@ -42,9 +42,9 @@ def test_who_has_no_keys_has_no_replica_of_a_cloud(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Each is a process that a first start would wait for. An option in the shipped file would start one too."""
-    for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", "AWS_REGION"):
+    for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     made = request.getfixturevalue("made")
     least = {name: each._deployment_config.autoscaling_config.min_replicas for name, each in made.items()}
-    assert least == {INGRESS: 1, "aws_bedrock": 0, "openai": 0, "google_genai": 0, "local": 1}
+    assert least == {INGRESS: 1, "aws_bedrock": 0, "openai": 0, "google_genai": 0, "anthropic": 0, "local": 1}
     assert "deployments" not in yaml.safe_load(SHIPPED.read_text())["applications"][0]

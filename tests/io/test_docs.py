@@ -207,7 +207,7 @@ def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.P
     config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
     config["applications"][0]["deployments"] = options["deployments"]
     config["applications"][0]["args"] |= prices
-    assert "4. local (local): ready" in checked(tmp_path, config)
+    assert "5. local (local): ready" in checked(tmp_path, config)
 
 
 def test_the_local_models_config_passes_the_check_where_its_file_is(tmp_path: pathlib.Path) -> None:
@@ -229,7 +229,7 @@ def test_the_shipped_config_has_the_line_that_opens_the_operators_routes(
     config = yaml.safe_load(text.replace("      # auth:", "      auth:"))
     assert config["applications"][0]["args"]["auth"] == {"admin_key_env": "BREAKWATER_ADMIN_KEY"}
     monkeypatch.setenv("BREAKWATER_ADMIN_KEY", "0" * 64)
-    assert "4. local (local): ready" in checked(tmp_path, config)
+    assert "5. local (local): ready" in checked(tmp_path, config)
     assert any(line.startswith("export BREAKWATER_ADMIN_KEY=") for line in commands("docs/operations.md"))
 
 

@@ -18,6 +18,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.chat import DONE, check_chat, chunk, frame, usage_chunk
 from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call, TimeLimits
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.google.request import to_generate
@@ -192,6 +193,7 @@ WIRES: dict[str, Callable[[Call], Any]] = {
     "openai": lambda call: chat_body(call, stream=bool(call.body.get("stream")), dialect=Dialect()),
     "bedrock": to_converse,
     "google": to_generate,
+    "anthropic": to_messages,
     "local": to_engine,
 }
 

@@ -6,7 +6,7 @@ The answers are the vendors' own, read by our codecs, and the requests are judge
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,27 +14,32 @@ from hypothesis import strategies as st
 
 from deployments.openai_api.chat import check_request
 from deployments.openai_api.json_types import parse_leniently
+from deployments.providers.anthropic.codec import from_messages
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.google.codec import from_generate, to_generate
 from deployments.providers.local.codec import to_engine
 from deployments.providers.openai.dialect import Dialect
 from deployments.providers.openai.request import chat_body
+from deployments.providers.request_body import dump_with_bytes
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.model_rows import ModelRows
 from tests.fakes import bedrock_wire, gemini_wire
 from tests.fakes.openai_wire import OpenAIWire
-from tests.fakes.vendors import bedrock, bedrock_claude, compatible, first_refusal, gemini, openai
+from tests.fakes.vendors import anthropic, bedrock, bedrock_claude, compatible, first_refusal, gemini, openai
+from tests.providers.anthropic_params import misfit
 from tests.providers.any_request import file_part
 
 Message = dict[str, Any]
-KINDS = {"aws": "bedrock", "google": "google", "openai": "openai", "local": "local"}
+KINDS = {"aws": "bedrock", "claude": "anthropic", "google": "google", "openai": "openai", "local": "local"}
 CLAUDES = (
     *("3-7-sonnet-20250219", "sonnet-4-5-20250929", "opus-4-5-20251101", "opus-4-6", "opus-4-8", "sonnet-5"),
     "opus-5-5",
 )
 TARGETS = (
     *(f"aws/us.anthropic.claude-{name}-v1:0" for name in CLAUDES),
+    *(f"claude/claude-{name}" for name in CLAUDES),
     *("google/gemini-2.5-pro", "google/gemini-3-pro", "openai/gpt-4.1", "local/qwen"),
 )
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
@@ -63,7 +68,25 @@ def of_bedrock(turn: int, draw: Any) -> Message:
         content = [*content, *draw(st.lists(st.sampled_from(thoughts), max_size=1))]
         content.append({"toolUse": {"toolUseId": f"tooluse_{turn}-{at}", "name": "f", "input": {}}})
     answer = {"output": {"message": {"role": "assistant", "content": content}}, "stopReason": "end_turn"}
-    return message_in(from_converse(answer, FIRST)[0])
+    models = ["us.anthropic.claude-sonnet-4-5-20250929-v1:0", "us.anthropic.claude-opus-4-8-v1:0", "any"]
+    return message_in(from_converse(answer, replace(FIRST, model=draw(st.sampled_from(models))))[0])
+
+
+def of_anthropic(turn: int, draw: Any) -> Message:
+    thoughts: list[Any] = [
+        {"type": "thinking", **anthropic.THOUGHT},
+        {"type": "redacted_thinking", "data": anthropic.REDACTED},
+    ]
+    content: list[Any] = draw(st.lists(st.sampled_from(thoughts), max_size=2))
+    calls = draw(st.integers(0, 2))
+    if not calls or draw(st.booleans()):
+        content = [*content, {"type": "text", "text": "Well."}]
+    for at in range(calls):
+        content = [*content, *draw(st.lists(st.sampled_from(thoughts), max_size=1))]
+        content.append({"type": "tool_use", "id": f"toolu_{turn}-{at}", "name": "f", "input": {}})
+    answer = {"type": "message", "content": content, "stop_reason": "end_turn"}
+    call = replace(FIRST, model=draw(st.sampled_from(["claude-sonnet-4-5-20250929", "claude-opus-4-8", "any"])))
+    return message_in(from_messages(answer, call)[0])
 
 
 def of_google(turn: int, draw: Any) -> Message:
@@ -100,7 +123,7 @@ def message_in(body: bytes) -> Message:
     return message
 
 
-ANSWERS = (of_bedrock, of_google, of_openai, of_local)
+ANSWERS = (of_bedrock, of_anthropic, of_google, of_openai, of_local)
 FILE = {"role": "user", "content": [{"type": "text", "text": "Read it."}, file_part("a.pdf", "application/pdf")]}
 FAILED = st.fixed_dictionaries({}, optional={"is_error": st.booleans()})
 
@@ -140,6 +163,11 @@ def objection(target: str, call: Call) -> Any:
         made = to_converse(call)
         refusal = first_refusal((*bedrock.RULES, *bedrock_claude.RULES), Asked(f"/model/{model}/converse", made, {}))
         return refusal or bedrock_wire.objection(made)
+    if provider == "claude":
+        made = json.loads(dump_with_bytes(to_messages(call)))
+        assert misfit(made) is None
+        headers = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
+        return first_refusal(anthropic.RULES, Asked("/v1/messages", made, headers))
     if provider == "google":
         made = to_generate(call)
         refusal = first_refusal(gemini.RULES, Asked(f"/models/{model}:generateContent", made, {}))

@@ -18,6 +18,7 @@ from deployments.doors.messages.door import MESSAGES
 from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.chat import check_chat, dump
 from deployments.openai_api.found import says_something
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.google.request import to_generate
@@ -114,7 +115,7 @@ def check_request(body: dict[str, Any]) -> bool:
     assert len(opened.paths.tools) == len(chat.get("tools", ()))
     assert all(_stands_in(path, body) for path in opened.dropped)
     dump(chat)
-    for build in (_openai, to_converse, to_generate, to_engine):
+    for build in (_openai, to_converse, to_generate, to_messages, to_engine):
         for model in ("us.anthropic.claude-sonnet-4-6", "gemini-3-pro"):
             with contextlib.suppress(AttemptFailed, BadRequest):  # a typed refusal of this one target
                 build(Call(chat, model, "row-a", TimeLimits()))

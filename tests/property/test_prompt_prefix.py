@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.google.request import to_generate
@@ -19,6 +20,7 @@ from deployments.providers.time_limits import TimeLimits
 from deployments.routing.model_rows import ModelRows
 
 MODELS = {"bedrock": "anthropic.claude-sonnet-4-5-20250929-v1:0", "google": "gemini-2.5-pro"}
+MODELS |= {"anthropic": "claude-sonnet-4-5-20250929"}
 
 
 def to_openai(call: Call) -> dict[str, Any]:
@@ -32,6 +34,7 @@ WIRES: Mapping[str, tuple[Callable[[Call], Any], str]] = {
     ),
     "bedrock": (to_converse, "messages"),
     "google": (to_generate, "contents"),
+    "anthropic": (to_messages, "messages"),
     "openai_responses": (lambda call: responses_body(call, KnownTerms().of(call.model), stream=False), "input"),
 }
 TEXT = st.text(alphabet="ab é\n", min_size=1, max_size=6).filter(str.strip)

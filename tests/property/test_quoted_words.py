@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.breaker.outcomes import Outcome, Verdict
+from deployments.providers.anthropic.classify import RULES as ANTHROPIC
 from deployments.providers.bedrock.classify import RULES as BEDROCK
 from deployments.providers.google.classify import RULES as GOOGLE
 from deployments.providers.openai.errors.servers import RULES as OPENAI
@@ -24,7 +25,7 @@ STILL = (Verdict.REFUSED, Verdict.NEUTRAL)
 MOVING = sorted(
     {
         rule.text.pattern
-        for rule in (*OPENAI, *BEDROCK, *GOOGLE)
+        for rule in (*OPENAI, *BEDROCK, *GOOGLE, *ANTHROPIC)
         if rule.text is not None and Outcome(rule.kind).verdict not in STILL
     }
 )
@@ -67,6 +68,7 @@ def kinds_of(message: str, status: int, asked: dict[str, Any]) -> list[str]:
         (read_error(message, status), OPENAI),
         (VendorError(status, told.message, "ValidationException"), BEDROCK),
         (VendorError(status, told.message, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), GOOGLE),
+        (VendorError(status, told.message, "invalid_request_error", "invalid_request_error"), ANTHROPIC),
     )
     return [kind_of(error, rules, asked) for error, rules in tables]
 

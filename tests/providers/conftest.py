@@ -1,4 +1,4 @@
-"""The four kinds of provider, the clouds against a fake that speaks their real wire on a real socket."""
+"""The kinds of provider, the clouds against a fake that speaks their real wire on a real socket."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, Completed, End, Frames, Provider, complete_within, stream_within
 from deployments.providers.time_limits import TimeLimits
+from tests.fakes.anthropic_wire import AnthropicWire
 from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
@@ -21,7 +22,7 @@ from tests.fakes.server import FakeServer, Vendor
 
 # No stall of a busy machine comes near them. A test that waits for one shortens that one.
 LIMITS = TimeLimits(connect=10.0, first_token=30.0, idle=30.0, total=60.0)
-CLOUDS = ("openai", "bedrock", "google")
+CLOUDS = ("openai", "bedrock", "google", "anthropic")
 
 
 @dataclass
@@ -95,6 +96,7 @@ WIRES: dict[str, Callable[[], Vendor]] = {
     "openai_responses": ResponsesWire,
     "bedrock": BedrockWire,
     "google": GeminiWire,
+    "anthropic": AnthropicWire,
 }
 
 
@@ -112,6 +114,10 @@ def provider_at(kind: str, url: str, connect: float) -> Provider:
         from deployments.providers.bedrock.adapter import BedrockProvider
 
         return BedrockProvider(region="us-east-1", endpoint_url=url, connect=connect)
+    if kind == "anthropic":
+        from deployments.providers.anthropic.adapter import AnthropicProvider
+
+        return AnthropicProvider(api_key="sk-ant-fake", base_url=url, connect=connect)
     from deployments.providers.google.adapter import GoogleProvider
 
     return GoogleProvider(api_key="fake", base_url=url, connect=connect)

@@ -12,6 +12,9 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.openai_api.chat import Head, frames_to_chunks
+from deployments.providers.anthropic import codec as anthropic_codec
+from deployments.providers.anthropic.codec import from_messages
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock import codec as bedrock_codec
 from deployments.providers.bedrock.codec import from_converse, to_converse
@@ -104,7 +107,7 @@ def converse_events(content: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any
 
 def answered_by_converse(content: list[dict[str, Any]], stream: bool) -> tuple[Message, str]:
     if stream:
-        return read_stream(bedrock_codec.StreamCodec(Head.new("row")), [*converse_events(content)])
+        return read_stream(bedrock_codec.StreamCodec.of(Head.new("row")), [*converse_events(content)])
     stop = "tool_use" if any("toolUse" in b for b in content) else "end_turn"
     return read_whole(from_converse({"output": {"message": {"content": content}}, "stopReason": stop}, call())[0])
 
@@ -122,6 +125,72 @@ def test_an_answer_of_converse_goes_back_to_it_block_by_block(stream: bool, cont
     assert message.get("reasoning_content", "") == "".join(thought.get("text", "") for thought in reasoned)
     [_, back, _] = to_converse(call(asked_again(message)))["messages"]
     assert back["content"] == content
+
+
+# Anthropic.
+
+
+def as_anthropic(block: dict[str, Any]) -> dict[str, Any]:
+    """The same block in Anthropic's words."""
+    match block:
+        case {"text": text}:
+            return {"type": "text", "text": text}
+        case {"toolUse": use}:
+            return {"type": "tool_use", "id": use["toolUseId"], "name": use["name"], "input": use["input"]}
+        case {"reasoningContent": {"reasoningText": thought}}:
+            return {"type": "thinking", "thinking": thought["text"], "signature": thought["signature"]}
+    return {"type": "redacted_thinking", "data": b64encode(block["reasoningContent"]["redactedContent"]).decode()}
+
+
+def anthropic_events(content: Sequence[dict[str, Any]], reason: str) -> Iterator[dict[str, Any]]:
+    yield {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 7, "output_tokens": 1}}}
+    for at, block in enumerate(content):
+        deltas: list[dict[str, Any]] = []
+        match block["type"]:
+            case "text":
+                begun = {"type": "text", "text": ""}
+                deltas = [{"type": "text_delta", "text": piece} for piece in pieces(block["text"])]
+            case "tool_use":
+                begun = {**block, "input": {}}
+                written = json.dumps(block["input"]) if block["input"] else ""
+                deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *pieces(written)]]
+            case "thinking":
+                begun = {"type": "thinking", "thinking": "", "signature": ""}
+                deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(block["thinking"])]
+                deltas.append({"type": "signature_delta", "signature": block["signature"]})
+            case _:
+                begun = block
+        yield {"type": "content_block_start", "index": at, "content_block": begun}
+        yield {"type": "ping"}
+        for delta in deltas:
+            yield {"type": "content_block_delta", "index": at, "delta": delta}
+        yield {"type": "content_block_stop", "index": at}
+    yield {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 5}}
+    yield {"type": "message_stop"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@MANY
+@given(made=converse_content())
+def test_an_answer_of_anthropic_goes_back_to_it_block_by_block(stream: bool, made: list[dict[str, Any]]) -> None:
+    content = [as_anthropic(block) for block in made]
+    used = [block for block in content if block["type"] == "tool_use"]
+    reason = "tool_use" if used else "end_turn"
+    if stream:
+        codec = anthropic_codec.StreamCodec.of(Head.new("row"))
+        message, finish = read_stream(codec, [*anthropic_events(content, reason)])
+        assert codec.usage == {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    else:
+        message, finish = read_whole(from_messages({"content": content, "stop_reason": reason}, call())[0])
+    assert finish == ("tool_calls" if used else "stop")
+    called = [json.loads(each["function"]["arguments"]) for each in message.get("tool_calls", ())]
+    assert called == [block["input"] for block in used]
+    assert message.get("reasoning_content", "") == "".join(block.get("thinking", "") for block in content)
+    [_, back, _] = to_messages(call(asked_again(message)))["messages"]
+    assert back["content"] == content
+    # And it is a history that Converse takes, without thoughts that another vendor has signed.
+    [_, there, _] = to_converse(call(asked_again(message)))["messages"]
+    assert there["content"] == [block for block in made if "reasoningContent" not in block]
 
 
 # Gemini.

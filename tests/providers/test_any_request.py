@@ -20,15 +20,19 @@ from hypothesis import strategies as st
 from deployments.errors import AttemptFailed, BadRequest
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import check_request
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.adapter import converse_body
-from deployments.providers.bedrock.request import to_converse, tool_use_id
-from deployments.providers.conversation import arguments_of
+from deployments.providers.bedrock.request import to_converse
 from deployments.providers.google.request import to_generate
 from deployments.providers.kinds import KINDS
+from deployments.providers.renaming.call_ids import tool_use_id
+from deployments.providers.request_body import dump_with_bytes
 from deployments.providers.time_limits import TimeLimits
+from deployments.providers.translation.conversation import arguments_of
 from tests.fakes import bedrock_wire, gemini_wire
-from tests.fakes.vendors import bedrock, first_refusal, gemini
+from tests.fakes.vendors import anthropic, bedrock, first_refusal, gemini
+from tests.providers.anthropic_params import misfit
 from tests.providers.any_request import HINT, requests
 
 Arguments = dict[str, Any]
@@ -60,15 +64,20 @@ def converse_report() -> Callable[[Arguments], str]:
     return lambda arguments: ParamValidator().validate(arguments, shape).generate_report()
 
 
+CODECS: Mapping[str, Callable[[Call], Arguments]] = {
+    "bedrock": to_converse,
+    "google": to_generate,
+    "anthropic": to_messages,
+}
+
+
 def arguments_for(kind: str, body: Mapping[str, Any]) -> Arguments | None:
     """What the SDK is given; None if the request is refused as `fit` says."""
     suits = find_unsupported(KINDS[kind].capabilities, body)
     if not suits.missing:
-        if kind == "bedrock":
-            return to_converse(call(body))
-        return to_generate(call(body))
+        return CODECS[kind](call(body))
     with pytest.raises(AttemptFailed) as caught:
-        (to_converse if kind == "bedrock" else to_generate)(call(body))
+        CODECS[kind](call(body))
     outcome = caught.value.outcome
     assert (outcome.kind, outcome.param) == ("unsupported", suits.missing[0])
     return None
@@ -163,7 +172,20 @@ def test_google_gets_what_its_sdk_would_write_and_gemini_accepts(written_by_the_
     assert gemini.media_type(Asked("/models/gemini-3-pro:generateContent", {}, made)) is None
 
 
-@pytest.mark.parametrize("kind", ["bedrock", "google"])
+@MANY
+@given(requests)
+def test_anthropic_gets_what_its_sdks_types_know_and_its_documents_take(body: dict[str, Any]) -> None:
+    made = arguments_for("anthropic", body)
+    if made is None:
+        return
+    sent = json.loads(dump_with_bytes(made))
+    assert misfit(sent) is None
+    # What its models refuse beyond its API is left out before a codec is asked: tests/property has both together.
+    rules = [rule for rule in anthropic.OF_BODIES if rule is not anthropic.model]
+    assert first_refusal(rules, Asked("/v1/messages", {}, sent)) is None
+
+
+@pytest.mark.parametrize("kind", ["bedrock", "google", "anthropic"])
 @MANY
 @given(body=requests)
 def test_no_text_no_call_and_no_result_is_lost(kind: str, body: dict[str, Any]) -> None:
@@ -182,7 +204,7 @@ def test_no_text_no_call_and_no_result_is_lost(kind: str, body: dict[str, Any]) 
         for made in message.get("tool_calls") or ():
             assert is_written(arguments_of(made["function"]["arguments"]))
             assert is_written(made["function"]["name"])
-            assert is_written(tool_use_id(made["id"]) if kind == "bedrock" else made["id"])
+            assert is_written(tool_use_id(made["id"]) if kind != "google" else made["id"])
 
 
 # Where a field that `fit` does not name must be found.
@@ -193,6 +215,13 @@ CARRIED: dict[str, dict[str, Callable[[Arguments], Any]]] = {
         "response_format": lambda a: json.loads(a["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]),
         "stop": lambda a: a["inferenceConfig"]["stopSequences"],
         "tools": lambda a: len([tool for tool in a["toolConfig"]["tools"] if "toolSpec" in tool]),
+    },
+    "anthropic": {
+        "temperature": lambda a: a["temperature"],
+        "top_p": lambda a: a["top_p"],
+        "response_format": lambda a: a["output_config"]["format"]["schema"],
+        "stop": lambda a: a["stop_sequences"],
+        "tools": lambda a: len(a["tools"]),
     },
     "google": {
         "temperature": lambda a: a["generationConfig"]["temperature"],
@@ -226,14 +255,15 @@ def expected(kind: str, body: Mapping[str, Any], name: str) -> Any:
             if value["type"] != "json_schema":
                 return "application/json"
             holder = value["json_schema"]
-            own = {"additionalProperties": False} if kind == "bedrock" else {"title": holder["name"]}
+            own = {"additionalProperties": False} if kind != "google" else {}
+            own |= {"title": holder["name"]} if kind != "bedrock" else {}
             return {**own, **holder["schema"]}
         case "reasoning_effort":
             return {"none": "minimal", "max": "xhigh"}.get(value, value)
     return value
 
 
-@pytest.mark.parametrize("kind", ["bedrock", "google"])
+@pytest.mark.parametrize("kind", ["bedrock", "google", "anthropic"])
 @MANY
 @given(body=requests)
 def test_what_fit_does_not_name_is_carried_and_what_it_drops_is_not(kind: str, body: dict[str, Any]) -> None:
@@ -241,11 +271,18 @@ def test_what_fit_does_not_name_is_carried_and_what_it_drops_is_not(kind: str, b
     if arguments is None:
         return
     dropped = find_unsupported(KINDS[kind].capabilities, body).dropped
-    assert HINT not in json.dumps(arguments, default=repr)
+    carried = {"user", "safety_identifier"} if kind == "anthropic" else set()
+    hinted = json.dumps({name: value for name, value in arguments.items() if name != "metadata"}, default=repr)
+    assert HINT not in hinted
+    assert ("metadata" in arguments) is bool(carried & body.keys())
     for name, value in body.items():
-        if value == HINT or (HINT in str(value) and name != "messages"):
+        if name in carried:
+            assert arguments["metadata"] == {"user_id": HINT}
+        elif value == HINT or (HINT in str(value) and name != "messages"):
             assert name in dropped
-        if name in dropped:
+        if name in dropped and (kind, name) == ("anthropic", "temperature"):
+            assert arguments[name] == 1  # the nearest that it takes
+        elif name in dropped:
             assert name not in {**arguments, **arguments.get("generationConfig", {})}
         elif name in CARRIED[kind] and not asks_nothing(body, name):
             assert CARRIED[kind][name](arguments) == expected(kind, body, name)
@@ -280,7 +317,7 @@ def test_nonsense_in_any_place_is_refused_and_never_a_bug(body: dict[str, Any], 
         check_request(body)
     except BadRequest:
         return
-    for kind, codec in (("bedrock", to_converse), ("google", to_generate)):
+    for kind, codec in CODECS.items():
         suits = find_unsupported(KINDS[kind].capabilities, body)
         with contextlib.suppress(AttemptFailed):
             codec(call(body))
@@ -293,14 +330,15 @@ def keys_in(value: Any) -> list[str]:
     return [*(value if isinstance(value, dict) else ()), *(key for part in inner for key in keys_in(part))]
 
 
+@pytest.mark.parametrize("kind", ["bedrock", "anthropic"])
 @MANY
-@given(requests)
-def test_no_more_cache_points_are_sent_than_marks_were_kept(body: dict[str, Any]) -> None:
-    found = find_unsupported(KINDS["bedrock"].capabilities, body, CLAUDE)
+@given(body=requests)
+def test_no_more_cache_points_are_sent_than_marks_were_kept(kind: str, body: dict[str, Any]) -> None:
+    found = find_unsupported(KINDS[kind].capabilities, body, CLAUDE)
     if found.missing:
         return
     marks = keys_in(body).count("cache_control")
-    points = keys_in(to_converse(call(body))).count("cachePoint")
+    points = keys_in(CODECS[kind](call(body))).count("cachePoint" if kind == "bedrock" else "cache_control")
     left_out = sum(name.endswith("cache_control") for name in found.dropped)
     assert points <= min(4, marks - left_out)
     assert points or marks == left_out

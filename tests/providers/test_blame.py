@@ -136,7 +136,9 @@ class Rig:
         self.fake = FakeServer(WIRES[kind]()) if kind in WIRES else None
         fakes = {} if self.fake is None else {kind: self.fake}
         self.runner = asyncio.Runner()
-        rows = {"embeddings": {kind: {"dimensions": LENGTH[kind], "targets": {kind: EMBEDDERS[kind]}}}}
+        rows: dict[str, Any] = {}
+        if kind in EMBEDDERS:
+            rows["embeddings"] = {kind: {"dimensions": LENGTH[kind], "targets": {kind: EMBEDDERS[kind]}}}
         self.kind, self._app = kind, whole_app(args_for(fakes, local=self.fake is None) | rows)
         self.world: World = self.runner.run(self._app.__aenter__())
 
@@ -181,11 +183,12 @@ def local_rig() -> Iterator[Rig]:
     made.close()
 
 
-@pytest.fixture(scope="module", params=["openai", "bedrock", "google"])
+@pytest.fixture(scope="module", params=["openai", "bedrock", "google", "anthropic"])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", "sk-fake")
         patch.setenv("GOOGLE_API_KEY", "fake")
+        patch.setenv("ANTHROPIC_API_KEY", "sk-ant-fake")
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIAFAKE")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -205,10 +208,11 @@ def test_nonsense_in_any_place_moves_no_circuit(rig: Rig, body: dict[str, Any], 
 def test_an_odd_name_of_a_model_moves_no_circuit(rig: Rig, model: str, stream: bool) -> None:
     rig.check({**ASKED, "model": f"{rig.kind}/{model}", "stream": stream})
     verbs = [f":{verb}" for verb in ("generateContent", "streamGenerateContent")]
-    ends = {"google": verbs, "bedrock": ["/converse", "/converse-stream"], "openai": ["/chat/completions"]}[rig.kind]
-    named = "" if rig.kind == "openai" else f"/{model}"
+    ends = {"google": verbs, "bedrock": ["/converse", "/converse-stream"]}
+    ends |= {"openai": ["/chat/completions"], "anthropic": ["/v1/messages"]}
+    named = "" if rig.kind in ("openai", "anthropic") else f"/{model}"
     for path in (URL(received.path, encoded=True) for received in rig.fake.received):
-        assert any(path.path.endswith(f"{named}{end}") for end in ends), path
+        assert any(path.path.endswith(f"{named}{end}") for end in ends[rig.kind]), path
         assert path.path == URL(str(path)).path, "a server would make another path of it"
 
 

@@ -10,13 +10,17 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, Completed, run_within_total
+from deployments.providers.kinds import KINDS
 from tests.fakes.server import Behaviour, status
 from tests.fakes.vectors import vector
-from tests.providers.conftest import Bench
+from tests.providers.conftest import CLOUDS, Bench, cloud
 
 TEXTS = ["one", "two", "three"]
 MODELS = {"openai": "text-embedding-3-large", "bedrock": "amazon.titan-embed-text-v2:0"}
 MODELS |= {"google": "gemini-embedding-001", "local": "smollm2"}
+EMBEDDERS = [kind for kind in CLOUDS if KINDS[kind].embeds]
+ON_EACH_CLOUD = pytest.mark.parametrize("cloud_bench", EMBEDDERS, indirect=True)
+ON_EACH_KIND = pytest.mark.parametrize("bench", [*EMBEDDERS, "local"], indirect=True)
 COHERE = "cohere.embed-multilingual-v3"
 
 
@@ -38,6 +42,7 @@ def failure(bench: Bench, given: Any = TEXTS, **body: Any) -> Outcome:
     return caught.value.outcome
 
 
+@ON_EACH_KIND
 def test_each_text_has_its_vector_in_its_place_and_of_length_one(bench: Bench) -> None:
     data = embed(bench)["data"]
     assert [(d["object"], d["index"]) for d in data] == [("embedding", 0), ("embedding", 1), ("embedding", 2)]
@@ -49,12 +54,14 @@ def test_each_text_has_its_vector_in_its_place_and_of_length_one(bench: Bench) -
     assert embed(bench, "two")["data"][0]["embedding"] == pytest.approx(data[1]["embedding"], abs=1e-3)
 
 
+@ON_EACH_KIND
 def test_base64_holds_the_same_floats(bench: Bench) -> None:
     plain = embed(bench, "one")["data"][0]["embedding"]
     packed = base64.b64decode(embed(bench, "one", encoding_format="base64")["data"][0]["embedding"])
     assert struct.unpack(f"<{len(packed) // 4}f", packed) == pytest.approx(plain, abs=1e-3)
 
 
+@ON_EACH_KIND
 def test_tokens_are_counted_where_the_provider_tells_them(bench: Bench) -> None:
     usage = embed(bench)["usage"]
     assert usage.get("estimated", False) is (bench.kind == "google")
@@ -111,6 +118,7 @@ def test_a_length_is_asked_only_of_models_that_can_be_asked(cloud_bench: Bench) 
     assert [r.body.get("dimensions") for r in cloud_bench.fake.received] == [512, None]
 
 
+@ON_EACH_CLOUD
 def test_vectors_of_another_length_are_no_answer(cloud_bench: Bench) -> None:
     assert cloud_bench.fake is not None
     bodies = {
@@ -122,6 +130,7 @@ def test_vectors_of_another_length_are_no_answer(cloud_bench: Bench) -> None:
     assert failure(cloud_bench, "one").kind == "malformed"
 
 
+@ON_EACH_CLOUD
 @pytest.mark.parametrize("raw", [b"<html>", b"{}", b"[]", b'{"data": 5, "embedding": "x", "embeddings": [1]}'])
 def test_a_200_without_vectors_is_no_answer(cloud_bench: Bench, raw: bytes) -> None:
     assert cloud_bench.fake is not None
@@ -129,6 +138,7 @@ def test_a_200_without_vectors_is_no_answer(cloud_bench: Bench, raw: bytes) -> N
     assert failure(cloud_bench, "one").kind == "malformed"
 
 
+@ON_EACH_CLOUD
 @pytest.mark.parametrize(("code", "kind"), [(500, "server_error"), (429, "throttled"), (403, "credential")])
 def test_its_failures_are_those_of_any_call(cloud_bench: Bench, code: int, kind: str) -> None:
     assert cloud_bench.fake is not None
@@ -157,3 +167,13 @@ def test_a_vector_too_few_is_no_answer(cloud_bench: Bench) -> None:
     data = [{"object": "embedding", "index": 0, "embedding": [0.5] * 512}]
     cloud_bench.fake.behave = Behaviour("raw", raw=json.dumps({"object": "list", "data": data}).encode())
     assert failure(cloud_bench, TEXTS).kind == "malformed"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLOUDS if kind not in EMBEDDERS])
+def test_a_kind_that_makes_none_says_so_and_asks_nobody(kind: str) -> None:
+    bench = cloud(kind)
+    assert bench.fake is not None
+    outcome = failure(bench, model="any")
+    bench.fake.stop()
+    assert (outcome.kind, outcome.param) == ("unsupported", "model")
+    assert bench.fake.received == []

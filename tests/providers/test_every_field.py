@@ -8,6 +8,7 @@ import pytest
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.capabilities import find_unsupported
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import to_converse
 from deployments.providers.google.codec import to_generate
@@ -27,7 +28,12 @@ def to_local(call: Call) -> list[Any]:
     return [to_engine(call), *asked, *(to_engine(call, tool) for tool in choice.tools)]
 
 
-CODECS: Mapping[str, Callable[[Call], Any]] = {"bedrock": to_converse, "google": to_generate, "local": to_local}
+CODECS: Mapping[str, Callable[[Call], Any]] = {
+    "bedrock": to_converse,
+    "google": to_generate,
+    "anthropic": to_messages,
+    "local": to_local,
+}
 
 # What says nothing: OpenAI's own default, or the kind of a thing that the vendor tells apart by its shape.
 SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {
@@ -62,11 +68,17 @@ TRANSLATED: Mapping[str, Mapping[str, Mapping[Any, str]]] = {
     "messages.role": {
         "bedrock": {"developer": '"system": [', "assistant": '"role": "assistant"', "tool": '"toolResult"'},
         "google": {"developer": '"systemInstruction"', "assistant": '"role": "model"', "tool": '"functionResponse"'},
+        "anthropic": {"developer": '"system": [', "assistant": '"role": "assistant"', "tool": '"tool_result"'},
         "local": {"developer": '"role": "system"', "tool": "The result of f is"},
     },
-    "messages.content.image_url.url": {"bedrock": {None: "b'pixels'"}, "google": {None: "cGl4ZWxz"}},
+    "messages.content.image_url.url": {
+        "bedrock": {None: "b'pixels'"},
+        "google": {None: "cGl4ZWxz"},
+        "anthropic": {None: "b'pixels'"},
+    },
     "reasoning_effort": {
         "bedrock": {"minimal": '"effort": "low"'},
+        "anthropic": {"minimal": '"effort": "low"', "none": '"thinking": {"type": "disabled"}'},
         "google": {"none": '"thinkingLevel": "MINIMAL"', **dict.fromkeys(("xhigh", "max"), '"thinkingLevel": "HIGH"')},
     },
     "logprobs": {"google": {True: '"responseLogprobs": true'}, "local": {True: '"logprobs": true'}},
@@ -76,16 +88,21 @@ TRANSLATED: Mapping[str, Mapping[str, Mapping[Any, str]]] = {
     },
     "tool_choice": {
         "bedrock": {"required": '"toolChoice": {"any": {}}', "none": '"messages"'},
+        "anthropic": {"required": '"tool_choice": {"type": "any"', "none": '"tool_choice": {"type": "none"}'},
         "google": {"required": '"mode": "ANY"', "none": '"mode": "NONE"'},
         "local": {"required": f"You call the function {WORD}", "none": '"messages"'},
     },
     "tool_choice.allowed_tools.tools": {kind: {None: WORD} for kind in CODECS},
     "tool_choice.allowed_tools.mode": {
         "bedrock": {"required": '"toolChoice": {"any": {}}'},
+        "anthropic": {"required": '"tool_choice": {"type": "any"'},
         "google": {"required": '"mode": "ANY"'},
         "local": {"required": f"You call the function {WORD}"},
     },
-    "tools.function.strict": {"bedrock": {True: '"strict": true'}, "google": {True: '"mode": "VALIDATED"'}},
+    "tools.function.strict": {
+        **{kind: {True: '"strict": true'} for kind in ("bedrock", "anthropic")},
+        "google": {True: '"mode": "VALIDATED"'},
+    },
 }
 
 
@@ -122,7 +139,8 @@ def judged(kind: str, field: Field) -> str:
         return "named"
     if found.missing:
         return "refused"  # for another field, without which this one is none
-    made = CODECS[kind](Call(field.body, "gemini-3-flash", "row", TimeLimits()))
+    model = "claude-sonnet-5" if kind == "anthropic" else "gemini-3-flash"
+    made = CODECS[kind](Call(field.body, model, "row", TimeLimits()))
     words = TRANSLATED.get(field.pattern, {}).get(kind, {})
     word = words.get(None) or (words.get(field.value) if not isinstance(field.value, dict) else None)
     if word is not None:
@@ -217,7 +235,7 @@ def test_a_field_that_says_nothing_is_not_named() -> None:
 
 
 def test_what_is_refused_is_refused_by_the_codec_by_the_same_name() -> None:
-    for kind in ("bedrock", "google"):
+    for kind in ("bedrock", "google", "anthropic"):
         for field in FIELDS:
             found = find_unsupported(KINDS[kind].capabilities, field.body)
             if found.missing:

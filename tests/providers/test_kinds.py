@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 from deployments.config.application import Config
-from deployments.config.providers import Bedrock, Cloud, Google, Local, OpenAI
+from deployments.config.providers import Anthropic, Bedrock, Cloud, Google, Local, OpenAI
 from deployments.config.resolved import resolve
 from deployments.openai_api.capabilities import COMMON_FIELDS, Capabilities, Unsupported
 from deployments.providers.base import Call, Completed, End, Frames
@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Echo:
-    """The fifth kind's adapter."""
+    """A further kind's adapter."""
 
     def __init__(self, greeting: str, connect: float):
         self.greeting, self.connect = greeting, connect
@@ -63,7 +63,7 @@ ECHO = ProviderKind("echo", __name__, "echo.example", Capabilities(COMMON_FIELDS
 ASKED = {"model": "default", "messages": [{"role": "user", "content": "hi"}], "tools": [{"type": "function"}]}
 
 
-def test_a_fifth_kind_is_a_row_an_adapter_and_a_settings_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_further_kind_is_a_row_an_adapter_and_a_settings_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "echo", ECHO)
     config = FiveKinds.model_validate(
         {
@@ -86,7 +86,7 @@ def test_a_fifth_kind_is_a_row_an_adapter_and_a_settings_class(monkeypatch: pyte
 
 
 def test_each_kind_has_a_settings_class_and_an_adapter_that_is_imported_only_when_it_is_built() -> None:
-    settings = {cls.model_fields["kind"].annotation: cls for cls in (Bedrock, OpenAI, Google, Local)}
+    settings = {cls.model_fields["kind"].annotation: cls for cls in (Bedrock, OpenAI, Google, Anthropic, Local)}
     kinds = [kind.name for kind in KINDS.values() if not kind.family]
     assert {kind: Literal[kind] for kind in kinds} == {str(a.__args__[0]): a for a in settings}  # type: ignore[union-attr]
     for kind in KINDS.values():
@@ -119,7 +119,7 @@ def names_of_kinds(tree: ast.AST) -> list[int]:
 
 
 def test_no_module_but_the_table_and_the_settings_asks_for_a_kind_by_its_name() -> None:
-    classes = {"Bedrock", "OpenAI", "Google", "Local"}
+    classes = {"Bedrock", "OpenAI", "Google", "Anthropic", "Local"}
     for path in sorted([*(ROOT / "actors").rglob("*.py"), *(ROOT / "deployments").rglob("*.py")]):
         name = str(path.relative_to(ROOT))
         if name.startswith("deployments/providers/") or name == "deployments/config/providers.py":

@@ -98,7 +98,7 @@ def test_a_server_is_asked_again_no_more_often_than_the_call_allows(bench: Bench
     assert (bench.run(work), len(fake.received)) == (1, 2)
 
 
-@pytest.mark.parametrize("kind", ["openai", "bedrock", "google"])
+@pytest.mark.parametrize("kind", ["openai", "bedrock", "google", "anthropic"])
 def test_a_vendor_gets_a_name_that_it_takes_and_the_client_its_own(kind: str) -> None:
     from deployments.providers.kinds import KINDS
 

@@ -12,10 +12,10 @@ from deployments.openai_api.chat import Head, frames_to_chunks
 from deployments.providers.base import Call
 from deployments.providers.bedrock import codec as bedrock_codec
 from deployments.providers.bedrock.codec import from_converse, to_converse
-from deployments.providers.conversation import OPENING, arguments_of
 from deployments.providers.google import codec as google_codec
 from deployments.providers.google.codec import from_generate, to_generate
 from deployments.providers.time_limits import TimeLimits
+from deployments.providers.translation.conversation import OPENING, arguments_of
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"name": "weather", "description": "Looks it up.", "parameters": SCHEMA}

@@ -11,10 +11,10 @@ import pytest
 from deployments.openai_api.capabilities import Unsupported, find_unsupported
 from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import to_converse
-from deployments.providers.conversation import NO_RESULT
 from deployments.providers.google.codec import to_generate
 from deployments.providers.kinds import KINDS
 from deployments.providers.local.codec import to_engine
+from deployments.providers.translation.conversation import NO_RESULT
 from tests.fakes import bedrock_wire, gemini_wire
 from tests.images import SAMPLES
 from tests.providers.test_mapping import HI, TOOLS, assistant, call, made, param_of, result

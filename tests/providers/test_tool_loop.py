@@ -95,14 +95,14 @@ def test_a_call_that_was_forbidden_is_no_answer(benches: dict[str, Bench], strea
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("kind", ["bedrock", "google"])
+@pytest.mark.parametrize("kind", ["bedrock", "google", "anthropic"])
 def test_one_call_at_most_is_one_call(benches: dict[str, Bench], kind: str, stream: bool) -> None:
     asked = [{"role": "user", "content": "Go."}]
     message, _ = ask(benches[kind], asked, stream=stream, tools=TOOLS, parallel_tool_calls=False)
     assert [c["function"]["name"] for c in message["tool_calls"]] == ["get_weather"]
 
 
-@pytest.mark.parametrize("kind", ["bedrock", "google"])
+@pytest.mark.parametrize("kind", ["bedrock", "google", "anthropic"])
 def test_a_result_that_nobody_asked_for_names_itself(benches: dict[str, Bench], kind: str) -> None:
     messages = [{"role": "user", "content": "Go."}, {"role": "tool", "tool_call_id": "who", "content": "42"}]
     outcome = benches[kind].failure(messages=messages)

@@ -16,12 +16,14 @@ from deployments.telemetry.trace_context import Sampler
 from deployments.telemetry.tracer import Tracer
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import FakeServer, status
-from tests.providers.conftest import LIMITS, Bench, cloud
-from tests.providers.test_embeddings import MODELS
+from tests.providers.conftest import CLOUDS, LIMITS, Bench, cloud
+from tests.providers.test_embeddings import MODELS, ON_EACH_KIND
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 HEADERS = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "tracestate": "congo=t61rcWkgMzE"}
-ANSWERED_BY = {"openai": "gpt-upstream-2026-01-01", "google": "gemini-upstream"}  # the others do not tell
+# The others do not tell.
+ANSWERED_BY = {"openai": "gpt-upstream-2026-01-01", "google": "gemini-upstream"}
+ANSWERED_BY |= {"anthropic": "claude-upstream-20260101"}
 
 
 def spans_of(
@@ -80,6 +82,7 @@ def test_each_kind_says_whom_it_asked_who_answered_and_how(bench: Bench, use: st
     assert moments == ["connected"] * (bench.fake is not None) + ["first token"] * (use == "stream")
 
 
+@ON_EACH_KIND
 def test_each_kind_says_so_of_embeddings(bench: Bench) -> None:
     body = {"input": ["one", "two"], "dimensions": 576 if bench.kind == "local" else 512}
     _, upstream = spans_of(bench, "complete", body, model=MODELS[bench.kind], verb="embed")
@@ -144,7 +147,7 @@ def _same(provider: Provider) -> Provider:
 
 
 def test_a_connection_that_is_used_again_knows_its_peer_too() -> None:
-    for kind in ("bedrock", "openai", "google"):
+    for kind in CLOUDS:
         bench = cloud(kind, LIMITS)
         made: list[Span] = []
         provider = bench.build()

@@ -233,7 +233,7 @@ def test_openai_is_followed_to_where_it_moved(stream: bool) -> None:
         bench.fake.stop()
 
 
-@pytest.mark.parametrize("kind", ["bedrock", "google"])
+@pytest.mark.parametrize("kind", ["bedrock", "google", "anthropic"])
 def test_nobody_else_is_followed(kind: str) -> None:
     bench = cloud(kind)
     assert bench.fake is not None

@@ -17,6 +17,7 @@ MODELS = {
     "openai_responses": "gpt-5.5",
     "bedrock": "global.anthropic.claude-haiku-4-5-20251001-v1:0",
     "google": "gemini-2.5-flash",
+    "anthropic": "claude-haiku-4-5-20251001",
     "local": LOCAL_MODEL,
 }
 
@@ -33,6 +34,7 @@ def args_for(fakes: Mapping[str, FakeServer], *, local: bool = False) -> dict[st
         },
         "bedrock": {"kind": "bedrock", "region": "us-east-1", "endpoint_url": urls.get("bedrock")},
         "google": {"kind": "google", "base_url": urls.get("google")},
+        "anthropic": {"kind": "anthropic", "base_url": urls.get("anthropic")},
         "local": {"kind": "local"},
     }
     kinds = [*fakes, *(["local"] if local else [])]

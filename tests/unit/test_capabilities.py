@@ -7,7 +7,8 @@ import pytest
 from deployments.openai_api.capabilities import Unsupported, find_unsupported
 from deployments.providers.kinds import KINDS as ROWS
 
-KINDS = ("openai", "bedrock", "google", "local")
+KINDS = ("openai", "bedrock", "google", "anthropic", "local")
+CLAUDES = ("bedrock", "anthropic")
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,cGl4ZWxz"}}
 GIF = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,cGl4ZWxz"}}
@@ -42,21 +43,21 @@ DEMANDS = [
         ask({"role": "assistant", "function_call": {}, "audio": {"id": "a"}}),
         dict.fromkeys(KINDS[1:], "messages.1.audio"),
     ),
-    (ask(response_format={"type": "json_object"}), {"bedrock": "response_format"}),
+    (ask(response_format={"type": "json_object"}), dict.fromkeys(CLAUDES, "response_format")),
     (ask(response_format=SCHEMA), {}),
     (ask(response_format={"type": "grammar"}), dict.fromkeys(KINDS[1:], "response_format")),
-    (ask(logprobs=True), {"bedrock": "logprobs"}),
+    (ask(logprobs=True), dict.fromkeys(CLAUDES, "logprobs")),
     (ask(logprobs=False, top_logprobs=0), {}),
     (ask(n=1), {}),
-    (ask(n=2), {"bedrock": "n", "local": "n"}),
+    (ask(n=2), dict.fromkeys((*CLAUDES, "local"), "n")),
     (ask(n=9), dict.fromkeys(KINDS[1:], "n")),
-    (ask(reasoning_effort="of tomorrow"), {"bedrock": "reasoning_effort", "google": "reasoning_effort"}),
+    (ask(reasoning_effort="of tomorrow"), dict.fromkeys((*CLAUDES, "google"), "reasoning_effort")),
     (ask(modalities=["text"], logit_bias={}, parameter_of_tomorrow=None), {}),
     (ask(logit_bias={"1": 5}), dict.fromkeys(KINDS[1:], "logit_bias")),
     (ask(web_search_options={}), dict.fromkeys(KINDS[1:], "web_search_options")),
     (ask(parameter_of_tomorrow=0), dict.fromkeys(KINDS[1:], "parameter_of_tomorrow")),
-    ({"model": "row", "messages": [{"role": "system", "content": "Hi"}]}, dict.fromkeys(KINDS[1:3], "messages")),
-    ({"model": "row", "messages": [{"role": "user", "content": " "}]}, dict.fromkeys(KINDS[1:3], "messages")),
+    ({"model": "row", "messages": [{"role": "system", "content": "Hi"}]}, dict.fromkeys(KINDS[1:4], "messages")),
+    ({"model": "row", "messages": [{"role": "user", "content": " "}]}, dict.fromkeys(KINDS[1:4], "messages")),
 ]
 
 
@@ -81,6 +82,7 @@ def test_hints_are_dropped_where_there_is_no_place_for_them() -> None:
         "openai": set(EVERY_HINT),
         "bedrock": {"parallel_tool_calls"},
         "google": {*sampling, "parallel_tool_calls", "reasoning_effort"},
+        "anthropic": {"parallel_tool_calls", "user", "safety_identifier"},
         "local": sampling,
     }
     assert all(unsupported(kind, ask(**EVERY_HINT)).missing == () for kind in KINDS)

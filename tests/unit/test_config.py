@@ -19,6 +19,7 @@ VARIABLES = (
     "AWS_REGION",
     "OPENAI_API_KEY",
     "GOOGLE_API_KEY",
+    "ANTHROPIC_API_KEY",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_PROFILE",
@@ -60,16 +61,17 @@ def test_the_shipped_config_answers_from_the_local_model_without_any_key() -> No
         "aws_bedrock": "AWS_REGION is not set",
         "openai": "OPENAI_API_KEY is not set",
         "google_genai": "GOOGLE_API_KEY is not set",
+        "anthropic": "ANTHROPIC_API_KEY is not set",
         "local": None,
     }
     assert layout.rows() == {"default": ["local/smollm2-135m"], "gpt-4": ["local/smollm2-135m"]}
 
 
-def test_with_every_key_all_four_tiers_stand_in_the_users_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES[:5]:
+def test_with_every_key_all_tiers_stand_in_the_users_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES[:6]:
         monkeypatch.setenv(name, "us-east-1")
     layout = resolve(parse(shipped()))
-    assert layout.usable == ["aws_bedrock", "openai", "google_genai", "local"]
+    assert layout.usable == ["aws_bedrock", "openai", "google_genai", "anthropic", "local"]
     assert [t.split("/")[0] for t in layout.rows()["gpt-4"]] == layout.usable
 
 
@@ -83,13 +85,13 @@ def test_a_region_without_credentials_says_what_is_missing(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("mode", "tiers"),
     [
-        ("hybrid", ["aws_bedrock", "openai", "google_genai", "local"]),
+        ("hybrid", ["aws_bedrock", "openai", "google_genai", "anthropic", "local"]),
         ("aws_only", ["aws_bedrock", "openai"]),
         ("local_only", ["local"]),
     ],
 )
 def test_a_mode_says_which_tiers_exist(monkeypatch: pytest.MonkeyPatch, mode: str, tiers: list[str]) -> None:
-    for name in VARIABLES[:5]:
+    for name in VARIABLES[:6]:
         monkeypatch.setenv(name, "us-east-1")
     layout = resolve(parse(changed("mode", mode)))
     assert layout.usable == tiers
@@ -113,7 +115,11 @@ def test_a_server_that_is_named_by_its_url_needs_no_key() -> None:
         ("mod", "hybrid", "mod: unknown key"),
         ("mode", "sometimes", "mode: must be 'hybrid', 'aws_only' or 'local_only'"),
         ("providers/openai/api_key", "sk-secret", "providers.openai.api_key: unknown key"),
-        ("providers/openai/kind", "azure", "providers.openai.kind: must be one of bedrock, openai, google, local"),
+        (
+            "providers/openai/kind",
+            "azure",
+            "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local",
+        ),
         ("providers/local/slots", 0, "providers.local.slots: must be at least 1"),
         ("providers/a b", {"kind": "local"}, "providers.a b: is no name, which has letters"),
         ("providers/Ingress", {"kind": "local"}, "providers.Ingress: the name is taken by the ingress deployment"),
@@ -160,7 +166,9 @@ def test_a_mode_that_leaves_no_tier_is_refused() -> None:
     del args["providers"]["local"]
     for row in args["models"].values():
         del row["local"]
-    with pytest.raises(ConfigError, match=r"^mode: local_only leaves no tier of aws_bedrock, openai, google_genai$"):
+    with pytest.raises(
+        ConfigError, match=r"^mode: local_only leaves no tier of aws_bedrock, openai, google_genai, anthropic$"
+    ):
         parse(args)
 
 
@@ -202,7 +210,7 @@ def test_a_probes_lease_outlives_every_limit_on_it() -> None:
 def test_the_check_prints_tiers_rows_and_what_is_missing() -> None:
     report = check(str(SHIPPED))
     assert "1. aws_bedrock (bedrock): left out: AWS_REGION is not set" in report
-    assert "4. local (local): ready" in report
+    assert "5. local (local): ready" in report
     assert "default: local/smollm2-135m" in report
 
 

@@ -6,6 +6,7 @@ import pathlib
 import textwrap
 import traceback
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ VALUES: list[tuple[str, Any, str]] = [
     (
         "models/gpt-4/opnai",
         "x",
-        "models.gpt-4.opnai: no such provider (known: aws_bedrock, openai, google_genai, local)",
+        "models.gpt-4.opnai: no such provider (known: aws_bedrock, openai, google_genai, anthropic, local)",
     ),
     ("models/gpt-4", ["openai"], "models.gpt-4: must be an object, not a list"),
     ("providers", ["openai"], "providers: must be an object, not a list"),
@@ -60,12 +61,12 @@ VALUES: list[tuple[str, Any, str]] = [
     (
         "providers/openai/kind",
         "openia",
-        "providers.openai.kind: must be one of bedrock, openai, google, local, did you",
+        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local, did you",
     ),
     (
         "providers/openai/kind",
         "OpenAI",
-        "providers.openai.kind: must be one of bedrock, openai, google, local, did you",
+        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local, did you",
     ),
     ("providers/openai/base-url", "http://x", "providers.openai.base-url: unknown key, did you mean base_url?"),
     ("providers/openai/key", "x", "providers.openai.key: unknown key (known: timeouts, context_windows, kind, api_key"),
@@ -81,6 +82,29 @@ VALUES: list[tuple[str, Any, str]] = [
     ("providers/openai/api", "assistants", "providers.openai.api: must be 'chat' or 'responses'"),
     ("providers/aws_bedrock/region", "us-east1a", "providers.aws_bedrock.region: is no region, as us-east-1"),
     ("providers/google_genai/api_version", "beta", "providers.google_genai.api_version: is no version, as v1beta"),
+    ("providers/anthropic/auth", "basic", "providers.anthropic.auth: must be 'x-api-key' or 'bearer'"),
+    ("providers/anthropic/anthropic_version", "v1", "providers.anthropic.anthropic_version: is no version, as 2023-06"),
+    (
+        "providers/anthropic/anthropic_version",
+        date(2023, 6, 1),
+        "providers.anthropic.anthropic_version: must be text, not that: put it into quotes",
+    ),
+    ("providers/anthropic/betas", ["a, b"], "providers.anthropic.betas.0: may have letters, digits, - _ and ."),
+    (
+        "providers/anthropic/workspace_id",
+        "a b",
+        "providers.anthropic.workspace_id: may have letters, digits, - _ and .",
+    ),
+    (
+        "providers/anthropic/base_url",
+        "https://h/v1/messages",
+        "providers.anthropic.base_url: must end before /v1/messages, which is added to it",
+    ),
+    (
+        "embeddings",
+        {"e": {"dimensions": 8, "targets": {"anthropic": "claude-haiku-4-5"}}},
+        "embeddings.e.targets.anthropic: providers of kind anthropic make no embeddings",
+    ),
     ("providers/google_genai/base_url", "http://:80", "providers.google_genai.base_url: has no host"),
     ("providers/aws_bedrock/endpoint_url", "http://h:x", "providers.aws_bedrock.endpoint_url: is no URL"),
     ("providers/openai/base_url", "http//h", "providers.openai.base_url: needs http:// or https://"),
@@ -322,8 +346,16 @@ FULL: dict[str, Any] = yaml.safe_load(
         context_windows: {gpt-4.1: 1000}
         timeouts: {timeout_seconds: 30, connect: 3, first_token: 10, idle: 15}
       gem: {kind: google, api_key_env: GOOGLE_API_KEY, base_url: "https://gem.example", api_version: v1beta}
+      claude:
+        kind: anthropic
+        api_key_env: ANTHROPIC_API_KEY
+        auth: bearer
+        base_url: https://claude.example
+        anthropic_version: "2023-06-01"
+        betas: [context-1m-2025-08-07]
+        workspace_id: wrkspc_1
       local: {kind: local, model_path: /no/smol.gguf, slots: 1, context: 1024, threads: 1}
-    models: {default: {aws: haiku, gpt: gpt-4.1, gem: gemini, local: smol}}
+    models: {default: {aws: haiku, gpt: gpt-4.1, gem: gemini, claude: haiku, local: smol}}
     embeddings: {vectors: {dimensions: 512, targets: {gpt: text-embedding-3-small}}}
     aliases: {"gpt-*": default}
     breaker: {failure_threshold: 3, recovery_timeout: 60}

@@ -7,6 +7,7 @@ import pytest
 
 from deployments.openai_api.capabilities import Unsupported, find_unsupported
 from deployments.openai_api.images import format_of
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.documents import BESIDE
 from deployments.providers.bedrock.request import to_converse
@@ -19,6 +20,7 @@ from tests.providers.any_request import file_part, image_url
 PDF = b"%PDF-1.7 pages"
 SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 LLAMA = "meta.llama3-3-70b-instruct-v1:0"
+EACH = ("bedrock", "google", "anthropic", "local")
 WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 TEXT = {"type": "text", "text": "What is in it?"}
 CALL = {"id": "a", "type": "function", "function": {"name": "open", "arguments": "{}"}}
@@ -115,7 +117,7 @@ def test_a_document_in_a_result_stands_behind_the_result_for_gemini() -> None:
     assert "parts" not in made[2][0]["functionResponse"]
 
 
-@pytest.mark.parametrize("kind", ["bedrock", "google", "local"])
+@pytest.mark.parametrize("kind", ["bedrock", "google", "anthropic", "local"])
 def test_a_file_that_a_vendor_does_not_take_is_named(kind: str) -> None:
     for part in (
         {"type": "file", "file": {"file_id": "file-1"}},
@@ -128,8 +130,24 @@ def test_a_file_that_a_vendor_does_not_take_is_named(kind: str) -> None:
 
 def test_what_only_converse_reads_is_missing_for_others() -> None:
     word = user(TEXT, file_part("a.docx", WORD, b"PK"))
-    assert [missing(kind, word) for kind in ("bedrock", "google", "local")] == [(), *[("messages.0.content",)] * 2]
-    assert [missing(kind, user(pdf())) for kind in ("bedrock", "google", "local")] == [(), (), ("messages.0.content",)]
+    assert [missing(kind, word) for kind in EACH] == [(), *[("messages.0.content",)] * 3]
+    assert [missing(kind, user(pdf())) for kind in EACH] == [(), (), (), ("messages.0.content",)]
+
+
+def test_a_document_reaches_anthropic_with_its_name_and_texts_as_texts() -> None:
+    made = call(user(TEXT, pdf("é.pdf"), file_part(None, "text/csv", b"1,2")))
+    [text, document, table] = to_messages(made)["messages"][0]["content"]
+    assert text == {"type": "text", "text": "What is in it?"}
+    source = {"type": "base64", "media_type": "application/pdf", "data": PDF}
+    assert document == {"type": "document", "source": source, "title": "é.pdf"}
+    assert table == {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "1,2"}}
+
+
+def test_a_document_in_a_result_is_a_part_of_the_result_for_anthropic() -> None:
+    calls = {"role": "assistant", "tool_calls": [CALL]}
+    made = call(user(TEXT), calls, {"role": "tool", "tool_call_id": "a", "content": [TEXT, pdf()]})
+    [result] = to_messages(made)["messages"][-1]["content"]
+    assert [block["type"] for block in result["content"]] == ["text", "document"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from deployments.openai_api.capabilities import Unsupported, find_unsupported
 from deployments.openai_api.chat import check_request
+from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.google.request import to_generate
@@ -85,7 +86,14 @@ def test_a_server_of_openais_api_reads_it_in_the_text_and_never_gets_our_own_fie
         assert (fit.dropped, fit.missing) == ((), ())
 
 
-@pytest.mark.parametrize("kind", ["bedrock", "google", "local"])
+@pytest.mark.parametrize("text", ["gone", ""])
+def test_anthropic_has_a_field_for_it_and_wants_a_text_beside_it(text: str) -> None:
+    [result] = to_messages(call(text, CLAUDE, is_error=True))["messages"][2]["content"]
+    said = {"type": "text", "text": text or "Error"}
+    assert result == {"type": "tool_result", "tool_use_id": "a", "content": [said], "is_error": True}
+
+
+@pytest.mark.parametrize("kind", ["bedrock", "google", "anthropic", "local"])
 def test_it_is_carried_and_so_never_named(kind: str) -> None:
     assert find_unsupported(KINDS[kind].capabilities, talk("gone", is_error=True), CLAUDE) == Unsupported()
 

@@ -10,7 +10,7 @@ from deployments.openai_api.json_types import parse_leniently
 from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import StreamCodec, from_converse
 from deployments.providers.bedrock.request import to_converse
-from deployments.providers.bedrock.thinking import ThinkingModel, thinking_model
+from deployments.providers.claude.thinking import ThinkingModel, thinking_model
 from deployments.providers.time_limits import TimeLimits
 
 SONNET_45 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -176,7 +176,7 @@ def deltas_of(block: dict[str, Any]) -> list[dict[str, Any]]:
 
 def streamed(content: list[Any]) -> list[dict[str, Any]]:
     """Return the deltas of a chat that Converse's events for an answer become."""
-    codec, data = StreamCodec(Head.new("row")), b""
+    codec, data = StreamCodec.of(Head.new("row")), b""
     for block in content:
         if "toolUse" in block:
             data += codec.frames({"contentBlockStart": {"start": {"toolUse": block["toolUse"]}}})[0]

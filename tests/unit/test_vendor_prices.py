@@ -121,6 +121,7 @@ def usage_of(tokens: Tokens) -> genai_prices.Usage:
         ({"kind": "google", "base_url": "http://127.0.0.1:1", "vertex": {"project": "my-project"}}, "google"),
         ({"kind": "openai", "vertex": {"project": "my-project"}}, "google"),
         ({"kind": "openai", "azure": {"endpoint": "https://gateway.example/llm"}}, "azure"),
+        ({"kind": "anthropic"}, "anthropic"),
         ({"kind": "local"}, None),
     ],
 )

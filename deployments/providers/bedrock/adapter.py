@@ -6,7 +6,6 @@ parses what is only translated. So bodies are the API's own JSON (request.py, co
 
 import contextlib
 import json
-from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -22,9 +21,9 @@ from deployments.providers.bedrock.embed import embed, parsed
 from deployments.providers.bedrock.endpoint import NOBODY, SignedRequests
 from deployments.providers.bedrock.event_stream import EventStream, Message
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
-from deployments.providers.offer import call_limit
-from deployments.providers.request_body import RequestBody, body_in_pieces
+from deployments.providers.request_body import RequestBody, body_with_bytes, dump_with_bytes
 from deployments.providers.translated import translated, translating
+from deployments.providers.translation.offer import call_limit
 from deployments.providers.transport import Transport, UpstreamResponse
 
 
@@ -56,7 +55,7 @@ class BedrockProvider:
             raise classify(error, call.body) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        codec, events = StreamCodec(Head.new(call.name), call_limit(call.body)), EventStream()
+        codec, events = StreamCodec.of(Head.new(call.name), call.model, call_limit(call.body)), EventStream()
         try:
             body = await _written(call)
             with contextlib.closing(await self._request("converse_stream", call.model, body)) as answer:
@@ -120,22 +119,18 @@ def build(settings: BedrockSettings, connect: float) -> BedrockProvider:
 
 
 async def _written(call: Call) -> RequestBody:
-    return await body_in_pieces(_arguments(call)) if call.is_long else converse_body(call)
+    return await body_with_bytes(_arguments(call), is_long=call.is_long)
 
 
 def converse_body(call: Call) -> bytes:
     """Return the body of `converse` and `converse_stream`. Raises `unsupported` naming the field."""
-    return _ENCODER.encode(_arguments(call)).encode(errors="replace")
+    return dump_with_bytes(_arguments(call))
 
 
 def _arguments(call: Call) -> JsonDict:
     arguments = to_converse(call)
     del arguments["modelId"]  # it is in the path
     return arguments
-
-
-# Bytes (of images, of reasoning) go as base64.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=lambda data: b64encode(data).decode())
 
 
 def _frames(codec: StreamCodec, messages: Iterator[Message]) -> Iterator[tuple[bytes, bool]]:

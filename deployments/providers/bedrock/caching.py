@@ -6,9 +6,9 @@ It can't be the first of its list, nor follow another, and a result of a tool ca
 
 from collections.abc import Sequence
 
-from deployments.openai_api.cache_marks import CachePlaces, keep, lifetime_of
+from deployments.openai_api.cache_marks import CachePlaces, falling, keep, lifetime_in
 from deployments.openai_api.json_types import JsonDict
-from deployments.providers.conversation import CachePoint
+from deployments.providers.translation.conversation import CachePoint
 
 POINT = "cachePoint"
 
@@ -19,14 +19,23 @@ def add_point(blocks: list[JsonDict], point: CachePoint | None, places: CachePla
         return
     last = blocks[-1]
     if "text" in last or (places.tools if "toolSpec" in last else places.any_part):
-        lifetime = lifetime_of(point.mark, places)
+        lifetime = lifetime_in(point.mark, places)
         blocks.append({POINT: {"type": "default", **({"ttl": lifetime} if lifetime else {})}})
 
 
 def keep_points(lists: Sequence[list[JsonDict]]) -> None:
-    """Leave out the points that are more than a request may have. `lists` are all that can have some, in wire order."""
-    points = [id(block) for blocks in lists for block in blocks if POINT in block]
-    kept = set(keep(points))
+    """Leave out the points that are more than a request may have, and lifetimes that rise.
+
+    `lists` are all that can have some, in wire order.
+    """
+    points = [block[POINT] for blocks in lists for block in blocks if POINT in block]
+    if not points:
+        return
+    kept = keep(points)
+    for point, lifetime in zip(kept, falling([point.get("ttl") for point in kept]), strict=True):
+        if lifetime is None:
+            point.pop("ttl", None)
     if len(kept) < len(points):
+        ids = set(map(id, kept))
         for blocks in lists:
-            blocks[:] = [block for block in blocks if POINT not in block or id(block) in kept]
+            blocks[:] = [block for block in blocks if POINT not in block or id(block[POINT]) in ids]

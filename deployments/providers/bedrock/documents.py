@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from deployments.openai_api.json_types import JsonDict
-from deployments.providers.conversation import Document
+from deployments.providers.translation.conversation import Document
 
 # AWS, Converse, DocumentBlock: letters and digits, single spaces, hyphens, parentheses and brackets; 200 at most. A
 # wide space counts as none of them (aws-samples/generative-ai-use-cases#1671).

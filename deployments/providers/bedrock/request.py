@@ -6,8 +6,6 @@ what the assistant began to say.
 """
 
 import contextlib
-import hashlib
-import re
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +19,11 @@ from deployments.openai_api.message_fields import as_error
 from deployments.providers.base import Call
 from deployments.providers.bedrock.caching import POINT, add_point, keep_points
 from deployments.providers.bedrock.documents import DocumentNames, add_text
-from deployments.providers.bedrock.thinking import thinking_of
-from deployments.providers.conversation import (
+from deployments.providers.claude.thinking import thinking_of
+from deployments.providers.claude.thoughts import thoughts_for
+from deployments.providers.kinds import BEDROCK, cache_places
+from deployments.providers.renaming.call_ids import tool_use_id
+from deployments.providers.translation.conversation import (
     CachePoint,
     Conversation,
     Document,
@@ -34,10 +35,8 @@ from deployments.providers.conversation import (
     ToolResult,
     read,
     refuse_unfit,
-    signature_of,
 )
-from deployments.providers.kinds import BEDROCK, cache_places
-from deployments.providers.offer import Offer, offer_of
+from deployments.providers.translation.offer import Offer, offer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +44,13 @@ class _Target:
     """What a model takes, and what its request has used of it.
 
     Attributes:
+        model: its id.
         places: where it takes marks of a prompt cache.
         has_status: whether it reads the status of a result; for another its text says that a call has failed.
         names: those that documents have got.
     """
 
+    model: str
     places: CachePlaces | None
     has_status: bool
     names: DocumentNames
@@ -57,7 +58,7 @@ class _Target:
     @classmethod
     def of(cls, model: str) -> "_Target":
         # AWS, Converse, ToolResultBlock, status: Amazon Nova and Anthropic Claude alone.
-        return cls(cache_places(model), "claude" in model or "nova" in model, DocumentNames())
+        return cls(model, cache_places(model), "claude" in model or "nova" in model, DocumentNames())
 
 
 def to_converse(call: Call) -> JsonDict:
@@ -72,7 +73,8 @@ def to_converse(call: Call) -> JsonDict:
         arguments["system"] = [block for pieces in talk.system for block in _blocks(pieces, target)]
     if tools := _tools(offer, talk, call.model, target.places):
         arguments["toolConfig"] = tools
-    effort, thinking = thinking_of(body, call.model, messages, forced=offer.choice == "required")
+    forced = offer.choice == "required"
+    effort, thinking = thinking_of(body, call.model, forced=forced, can_begin=_can_begin(messages))
     if thinking is not None:
         arguments["additionalModelRequestFields"] = {"thinking": thinking}
     if output := _output(body, effort):
@@ -111,7 +113,7 @@ def _blocks(items: Sequence[Item], target: _Target) -> list[JsonDict]:
             case str():
                 blocks.append({"text": item})
             case Signed(text, extra):
-                blocks += [*_reasoning(extra), {"text": text}]
+                blocks += [*_reasoning(extra, target.model), {"text": text}]
             case Image() | Document():
                 blocks.append(_part(item, target.names))
             case CachePoint():
@@ -121,7 +123,7 @@ def _blocks(items: Sequence[Item], target: _Target) -> list[JsonDict]:
                 # Reasoning that is told with the first call opened the message, if none is told with its text.
                 first = not any("toolUse" in block or "reasoningContent" in block for block in blocks)
                 at = 0 if first else len(blocks)
-                blocks[at:at] = _reasoning(extra)
+                blocks[at:at] = _reasoning(extra, target.model)
                 blocks.append({"toolUse": use})
             case ToolResult():
                 blocks.append({"toolResult": _result(item, target)})
@@ -152,26 +154,26 @@ def _part(part: str | Media, names: DocumentNames) -> JsonDict:
             return names.block(part)
 
 
-def _reasoning(extra: JsonObject) -> list[JsonDict]:
-    """Reasoning that Bedrock itself signed. From anyone else it would be refused."""
+def _reasoning(extra: JsonObject, model: str) -> list[JsonDict]:
+    """Reasoning that the model's own signature proves. From anyone else it would be refused."""
     blocks: list[JsonDict] = []
-    signed = signature_of(extra, "bedrock", "reasoning")
-    for kept in signed if isinstance(signed, list) else ():
-        match kept:
-            case {"text": str(text), "signature": str(signature)}:
-                blocks.append({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
-            case {"redacted": str(data)}:
-                with contextlib.suppress(ValueError):
-                    blocks.append({"reasoningContent": {"redactedContent": b64decode(data)}})
+    for kept in thoughts_for("bedrock", model, extra):
+        if "redacted" in kept:
+            with contextlib.suppress(ValueError):
+                blocks.append({"reasoningContent": {"redactedContent": b64decode(kept["redacted"])}})
+        else:
+            signed = {"text": kept["text"], "signature": kept["signature"]}
+            blocks.append({"reasoningContent": {"reasoningText": signed}})
     return blocks
 
 
-_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-
-
-def tool_use_id(key: str) -> str:
-    """Return the id as Bedrock's models take it: the same for a call and its result."""
-    return key if _ID.fullmatch(key) else f"call_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+def _can_begin(messages: Sequence[JsonObject]) -> bool:
+    """Return whether an answer begins here, or goes on behind calls that have their thoughts."""
+    last = messages[-1]
+    if last["role"] == "assistant":
+        return False
+    goes_on = "toolResult" in last["content"][0]
+    return not goes_on or "reasoningContent" in messages[-2]["content"][0]
 
 
 _GONE = "Not available any more. Do not call it."

@@ -24,11 +24,11 @@ from deployments.providers.embedding import completed
 from deployments.providers.google.classify import classify
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google.endpoint import Endpoints, sdk_over
-from deployments.providers.offer import call_limit
 from deployments.providers.request_body import request_body
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_model
 from deployments.providers.translated import translated, translating
+from deployments.providers.translation.offer import call_limit
 from deployments.providers.transport import Transport, UpstreamResponse
 
 MOST_TEXTS = 100  # of one call: Gemini refuses more

@@ -12,7 +12,7 @@ from deployments.openai_api.usage import has_counts
 from deployments.providers.base import Call
 from deployments.providers.choice import admits, call_delta, choice, tool_call
 from deployments.providers.google.request import to_generate
-from deployments.providers.offer import call_limit
+from deployments.providers.translation.offer import call_limit
 
 __all__ = ["StreamCodec", "finish_of", "from_generate", "to_generate", "usage_from"]
 

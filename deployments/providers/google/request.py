@@ -14,7 +14,8 @@ from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import max_tokens_of, stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
-from deployments.providers.conversation import (
+from deployments.providers.kinds import GOOGLE
+from deployments.providers.translation.conversation import (
     Document,
     Image,
     Media,
@@ -26,8 +27,7 @@ from deployments.providers.conversation import (
     refuse_unfit,
     signature_of,
 )
-from deployments.providers.kinds import GOOGLE
-from deployments.providers.offer import Offer, offer_of
+from deployments.providers.translation.offer import Offer, offer_of
 
 UNSIGNED = urlsafe_b64encode(b"skip_thought_signature_validator").decode()
 

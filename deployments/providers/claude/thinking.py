@@ -15,7 +15,6 @@ provider's are of no use (Anthropic, Extended thinking with tool use).
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,16 +50,22 @@ class ThinkingModel:
     always: bool = False
 
 
+def version_in(model: str) -> tuple[str, tuple[int, int]] | None:
+    """Return the family and the version of a Claude from 4 on, by its id at any vendor."""
+    found = _CLAUDE.search(model)
+    return None if found is None else (found[1], (int(found[2]), int(found[3] or 0)))
+
+
 @lru_cache(maxsize=1024)
 def thinking_model(model: str) -> ThinkingModel | None:
-    """Return how a model of Bedrock is told to think; None if it is no Claude that can."""
+    """Return how a model is told to think, by its id at any vendor; None if it is no Claude that can."""
     if "claude-3-7" in model:
         return ThinkingModel()
     if "claude-mythos-preview" in model:
         return ThinkingModel(adaptive=True, takes_effort=True, hides=True, always=True)
-    if (found := _CLAUDE.search(model)) is None:
+    if (found := version_in(model)) is None:
         return None
-    family, version = found[1], (int(found[2]), int(found[3] or 0))
+    family, version = found
     if version < (4, 6):
         return ThinkingModel(takes_effort=(family, version) == ("opus", (4, 5)))
     off = _off(family, version)
@@ -81,12 +86,11 @@ def _off(family: str, version: tuple[int, int]) -> str | None:
     return "between_tools" if family == "sonnet" else None
 
 
-def thinking_of(
-    body: JsonObject, model: str, messages: Sequence[JsonObject], *, forced: bool
-) -> tuple[str | None, JsonDict | None]:
+def thinking_of(body: JsonObject, model: str, *, forced: bool, can_begin: bool) -> tuple[str | None, JsonDict | None]:
     """Return the effort and the `thinking` of a request; None for what is not sent.
 
-    `messages` are those of Converse. `forced` is whether a tool must be called.
+    `forced` is whether a tool must be called. `can_begin` is whether an answer begins here, or goes on behind calls
+    that have their thoughts.
     """
     effort, how = body.get("reasoning_effort"), thinking_model(model)
     asked = None if effort in (None, "none") else str(effort)
@@ -97,7 +101,7 @@ def thinking_of(
     elif asked is None:
         thinking = None
     else:
-        thinking = _adaptive(how) if how.adaptive else _budgeted(asked, body, messages)
+        thinking = _adaptive(how) if how.adaptive else _budgeted(asked, body, can_begin=can_begin)
     if effort == "none" and how.always:
         return _LEAST, None
     if asked is None or not how.takes_effort:
@@ -111,20 +115,11 @@ def _adaptive(how: ThinkingModel) -> JsonDict:
     return {"type": "adaptive", **({"display": "summarized"} if how.hides else {})}
 
 
-def _budgeted(effort: str, body: JsonObject, messages: Sequence[JsonObject]) -> JsonDict | None:
+def _budgeted(effort: str, body: JsonObject, *, can_begin: bool) -> JsonDict | None:
     """Return a budget that leaves half of the answer's tokens for the answer; None if that is too little to think."""
     most = max_tokens_of(body)
     budget = _BUDGETS.get(effort, _LARGEST_BUDGET)
     budget = budget if most is None else min(budget, most // 2)
-    if budget < _LEAST_BUDGET or not _can_begin(messages):
+    if budget < _LEAST_BUDGET or not can_begin:
         return None
     return {"type": "enabled", "budget_tokens": budget}
-
-
-def _can_begin(messages: Sequence[JsonObject]) -> bool:
-    """Return whether an answer begins here, or goes on behind calls that have their thoughts."""
-    last = messages[-1]
-    if last["role"] == "assistant":
-        return False
-    goes_on = "toolResult" in last["content"][0]
-    return not goes_on or "reasoningContent" in messages[-2]["content"][0]

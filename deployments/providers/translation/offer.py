@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.json_types import JsonObject, JsonValue
-from deployments.providers.conversation import CachePoint
+from deployments.providers.translation.conversation import CachePoint
 
 _NOTHING: JsonObject = {}
 

@@ -1,0 +1,169 @@
+"""The adapter of Anthropic's Messages API.
+
+No SDK of the vendor is needed: an address, five headers and a key are all that it knows of a call. Bodies are the API's
+own JSON (request.py, codec.py), over connections of ours.
+"""
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from yarl import URL
+
+from actors.breaker.outcomes import Outcome
+from deployments.errors import failed
+from deployments.openai_api.chat import Head, max_tokens_of
+from deployments.openai_api.json_types import JsonDict, parse_leniently
+from deployments.providers.anthropic.classify import THOUGHTS, classify, refusal_of
+from deployments.providers.anthropic.codec import StreamCodec, from_messages
+from deployments.providers.anthropic.request import Terms, to_messages
+from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
+from deployments.providers.request_body import body_with_bytes
+from deployments.providers.sse import SseEvents, payloads
+from deployments.providers.timing import note_again, note_model
+from deployments.providers.translated import translated, translating
+from deployments.providers.translation.offer import call_limit
+from deployments.providers.transport import Transport, UpstreamResponse
+
+HOST = "https://api.anthropic.com"
+_ROOM = re.compile(r"exceed context limit: (?P<prompt>\d+) \+ \d+ > (?P<window>\d+)")
+_MOST = re.compile(r"max_tokens: \d+ > (?P<most>\d+)")
+_OF_THOUGHTS = re.compile("|".join(THOUGHTS), re.IGNORECASE)
+
+
+class AnthropicProvider:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str | None = None,
+        bearer: bool = False,
+        version: str = "2023-06-01",
+        betas: Sequence[str] = (),
+        workspace_id: str | None = None,
+        connect: float = 3.0,
+        connections: int = 1024,
+    ):
+        self._transport = Transport(connect=connect, connections=connections)
+        self._url = URL((base_url or HOST).rstrip("/").removesuffix("/v1"), encoded=True).joinpath(
+            "v1/messages", encoded=True
+        )
+        self._headers = {"content-type": "application/json", "anthropic-version": version}
+        self._headers |= {"authorization": f"Bearer {api_key}"} if bearer else {"x-api-key": api_key}
+        if self._url.user is not None:
+            self._headers.pop("authorization", None)  # the URL holds the credentials
+        if betas:
+            self._headers["anthropic-beta"] = ",".join(betas)
+        if workspace_id is not None:
+            self._headers["anthropic-workspace-id"] = workspace_id
+
+    async def complete(self, call: Call) -> Completed:
+        try:
+            with contextlib.closing(await self._ask(call, stream=False)) as answer:
+                data = await answer.whole()
+            with translating():
+                message = _object(data)
+                note_model(message.get("model"))
+                return Completed(*from_messages(message, call))
+        except Exception as error:
+            raise classify(error) from error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        head = Head.new(call.name)
+        codec, events, ended = StreamCodec.of(head, call.model, call_limit(call.body)), SseEvents(), False
+        try:
+            with contextlib.closing(await self._ask(call, stream=True)) as answer:
+                while not ended:
+                    data = await answer.read()
+                    ended = not data
+                    whole = events.end() if ended else events.feed(data)
+                    batch = translated(codec.frames(_object(data)) for data in payloads(whole) if _is_event(data))
+                    if batch.data or codec.finished:
+                        end = end_of(head, codec.usage, call) if codec.finished else None
+                        yield Frames(batch.data, content=batch.content, end=end, told=codec.usage)
+                    if batch.error is not None:
+                        raise batch.error
+                    if events.overlong:
+                        raise failed("malformed", "an event of the stream is too long")
+        except Exception as error:
+            raise classify(error) from error
+        finally:
+            note_model(codec.model)
+        if not codec.finished:
+            raise failed("broken", "the stream ended without a stop reason")
+        yield end_of(head, codec.usage, call)
+
+    async def _ask(self, call: Call, *, stream: bool) -> UpstreamResponse:
+        """Return the response, whose head has arrived. What the server refuses of our own words, it gets otherwise."""
+        terms, left = Terms(), call.again
+        while True:
+            body = await body_with_bytes(to_messages(call, terms, stream=stream), is_long=call.is_long)
+            answer = await self._transport.post(self._url, self._headers, body)
+            if answer.status == 200:
+                return answer
+            with contextlib.closing(answer):
+                refusal = refusal_of(answer.status, answer.headers, await answer.beginning(), call.body)
+            other = _terms_after(terms, refusal.outcome, call)
+            if left == 0 or other == terms:
+                raise refusal
+            terms, left = other, left - 1
+            note_again()
+
+    async def embed(self, call: Call) -> Completed:
+        raise failed("unsupported", "Anthropic makes no embeddings.", param="model")
+
+    async def close(self) -> None:
+        await self._transport.aclose()
+
+
+def _terms_after(terms: Terms, refused: Outcome, call: Call) -> Terms:
+    """Return the words in which the server may take a request that it has refused; the same if there are no others.
+
+    A signature may be another account's, or of a conversation that its client has changed since: thoughts are no part
+    of what was said, so the answer comes without them.
+    """
+    if refused.kind != "rejected":
+        return terms
+    if _OF_THOUGHTS.search(refused.message):
+        return replace(terms, thoughts=False)
+    if max_tokens_of(call.body) is None:
+        if (found := _ROOM.search(refused.message)) is not None:
+            return replace(terms, most=max(1, int(found["window"]) - int(found["prompt"])))
+        if (found := _MOST.search(refused.message)) is not None:
+            return replace(terms, most=int(found["most"]) or None)
+    return terms
+
+
+def _is_event(data: bytes) -> bool:
+    return data.strip() not in (b"", b"[DONE]")  # as servers end a stream that speak OpenAI's API too
+
+
+def _object(data: bytes) -> JsonDict:
+    message = parse_leniently(data)
+    if not isinstance(message, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004 (of one kind with what is no JSON)
+    return message
+
+
+class AnthropicSettings(Protocol):
+    api_key_env: str
+    auth: str
+    base_url: str | None
+    anthropic_version: str
+    betas: list[str]
+    workspace_id: str | None
+
+
+def build(settings: AnthropicSettings, connect: float) -> AnthropicProvider:
+    """Return the adapter of a configured provider. `connect` is in seconds."""
+    return AnthropicProvider(
+        api_key=read_secret(settings.api_key_env),
+        base_url=settings.base_url,
+        bearer=settings.auth == "bearer",
+        version=settings.anthropic_version,
+        betas=settings.betas,
+        workspace_id=settings.workspace_id,
+        connect=connect,
+    )

@@ -1,0 +1,48 @@
+"""Thoughts that Claude has signed, as clients bring them back in `extra_content`. Pure.
+
+A signature goes back to the kind of provider that told it. It also holds on the other platforms that serve the same
+model (Anthropic, Extended thinking: signatures are compatible across platforms). Redacted thoughts are not said to be,
+and thoughts are taken whole or not at all. From 5.1 on thoughts are bound to what stood before them, and some to an
+account (Anthropic, Preserved thinking): they stay where they were told.
+"""
+
+from functools import lru_cache
+
+from deployments.openai_api.json_types import JsonObject
+from deployments.providers.claude.thinking import version_in
+from deployments.providers.translation.conversation import signature_of
+
+_BOUND = (5, 1)
+
+
+@lru_cache(maxsize=1024)
+def signer_of(model: str) -> str | None:
+    """Return the name of a model whose signatures hold wherever it is served; None if there is no such."""
+    if (found := version_in(model)) is None or found[1] >= _BOUND:
+        return None
+    family, (major, minor) = found
+    return f"{family}-{major}.{minor}"
+
+
+def thoughts_for(kind: str, model: str, extra: JsonObject) -> list[JsonObject]:
+    """Return the signed thoughts of an `extra_content` that a model takes: its kind's own, or those of its twin.
+
+    Each is `{text, signature}` or `{redacted}`. What a client has spoiled is left out.
+    """
+    own = _blocks(signature_of(extra, kind, "reasoning"))
+    if own or (signer := signer_of(model)) is None:
+        return own
+    for other in extra:
+        blocks = _blocks(signature_of(extra, other, "reasoning"))
+        if blocks and signature_of(extra, other, "signer") == signer and not any("redacted" in b for b in blocks):
+            return blocks
+    return []
+
+
+def _blocks(kept: object) -> list[JsonObject]:
+    found: list[JsonObject] = []
+    for block in kept if isinstance(kept, list) else ():
+        match block:
+            case {"text": str(), "signature": str()} | {"redacted": str()}:
+                found.append(block)
+    return found
