@@ -50,9 +50,16 @@ def test_each_attempt_is_accounted_to_its_own_provider_under_one_request(llm: Cl
 
 
 def test_an_unknown_price_is_an_unknown_cost(llm: Cluster, tenant: str) -> None:
-    llm.post(headers={"x-tenant-id": tenant})
+    llm.post(model="openai/gpt-of-nobodys-list", headers={"x-tenant-id": tenant})
     total = settled(llm, 1, tenant=tenant)
     assert (total["tokens_out"], total["cost_usd"], total["unknown_cost"]) == (5, None, 1)
+
+
+def test_a_vendors_list_price_counts_without_a_price_of_our_own(llm: Cluster, tenant: str) -> None:
+    llm.post(headers={"x-tenant-id": tenant})
+    total = settled(llm, 1, tenant=tenant)
+    assert total["unknown_cost"] == 0
+    assert total["cost_usd"] > 0
 
 
 def test_a_stream_that_breaks_is_accounted_by_what_was_delivered(llm: Cluster, tenant: str) -> None:
