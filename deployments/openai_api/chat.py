@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -24,6 +24,10 @@ from deployments.validation import kind_of, refusal_of
 DONE = b"data: [DONE]\n\n"
 NATIVE_FRAME = b"event: "  # how the frames of an answer begin that is in its client's own words: a chat's have no names
 LONGEST_MODEL = 512  # characters of a name that a client may write
+
+
+MOST_MODELS = 16  # that one request may name
+ModelName = Annotated[str, Field(min_length=1, max_length=LONGEST_MODEL)]
 
 
 class _Part(BaseModel):
@@ -47,7 +51,8 @@ class _Request(BaseModel):
     """The fields that every provider relies on. All others pass through unchecked."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-    model: Annotated[str, Field(min_length=1, max_length=LONGEST_MODEL)]
+    models: Annotated[list[ModelName], Field(max_length=MOST_MODELS)] | None = None  # before what is made of it
+    model: ModelName
     messages: Annotated[list[_Message], Field(min_length=1)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
@@ -112,12 +117,14 @@ class Request:
         drop: which unsupported fields may be left out; None for the configured default.
         size: bytes of its JSON, where a client has sent it; 0 from the Python API.
         native: the same in the client's own words, where it came by another API.
+        others: names of models that may answer where none of its own model's targets does, in this order.
     """
 
     body: JsonDict
     drop: Drop | None = None
     size: int = 0
     native: Native | None = None
+    others: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -158,11 +165,28 @@ def check_chat(body: JsonDict, size: int = 0, native: Native | None = None) -> R
     if (found := too_many(body)) is not None:
         field, why = found
         raise BadRequest(f"Invalid {repr(field) if field else 'request'}: {why}.", field, "array_above_max_length")
+    body, others = _models_of(body)
     try:
-        _CHECK.validate_python(body)
+        _CHECK.validate_python({**body, "models": others} if others else body)
     except ValidationError as error:
         raise BadRequest(*refusal_of(error, _FIELDS)) from None
-    return Request(body, None, size, native)
+    return Request(body, None, size, native, () if others is None else tuple(others[1:]))
+
+
+def _models_of(body: JsonDict) -> tuple[JsonDict, Any]:
+    """Return the request without `models`, and all models that it names, those in `models` behind `model`.
+
+    So OpenRouter has it ("Model fallbacks"). What is no list is returned for the check to refuse.
+    """
+    named = body.get("models")
+    if named is None:
+        return ({k: v for k, v in body.items() if k != "models"}, None) if "models" in body else (body, None)
+    rest = {k: v for k, v in body.items() if k != "models"}
+    if not isinstance(named, list):
+        return rest, named
+    first = rest.get("model")
+    every = list(named) if first is None else [first, *(name for name in named if name != first)]
+    return ({**rest, "model": every[0]} if every else rest), every
 
 
 _FIELDS = {

@@ -127,6 +127,13 @@ class ModelRows:
                 return [model]
         raise self.unknown(model)
 
+    def targets_of(self, request: Request) -> list[str]:
+        """Return the targets of all models that a request names, in its order. Raises as `of` does."""
+        if not request.others:
+            return self.of(request.model)
+        every = [target for model in (request.model, *request.others) for target in self.of(model)]
+        return list(dict.fromkeys(every))
+
     def _check_id(self, provider: str, upstream: str) -> None:
         """Raise BadRequest for an id that is none of its vendor's: it may become a part of a URL."""
         if not _PINNABLE.fullmatch(upstream):
@@ -155,7 +162,7 @@ class ModelRows:
         Raises UnknownModel, BadRequest, and NoAnswer for a row whose providers are all left out.
         """
         drop = request.drop or self._drop
-        targets = self.of(request.model)
+        targets = self.targets_of(request)
         if not targets and (why := self._vacant.get(self.name_of(request.model))) is not None:
             message = f"No provider of '{request.model}' can be called: {why}."
             raise NoAnswer(message, retry_after=VACANT_SECONDS)

@@ -50,7 +50,7 @@ async def admit(
     if sort is None:
         return UNLIMITED
     try:
-        routes, unpriced = _routes(rows, ledger.prices, request.model)
+        routes, unpriced = _routes(rows, ledger.prices, (request.model, *request.others))
         barred = unpriced if sort == COST else frozenset()
         if barred and not routes:
             raise _not_priced(barred, request.model)
@@ -65,10 +65,10 @@ async def admit(
 
 
 @lru_cache(maxsize=1024)
-def _routes(rows: "ModelRows", prices: PriceList, model: str) -> tuple[tuple[Route, ...], frozenset[str]]:
+def _routes(rows: "ModelRows", prices: PriceList, models: tuple[str, ...]) -> tuple[tuple[Route, ...], frozenset[str]]:
     """Return the priced targets that a request may reach, and those that no limit of cost can count."""
     try:
-        targets = rows.of(model)
+        targets = list(dict.fromkeys(target for model in models for target in rows.of(model)))
     except CallerError:
         targets = []  # the failover says so, and the ledger has a row of it
     unpriced = frozenset(target for target in targets if not prices.covers(*parts_of(target)))
