@@ -179,7 +179,7 @@ def _is_turn(message: JsonObject) -> bool:
         return False
     if content.__class__ is str and not is_blank(content):
         return True
-    if role == "tool" or message.get("tool_calls") or (role == "assistant" and not is_blank(message.get("refusal"))):
+    if role == "tool" or (role == "assistant" and (message.get("tool_calls") or not is_blank(message.get("refusal")))):
         return True
     parts = content if isinstance(content, list) else []
     return any(p.get("type") in _MEDIA or not is_blank(p.get("text") or p.get("refusal")) for p in parts)

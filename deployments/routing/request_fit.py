@@ -19,7 +19,7 @@ UnsupportedFinder = Callable[[str, JsonObject, str], Unsupported]  # of a kind o
 
 _EMBEDDING_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions"})
 _NEEDED = frozenset({"model", "messages", "input"})  # without them it is no request
-_HEADER_SAFE = re.compile(r"[\w.-]{1,64}")
+_HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MOST_HEADER_NAMES = 16  # in a header; a client can name any number of fields
 
 

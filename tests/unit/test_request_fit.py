@@ -73,6 +73,7 @@ def test_what_is_to_be_embedded_is_never_left_out() -> None:
 
 def test_names_that_a_client_made_up_fit_into_a_header() -> None:
     assert dropped_header(("seed", "x\r\nset-cookie: a", "ä" * 900)) == "seed, ?, ?"
+    assert dropped_header(("ä", "ė", "ж", "a.0._-Z")) == "?, ?, ?, a.0._-Z"
     assert dropped_header(tuple(f"f{n}" for n in range(100))).endswith("f15, and 84 more")
 
 
@@ -189,3 +190,10 @@ def test_an_input_of_embeddings_that_says_nothing_is_the_requests_fault(given: A
     with pytest.raises(BadRequest) as caught:
         check_embedding_request({"model": "m", "input": given})
     assert (caught.value.param, caught.value.code) == ("input", "invalid_value")
+
+
+@pytest.mark.parametrize("kind", ["bedrock", "google", "anthropic"])
+@pytest.mark.parametrize("field", ["tool_calls", "refusal"])
+def test_what_only_an_answer_may_have_makes_no_turn_of_a_users_message(kind: str, field: str) -> None:
+    messages = [{"role": "user", field: [{"id": "a", "type": "function", "function": {"name": "f"}}]}]
+    assert "messages" in unsupported_in_chat(kind, {"model": "row", "messages": messages}).missing
