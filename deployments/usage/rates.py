@@ -59,18 +59,21 @@ def cost_at(rates: Rates, tokens: Tokens) -> int:
     """Return nano-dollars, rounded half up. A part that is more than its whole counts as the whole."""
     if rates.above or rates.tiers:
         rates = rates.holds_for(tokens.input, tokens.tier)
-    rest = tokens.input
-    cached = min(tokens.cached, rest)
+    rest, done = tokens.input, tokens.output
+    cached = tokens.cached if tokens.cached < rest else rest
     rest -= cached
-    written = min(tokens.written, rest)
-    rest -= written
-    spoken = min(tokens.audio_input, rest)
-    hourly = min(tokens.written_1h, written)
-    said = min(tokens.audio_output, tokens.output)
-    thought = min(tokens.reasoning, tokens.output - said)
-    picos = (rest - spoken) * rates.input + cached * rates.cached + spoken * rates.audio_input
-    picos += (written - hourly) * rates.written + hourly * rates.written_1h
-    picos += (tokens.output - said - thought) * rates.output + thought * rates.reasoning + said * rates.audio_output
+    picos = cached * rates.cached
+    if tokens.written or tokens.audio_input:
+        written = min(tokens.written, rest)
+        hourly, spoken = min(tokens.written_1h, written), min(tokens.audio_input, rest - written)
+        rest -= written + spoken
+        picos += (written - hourly) * rates.written + hourly * rates.written_1h + spoken * rates.audio_input
+    if tokens.reasoning or tokens.audio_output:
+        said = min(tokens.audio_output, done)
+        thought = min(tokens.reasoning, done - said)
+        done -= said + thought
+        picos += thought * rates.reasoning + said * rates.audio_output
+    picos += rest * rates.input + done * rates.output
     return (picos + 500) // 1000
 
 

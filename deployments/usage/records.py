@@ -337,19 +337,24 @@ class AttemptUsage:
 
 def tokens_of(usage: Mapping[str, Any]) -> Tokens:
     """Return what a usage in OpenAI's words says; a number that is missing or no count is 0."""
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     tier = usage.get("service_tier")
-    return Tokens(
-        _count(usage, "prompt_tokens"),
-        _count(usage, "completion_tokens"),
-        _count(prompt, "cached_tokens"),
-        _count(prompt, "cache_write_tokens"),
-        _count(prompt.get(LIFETIMES) if isinstance(prompt, Mapping) else None, "ephemeral_1h_input_tokens"),
-        _count(completion, "reasoning_tokens"),
-        _count(prompt, "audio_tokens"),
-        _count(completion, "audio_tokens"),
-        tier if isinstance(tier, str) else None,
-    )
+    counts: dict[str, Any] = {"tier": tier} if isinstance(tier, str) else {}
+    for part, names in _DETAILS.items():
+        if type(details := usage.get(part)) is dict:
+            counts |= {names[name]: _count(details, name) for name in details if name in names}
+            if LIFETIMES in details:
+                counts["written_1h"] = _count(details[LIFETIMES], "ephemeral_1h_input_tokens")
+    return Tokens(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), **counts)
+
+
+_DETAILS = {
+    "prompt_tokens_details": {
+        "cached_tokens": "cached",
+        "cache_write_tokens": "written",
+        "audio_tokens": "audio_input",
+    },
+    "completion_tokens_details": {"reasoning_tokens": "reasoning", "audio_tokens": "audio_output"},
+}
 
 
 def _is_free(outcome: Outcome) -> bool:
