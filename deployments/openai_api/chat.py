@@ -167,7 +167,7 @@ def check_chat(body: JsonDict, size: int = 0, native: Native | None = None) -> R
         raise BadRequest(f"Invalid {repr(field) if field else 'request'}: {why}.", field, "array_above_max_length")
     body, others = _models_of(body)
     try:
-        _CHECK.validate_python({**body, "models": others} if others else body)
+        _CHECK.validate_python(body if others is None else {**body, "models": others})
     except ValidationError as error:
         raise BadRequest(*refusal_of(error, _FIELDS)) from None
     return Request(body, None, size, native, () if others is None else tuple(others[1:]))

@@ -39,6 +39,10 @@ def test_the_model_is_the_first_and_the_list_goes_on(body: Any, found: Any) -> N
     [
         ({"models": []}, "model"),
         ({"models": "a"}, "models"),
+        ({"model": "a", "models": 0}, "models"),
+        ({"model": "a", "models": False}, "models"),
+        ({"model": "a", "models": ""}, "models"),
+        ({"model": "a", "models": {}}, "models"),
         ({"model": "a", "models": "b"}, "models"),
         ({"models": [7]}, "models"),
         ({"models": ["a", ""]}, "models"),
