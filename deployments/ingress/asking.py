@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
 # Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
-SESSION_HEADERS = ("x-breakwater-session", "x-session-id", "x-claude-code-session-id", "session-id")
+SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
 
 
 class Asking:
@@ -51,7 +51,7 @@ class Asking:
             headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
             explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
             trace=None if self._service.traces is None else extract(headers),
-            session=next((name for header in SESSION_HEADERS if (name := headers.get(header))), None),
+            session=_session_in(request.scope["headers"]),
         )
 
     def deadline(self, request: Request) -> Deadline:
@@ -85,6 +85,12 @@ class Asking:
         """Return the request with the header's choice of which unsupported fields may be dropped."""
         word = request.headers.get(DROP_HEADER)
         return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
+
+
+def _session_in(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Return the name of the conversation, read in one pass: few requests have such a header."""
+    given = {name: value for name, value in reversed(headers) if name in SESSION_HEADERS}  # of several the first
+    return next((value.decode("latin-1") for name in SESSION_HEADERS if (value := given.get(name))), None)
 
 
 def _is_true(word: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from deployments.openai_api.found import MARK, Mark
-from deployments.openai_api.json_types import JsonObject, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 
 MOST_MARKS = 4  # of one request: Anthropic, Prompt caching; AWS, Prompt caching for faster model inference
 
@@ -63,6 +63,15 @@ def keep(marks: Sequence[T]) -> Sequence[T]:
     The first covers what all conversations share, and the last ones cover this conversation.
     """
     return marks if len(marks) <= MOST_MARKS else [marks[0], *marks[1 - MOST_MARKS :]]
+
+
+def settle(marks: Sequence[JsonDict]) -> set[int]:
+    """Return by `id` which of the marks of a wire are sent, each an object of its own. Lifetimes that rise go."""
+    kept = keep(marks)
+    for mark, lifetime in zip(kept, falling([mark.get("ttl") for mark in kept]), strict=True):
+        if lifetime is None:
+            mark.pop("ttl", None)
+    return set(map(id, kept))
 
 
 def unkept(marks: Sequence[Mark], places: CachePlaces | None) -> list[str]:

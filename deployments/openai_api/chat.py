@@ -131,6 +131,11 @@ class Request:
         return str(self.body["model"])
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all models that may answer, in order."""
+        return (self.model, *self.others)
+
+    @property
     def stream(self) -> bool:
         return bool(self.body.get("stream"))
 
@@ -178,11 +183,10 @@ def _models_of(body: JsonDict) -> tuple[JsonDict, Any]:
 
     So OpenRouter has it ("Model fallbacks"). What is no list is returned for the check to refuse.
     """
-    named = body.get("models")
-    if named is None:
-        return ({k: v for k, v in body.items() if k != "models"}, None) if "models" in body else (body, None)
+    if "models" not in body:
+        return body, None
     rest = {k: v for k, v in body.items() if k != "models"}
-    if not isinstance(named, list):
+    if not isinstance(named := body["models"], list):
         return rest, named
     first = rest.get("model")
     every = list(named) if first is None else [first, *(name for name in named if name != first)]

@@ -1,7 +1,7 @@
 """Which targets a request's `model` means, and in which form each of them takes the request. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -127,12 +127,11 @@ class ModelRows:
                 return [model]
         raise self.unknown(model)
 
-    def targets_of(self, request: Request) -> list[str]:
-        """Return the targets of all models that a request names, in its order. Raises as `of` does."""
-        if not request.others:
-            return self.of(request.model)
-        every = [target for model in (request.model, *request.others) for target in self.of(model)]
-        return list(dict.fromkeys(every))
+    def targets_of(self, models: Sequence[str]) -> list[str]:
+        """Return the targets of all these models, each once and in order. Raises as `of` does."""
+        if len(models) == 1:
+            return self.of(models[0])
+        return list(dict.fromkeys(target for model in models for target in self.of(model)))
 
     def _check_id(self, provider: str, upstream: str) -> None:
         """Raise BadRequest for an id that is none of its vendor's: it may become a part of a URL."""
@@ -162,7 +161,7 @@ class ModelRows:
         Raises UnknownModel, BadRequest, and NoAnswer for a row whose providers are all left out.
         """
         drop = request.drop or self._drop
-        targets = self.targets_of(request)
+        targets = self.targets_of(request.models)
         if not targets and (why := self._vacant.get(self.name_of(request.model))) is not None:
             message = f"No provider of '{request.model}' can be called: {why}."
             raise NoAnswer(message, retry_after=VACANT_SECONDS)

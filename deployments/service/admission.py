@@ -50,7 +50,7 @@ async def admit(
     if sort is None:
         return UNLIMITED
     try:
-        routes, unpriced = _routes(rows, ledger.prices, (request.model, *request.others))
+        routes, unpriced = _routes(rows, ledger.prices, request.models)
         barred = unpriced if sort == COST else frozenset()
         if barred and not routes:
             raise _not_priced(barred, request.model)
@@ -68,7 +68,7 @@ async def admit(
 def _routes(rows: "ModelRows", prices: PriceList, models: tuple[str, ...]) -> tuple[tuple[Route, ...], frozenset[str]]:
     """Return the priced targets that a request may reach, and those that no limit of cost can count."""
     try:
-        targets = list(dict.fromkeys(target for model in models for target in rows.of(model)))
+        targets = rows.targets_of(models)
     except CallerError:
         targets = []  # the failover says so, and the ledger has a row of it
     unpriced = frozenset(target for target in targets if not prices.covers(*parts_of(target)))

@@ -228,7 +228,7 @@ class Service:
 
     def estimate(self, request: Request) -> int:
         """Return about how many tokens a chat's prompt has at the first target of its row. Raises UnknownModel."""
-        targets = self.failover.rows.targets_of(request)
+        targets = self.failover.rows.targets_of(request.models)
         return estimate_prompt(request.body, model_of(targets[0]) if targets else "")
 
     def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
@@ -247,7 +247,7 @@ class Service:
         """Note in the error of a prompt that was too long how long it is, and what its row can hold."""
         if error.last is not None and error.last.kind == "too_long":
             rows = self.failover.rows
-            windows = [rows.windows[target] for target in rows.targets_of(request) if target in rows.windows]
+            windows = [rows.windows[target] for target in rows.targets_of(request.models) if target in rows.windows]
             error.tokens, error.window = self.estimate(request), max(windows, default=None)
 
     def _lengths(self, model: str) -> list[int]:

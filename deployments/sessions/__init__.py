@@ -1,5 +1,5 @@
 """Which target has a conversation's prompt in its cache?
 
 Runs in: ingress replicas.
-Imports: nothing of ours.
+Imports: `newest`.
 """

@@ -11,9 +11,10 @@ are allowed and healthy: it brings none back, and keeps none.
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from deployments.newest import Newest
 
 MOST_SESSIONS = 10_000  # that one replica remembers
 
@@ -32,7 +33,7 @@ class Affinity:
 
     def __init__(self, seconds: float = 300.0, longest: float = 3600.0):
         self._seconds, self._longest = seconds, longest
-        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
+        self._sessions: Newest[bytes, _Session] = Newest(MOST_SESSIONS)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -68,11 +69,8 @@ class Affinity:
 
     def _of(self, key: bytes, home: str) -> _Session:
         """Return the session, which is the newest now. The oldest is forgotten where there are too many."""
-        if (session := self._sessions.get(key)) is None:
-            session = self._sessions[key] = _Session(home)
-            if len(self._sessions) > MOST_SESSIONS:
-                self._sessions.popitem(last=False)
-        self._sessions.move_to_end(key)
+        session = self._sessions.get(key) or _Session(home)
+        self._sessions[key] = session
         return session
 
 

@@ -250,9 +250,12 @@ class RequestRecord:
         """
         if self._json[0] != len(self.records):
             seen = {record.target for record in self.records}
-            later = [_not_reached(t) | _bound(t, self.bound) for t in self.order if t not in seen]
-            candidates = [r.as_candidate() | _bound(r.target, self.bound) for r in self.records]
-            self._json = len(self.records), encode_json(candidates + later)
+            told = [(r.target, r.as_candidate()) for r in self.records]
+            told += [(target, _not_reached(target)) for target in self.order if target not in seen]
+            for target, candidate in told if self.bound is not None else ():
+                if target == self.bound:
+                    candidate["session"] = True
+            self._json = len(self.records), encode_json([candidate for _, candidate in told])
         return self._json[1]
 
     def since(self, then: float) -> float:
@@ -304,11 +307,6 @@ def _total(records: list[AttemptRecord]) -> UsageTotals:
         "tokens_reasoning": sum(u["tokens_reasoning"] for u in used),
         "cost": None if None in costs else sum(costs),
     }
-
-
-def _bound(target: str, bound: str | None) -> JsonDict:
-    """Return the mark of the target that had the conversation's prompt in its cache."""
-    return {"session": True} if target == bound else {}
 
 
 def _not_reached(target: str) -> JsonDict:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from decimal import Decimal
 
 from deployments.config.ledger import Price, Rate, TierPrice, Unpriced
+from deployments.newest import Newest
 from deployments.usage.rates import NOTHING, Rates, Tokens, cost_at
 from deployments.vendor_prices.table import vendor_price
 
@@ -38,7 +39,7 @@ class PriceList:
         self._covers_all = unpriced != "refuse"
         self._ours = frozenset(ours)
         self._addresses = addresses or {}
-        self._listed: dict[tuple[str, str], Rates | None] = {}
+        self._listed: Newest[tuple[str, str], Rates | None] = Newest(_MOST_LOOKED_UP)
         for address in list(self._addresses.values())[:1]:
             vendor_price(address, "")  # to read the list takes some 20 ms, which no request should wait
 
@@ -50,8 +51,6 @@ class PriceList:
     def _list_price(self, provider: str, model: str) -> Rates | None:
         name = provider, model
         if name not in self._listed and (address := self._addresses.get(provider)) is not None:
-            if len(self._listed) >= _MOST_LOOKED_UP:
-                self._listed.clear()
             found = vendor_price(address, model)
             self._listed[name] = None if found is None else rates_of(Price.model_validate(found))
         return self._listed.get(name)

@@ -9,7 +9,7 @@ import json
 import pathlib
 import re
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 Match = str | list[Any]  # of `prices.json`: a sign and a text, or `any` or `all` and several of them
@@ -17,7 +17,6 @@ FILE = pathlib.Path(__file__).with_name("prices.json")
 _COMPACT_DATE = re.compile(r"-(20\d{2})(\d{2})(\d{2})$")
 
 
-@lru_cache(maxsize=1024)
 def vendor_price(address: str, model: str) -> Mapping[str, Any] | None:
     """Return what the vendor at an address asks for a model, as `prices` of the configuration has it; None if unknown.
 

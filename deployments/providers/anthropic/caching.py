@@ -6,7 +6,7 @@ caching: what can be cached).
 
 from collections.abc import Sequence
 
-from deployments.openai_api.cache_marks import falling, keep, lifetime_in
+from deployments.openai_api.cache_marks import lifetime_in, settle
 from deployments.openai_api.found import MARK
 from deployments.openai_api.json_types import JsonDict
 from deployments.providers.kinds import ANTHROPIC_PLACES
@@ -29,13 +29,7 @@ def keep_marks(lists: Sequence[Sequence[JsonDict]]) -> None:
     `lists` are all that can have some, in wire order.
     """
     marked = [block for blocks in lists for block in blocks if MARK in block]
-    if not marked:
-        return
-    kept = keep(marked)
-    for block, lifetime in zip(kept, falling([block[MARK].get("ttl") for block in kept]), strict=True):
-        if lifetime is None:
-            block[MARK].pop("ttl", None)
-    ids = set(map(id, kept))
+    kept = settle([block[MARK] for block in marked])
     for block in marked:
-        if id(block) not in ids:
+        if id(block[MARK]) not in kept:
             del block[MARK]

@@ -6,7 +6,7 @@ It can't be the first of its list, nor follow another, and a result of a tool ca
 
 from collections.abc import Sequence
 
-from deployments.openai_api.cache_marks import CachePlaces, falling, keep, lifetime_in
+from deployments.openai_api.cache_marks import CachePlaces, lifetime_in, settle
 from deployments.openai_api.json_types import JsonDict
 from deployments.providers.translation.conversation import CachePoint
 
@@ -31,11 +31,7 @@ def keep_points(lists: Sequence[list[JsonDict]]) -> None:
     points = [block[POINT] for blocks in lists for block in blocks if POINT in block]
     if not points:
         return
-    kept = keep(points)
-    for point, lifetime in zip(kept, falling([point.get("ttl") for point in kept]), strict=True):
-        if lifetime is None:
-            point.pop("ttl", None)
+    kept = settle(points)
     if len(kept) < len(points):
-        ids = set(map(id, kept))
         for blocks in lists:
-            blocks[:] = [block for block in blocks if POINT not in block or id(block[POINT]) in ids]
+            blocks[:] = [block for block in blocks if POINT not in block or id(block[POINT]) in kept]

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.fakes.vendors import Asked, Refusal, Rule, model_of, nodes_of
@@ -83,7 +83,12 @@ def _strict(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 def loose_schema(asked: Asked) -> Refusal | None:
     """Refuse a strict schema with open objects or optional properties: guide "Structured outputs"."""
-    for param, what, schema in _strict(asked.body):
+    return loose_in(_strict(asked.body))
+
+
+def loose_in(strict: Iterable[tuple[str, str, Any]]) -> Refusal | None:
+    """Return the refusal of the first schema that is too loose; each has its path, what it is of, and itself."""
+    for param, what, schema in strict:
         for node in nodes_of(schema):
             if node.get("type") != "object":
                 continue

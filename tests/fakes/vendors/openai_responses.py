@@ -10,8 +10,8 @@ from typing import Any
 from openai.types.responses import ResponseIncludable, ResponseInputItemParam, ToolParam
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
-from tests.fakes.vendors import Asked, Refusal, Rule, model_of, nodes_of
-from tests.fakes.vendors.openai import is_reasoning, refuse
+from tests.fakes.vendors import Asked, Refusal, Rule, model_of
+from tests.fakes.vendors.openai import is_reasoning, loose_in, refuse
 from tests.fakes.vendors.openai_reasoning import efforts_of
 
 OWN = "gAAA"  # how the fake's own encrypted contents begin
@@ -249,19 +249,7 @@ def _strict(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 def loose_schema(asked: Asked) -> Refusal | None:
     """Refuse a strict schema with open objects or optional properties: guide "Structured outputs"."""
-    for param, what, schema in _strict(asked.body):
-        for node in nodes_of(schema):
-            if node.get("type") != "object":
-                continue
-            lacking = set(node.get("properties") or {}) - set(node.get("required") or ())
-            if node.get("additionalProperties") is not False:
-                wrong = "'additionalProperties' is required to be supplied and to be false."
-            elif lacking:
-                wrong = f"'required' is required to be supplied. Missing '{min(lacking)}'."
-            else:
-                continue
-            return refuse(f"Invalid schema for {what}: In context=(), {wrong}", param, "invalid_function_parameters")
-    return None
+    return loose_in(_strict(asked.body))
 
 
 def few_tokens(asked: Asked) -> Refusal | None:
