@@ -282,6 +282,8 @@ def test_what_fit_does_not_name_is_carried_and_what_it_drops_is_not(kind: str, b
             assert name in dropped
         if name in dropped and (kind, name) == ("anthropic", "temperature"):
             assert arguments[name] == 1  # the nearest that it takes
+        elif name in dropped and (kind, name) == ("anthropic", "metadata"):  # it has a field of this name for a user
+            assert arguments.get(name) == ({"user_id": HINT} if carried & body.keys() else None)
         elif name in dropped:
             assert name not in {**arguments, **arguments.get("generationConfig", {})}
         elif name in CARRIED[kind] and not asks_nothing(body, name):
