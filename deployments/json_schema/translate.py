@@ -129,6 +129,7 @@ class _Translator(Work):
         self._pointers: dict[str, str] = {}
         self._references = References(root)
         self.lost: dict[str, None] = {}
+        self._told: set[tuple[str, str]] = set()  # a schema that was referred to, and what is lost inside it
 
     @property
     def dialect(self) -> Dialect:
@@ -140,9 +141,12 @@ class _Translator(Work):
         return self._left < 0
 
     def lose(self, place: Place, *steps: object) -> None:
-        """Keep what is lost: once, where a schema stands inside itself."""
-        if len(set(place.trail)) == len(place.trail):
-            self.lost[join(place.path, *steps)] = None
+        """Keep what is lost: once, where a schema stands inside itself and loses the same each time."""
+        path = join(place.path, *steps)
+        same = (place.trail[-1] if place.trail else "", path[place.began :].removeprefix("."))
+        if same not in self._told or len(set(place.trail)) == len(place.trail):
+            self._told.add(same)
+            self.lost[path] = None
 
     def _lose_loop(self, pointer: str) -> None:
         self.lost[join(self._began.get(pointer, Place()).path, "$ref")] = None
@@ -175,7 +179,7 @@ class _Translator(Work):
             if name in defs or name not in self._pointers:
                 continue
             pointer = self._pointers[name]
-            at = Place(join("$defs", name), (pointer,))
+            at = Place(join("$defs", name)).behind(pointer)
             body = self.schema(self._references.find(pointer), at)
             defs[name] = self._impossible(at) if body is None else body
             waiting += [found for _, found, _ in references(defs[name])]
