@@ -130,6 +130,7 @@ class _Translator(Work):
         self._references = References(root)
         self.lost: dict[str, None] = {}
         self._told: set[tuple[str, str]] = set()  # a schema that was referred to, and what is lost inside it
+        self._cut: set[str] = set()  # schemas that stand inside themselves no more: what follows from that is named
 
     @property
     def dialect(self) -> Dialect:
@@ -144,11 +145,13 @@ class _Translator(Work):
         """Keep what is lost: once, where a schema stands inside itself and loses the same each time."""
         path = join(place.path, *steps)
         same = (place.trail[-1] if place.trail else "", path[place.began :].removeprefix("."))
-        if same not in self._told or len(set(place.trail)) == len(place.trail):
+        repeated = len(set(place.trail)) < len(place.trail)
+        if not (repeated and (same in self._told or not self._cut.isdisjoint(place.trail))):
             self._told.add(same)
             self.lost[path] = None
 
     def _lose_loop(self, pointer: str) -> None:
+        self._cut.add(pointer)
         self.lost[join(self._began.get(pointer, Place()).path, "$ref")] = None
 
     def whole(self) -> Out:
