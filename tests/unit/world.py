@@ -11,7 +11,7 @@ from actors.breaker.outcomes import Outcome
 from actors.breaker.registry import Registry
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import Config, parse
-from deployments.config.providers import Tier
+from deployments.config.places import Tier
 from deployments.config.resolved import ResolvedConfig
 from deployments.openai_api.chat import Head, chunk, completion, dump
 from deployments.python_api.chats import PythonApi
