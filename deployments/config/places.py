@@ -244,15 +244,18 @@ class WithCredential(Cloud):
     def at_places(self) -> dict[str, Self]:
         return {place.name: self._at(place) for place in self.places}
 
-    def place_states(self) -> tuple[PlaceState, ...]:
-        states, buckets = list[PlaceState](), dict[Hashable, str]()
+    def sites(self) -> list[Site]:
+        """Return the places as far as failures and sessions are concerned. Looks for no credential."""
+        sites, buckets = list[Site](), dict[Hashable, str]()
         for place, there in zip(self.places, self.at_places().values(), strict=True):
-            credential, left_out = there.found()
-            # Without a word of the operator a bucket has the name of its first place.
-            bucket = place.bucket or buckets.setdefault(there.quota(), f"{place.name} and others")
-            site = Site(place.name, server_of(there.address()), bucket, float(place.weight))
-            states.append(PlaceState(site, left_out, credential))
-        return tuple(states)
+            # Without a word of the operator a bucket has a name that no place can have.
+            bucket = place.bucket or buckets.setdefault(there.quota(), f"that of {place.name}")
+            sites.append(Site(place.name, server_of(there.address()), bucket, float(place.weight)))
+        return sites
+
+    def place_states(self) -> tuple[PlaceState, ...]:
+        found = [there.found() for there in self.at_places().values()]
+        return tuple(PlaceState(site, why, words) for site, (words, why) in zip(self.sites(), found, strict=True))
 
     def missing(self) -> str | None:
         return self.found()[1]
