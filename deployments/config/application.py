@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker.circuit import Policy
 from deployments.config.ledger import Accounting
-from deployments.config.providers import Cloud, ProviderSettings
+from deployments.config.places import Cloud
+from deployments.config.providers import ProviderSettings
 from deployments.config.sentences import sentence_of
 from deployments.config.settings import (
     AffinitySettings,
@@ -214,7 +215,7 @@ def apply_user_config(config: Config, user_config: object) -> Config:
         over = Tunables.model_validate(user_config or {})
         if "connect" in over.timeouts:
             raise ConfigError("timeouts.connect: can't change while running: the providers' clients are built with it")
-        changed = config.model_dump(exclude={"breaker", "timeouts"}) | {
+        changed = config.model_dump(exclude={"breaker", "timeouts"}, exclude_unset=True) | {
             "breaker": config.breaker.model_dump() | over.breaker,
             "timeouts": config.timeouts.model_dump() | over.timeouts,
         }

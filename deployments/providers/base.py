@@ -37,6 +37,7 @@ class Call:
     within: float = math.inf  # seconds that its request will wait for it
     cache_key: str | None = None  # by which requests with the same begin of a prompt are told
     api: str = ""  # the API in whose words the body is, if it is no chat
+    place: str = ""  # of the provider, if that has places
 
     @property
     def wants_usage(self) -> bool:
@@ -85,7 +86,7 @@ def end_of(head: Head, usage: JsonObject | None, call: Call) -> End:
 
 
 class Provider(Protocol):
-    """A provider may have a `credential`: see `credential_of`."""
+    """A provider may have a `credential`, or `credentials` by place: see `credentials_of`."""
 
     async def complete(self, call: Call) -> Completed: ...
 
@@ -102,6 +103,15 @@ def credential_of(provider: Provider) -> Renewed[Any] | None:
     """Return what must be renewed while the provider is used; None where nothing expires."""
     found: Renewed[Any] | None = getattr(provider, "credential", None)
     return found
+
+
+def credentials_of(provider: Provider) -> dict[str, Renewed[Any]]:
+    """Return the same by place, which is an empty text where the provider has no places."""
+    places: dict[str, Renewed[Any]] | None = getattr(provider, "credentials", None)
+    if places is not None:
+        return places
+    found = credential_of(provider)
+    return {} if found is None else {"": found}
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
@@ -235,7 +245,8 @@ class CallMessage(TypedDict):
     the seconds that its request will wait. `cache_key` is alike for calls of one conversation, and of no other.
     `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not. `is_long`: it
     may take more than a megabyte, so nothing is done with all of it at once.
-    `api`: the body is a request of that API as its client wrote it, and the answer is to be one too.
+    `api`: the body is a request of that API as its client wrote it, and the answer is to be one too. `place`: by which
+    of the provider's places it goes.
     """
 
     body: JsonObject
@@ -250,6 +261,7 @@ class CallMessage(TypedDict):
     within: NotRequired[float]
     cache_key: NotRequired[str]
     api: NotRequired[str]
+    place: NotRequired[str]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -265,5 +277,5 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
     again, within, is_long = data.get("again", MOST_AGAIN), data.get("within", math.inf), data.get("is_long", False)
-    more = again, is_long, within, data.get("cache_key"), data.get("api", "")
+    more = again, is_long, within, data.get("cache_key"), data.get("api", ""), data.get("place", "")
     return Call(data["body"], data["model"], data["name"], limits, *more)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from actors.breaker.plan import model_of, provider_of
+from actors.breaker.places import NO_PLACES, Places
+from actors.breaker.plan import PLACE, model_of, provider_of
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
@@ -41,7 +42,7 @@ class ModelRows:
     `windows` maps a target to its context window in tokens, where the configuration has it. `chats` says whether
     their requests are chats or embeddings. `drop` is what may be left out unless a request says otherwise. `left_out`
     maps each provider that can't be called to the reason, and `vacant` each row that only such providers have.
-    `aliases` maps other names of the rows, and patterns of names, to rows.
+    `aliases` maps other names of the rows, and patterns of names, to rows. `places` are those of the providers.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class ModelRows:
         left_out: Mapping[str, str] | None = None,
         vacant: Mapping[str, str] | None = None,
         aliases: Mapping[str, str] | None = None,
+        places: Places = NO_PLACES,
     ):
+        self.places = places
         self._aliases = Aliases(aliases or {})
         self._left_out, self._vacant = left_out or {}, vacant or {}
         self._rows = rows
@@ -107,24 +110,28 @@ class ModelRows:
         if (row := self._aliases.named(model)) is not None:
             return row
         provider, slash, _ = model.partition("/")
-        if slash and (provider in self._kinds or provider in self._left_out):
+        if slash and (provider in self._kinds or provider in self._left_out or provider in self.places):
             return model
         return self._aliases.matching(model) or model
 
     def of(self, model: str) -> list[str]:
-        """Return the targets of the row that is meant, or the one target that `provider/upstream-id` pins.
+        """Return the targets of the row that is meant, or those that `provider/upstream-id` pins.
 
-        Raises UnknownModel, and BadRequest for an invalid upstream id.
+        These are all places of the provider; `provider#place/upstream-id` pins one of them. Raises UnknownModel, and
+        BadRequest for an invalid upstream id.
         """
         row = self._rows.get(self.name_of(model))
         if row is not None:
             return row
-        provider, slash, upstream = model.partition("/")
+        site, slash, upstream = model.partition("/")
+        provider = site.partition(PLACE)[0] if site in self.places else site
         if slash and provider in self._kinds:
-            if model not in self.targets:
+            pinned = [model] if provider is not site else self.places.targets(provider, upstream)
+            known = pinned[0] in self.targets
+            if not known:
                 self._check_id(provider, upstream)
-            if provider not in self._fixed or model in self.targets:
-                return [model]
+            if known or provider not in self._fixed:
+                return pinned
         raise self.unknown(model)
 
     def targets_of(self, models: Sequence[str]) -> list[str]:
@@ -224,7 +231,8 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         fixed=resolved.fixed(),
         windows=resolved.windows(),
         drop=resolved.config.drop_unsupported,
-        left_out=resolved.left_out(),
+        left_out={**resolved.left_out(), **resolved.places_left_out()},
+        places=resolved.places,
         vacant=resolved.vacant(resolved.config.models),
         aliases=resolved.config.aliases_of(resolved.config.models),
     )
@@ -238,7 +246,8 @@ def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
         fixed=frozenset(resolved.kinds()),  # the vectors' length belongs to a row, so no other model can be pinned
         chats=False,
         drop=resolved.config.drop_unsupported,
-        left_out=resolved.left_out(),
+        left_out={**resolved.left_out(), **resolved.places_left_out()},
+        places=resolved.places,
         vacant=resolved.vacant(resolved.config.embedding_models()),
         aliases=resolved.config.aliases_of(resolved.config.embeddings),
     )

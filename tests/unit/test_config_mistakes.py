@@ -69,7 +69,7 @@ VALUES: list[tuple[str, Any, str]] = [
         "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local, did you",
     ),
     ("providers/openai/base-url", "http://x", "providers.openai.base-url: unknown key, did you mean base_url?"),
-    ("providers/openai/key", "x", "providers.openai.key: unknown key (known: timeouts, context_windows, kind, api_key"),
+    ("providers/openai/key", "x", "providers.openai.key: unknown key (known: timeouts, context_windows, places, "),
     ("provider", {}, "provider: unknown key, did you mean providers?"),
     ("mode", "Hybrid", "mode: must be 'hybrid', 'aws_only' or 'local_only', did you mean hybrid?"),
     ("modes", {"hybrid": "openai"}, "modes.hybrid: must be a list, not text"),
@@ -317,6 +317,10 @@ FULL: dict[str, Any] = yaml.safe_load(
         profile: llm
         role_arn: "arn:aws:iam::123456789012:role/llm"
         external_id: breakwater-42
+        places_order: spread
+        places:
+          - {name: east}
+          - {name: west, region: us-west-2, endpoint_url: https://west.example, bucket: second, weight: 2}
       blue:
         kind: openai
         azure:
