@@ -278,6 +278,18 @@ class WithCredential(Cloud):
         raise NotImplementedError
 
 
+class WithVertex(WithCredential):
+    """`vertex`: its models are asked for on Vertex AI, in a project of Google Cloud."""
+
+    vertex: Vertex | None = None
+
+    def vertex_address(self) -> VertexAddress | None:
+        return None if self.vertex is None else self.vertex.address()
+
+    def google_file(self) -> str | None:
+        return None if self.vertex is None else self.vertex.credentials_file
+
+
 def found_key(variable: str | None) -> Found:
     """Return the key in a variable in words, or why it can't be sent. Without a variable there is nothing to say."""
     if variable is None or (why := explain_key(variable)) is not None:

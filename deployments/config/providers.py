@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from deployments.config.places import Azure, Found, Provider, Vertex, WithCredential, found_key
+from deployments.config.places import Azure, Found, Provider, Vertex, WithCredential, WithVertex, found_key
 from deployments.config.values import (
     NO_REGION,
     REGION,
@@ -27,7 +27,6 @@ from deployments.config.values import (
 )
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.credentials.addresses import Azure as AzureAddress
-from deployments.providers.credentials.addresses import Vertex as VertexAddress
 from deployments.providers.credentials.addresses import objection_by_generate_content, objection_on_vertex
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity, EntraIdentity
 from deployments.secrecy import unset
@@ -95,12 +94,11 @@ class Bedrock(WithCredential):
         return describe(self.identity(), region)
 
 
-class OpenAI(WithCredential):
+class OpenAI(WithVertex):
     kind: Literal["openai"]
     api_key_env: Variable | None = None
     base_url: Url | None = None
     azure: Azure | None = None
-    vertex: Vertex | None = None
     api: Literal["chat", "responses"] = "chat"
     traceparent: bool = False  # send our trace headers: for a server of one's own that traces too
 
@@ -134,12 +132,6 @@ class OpenAI(WithCredential):
     def entra(self) -> EntraIdentity | None:
         return None if self.azure is None else self.azure.identity()
 
-    def vertex_address(self) -> VertexAddress | None:
-        return None if self.vertex is None else self.vertex.address()
-
-    def google_file(self) -> str | None:
-        return None if self.vertex is None else self.vertex.credentials_file
-
     def objection(self, model: str) -> str | None:
         return None if self.vertex is None else objection_on_vertex(model)
 
@@ -167,21 +159,14 @@ class OpenAI(WithCredential):
         return self.vertex.found() if self.vertex is not None else found_key(self.key_env())
 
 
-class Google(WithCredential):
+class Google(WithVertex):
     kind: Literal["google"]
     api_key_env: Variable = "GOOGLE_API_KEY"
     base_url: Url | None = None
     api_version: Version | None = None
-    vertex: Vertex | None = None
 
     def billing_address(self) -> str | None:
         return _VERTEX if self.vertex is not None else self.base_url or "https://generativelanguage.googleapis.com"
-
-    def vertex_address(self) -> VertexAddress | None:
-        return None if self.vertex is None else self.vertex.address()
-
-    def google_file(self) -> str | None:
-        return None if self.vertex is None else self.vertex.credentials_file
 
     def objection(self, model: str) -> str | None:
         return None if self.vertex is None else objection_by_generate_content(model)
@@ -202,7 +187,7 @@ class Google(WithCredential):
         return found_key(self.api_key_env)
 
 
-class Anthropic(WithCredential):
+class Anthropic(WithVertex):
     kind: Literal["anthropic"]
     api_key_env: Variable = "ANTHROPIC_API_KEY"
     auth: Literal["x-api-key", "bearer"] = "x-api-key"
@@ -211,18 +196,34 @@ class Anthropic(WithCredential):
     betas: list[HeaderWord] = Field(default_factory=list)
     workspace_id: HeaderWord | None = None
 
+    @model_validator(mode="after")
+    def _whose(self) -> "Anthropic":
+        if self.vertex is not None and self.vertex.express:
+            raise ValueError("vertex.express: is for kind google: Claude on Vertex AI needs a project")
+        for name in ("api_key_env", "auth", "anthropic_version", "workspace_id"):
+            if self.vertex is not None and name in self.model_fields_set:
+                raise ValueError(f"{name}: is of Anthropic's own servers, so vertex can't stand beside it")
+        return self
+
     def billing_address(self) -> str | None:
-        return self.address()
+        return _VERTEX if self.vertex is not None else self.address()
 
     def address(self) -> str:
+        if self.vertex is not None:
+            return self.base_url or f"https://{self.vertex.address().host}"
         return self.base_url or "https://api.anthropic.com"
 
     def quota(self) -> Hashable:
-        """Anthropic counts by organization and workspace (Rate limits), which are known by the key."""
+        """Anthropic counts by organization and workspace (Rate limits), which are known by the key.
+
+        Vertex AI counts by project, location and model (Google Cloud, Claude: quotas).
+        """
+        if self.vertex is not None:
+            return _of_project(self.vertex)
         return self.address(), self.workspace_id, _key_in(self.api_key_env)
 
     def found(self) -> Found:
-        return found_key(self.api_key_env)
+        return found_key(self.api_key_env) if self.vertex is None else self.vertex.found()
 
 
 class Local(Provider):

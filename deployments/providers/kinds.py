@@ -302,6 +302,7 @@ ANTHROPIC = ProviderKind(
     schemas=ANTHROPIC_FORMS,
     tool_names=PLAIN_NAMES,
     embeds=False,
+    systems_by_host=_ON_VERTEX,
 )
 LOCAL = ProviderKind(
     name="local",

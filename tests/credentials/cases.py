@@ -484,6 +484,17 @@ _GOOGLE = (
         model="google/gemini-3-flash",
         oracle="compatible",
     ),
+    Case(
+        "anthropic",
+        "Claude on Vertex AI, a service account's file",
+        "Google Cloud, a service account's key file",
+        "google-auth, a fake of its token server; `AnthropicVertex` sends the same",
+        _account_file,
+        doors.vertex_claude,
+        google.token,
+        model="claude-sonnet-4-5@20250929",
+        oracle="anthropic_vertex",
+    ),
 )
 
 CASES: tuple[Case, ...] = (*_BEDROCK, *_OPENAI, *_GOOGLE, *_ANTHROPIC)
