@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker.circuit import Policy
+from deployments.config.base.section import Section
+from deployments.config.base.values import Alias, Host, ModelId, Name, Title
 from deployments.config.ledger import Accounting
 from deployments.config.providers import Cloud, ProviderSettings
 from deployments.config.sentences import sentence_of
@@ -23,10 +25,8 @@ from deployments.config.settings import (
     Mode,
     Models,
     Modes,
-    Section,
     Timeouts,
 )
-from deployments.config.values import Alias, Host, ModelId, Name, Title
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import other_lengths

@@ -5,14 +5,14 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from deployments.config.known_windows import known_window
-from deployments.config.settings import Section, TimeoutOverrides, explain_unset
-from deployments.config.values import (
+from deployments.config.base.section import Section
+from deployments.config.base.values import (
     NO_REGION,
     REGION,
     ApiDate,
@@ -32,6 +32,9 @@ from deployments.config.values import (
     Version,
     azure_endpoint,
 )
+from deployments.config.known_windows import known_window
+from deployments.config.options.converse import ConverseOptions
+from deployments.config.settings import TimeoutOverrides, explain_unset
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.credentials.addresses import Azure as AzureAddress
 from deployments.providers.credentials.addresses import Vertex as VertexAddress
@@ -63,9 +66,25 @@ class _Provider(Section):
         """Return in words by what it is called, without showing it; None if it needs nothing, or `missing` says why."""
         return None
 
+    def base_models(self) -> Mapping[str, str]:
+        """Return the vendor's own id of each model that has another name here."""
+        return {}
+
+    def base_model(self, model: str) -> str:
+        """Return the vendor's own id of a model, by which its window, its price and its habits are known."""
+        return self.base_models().get(model, model)
+
+    def usual_tier(self) -> str | None:
+        """Return the vendor's tier that serves a request which names none; None for the usual one."""
+        return None
+
+    def tells_callers(self) -> frozenset[str]:
+        """Return what the vendor is told of who asks: parts of `tenant`, `agent` and `request_id`."""
+        return frozenset()
+
     def embedding_model(self, model: str) -> str:
         """Return the name by which the lengths of the model's vectors are known."""
-        return model
+        return self.base_model(model)
 
     def embedding_window(self, model: str) -> int | None:
         """Return how many tokens a text to embed may have, if that is known."""
@@ -81,7 +100,7 @@ class Cloud(_Provider):
 
     def window(self, model: str) -> int | None:
         """Return the context window of the provider's model in tokens, None if it is not known."""
-        return self.context_windows.get(model) or known_window(model)
+        return self.context_windows.get(model) or known_window(self.base_model(model))
 
 
 _AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"  # who bills, by the price list
@@ -101,7 +120,7 @@ class _WithCredential(Cloud):
         raise NotImplementedError
 
 
-class Bedrock(_WithCredential):
+class Bedrock(ConverseOptions, _WithCredential):
     """`profile`, `role_arn` and `external_id` say who asks where that is not whom boto3 finds by itself."""
 
     kind: Literal["bedrock"]

@@ -69,6 +69,24 @@ class ResolvedConfig:
         found = {name: settings.billing_address() for name, settings in self.config.providers.items()}
         return {name: address for name, address in found.items() if address is not None}
 
+    def base_models(self) -> dict[str, str]:
+        """Return the vendor's own id of the model of each target that has another name in the configuration."""
+        return {
+            target_of(provider, name): model
+            for provider, settings in self.config.providers.items()
+            for name, model in settings.base_models().items()
+        }
+
+    def usual_tiers(self) -> dict[str, str]:
+        """Return the vendor's tier that serves requests which name none, by provider; without those of the usual."""
+        found = {name: settings.usual_tier() for name, settings in self.config.providers.items()}
+        return {name: tier for name, tier in found.items() if tier is not None}
+
+    def tells_callers(self) -> dict[str, frozenset[str]]:
+        """Return what the vendors of providers are told of their callers, by provider; without those told nothing."""
+        found = {name: settings.tells_callers() for name, settings in self.config.providers.items()}
+        return {name: parts for name, parts in found.items() if parts}
+
     def windows(self) -> dict[str, int]:
         """Return the context window of each target in tokens, where it is known."""
         return self._windows(self.config.models, lambda settings, model: settings.window(model))
@@ -107,7 +125,8 @@ class ResolvedConfig:
         provider, model = parts_of(target)
         if provider in self.fixed() or target in prices or model in prices:
             return True
-        return provider in addresses and vendor_price(addresses[provider], model) is not None
+        base = self.config.providers[provider].base_model(model)
+        return provider in addresses and vendor_price(addresses[provider], base) is not None
 
     def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
         known = {

@@ -308,6 +308,8 @@ class FailoverRun(Generic[T]):
             call["is_long"] = True
         if self._record.session is not None:
             call["cache_key"] = self._record.session.hex()
+        if self._rows.tells and (told := self._rows.tells.get(provider_of(attempt.target))) is not None:
+            call["caller"] = self._record.words_of(told)
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call

@@ -77,6 +77,8 @@ class Ingress:
                 unpriced=config.limits.unpriced,
                 ours=resolved.fixed(),
                 addresses=resolved.billing_addresses(),
+                base_models=resolved.base_models(),
+                tiers=resolved.usual_tiers(),
             ),
             limits=config.limits.limits(),
             most=config.ledger.journal_megabytes * 1024 * 1024,

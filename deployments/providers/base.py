@@ -37,6 +37,7 @@ class Call:
     within: float = math.inf  # seconds that its request will wait for it
     cache_key: str | None = None  # by which requests with the same begin of a prompt are told
     api: str = ""  # the API in whose words the body is, if it is no chat
+    caller: Mapping[str, str] | None = None  # who asks, for a vendor that is to be told
 
     @property
     def wants_usage(self) -> bool:
@@ -236,6 +237,8 @@ class CallMessage(TypedDict):
     `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not. `is_long`: it
     may take more than a megabyte, so nothing is done with all of it at once.
     `api`: the body is a request of that API as its client wrote it, and the answer is to be one too.
+    `caller`: who asks, for a provider whose settings say that its vendor is told: a part of `tenant`, `agent` and
+    `request_id`.
     """
 
     body: JsonObject
@@ -250,6 +253,7 @@ class CallMessage(TypedDict):
     within: NotRequired[float]
     cache_key: NotRequired[str]
     api: NotRequired[str]
+    caller: NotRequired[Mapping[str, str]]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -265,5 +269,5 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
     again, within, is_long = data.get("again", MOST_AGAIN), data.get("within", math.inf), data.get("is_long", False)
-    more = again, is_long, within, data.get("cache_key"), data.get("api", "")
+    more = again, is_long, within, data.get("cache_key"), data.get("api", ""), data.get("caller")
     return Call(data["body"], data["model"], data["name"], limits, *more)

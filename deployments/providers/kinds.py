@@ -169,6 +169,9 @@ def cache_places(model: str) -> CachePlaces | None:
     return CachePlaces() if _CACHING_NOVA.search(model) else None
 
 
+# OpenAI's words for a tier, and what botocore's ServiceTierType has for them. OpenAI answers `fast` as `priority`.
+CONVERSE_TIERS: Mapping[str, str] = {"flex": "flex", "priority": "priority", "fast": "priority"}
+
 # AWS, API restrictions: five documents a request, 4.5 MB each. Nova Micro reads text alone, which its refusal says.
 _CONVERSE_FORMATS = frozenset({"pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
 _MOST_DOCUMENT_BYTES = 4_718_592
@@ -201,6 +204,7 @@ BEDROCK = ProviderKind(
             "temperature": lambda value: True if value <= 1 else None,
             "response_format": is_json_schema,  # Converse has no word for JSON without a schema
             "reasoning_effort": lambda value: value in EFFORTS,
+            "service_tier": lambda value: True if value in CONVERSE_TIERS else None,
         },
         images=frozenset({"png", "jpeg", "gif", "webp"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),

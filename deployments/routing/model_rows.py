@@ -41,7 +41,8 @@ class ModelRows:
     `windows` maps a target to its context window in tokens, where the configuration has it. `chats` says whether
     their requests are chats or embeddings. `drop` is what may be left out unless a request says otherwise. `left_out`
     maps each provider that can't be called to the reason, and `vacant` each row that only such providers have.
-    `aliases` maps other names of the rows, and patterns of names, to rows.
+    `aliases` maps other names of the rows, and patterns of names, to rows. `base_models` maps targets that have names
+    of ours to the vendor's own ids of their models, and `tells` providers to what their vendors are told of a caller.
     """
 
     def __init__(
@@ -56,7 +57,11 @@ class ModelRows:
         left_out: Mapping[str, str] | None = None,
         vacant: Mapping[str, str] | None = None,
         aliases: Mapping[str, str] | None = None,
+        base_models: Mapping[str, str] | None = None,
+        tells: Mapping[str, frozenset[str]] | None = None,
     ):
+        self._base_models = base_models or {}
+        self.tells: Mapping[str, frozenset[str]] = tells or {}
         self._aliases = Aliases(aliases or {})
         self._left_out, self._vacant = left_out or {}, vacant or {}
         self._rows = rows
@@ -88,6 +93,10 @@ class ModelRows:
 
     def kind(self, target: str) -> str:
         return self._kinds[provider_of(target)]
+
+    def base_model(self, target: str) -> str:
+        """Return the vendor's own id of a target's model."""
+        return self._base_models.get(target) or model_of(target)
 
     def window(self, target: str) -> float:
         """Return the context window in tokens.
@@ -139,6 +148,9 @@ class ModelRows:
             message = f"Invalid 'model': an upstream id is printable ASCII without spaces, {LONGEST_TEXT} at most."
             raise BadRequest(message, "model")
         valid = KINDS[self._kinds[provider]].model_ids
+        if valid is not None and upstream.startswith("arn:"):
+            how = "by the name that its configuration gives it"
+            raise BadRequest(f"Invalid 'model': '{provider}' is asked for what has an ARN {how}.", "model")
         if valid is not None and not valid.fullmatch(upstream):
             raise BadRequest(f"Invalid 'model': no model of '{provider}' has an id such as '{upstream}'.", "model")
 
@@ -190,7 +202,7 @@ class ModelRows:
         return replace(fit, extras=conceded.body, dropped=fit.dropped + conceded.dropped)
 
     def _fit(self, target: str, body: JsonObject, drop: Drop, native: Native | None = None) -> RequestFit:
-        kind, model = self.kind(target), model_of(target)
+        kind, model = self.kind(target), self.base_model(target)
         if not self._chats:
             return fit_request(unsupported_in_embedding, kind, body, drop, model)
         rules = rules_of(kind, model)
@@ -227,6 +239,8 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         left_out=resolved.left_out(),
         vacant=resolved.vacant(resolved.config.models),
         aliases=resolved.config.aliases_of(resolved.config.models),
+        base_models=resolved.base_models(),
+        tells=resolved.tells_callers(),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from actors.breaker.messages import BreakerConfig
-from actors.breaker.plan import model_of, parts_of
+from actors.breaker.plan import parts_of
 from actors.ledger.rows import LONGEST_TEXT
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
@@ -229,7 +229,7 @@ class Service:
     def estimate(self, request: Request) -> int:
         """Return about how many tokens a chat's prompt has at the first target of its row. Raises UnknownModel."""
         targets = self.failover.rows.targets_of(request.models)
-        return estimate_prompt(request.body, model_of(targets[0]) if targets else "")
+        return estimate_prompt(request.body, self.failover.rows.base_model(targets[0]) if targets else "")
 
     def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
         """Raise BadRequest where a door has left something out of a request of which nothing may be."""

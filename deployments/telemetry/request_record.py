@@ -7,7 +7,7 @@ record and its observers (metrics, log, traces, `/v1/requests`) each get it once
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
@@ -207,6 +207,11 @@ class RequestRecord:
     def entries(self) -> list[JsonDict]:
         """Return the attempt records as the `attempts` of an error have them."""
         return [record.as_dict() for record in self.records]
+
+    def words_of(self, parts: Collection[str]) -> dict[str, str]:
+        """Return who asks, for a vendor that is told: what is known of `tenant`, `agent` and `request_id`."""
+        known = {"tenant": self.caller.tenant, "agent": self.caller.agent, "request_id": self.request_id or None}
+        return {name: word for name, word in known.items() if name in parts and word is not None}
 
     def pass_over(self, target: str, reason: str) -> None:
         """Add a target that can't take this request."""

@@ -62,6 +62,8 @@ class Vendor(Protocol):
         """Return the conversation as a `Mind` sees it."""
         ...
 
+    # And `told_whole(body, answer)` and `told_frames(body, frames)`, where an answer tells of its request's options.
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -247,11 +249,16 @@ class FakeServer:
 
     def _body(self, request: Received) -> bytes:
         turn = self._turn(request)
-        return self.vendor.whole_calls(turn.calls, turn.words) if turn.calls else self.vendor.whole(turn.words)
+        body = self.vendor.whole_calls(turn.calls, turn.words) if turn.calls else self.vendor.whole(turn.words)
+        told: Callable[[Mapping[str, Any], bytes], bytes] | None = getattr(self.vendor, "told_whole", None)
+        return body if told is None else told(request.body, body)
 
     def _frames(self, request: Received) -> list[bytes]:
         turn = self._turn(request)
-        return self.vendor.frames_calls(turn.calls, turn.words) if turn.calls else self.vendor.frames(turn.words)
+        made = self.vendor.frames_calls(turn.calls, turn.words) if turn.calls else self.vendor.frames(turn.words)
+        told: Callable[[Mapping[str, Any], list[bytes]], list[bytes]] | None
+        told = getattr(self.vendor, "told_frames", None)
+        return made if told is None else told(request.body, made)
 
     async def _answer(
         self, request: Received, b: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

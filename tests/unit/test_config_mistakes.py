@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from deployments.config.application import parse
+from deployments.config.base.section import Section
 from deployments.config.check import main
 from deployments.config.resolved import resolve
-from deployments.config.settings import Section
 from deployments.errors import ConfigError
 from tests.unit.test_config import SHIPPED, bare_environment, changed, shipped
 
@@ -317,6 +317,14 @@ FULL: dict[str, Any] = yaml.safe_load(
         profile: llm
         role_arn: "arn:aws:iam::123456789012:role/llm"
         external_id: breakwater-42
+        arns:
+          haiku:
+            arn: "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a1b2c3d4e5f6"
+            model: anthropic.claude-haiku-4-5-20251001-v1:0
+        guardrail: {id: gr1abc, version: "1", trace: enabled, stream_processing_mode: async}
+        service_tier: flex
+        latency: optimized
+        request_metadata: [tenant, agent, request_id]
       blue:
         kind: openai
         azure:
