@@ -34,6 +34,7 @@ from deployments.config.base.values import (
 )
 from deployments.config.known_windows import known_window
 from deployments.config.options.converse import ConverseOptions
+from deployments.config.options.extras import ExtraOptions
 from deployments.config.settings import TimeoutOverrides, explain_unset
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.credentials.addresses import Azure as AzureAddress
@@ -54,7 +55,7 @@ class Tier:
     left_out: str | None  # why the provider is not called; None if it is
 
 
-class _Provider(Section):
+class _Provider(ExtraOptions):
     has_one_model: ClassVar[bool] = False  # whatever a row calls it
     timeouts: TimeoutOverrides = TimeoutOverrides()
 

@@ -34,7 +34,7 @@ class ResolvedConfig:
 
     def rows(self) -> dict[str, list[str]]:
         """Return the targets of each row, in the row's own order, of providers that can be called."""
-        return self._targets_of(self.config.models)
+        return self._targets_of(self.config.chat_models())
 
     def embedding_rows(self) -> dict[str, list[str]]:
         """Return the same as `rows`, for embeddings."""
@@ -77,6 +77,11 @@ class ResolvedConfig:
             for name, model in settings.base_models().items()
         }
 
+    def with_extras(self) -> frozenset[tuple[str, str]]:
+        """Return each row with its targets to whose requests something is added there."""
+        own = (it for it in self.config.target_settings() if not it[2].adds_nothing)
+        return frozenset((row, target_of(provider, target.model)) for row, provider, target in own)
+
     def usual_tiers(self) -> dict[str, str]:
         """Return the vendor's tier that serves requests which name none, by provider; without those of the usual."""
         found = {name: settings.usual_tier() for name, settings in self.config.providers.items()}
@@ -89,7 +94,7 @@ class ResolvedConfig:
 
     def windows(self) -> dict[str, int]:
         """Return the context window of each target in tokens, where it is known."""
-        return self._windows(self.config.models, lambda settings, model: settings.window(model))
+        return self._windows(self.config.chat_models(), lambda settings, model: settings.window(model))
 
     def embedding_windows(self) -> dict[str, int]:
         """Return the same as `windows`, for embeddings."""
@@ -144,7 +149,7 @@ def resolve(config: "Config") -> ResolvedConfig:
     """
     chosen = config.tier_names()
     others = [name for name in config.providers if name not in chosen]
-    tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
+    tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing() or config.unset_extra(n)) for n in chosen]
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
     resolved = ResolvedConfig(config, tuple(tiers))
     for key, variable in config.auth.model_dump(include={"api_keys_env", "admin_key_env"}, exclude_none=True).items():

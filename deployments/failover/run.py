@@ -207,6 +207,7 @@ class FailoverRun(Generic[T]):
             return None
         attempt = self._attempt(turn, permit, fit)
         attempt.body, attempt.extras, attempt.has_images = body, fit.extras, body is not fit.body
+        attempt.row = fit.row
         attempt.extra_calls = MOST_EXTRA_CALLS
         attempt.keep_lease()
         return attempt
@@ -308,6 +309,8 @@ class FailoverRun(Generic[T]):
             call["is_long"] = True
         if self._record.session is not None:
             call["cache_key"] = self._record.session.hex()
+        if attempt.row is not None:
+            call["row"] = attempt.row
         if self._rows.tells and (told := self._rows.tells.get(provider_of(attempt.target))) is not None:
             call["caller"] = self._record.words_of(told)
         if self._record.trace is not None:

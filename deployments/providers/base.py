@@ -19,6 +19,7 @@ from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.credentials.renewed import Renewed
+from deployments.providers.extras import Extras
 from deployments.providers.time_limits import TimeLimits
 
 MOST_AGAIN = 5
@@ -38,6 +39,7 @@ class Call:
     cache_key: str | None = None  # by which requests with the same begin of a prompt are told
     api: str = ""  # the API in whose words the body is, if it is no chat
     caller: Mapping[str, str] | None = None  # who asks, for a vendor that is to be told
+    extras: Extras | None = None  # what the configuration adds to its request
 
     @property
     def wants_usage(self) -> bool:
@@ -238,7 +240,7 @@ class CallMessage(TypedDict):
     may take more than a megabyte, so nothing is done with all of it at once.
     `api`: the body is a request of that API as its client wrote it, and the answer is to be one too.
     `caller`: who asks, for a provider whose settings say that its vendor is told: a part of `tenant`, `agent` and
-    `request_id`.
+    `request_id`. `row`: the row of its target, where the configuration adds something to that target's requests.
     """
 
     body: JsonObject
@@ -254,6 +256,7 @@ class CallMessage(TypedDict):
     cache_key: NotRequired[str]
     api: NotRequired[str]
     caller: NotRequired[Mapping[str, str]]
+    row: NotRequired[str]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:

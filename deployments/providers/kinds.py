@@ -82,6 +82,8 @@ class ProviderKind:
     - `family`: the kind of which it is a variant, by another API of the same servers; its own name otherwise. A
       configuration names the family, and the variant by the kind's own settings.
     - `native_api`: the API whose requests it takes as their clients wrote them, and whose answers it passes on.
+    - `owned`: the fields of its requests that are ours, so that a configuration can't set them; None if it adds
+      nothing to what it is sent.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `embeds`: whether its vendor makes embeddings.
@@ -101,6 +103,7 @@ class ProviderKind:
     model_ids: re.Pattern[str] | None = None
     family: str = ""
     native_api: str = ""
+    owned: frozenset[str] | None = None
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     embeds: bool = True
@@ -215,6 +218,8 @@ BEDROCK = ProviderKind(
     schemas=BEDROCK_FORMS,
     tool_names=PLAIN_NAMES,
     model_ids=BEDROCK_IDS,
+    owned=frozenset({"modelId", "messages", "system", "toolConfig"})
+    | {"inferenceConfig.maxTokens", "inferenceConfig.stopSequences"},
     modes=("hybrid", "aws_only"),
     is_aws=True,
 )
@@ -223,6 +228,8 @@ OPENAI = ProviderKind(
     adapter="deployments.providers.openai.adapter",
     system="openai",
     tool_names=PLAIN_NAMES,
+    owned=frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice", "functions"})
+    | {"function_call", "n", "stop", "max_tokens", "max_completion_tokens"},
     modes=("hybrid", "aws_only"),
     systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
@@ -244,6 +251,8 @@ OPENAI_RESPONSES = ProviderKind(
     tool_names=PLAIN_NAMES,
     family="openai",
     native_api="responses",
+    owned=frozenset({"model", "input", "instructions", "stream", "tools", "tool_choice", "max_output_tokens"})
+    | {"previous_response_id", "conversation", "background", "prompt"},
     modes=("hybrid", "aws_only"),
     systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
@@ -268,6 +277,8 @@ GOOGLE = ProviderKind(
     schemas=GEMINI_FORMS,
     tool_names=GEMINI_NAMES,
     model_ids=GEMINI_IDS,
+    owned=frozenset({"contents", "systemInstruction", "tools", "toolConfig", "generationConfig.candidateCount"})
+    | {"generationConfig.maxOutputTokens", "generationConfig.stopSequences"},
     systems_by_host=_ON_VERTEX,
     chat_operation="generate_content",
 )
@@ -305,6 +316,7 @@ ANTHROPIC = ProviderKind(
     ),
     schemas=ANTHROPIC_FORMS,
     tool_names=PLAIN_NAMES,
+    owned=frozenset({"model", "messages", "system", "stream", "tools", "tool_choice", "max_tokens", "stop_sequences"}),
     embeds=False,
 )
 LOCAL = ProviderKind(

@@ -43,6 +43,7 @@ class ModelRows:
     maps each provider that can't be called to the reason, and `vacant` each row that only such providers have.
     `aliases` maps other names of the rows, and patterns of names, to rows. `base_models` maps targets that have names
     of ours to the vendor's own ids of their models, and `tells` providers to what their vendors are told of a caller.
+    `with_extras` are rows with their targets to whose requests the configuration adds something.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class ModelRows:
         aliases: Mapping[str, str] | None = None,
         base_models: Mapping[str, str] | None = None,
         tells: Mapping[str, frozenset[str]] | None = None,
+        with_extras: frozenset[tuple[str, str]] = frozenset(),
     ):
+        self._with_extras = with_extras
         self._base_models = base_models or {}
         self.tells: Mapping[str, frozenset[str]] = tells or {}
         self._aliases = Aliases(aliases or {})
@@ -178,12 +181,22 @@ class ModelRows:
             message = f"No provider of '{request.model}' can be called: {why}."
             raise NoAnswer(message, retry_after=VACANT_SECONDS)
         body = with_result_ids(request.body) if self._chats else request.body
+        rows = self._rows_of(request.models) if self._with_extras else {}
         for target in targets:
             try:
                 fit = self._fit(target, body, drop, request.native)
             except Exception as error:
                 fit = RequestFit(body, bug=error)
-            yield target, fit
+            row = rows.get(target)
+            yield target, fit if row is None else replace(fit, row=row)
+
+    def _rows_of(self, models: Sequence[str]) -> dict[str, str]:
+        """Return the row that leads to each target to whose requests something is added there, by the target."""
+        found: dict[str, str] = {}
+        for model in reversed(models):  # the first row that has a target counts
+            row = self.name_of(model)
+            found |= {target: row for target in self.of(model)}
+        return {target: row for target, row in found.items() if (row, target) in self._with_extras}
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""
@@ -237,10 +250,11 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         windows=resolved.windows(),
         drop=resolved.config.drop_unsupported,
         left_out=resolved.left_out(),
-        vacant=resolved.vacant(resolved.config.models),
+        vacant=resolved.vacant(resolved.config.chat_models()),
         aliases=resolved.config.aliases_of(resolved.config.models),
         base_models=resolved.base_models(),
         tells=resolved.tells_callers(),
+        with_extras=resolved.with_extras(),
     )
 
 

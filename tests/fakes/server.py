@@ -105,6 +105,11 @@ class Received:
     beside: int = 0  # requests that were under way when it came, with itself
 
     @property
+    def route(self) -> str:
+        """The path without its query, which a gateway before a vendor may want."""
+        return self.path.partition("?")[0]
+
+    @property
     def under_way(self) -> bool:
         return not (self.finished.is_set() or self.gone.is_set())
 
@@ -222,7 +227,7 @@ class FakeServer:
             name, refusal = found
             self.refused.append(name)
             return Behaviour("raw", status=refusal.status, raw=refusal.raw, headers=refusal.headers)
-        if b.kind == "answer" and (made := self.vendor.embedded(request.path, request.body)) is not None:
+        if b.kind == "answer" and (made := self.vendor.embedded(request.route, request.body)) is not None:
             return Behaviour("raw", raw=made[0], headers=made[1])
         objection = self._objection(request) if b.kind == "answer" else None
         if objection is None:
@@ -233,7 +238,7 @@ class FakeServer:
     def _objection(self, request: Received) -> str | None:
         """Return why the real API would refuse the request, whatever JSON stands in it."""
         try:
-            return self.vendor.objection(request.path, request.body)
+            return self.vendor.objection(request.route, request.body)
         except (LookupError, TypeError, AttributeError) as error:
             return f"a value of a wrong type ({error})"
 
@@ -266,7 +271,7 @@ class FakeServer:
         """Whether the connection may be used again."""
         watch = asyncio.ensure_future(reader.read(1)) if b.kind in ("hang", "stall", "no_end") or b.pace else None
         try:
-            streamed = self.vendor.wants_stream(request.path, request.body)
+            streamed = self.vendor.wants_stream(request.route, request.body)
             alive = await (self._stream if streamed else self._whole)(b, writer, request, watch)
         finally:
             if watch is not None and not watch.done():

@@ -20,6 +20,7 @@ from deployments.providers.anthropic.classify import THOUGHTS, classify, refusal
 from deployments.providers.anthropic.codec import StreamCodec, from_messages
 from deployments.providers.anthropic.request import Terms, to_messages
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
+from deployments.providers.extras import merged
 from deployments.providers.request_body import body_with_bytes
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_again, note_model
@@ -99,8 +100,11 @@ class AnthropicProvider:
         """Return the response, whose head has arrived. What the server refuses of our own words, it gets otherwise."""
         terms, left = Terms(), call.again
         while True:
-            body = await body_with_bytes(to_messages(call, terms, stream=stream), is_long=call.is_long)
-            answer = await self._transport.post(self._url, self._headers, body)
+            made, url, headers = to_messages(call, terms, stream=stream), self._url, self._headers
+            if (extras := call.extras) is not None:
+                made, url, headers = merged(made, extras.body), extras.add_query(url), dict(extras.add_headers(headers))
+            body = await body_with_bytes(made, is_long=call.is_long)
+            answer = await self._transport.post(url, headers, body)
             if answer.status == 200:
                 return answer
             with contextlib.closing(answer):

@@ -35,6 +35,7 @@ from deployments.providers.bedrock.options import (
     without_accounts,
 )
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
+from deployments.providers.extras import Extras, merged
 from deployments.providers.kinds import CONVERSE_TIERS
 from deployments.providers.request_body import RequestBody, body_with_bytes, dump_with_bytes
 from deployments.providers.timing import note_again
@@ -102,7 +103,7 @@ class BedrockProvider:
     async def embed(self, call: Call) -> Completed:
         async def invoke(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
             data = json.dumps(body).encode()
-            with contextlib.closing(await self._request("invoke_model", address, data)) as answer:
+            with contextlib.closing(await self._request("invoke_model", address, data, call.extras)) as answer:
                 return parsed(await answer.whole()), answer.headers
 
         address, call = self._behind(call)
@@ -135,7 +136,7 @@ class BedrockProvider:
         while True:
             body = await body_with_bytes(arguments, is_long=call.is_long)
             try:
-                return await self._request(operation, address, body)
+                return await self._request(operation, address, body, call.extras)
             except aws.ClientError as error:
                 refused = refused_option(_message_of(error), arguments)
                 if left == 0 or refused is None or not self._is_ours(refused, call):
@@ -149,6 +150,8 @@ class BedrockProvider:
     def _arguments(self, operation: str, address: str, call: Call) -> JsonDict:
         arguments = _arguments(call)
         add_options(arguments, self._options, call.body, call.caller, stream=operation == "converse_stream")
+        if call.extras is not None:
+            arguments = merged(arguments, call.extras.body)
         for name in (TIER, LATENCY) if self._refused else ():
             if self._refused.get((address, name), 0.0) > time.monotonic() and self._is_ours(name, call):
                 arguments.pop(name, None)
@@ -158,9 +161,9 @@ class BedrockProvider:
         """Return whether the configuration has set a member, and not the request: that is told what is left out."""
         return name != TIER or CONVERSE_TIERS.get(str(call.body.get("service_tier"))) is None
 
-    async def _request(self, operation: str, model: str, body: RequestBody) -> UpstreamResponse:
+    async def _request(self, operation: str, model: str, body: RequestBody, extras: Extras | None) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises boto3's own error for any status but 200."""
-        url, headers = await self._requests.signed(operation, model, body)
+        url, headers = await self._requests.signed(operation, model, body, extras)
         answer = await self._transport.post(url, headers, body)
         if answer.status == 200:
             return answer
