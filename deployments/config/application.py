@@ -26,6 +26,7 @@ from deployments.config.settings import (
     Mode,
     Models,
     Modes,
+    ScopeSettings,
     Timeouts,
 )
 from deployments.errors import ConfigError
@@ -58,6 +59,7 @@ class Config(Accounting):
     hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"
     tenants: list[Title] | None = None
+    scopes: ScopeSettings = ScopeSettings()
     cluster: Literal["trusted"] | None = None  # nobody but us reaches Ray's own ports
 
     @model_validator(mode="after")
@@ -113,6 +115,16 @@ class Config(Accounting):
             kind = KINDS[row_of(self.providers[provider])]
             if (why := options.objection_to_extras(kind.in_configuration, kind.owned)) is not None:
                 raise ValueError(f"{key}.{why}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_tags(self) -> "Config":
+        known = {tag for _, _, options in self._options() for tag in options.tags}
+        named = (("tenants", self.scopes.tenants), ("keys", self.scopes.keys))
+        for key, tags in ((f"scopes.{kind}.{shown(name)}", tags) for kind, of in named for name, tags in of.items()):
+            for tag in tags:
+                if tag not in known:
+                    raise ValueError(f"{key}: no provider or target has the tag {shown(tag)}{meant(tag, known)}")
         return self
 
     @model_validator(mode="after")

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from actors.breaker.plan import parts_of, target_of
+from actors.breaker.plan import parts_of, provider_of, target_of
 from deployments.config.providers import ProviderSettings, Tier, row_of
 from deployments.config.settings import Models, explain_unset
 from deployments.config.silence import silence_warnings
@@ -18,6 +18,24 @@ from deployments.vendor_prices.table import vendor_price
 
 if TYPE_CHECKING:
     from deployments.config.application import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """`of_providers` are by name, and `of_rows` by row and target, where a target has more than its provider."""
+
+    of_providers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    of_rows: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+
+    def of(self, row: str, target: str) -> frozenset[str]:
+        """Return the tags of a target in a row."""
+        known = self.of_rows.get((row, target))
+        return self.of_providers.get(provider_of(target), frozenset()) if known is None else known
+
+    @property
+    def names(self) -> list[str]:
+        """Return all tags that there are, in order."""
+        return sorted(frozenset().union(*self.of_providers.values(), *self.of_rows.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,16 @@ class ResolvedConfig:
         """Return each row with its targets to whose requests something is added there."""
         own = (it for it in self.config.target_settings() if not it[2].adds_nothing)
         return frozenset((row, target_of(provider, target.model)) for row, provider, target in own)
+
+    def tags(self) -> Tags:
+        """Return the tags of each provider, and of each target in its row with those of its provider."""
+        of = {name: frozenset(settings.tags) for name, settings in self.config.providers.items()}
+        own = {
+            (row, target_of(name, it.model)): of[name] | frozenset(it.tags)
+            for row, name, it in self.config.target_settings()
+            if it.tags
+        }
+        return Tags({name: tags for name, tags in of.items() if tags}, own)
 
     def usual_tiers(self) -> dict[str, str]:
         """Return the vendor's tier that serves requests which name none, by provider; without those of the usual."""

@@ -17,6 +17,8 @@ from deployments.config.base.values import (
     Origin,
     Seconds,
     SecondsOrNone,
+    Tag,
+    Title,
     Variable,
 )
 from deployments.providers.time_limits import TimeLimits
@@ -147,6 +149,17 @@ class CorsSettings(Section):
         if "*" in self.origins and len(self.origins) > 1:
             raise ValueError("origins: * stands for all origins, so it stands alone")
         return self
+
+
+class ScopeSettings(Section):
+    """The tags that targets must have to serve a tenant, or the holder of a key, by name."""
+
+    tenants: dict[Title, list[Tag]] = Field(default_factory=dict)
+    keys: dict[Title, list[Tag]] = Field(default_factory=dict)
+
+    def of(self, tenant: str | None, key: str | None) -> frozenset[str]:
+        """Return the tags for who has this tenant and a key of this name."""
+        return frozenset((*self.tenants.get(tenant or "", ()), *self.keys.get(key or "", ())))
 
 
 class EmbeddingRow(Section):

@@ -27,7 +27,7 @@ from deployments.routing.request_fit import (
 from deployments.validation import nearest
 
 if TYPE_CHECKING:
-    from deployments.config.resolved import ResolvedConfig
+    from deployments.config.resolved import ResolvedConfig, Tags
 
 VACANT_SECONDS = 60.0  # until it may be worth to ask again: a deploy must come first
 _PINNABLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TEXT}}}")
@@ -43,7 +43,8 @@ class ModelRows:
     maps each provider that can't be called to the reason, and `vacant` each row that only such providers have.
     `aliases` maps other names of the rows, and patterns of names, to rows. `base_models` maps targets that have names
     of ours to the vendor's own ids of their models, and `tells` providers to what their vendors are told of a caller.
-    `with_extras` are rows with their targets to whose requests the configuration adds something.
+    `with_extras` are rows with their targets to whose requests the configuration adds something, and `tags` what says
+    which targets serve requests that keep to a scope.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class ModelRows:
         base_models: Mapping[str, str] | None = None,
         tells: Mapping[str, frozenset[str]] | None = None,
         with_extras: frozenset[tuple[str, str]] = frozenset(),
+        tags: "Tags | None" = None,
     ):
+        self._tags = tags
         self._with_extras = with_extras
         self._base_models = base_models or {}
         self.tells: Mapping[str, frozenset[str]] = tells or {}
@@ -170,9 +173,15 @@ class ModelRows:
         hint = "" if near is None else f" Did you mean '{near}'?"
         return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.{hint}")
 
-    def fits(self, request: Request) -> Iterator[tuple[str, RequestFit]]:
+    @property
+    def tags(self) -> list[str]:
+        """Return all tags that targets have."""
+        return [] if self._tags is None else self._tags.names
+
+    def fits(self, request: Request, scope: frozenset[str] = frozenset()) -> Iterator[tuple[str, RequestFit]]:
         """Yield each target with the request in the form in which it takes it, unfit targets included.
 
+        A target that has not all tags of the `scope` in any row of the request's is outside.
         Raises UnknownModel, BadRequest, and NoAnswer for a row whose providers are all left out.
         """
         drop = request.drop or self._drop
@@ -181,22 +190,28 @@ class ModelRows:
             message = f"No provider of '{request.model}' can be called: {why}."
             raise NoAnswer(message, retry_after=VACANT_SECONDS)
         body = with_result_ids(request.body) if self._chats else request.body
-        rows = self._rows_of(request.models) if self._with_extras else {}
+        rows = self._rows_of(request.models, scope) if self._with_extras or scope else {}
         for target in targets:
+            if scope and target not in rows:
+                yield target, RequestFit(body, outside=True)
+                continue
             try:
                 fit = self._fit(target, body, drop, request.native)
             except Exception as error:
                 fit = RequestFit(body, bug=error)
-            row = rows.get(target)
-            yield target, fit if row is None else replace(fit, row=row)
+            row = rows.get(target, "")
+            yield target, replace(fit, row=row) if (row, target) in self._with_extras else fit
 
-    def _rows_of(self, models: Sequence[str]) -> dict[str, str]:
-        """Return the row that leads to each target to whose requests something is added there, by the target."""
+    def _rows_of(self, models: Sequence[str], scope: frozenset[str]) -> dict[str, str]:
+        """Return the row by which each target is asked, by the target: the first that has it within the scope."""
         found: dict[str, str] = {}
-        for model in reversed(models):  # the first row that has a target counts
+        for model in reversed(models):
             row = self.name_of(model)
-            found |= {target: row for target in self.of(model)}
-        return {target: row for target, row in found.items() if (row, target) in self._with_extras}
+            found |= {target: row for target in self.of(model) if self._is_within(scope, row, target)}
+        return found
+
+    def _is_within(self, scope: frozenset[str], row: str, target: str) -> bool:
+        return not scope or (self._tags is not None and scope <= self._tags.of(row, target))
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""
@@ -255,6 +270,7 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         base_models=resolved.base_models(),
         tells=resolved.tells_callers(),
         with_extras=resolved.with_extras(),
+        tags=resolved.tags(),
     )
 
 
@@ -268,5 +284,6 @@ def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
         drop=resolved.config.drop_unsupported,
         left_out=resolved.left_out(),
         vacant=resolved.vacant(resolved.config.embedding_models()),
+        tags=resolved.tags(),
         aliases=resolved.config.aliases_of(resolved.config.embeddings),
     )

@@ -37,7 +37,7 @@ from deployments.telemetry.explain import RecentRequests, explain
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
 from deployments.telemetry.tracer import Tracer
-from deployments.usage.caller import Caller, check_caller
+from deployments.usage.caller import Caller, check_caller, scope_of
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prompt_estimate import estimate_prompt
 from deployments.usage.records import UsageRecord
@@ -139,6 +139,7 @@ class Service:
         Raises LimitReached, NotPriced, and BadRequest for an invalid name of a tenant or an agent.
         """
         check_caller(caller, self.resolved.config.tenants)
+        scope_of(caller)  # what is wrong with it is told before anything is counted
         if self.ledger is None:
             return self.begin(caller, request, verb)
         rows = (self.failover if verb == "chat" else self.embedder).rows
@@ -162,6 +163,7 @@ class Service:
         record = RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
         record.barred = admission.barred
         record.session = _session_of(caller, request, row)
+        record.scope = scope_of(caller) | self.resolved.config.scopes.of(caller.tenant, caller.key_name)
         return record
 
     def _begin_usage(self, caller: Caller, request: Request, row: str, admission: Admission) -> UsageRecord | None:

@@ -165,6 +165,7 @@ class RequestRecord:
         began: on `clock`.
         began_at: wall clock, milliseconds since the epoch.
         order: the candidates of its first plan, in order.
+        scope: tags that a target must have to serve it.
         barred: targets that its caller's limits can't count.
         session: the key of its conversation, if its caller names one.
         bound: the target that had the conversation's prompt in its cache.
@@ -186,6 +187,7 @@ class RequestRecord:
     records: list[AttemptRecord] = field(default_factory=list)
     order: tuple[str, ...] = ()
     barred: frozenset[str] = frozenset()
+    scope: frozenset[str] = frozenset()
     session: bytes | None = None
     bound: str | None = None
     made: int = 0

@@ -359,6 +359,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         extra_body: {provider: {data_collection: deny}}
         extra_headers: {x-team: blue, x-gate-token: {env: GATE_TOKEN}}
         extra_query: {tenant: acme}
+        tags: [eu]
         timeouts: {timeout_seconds: 30, connect: 3, first_token: 10, idle: 15}
       gem: {kind: google, api_key_env: GOOGLE_API_KEY, base_url: "https://gem.example", api_version: v1beta}
       claude:
@@ -387,6 +388,7 @@ FULL: dict[str, Any] = yaml.safe_load(
     hosts: [gateway.internal]
     drop_unsupported: hints
     tenants: [acme]
+    scopes: {tenants: {acme: [eu]}, keys: {alice: [eu]}}
     cluster: trusted
     ledger: {folder: ~/ledger, url_env: DATABASE_URL, journal_megabytes: 64, keep: {requests: 90d, rollups: forever}}
     affinity: {seconds: 300, longest: 3600}

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from deployments.secrecy import is_key, objection_to_variable
-from deployments.validation import wrong
+from deployments.validation import NO_TAG, TAG, wrong
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|min|m|h)")
@@ -146,6 +146,7 @@ Location = Annotated[
     str, matches(r"global|us|eu|[a-z]+-[a-z]+[0-9]+", "is no location, as us-central1, global, us or eu")
 ]
 Version = Annotated[str, matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
+Tag = Annotated[Title, matches(TAG, NO_TAG)]
 Alias = Annotated[Title, Field(max_length=256)]
 Name = Annotated[Title, matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
 Days = Annotated[

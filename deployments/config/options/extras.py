@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, PlainValidator, TypeAdapter
 
 from deployments.config.base.section import Section
-from deployments.config.base.values import Filled, ModelId, Variable, matches
+from deployments.config.base.values import Filled, ModelId, Tag, Variable, matches
 from deployments.secrecy import is_key, shown
 from deployments.validation import wrong
 
@@ -80,11 +80,15 @@ def _texts(value: JsonValue) -> Iterator[str]:
 
 
 class ExtraOptions(Section):
-    """What is added to each request. `extra_body` goes deep: an object in it goes into the object that is there."""
+    """What is added to each request, and the tags by which requests keep to some targets.
+
+    `extra_body` goes deep: an object in it goes into the object that is there.
+    """
 
     extra_body: Annotated[dict[str, JsonValue], AfterValidator(_check_json)] = Field(default_factory=dict)
     extra_headers: dict[HeaderName, Word] = Field(default_factory=dict)
     extra_query: dict[Filled, Word] = Field(default_factory=dict)
+    tags: list[Tag] = Field(default_factory=list)
 
     @property
     def adds_nothing(self) -> bool:
