@@ -15,7 +15,7 @@ from typing import Any
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.metrics import MeterOfReplica
 from deployments.config.application import Config, parse
-from deployments.config.providers import row_of
+from deployments.config.providers import ProviderSettings, row_of
 from deployments.errors import AttemptFailed, failed
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.openai_api.json_types import JsonObject
@@ -27,13 +27,14 @@ from deployments.providers.base import (
     Frames,
     Provider,
     call_of,
-    credential_of,
+    credentials_of,
     run_within_total,
     stream_within,
 )
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.extras import NO_EXTRAS
-from deployments.providers.kinds import KINDS
+from deployments.providers.kinds import KINDS, KindSettings, ProviderKind
+from deployments.providers.placed import Placed
 from deployments.providers.renaming.tool_names import WithToolNames
 from deployments.providers.timing import Timing, begin_timing
 from deployments.providers.translated import bug_before_sending
@@ -75,23 +76,32 @@ class ProviderReplica:
             self._provider = build_provider(config, name)
             self._extras = config.extras_of(name)
             self._traces = tracer_for(name, config.providers[name].kind)
-        self._credential = credential_of(self._provider)
-        self._metering = None if self._credential is None else self._keep_fresh(self._credential, meter)
+        self._credentials = credentials_of(self._provider)
+        self._metering = self._keep_fresh(self._credentials, meter)
         self._connections = ConnectionServer(self._run, capacity)
 
     def _keep_fresh(
-        self, credential: Renewed[Any], meter: Callable[[], MeterOfReplica] | None
+        self, credentials: Mapping[str, Renewed[Any]], meter: Callable[[], MeterOfReplica] | None
     ) -> "asyncio.Task[None] | None":
-        """Renew the credential from now on, before the first call, and return the task that counts it."""
+        """Renew the credentials, by place, from now on, before the first call; return the task that counts them."""
+        if not credentials:
+            return None
         try:
             loop = asyncio.get_running_loop()  # Serve has one here
         except RuntimeError:
             return None
-        credential.start()
+        for credential in credentials.values():
+            credential.start()
         if meter is None:
             return None
         counted = meter()
-        return loop.create_task(counted.run(CredentialMetrics(counted, self._name, credential.report)))
+        metrics = [CredentialMetrics(counted, self._name, c.report, place) for place, c in credentials.items()]
+
+        def sample() -> None:
+            for each in metrics:
+                each()
+
+        return loop.create_task(counted.run(sample))
 
     async def complete(self, call: CallMessage) -> ReplyMessage:
         """Return the reply to a call whose `verb` is `chat` or `embed`."""
@@ -148,7 +158,7 @@ class ProviderReplica:
             if spans is not None:
                 spans.succeed(done.usage, done.body)
         except Exception as error:
-            outcome = self._outcome_of(error, timing)
+            outcome = self._outcome_of(error, timing, call.get("place", ""))
             if spans is not None:
                 spans.fail(outcome)
             return {"outcome": outcome_message(outcome), "upstream": timing.as_dict()}
@@ -178,7 +188,7 @@ class ProviderReplica:
                         spans.succeed(item.usage)
                     yield {"usage": item.usage, "tail": item.tail, "upstream": timing.as_dict()}
         except Exception as error:
-            outcome = self._outcome_of(error, timing)
+            outcome = self._outcome_of(error, timing, call.get("place", ""))
             if spans is not None:
                 spans.fail(outcome)
             yield {"outcome": outcome_message(outcome), "told": usage.told, "upstream": timing.as_dict()}
@@ -192,13 +202,13 @@ class ProviderReplica:
         if (traces := getattr(self, "_traces", None)) is not None:
             traces.close()
 
-    def _outcome_of(self, error: Exception, timing: Timing) -> Outcome:
+    def _outcome_of(self, error: Exception, timing: Timing, place: str) -> Outcome:
         if not timing.sent and (bug := bug_before_sending(error)) is not None:
             log.error("%s: a bug of ours kept a request from its provider", self._name, exc_info=error)
             return bug
         if isinstance(error, AttemptFailed):
-            if self._credential is not None and error.outcome.kind == "credential" and timing.sent:
-                self._credential.doubt()
+            if error.outcome.kind == "credential" and timing.sent and place in self._credentials:
+                self._credentials[place].doubt()
             # A vendor's message about our own key or account may name them, so it does not leave the replica.
             ours = error.outcome.ending.guilt is Guilt.US
             return replace(error.outcome, message="") if ours else error.outcome
@@ -248,7 +258,19 @@ class LeftOut:
 
 def build_provider(config: Config, name: str) -> Provider:
     """Return the adapter of a configured provider."""
-    settings = config.providers[name]
+    settings, connect = config.providers[name], config.limits_of(name).connect
     kind = KINDS[row_of(settings)]
-    provider = kind.build(settings, config.limits_of(name).connect)
+    if not (places := settings.at_places()):
+        return _adapter(kind, settings, connect)
+    # All are made now: boto3 takes long enough to hold up the calls that are under way.
+    return Placed({place: _at_place(kind, there, connect) for place, there in places.items()})
+
+
+def _at_place(kind: ProviderKind, settings: ProviderSettings, connect: float) -> Provider:
+    why = settings.missing()
+    return _adapter(kind, settings, connect) if why is None else LeftOut(why)
+
+
+def _adapter(kind: ProviderKind, settings: KindSettings, connect: float) -> Provider:
+    provider = kind.build(settings, connect)
     return provider if kind.tool_names is None else WithToolNames(provider, kind.tool_names)

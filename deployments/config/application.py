@@ -14,7 +14,8 @@ from deployments.config.base.section import Section
 from deployments.config.base.values import Alias, Host, Name, Title
 from deployments.config.ledger import Accounting
 from deployments.config.options.extras import ExtraOptions, RowTarget, TargetSettings, model_id
-from deployments.config.providers import Cloud, ProviderSettings, explain_key, row_of
+from deployments.config.places import Cloud, explain_key
+from deployments.config.providers import ProviderSettings, row_of
 from deployments.config.sentences import sentence_of
 from deployments.config.settings import (
     AffinitySettings,
@@ -271,7 +272,7 @@ def apply_user_config(config: Config, user_config: object) -> Config:
         over = Tunables.model_validate(user_config or {})
         if "connect" in over.timeouts:
             raise ConfigError("timeouts.connect: can't change while running: the providers' clients are built with it")
-        changed = config.model_dump(exclude={"breaker", "timeouts"}) | {
+        changed = config.model_dump(exclude={"breaker", "timeouts"}, exclude_unset=True) | {
             "breaker": config.breaker.model_dump() | over.breaker,
             "timeouts": config.timeouts.model_dump() | over.timeouts,
         }

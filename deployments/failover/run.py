@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
-from actors.breaker.plan import model_of, provider_of
+from actors.breaker.plan import model_of, place_of, provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import NO_PRICE, OUT_OF_SCOPE, AttemptFailed, DeadlineExceeded, NoAnswer, OutOfScope
 from deployments.failover.attempt import Attempt
@@ -78,7 +78,8 @@ class FailoverRun(Generic[T]):
         self._record = record
         self._tried = Tried(record)
         self._fits = self._fitting()
-        row = self._by_tools(self._in_order(list(self._fits), ground.affinity))
+        row = self._rows.places.ordered(list(self._fits), record.spread_key)
+        row = self._by_tools(self._in_order(row, ground.affinity))
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
 
@@ -321,6 +322,8 @@ class FailoverRun(Generic[T]):
         call["within"] = attempt.until - asyncio.get_running_loop().time()
         if self._request.size > LONG_CALL or attempt.has_images:
             call["is_long"] = True
+        if place := place_of(attempt.target):
+            call["place"] = place
         if self._record.session is not None:
             call["cache_key"] = self._record.session.hex()
         if attempt.row is not None:
@@ -334,6 +337,8 @@ class FailoverRun(Generic[T]):
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
         attempt.end(outcome, over=False, comparison=comparison)
         self._tried.fail(attempt.target, outcome)
+        if self._rows.places:
+            self._candidates.share(attempt.target, outcome)
 
     def _goes_on(self) -> bool:
         """May another target be asked after the last failure?"""

@@ -79,6 +79,8 @@ class Asking:
             "x-breakwater-attempts": str(served["attempts"]),
             "x-breakwater-request-id": served["request_id"],
         }
+        if place := served.get("place"):
+            headers["x-breakwater-place"] = place
         if served["degraded"]:
             headers["x-breakwater-degraded"] = "true"
         if names := answer.dropped if dropped is None else dropped:

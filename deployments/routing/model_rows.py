@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from actors.breaker.plan import model_of, provider_of
+from actors.breaker.places import NO_PLACES, Places
+from actors.breaker.plan import PLACE, model_of, parts_of, provider_of, target_of
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
@@ -45,6 +46,7 @@ class ModelRows:
     of ours to the vendor's own ids of their models, and `tells` providers to what their vendors are told of a caller.
     `with_extras` are rows with their targets to whose requests the configuration adds something, and `tags` what says
     which targets serve requests that keep to a scope.
+    `places` are those of the providers.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class ModelRows:
         tells: Mapping[str, frozenset[str]] | None = None,
         with_extras: frozenset[tuple[str, str]] = frozenset(),
         tags: "Tags | None" = None,
+        places: Places = NO_PLACES,
     ):
+        self.places = places
         self._tags = tags
         self._with_extras = with_extras
         self._base_models = base_models or {}
@@ -102,7 +106,8 @@ class ModelRows:
 
     def base_model(self, target: str) -> str:
         """Return the vendor's own id of a target's model."""
-        return self._base_models.get(target) or model_of(target)
+        model = model_of(target)
+        return self._base_models.get(target_of(provider_of(target), model), model) if self._base_models else model
 
     def window(self, target: str) -> float:
         """Return the context window in tokens.
@@ -122,24 +127,28 @@ class ModelRows:
         if (row := self._aliases.named(model)) is not None:
             return row
         provider, slash, _ = model.partition("/")
-        if slash and (provider in self._kinds or provider in self._left_out):
+        if slash and (provider in self._kinds or provider in self._left_out or provider in self.places):
             return model
         return self._aliases.matching(model) or model
 
     def of(self, model: str) -> list[str]:
-        """Return the targets of the row that is meant, or the one target that `provider/upstream-id` pins.
+        """Return the targets of the row that is meant, or those that `provider/upstream-id` pins.
 
-        Raises UnknownModel, and BadRequest for an invalid upstream id.
+        These are all places of the provider; `provider#place/upstream-id` pins one of them. Raises UnknownModel, and
+        BadRequest for an invalid upstream id.
         """
         row = self._rows.get(self.name_of(model))
         if row is not None:
             return row
-        provider, slash, upstream = model.partition("/")
+        site, slash, upstream = model.partition("/")
+        provider = site.partition(PLACE)[0] if site in self.places else site
         if slash and provider in self._kinds:
-            if model not in self.targets:
+            pinned = [model] if provider is not site else self.places.targets(provider, upstream)
+            known = pinned[0] in self.targets
+            if not known:
                 self._check_id(provider, upstream)
-            if provider not in self._fixed or model in self.targets:
-                return [model]
+            if known or provider not in self._fixed:
+                return pinned
         raise self.unknown(model)
 
     def targets_of(self, models: Sequence[str]) -> list[str]:
@@ -199,8 +208,9 @@ class ModelRows:
                 fit = self._fit(target, body, drop, request.native)
             except Exception as error:
                 fit = RequestFit(body, bug=error)
-            row = rows.get(target, "")
-            yield target, replace(fit, row=row) if (row, target) in self._with_extras else fit
+            row = rows.get(target) if self._with_extras else None
+            added = row is not None and (row, target_of(*parts_of(target))) in self._with_extras
+            yield target, replace(fit, row=row) if added else fit
 
     def _rows_of(self, models: Sequence[str], scope: frozenset[str]) -> dict[str, str]:
         """Return the row by which each target is asked, by the target: the first that has it within the scope."""
@@ -264,7 +274,8 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         fixed=resolved.fixed(),
         windows=resolved.windows(),
         drop=resolved.config.drop_unsupported,
-        left_out=resolved.left_out(),
+        left_out={**resolved.left_out(), **resolved.places_left_out()},
+        places=resolved.places,
         vacant=resolved.vacant(resolved.config.chat_models()),
         aliases=resolved.config.aliases_of(resolved.config.models),
         base_models=resolved.base_models(),
@@ -282,7 +293,8 @@ def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
         fixed=frozenset(resolved.kinds()),  # the vectors' length belongs to a row, so no other model can be pinned
         chats=False,
         drop=resolved.config.drop_unsupported,
-        left_out=resolved.left_out(),
+        left_out={**resolved.left_out(), **resolved.places_left_out()},
+        places=resolved.places,
         vacant=resolved.vacant(resolved.config.embedding_models()),
         tags=resolved.tags(),
         aliases=resolved.config.aliases_of(resolved.config.embeddings),

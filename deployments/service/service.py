@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from actors.breaker.messages import BreakerConfig
-from actors.breaker.plan import parts_of
+from actors.breaker.plan import parts_of, place_of
 from actors.ledger.rows import LONGEST_TEXT
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
@@ -66,6 +66,7 @@ class Service:
         self.resolved = resolved
         self._base_config = resolved.config  # without user_config
         self.breaker = breaker
+        breaker.places = resolved.places
         self.ledger = ledger
         self.authenticator = Authenticator(resolved.config.auth)
         self.meter = meter or NoMeter()
@@ -108,7 +109,7 @@ class Service:
         except ConfigError as error:
             log.error("user_config of %s is invalid, so nothing changes: %s", INGRESS, error)  # noqa: TRY400  no stack needed
             return
-        self.resolved = ResolvedConfig(config, self.resolved.tiers)
+        self.resolved = replace(self.resolved, config=config)
         self._set_limits()
         if self.breaker.connected.is_set():
             with contextlib.suppress(Exception):  # a client that reconnects sends this anyway
@@ -164,6 +165,8 @@ class Service:
         record.barred = admission.barred
         record.session = _session_of(caller, request, row)
         record.scope = scope_of(caller) | self.resolved.config.scopes.of(caller.tenant, caller.key_name)
+        if rows.places:
+            record.spread_key = record.session or _who(caller)
         return record
 
     def _begin_usage(self, caller: Caller, request: Request, row: str, admission: Admission) -> UsageRecord | None:
@@ -273,6 +276,8 @@ class Service:
             "dropped": list(answer.dropped if dropped is None else dropped),
             "request_id": answer.record.request_id,
         }
+        if place := place_of(answer.target):
+            served["place"] = place
         if answer.record.explain and answer.record.summary is not None:
             served["explained"] = explain(answer.record)
         return served
@@ -290,6 +295,11 @@ class Service:
         if not any(rows.name_of(name) in rows.names for rows in (self.failover.rows, self.embedder.rows)):
             raise self.failover.rows.unknown(name)
         return name
+
+
+def _who(caller: Caller) -> bytes:
+    """Return by what callers without a session are told apart, to spread them over places."""
+    return "\0".join((caller.tenant or "", caller.key_name or "", caller.agent or "")).encode(errors="replace")
 
 
 def _session_of(caller: Caller, request: Request, row: str) -> bytes | None:

@@ -329,6 +329,10 @@ FULL: dict[str, Any] = yaml.safe_load(
         service_tier: flex
         latency: optimized
         request_metadata: [tenant, agent, request_id]
+        places_order: spread
+        places:
+          - {name: east}
+          - {name: west, region: us-west-2, endpoint_url: https://west.example, bucket: second, weight: 2}
       blue:
         kind: openai
         azure:

@@ -149,6 +149,10 @@ Version = Annotated[str, matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta"
 Tag = Annotated[Title, matches(TAG, NO_TAG)]
 Alias = Annotated[Title, Field(max_length=256)]
 Name = Annotated[Title, matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
+# A word in metrics, headers and targets: `provider#place/model`.
+PlaceName = Annotated[
+    Title, Field(max_length=64), matches(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "may have small letters, digits and -")
+]
 Days = Annotated[
     str, matches(r"([2-9]|[1-9][0-9]{1,4})d|forever", "must be whole days, at least 2, as 90d, or forever")
 ]
