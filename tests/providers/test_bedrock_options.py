@@ -12,6 +12,7 @@ import pytest
 from deployments.config.application import parse
 from deployments.errors import ConfigError, NoAnswer
 from deployments.openai_api.chat import check_request
+from deployments.openai_api.embeddings import check_embedding_request
 from deployments.providers.bedrock.options import without_accounts
 from deployments.telemetry.explain import explain
 from deployments.usage.caller import Caller
@@ -147,6 +148,16 @@ def test_a_request_behind_a_name_is_written_by_the_rules_of_its_model(aws: FakeS
     assert "cachePoint" not in json.dumps(plain)  # what a name does not say is not guessed
 
 
+def test_a_name_means_its_model_at_each_place_of_its_provider(aws: FakeServer) -> None:
+    places = [{"name": "one"}, {"name": "two", "bucket": "other"}]
+    args = args_for(aws, arns={"team-a": {"arn": ARN, "model": SONNET}}, places=places)
+    part = {"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}
+    answered = in_app(args, lambda w: ask(w, messages=[{"role": "user", "content": [part]}]))
+    assert answered.target == "aws#one/team-a"
+    assert path_of(aws.received[0]) == f"/model/{ARN}/converse"
+    assert "cachePoint" in json.dumps(sent(aws))
+
+
 def test_a_name_that_is_the_models_own_id_says_its_rules_by_itself(aws: FakeServer) -> None:
     args = args_for(aws, arns={SONNET: ARN})
     resolved = parse(args)
@@ -269,6 +280,23 @@ def test_each_arn_that_converse_takes_a_chat_at_can_have_a_name(aws: FakeServer,
     in_app(args_for(aws, arns={"named": arn}), ask)
     assert path_of(aws.received[0]) == f"/model/{arn}/converse"
     assert sent(aws)
+
+
+def test_a_model_of_embeddings_can_have_a_name_too(aws: FakeServer) -> None:
+    arn = f"arn:aws:bedrock:us-east-1:{ACCOUNT}:provisioned-model/abcdefghijkl"
+    args = args_for(aws, arns={"vectors": {"arn": arn, "model": "amazon.titan-embed-text-v2:0"}})
+    args["models"] = {"chat": {"aws": "m"}}
+    args["embeddings"] = {"row": {"dimensions": 512, "targets": {"aws": "vectors"}}}
+
+    async def test(w: World) -> str:
+        request = check_embedding_request({"model": "row", "input": "Hi", "dimensions": 512})
+        return (await w.service.embedder.complete(request, w.service.deadline(), None, "embed")).target
+
+    assert in_app(args, test) == "aws/vectors"
+    assert path_of(aws.received[0]) == f"/model/{arn}/invoke"
+    assert aws.received[0].body["dimensions"] == 512  # as Titan's second version takes it, and no other
+    with pytest.raises(ConfigError, match=r"^embeddings\.row\.targets\.aws: the vectors of vectors"):
+        parse({**args, "embeddings": {"row": {"dimensions": 999, "targets": {"aws": "vectors"}}}})
 
 
 # Guardrails.

@@ -17,7 +17,7 @@ from deployments.errors import ConfigError
 from deployments.openai_api.chat import check_request
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.providers.extras import Extras, merged
-from tests.fakes.server import FakeServer, Received
+from tests.fakes.server import FakeServer, Received, status
 from tests.providers.conftest import WIRES
 from tests.providers.test_bedrock_requests import signature_at
 from tests.providers.whole_app import MODELS, args_for, whole_app
@@ -131,6 +131,21 @@ def test_a_row_adds_its_own_over_its_providers_and_another_row_does_not(kind: st
     assert holds(special.body, BODIES[kind])
     assert special.body == other.body
     assert plain.body == pinned.body != special.body
+
+
+@pytest.mark.parametrize("kind", ["openai"], indirect=True)
+def test_a_row_adds_its_own_at_each_place_of_its_provider(
+    kind: str, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_A", "a")
+    monkeypatch.setenv("KEY_B", "b")
+    places = [{"name": "a", "api_key_env": "KEY_A"}, {"name": "b", "api_key_env": "KEY_B"}]
+    made = args(kind, fake, places=places, extra_headers={"X-Team": "blue"})
+    made["models"] = {"special": {kind: {"model": MODELS[kind], "extra_body": BODIES[kind]}}}
+    fake.script = [status(401)]
+    in_app(made, lambda w: ask(w, "special"))
+    assert [r.headers["authorization"] for r in fake.received] == ["Bearer a", "Bearer b"]
+    assert all(r.headers["x-team"] == "blue" and holds(r.body, BODIES[kind]) for r in fake.received)
 
 
 def test_of_several_models_in_a_request_the_first_row_that_has_a_target_says_what_is_added() -> None:

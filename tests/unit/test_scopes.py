@@ -153,6 +153,22 @@ def test_tags_of_a_rows_target_hold_in_that_row_alone() -> None:
     in_world(test)
 
 
+def test_all_places_of_a_provider_have_its_tags_and_those_of_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("KEY_A", "KEY_B"):
+        monkeypatch.setenv(variable, "k")
+    places = [{"name": "a", "api_key_env": "KEY_A"}, {"name": "b", "api_key_env": "KEY_B"}]
+    providers = {**ARGS["providers"], "both": {**ARGS["providers"]["both"], "places": places}}
+
+    async def test(w: World) -> None:
+        assert await ask(w, "eu,no-train") == "both#a/m"
+        assert await ask(w, "eu", model="both#b/m") == "both#b/m"
+        with pytest.raises(OutOfScope):
+            await ask(w, "no-train", model="both#b/m")
+        assert sum(calls(w).values()) == 2
+
+    in_world(test, providers=providers)
+
+
 @pytest.mark.parametrize("scope", ["", " ", ",", "eu,,x", "e u", "é", 7, {}, [], [7], ["eu", ""], b"eu", "x" * 65])
 @pytest.mark.parametrize(("door", "name"), [("http", "x-breakwater-scope"), ("handle", "scope")])
 def test_a_scope_that_names_no_tags_is_refused_and_not_taken_for_none(scope: object, door: str, name: str) -> None:
