@@ -32,6 +32,7 @@ from deployments.providers.base import (
     stream_within,
 )
 from deployments.providers.credentials.renewed import Renewed
+from deployments.providers.extras import NO_EXTRAS
 from deployments.providers.kinds import KINDS, KindSettings, ProviderKind
 from deployments.providers.placed import Placed
 from deployments.providers.renaming.tool_names import WithToolNames
@@ -69,9 +70,11 @@ class ProviderReplica:
         self._name = name
         self._provider: Provider = LeftOut(left_out or "")
         self._traces: Tracer | None = None
+        self._extras = NO_EXTRAS
         if left_out is None:
             config = parse(args)
             self._provider = build_provider(config, name)
+            self._extras = config.extras_of(name)
             self._traces = tracer_for(name, config.providers[name].kind)
         self._credentials = credentials_of(self._provider)
         self._metering = self._keep_fresh(self._credentials, meter)
@@ -142,12 +145,16 @@ class ProviderReplica:
     async def _complete_as_stream(self, call: CallMessage) -> AsyncGenerator[Item, None]:
         yield await self._complete(call)
 
+    def _call(self, message: CallMessage) -> Call:
+        call = call_of(message)
+        return replace(call, extras=self._extras.of(message.get("row"), call.model)) if self._extras else call
+
     async def _complete(self, call: CallMessage) -> ReplyMessage:
         timing = begin_timing()
         spans = None if self._traces is None else self._traces.begin_call(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
-            done = await run_within_total(work, call_of(call))
+            done = await run_within_total(work, self._call(call))
             if spans is not None:
                 spans.succeed(done.usage, done.body)
         except Exception as error:
@@ -166,7 +173,7 @@ class ProviderReplica:
     async def _stream(self, call: CallMessage) -> AsyncGenerator[StreamItem, None]:
         timing = begin_timing()
         spans = None if self._traces is None else self._traces.begin_call(call, timing, stream=True)
-        items, usage = stream_within(self._provider, call_of(call)), _UsageSoFar(call.get("hears_usage", False))
+        items, usage = stream_within(self._provider, self._call(call)), _UsageSoFar(call.get("hears_usage", False))
         try:
             async for item in items:
                 if isinstance(item, Frames):

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, model_validator
 
 from actors.breaker.places import Site
-from deployments.config.settings import Section, TimeoutOverrides, explain_unset
-from deployments.config.values import (
+from deployments.config.base.section import Section
+from deployments.config.base.values import (
     AzureEndpoint,
     AzureVersion,
     Filled,
@@ -31,6 +31,8 @@ from deployments.config.values import (
     Variable,
     azure_endpoint,
 )
+from deployments.config.options.extras import ExtraOptions
+from deployments.config.settings import TimeoutOverrides, explain_unset
 from deployments.providers.credentials.addresses import Vertex as VertexAddress
 from deployments.providers.credentials.identities import AZURE_SCOPE, EntraIdentity
 from deployments.providers.known_windows import known_window
@@ -171,7 +173,7 @@ def server_of(address: str) -> str:
     return urlsplit(address).netloc.rpartition("@")[2].lower() or address
 
 
-class Provider(Section):
+class Provider(ExtraOptions):
     has_one_model: ClassVar[bool] = False  # whatever a row calls it
     timeouts: TimeoutOverrides = TimeoutOverrides()
 
@@ -183,9 +185,25 @@ class Provider(Section):
         """Return in words by what it is called, without showing it; None if it needs nothing, or `missing` says why."""
         return None
 
+    def base_models(self) -> Mapping[str, str]:
+        """Return the vendor's own id of each model that has another name here."""
+        return {}
+
+    def base_model(self, model: str) -> str:
+        """Return the vendor's own id of a model, by which its window, its price and its habits are known."""
+        return self.base_models().get(model, model)
+
+    def usual_tier(self) -> str | None:
+        """Return the vendor's tier that serves a request which names none; None for the usual one."""
+        return None
+
+    def tells_callers(self) -> frozenset[str]:
+        """Return what the vendor is told of who asks: parts of `tenant`, `agent` and `request_id`."""
+        return frozenset()
+
     def embedding_model(self, model: str) -> str:
         """Return the name by which the lengths of the model's vectors are known."""
-        return model
+        return self.base_model(model)
 
     def embedding_window(self, model: str) -> int | None:
         """Return how many tokens a text to embed may have, if that is known."""
@@ -213,7 +231,7 @@ class Cloud(Provider):
 
     def window(self, model: str) -> int | None:
         """Return the context window of the provider's model in tokens, None if it is not known."""
-        return self.context_windows.get(model) or known_window(model)
+        return self.context_windows.get(model) or known_window(self.base_model(model))
 
 
 class WithCredential(Cloud):

@@ -10,8 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from deployments.config.places import Azure, Found, Provider, Vertex, WithCredential, WithVertex, found_key
-from deployments.config.values import (
+from deployments.config.base.values import (
     NO_REGION,
     REGION,
     ApiDate,
@@ -25,6 +24,8 @@ from deployments.config.values import (
     Variable,
     Version,
 )
+from deployments.config.options.converse import ConverseOptions
+from deployments.config.places import Azure, Found, Provider, Vertex, WithCredential, WithVertex, found_key
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.credentials.addresses import Azure as AzureAddress
 from deployments.providers.credentials.addresses import objection_by_generate_content, objection_on_vertex
@@ -38,7 +39,7 @@ BUNDLED_MODEL = "smollm2-135m"  # the one name of the weights that come with Bre
 _AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"
 
 
-class Bedrock(WithCredential):
+class Bedrock(ConverseOptions, WithCredential):
     """`profile`, `role_arn` and `external_id` say who asks where that is not whom boto3 finds by itself."""
 
     kind: Literal["bedrock"]

@@ -82,6 +82,8 @@ class ProviderKind:
     - `family`: the kind of which it is a variant, by another API of the same servers; its own name otherwise. A
       configuration names the family, and the variant by the kind's own settings.
     - `native_api`: the API whose requests it takes as their clients wrote them, and whose answers it passes on.
+    - `owned`: the fields of its requests that are ours, so that a configuration can't set them; None if it adds
+      nothing to what it is sent.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `embeds`: whether its vendor makes embeddings.
@@ -101,6 +103,7 @@ class ProviderKind:
     model_ids: re.Pattern[str] | None = None
     family: str = ""
     native_api: str = ""
+    owned: frozenset[str] | None = None
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     embeds: bool = True
@@ -169,6 +172,9 @@ def cache_places(model: str) -> CachePlaces | None:
     return CachePlaces() if _CACHING_NOVA.search(model) else None
 
 
+# OpenAI's words for a tier, and what botocore's ServiceTierType has for them. OpenAI answers `fast` as `priority`.
+CONVERSE_TIERS: Mapping[str, str] = {"flex": "flex", "priority": "priority", "fast": "priority"}
+
 # AWS, API restrictions: five documents a request, 4.5 MB each. Nova Micro reads text alone, which its refusal says.
 _CONVERSE_FORMATS = frozenset({"pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
 _MOST_DOCUMENT_BYTES = 4_718_592
@@ -201,6 +207,7 @@ BEDROCK = ProviderKind(
             "temperature": lambda value: True if value <= 1 else None,
             "response_format": is_json_schema,  # Converse has no word for JSON without a schema
             "reasoning_effort": lambda value: value in EFFORTS,
+            "service_tier": lambda value: True if value in CONVERSE_TIERS else None,
         },
         images=frozenset({"png", "jpeg", "gif", "webp"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
@@ -211,6 +218,8 @@ BEDROCK = ProviderKind(
     schemas=BEDROCK_FORMS,
     tool_names=PLAIN_NAMES,
     model_ids=BEDROCK_IDS,
+    owned=frozenset({"modelId", "messages", "system", "toolConfig"})
+    | {"inferenceConfig.maxTokens", "inferenceConfig.stopSequences"},
     modes=("hybrid", "aws_only"),
     is_aws=True,
 )
@@ -219,6 +228,8 @@ OPENAI = ProviderKind(
     adapter="deployments.providers.openai.adapter",
     system="openai",
     tool_names=PLAIN_NAMES,
+    owned=frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice", "functions"})
+    | {"function_call", "n", "stop", "max_tokens", "max_completion_tokens"},
     modes=("hybrid", "aws_only"),
     systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
@@ -240,6 +251,8 @@ OPENAI_RESPONSES = ProviderKind(
     tool_names=PLAIN_NAMES,
     family="openai",
     native_api="responses",
+    owned=frozenset({"model", "input", "instructions", "stream", "tools", "tool_choice", "max_output_tokens"})
+    | {"previous_response_id", "conversation", "background", "prompt"},
     modes=("hybrid", "aws_only"),
     systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
@@ -264,6 +277,8 @@ GOOGLE = ProviderKind(
     schemas=GEMINI_FORMS,
     tool_names=GEMINI_NAMES,
     model_ids=GEMINI_IDS,
+    owned=frozenset({"contents", "systemInstruction", "tools", "toolConfig", "generationConfig.candidateCount"})
+    | {"generationConfig.maxOutputTokens", "generationConfig.stopSequences"},
     systems_by_host=_ON_VERTEX,
     chat_operation="generate_content",
 )
@@ -301,6 +316,7 @@ ANTHROPIC = ProviderKind(
     ),
     schemas=ANTHROPIC_FORMS,
     tool_names=PLAIN_NAMES,
+    owned=frozenset({"model", "messages", "system", "stream", "tools", "tool_choice", "max_tokens", "stop_sequences"}),
     embeds=False,
     systems_by_host=_ON_VERTEX,
 )

@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from actors.breaker.messages import Permit, is_exclusive
 from actors.breaker.outcomes import ENDINGS, Guilt, Outcome, Verdict
 from actors.breaker.plan import FUNCTIONS, model_of, provider_of, site_of, target_of
-from deployments.config.settings import Strict
+from deployments.config.base.section import Strict
 from deployments.errors import BadRequest
 from deployments.failover.candidates import Candidates
 from deployments.failover.tried import Tried

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from actors.breaker.places import NO_PLACES, Places
-from actors.breaker.plan import PLACE, model_of, provider_of
+from actors.breaker.plan import PLACE, model_of, parts_of, provider_of, target_of
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
@@ -28,7 +28,7 @@ from deployments.routing.request_fit import (
 from deployments.validation import nearest
 
 if TYPE_CHECKING:
-    from deployments.config.resolved import ResolvedConfig
+    from deployments.config.resolved import ResolvedConfig, Tags
 
 VACANT_SECONDS = 60.0  # until it may be worth to ask again: a deploy must come first
 _PINNABLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TEXT}}}")
@@ -42,7 +42,11 @@ class ModelRows:
     `windows` maps a target to its context window in tokens, where the configuration has it. `chats` says whether
     their requests are chats or embeddings. `drop` is what may be left out unless a request says otherwise. `left_out`
     maps each provider that can't be called to the reason, and `vacant` each row that only such providers have.
-    `aliases` maps other names of the rows, and patterns of names, to rows. `places` are those of the providers.
+    `aliases` maps other names of the rows, and patterns of names, to rows. `base_models` maps targets that have names
+    of ours to the vendor's own ids of their models, and `tells` providers to what their vendors are told of a caller.
+    `with_extras` are rows with their targets to whose requests the configuration adds something, and `tags` what says
+    which targets serve requests that keep to a scope.
+    `places` are those of the providers.
     """
 
     def __init__(
@@ -57,9 +61,17 @@ class ModelRows:
         left_out: Mapping[str, str] | None = None,
         vacant: Mapping[str, str] | None = None,
         aliases: Mapping[str, str] | None = None,
+        base_models: Mapping[str, str] | None = None,
+        tells: Mapping[str, frozenset[str]] | None = None,
+        with_extras: frozenset[tuple[str, str]] = frozenset(),
+        tags: "Tags | None" = None,
         places: Places = NO_PLACES,
     ):
         self.places = places
+        self._tags = tags
+        self._with_extras = with_extras
+        self._base_models = base_models or {}
+        self.tells: Mapping[str, frozenset[str]] = tells or {}
         self._aliases = Aliases(aliases or {})
         self._left_out, self._vacant = left_out or {}, vacant or {}
         self._rows = rows
@@ -91,6 +103,11 @@ class ModelRows:
 
     def kind(self, target: str) -> str:
         return self._kinds[provider_of(target)]
+
+    def base_model(self, target: str) -> str:
+        """Return the vendor's own id of a target's model."""
+        model = model_of(target)
+        return self._base_models.get(target_of(provider_of(target), model), model) if self._base_models else model
 
     def window(self, target: str) -> float:
         """Return the context window in tokens.
@@ -146,6 +163,9 @@ class ModelRows:
             message = f"Invalid 'model': an upstream id is printable ASCII without spaces, {LONGEST_TEXT} at most."
             raise BadRequest(message, "model")
         valid = KINDS[self._kinds[provider]].model_ids
+        if valid is not None and upstream.startswith("arn:"):
+            how = "by the name that its configuration gives it"
+            raise BadRequest(f"Invalid 'model': '{provider}' is asked for what has an ARN {how}.", "model")
         if valid is not None and not valid.fullmatch(upstream):
             raise BadRequest(f"Invalid 'model': no model of '{provider}' has an id such as '{upstream}'.", "model")
 
@@ -162,9 +182,15 @@ class ModelRows:
         hint = "" if near is None else f" Did you mean '{near}'?"
         return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.{hint}")
 
-    def fits(self, request: Request) -> Iterator[tuple[str, RequestFit]]:
+    @property
+    def tags(self) -> list[str]:
+        """Return all tags that targets have."""
+        return [] if self._tags is None else self._tags.names
+
+    def fits(self, request: Request, scope: frozenset[str] = frozenset()) -> Iterator[tuple[str, RequestFit]]:
         """Yield each target with the request in the form in which it takes it, unfit targets included.
 
+        A target that has not all tags of the `scope` in any row of the request's is outside.
         Raises UnknownModel, BadRequest, and NoAnswer for a row whose providers are all left out.
         """
         drop = request.drop or self._drop
@@ -173,12 +199,29 @@ class ModelRows:
             message = f"No provider of '{request.model}' can be called: {why}."
             raise NoAnswer(message, retry_after=VACANT_SECONDS)
         body = with_result_ids(request.body) if self._chats else request.body
+        rows = self._rows_of(request.models, scope) if self._with_extras or scope else {}
         for target in targets:
+            if scope and target not in rows:
+                yield target, RequestFit(body, outside=True)
+                continue
             try:
                 fit = self._fit(target, body, drop, request.native)
             except Exception as error:
                 fit = RequestFit(body, bug=error)
-            yield target, fit
+            row = rows.get(target) if self._with_extras else None
+            added = row is not None and (row, target_of(*parts_of(target))) in self._with_extras
+            yield target, replace(fit, row=row) if added else fit
+
+    def _rows_of(self, models: Sequence[str], scope: frozenset[str]) -> dict[str, str]:
+        """Return the row by which each target is asked, by the target: the first that has it within the scope."""
+        found: dict[str, str] = {}
+        for model in reversed(models):
+            row = self.name_of(model)
+            found |= {target: row for target in self.of(model) if self._is_within(scope, row, target)}
+        return found
+
+    def _is_within(self, scope: frozenset[str], row: str, target: str) -> bool:
+        return not scope or (self._tags is not None and scope <= self._tags.of(row, target))
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""
@@ -197,7 +240,7 @@ class ModelRows:
         return replace(fit, extras=conceded.body, dropped=fit.dropped + conceded.dropped)
 
     def _fit(self, target: str, body: JsonObject, drop: Drop, native: Native | None = None) -> RequestFit:
-        kind, model = self.kind(target), model_of(target)
+        kind, model = self.kind(target), self.base_model(target)
         if not self._chats:
             return fit_request(unsupported_in_embedding, kind, body, drop, model)
         rules = rules_of(kind, model)
@@ -233,8 +276,12 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         drop=resolved.config.drop_unsupported,
         left_out={**resolved.left_out(), **resolved.places_left_out()},
         places=resolved.places,
-        vacant=resolved.vacant(resolved.config.models),
+        vacant=resolved.vacant(resolved.config.chat_models()),
         aliases=resolved.config.aliases_of(resolved.config.models),
+        base_models=resolved.base_models(),
+        tells=resolved.tells_callers(),
+        with_extras=resolved.with_extras(),
+        tags=resolved.tags(),
     )
 
 
@@ -249,5 +296,6 @@ def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
         left_out={**resolved.left_out(), **resolved.places_left_out()},
         places=resolved.places,
         vacant=resolved.vacant(resolved.config.embedding_models()),
+        tags=resolved.tags(),
         aliases=resolved.config.aliases_of(resolved.config.embeddings),
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from actors.breaker.messages import BreakerConfig
-from actors.breaker.plan import model_of, parts_of, place_of
+from actors.breaker.plan import parts_of, place_of
 from actors.ledger.rows import LONGEST_TEXT
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
@@ -37,7 +37,7 @@ from deployments.telemetry.explain import RecentRequests, explain
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
 from deployments.telemetry.tracer import Tracer
-from deployments.usage.caller import Caller, check_caller
+from deployments.usage.caller import Caller, check_caller, scope_of
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prompt_estimate import estimate_prompt
 from deployments.usage.records import UsageRecord
@@ -140,6 +140,7 @@ class Service:
         Raises LimitReached, NotPriced, and BadRequest for an invalid name of a tenant or an agent.
         """
         check_caller(caller, self.resolved.config.tenants)
+        scope_of(caller)  # what is wrong with it is told before anything is counted
         if self.ledger is None:
             return self.begin(caller, request, verb)
         rows = (self.failover if verb == "chat" else self.embedder).rows
@@ -163,6 +164,7 @@ class Service:
         record = RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
         record.barred = admission.barred
         record.session = _session_of(caller, request, row)
+        record.scope = scope_of(caller) | self.resolved.config.scopes.of(caller.tenant, caller.key_name)
         if rows.places:
             record.spread_key = record.session or _who(caller)
         return record
@@ -232,7 +234,7 @@ class Service:
     def estimate(self, request: Request) -> int:
         """Return about how many tokens a chat's prompt has at the first target of its row. Raises UnknownModel."""
         targets = self.failover.rows.targets_of(request.models)
-        return estimate_prompt(request.body, model_of(targets[0]) if targets else "")
+        return estimate_prompt(request.body, self.failover.rows.base_model(targets[0]) if targets else "")
 
     def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
         """Raise BadRequest where a door has left something out of a request of which nothing may be."""

@@ -314,7 +314,7 @@ def _row(kind: str, name: str, own: Sequence[str], resolved: "ResolvedConfig", d
     get none but a probe.
     """
     plan = data.plans[kind, name]
-    named = resolved.config.models[name] if kind == "chat" else resolved.config.embeddings[name].targets
+    named = resolved.config.chat_models()[name] if kind == "chat" else resolved.config.embeddings[name].targets
     steady = [c.target for c in plan.candidates if not c.probe]
     # Which of its places answers makes no difference to a request.
     as_configured = bool(steady) and parts_of(steady[0]) == parts_of(own[0]) and not _stands_in(own[0], named, resolved)

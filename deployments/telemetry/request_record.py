@@ -7,7 +7,7 @@ record and its observers (metrics, log, traces, `/v1/requests`) each get it once
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
@@ -164,6 +164,7 @@ class RequestRecord:
         began: on `clock`.
         began_at: wall clock, milliseconds since the epoch.
         order: the candidates of its first plan, in order.
+        scope: tags that a target must have to serve it.
         barred: targets that its caller's limits can't count.
         session: the key of its conversation, if its caller names one.
         bound: the target that had the conversation's prompt in its cache.
@@ -186,6 +187,7 @@ class RequestRecord:
     records: list[AttemptRecord] = field(default_factory=list)
     order: tuple[str, ...] = ()
     barred: frozenset[str] = frozenset()
+    scope: frozenset[str] = frozenset()
     session: bytes | None = None
     bound: str | None = None
     spread_key: bytes = b""
@@ -208,6 +210,11 @@ class RequestRecord:
     def entries(self) -> list[JsonDict]:
         """Return the attempt records as the `attempts` of an error have them."""
         return [record.as_dict() for record in self.records]
+
+    def words_of(self, parts: Collection[str]) -> dict[str, str]:
+        """Return who asks, for a vendor that is told: what is known of `tenant`, `agent` and `request_id`."""
+        known = {"tenant": self.caller.tenant, "agent": self.caller.agent, "request_id": self.request_id or None}
+        return {name: word for name, word in known.items() if name in parts and word is not None}
 
     def pass_over(self, target: str, reason: str) -> None:
         """Add a target that can't take this request."""

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from deployments.config.application import parse
+from deployments.config.base.values import azure_endpoint
 from deployments.config.providers import Bedrock, OpenAI
-from deployments.config.values import azure_endpoint
 from deployments.config.yaml_file import read_yaml
 from deployments.errors import AttemptFailed, ConfigError
 from deployments.providers.base import Call

@@ -20,6 +20,7 @@ from deployments.providers.anthropic.request import Terms, to_messages
 from deployments.providers.anthropic.server import OwnServer, Server, VertexServer
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
 from deployments.providers.credentials.addresses import Vertex
+from deployments.providers.extras import merged
 from deployments.providers.request_body import body_with_bytes
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_again, note_model
@@ -81,8 +82,10 @@ class AnthropicProvider:
         terms, left = Terms(), call.again
         while True:
             made = self._server.body(to_messages(call, terms, stream=stream))
-            body = await body_with_bytes(made, is_long=call.is_long)
             url, headers = await self._server.endpoint(call.model, stream=stream)
+            if (extras := call.extras) is not None:
+                made, url, headers = merged(made, extras.body), extras.add_query(url), dict(extras.add_headers(headers))
+            body = await body_with_bytes(made, is_long=call.is_long)
             answer = await self._transport.post(url, headers, body)
             if answer.status == 200:
                 return answer

@@ -22,6 +22,7 @@ from deployments.providers.credentials.addresses import Azure, Vertex
 from deployments.providers.credentials.identities import EntraIdentity
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.embedding import embedded
+from deployments.providers.extras import merged
 from deployments.providers.openai.answer import answer_of, object_of
 from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, gist, lesson
 from deployments.providers.openai.errors.classify import classify
@@ -111,7 +112,7 @@ class OpenAIProvider:
 
     async def embed(self, call: Call) -> Completed:
         """Return OpenAI's embeddings as they are, except for the model's name."""
-        answer = object_of(await self._whole("embeddings", embedding_body(call), is_long=call.is_long))
+        answer = object_of(await self._whole("embeddings", embedding_body(call), call))
         note_model(answer.get("model"))
         try:
             lengths = lengths_in(answer)
@@ -134,7 +135,7 @@ class OpenAIProvider:
         while True:
             body = chat_body(call, stream=stream, dialect=dialect)
             try:
-                response = await self._request("chat/completions", body, is_long=call.is_long)
+                response = await self._request("chat/completions", body, call)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 if settled and outcome.kind == "rejected" and gist(outcome) != refused:
@@ -151,14 +152,14 @@ class OpenAIProvider:
             dialect, left = learned, left - 1
             note_again()
 
-    async def _whole(self, operation: str, body: JsonObject, *, is_long: bool) -> bytes:
+    async def _whole(self, operation: str, body: JsonObject, call: Call) -> bytes:
         try:
-            with contextlib.closing(await self._request(operation, body, is_long=is_long)) as answer:
+            with contextlib.closing(await self._request(operation, body, call)) as answer:
                 return await answer.whole()
         except Exception as error:
             raise classify(error, body) from error
 
-    async def _request(self, operation: str, body: JsonObject, *, is_long: bool) -> UpstreamResponse:
+    async def _request(self, operation: str, body: JsonObject, call: Call) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 2xx."""
         server = self._server
         headers = await server.headers()
@@ -166,8 +167,13 @@ class OpenAIProvider:
             headers = {**headers, **trace}
         if (name := server.name_of(body["model"])) != body["model"]:
             body = {**body, "model": name}
-        data = await request_body(body, is_long=is_long)
-        answer = await self._transport.post(server.url(operation, name), headers, data, follow=server.follows)
+        url, follow = server.url(operation, name), server.follows
+        if (extras := call.extras) is not None:
+            body = body if operation == "embeddings" else merged(body, extras.body)
+            url, headers = extras.add_query(url), extras.add_headers(headers)
+            follow = follow and not extras.headers  # one of them may be a key
+        data = await request_body(body, is_long=call.is_long)
+        answer = await self._transport.post(url, headers, data, follow=follow)
         if 200 <= answer.status < 300:
             return answer
         with contextlib.closing(answer):

@@ -87,7 +87,7 @@ class ResponsesProvider(OpenAIProvider):
         while True:
             body = (native_body if call.api else responses_body)(call, terms, stream=stream)
             try:
-                response = await self._request("responses", body, is_long=call.is_long)
+                response = await self._request("responses", body, call)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 other = terms_after(terms, outcome)
