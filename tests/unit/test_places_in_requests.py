@@ -17,6 +17,7 @@ from deployments.telemetry.request_log import line_of
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_failover import CONNECT, SERVER_ERROR, complete, read, stream
+from tests.unit.test_http_api import client
 from tests.unit.world import ARGS, REQUEST, World, world
 
 URL = "http://one.example/v1"
@@ -289,3 +290,38 @@ async def test_the_status_page_is_healthy_while_another_place_answers(w: World) 
     [tier] = [tier for tier in status["tiers"] if tier["name"] == "openai"]
     assert tier["word"] == "partly open"
     assert "a: gpt" in [circuit["model"] for circuit in tier["targets"]]
+
+
+def test_http_names_the_place_wherever_it_names_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN", "admin")
+
+    async def main() -> None:
+        async with client({**args(), "auth": {"admin_key_env": "ADMIN"}}) as (http, w):
+            w.provider("openai#a").ends = [THROTTLED]
+            answer = await http.post("/v1/chat/completions", json=REQUEST)
+            assert (answer.headers["x-breakwater-provider"], answer.headers["x-breakwater-place"]) == ("openai", "c")
+            explained = (await http.get(f"/v1/requests/{answer.headers['x-breakwater-request-id']}")).json()
+            assert (explained["provider"], explained["place"], explained["candidates"][0]["place"]) == (
+                "openai",
+                "c",
+                "a",
+            )
+            path, admin = "/v1/providers/openai%23c", {"authorization": "Bearer admin"}
+            assert (await http.post(f"{path}/isolate", headers=admin)).json()["isolated"]
+            assert list((await http.get(path)).json()["targets"]) == ["openai#c/gpt", "openai#c/mini"]
+            places = (await http.get("/v1/providers/openai")).json()["places"]
+            assert {name: place["available"] for name, place in places.items()} == {
+                "a": True,  # for its other model
+                "b": True,
+                "c": False,
+                "far": True,
+            }
+            for name in ("openai#far", "openai#b"):
+                w.provider(name).ends = [REFUSED]
+            refused = await http.post("/v1/chat/completions", json={**REQUEST, "model": "openai/gpt"})
+            assert [a["place"] for a in refused.json()["error"]["attempts"]] == ["a", "b", "c", "far"]
+            assert "First error (openai#far)" in refused.json()["error"]["message"]
+            without = await http.post("/v1/chat/completions", json={**REQUEST, "model": "aws/haiku"})
+            assert "x-breakwater-place" not in without.headers
+
+    run_virtually(main())
