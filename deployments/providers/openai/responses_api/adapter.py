@@ -15,8 +15,9 @@ from deployments.openai_api.chat import Head, dump, stops_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.openai_api.usage import with_tier
 from deployments.providers.base import Call, Completed, End, Frames
-from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of, drain
+from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of
 from deployments.providers.openai.answer import object_of
+from deployments.providers.openai.compatible import drain
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.responses_api.answer import completion_from
 from deployments.providers.openai.responses_api.native import NativeReader, native_answer, native_body, wants_reasoning
@@ -87,7 +88,7 @@ class ResponsesProvider(OpenAIProvider):
         while True:
             body = (native_body if call.api else responses_body)(call, terms, stream=stream)
             try:
-                response = await self._request("responses", body, is_long=call.is_long)
+                response = await self._request("responses", body, call)
             except openai.APIStatusError as error:
                 outcome = classify(error, call.body).outcome
                 other = terms_after(terms, outcome)
