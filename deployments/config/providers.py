@@ -21,11 +21,13 @@ from deployments.config.values import (
     Filled,
     HeaderWord,
     Location,
+    Method,
     ModelId,
     NoSwitch,
     Project,
     Region,
     Role,
+    ServeName,
     Title,
     Url,
     Variable,
@@ -62,6 +64,10 @@ class _Provider(Section):
     def credential(self) -> str | None:
         """Return in words by what it is called, without showing it; None if it needs nothing, or `missing` says why."""
         return None
+
+    def makes_embeddings(self) -> bool:
+        """Return whether it makes embeddings, where providers of its kind do."""
+        return True
 
     def embedding_model(self, model: str) -> str:
         """Return the name by which the lengths of the model's vectors are known."""
@@ -303,6 +309,24 @@ class Anthropic(_WithCredential):
         return found_key(self.api_key_env)
 
 
+class Serve(Cloud):
+    """A deployment of the same cluster. Whether it is there is known only when it is called."""
+
+    kind: Literal["serve"]
+    app: ServeName
+    deployment: ServeName | None = None
+    method: Method = "chat"
+    stream_method: Method | None = None
+    embeddings_method: Method | None = None
+    multiplexed: bool = False
+
+    def makes_embeddings(self) -> bool:
+        return self.embeddings_method is not None
+
+    def missing(self) -> str | None:
+        return None
+
+
 class Local(_Provider):
     kind: Literal["local"]
     has_one_model: ClassVar[bool] = True
@@ -334,7 +358,7 @@ class Local(_Provider):
         return None
 
 
-ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Local, Field(discriminator="kind")]
+ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Serve | Local, Field(discriminator="kind")]
 
 
 def row_of(settings: ProviderSettings) -> str:

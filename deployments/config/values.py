@@ -145,6 +145,9 @@ Location = Annotated[
     str, _matches(r"global|us|eu|[a-z]+-[a-z]+[0-9]+", "is no location, as us-central1, global, us or eu")
 ]
 Version = Annotated[str, _matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
+# Of an application and of a deployment of Serve, which takes any text: "LLMServer:Qwen--Qwen3-8B".
+ServeName = Annotated[Title, _matches(r"\S+", "has a blank, which no name of Serve's has")]
+Method = Annotated[str, _matches(r"[A-Za-z][A-Za-z0-9_]*", "is no name of a method")]
 Alias = Annotated[Title, Field(max_length=256)]
 Name = Annotated[Title, _matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
 Days = Annotated[

@@ -303,6 +303,14 @@ ANTHROPIC = ProviderKind(
     tool_names=PLAIN_NAMES,
     embeds=False,
 )
+# A deployment of the same cluster. Nothing leaves the cluster, so it may stand beside the local model.
+SERVE = ProviderKind(
+    name="serve",
+    adapter="deployments.providers.serve.adapter",
+    system="ray_serve",  # the conventions have no name for it
+    tool_names=PLAIN_NAMES,
+    modes=("hybrid", "local_only"),
+)
 LOCAL = ProviderKind(
     name="local",
     adapter="deployments.providers.local.adapter",
@@ -326,5 +334,5 @@ LOCAL = ProviderKind(
 
 # In the order in which mode `aws_only` prefers them.
 KINDS: dict[str, ProviderKind] = {
-    kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, ANTHROPIC, LOCAL)
+    kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, ANTHROPIC, SERVE, LOCAL)
 }

@@ -61,12 +61,12 @@ VALUES: list[tuple[str, Any, str]] = [
     (
         "providers/openai/kind",
         "openia",
-        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local, did you",
+        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, serve, local, did you",
     ),
     (
         "providers/openai/kind",
         "OpenAI",
-        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local, did you",
+        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, serve, local, did you",
     ),
     ("providers/openai/base-url", "http://x", "providers.openai.base-url: unknown key, did you mean base_url?"),
     ("providers/openai/key", "x", "providers.openai.key: unknown key (known: timeouts, context_windows, kind, api_key"),
@@ -104,6 +104,13 @@ VALUES: list[tuple[str, Any, str]] = [
         "embeddings",
         {"e": {"dimensions": 8, "targets": {"anthropic": "claude-haiku-4-5"}}},
         "embeddings.e.targets.anthropic: providers of kind anthropic make no embeddings",
+    ),
+    ("providers/gpu", {"kind": "serve"}, "providers.gpu.app: required key is missing"),
+    ("providers/gpu", {"kind": "serve", "app": "a b"}, "providers.gpu.app: has a blank, which no name of Serve's has"),
+    (
+        "providers/gpu",
+        {"kind": "serve", "app": "gpu", "method": "chat()"},
+        "providers.gpu.method: is no name of a method",
     ),
     ("providers/google_genai/base_url", "http://:80", "providers.google_genai.base_url: has no host"),
     ("providers/aws_bedrock/endpoint_url", "http://h:x", "providers.aws_bedrock.endpoint_url: is no URL"),
@@ -354,8 +361,16 @@ FULL: dict[str, Any] = yaml.safe_load(
         anthropic_version: "2023-06-01"
         betas: [context-1m-2025-08-07]
         workspace_id: wrkspc_1
+      gpu:
+        kind: serve
+        app: gpu
+        deployment: Adapter
+        method: chat
+        stream_method: chat
+        embeddings_method: embeddings
+        multiplexed: false
       local: {kind: local, model_path: /no/smol.gguf, slots: 1, context: 1024, threads: 1}
-    models: {default: {aws: haiku, gpt: gpt-4.1, gem: gemini, claude: haiku, local: smol}}
+    models: {default: {aws: haiku, gpt: gpt-4.1, gem: gemini, claude: haiku, gpu: llama, local: smol}}
     embeddings: {vectors: {dimensions: 512, targets: {gpt: text-embedding-3-small}}}
     aliases: {"gpt-*": default}
     breaker: {failure_threshold: 3, recovery_timeout: 60}
