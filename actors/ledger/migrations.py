@@ -158,6 +158,35 @@ def _fill_totals(connection: Connection) -> None:
             connection.execute(insert, [{f"v{n}": value for n, value in enumerate(line)} for line in lines])
 
 
+_ABANDONED = """
+ALTER TABLE ledger_days ADD COLUMN abandoned_cost BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE ledger_totals ADD COLUMN abandoned_cost BIGINT NOT NULL DEFAULT 0
+"""
+# What the rows still tell. Of days whose rows were deleted it stays 0.
+_ABANDONED_BY_DAY = """
+    SELECT asked_at / 86400000, tenant, agent, key_name, provider, model, sum(cost) FROM ledger_attempts
+    WHERE cost > 0 AND NOT (state = 'settled' AND coalesce(kind, '') = 'ok') GROUP BY 1, 2, 3, 4, 5, 6
+"""
+
+
+def _fill_abandoned(connection: Connection) -> None:
+    totals: dict[str, int] = {}
+    for number, tenant, agent, key, provider, model, cost in connection.execute(text(_ABANDONED_BY_DAY)).all():
+        day = datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
+        name = digest((day, tenant, agent, key, provider, model))
+        _set_abandoned(connection, "ledger_days", name, int(cost))
+        whose = (("key", day, tenant, None, key, None, None), ("agent", day, None, agent, None, None, None))
+        for total in map(digest, (*whose, ("target", day, None, None, None, provider, model))):
+            totals[total] = totals.get(total, 0) + int(cost)
+    for name, cost in totals.items():
+        _set_abandoned(connection, "ledger_totals", name, cost)
+
+
+def _set_abandoned(connection: Connection, table: str, name: str, cost: int) -> None:
+    script = f"UPDATE {table} SET abandoned_cost = :cost WHERE name = :name"
+    connection.execute(text(script), {"cost": min(cost, 2**62), "name": name})
+
+
 Migration = str | Callable[[Connection], None]
 MIGRATIONS: Sequence[Sequence[Migration]] = (
     (_FIRST,),
@@ -165,6 +194,7 @@ MIGRATIONS: Sequence[Sequence[Migration]] = (
     (_TRAILS,),
     (_DAYS, _fill_days),
     (_TOTALS, _fill_totals),
+    (_ABANDONED, _fill_abandoned),
 )
 
 

@@ -165,6 +165,7 @@ def _of_attempts(question: Question, borders: Sequence[tuple[int, int]]) -> Sele
         **{name: _sum(a[name], question) for name in _TOKENS},
         "estimated": _count(a.counted == "estimated"),
         "cost": _sum(a.cost, question),
+        "abandoned_cost": _sum(case((~answered, a.cost)), question),
         "unknown_cost": _count((a.state != "open") & a.cost.is_(None)),
         "timed": func.count(case((answered, a.ms))),
         "microseconds": func.sum(case((answered, func.round(a.ms * 1000)))),
@@ -241,6 +242,7 @@ def _shown(question: Question, name: Group, figures: Figures) -> UsageRow:
         "requests": of[_requests_by(question)],
         "cost_nanos": cost,
         "cost_usd": None if cost is None else cost / NANOS,
+        "abandoned_cost_usd": None if cost is None else of["abandoned_cost"] / NANOS,
         "avg_latency_ms": _average(of["microseconds"], of["timed"]),
         "avg_first_token_ms": _average(of["first_microseconds"], of["first_timed"]),
     }

@@ -25,6 +25,7 @@ FIGURES_OF_A_DAY = (
     *("attempts", "answers", "cancelled", "failures", "lost", "open"),
     *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "estimated"),
     *("unknown_cost", "cost", "timed", "microseconds", "first_timed", "first_microseconds"),
+    "abandoned_cost",  # a part of the cost: of attempts that did not answer
 )
 NOTHING = (0,) * len(FIGURES_OF_A_DAY)
 # Each kind of total by its names, beside the day. They are words of stores.
@@ -73,6 +74,7 @@ def _figures(row: AttemptRow) -> tuple[int, ...]:
         *(int(row.state != "open" and row.cost is None), row.cost or 0),
         *(int(timed), round((row.ms or 0) * 1000) if timed else 0),
         *(int(row.first_ms is not None), round((row.first_ms or 0) * 1000)),
+        0 if answer else row.cost or 0,
     )
 
 
@@ -123,7 +125,7 @@ MOST_GROUPS = 10_000
 SHOWN = (
     *("attempts", "answers", "failures", "cancelled", "lost", "open"),
     *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "estimated"),
-    *("cost_nanos", "unknown_cost", "cost_usd", "avg_latency_ms", "avg_first_token_ms"),
+    *("cost_nanos", "unknown_cost", "cost_usd", "abandoned_cost_usd", "avg_latency_ms", "avg_first_token_ms"),
 )
 
 

@@ -129,6 +129,8 @@ class _Translator(Work):
         self._pointers: dict[str, str] = {}
         self._references = References(root)
         self.lost: dict[str, None] = {}
+        self._told: set[tuple[str, str]] = set()  # a schema that was referred to, and what is lost inside it
+        self._cut: set[str] = set()  # schemas that stand inside themselves no more: what follows from that is named
 
     @property
     def dialect(self) -> Dialect:
@@ -140,11 +142,16 @@ class _Translator(Work):
         return self._left < 0
 
     def lose(self, place: Place, *steps: object) -> None:
-        """Keep what is lost: once, where a schema stands inside itself."""
-        if len(set(place.trail)) == len(place.trail):
-            self.lost[join(place.path, *steps)] = None
+        """Keep what is lost: once, where a schema stands inside itself and loses the same each time."""
+        path = join(place.path, *steps)
+        same = (place.trail[-1] if place.trail else "", path[place.began :].removeprefix("."))
+        repeated = len(set(place.trail)) < len(place.trail)
+        if not (repeated and (same in self._told or not self._cut.isdisjoint(place.trail))):
+            self._told.add(same)
+            self.lost[path] = None
 
     def _lose_loop(self, pointer: str) -> None:
+        self._cut.add(pointer)
         self.lost[join(self._began.get(pointer, Place()).path, "$ref")] = None
 
     def whole(self) -> Out:
@@ -175,7 +182,7 @@ class _Translator(Work):
             if name in defs or name not in self._pointers:
                 continue
             pointer = self._pointers[name]
-            at = Place(join("$defs", name), (pointer,))
+            at = Place(join("$defs", name)).behind(pointer)
             body = self.schema(self._references.find(pointer), at)
             defs[name] = self._impossible(at) if body is None else body
             waiting += [found for _, found, _ in references(defs[name])]

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from deployments.json_schema.dialects import OF_ANYTHING, OF_ARRAYS, OF_NUMBERS, OF_OBJECTS, OF_STRINGS, Dialect
@@ -18,17 +18,27 @@ _ASSERTIONS = re.compile(r"\(\?(?!:)|\\[bB1-9]|\\k|\{\d{3,}|,\d{3,}\}")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a schema stands: its path, the references that led here, and how deep that is."""
+    """Where a schema stands.
+
+    Attributes:
+        path: the way from the top.
+        trail: the references that led here.
+        depth: how many schemas it stands in.
+        began: the length of the path where the last of the references was followed.
+    """
 
     path: str = ""
     trail: tuple[str, ...] = ()
     depth: int = 0
+    began: int = 0
 
     def inside(self, *steps: object) -> "Place":
-        return Place(join(self.path, *steps), self.trail, self.depth + 1)
+        return Place(join(self.path, *steps), self.trail, self.depth + 1, self.began)
 
     def behind(self, *pointers: str) -> "Place":
-        return replace(self, trail=(*self.trail, *pointers), depth=self.depth + 1) if pointers else self
+        if not pointers:
+            return self
+        return Place(self.path, (*self.trail, *pointers), self.depth + 1, len(self.path))
 
 
 def join(path: str, *steps: object) -> str:

@@ -1,6 +1,7 @@
 """Queries about finished requests: one request explained, and usage by tenant, agent, provider or model. No Ray."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,8 @@ from deployments.telemetry.explain import ExplainedRequest, RecentRequests, from
 
 if TYPE_CHECKING:
     from deployments.usage.ledger_client import LedgerClient
+
+log = logging.getLogger(f"ray.serve.{__name__}")
 
 USAGE_SECONDS = 10.0  # how long a query may take the ledger, which stops its work before: store.QUESTION_SECONDS
 CAUGHT_UP_SECONDS = 2.0  # how long usage by handle waits for the last rows; they leave twice a second
@@ -77,6 +80,7 @@ class Queries:
                 " or by whole days (UTC)."
             ) from error
         except Exception as error:
+            log.warning("The ledger did not answer a question: %s: %s", type(error).__name__, _reason(error))
             raise _ledger_unavailable() from error
 
     async def usage_stats(self, tenant_id: str | None = None, agent_id: str | None = None) -> JsonObject:

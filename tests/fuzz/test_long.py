@@ -58,6 +58,8 @@ def llm(keys: bool, tmp_path: pathlib.Path) -> Iterator[Cluster]:
     environment = {"BREAKWATER_ADMIN_KEY": ADMIN_KEY, "FUZZ_KEYS": f"{TENANT_KEY}:{TENANT}:fuzz"}
     with started(tmp_path, lambda fakes, port: config_for_fuzzing(fakes, port, keys=keys), **environment) as made:
         eventually(lambda: ask(made, "/v1/providers")["breaker_actor"] == "reachable")
+        # It serves before its ledger is there, and says so to whom asks for usage.
+        eventually(lambda: "error" not in ask(made, "/v1/usage"))
         yield made
 
 

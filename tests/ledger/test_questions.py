@@ -79,7 +79,10 @@ def lines(name: str, tenant: str, asked: Asked) -> Iterator[Record]:
 
 
 def truth(made: Sequence[Asked], filters: Mapping[str, Any], group_by: Sequence[str]) -> dict[tuple[Any, ...], Any]:
-    """Each group's requests, attempts, answers, lost, open, cost and unknown cost, from the world alone."""
+    """Each group's requests, attempts, answers, lost, open, cost, what of it bought no answer, and unknown cost.
+
+    From the world alone.
+    """
     groups: dict[tuple[Any, ...], list[Any]] = {}
     by_target = {"provider", "model"} & {*filters, *group_by}
     since, until = filters.get("since", -1e18), filters.get("until", 1e18)
@@ -90,23 +93,31 @@ def truth(made: Sequence[Asked], filters: Mapping[str, Any], group_by: Sequence[
         if any(known[name] != filters[name] for name in ("agent", "key") if name in filters):
             continue
         if not by_target:
-            groups.setdefault(tuple(known[g] for g in group_by), [set(), 0, 0, 0, 0, 0, 0])[0].add(n)
+            groups.setdefault(tuple(known[g] for g in group_by), [set(), 0, 0, 0, 0, 0, 0, 0])[0].add(n)
         for (provider, model), end in zip(asked.targets, asked.ends, strict=True):
             known |= {"provider": provider, "model": model}
             if any(known[name] != filters[name] for name in ("provider", "model") if name in filters):
                 continue
-            total = groups.setdefault(tuple(known[g] for g in group_by), [set(), 0, 0, 0, 0, 0, 0])
+            total = groups.setdefault(tuple(known[g] for g in group_by), [set(), 0, 0, 0, 0, 0, 0, 0])
             total[0].add(n)
             priced = asked.cost if end in ("ok", "cancelled", "timeout") else None
-            for i, value in enumerate((1, end == "ok", end == "lost", end == "open", priced or 0), 1):
+            counts = (1, end == "ok", end == "lost", end == "open", priced or 0, 0 if end == "ok" else priced or 0)
+            for i, value in enumerate(counts, 1):
                 total[i] += value
-            total[6] += end != "open" and priced is None
+            total[7] += end != "open" and priced is None
     return {name: (len(total[0]), *total[1:]) for name, total in groups.items()}
 
 
 def shown(rows: Sequence[Mapping[str, Any]], group_by: Sequence[str]) -> dict[tuple[Any, ...], Any]:
-    figures = ("requests", "attempts", "answers", "lost", "open", "cost_nanos", "unknown_cost")
-    return {tuple(r[g] for g in group_by): tuple(r[name] or 0 for name in figures) for r in rows}
+    figures = ("requests", "attempts", "answers", "lost", "open", "cost_nanos")
+    return {
+        tuple(r[g] for g in group_by): (
+            *(r[name] or 0 for name in figures),
+            round((r["abandoned_cost_usd"] or 0) * 1e9),
+            r["unknown_cost"],
+        )
+        for r in rows
+    }
 
 
 @pytest.fixture(scope="module", params=DIALECTS)
@@ -161,7 +172,7 @@ def test_every_answer_is_the_truth_at_borders_of_days_late_twice_and_by_two_stor
         named = data.draw(st.fixed_dictionaries({}, optional={"provider": st.just("aws"), "model": st.just("m")}))
         filters = {**named, "since": data.draw(EDGES), "until": data.draw(EDGES)}
         filters = {name: value for name, value in filters.items() if value is not None}
-        expected = truth(made, filters, group_by) or ({} if group_by else {(): (0,) * 7})
+        expected = truth(made, filters, group_by) or ({} if group_by else {(): (0,) * 8})
         answer = usage(shared[0], {"tenant": tenant, **filters}, group_by)
         assert shown(answer, group_by) == expected, (filters, group_by)
         assert all(list(row) == columns_of(filters, group_by) for row in answer)
@@ -276,7 +287,7 @@ def test_of_two_requests_with_one_name_each_asker_sees_its_newest(store: LedgerS
     assert rows["request"]["request_id"] == "r2"
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_rows_of_each_earlier_schema_are_in_the_rollup(url: str, version: int) -> None:
     old = LedgerStore(url)
     old.start(upto=version)
@@ -307,6 +318,8 @@ def test_rows_of_each_earlier_schema_are_in_the_rollup(url: str, version: int) -
         assert [(r["requests"], r["attempts"]) for r in usage(store, {}, [whose])] == (
             [(2, 4)] if whose == "key" else [(1, 1), (1, 3)]
         )
+    [*_, abandoned] = [r["abandoned_cost_usd"] for r in usage(store, {}, ["tenant"])]
+    assert abandoned == (3e-9 if version == 5 else 0)
     each_total_is_the_sum_of_its_lines(store)
     within = {"since": 1_790_000_000, "until": 1_790_000_001}
     assert usage(store, within, ["provider"]) == usage(store, {"provider": "aws"}, ["provider"])
@@ -316,7 +329,7 @@ def test_rows_of_each_earlier_schema_are_in_the_rollup(url: str, version: int) -
 def test_a_figure_beyond_64_bits_keeps_no_store_from_its_totals(url: str) -> None:
     old = LedgerStore(url)
     old.start(upto=4)
-    line = [str(2**62)] * len(FIGURES_OF_A_DAY)
+    line = [str(2**62)] * 22  # its figures
     with raw(url) as connection:
         for name in ("a", "b"):
             names = f"'{name}', '2026-09-21', 'acme', '{name}', 'k', 'aws', 'haiku'"

@@ -160,6 +160,13 @@ def test_a_recursion_that_no_value_can_end_is_cut() -> None:
     assert any(path.endswith("$ref") for path in made.lost)
 
 
+def test_what_is_lost_on_a_way_back_alone_is_named() -> None:
+    """Within its own `a` an A must be of strings: there `a` is both an object and a string, and so impossible."""
+    inner = {"type": "object", "additionalProperties": {"type": "string"}, "$ref": "#/$defs/A"}
+    schema = {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a": inner}}}}
+    assert translate(schema, GEMINI).lost == ("properties.a.properties.a",)
+
+
 def test_a_tuple_of_before_2020_is_read() -> None:
     place, lost = of({"type": "array", "items": [{"type": "string"}, {"type": "number"}]})
     assert (place["prefixItems"], lost) == ([{"type": "string"}, {"type": "number"}], ())

@@ -75,12 +75,15 @@ class OneAnswer:
         (OSError("away"), 503, "did not answer"),
     ],
 )
-def test_a_question_that_is_not_answered_says_whose_fault_it_is(raised: Exception, status: int, words: str) -> None:
+def test_a_question_that_is_not_answered_says_whose_fault_it_is(
+    raised: Exception, status: int, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         ledger: Any = OneAnswer(raised)
         with pytest.raises(BreakwaterError, match=words) as caught:
             await Queries(RecentRequests(), ledger).usage({})
         assert caught.value.status == status
+        assert ("OSError: away" in caplog.text) == (words == "did not answer"), "the cause is for the operator"
 
     run_virtually(main())
 
