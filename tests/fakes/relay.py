@@ -5,6 +5,7 @@ exception, and what comes in mid-stream goes on as it came. As an object it is a
 Serve deployment of the same class.
 """
 
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -35,8 +36,9 @@ class Relay:
             if (error := self._error_of(answer, b"" if answer.ok else await answer.read())) is not None:
                 yield error
                 return
-            async for data in answer.content.iter_any():
-                yield data
+            with contextlib.suppress(aiohttp.ClientPayloadError):  # a stream that is cut just ends
+                async for data in answer.content.iter_any():
+                    yield data
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
