@@ -31,6 +31,7 @@ from deployments.providers.base import (
     run_within_total,
     stream_within,
 )
+from deployments.providers.caching.automatic import WithMarks
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.kinds import KINDS
 from deployments.providers.renaming.tool_names import WithToolNames
@@ -244,4 +245,6 @@ def build_provider(config: Config, name: str) -> Provider:
     settings = config.providers[name]
     kind = KINDS[row_of(settings)]
     provider = kind.build(settings, config.limits_of(name).connect)
+    if getattr(settings, "cache", None) == "auto":
+        provider = WithMarks(provider, kind.marks)
     return provider if kind.tool_names is None else WithToolNames(provider, kind.tool_names)

@@ -92,6 +92,9 @@ class Cloud(_Provider):
 
 _AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"  # who bills, by the price list
 
+Cache = (
+    Literal["auto"] | None
+)  # who marks what a vendor may keep of a prompt: the client alone, or we where it does not
 Found = tuple[str | None, str | None]  # a credential in words, and why there is none: one of them is None
 
 
@@ -118,6 +121,7 @@ class Bedrock(_WithCredential):
     profile: Title | None = None
     role_arn: Role | None = None
     external_id: Filled | None = None
+    cache: Cache = None
 
     @model_validator(mode="after")
     def _whose_id(self) -> "Bedrock":
@@ -215,6 +219,7 @@ class OpenAI(_WithCredential):
     azure: Azure | None = None
     vertex: Vertex | None = None
     api: Literal["chat", "responses"] = "chat"
+    cache: Cache = None
     traceparent: bool = False  # send our trace headers: for a server of one's own that traces too
 
     @model_validator(mode="after")
@@ -301,6 +306,7 @@ class Anthropic(_WithCredential):
     anthropic_version: ApiDate = "2023-06-01"
     betas: list[HeaderWord] = Field(default_factory=list)
     workspace_id: HeaderWord | None = None
+    cache: Cache = None
 
     def billing_address(self) -> str | None:
         return self.base_url or "https://api.anthropic.com"

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from deployments.json_schema.dialects import ANTHROPIC_FORMS, BEDROCK_FORMS, GEMINI_FORMS, Forms
-from deployments.openai_api.cache_marks import CachePlaces
+from deployments.openai_api.cache_marks import CachePlaces, takes_breakpoints
 from deployments.openai_api.capabilities import (
     COMMON_FIELDS,
     EFFORTS,
@@ -82,6 +82,8 @@ class ProviderKind:
     - `family`: the kind of which it is a variant, by another API of the same servers; its own name otherwise. A
       configuration names the family, and the variant by the kind's own settings.
     - `native_api`: the API whose requests it takes as their clients wrote them, and whose answers it passes on.
+    - `marks`: how many marks `cache: auto` sets in a request for a model: none where they have no use, one behind the
+      tools and the system prompt where the vendor itself keeps the last turn, else one behind that too.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `embeds`: whether its vendor makes embeddings.
@@ -101,6 +103,7 @@ class ProviderKind:
     model_ids: re.Pattern[str] | None = None
     family: str = ""
     native_api: str = ""
+    marks: Callable[[str], int] = field(default=lambda _: 0)
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     embeds: bool = True
@@ -169,6 +172,17 @@ def cache_places(model: str) -> CachePlaces | None:
     return CachePlaces() if _CACHING_NOVA.search(model) else None
 
 
+# Behind a text, an image and a file, of all but the assistant (openai SDK, ResponseInputTextParam and its neighbours).
+BREAKPOINT_PLACES = CachePlaces(any_part=True, answers=False)
+
+
+def _openai_marks(model: str) -> int:
+    """Return how many marks help. OpenAI sets a breakpoint of its own in the last turn."""
+    if (known := takes_breakpoints(model)) is not None:
+        return 1 if known else 0
+    return 2 if "claude" in model.lower() else 0  # a gateway that passes marks on to Claude
+
+
 # AWS, API restrictions: five documents a request, 4.5 MB each. Nova Micro reads text alone, which its refusal says.
 _CONVERSE_FORMATS = frozenset({"pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
 _MOST_DOCUMENT_BYTES = 4_718_592
@@ -211,6 +225,7 @@ BEDROCK = ProviderKind(
     schemas=BEDROCK_FORMS,
     tool_names=PLAIN_NAMES,
     model_ids=BEDROCK_IDS,
+    marks=lambda model: 0 if cache_places(model) is None else 2,
     modes=("hybrid", "aws_only"),
     is_aws=True,
 )
@@ -219,6 +234,7 @@ OPENAI = ProviderKind(
     adapter="deployments.providers.openai.adapter",
     system="openai",
     tool_names=PLAIN_NAMES,
+    marks=_openai_marks,
     modes=("hybrid", "aws_only"),
     systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
@@ -236,8 +252,10 @@ OPENAI_RESPONSES = ProviderKind(
         parts=frozenset({"image_url", "file"}),
         needs_turn=False,
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
+        caches=lambda model: BREAKPOINT_PLACES if takes_breakpoints(model) else None,
     ),
     tool_names=PLAIN_NAMES,
+    marks=_openai_marks,
     family="openai",
     native_api="responses",
     modes=("hybrid", "aws_only"),
@@ -301,6 +319,7 @@ ANTHROPIC = ProviderKind(
     ),
     schemas=ANTHROPIC_FORMS,
     tool_names=PLAIN_NAMES,
+    marks=lambda _: 2,
     embeds=False,
 )
 # A deployment of the same cluster. Nothing leaves the cluster, so it may stand beside the local model.

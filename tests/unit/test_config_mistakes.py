@@ -82,6 +82,8 @@ VALUES: list[tuple[str, Any, str]] = [
     ("providers/openai/api", "assistants", "providers.openai.api: must be 'chat' or 'responses'"),
     ("providers/aws_bedrock/region", "us-east1a", "providers.aws_bedrock.region: is no region, as us-east-1"),
     ("providers/google_genai/api_version", "beta", "providers.google_genai.api_version: is no version, as v1beta"),
+    ("providers/anthropic/cache", "always", "providers.anthropic.cache: must be 'auto'"),
+    ("providers/google_genai/cache", "auto", "providers.google_genai.cache: unknown key"),
     ("providers/anthropic/auth", "basic", "providers.anthropic.auth: must be 'x-api-key' or 'bearer'"),
     ("providers/anthropic/anthropic_version", "v1", "providers.anthropic.anthropic_version: is no version, as 2023-06"),
     (
@@ -361,6 +363,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         anthropic_version: "2023-06-01"
         betas: [context-1m-2025-08-07]
         workspace_id: wrkspc_1
+        cache: auto
       gpu:
         kind: serve
         app: gpu

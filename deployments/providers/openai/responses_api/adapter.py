@@ -81,12 +81,17 @@ class ResponsesProvider(OpenAIProvider):
             raise failed("broken", "the stream ended without `response.completed`")
         yield reader.end(call)
 
+    def _takes_cache_key(self, call: Call) -> bool:
+        return self._dialects.of(call.model).cache_key
+
     async def _responses(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response. A server that does not take what is said of reasoning is asked again without it."""
         terms = self._terms.of(call.model, wanted=bool(call.api) and wants_reasoning(call.body))
         left, asked_again = call.again, False
         while True:
             body = (native_body if call.api else responses_body)(call, terms, stream=stream)
+            if call.cache_key is not None and body.get("prompt_cache_key") is None and self._takes_cache_key(call):
+                body["prompt_cache_key"] = call.cache_key
             try:
                 response = await self._request("responses", body, call)
             except openai.APIStatusError as error:
