@@ -36,7 +36,9 @@ def _seconds(what: str, *labels: str, boundaries: tuple[float, ...] = _SECONDS) 
     return MetricDefinition("histogram", labels, what, boundaries)
 
 
-_TARGET = ("provider", "model")
+_TARGET = ("provider", "model", "place")  # the place is empty where the provider has none
+
+_SITE = ("provider", "place")
 
 METRICS: Mapping[str, MetricDefinition] = {
     # of an ingress: requests
@@ -73,9 +75,9 @@ METRICS: Mapping[str, MetricDefinition] = {
         "lines that are lost: the journal was full, or they were damaged, refused, or of a deleted day"
     ),
     # of a provider's replica, where its credential expires
-    "breakwater_credential_age_seconds": _gauge("since the credential in use was fetched", "provider"),
-    "breakwater_credential_left_seconds": _gauge("until the credential expires; negative once it has", "provider"),
-    "breakwater_credential_failures_total": _counter("fetches of a new credential that failed", "provider"),
+    "breakwater_credential_age_seconds": _gauge("since the credential in use was fetched", *_SITE),
+    "breakwater_credential_left_seconds": _gauge("until the credential expires; negative once it has", *_SITE),
+    "breakwater_credential_failures_total": _counter("fetches of a new credential that failed", *_SITE),
     # of the breaker actor
     "breakwater_state": _gauge(
         "1 for the state that a circuit is in: closed, half_open, open, due (to be probed), isolated", *_TARGET, "state"

@@ -17,7 +17,7 @@ from ray.serve.exceptions import RayServeException
 
 from actors.ray_metrics import meter_of_replica
 from deployments.config.application import INGRESS, LOOPBACK, Config, parse
-from deployments.config.providers import Tier
+from deployments.config.places import Tier
 from deployments.config.resolved import resolve
 from deployments.errors import ConfigError
 from deployments.ingress.deployment import Ingress

@@ -59,6 +59,7 @@ SETTLE_SECONDS = 0.25  # how long the caller waits for the report of a failure t
 RENEWALS = 50  # of a probe's lease, so that one function can't hold a circuit for ever
 
 Json = dict[str, Any]
+Scope = str | Sequence[str] | None  # tags of targets
 Function = Callable[[], Awaitable[Any]]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -196,14 +197,16 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
         session: str | None = None,
+        scope: Scope = None,
     ) -> Json:
         """Return OpenAI's chat completion, with `breakwater: {provider, model, attempts, ...}`.
 
         The usage is recorded for `tenant_id` and `agent_id`. With `explain`, `breakwater["explained"]` says what the
         request went through. `session` is a name of the conversation: its next turn goes where its prompt is cached.
+        `scope` are tags, as "eu,no-train" or a list: only a target that has all of them is asked.
         """
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return await self._call("chat", *arguments, wait=timeout, **_trace(), **_session(session))
+        return await self._call("chat", *arguments, wait=timeout, **_trace(), **_where(session, scope))
 
     def stream_chat(
         self,
@@ -214,10 +217,11 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
         session: str | None = None,
+        scope: Scope = None,
     ) -> AsyncGenerator[Json, None]:
         """Yield OpenAI's chunks, the first with `breakwater`; with `explain` the last too. Raises if it breaks off."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return self._stream("stream_chat", *arguments, wait=timeout, **_trace(), **_session(session))
+        return self._stream("stream_chat", *arguments, wait=timeout, **_trace(), **_where(session, scope))
 
     async def embed(
         self,
@@ -226,10 +230,11 @@ class Client:
         tenant_id: str | None = None,
         agent_id: str | None = None,
         explain: bool = False,
+        scope: Scope = None,
     ) -> Json:
         """Return OpenAI's embeddings, with `breakwater` as in `chat`."""
         arguments = (request, timeout, tenant_id, agent_id, explain)
-        return await self._call("embed", *arguments, wait=timeout, **_trace())
+        return await self._call("embed", *arguments, wait=timeout, **_trace(), **_where(None, scope))
 
     async def respond(
         self,
@@ -240,10 +245,11 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
         session: str | None = None,
+        scope: Scope = None,
     ) -> Json:
         """Return the answer to a request of OpenAI's Responses API, with `breakwater` as in `chat`."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return await self._call("respond", *arguments, wait=timeout, **_trace(), **_session(session))
+        return await self._call("respond", *arguments, wait=timeout, **_trace(), **_where(session, scope))
 
     def stream_respond(
         self,
@@ -254,10 +260,11 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
         session: str | None = None,
+        scope: Scope = None,
     ) -> AsyncGenerator[Json, None]:
         """Yield the events of the Responses API, the first with `breakwater`. One that breaks off ends as failed."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return self._stream("stream_respond", *arguments, wait=timeout, **_trace(), **_session(session))
+        return self._stream("stream_respond", *arguments, wait=timeout, **_trace(), **_where(session, scope))
 
     async def message(
         self,
@@ -268,10 +275,11 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
         session: str | None = None,
+        scope: Scope = None,
     ) -> Json:
         """Return the answer to a request of Anthropic's Messages API, with `breakwater` as in `chat`."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return await self._call("message", *arguments, wait=timeout, **_trace(), **_session(session))
+        return await self._call("message", *arguments, wait=timeout, **_trace(), **_where(session, scope))
 
     def stream_message(
         self,
@@ -282,10 +290,11 @@ class Client:
         agent_id: str | None = None,
         explain: bool = False,
         session: str | None = None,
+        scope: Scope = None,
     ) -> AsyncGenerator[Json, None]:
         """Yield the events of the Messages API, the first with `breakwater`. One that breaks off ends with an error."""
         arguments = (request, timeout, drop_unsupported, tenant_id, agent_id, explain)
-        return self._stream("stream_message", *arguments, wait=timeout, **_trace(), **_session(session))
+        return self._stream("stream_message", *arguments, wait=timeout, **_trace(), **_where(session, scope))
 
     async def generate_completion(
         self,
@@ -302,7 +311,7 @@ class Client:
         """Answer `prompt`, a text or a list of messages.
 
         Returns `response`, `provider_used`, `model`, `usage`, `attempts`, `latency_ms` and more. `options` are any
-        other fields of OpenAI's request.
+        other fields of OpenAI's request, and `scope` as in `chat`.
         """
         arguments = (prompt, agent_id, tenant_id, model, temperature, max_tokens, timeout)
         return await self._call("generate_completion", *arguments, wait=timeout, **(_trace() | options))
@@ -515,9 +524,10 @@ def _trace() -> Json:
     return {"trace": {"traceparent": parent, "tracestate": here.trace_state.to_header()}}
 
 
-def _session(name: str | None) -> Json:
-    """Return the argument with a conversation's name; none without one, which an earlier application does not know."""
-    return {} if name is None else {"session": name}
+def _where(session: str | None, scope: Scope) -> Json:
+    """Return a conversation's name and a scope as arguments; without them none, as earlier applications know none."""
+    named = {} if session is None else {"session": session}
+    return named if scope is None else {**named, "scope": scope if isinstance(scope, str) else list(scope)}
 
 
 def _traced(request: Json) -> Json:

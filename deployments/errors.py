@@ -12,6 +12,7 @@ BreakwaterError
 │   ├── TooLarge              413
 │   ├── UnknownEncoding       415
 │   ├── WrongContentType      415
+│   ├── OutOfScope            403, no target has the tags that the request keeps to
 │   ├── LimitReached          429 or 402, of a tenant or a key
 │   └── NotPriced             403, a limit of cost can't count the target
 ├── AttemptFailed             one attempt failed; `outcome` says how
@@ -176,6 +177,13 @@ class WrongContentType(CallerError):
         return f"The request body must be {self.wanted}, {found}: send the header 'content-type: {self.wanted}'."
 
 
+class OutOfScope(CallerError):
+    """No target of what is asked for has all the tags that the request, its key or its tenant keeps to."""
+
+    status = 403
+    code = "out_of_scope"
+
+
 class LimitReached(CallerError):
     """A tenant or a key has used up a limit. `retry_after` is seconds until the limit resets."""
 
@@ -291,8 +299,9 @@ def _all_throttle(attempts: Sequence[Entry]) -> bool:
 
 TOO_SMALL = "no larger context window"
 NO_PRICE = "no price, so the caller's monthly_cost can't count it"
+OUT_OF_SCOPE = "outside the scope"
 # These targets can't take the request at all.
-UNFIT = ("skipped: unsupported ", f"skipped: {TOO_SMALL}", f"skipped: {NO_PRICE}")
+UNFIT = ("skipped: unsupported ", f"skipped: {TOO_SMALL}", f"skipped: {NO_PRICE}", f"skipped: {OUT_OF_SCOPE}")
 _CALLER_CODES = {
     "too_long": "context_length_exceeded",
     "content_filter": "content_filter",

@@ -15,7 +15,7 @@ from typing import Any
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.metrics import MeterOfReplica
 from deployments.config.application import Config, parse
-from deployments.config.providers import row_of
+from deployments.config.providers import ProviderSettings, row_of
 from deployments.errors import AttemptFailed, failed
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.openai_api.json_types import JsonObject
@@ -27,13 +27,15 @@ from deployments.providers.base import (
     Frames,
     Provider,
     call_of,
-    credential_of,
+    credentials_of,
     run_within_total,
     stream_within,
 )
 from deployments.providers.caching.automatic import WithMarks
 from deployments.providers.credentials.renewed import Renewed
-from deployments.providers.kinds import KINDS
+from deployments.providers.extras import NO_EXTRAS
+from deployments.providers.kinds import KINDS, KindSettings, ProviderKind
+from deployments.providers.placed import Placed
 from deployments.providers.renaming.tool_names import WithToolNames
 from deployments.providers.timing import Timing, begin_timing
 from deployments.providers.translated import bug_before_sending
@@ -69,27 +71,38 @@ class ProviderReplica:
         self._name = name
         self._provider: Provider = LeftOut(left_out or "")
         self._traces: Tracer | None = None
+        self._extras = NO_EXTRAS
         if left_out is None:
             config = parse(args)
             self._provider = build_provider(config, name)
+            self._extras = config.extras_of(name)
             self._traces = tracer_for(name, config.providers[name].kind)
-        self._credential = credential_of(self._provider)
-        self._metering = None if self._credential is None else self._keep_fresh(self._credential, meter)
+        self._credentials = credentials_of(self._provider)
+        self._metering = self._keep_fresh(self._credentials, meter)
         self._connections = ConnectionServer(self._run, capacity)
 
     def _keep_fresh(
-        self, credential: Renewed[Any], meter: Callable[[], MeterOfReplica] | None
+        self, credentials: Mapping[str, Renewed[Any]], meter: Callable[[], MeterOfReplica] | None
     ) -> "asyncio.Task[None] | None":
-        """Renew the credential from now on, before the first call, and return the task that counts it."""
+        """Renew the credentials, by place, from now on, before the first call; return the task that counts them."""
+        if not credentials:
+            return None
         try:
             loop = asyncio.get_running_loop()  # Serve has one here
         except RuntimeError:
             return None
-        credential.start()
+        for credential in credentials.values():
+            credential.start()
         if meter is None:
             return None
         counted = meter()
-        return loop.create_task(counted.run(CredentialMetrics(counted, self._name, credential.report)))
+        metrics = [CredentialMetrics(counted, self._name, c.report, place) for place, c in credentials.items()]
+
+        def sample() -> None:
+            for each in metrics:
+                each()
+
+        return loop.create_task(counted.run(sample))
 
     async def complete(self, call: CallMessage) -> ReplyMessage:
         """Return the reply to a call whose `verb` is `chat` or `embed`."""
@@ -133,16 +146,20 @@ class ProviderReplica:
     async def _complete_as_stream(self, call: CallMessage) -> AsyncGenerator[Item, None]:
         yield await self._complete(call)
 
+    def _call(self, message: CallMessage) -> Call:
+        call = call_of(message)
+        return replace(call, extras=self._extras.of(message.get("row"), call.model)) if self._extras else call
+
     async def _complete(self, call: CallMessage) -> ReplyMessage:
         timing = begin_timing()
         spans = None if self._traces is None else self._traces.begin_call(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
-            done = await run_within_total(work, call_of(call))
+            done = await run_within_total(work, self._call(call))
             if spans is not None:
                 spans.succeed(done.usage, done.body)
         except Exception as error:
-            outcome = self._outcome_of(error, timing)
+            outcome = self._outcome_of(error, timing, call.get("place", ""))
             if spans is not None:
                 spans.fail(outcome)
             return {"outcome": outcome_message(outcome), "upstream": timing.as_dict()}
@@ -157,7 +174,7 @@ class ProviderReplica:
     async def _stream(self, call: CallMessage) -> AsyncGenerator[StreamItem, None]:
         timing = begin_timing()
         spans = None if self._traces is None else self._traces.begin_call(call, timing, stream=True)
-        items, usage = stream_within(self._provider, call_of(call)), _UsageSoFar(call.get("hears_usage", False))
+        items, usage = stream_within(self._provider, self._call(call)), _UsageSoFar(call.get("hears_usage", False))
         try:
             async for item in items:
                 if isinstance(item, Frames):
@@ -172,7 +189,7 @@ class ProviderReplica:
                         spans.succeed(item.usage)
                     yield {"usage": item.usage, "tail": item.tail, "upstream": timing.as_dict()}
         except Exception as error:
-            outcome = self._outcome_of(error, timing)
+            outcome = self._outcome_of(error, timing, call.get("place", ""))
             if spans is not None:
                 spans.fail(outcome)
             yield {"outcome": outcome_message(outcome), "told": usage.told, "upstream": timing.as_dict()}
@@ -186,13 +203,13 @@ class ProviderReplica:
         if (traces := getattr(self, "_traces", None)) is not None:
             traces.close()
 
-    def _outcome_of(self, error: Exception, timing: Timing) -> Outcome:
+    def _outcome_of(self, error: Exception, timing: Timing, place: str) -> Outcome:
         if not timing.sent and (bug := bug_before_sending(error)) is not None:
             log.error("%s: a bug of ours kept a request from its provider", self._name, exc_info=error)
             return bug
         if isinstance(error, AttemptFailed):
-            if self._credential is not None and error.outcome.kind == "credential" and timing.sent:
-                self._credential.doubt()
+            if error.outcome.kind == "credential" and timing.sent and place in self._credentials:
+                self._credentials[place].doubt()
             # A vendor's message about our own key or account may name them, so it does not leave the replica.
             ours = error.outcome.ending.guilt is Guilt.US
             return replace(error.outcome, message="") if ours else error.outcome
@@ -242,9 +259,23 @@ class LeftOut:
 
 def build_provider(config: Config, name: str) -> Provider:
     """Return the adapter of a configured provider."""
-    settings = config.providers[name]
+    settings, connect = config.providers[name], config.limits_of(name).connect
     kind = KINDS[row_of(settings)]
-    provider = kind.build(settings, config.limits_of(name).connect)
+    if not (places := settings.at_places()):
+        return _adapter(kind, settings, connect)
+    # All are made now: boto3 takes long enough to hold up the calls that are under way.
+    return Placed({place: _at_place(kind, there, connect) for place, there in places.items()})
+
+
+def _at_place(kind: ProviderKind, settings: ProviderSettings, connect: float) -> Provider:
+    why = settings.missing()
+    return _adapter(kind, settings, connect) if why is None else LeftOut(why)
+
+
+def _adapter(kind: ProviderKind, settings: KindSettings, connect: float) -> Provider:
+    provider = kind.build(settings, connect)
     if getattr(settings, "cache", None) == "auto":
-        provider = WithMarks(provider, kind.marks)
+        # A model that has an ARN has a name of the operator's own here.
+        base_model: Callable[[str], str] = getattr(settings, "base_model", str)
+        provider = WithMarks(provider, lambda model: kind.marks(base_model(model)))
     return provider if kind.tool_names is None else WithToolNames(provider, kind.tool_names)

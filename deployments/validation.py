@@ -80,6 +80,9 @@ def kind_of(value: object) -> str:
     return next((name for kind, name in _KINDS if isinstance(value, kind)), "that")
 
 
+# A tag of a target, in a configuration, a keys file and a request.
+TAG, NO_TAG = r"[a-z0-9][a-z0-9_.-]{0,63}", "is no tag, which has small letters, digits, _, . and -"
+
 # A client's request.
 
 _Path = tuple[str, ...]

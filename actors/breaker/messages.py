@@ -74,6 +74,7 @@ class ReportDetails(TypedDict):
     message: NotRequired[str]
     retry_after: NotRequired[float | None]  # seconds, as the provider said
     at: NotRequired[float]  # wall clock, seconds since the epoch
+    shared: NotRequired[bool]  # it was not asked itself: another place has failed in a way that holds for it too
 
 
 class ReportItem(ReportDetails):

@@ -87,6 +87,9 @@ ENDINGS: Mapping[str, Ending] = MappingProxyType(
 )
 
 
+NO_CREDENTIAL = "no_credential"  # the code of a `connect` to the server of tokens, and not to the provider
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How one attempt ended. `retry_after` is in seconds as the provider said it, unclamped."""

@@ -11,22 +11,38 @@ from typing import TypedDict
 
 from actors.breaker.circuit import Mode, Policy, State, share
 
-Target = str  # one provider with one upstream model: `provider/upstream-model`
+# One provider with one upstream model, `provider/upstream-model`; or one place of it, which is a key, an account or a
+# region: `provider#place/upstream-model`.
+Target = str
+PLACE = "#"
 
 
 def target_of(provider: str, model: str) -> Target:
-    """Return a target's name: `provider/upstream-model`. A provider's name has no slash."""
+    """Return a target's name: `provider/upstream-model`. A provider's name has no slash; it may have a place."""
     return f"{provider}/{model}"
+
+
+def site_of(target: Target) -> str:
+    """Return a target's provider, with its place if it has one: `provider#place`."""
+    return target.partition("/")[0]
 
 
 def parts_of(target: Target) -> tuple[str, str]:
     """Return a target's provider and its upstream model, which may hold slashes."""
-    provider, _, model = target.partition("/")
-    return provider, model
+    site, _, model = target.partition("/")
+    return (site if PLACE not in site else _provider_in(site, model)), model
 
 
 def provider_of(target: Target) -> str:
-    return target.partition("/")[0]
+    """Return a target's provider, without its place."""
+    site, _, model = target.partition("/")
+    return site if PLACE not in site else _provider_in(site, model)
+
+
+def place_of(target: Target) -> str:
+    """Return a target's place; an empty text if its provider has none."""
+    site, _, model = target.partition("/")
+    return "" if PLACE not in site else site[len(_provider_in(site, model)) + 1 :]
 
 
 def model_of(target: Target) -> str:
@@ -38,6 +54,21 @@ FUNCTIONS = "functions"  # in the place of a model: functions of others that run
 
 def of_functions(target: Target) -> bool:
     return target.split("/")[1:2] == [FUNCTIONS]
+
+
+def _provider_in(site: str, model: str) -> str:
+    """Return the provider of a target's first part. Functions of others have any name, and no places."""
+    return site if model.partition("/")[0] == FUNCTIONS else site.partition(PLACE)[0]
+
+
+def is_of(target: Target, name: str) -> bool:
+    """Return whether an operator means this target by a name: its provider's, or that with its place."""
+    return name in (provider_of(target), site_of(target))
+
+
+def labels_of(target: Target) -> tuple[str, str, str]:
+    """Return provider, model and place for a metric's labels. Functions of other apps may have any name."""
+    return (FUNCTIONS, FUNCTIONS, "") if of_functions(target) else (*parts_of(target), place_of(target))
 
 
 class TargetSnapshot(TypedDict):
@@ -191,12 +222,12 @@ def skip(target: Target, seen: CircuitSnapshot, now: float, why: str, retry_in: 
 
 
 def _like_its_siblings(target: Target, seen: Mapping[Target, CircuitSnapshot]) -> CircuitSnapshot:
-    """A target that nobody has seen is closed, unless its whole provider is isolated."""
-    siblings = [s for t, s in seen.items() if provider_of(t) == provider_of(target)]
-    held = siblings and all(s.mode is Mode.ISOLATED for s in siblings)
-    if not held:
-        return UNKNOWN_CIRCUIT
-    return replace(UNKNOWN_CIRCUIT, mode=Mode.ISOLATED, isolated_until=max(s.isolated_until for s in siblings))
+    """A target that nobody has seen is closed, unless its whole provider is isolated, or its place."""
+    for name in dict.fromkeys((site_of(target), provider_of(target))):
+        siblings = [s for t, s in seen.items() if is_of(t, name)]
+        if siblings and all(s.mode is Mode.ISOLATED for s in siblings):
+            return replace(UNKNOWN_CIRCUIT, mode=Mode.ISOLATED, isolated_until=max(s.isolated_until for s in siblings))
+    return UNKNOWN_CIRCUIT
 
 
 def _panicky(row: Sequence[Target], seen: Mapping[Target, CircuitSnapshot], now: float) -> list[Target]:

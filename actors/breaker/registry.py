@@ -31,7 +31,7 @@ from actors.breaker.circuit import (
 from actors.breaker.history import History
 from actors.breaker.messages import CircuitCheckpoint, ProbeGrant, ReportItem, Series, TargetHealth
 from actors.breaker.outcomes import Verdict
-from actors.breaker.plan import FUNCTIONS, Target, TargetSnapshot, of_functions, parts_of, provider_of
+from actors.breaker.plan import Target, TargetSnapshot, is_of, labels_of, of_functions, provider_of, site_of
 from actors.metrics import Meter, NoMeter
 
 COMMANDS: Mapping[str, Callable[[], Message]] = {
@@ -105,11 +105,12 @@ class Registry:
         return True
 
     def _newcomer(self, target: Target, now: float) -> Breaker:
-        """Return a new target's circuit. If its provider is isolated, it is isolated too."""
-        siblings = [b for t, b in self.breakers.items() if provider_of(t) == provider_of(target)]
-        if siblings and all(b.mode is Mode.ISOLATED for b in siblings):
-            until = max(b.isolated_until for b in siblings)
-            return Breaker(since=now, mode=Mode.ISOLATED, isolated_until=until)
+        """Return a new target's circuit. If its provider is isolated, or its place, it is isolated too."""
+        for name in dict.fromkeys((site_of(target), provider_of(target))):
+            siblings = [b for t, b in self.breakers.items() if is_of(t, name)]
+            if siblings and all(b.mode is Mode.ISOLATED for b in siblings):
+                until = max(b.isolated_until for b in siblings)
+                return Breaker(since=now, mode=Mode.ISOLATED, isolated_until=until)
         return Breaker(since=now)
 
     def cause(self, target: Target) -> dict[str, object]:
@@ -158,7 +159,7 @@ class Registry:
         message = report_of(item, now)
         stats = self.stats[target]
         stats.used_at = now
-        if self._take(now, target, message, jitter).late:
+        if self._take(now, target, message, jitter).late and not item.get("shared"):
             stats.late += message.count
             self.meter.add("breakwater_late_reports_total", labels_of(target), message.count)
         self._count(now, target, message.verdict, item)
@@ -173,8 +174,9 @@ class Registry:
         elif verdict in _SAYS_NOTHING:
             stats.neutral += count
         elif verdict not in _GOES_ON:
-            stats.failed += count
-            stats.history.note(now, failed=count)
+            asked = 0 if item.get("shared") else count
+            stats.failed += asked
+            stats.history.note(now, failed=asked)
             stats.unclassified += item.get("kind") == "unclassified"
             stats.last_error = {key: value for key, value in item.items() if key in _KEPT and value is not None}
         if item.get("lease") and verdict not in _GOES_ON:
@@ -182,12 +184,12 @@ class Registry:
             self.meter.add("breakwater_probes_total", (*labels_of(target), _PROBED[verdict]))
 
     def command(self, now: float, verb: str, provider: str, seconds: float | None = None) -> int:
-        """Isolate, restore, recover or reset every target of a provider. Return how many it has.
+        """Isolate, restore, recover or reset every target of a provider, or of `provider#place`. Return how many.
 
         `seconds` is how long an isolation lasts.
         """
         message = Isolate(seconds) if verb == "isolate" and seconds is not None else COMMANDS[verb]()
-        targets = [t for t in self.breakers if provider_of(t) == provider]
+        targets = [t for t in self.breakers if is_of(t, provider)]
         for target in targets:
             self._take(now, target, message)
             if verb == "reset":
@@ -347,11 +349,6 @@ def _why(before: Breaker, after: Breaker) -> str:
     if after.state is State.HALF_OPEN:
         return "manual" if after.reason == "manual" else "due"
     return "recovered" if before.state is State.HALF_OPEN else "manual"
-
-
-def labels_of(target: Target) -> tuple[str, str]:
-    """Return provider and model for a metric's labels; `functions` for those of other apps, which may have any name."""
-    return (FUNCTIONS, FUNCTIONS) if of_functions(target) else parts_of(target)
 
 
 def _seen(b: Breaker) -> tuple[object, ...]:

@@ -21,6 +21,7 @@ from typing import Any
 from actors.breaker.circuit import Policy, State
 from actors.breaker.messages import Permit, ReportDetails, SeenHealth, Version, WatchAnswer
 from actors.breaker.outcomes import Outcome, Verdict
+from actors.breaker.places import NO_PLACES
 from actors.breaker.plan import UNKNOWN_CIRCUIT, Candidate, CircuitSnapshot, Plan, Skipped, Target, plan, received, skip
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.actor_connection import ActorCall, ActorConnection
@@ -39,6 +40,8 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 
 ASK_SECONDS, ASK_MOST = 0.05, 2.5  # how long a permit is waited for: usually, and where the actor is known to be slow
 SHORTEST_WAIT = 0.001  # of seconds: what is left of a time that is as good as over
+# What may hold for other places too: see actors/breaker/places.py.
+_SHARED = (Verdict.FAILED_START, Verdict.THROTTLED, Verdict.MISCONFIGURED)
 FIRST_PAUSE = 0.05  # before the actor is tried again; doubles to a second
 
 
@@ -74,6 +77,7 @@ class BreakerClient:
         self.times = ResponseTimes()
         self.empty_answers = EmptyAnswers()
         self.cut_calls = CutCalls()
+        self.places = NO_PLACES
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
@@ -225,7 +229,18 @@ class BreakerClient:
         `verdict`: what it says of the target, if not what the table says. `began`: when, on the client's clock.
         """
         details = details_of(outcome, ms, permit, whole=whole, began=began)
-        self.report_item(target, permit, verdict or outcome.verdict, details)
+        verdict = verdict or outcome.verdict
+        self.report_item(target, permit, verdict, details)
+        if self.places and verdict in _SHARED:
+            for other in self.places.sharers(target, outcome, self._seen.keys()):
+                self._report_shared(other, outcome, verdict, began)
+
+    def _report_shared(self, target: Target, outcome: Outcome, verdict: Verdict, began: float | None) -> None:
+        """Report that another place has failed in a way that holds for this one, which was not asked."""
+        permit: Permit = {"epoch": self._seen[target].epoch, "incarnation": self.incarnation}
+        details = details_of(outcome, 0.0, permit, began=began)
+        details["shared"] = True
+        self.report_item(target, permit, verdict, details)
 
     def release(self, target: Target, permit: Permit) -> None:
         """Give back a permit that was not used."""

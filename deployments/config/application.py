@@ -10,8 +10,12 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.breaker.circuit import Policy
+from deployments.config.base.section import Section
+from deployments.config.base.values import Alias, Host, Name, Title
 from deployments.config.ledger import Accounting
-from deployments.config.providers import Cloud, ProviderSettings
+from deployments.config.options.extras import ExtraOptions, RowTarget, TargetSettings, model_id
+from deployments.config.places import Cloud, explain_key
+from deployments.config.providers import ProviderSettings, row_of
 from deployments.config.sentences import sentence_of
 from deployments.config.settings import (
     AffinitySettings,
@@ -23,13 +27,13 @@ from deployments.config.settings import (
     Mode,
     Models,
     Modes,
-    Section,
+    ScopeSettings,
     Timeouts,
 )
-from deployments.config.values import Alias, Host, ModelId, Name, Title
 from deployments.errors import ConfigError
 from deployments.openai_api.chat import Drop
 from deployments.openai_api.embeddings import other_lengths
+from deployments.providers.extras import Extras, RowExtras
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
 from deployments.secrecy import shown
@@ -44,7 +48,7 @@ class Config(Accounting):
     mode: Mode = "hybrid"
     modes: Modes = Modes()
     providers: dict[Name, ProviderSettings]
-    models: dict[Title, Annotated[dict[Name, ModelId], Field(min_length=1)]]
+    models: dict[Title, Annotated[dict[Name, RowTarget], Field(min_length=1)]]
     aliases: dict[Alias, Title] = Field(default_factory=dict)
     breaker: BreakerSettings = BreakerSettings()
     timeouts: Timeouts = Timeouts()
@@ -56,6 +60,7 @@ class Config(Accounting):
     hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"
     tenants: list[Title] | None = None
+    scopes: ScopeSettings = ScopeSettings()
     cluster: Literal["trusted"] | None = None  # nobody but us reaches Ray's own ports
 
     @model_validator(mode="after")
@@ -81,7 +86,7 @@ class Config(Accounting):
                     raise ValueError(f"{key}: the vectors of {shown(model)} {length}, not {embedding.dimensions}")
         for name, settings in self.providers.items():
             for model in settings.context_windows if isinstance(settings, Cloud) else ():
-                if not any(targets.get(name) == model for targets in self.models.values()):
+                if not any(targets.get(name) == model for targets in self.chat_models().values()):
                     raise ValueError(
                         f"providers.{name}.context_windows.{shown(model)}: no row has this model of {name}"
                     )
@@ -108,6 +113,24 @@ class Config(Accounting):
         return self
 
     @model_validator(mode="after")
+    def _may_be_added(self) -> "Config":
+        for key, provider, options in self._options():
+            kind = KINDS[row_of(self.providers[provider])]
+            if (why := options.objection_to_extras(kind.in_configuration, kind.owned)) is not None:
+                raise ValueError(f"{key}.{why}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_tags(self) -> "Config":
+        known = {tag for _, _, options in self._options() for tag in options.tags}
+        named = (("tenants", self.scopes.tenants), ("keys", self.scopes.keys))
+        for key, tags in ((f"scopes.{kind}.{shown(name)}", tags) for kind, of in named for name, tags in of.items()):
+            for tag in tags:
+                if tag not in known:
+                    raise ValueError(f"{key}: no provider or target has the tag {shown(tag)}{meant(tag, known)}")
+        return self
+
+    @model_validator(mode="after")
     def _known_aliases(self) -> "Config":
         rows = [*self.models, *self.embeddings]
         for alias, row in self.aliases.items():
@@ -126,11 +149,38 @@ class Config(Accounting):
 
     def _targets(self) -> Iterator[tuple[str, str, str]]:
         """Yield each target's key in the file, provider and model."""
-        for row, targets in self.models.items():
+        for row, targets in self.chat_models().items():
             yield from ((f"models.{shown(row)}.{shown(name)}", name, model) for name, model in targets.items())
         for row, embedding in self.embeddings.items():
             key = f"embeddings.{shown(row)}.targets"
             yield from ((f"{key}.{shown(name)}", name, model) for name, model in embedding.targets.items())
+
+    def _options(self) -> Iterator[tuple[str, str, ExtraOptions]]:
+        """Yield what is added to requests: its key in the file, and the provider that gets them."""
+        yield from ((f"providers.{shown(name)}", name, settings) for name, settings in self.providers.items())
+        for row, provider, target in self.target_settings():
+            yield f"models.{shown(row)}.{shown(provider)}", provider, target
+
+    def target_settings(self) -> Iterator[tuple[str, str, TargetSettings]]:
+        """Yield the row, the provider and the settings of each target that has more than its model's id."""
+        for row, targets in self.models.items():
+            for provider, target in targets.items():
+                if isinstance(target, TargetSettings):
+                    yield row, provider, target
+
+    def extras_of(self, provider: str) -> RowExtras:
+        """Return what is added to a provider's requests. The values of variables are read now."""
+        own = [(row, target) for row, name, target in self.target_settings() if name == provider]
+        of_rows = {(row, it.model): extras for row, it in own if (extras := _extras(it)) is not None}
+        return RowExtras(_extras(self.providers[provider]), of_rows)
+
+    def unset_extra(self, provider: str) -> str | None:
+        """Return why what is added to a provider's requests is not there: a variable that is not set; None if it is."""
+        for key, name, options in self._options():
+            for place, variable in options.variables() if name == provider else ():
+                if (why := explain_key(variable)) is not None:
+                    return f"{key}.{place}: {why}"
+        return None
 
     def _named_providers(self) -> Iterator[tuple[str, str]]:
         """Yield each place that names a provider, with the name."""
@@ -177,6 +227,10 @@ class Config(Accounting):
         # The mode has an order of its own, that of the table of kinds, whatever the order of the providers.
         return sorted(names, key=lambda n: kinds.index(self.providers[n].kind)) if self.mode == "aws_only" else names
 
+    def chat_models(self) -> Models:
+        """Return the rows of chats: each provider's own id of the model."""
+        return {row: {name: model_id(it) for name, it in targets.items()} for row, targets in self.models.items()}
+
     def embedding_models(self) -> Models:
         """Return the rows of embeddings, as `models` has those of chats."""
         return {name: row.targets for name, row in self.embeddings.items()}
@@ -189,6 +243,10 @@ class Config(Accounting):
         """Return the breaker's policy. Its lease outlives the longest call that any provider may have."""
         every = [self.limits_of(name) for name in self.providers]
         return self.breaker.policy(max(max(x.total, x.first_token + x.connect) for x in every))
+
+
+def _extras(options: ExtraOptions) -> Extras | None:
+    return None if options.adds_nothing else Extras(options.extra_body, options.headers(), options.query())
 
 
 def parse(args: object) -> Config:
@@ -216,7 +274,7 @@ def apply_user_config(config: Config, user_config: object) -> Config:
         over = Tunables.model_validate(user_config or {})
         if "connect" in over.timeouts:
             raise ConfigError("timeouts.connect: can't change while running: the providers' clients are built with it")
-        changed = config.model_dump(exclude={"breaker", "timeouts"}) | {
+        changed = config.model_dump(exclude={"breaker", "timeouts"}, exclude_unset=True) | {
             "breaker": config.breaker.model_dump() | over.breaker,
             "timeouts": config.timeouts.model_dump() | over.timeouts,
         }

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from deployments.config.application import INGRESS, Config, apply_user_config, parse
-from deployments.config.providers import Tier
+from deployments.config.places import PlaceState, Tier
 from deployments.config.resolved import ResolvedConfig, resolve
 from deployments.config.yaml_file import read_yaml
 from deployments.errors import ConfigError
@@ -96,6 +96,7 @@ def _report(application: Mapping[str, object], host: str, environment: Mapping[s
     yield "tiers:"
     for number, tier in enumerate(resolved.tiers, 1):
         yield f"  {number}. {tier.name} ({_kind(resolved, tier)}): {_state(resolved, tier)}"
+        yield from (f"       {place.name}: {_words(place)}" for place in tier.places)
     yield "rows:"
     for row, targets in resolved.rows().items():
         yield f"  {row}: {' > '.join(targets) or 'no provider can be called'}"
@@ -111,10 +112,17 @@ def _kind(resolved: ResolvedConfig, tier: Tier) -> str:
 
 def _state(resolved: ResolvedConfig, tier: Tier) -> str:
     """Return whether a provider can be called, and by which credential, in words that do not show it."""
+    if tier.places:
+        called = sum(place.left_out is None for place in tier.places)
+        return f"{'ready' if called else 'left out'}, {called} of {len(tier.places)} places"
     if tier.left_out is not None:
         return f"left out: {tier.left_out}"
     credential = resolved.config.providers[tier.name].credential()
     return "ready" if credential is None else f"ready, by {credential}"
+
+
+def _words(place: PlaceState) -> str:
+    return f"left out: {place.left_out}" if place.left_out is not None else f"ready, by {place.credential}"
 
 
 def _judge_exposure(config: Config, host: str, environment: Mapping[str, str]) -> str | None:

@@ -14,8 +14,9 @@ from pydantic import AfterValidator, Field, model_validator
 from actors.ledger.budget import Limit, Limits
 from actors.ledger.messages import Keep, LedgerConfig
 from actors.ledger.rows import NANOS
-from deployments.config.settings import Section, explain_unset
-from deployments.config.values import Days, Filled, NoSwitch, Title, Variable
+from deployments.config.base.section import Section
+from deployments.config.base.values import Days, Filled, NoSwitch, Title, Variable
+from deployments.config.settings import explain_unset
 from deployments.validation import wrong
 
 Count = Annotated[int, NoSwitch, Field(ge=1, le=10**12)]

@@ -1,30 +1,23 @@
 """The providers of serve_config.yaml: one class of settings for each kind. Secrets are named, never written.
 
-`missing` says why a provider can't be called, and `credential` by what it is.
+`missing` says why a provider can't be called, and `credential` by what it is. Places are in places.py.
 """
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Hashable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from deployments.config.known_windows import known_window
-from deployments.config.settings import Section, TimeoutOverrides, explain_unset
-from deployments.config.values import (
+from deployments.config.base.values import (
     NO_REGION,
     REGION,
     ApiDate,
-    AzureEndpoint,
-    AzureVersion,
     Filled,
     HeaderWord,
-    Location,
     Method,
-    ModelId,
     NoSwitch,
-    Project,
     Region,
     Role,
     ServeName,
@@ -32,85 +25,26 @@ from deployments.config.values import (
     Url,
     Variable,
     Version,
-    azure_endpoint,
 )
+from deployments.config.options.converse import ConverseOptions
+from deployments.config.places import Azure, Cloud, Found, Provider, Vertex, WithCredential, WithVertex, found_key
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.credentials.addresses import Azure as AzureAddress
-from deployments.providers.credentials.addresses import Vertex as VertexAddress
 from deployments.providers.credentials.addresses import objection_by_generate_content, objection_on_vertex
-from deployments.providers.credentials.identities import AZURE_SCOPE, BEDROCK_KEY, AwsIdentity, EntraIdentity
-from deployments.secrecy import shown, unset
+from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity, EntraIdentity
+from deployments.secrecy import unset
 
 BUNDLED_MODEL = "smollm2-135m"  # the one name of the weights that come with Breakwater
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """One provider as it stands in this deployment."""
-
-    name: str
-    kind: str  # `functions` for an external provider
-    left_out: str | None  # why the provider is not called; None if it is
+# Who bills, by the price list.
+_AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"
 
 
-class _Provider(Section):
-    has_one_model: ClassVar[bool] = False  # whatever a row calls it
-    timeouts: TimeoutOverrides = TimeoutOverrides()
-
-    def objection(self, model: str) -> str | None:
-        """Return why the model must not have this name, by which answers, the ledger and metrics call it."""
-        return None
-
-    def credential(self) -> str | None:
-        """Return in words by what it is called, without showing it; None if it needs nothing, or `missing` says why."""
-        return None
-
-    def makes_embeddings(self) -> bool:
-        """Return whether it makes embeddings, where providers of its kind do."""
-        return True
-
-    def embedding_model(self, model: str) -> str:
-        """Return the name by which the lengths of the model's vectors are known."""
-        return model
-
-    def embedding_window(self, model: str) -> int | None:
-        """Return how many tokens a text to embed may have, if that is known."""
-        return None
-
-    def billing_address(self) -> str | None:
-        """Return the URL of the API by which the vendor's list prices are known; None if nobody bills by a list."""
-        return None
+Cache = Literal["auto"] | None  # whether we mark what a vendor may keep of a prompt, where its client does not
 
 
-class Cloud(_Provider):
-    context_windows: dict[Title, Annotated[int, NoSwitch, Field(ge=1)]] = Field(default_factory=dict)
-
-    def window(self, model: str) -> int | None:
-        """Return the context window of the provider's model in tokens, None if it is not known."""
-        return self.context_windows.get(model) or known_window(model)
-
-
-_AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"  # who bills, by the price list
-
-Cache = (
-    Literal["auto"] | None
-)  # who marks what a vendor may keep of a prompt: the client alone, or we where it does not
-Found = tuple[str | None, str | None]  # a credential in words, and why there is none: one of them is None
-
-
-class _WithCredential(Cloud):
-    def missing(self) -> str | None:
-        """Return why the provider can't be called, None if it can."""
-        return self.found()[1]
-
-    def credential(self) -> str | None:
-        return self.found()[0]
-
-    def found(self) -> Found:
-        raise NotImplementedError
-
-
-class Bedrock(_WithCredential):
+class Bedrock(ConverseOptions, WithCredential):
     """`profile`, `role_arn` and `external_id` say who asks where that is not whom boto3 finds by itself."""
 
     kind: Literal["bedrock"]
@@ -143,6 +77,15 @@ class Bedrock(_WithCredential):
         named = self.profile is not None or self.role_arn is not None
         return self.api_key_env or (None if named else BEDROCK_KEY)
 
+    def address(self) -> str:
+        return self.endpoint_url or self.resolved_region() or ""
+
+    def quota(self) -> Hashable:
+        """AWS counts by account and region (Bedrock, Quotas). Of an account a role's ARN alone tells."""
+        if self.role_arn is not None:
+            return self.role_arn.split(":")[4], self.resolved_region()
+        return self.profile, _key_in(self.key_env()), self.resolved_region()
+
     def found(self) -> Found:
         if not (region := self.resolved_region()):
             return None, unset(self.region_env, "region_env")
@@ -158,66 +101,11 @@ class Bedrock(_WithCredential):
         return describe(self.identity(), region)
 
 
-class Azure(Section):
-    """A resource of Azure OpenAI or Foundry. Without `api_version` it is asked by its v1 API."""
-
-    endpoint: AzureEndpoint | None = None
-    endpoint_env: Variable = "AZURE_OPENAI_ENDPOINT"
-    api_version: AzureVersion | None = None
-    deployments: dict[Title, ModelId] = Field(default_factory=dict)
-    auth: Literal["key", "managed_identity", "workload_identity", "service_principal", "default"] = "key"
-    tenant_id: Title | None = None
-    client_id: Title | None = None
-    client_secret_env: Variable = "AZURE_CLIENT_SECRET"
-    scope: Url = AZURE_SCOPE
-
-    def resolved_endpoint(self) -> str | None:
-        return azure_endpoint(self.endpoint or os.environ.get(self.endpoint_env) or "")
-
-    def identity(self) -> EntraIdentity | None:
-        """Return who asks Microsoft Entra ID for tokens; None where a key is sent."""
-        if self.auth == "key":
-            return None
-        return EntraIdentity(self.auth, self.tenant_id, self.client_id, self.client_secret_env, self.scope)
-
-
-class Vertex(Section):
-    """A project of Google Cloud. `express`: no project, and the provider's API key says who asks."""
-
-    project: Project | None = None
-    project_env: Variable = "GOOGLE_CLOUD_PROJECT"
-    location: Location = "global"
-    credentials_file: Filled | None = None
-    express: bool = False
-
-    @model_validator(mode="after")
-    def _a_key_or_a_project(self) -> "Vertex":
-        if self.express and (self.project is not None or self.credentials_file is not None):
-            raise ValueError("express: is without a project and a file of credentials: the API key says who asks")
-        return self
-
-    def address(self) -> VertexAddress:
-        project = None if self.express else self.project or os.environ.get(self.project_env)
-        return VertexAddress(project, self.location, self.express)
-
-    def found(self) -> Found:
-        """Return the credentials of Google Cloud in words, or why there are none. Looks for the metadata server."""
-        from deployments.providers.credentials.google import describe
-
-        identity, words = describe(self.credentials_file)
-        if identity is None:
-            return None, words
-        if (self.address().project or identity.project) is None:
-            return None, f"{unset(self.project_env, 'project_env')}, and the credentials name no project"
-        return f"Google Cloud, {words}", None
-
-
-class OpenAI(_WithCredential):
+class OpenAI(WithVertex):
     kind: Literal["openai"]
     api_key_env: Variable | None = None
     base_url: Url | None = None
     azure: Azure | None = None
-    vertex: Vertex | None = None
     api: Literal["chat", "responses"] = "chat"
     cache: Cache = None
     traceparent: bool = False  # send our trace headers: for a server of one's own that traces too
@@ -252,14 +140,20 @@ class OpenAI(_WithCredential):
     def entra(self) -> EntraIdentity | None:
         return None if self.azure is None else self.azure.identity()
 
-    def vertex_address(self) -> VertexAddress | None:
-        return None if self.vertex is None else self.vertex.address()
-
-    def google_file(self) -> str | None:
-        return None if self.vertex is None else self.vertex.credentials_file
-
     def objection(self, model: str) -> str | None:
         return None if self.vertex is None else objection_on_vertex(model)
+
+    def address(self) -> str:
+        if self.azure is not None:
+            return self.azure.resolved_endpoint() or ""
+        vertex = None if self.vertex is None else self.vertex.address().openai_url
+        return self.base_url or vertex or "https://api.openai.com"
+
+    def quota(self) -> Hashable:
+        """Azure counts by resource, Vertex AI by project and location, OpenAI by project, which is known by its key."""
+        if self.azure is not None:
+            return self.azure.resolved_endpoint()
+        return _of_project(self.vertex) if self.vertex is not None else (self.address(), _key_in(self.key_env()))
 
     def found(self) -> Found:
         if self.azure is not None and self.azure.resolved_endpoint() is None:
@@ -273,24 +167,27 @@ class OpenAI(_WithCredential):
         return self.vertex.found() if self.vertex is not None else found_key(self.key_env())
 
 
-class Google(_WithCredential):
+class Google(WithVertex):
     kind: Literal["google"]
     api_key_env: Variable = "GOOGLE_API_KEY"
     base_url: Url | None = None
     api_version: Version | None = None
-    vertex: Vertex | None = None
 
     def billing_address(self) -> str | None:
         return _VERTEX if self.vertex is not None else self.base_url or "https://generativelanguage.googleapis.com"
 
-    def vertex_address(self) -> VertexAddress | None:
-        return None if self.vertex is None else self.vertex.address()
-
-    def google_file(self) -> str | None:
-        return None if self.vertex is None else self.vertex.credentials_file
-
     def objection(self, model: str) -> str | None:
         return None if self.vertex is None else objection_by_generate_content(model)
+
+    def address(self) -> str:
+        vertex = None if self.vertex is None else self.vertex.address().openai_url
+        return self.base_url or vertex or "https://generativelanguage.googleapis.com"
+
+    def quota(self) -> Hashable:
+        """Google counts by project: by that of Vertex AI and its location, or by that of a key."""
+        if self.vertex is not None and not self.vertex.express:
+            return _of_project(self.vertex)
+        return self.address(), _key_in(self.api_key_env)
 
     def found(self) -> Found:
         if self.vertex is not None and not self.vertex.express:
@@ -298,7 +195,7 @@ class Google(_WithCredential):
         return found_key(self.api_key_env)
 
 
-class Anthropic(_WithCredential):
+class Anthropic(WithVertex):
     kind: Literal["anthropic"]
     api_key_env: Variable = "ANTHROPIC_API_KEY"
     auth: Literal["x-api-key", "bearer"] = "x-api-key"
@@ -308,11 +205,34 @@ class Anthropic(_WithCredential):
     workspace_id: HeaderWord | None = None
     cache: Cache = None
 
+    @model_validator(mode="after")
+    def _whose(self) -> "Anthropic":
+        if self.vertex is not None and self.vertex.express:
+            raise ValueError("vertex.express: is for kind google: Claude on Vertex AI needs a project")
+        for name in ("api_key_env", "auth", "anthropic_version", "workspace_id"):
+            if self.vertex is not None and name in self.model_fields_set:
+                raise ValueError(f"{name}: is of Anthropic's own servers, so vertex can't stand beside it")
+        return self
+
     def billing_address(self) -> str | None:
+        return _VERTEX if self.vertex is not None else self.address()
+
+    def address(self) -> str:
+        if self.vertex is not None:
+            return self.base_url or f"https://{self.vertex.address().host}"
         return self.base_url or "https://api.anthropic.com"
 
+    def quota(self) -> Hashable:
+        """Anthropic counts by organization and workspace (Rate limits), which are known by the key.
+
+        Vertex AI counts by project, location and model (Google Cloud, Claude: quotas).
+        """
+        if self.vertex is not None:
+            return _of_project(self.vertex)
+        return self.address(), self.workspace_id, _key_in(self.api_key_env)
+
     def found(self) -> Found:
-        return found_key(self.api_key_env)
+        return found_key(self.api_key_env) if self.vertex is None else self.vertex.found()
 
 
 class Serve(Cloud):
@@ -329,11 +249,11 @@ class Serve(Cloud):
     def makes_embeddings(self) -> bool:
         return self.embeddings_method is not None
 
-    def missing(self) -> str | None:
-        return None
+    def tells_callers(self) -> frozenset[str]:
+        return frozenset({"request_id"})
 
 
-class Local(_Provider):
+class Local(Provider):
     kind: Literal["local"]
     has_one_model: ClassVar[bool] = True
     model_path: Filled | None = None
@@ -367,25 +287,17 @@ class Local(_Provider):
 ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Serve | Local, Field(discriminator="kind")]
 
 
+def _of_project(vertex: Vertex) -> Hashable:
+    address = vertex.address()
+    return address.project or vertex.credentials_file, address.location
+
+
+def _key_in(variable: str | None) -> str | None:
+    """Return the key in a variable: two variables may hold one. It is compared, and goes nowhere."""
+    return os.environ.get(variable, variable) if variable else None
+
+
 def row_of(settings: ProviderSettings) -> str:
     """Return the name of the provider's row in `providers/kinds.py`: its kind, or a variant of that."""
     by_responses = isinstance(settings, OpenAI) and settings.api == "responses"
     return "openai_responses" if by_responses else settings.kind
-
-
-def found_key(variable: str | None) -> Found:
-    """Return the key in a variable in words, or why it can't be sent. Without a variable there is nothing to say."""
-    if variable is None or (why := explain_key(variable)) is not None:
-        return None, None if variable is None else why
-    return f"the key in {shown(variable)}", None
-
-
-def explain_key(variable: str | None) -> str | None:
-    """Return why the key in a variable can't be sent, without repeating it; None if it can, or none is named."""
-    if variable is None or (why := explain_unset(variable)) is not None:
-        return why if variable else None
-    if (key := os.environ[variable])[:1] in "\"'":
-        return f"the key in {variable} is in quotes, which would be sent"
-    if key != key.strip() or not (key.isascii() and key.isprintable()):
-        return f"the key in {variable} has a blank or a line break at an end, or a sign that no header can have"
-    return None

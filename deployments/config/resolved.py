@@ -2,25 +2,47 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from actors.breaker.plan import parts_of, target_of
-from deployments.config.providers import ProviderSettings, Tier, row_of
+from actors.breaker.places import Places
+from actors.breaker.plan import PLACE, parts_of, target_of
+from deployments.config.places import Tier
+from deployments.config.providers import ProviderSettings, row_of
 from deployments.config.settings import Models, explain_unset
 from deployments.config.silence import silence_warnings
 from deployments.errors import ConfigError
 from deployments.keys.ring import KeySources
 from deployments.providers.kinds import KINDS
 from deployments.secrecy import shown
-from deployments.vendor_prices.table import vendor_price
+from deployments.vendor_prices.table import vendor_at, vendor_price
 
 if TYPE_CHECKING:
     from deployments.config.application import Config
 
 
 @dataclass(frozen=True, slots=True)
+class Tags:
+    """`of_providers` are by name, and `of_rows` by row and target, where a target has more than its provider."""
+
+    of_providers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    of_rows: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+
+    def of(self, row: str, target: str) -> frozenset[str]:
+        """Return the tags of a target in a row."""
+        provider, model = parts_of(target)
+        known = self.of_rows.get((row, target_of(provider, model)))
+        return self.of_providers.get(provider, frozenset()) if known is None else known
+
+    @property
+    def names(self) -> list[str]:
+        """Return all tags that there are, in order."""
+        return sorted(frozenset().union(*self.of_providers.values(), *self.of_rows.values()))
+
+
+@dataclass(frozen=True)
 class ResolvedConfig:
     """A checked config with the state of each provider, which depends on the environment."""
 
@@ -32,9 +54,16 @@ class ResolvedConfig:
         """Return the names of the providers that can be called."""
         return [tier.name for tier in self.tiers if tier.left_out is None]
 
+    @cached_property
+    def places(self) -> Places:
+        """Return the places that can be called."""
+        states = {tier.name: [p.site for p in tier.places if p.left_out is None] for tier in self.tiers}
+        spread = [name for name, p in self.config.providers.items() if getattr(p, "places_order", "") == "spread"]
+        return Places({name: sites for name, sites in states.items() if name in self.usable}, spread)
+
     def rows(self) -> dict[str, list[str]]:
         """Return the targets of each row, in the row's own order, of providers that can be called."""
-        return self._targets_of(self.config.models)
+        return self._targets_of(self.config.chat_models())
 
     def embedding_rows(self) -> dict[str, list[str]]:
         """Return the same as `rows`, for embeddings."""
@@ -44,6 +73,11 @@ class ResolvedConfig:
         """Return why each provider that can't be called is left out, by its name."""
         return {tier.name: tier.left_out for tier in self.tiers if tier.left_out is not None}
 
+    def places_left_out(self) -> dict[str, str]:
+        """Return the same for places, by `provider#place`."""
+        every = [(f"{tier.name}{PLACE}{place.name}", place.left_out) for tier in self.tiers for place in tier.places]
+        return {site: why for site, why in every if why is not None}
+
     def vacant(self, rows: Models) -> dict[str, str]:
         """Return each row that no provider serves, with the reasons."""
         reasons, empty = self.left_out(), [row for row, targets in self._targets_of(rows).items() if not targets]
@@ -52,7 +86,7 @@ class ResolvedConfig:
     def _targets_of(self, rows: Models) -> dict[str, list[str]]:
         usable = set(self.usable)
         return {
-            row: [target_of(provider, model) for provider, model in models.items() if provider in usable]
+            row: [t for name, model in models.items() if name in usable for t in self.places.targets(name, model)]
             for row, models in rows.items()
         }
 
@@ -66,12 +100,45 @@ class ResolvedConfig:
 
     def billing_addresses(self) -> dict[str, str]:
         """Return the URL of the API of each provider that bills by a list, by the provider's name."""
-        found = {name: settings.billing_address() for name, settings in self.config.providers.items()}
+        found = {name: _billed_at(settings) for name, settings in self.config.providers.items()}
         return {name: address for name, address in found.items() if address is not None}
+
+    def base_models(self) -> dict[str, str]:
+        """Return the vendor's own id of the model of each target that has another name in the configuration."""
+        return {
+            target_of(provider, name): model
+            for provider, settings in self.config.providers.items()
+            for name, model in settings.base_models().items()
+        }
+
+    def with_extras(self) -> frozenset[tuple[str, str]]:
+        """Return each row with its targets to whose requests something is added there."""
+        own = (it for it in self.config.target_settings() if not it[2].adds_nothing)
+        return frozenset((row, target_of(provider, target.model)) for row, provider, target in own)
+
+    def tags(self) -> Tags:
+        """Return the tags of each provider, and of each target in its row with those of its provider."""
+        of = {name: frozenset(settings.tags) for name, settings in self.config.providers.items()}
+        own = {
+            (row, target_of(name, it.model)): of[name] | frozenset(it.tags)
+            for row, name, it in self.config.target_settings()
+            if it.tags
+        }
+        return Tags({name: tags for name, tags in of.items() if tags}, own)
+
+    def usual_tiers(self) -> dict[str, str]:
+        """Return the vendor's tier that serves requests which name none, by provider; without those of the usual."""
+        found = {name: settings.usual_tier() for name, settings in self.config.providers.items()}
+        return {name: tier for name, tier in found.items() if tier is not None}
+
+    def tells_callers(self) -> dict[str, frozenset[str]]:
+        """Return what the vendors of providers are told of their callers, by provider; without those told nothing."""
+        found = {name: settings.tells_callers() for name, settings in self.config.providers.items()}
+        return {name: parts for name, parts in found.items() if parts}
 
     def windows(self) -> dict[str, int]:
         """Return the context window of each target in tokens, where it is known."""
-        return self._windows(self.config.models, lambda settings, model: settings.window(model))
+        return self._windows(self.config.chat_models(), lambda settings, model: settings.window(model))
 
     def embedding_windows(self) -> dict[str, int]:
         """Return the same as `windows`, for embeddings."""
@@ -105,17 +172,37 @@ class ResolvedConfig:
 
     def _is_priced(self, target: str, prices: Collection[str], addresses: Mapping[str, str]) -> bool:
         provider, model = parts_of(target)
-        if provider in self.fixed() or target in prices or model in prices:
+        if provider in self.fixed() or f"{provider}/{model}" in prices or model in prices:
             return True
-        return provider in addresses and vendor_price(addresses[provider], model) is not None
+        base = self.config.providers[provider].base_model(model)
+        return provider in addresses and vendor_price(addresses[provider], base) is not None
 
     def _windows(self, rows: Models, window: Callable[[ProviderSettings, str], int | None]) -> dict[str, int]:
         known = {
-            target_of(name, model): window(self.config.providers[name], model)
+            target: window(self.config.providers[name], model)
             for models in rows.values()
             for name, model in models.items()
+            for target in self.places.targets(name, model)
         }
         return {target: tokens for target, tokens in known.items() if tokens is not None}
+
+
+def _billed_at(settings: ProviderSettings) -> str | None:
+    """Return where a provider's list prices are from. Places of different vendors have none in common."""
+    if not (places := settings.at_places()):
+        return settings.billing_address()
+    every = [there.billing_address() for there in places.values()]
+    vendors = {None if address is None else vendor_at(address) for address in every}
+    return every[0] if len(vendors) == 1 else None
+
+
+def _tier(name: str, settings: ProviderSettings, unset: str | None) -> Tier:
+    """Return a provider as it stands. `unset` is why it can't be called wherever it is, if so."""
+    places = settings.place_states()
+    if not places or unset is not None:
+        return Tier(name, settings.kind, settings.missing() or unset)
+    out = "; ".join(f"{p.name}: {p.left_out}" for p in places)
+    return Tier(name, settings.kind, out if all(p.left_out is not None for p in places) else None, places)
 
 
 def resolve(config: "Config") -> ResolvedConfig:
@@ -125,7 +212,7 @@ def resolve(config: "Config") -> ResolvedConfig:
     """
     chosen = config.tier_names()
     others = [name for name in config.providers if name not in chosen]
-    tiers = [Tier(n, config.providers[n].kind, config.providers[n].missing()) for n in chosen]
+    tiers = [_tier(n, config.providers[n], config.unset_extra(n)) for n in chosen]
     tiers += [Tier(n, config.providers[n].kind, f"not in mode {config.mode}") for n in others]
     resolved = ResolvedConfig(config, tuple(tiers))
     for key, variable in config.auth.model_dump(include={"api_keys_env", "admin_key_env"}, exclude_none=True).items():

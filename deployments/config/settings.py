@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from actors.breaker.circuit import Policy
-from deployments.config.values import (
+from deployments.config.base.section import Section
+from deployments.config.base.values import (
     Filled,
     ModelId,
     Name,
@@ -17,6 +17,8 @@ from deployments.config.values import (
     Origin,
     Seconds,
     SecondsOrNone,
+    Tag,
+    Title,
     Variable,
 )
 from deployments.providers.time_limits import TimeLimits
@@ -36,23 +38,6 @@ class ImageLimits:
     hosts: frozenset[str] = (
         frozenset()
     )  # may have private addresses: an image store of one's own; `name` or `name:port`
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Section(Strict):
-    """A part of the file."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _know_keys(cls, given: object) -> object:
-        """Refuse a key that is not known, first of all and with the names that are: pydantic would name none."""
-        for key in given if isinstance(given, Mapping) else ():
-            if key not in cls.model_fields:
-                raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "known": list(cls.model_fields)})
-        return given
 
 
 class TimeoutOverrides(Section):
@@ -139,7 +124,7 @@ class ImageSettings(Section):
     max_bytes: Annotated[int, NoSwitch, Field(ge=1, le=64 * 1024 * 1024)] = 20 * 1024 * 1024
     seconds: Seconds = 5
     # May have private addresses: an image store of one's own. A port other than 80 and 443 is named: `store:9000`.
-    hosts: list[str] = []
+    hosts: list[str] = Field(default_factory=list)
 
     def limits(self) -> ImageLimits:
         return ImageLimits(self.max_bytes, self.seconds, frozenset(host.lower() for host in self.hosts))
@@ -164,6 +149,17 @@ class CorsSettings(Section):
         if "*" in self.origins and len(self.origins) > 1:
             raise ValueError("origins: * stands for all origins, so it stands alone")
         return self
+
+
+class ScopeSettings(Section):
+    """The tags that targets must have to serve a tenant, or the holder of a key, by name."""
+
+    tenants: dict[Title, list[Tag]] = Field(default_factory=dict)
+    keys: dict[Title, list[Tag]] = Field(default_factory=dict)
+
+    def of(self, tenant: str | None, key: str | None) -> frozenset[str]:
+        """Return the tags for who has this tenant and a key of this name."""
+        return frozenset((*self.tenants.get(tenant or "", ()), *self.keys.get(key or "", ())))
 
 
 class EmbeddingRow(Section):

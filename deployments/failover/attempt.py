@@ -48,6 +48,7 @@ class Attempt:
     usage: "AttemptUsage | None" = None  # its row in the ledger
     body: Mapping[str, Any] | None = None  # the request as this target takes it
     extras: Mapping[str, Any] | None = None  # beside the chat, where it is asked as its client asks
+    row: str | None = None  # where the configuration adds something to requests of this row's target
     has_images: bool = False  # whether images that we have fetched are in it
     hurried: bool = False  # whether its caller has named the deadline
     extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint

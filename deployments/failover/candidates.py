@@ -7,6 +7,7 @@ and a probe that nobody needed would have held a permit. So the plan is made aga
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Candidate, Plan
 from deployments.errors import TOO_SMALL
 from deployments.failover.tried import Tried
@@ -79,6 +80,15 @@ class Candidates:
     def ask(self, turn: Turn) -> None:
         """Note that this target is asked: it is not asked again."""
         self._asked.add(turn.candidate.target)
+
+    def share(self, failed: str, outcome: Outcome) -> None:
+        """Leave out the targets for which this failure holds too: other places of its provider."""
+        for target in self.left:
+            if (why := self.rows.places.why_shared(failed, outcome, target)) is not None:
+                self._asked.add(target)
+                if target not in self._recorded:
+                    self._recorded.add(target)
+                    self.tried.record.skip((self.breaker.skipped(target, why, outcome.retry_after),))
 
     def refuse(self, turn: Turn) -> None:
         """Note that the target gave no permit: another request probes it, or a panic is not due."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from actors.breaker.outcomes import Guilt, Outcome
-from actors.breaker.plan import Target, provider_of
+from actors.breaker.plan import Target, site_of
 from deployments.errors import OF_ONE_TIER, NoAnswer
 from deployments.failover.tried import REFUSALS, Tried
 
@@ -29,8 +29,8 @@ def no_answer(tried: Tried, rows: "ModelRows", retry_in: float | None) -> NoAnsw
     why = (first.message or first.ending.why).rstrip(".")
     if first.kind == "internal_error" and tried.only(REFUSALS | {"internal_error"}):
         # To ask again would not help, and no provider has failed.
-        return NoAnswer(f"No provider could be asked. First error ({provider_of(blamed)}): {why}.", entries, first)
-    message = f"All providers failed. First error ({provider_of(blamed)}): {why}."
+        return NoAnswer(f"No provider could be asked. First error ({site_of(blamed)}): {why}.", entries, first)
+    message = f"All providers failed. First error ({site_of(blamed)}): {why}."
     return NoAnswer(message, entries, None, retry_in or first.retry_after or 1.0)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
-from actors.breaker.plan import model_of, provider_of
+from actors.breaker.plan import model_of, place_of, provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
-from deployments.errors import NO_PRICE, AttemptFailed, DeadlineExceeded, NoAnswer
+from deployments.errors import NO_PRICE, OUT_OF_SCOPE, AttemptFailed, DeadlineExceeded, NoAnswer, OutOfScope
 from deployments.failover.attempt import Attempt
 from deployments.failover.candidates import Candidates, Turn
 from deployments.failover.comparison import Comparison
@@ -78,14 +78,22 @@ class FailoverRun(Generic[T]):
         self._record = record
         self._tried = Tried(record)
         self._fits = self._fitting()
-        row = self._by_tools(self._in_order(list(self._fits), ground.affinity))
+        row = self._rows.places.ordered(list(self._fits), record.spread_key)
+        row = self._by_tools(self._in_order(row, ground.affinity))
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
 
     def _fitting(self) -> dict[str, RequestFit]:
-        """Return the request for each target that can take it. Raises NoAnswer, a 400, if none can."""
-        found, lacking = dict[str, RequestFit](), None
-        for target, first_fit in self._rows.fits(self._request):
+        """Return the request for each target that may be asked and can take it.
+
+        Raises NoAnswer, a 400, if none can, and OutOfScope if none may: then the request ends before any attempt.
+        """
+        found, lacking, within, scope = dict[str, RequestFit](), None, False, self._record.scope
+        for target, first_fit in self._rows.fits(self._request, scope):
+            if first_fit.outside:
+                self._tried.pass_over(target, f"{OUT_OF_SCOPE} {', '.join(sorted(scope))}")
+                continue
+            within = True
             if target in self._record.barred:
                 self._tried.pass_over(target, NO_PRICE)
                 continue
@@ -99,9 +107,16 @@ class FailoverRun(Generic[T]):
                 self._tried.pass_over(target, f"unsupported {', '.join(fit.lacks)}")
             else:
                 found[target] = fit
+        if scope and not within:
+            raise self._out_of_scope(scope)
         if not (found or self._tried.failures) and lacking is not None:
             raise self._unsupported(lacking)
         return found
+
+    def _out_of_scope(self, scope: frozenset[str]) -> OutOfScope:
+        known = ", ".join(self._rows.tags) or "none"
+        names = "', '".join(sorted(scope))
+        return OutOfScope(f"No target of '{self._request.model}' has the tags '{names}' (known tags: {known}).")
 
     def _unsupported(self, fit: RequestFit) -> NoAnswer:
         """Return the error of a request that no target can take. `fit` is that of the first."""
@@ -207,6 +222,7 @@ class FailoverRun(Generic[T]):
             return None
         attempt = self._attempt(turn, permit, fit)
         attempt.body, attempt.extras, attempt.has_images = body, fit.extras, body is not fit.body
+        attempt.row = fit.row
         attempt.extra_calls = MOST_EXTRA_CALLS
         attempt.keep_lease()
         return attempt
@@ -306,8 +322,14 @@ class FailoverRun(Generic[T]):
         call["within"] = attempt.until - asyncio.get_running_loop().time()
         if self._request.size > LONG_CALL or attempt.has_images:
             call["is_long"] = True
+        if place := place_of(attempt.target):
+            call["place"] = place
         if self._record.session is not None:
             call["cache_key"] = self._record.session.hex()
+        if attempt.row is not None:
+            call["row"] = attempt.row
+        if self._rows.tells and (told := self._rows.tells.get(provider_of(attempt.target))) is not None:
+            call["caller"] = self._record.words_of(told)
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(self._record.made).headers()
         return call
@@ -315,6 +337,8 @@ class FailoverRun(Generic[T]):
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
         attempt.end(outcome, over=False, comparison=comparison)
         self._tried.fail(attempt.target, outcome)
+        if self._rows.places:
+            self._candidates.share(attempt.target, outcome)
 
     def _goes_on(self) -> bool:
         """May another target be asked after the last failure?"""

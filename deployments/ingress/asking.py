@@ -30,6 +30,8 @@ DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
 # Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
 SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
+SCOPE_HEADER = b"x-breakwater-scope"
+_READ = (*SESSION_HEADERS, SCOPE_HEADER)
 
 
 class Asking:
@@ -42,6 +44,7 @@ class Asking:
     def caller(self, request: Request, identity: Identity, door: str = "http") -> Caller:
         """Return the caller, with the tenant who pays. Raises Forbidden if the key is bound to another tenant."""
         headers, key = request.headers, identity.key
+        session, scope = _session_and_scope_in(request.scope["headers"])
         tenant = headers.get("x-tenant-id") or None
         return Caller(
             "handle" if self._by_handle else door,
@@ -51,7 +54,9 @@ class Asking:
             headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
             explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
             trace=None if self._service.traces is None else extract(headers),
-            session=_session_in(request.scope["headers"]),
+            session=session,
+            scope=scope,
+            key_tags=key.tags if key else frozenset(),
         )
 
     def deadline(self, request: Request) -> Deadline:
@@ -74,6 +79,8 @@ class Asking:
             "x-breakwater-attempts": str(served["attempts"]),
             "x-breakwater-request-id": served["request_id"],
         }
+        if place := served.get("place"):
+            headers["x-breakwater-place"] = place
         if served["degraded"]:
             headers["x-breakwater-degraded"] = "true"
         if names := answer.dropped if dropped is None else dropped:
@@ -87,10 +94,16 @@ class Asking:
         return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
 
 
-def _session_in(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-    """Return the name of the conversation, read in one pass: few requests have such a header."""
-    given = {name: value for name, value in reversed(headers) if name in SESSION_HEADERS}  # of several the first
-    return next((value.decode("latin-1") for name in SESSION_HEADERS if (value := given.get(name))), None)
+def _session_and_scope_in(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, str | None]:
+    """Return the name of the conversation and the scope, read in one pass: few requests have such a header."""
+    given = {name: value for name, value in reversed(headers) if name in _READ}  # of several the first
+    if not given:
+        return None, None
+    session = next((value.decode("latin-1") for name in SESSION_HEADERS if (value := given.get(name))), None)
+    if SCOPE_HEADER not in given:
+        return session, None
+    # Of several scopes all hold (RFC 9110, 5.3): the first alone would let the request go too far.
+    return session, ",".join(value.decode("latin-1") for name, value in headers if name == SCOPE_HEADER)
 
 
 def _is_true(word: str) -> bool:

@@ -77,6 +77,8 @@ class Ingress:
                 unpriced=config.limits.unpriced,
                 ours=resolved.fixed(),
                 addresses=resolved.billing_addresses(),
+                base_models=resolved.base_models(),
+                tiers=resolved.usual_tiers(),
             ),
             limits=config.limits.limits(),
             most=config.ledger.journal_megabytes * 1024 * 1024,
@@ -143,8 +145,9 @@ class Ingress:
         agent_id: str | None = None,
         explain: bool = False,
         trace: object = None,
+        scope: object = None,
     ) -> JsonObject:
-        caller = _by_handle(tenant_id, agent_id, explain, trace)
+        caller = _by_handle(tenant_id, agent_id, explain, trace, scope=scope)
         return await self._python.embed(request, CallOptions(timeout_seconds, caller=caller))
 
     async def get_request(self, request_id: str) -> JsonObject:
@@ -255,12 +258,19 @@ def _options(
     explain: bool = False,
     trace: object = None,
     session: str | None = None,
+    scope: object = None,
 ) -> CallOptions:
     """Return what a call says beside its request, by place or by name."""
-    return CallOptions(timeout_seconds, drop_unsupported, _by_handle(tenant_id, agent_id, explain, trace, session))
+    caller = _by_handle(tenant_id, agent_id, explain, trace, session, scope)
+    return CallOptions(timeout_seconds, drop_unsupported, caller)
 
 
 def _by_handle(
-    tenant_id: str | None, agent_id: str | None, explain: bool, trace: object, session: str | None = None
+    tenant_id: str | None,
+    agent_id: str | None,
+    explain: bool,
+    trace: object,
+    session: str | None = None,
+    scope: object = None,
 ) -> Caller:
-    return Caller("handle", tenant_id, agent_id, explain=explain is True, trace=trace, session=session)
+    return Caller("handle", tenant_id, agent_id, explain=explain is True, trace=trace, session=session, scope=scope)

@@ -2,7 +2,8 @@
 
     {"name": "alice", "tenant": "acme", "sha256": "9f86d0...", "scopes": ["chat"], "expires": "2027-02-27T00:00:00Z"}
 
-`python -m deployments.ops.key` makes such lines. `tenant`, `scopes` (all) and `expires` (never) may be left out.
+`python -m deployments.ops.key` makes such lines. `tenant`, `scopes` (all), `expires` (never) and `tags` (none) may be
+left out.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.errors import ConfigError
 from deployments.keys.key import SCOPES, Entry, Key, KeyScope, check_name
+from deployments.validation import NO_TAG, TAG
 
 MOST_BYTES = 1024 * 1024  # some 5,000 keys, which are read in about 50 ms; the replica does nothing else meanwhile
 Stamp = tuple[int, int, int]
@@ -29,13 +31,15 @@ class KeyLine(BaseModel):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: Annotated[list[KeyScope], Field(min_length=1)] | None = None
     expires: datetime | None = None  # without an offset: UTC
+    tags: Annotated[list[Annotated[str, Field(pattern=f"^{TAG}$")]], Field(min_length=1)] | None = None
 
     def entry(self, place: str) -> Entry:
         """Return the key that the line names. Raises ConfigError."""
         for name in (self.name, self.tenant):
             check_name(name, place)
         scopes = SCOPES if self.scopes is None else frozenset(self.scopes)
-        key = Key(self.name, self.tenant, scopes, None if self.expires is None else _seconds(self.expires))
+        expires = None if self.expires is None else _seconds(self.expires)
+        key = Key(self.name, self.tenant, scopes, expires, frozenset(self.tags or ()))
         return Entry(place, bytes.fromhex(self.sha256), key, filed=True)
 
 
@@ -79,19 +83,21 @@ def _parse_line(place: str, line: bytes) -> Entry:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = "".join(f"{part}: " for part in first["loc"][:1] if part in KeyLine.model_fields)
-        raise ConfigError(f"{place}: {key}{_reason(first['type'], first['msg'])}") from None
+        raise ConfigError(f"{place}: {key}{_reason(key, first['type'], first['msg'])}") from None
     if parsed.sha256 == hashlib.sha256(b"").hexdigest():
         raise ConfigError(f"{place}: sha256: it is that of an empty key")
     return parsed.entry(place)
 
 
-def _reason(kind: str, message: str) -> str:
+def _reason(key: str, kind: str, message: str) -> str:
     """Return what is wrong in words that hold nothing of the line, in which a key may stand by mistake."""
     match kind:
         case "json_invalid":
             return "not JSON"
         case "extra_forbidden":
             return f"an unknown field (known: {', '.join(KeyLine.model_fields)})"
+        case "string_pattern_mismatch" if key == "tags: ":
+            return f"each {NO_TAG}"
         case "string_pattern_mismatch":
             return "64 digits of 0 to 9 and a to f are needed"
         case "missing":

@@ -22,6 +22,7 @@ class Key:
     tenant: str | None  # the only tenant that the key may name; None: any
     scopes: frozenset[KeyScope] = SCOPES
     expires: float | None = None  # seconds since 1970; None: never
+    tags: frozenset[str] = frozenset()  # a target must have all of them to serve it
 
     def speaks_for(self, tenant: str | None) -> str | None:
         """Return the tenant who pays. Raises Forbidden if the key is bound to another."""

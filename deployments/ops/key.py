@@ -37,13 +37,16 @@ def expiry(text: str, now: datetime) -> datetime:
     return at.replace(microsecond=0)
 
 
-def line_of(key: str, name: str, tenant: str | None, scopes: str | None, expires: datetime | None) -> str:
+def line_of(
+    key: str, name: str, tenant: str | None, scopes: str | None, expires: datetime | None, tags: str | None = None
+) -> str:
     """Return the key's line for the keys file. Raises ConfigError or ValueError for what the file may not hold."""
     fields = {
         "name": name,
         "tenant": tenant,
         "sha256": digest_of(key).hex(),
         "scopes": None if scopes is None else [scope.strip() for scope in scopes.split(",")],
+        "tags": None if tags is None else [tag.strip() for tag in tags.split(",")],
         "expires": None if expires is None else expires.astimezone(UTC).isoformat().replace("+00:00", "Z"),
     }
     line = json.dumps({field: value for field, value in fields.items() if value is not None})
@@ -58,10 +61,11 @@ def main(arguments: list[str], now: Callable[[], datetime] = lambda: datetime.no
     parser.add_argument("--tenant", help="the only tenant that the key may name; without it: any")
     parser.add_argument("--scopes", help=f"some of {','.join(sorted(SCOPES))}; without it: all")
     parser.add_argument("--expires", help="90d, 12h, 30m, or an ISO date (UTC); without it: never")
+    parser.add_argument("--tags", help="of the targets that may serve it, as eu,no-train; without it: any target")
     given, key = parser.parse_args(arguments), make_key()
     try:
         expires = None if given.expires is None else expiry(given.expires, now())
-        line = line_of(key, given.name, given.tenant, given.scopes, expires)
+        line = line_of(key, given.name, given.tenant, given.scopes, expires, given.tags)
     except (ConfigError, ValueError) as error:
         print(f"no key was made: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -19,6 +19,7 @@ from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.credentials.renewed import Renewed
+from deployments.providers.extras import Extras
 from deployments.providers.time_limits import TimeLimits
 
 MOST_AGAIN = 5
@@ -37,6 +38,9 @@ class Call:
     within: float = math.inf  # seconds that its request will wait for it
     cache_key: str | None = None  # by which requests with the same begin of a prompt are told
     api: str = ""  # the API in whose words the body is, if it is no chat
+    caller: Mapping[str, str] | None = None  # who asks, for a vendor that is to be told
+    extras: Extras | None = None  # what the configuration adds to its request
+    place: str = ""  # of the provider, if that has places
 
     @property
     def wants_usage(self) -> bool:
@@ -85,7 +89,7 @@ def end_of(head: Head, usage: JsonObject | None, call: Call) -> End:
 
 
 class Provider(Protocol):
-    """A provider may have a `credential`: see `credential_of`."""
+    """A provider may have a `credential`, or `credentials` by place: see `credentials_of`."""
 
     async def complete(self, call: Call) -> Completed: ...
 
@@ -102,6 +106,15 @@ def credential_of(provider: Provider) -> Renewed[Any] | None:
     """Return what must be renewed while the provider is used; None where nothing expires."""
     found: Renewed[Any] | None = getattr(provider, "credential", None)
     return found
+
+
+def credentials_of(provider: Provider) -> dict[str, Renewed[Any]]:
+    """Return the same by place, which is an empty text where the provider has no places."""
+    places: dict[str, Renewed[Any]] | None = getattr(provider, "credentials", None)
+    if places is not None:
+        return places
+    found = credential_of(provider)
+    return {} if found is None else {"": found}
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
@@ -235,7 +248,10 @@ class CallMessage(TypedDict):
     the seconds that its request will wait. `cache_key` is alike for calls of one conversation, and of no other.
     `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not. `is_long`: it
     may take more than a megabyte, so nothing is done with all of it at once.
-    `api`: the body is a request of that API as its client wrote it, and the answer is to be one too.
+    `api`: the body is a request of that API as its client wrote it, and the answer is to be one too. `place`: by which
+    of the provider's places it goes.
+    `caller`: who asks, for a provider whose settings say that its vendor is told: a part of `tenant`, `agent` and
+    `request_id`. `row`: the row of its target, where the configuration adds something to that target's requests.
     """
 
     body: JsonObject
@@ -250,6 +266,9 @@ class CallMessage(TypedDict):
     within: NotRequired[float]
     cache_key: NotRequired[str]
     api: NotRequired[str]
+    caller: NotRequired[Mapping[str, str]]
+    row: NotRequired[str]
+    place: NotRequired[str]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -265,5 +284,5 @@ def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> Ca
 def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
     again, within, is_long = data.get("again", MOST_AGAIN), data.get("within", math.inf), data.get("is_long", False)
-    more = again, is_long, within, data.get("cache_key"), data.get("api", "")
-    return Call(data["body"], data["model"], data["name"], limits, *more)
+    more = again, is_long, within, data.get("cache_key"), data.get("api", ""), data.get("caller")
+    return Call(data["body"], data["model"], data["name"], limits, *more, place=data.get("place", ""))

@@ -84,6 +84,8 @@ class ProviderKind:
     - `native_api`: the API whose requests it takes as their clients wrote them, and whose answers it passes on.
     - `marks`: how many marks `cache: auto` sets in a request for a model: none where they have no use, one behind the
       tools and the system prompt where the vendor itself keeps the last turn, else one behind that too.
+    - `owned`: the fields of its requests that are ours, so that a configuration can't set them; None if it adds
+      nothing to what it is sent.
     - `modes`: the operating modes that use it by default.
     - `is_aws`: whether its health counts as `aws_available`.
     - `embeds`: whether its vendor makes embeddings.
@@ -104,6 +106,7 @@ class ProviderKind:
     family: str = ""
     native_api: str = ""
     marks: Callable[[str], int] = field(default=lambda _: 0)
+    owned: frozenset[str] | None = None
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
     embeds: bool = True
@@ -172,6 +175,9 @@ def cache_places(model: str) -> CachePlaces | None:
     return CachePlaces() if _CACHING_NOVA.search(model) else None
 
 
+# OpenAI's words for a tier, and what botocore's ServiceTierType has for them. OpenAI answers `fast` as `priority`.
+CONVERSE_TIERS: Mapping[str, str] = {"flex": "flex", "priority": "priority", "fast": "priority"}
+
 # Behind a text, an image and a file, of all but the assistant (openai SDK, ResponseInputTextParam and its neighbours).
 BREAKPOINT_PLACES = CachePlaces(any_part=True, answers=False)
 
@@ -215,6 +221,7 @@ BEDROCK = ProviderKind(
             "temperature": lambda value: True if value <= 1 else None,
             "response_format": is_json_schema,  # Converse has no word for JSON without a schema
             "reasoning_effort": lambda value: value in EFFORTS,
+            "service_tier": lambda value: True if value in CONVERSE_TIERS else None,
         },
         images=frozenset({"png", "jpeg", "gif", "webp"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
@@ -226,6 +233,8 @@ BEDROCK = ProviderKind(
     tool_names=PLAIN_NAMES,
     model_ids=BEDROCK_IDS,
     marks=lambda model: 0 if cache_places(model) is None else 2,
+    owned=frozenset({"modelId", "messages", "system", "toolConfig"})
+    | {"inferenceConfig.maxTokens", "inferenceConfig.stopSequences"},
     modes=("hybrid", "aws_only"),
     is_aws=True,
 )
@@ -235,6 +244,8 @@ OPENAI = ProviderKind(
     system="openai",
     tool_names=PLAIN_NAMES,
     marks=_openai_marks,
+    owned=frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice", "functions"})
+    | {"function_call", "n", "stop", "max_tokens", "max_completion_tokens"},
     modes=("hybrid", "aws_only"),
     systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
@@ -258,6 +269,8 @@ OPENAI_RESPONSES = ProviderKind(
     marks=_openai_marks,
     family="openai",
     native_api="responses",
+    owned=frozenset({"model", "input", "instructions", "stream", "tools", "tool_choice", "max_output_tokens"})
+    | {"previous_response_id", "conversation", "background", "prompt"},
     modes=("hybrid", "aws_only"),
     systems_by_host={**_ON_AZURE, **_ON_VERTEX},
 )
@@ -282,6 +295,8 @@ GOOGLE = ProviderKind(
     schemas=GEMINI_FORMS,
     tool_names=GEMINI_NAMES,
     model_ids=GEMINI_IDS,
+    owned=frozenset({"contents", "systemInstruction", "tools", "toolConfig", "generationConfig.candidateCount"})
+    | {"generationConfig.maxOutputTokens", "generationConfig.stopSequences"},
     systems_by_host=_ON_VERTEX,
     chat_operation="generate_content",
 )
@@ -320,7 +335,9 @@ ANTHROPIC = ProviderKind(
     schemas=ANTHROPIC_FORMS,
     tool_names=PLAIN_NAMES,
     marks=lambda _: 2,
+    owned=frozenset({"model", "messages", "system", "stream", "tools", "tool_choice", "max_tokens", "stop_sequences"}),
     embeds=False,
+    systems_by_host=_ON_VERTEX,
 )
 # A deployment of the same cluster. Nothing leaves the cluster, so it may stand beside the local model.
 SERVE = ProviderKind(

@@ -41,6 +41,7 @@ class Facade:
         timeout_seconds: float | None = None,
         drop_unsupported: str | None = None,
         trace: object = None,
+        scope: object = None,
         **options: object,
     ) -> JsonObject:
         """Answer `prompt`, a text or a list of messages, with a `Completion`.
@@ -52,7 +53,7 @@ class Facade:
             request = self._request(prompt, model, temperature, max_tokens, options)
         except BreakwaterError as error:
             return error_dict(error)
-        caller = Caller("handle", tenant_id, agent_id, trace=trace)
+        caller = Caller("handle", tenant_id, agent_id, trace=trace, scope=scope)
         answer = await self._python.chat(request, CallOptions(timeout_seconds, drop_unsupported, caller))
         if _is_error(answer):
             return _name_prompt(answer)
@@ -73,6 +74,7 @@ class Facade:
         timeout_seconds: float | None = None,
         drop_unsupported: str | None = None,
         trace: object = None,
+        scope: object = None,
         **options: object,
     ) -> AsyncGenerator[JsonObject, None]:
         """Yield each piece of text as `{"delta": text}`, then what `generate_completion` would have returned."""
@@ -83,7 +85,7 @@ class Facade:
             yield error_dict(error)
             return
         request["stream_options"] = {"include_usage": True}
-        caller = Caller("handle", tenant_id, agent_id, trace=trace)
+        caller = Caller("handle", tenant_id, agent_id, trace=trace, scope=scope)
         stream = self._python.stream_chat(request, CallOptions(timeout_seconds, drop_unsupported, caller))
         try:
             async with contextlib.aclosing(stream) as chunks:

@@ -18,8 +18,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from actors.breaker.messages import Permit, is_exclusive
 from actors.breaker.outcomes import ENDINGS, Guilt, Outcome, Verdict
-from actors.breaker.plan import FUNCTIONS, model_of, provider_of, target_of
-from deployments.config.settings import Strict
+from actors.breaker.plan import FUNCTIONS, model_of, provider_of, site_of, target_of
+from deployments.config.base.section import Strict
 from deployments.errors import BadRequest
 from deployments.failover.candidates import Candidates
 from deployments.failover.tried import Tried
@@ -141,7 +141,7 @@ class Functions:
             self._service.breaker.report(
                 item.target, item.permit, outcome, item.ms, whole=True, verdict=verdict, began=began
             )
-            labels = FUNCTIONS, FUNCTIONS, outcome.kind, outcome.verdict.value
+            labels = FUNCTIONS, FUNCTIONS, "", outcome.kind, outcome.verdict.value
             self._service.meter.add("breakwater_attempts_total", labels)
         return {}
 
@@ -161,7 +161,11 @@ class Functions:
         name = model or rows.default
         if not isinstance(name, str) or name not in rows.names:
             raise rows.unknown(str(name))
-        return {provider_of(target): target for target in rows.of(name)}
+        found = dict[str, str]()
+        for target in rows.of(name):
+            found.setdefault(provider_of(target), target)  # a provider's own name means the first of its places
+            found[site_of(target)] = target
+        return found
 
     def _ordered(self, names: list[str], primary: object, row: Mapping[str, str]) -> dict[str, str]:
         """Return each name's target: the primary's first, then in the order of the row, the configuration, `names`."""

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from actors.breaker.plan import model_of, provider_of
+from actors.breaker.places import NO_PLACES, Places
+from actors.breaker.plan import PLACE, model_of, parts_of, provider_of, target_of
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
@@ -28,7 +29,7 @@ from deployments.routing.request_fit import (
 from deployments.validation import nearest
 
 if TYPE_CHECKING:
-    from deployments.config.resolved import ResolvedConfig
+    from deployments.config.resolved import ResolvedConfig, Tags
 
 VACANT_SECONDS = 60.0  # until it may be worth to ask again: a deploy must come first
 _PINNABLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TEXT}}}")
@@ -42,7 +43,11 @@ class ModelRows:
     `windows` maps a target to its context window in tokens, where the configuration has it. `chats` says whether
     their requests are chats or embeddings. `drop` is what may be left out unless a request says otherwise. `left_out`
     maps each provider that can't be called to the reason, and `vacant` each row that only such providers have.
-    `aliases` maps other names of the rows, and patterns of names, to rows.
+    `aliases` maps other names of the rows, and patterns of names, to rows. `base_models` maps targets that have names
+    of ours to the vendor's own ids of their models, and `tells` providers to what their vendors are told of a caller.
+    `with_extras` are rows with their targets to whose requests the configuration adds something, and `tags` what says
+    which targets serve requests that keep to a scope.
+    `places` are those of the providers.
     """
 
     def __init__(
@@ -57,7 +62,17 @@ class ModelRows:
         left_out: Mapping[str, str] | None = None,
         vacant: Mapping[str, str] | None = None,
         aliases: Mapping[str, str] | None = None,
+        base_models: Mapping[str, str] | None = None,
+        tells: Mapping[str, frozenset[str]] | None = None,
+        with_extras: frozenset[tuple[str, str]] = frozenset(),
+        tags: "Tags | None" = None,
+        places: Places = NO_PLACES,
     ):
+        self.places = places
+        self._tags = tags
+        self._with_extras = with_extras
+        self._base_models = base_models or {}
+        self.tells: Mapping[str, frozenset[str]] = tells or {}
         self._aliases = Aliases(aliases or {})
         self._left_out, self._vacant = left_out or {}, vacant or {}
         self._rows = rows
@@ -90,6 +105,11 @@ class ModelRows:
     def kind(self, target: str) -> str:
         return self._kinds[provider_of(target)]
 
+    def base_model(self, target: str) -> str:
+        """Return the vendor's own id of a target's model."""
+        model = model_of(target)
+        return self._base_models.get(target_of(provider_of(target), model), model) if self._base_models else model
+
     def window(self, target: str) -> float:
         """Return the context window in tokens.
 
@@ -108,24 +128,28 @@ class ModelRows:
         if (row := self._aliases.named(model)) is not None:
             return row
         provider, slash, _ = model.partition("/")
-        if slash and (provider in self._kinds or provider in self._left_out):
+        if slash and (provider in self._kinds or provider in self._left_out or provider in self.places):
             return model
         return self._aliases.matching(model) or model
 
     def of(self, model: str) -> list[str]:
-        """Return the targets of the row that is meant, or the one target that `provider/upstream-id` pins.
+        """Return the targets of the row that is meant, or those that `provider/upstream-id` pins.
 
-        Raises UnknownModel, and BadRequest for an invalid upstream id.
+        These are all places of the provider; `provider#place/upstream-id` pins one of them. Raises UnknownModel, and
+        BadRequest for an invalid upstream id.
         """
         row = self._rows.get(self.name_of(model))
         if row is not None:
             return row
-        provider, slash, upstream = model.partition("/")
+        site, slash, upstream = model.partition("/")
+        provider = site.partition(PLACE)[0] if site in self.places else site
         if slash and provider in self._kinds:
-            if model not in self.targets:
+            pinned = [model] if provider is not site else self.places.targets(provider, upstream)
+            known = pinned[0] in self.targets
+            if not known:
                 self._check_id(provider, upstream)
-            if provider not in self._fixed or model in self.targets:
-                return [model]
+            if known or provider not in self._fixed:
+                return pinned
         raise self.unknown(model)
 
     def targets_of(self, models: Sequence[str]) -> list[str]:
@@ -140,6 +164,9 @@ class ModelRows:
             message = f"Invalid 'model': an upstream id is printable ASCII without spaces, {LONGEST_TEXT} at most."
             raise BadRequest(message, "model")
         valid = KINDS[self._kinds[provider]].model_ids
+        if valid is not None and upstream.startswith("arn:"):
+            how = "by the name that its configuration gives it"
+            raise BadRequest(f"Invalid 'model': '{provider}' is asked for what has an ARN {how}.", "model")
         if valid is not None and not valid.fullmatch(upstream):
             raise BadRequest(f"Invalid 'model': no model of '{provider}' has an id such as '{upstream}'.", "model")
 
@@ -156,9 +183,15 @@ class ModelRows:
         hint = "" if near is None else f" Did you mean '{near}'?"
         return UnknownModel(f"The model '{model}' does not exist. Known models: {', '.join(self._rows)}.{hint}")
 
-    def fits(self, request: Request) -> Iterator[tuple[str, RequestFit]]:
+    @property
+    def tags(self) -> list[str]:
+        """Return all tags that targets have."""
+        return [] if self._tags is None else self._tags.names
+
+    def fits(self, request: Request, scope: frozenset[str] = frozenset()) -> Iterator[tuple[str, RequestFit]]:
         """Yield each target with the request in the form in which it takes it, unfit targets included.
 
+        A target that has not all tags of the `scope` in any row of the request's is outside.
         Raises UnknownModel, BadRequest, and NoAnswer for a row whose providers are all left out.
         """
         drop = request.drop or self._drop
@@ -167,12 +200,29 @@ class ModelRows:
             message = f"No provider of '{request.model}' can be called: {why}."
             raise NoAnswer(message, retry_after=VACANT_SECONDS)
         body = with_result_ids(request.body) if self._chats else request.body
+        rows = self._rows_of(request.models, scope) if self._with_extras or scope else {}
         for target in targets:
+            if scope and target not in rows:
+                yield target, RequestFit(body, outside=True)
+                continue
             try:
                 fit = self._fit(target, body, drop, request.native)
             except Exception as error:
                 fit = RequestFit(body, bug=error)
-            yield target, fit
+            row = rows.get(target) if self._with_extras else None
+            added = row is not None and (row, target_of(*parts_of(target))) in self._with_extras
+            yield target, replace(fit, row=row) if added else fit
+
+    def _rows_of(self, models: Sequence[str], scope: frozenset[str]) -> dict[str, str]:
+        """Return the row by which each target is asked, by the target: the first that has it within the scope."""
+        found: dict[str, str] = {}
+        for model in reversed(models):
+            row = self.name_of(model)
+            found |= {target: row for target in self.of(model) if self._is_within(scope, row, target)}
+        return found
+
+    def _is_within(self, scope: frozenset[str], row: str, target: str) -> bool:
+        return not scope or (self._tags is not None and scope <= self._tags.of(row, target))
 
     def may_drop_hints(self, request: Request) -> bool:
         """Return whether a hint that its target refuses may be left out."""
@@ -191,7 +241,7 @@ class ModelRows:
         return replace(fit, extras=conceded.body, dropped=fit.dropped + conceded.dropped)
 
     def _fit(self, target: str, body: JsonObject, drop: Drop, native: Native | None = None) -> RequestFit:
-        kind, model = self.kind(target), model_of(target)
+        kind, model = self.kind(target), self.base_model(target)
         if not self._chats:
             return fit_request(unsupported_in_embedding, kind, body, drop, model)
         rules = rules_of(kind, model)
@@ -227,9 +277,14 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         fixed=resolved.fixed(),
         windows=resolved.windows(),
         drop=resolved.config.drop_unsupported,
-        left_out=resolved.left_out(),
-        vacant=resolved.vacant(resolved.config.models),
+        left_out={**resolved.left_out(), **resolved.places_left_out()},
+        places=resolved.places,
+        vacant=resolved.vacant(resolved.config.chat_models()),
         aliases=resolved.config.aliases_of(resolved.config.models),
+        base_models=resolved.base_models(),
+        tells=resolved.tells_callers(),
+        with_extras=resolved.with_extras(),
+        tags=resolved.tags(),
     )
 
 
@@ -241,7 +296,9 @@ def embedding_rows(resolved: "ResolvedConfig") -> ModelRows:
         fixed=frozenset(resolved.kinds()),  # the vectors' length belongs to a row, so no other model can be pinned
         chats=False,
         drop=resolved.config.drop_unsupported,
-        left_out=resolved.left_out(),
+        left_out={**resolved.left_out(), **resolved.places_left_out()},
+        places=resolved.places,
         vacant=resolved.vacant(resolved.config.embedding_models()),
+        tags=resolved.tags(),
         aliases=resolved.config.aliases_of(resolved.config.embeddings),
     )

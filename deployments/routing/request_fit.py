@@ -34,6 +34,8 @@ class RequestFit:
         bug: what our own code raised over it; the target can't be asked then.
         demands: what the client's own request demands and the target can't do, by the client's paths.
         extras: what the target gets of the client's own request, and no chat has; None if it gets the chat.
+        outside: whether the target is outside of the request's scope, so that it must not be asked.
+        row: the row of the target, where the configuration adds something to its requests.
     """
 
     body: JsonObject
@@ -42,6 +44,8 @@ class RequestFit:
     bug: Exception | None = None
     demands: tuple[str, ...] = ()
     extras: JsonObject | None = None
+    outside: bool = False
+    row: str | None = None
 
     @property
     def lacks(self) -> tuple[str, ...]:

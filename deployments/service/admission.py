@@ -77,8 +77,9 @@ def _routes(rows: "ModelRows", prices: PriceList, models: tuple[str, ...]) -> tu
 
 def _route(target: str, rows: "ModelRows", prices: PriceList) -> Route:
     provider, model = parts_of(target)
-    most = highest_output(rows.kind(target), model)
-    return Route(model, prices.rates(provider, model), most, prices.windows.get(target))
+    base = prices.base_model(provider, model)
+    most = highest_output(rows.kind(target), base)
+    return Route(base, prices.rates(provider, model), most, prices.windows.get(target), prices.tiers.get(provider))
 
 
 def _not_priced(targets: frozenset[str], model: str) -> NotPriced:

@@ -44,6 +44,13 @@ class TargetHealth(TypedDict):
     unclassified: NotRequired[int]  # failures of an unknown kind
 
 
+class PlaceHealth(TypedDict):
+    """One place of a provider: a key, an account or a region."""
+
+    available: bool  # at least one of its circuits lets calls through
+    left_out: str | None  # why it is not called in this deployment
+
+
 class ProviderHealth(TypedDict):
     """One provider, over all its targets."""
 
@@ -57,6 +64,7 @@ class ProviderHealth(TypedDict):
     total_requests: int
     last_error: LastError | None  # the newest of its targets
     targets: dict[str, TargetHealth]
+    places: NotRequired[dict[str, PlaceHealth]]  # only if the provider has any
 
 
 class LedgerHealth(TypedDict):
@@ -141,6 +149,7 @@ class ServedBy(TypedDict):
 
     provider: str
     model: str  # the provider's own id
+    place: NotRequired[str]  # of the provider, if that has places
     attempts: int  # targets that were asked
     degraded: bool  # the local model answered
     dropped: list[str]  # fields that the target was asked without

@@ -3,11 +3,19 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-from actors.breaker.plan import of_functions, provider_of
-from deployments.config.providers import Tier
+from actors.breaker.plan import PLACE, is_of, of_functions, provider_of, site_of
+from deployments.config.places import PlaceState, Tier
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
-from deployments.service.answers import HealthSummary, LlmService, ProviderHealth, State, SystemHealth, TargetHealth
+from deployments.service.answers import (
+    HealthSummary,
+    LlmService,
+    PlaceHealth,
+    ProviderHealth,
+    State,
+    SystemHealth,
+    TargetHealth,
+)
 
 SERVICE = "llm_service"
 _WORST = ("open", "half_open", "closed")
@@ -19,7 +27,7 @@ def provider_health(tier: Tier, targets: Mapping[str, JsonObject]) -> ProviderHe
     A provider has a circuit for each of its models. Its state is the worst of theirs. It is available
     as long as one of them lets calls through.
     """
-    mine = {name: t for name, t in targets.items() if provider_of(name) == tier.name}
+    mine = {name: t for name, t in targets.items() if is_of(name, tier.name)}
     # The functions of other apps say nothing of our own calls, so they count only where nothing else does.
     counted = [t for name, t in mine.items() if not of_functions(name)] or list(mine.values())
     ok = sum(t["ok"] for t in counted)
@@ -27,9 +35,9 @@ def provider_health(tier: Tier, targets: Mapping[str, JsonObject]) -> ProviderHe
     isolated = bool(counted) and all(t["isolated"] for t in counted)
     states: list[State] = [t["state"] for t in counted]
     state: State = min(states, key=_WORST.index, default="closed")
-    shut = bool(counted) and all(t["isolated"] or t["state"] == "open" for t in counted)
+    shut = bool(counted) and all(_is_shut(t) for t in counted)
     errors = [t["last_error"] for t in counted if t["last_error"]]
-    return {
+    health: ProviderHealth = {
         "available": tier.left_out is None and not shut,
         "state": state,
         "isolated": isolated,
@@ -41,6 +49,19 @@ def provider_health(tier: Tier, targets: Mapping[str, JsonObject]) -> ProviderHe
         "last_error": max(errors, key=lambda e: e.get("at", 0.0), default=None),
         "targets": {name: _public(t) for name, t in mine.items()},
     }
+    if tier.places:
+        health["places"] = {place.name: _place_health(place, tier.name, mine) for place in tier.places}
+    return health
+
+
+def _place_health(place: PlaceState, provider: str, targets: Mapping[str, JsonObject]) -> PlaceHealth:
+    mine = [t for name, t in targets.items() if site_of(name) == f"{provider}{PLACE}{place.name}"]
+    shut = bool(mine) and all(_is_shut(t) for t in mine)
+    return {"available": place.left_out is None and not shut, "left_out": place.left_out}
+
+
+def _is_shut(target: JsonObject) -> bool:
+    return bool(target["isolated"] or target["state"] == "open")
 
 
 def health_summary(tiers: Sequence[Tier], targets: Mapping[str, JsonObject], *, actor_away: bool) -> HealthSummary:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from actors.breaker.plan import of_functions
+from actors.breaker.plan import PLACE, of_functions
 from actors.breaker.registry import COMMANDS
 from deployments.breaker_client.client import BreakerClient
-from deployments.config.providers import Tier
+from deployments.config.places import Tier
 from deployments.config.sentences import key_of, sentence_of
 from deployments.config.settings import Overrides
 from deployments.errors import BadRequest, NotFound, Unavailable
@@ -48,8 +48,9 @@ class Operations:
         self._ledger = ledger
 
     def find_tier(self, name: str) -> Tier:
-        """Return the provider of this name, external providers included. Raises NotFound."""
+        """Return the provider of this name, external providers included, or one place of it. Raises NotFound."""
         every = [*self._tiers, *external_providers(self._tiers, self._breaker.last_seen())]
+        every += [Tier(f"{t.name}{PLACE}{p.name}", t.kind, p.left_out) for t in self._tiers for p in t.places]
         for tier in every:
             if tier.name == name:
                 return tier
@@ -78,7 +79,7 @@ class Operations:
         return provider_health(tier, targets)
 
     async def command(self, verb: str, provider: str, seconds: object = None) -> ProviderHealth:
-        """Isolate, restore, recover or reset a provider, and return its health afterwards.
+        """Isolate, restore, recover or reset a provider, or one place of it, and return its health afterwards.
 
         An isolation lasts `seconds`, by default an hour. Raises NotFound, BadRequest and Unavailable.
         """

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from actors.breaker.messages import BreakerConfig
-from actors.breaker.plan import model_of, parts_of
+from actors.breaker.plan import parts_of, place_of
 from actors.ledger.rows import LONGEST_TEXT
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.client import BreakerClient
@@ -37,7 +37,7 @@ from deployments.telemetry.explain import RecentRequests, explain
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
 from deployments.telemetry.tracer import Tracer
-from deployments.usage.caller import Caller, check_caller
+from deployments.usage.caller import Caller, check_caller, scope_of
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prompt_estimate import estimate_prompt
 from deployments.usage.records import UsageRecord
@@ -66,6 +66,7 @@ class Service:
         self.resolved = resolved
         self._base_config = resolved.config  # without user_config
         self.breaker = breaker
+        breaker.places = resolved.places
         self.ledger = ledger
         self.authenticator = Authenticator(resolved.config.auth)
         self.meter = meter or NoMeter()
@@ -108,7 +109,7 @@ class Service:
         except ConfigError as error:
             log.error("user_config of %s is invalid, so nothing changes: %s", INGRESS, error)  # noqa: TRY400  no stack needed
             return
-        self.resolved = ResolvedConfig(config, self.resolved.tiers)
+        self.resolved = replace(self.resolved, config=config)
         self._set_limits()
         if self.breaker.connected.is_set():
             with contextlib.suppress(Exception):  # a client that reconnects sends this anyway
@@ -139,6 +140,7 @@ class Service:
         Raises LimitReached, NotPriced, and BadRequest for an invalid name of a tenant or an agent.
         """
         check_caller(caller, self.resolved.config.tenants)
+        scope_of(caller)  # what is wrong with it is told before anything is counted
         if self.ledger is None:
             return self.begin(caller, request, verb)
         rows = (self.failover if verb == "chat" else self.embedder).rows
@@ -162,6 +164,9 @@ class Service:
         record = RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
         record.barred = admission.barred
         record.session = _session_of(caller, request, row)
+        record.scope = scope_of(caller) | self.resolved.config.scopes.of(caller.tenant, caller.key_name)
+        if rows.places:
+            record.spread_key = record.session or _who(caller)
         return record
 
     def _begin_usage(self, caller: Caller, request: Request, row: str, admission: Admission) -> UsageRecord | None:
@@ -229,7 +234,7 @@ class Service:
     def estimate(self, request: Request) -> int:
         """Return about how many tokens a chat's prompt has at the first target of its row. Raises UnknownModel."""
         targets = self.failover.rows.targets_of(request.models)
-        return estimate_prompt(request.body, model_of(targets[0]) if targets else "")
+        return estimate_prompt(request.body, self.failover.rows.base_model(targets[0]) if targets else "")
 
     def check_dropped(self, request: Request, dropped: Sequence[str]) -> None:
         """Raise BadRequest where a door has left something out of a request of which nothing may be."""
@@ -271,6 +276,8 @@ class Service:
             "dropped": list(answer.dropped if dropped is None else dropped),
             "request_id": answer.record.request_id,
         }
+        if place := place_of(answer.target):
+            served["place"] = place
         if answer.record.explain and answer.record.summary is not None:
             served["explained"] = explain(answer.record)
         return served
@@ -288,6 +295,11 @@ class Service:
         if not any(rows.name_of(name) in rows.names for rows in (self.failover.rows, self.embedder.rows)):
             raise self.failover.rows.unknown(name)
         return name
+
+
+def _who(caller: Caller) -> bytes:
+    """Return by what callers without a session are told apart, to spread them over places."""
+    return "\0".join((caller.tenant or "", caller.key_name or "", caller.agent or "")).encode(errors="replace")
 
 
 def _session_of(caller: Caller, request: Request, row: str) -> bytes | None:

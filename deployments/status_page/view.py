@@ -6,9 +6,19 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, NotRequired, TypeAlias, TypedDict
 
 from actors.breaker.history import SLOT_SECONDS, SLOTS
-from actors.breaker.plan import Candidate, Plan, Skipped, model_of, of_functions, provider_of, target_of
+from actors.breaker.plan import (
+    Candidate,
+    Plan,
+    Skipped,
+    model_of,
+    of_functions,
+    parts_of,
+    place_of,
+    provider_of,
+    target_of,
+)
 from actors.ledger.messages import ClientHealth
-from deployments.config.providers import Tier
+from deployments.config.places import Tier
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
 from deployments.service.answers import LastError, State, TargetHealth
@@ -44,7 +54,7 @@ class CircuitStatus(Recent):
     """One target."""
 
     name: str  # the target
-    model: str
+    model: str  # with its place before it, if the provider has any
     word: str  # its state in one word
     why: str
     state: State
@@ -220,7 +230,7 @@ def _circuit(name: str, target: TargetHealth, data: StatusData) -> CircuitStatus
     word = _word(target, share, name in data.stalled)
     return {
         "name": name,
-        "model": model_of(name),
+        "model": f"{place}: {model_of(name)}" if (place := place_of(name)) else model_of(name),
         "word": word,
         "why": _why(word, target, share),
         "state": target["state"],
@@ -304,9 +314,10 @@ def _row(kind: str, name: str, own: Sequence[str], resolved: "ResolvedConfig", d
     get none but a probe.
     """
     plan = data.plans[kind, name]
-    named = resolved.config.models[name] if kind == "chat" else resolved.config.embeddings[name].targets
+    named = resolved.config.chat_models()[name] if kind == "chat" else resolved.config.embeddings[name].targets
     steady = [c.target for c in plan.candidates if not c.probe]
-    as_configured = bool(steady) and steady[0] == own[0] and not _stands_in(own[0], named, resolved)
+    # Which of its places answers makes no difference to a request.
+    as_configured = bool(steady) and parts_of(steady[0]) == parts_of(own[0]) and not _stands_in(own[0], named, resolved)
     return {
         "name": name,
         "kind": kind,

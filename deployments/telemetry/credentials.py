@@ -7,10 +7,10 @@ from deployments.providers.credentials.renewed import CredentialReport
 
 
 class CredentialMetrics:
-    """Call it once a second. `report` says how the credential stands."""
+    """Call it once a second. `report` says how the credential stands, which may be that of one place."""
 
-    def __init__(self, meter: Meter, provider: str, report: Callable[[], CredentialReport]):
-        self._meter, self._labels, self._report = meter, (provider,), report
+    def __init__(self, meter: Meter, provider: str, report: Callable[[], CredentialReport], place: str = ""):
+        self._meter, self._labels, self._report = meter, (provider, place), report
         self._counted = 0
 
     def __call__(self) -> None:

@@ -7,15 +7,19 @@ candidate in order why it was skipped, or how its attempt ended. It has no conte
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-from actors.breaker.plan import parts_of
+from actors.breaker.plan import parts_of, place_of
 from actors.ledger.messages import Viewer
 from actors.ledger.rows import NANOS, encode_json
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.request_record import TOKENS, RequestRecord, RequestSummary
 
 MOST_REQUESTS = 10_000
+
+
+class PlaceName(TypedDict):
+    place: NotRequired[str]
 
 
 class RequestHead(TypedDict):
@@ -33,6 +37,7 @@ class RequestHead(TypedDict):
     outcome: str
     provider: str | None  # that answered
     model: str | None
+    place: NotRequired[str]  # of the provider, if that has places
     attempts: int
     ms: float | None  # None while the request is open
     first_token_ms: float | None
@@ -56,6 +61,10 @@ def explain(record: RequestRecord) -> ExplainedRequest | None:
     return None if summary is None else {**_head(summary), "candidates": json.loads(summary.candidates_json)}
 
 
+def _place_in(place: str) -> PlaceName:
+    return {"place": place} if place else {}
+
+
 def _head(summary: RequestSummary) -> RequestHead:
     provider, model = parts_of(summary.target or "")
     used = summary.used
@@ -72,6 +81,7 @@ def _head(summary: RequestSummary) -> RequestHead:
         "outcome": summary.outcome,
         "provider": provider or None,
         "model": model or None,
+        **_place_in(place_of(summary.target or "")),
         "attempts": len(summary.attempts),
         "ms": summary.ms,
         "first_token_ms": summary.first_ms,
@@ -93,6 +103,7 @@ def from_ledger(row: JsonObject, attempts: list[JsonObject]) -> ExplainedRequest
     first = [a["first_ms"] for a in attempts if a["first_ms"] is not None]
     ended_at = row["ended_at"]
     tokens = {name: sum(a[name] for a in attempts) for name in TOKENS}
+    candidates: list[JsonDict] = json.loads(row["trail"]) if row["trail"] else [_candidate(a) for a in attempts]
     return {
         "request_id": row["request_id"],
         "x_request_id": row["caller_id"],
@@ -106,6 +117,7 @@ def from_ledger(row: JsonObject, attempts: list[JsonObject]) -> ExplainedRequest
         "outcome": row["outcome"] or row["state"],
         "provider": row["provider"],
         "model": row["model"],
+        **_place_in(next((c.get("place", "") for c in candidates if c["outcome"] == "ok"), "")),
         "attempts": len(attempts),
         "ms": None if ended_at is None else float(ended_at - row["began_at"]),
         "first_token_ms": first[-1] if first else None,
@@ -115,7 +127,7 @@ def from_ledger(row: JsonObject, attempts: list[JsonObject]) -> ExplainedRequest
         "tokens_cached": tokens["tokens_cached"],
         "tokens_reasoning": tokens["tokens_reasoning"],
         "cost_usd": _dollars(None if None in costs else sum(costs)),
-        "candidates": json.loads(row["trail"]) if row["trail"] else [_candidate(a) for a in attempts],
+        "candidates": candidates,
     }
 
 

@@ -5,7 +5,7 @@ All labels are words of the configuration or of ours: a name that a client or a 
 
 from collections.abc import Iterable
 
-from actors.breaker.plan import parts_of, provider_of
+from actors.breaker.plan import labels_of, place_of, provider_of, site_of
 from actors.ledger.rows import NANOS
 from actors.metrics import Meter
 from deployments.telemetry.request_record import AttemptRecord, RequestSummary
@@ -20,7 +20,7 @@ class Metrics:
     def __init__(self, meter: Meter, rows: Iterable[str], targets: Iterable[str]):
         self._meter = meter
         self._rows = frozenset(rows)
-        self._targets = {target: parts_of(target) for target in targets}
+        self._targets = {target: labels_of(target) for target in targets}
 
     def __call__(self, summary: RequestSummary) -> None:
         """Count one request that is over."""
@@ -40,18 +40,18 @@ class Metrics:
     def _count_records(self, records: tuple[AttemptRecord, ...]) -> None:
         previous: AttemptRecord | None = None
         for record in records:
-            provider = provider_of(record.target)
             if (reason := record.skipped) is None:
                 self._count_attempt(record)
                 if previous is not None:
-                    labels = provider_of(previous.target), provider, _failover_reason(previous)
-                    self._meter.add("breakwater_failovers_total", labels)
+                    moved = site_of(previous.target), site_of(record.target), _failover_reason(previous)
+                    self._meter.add("breakwater_failovers_total", moved)
             else:
-                self._meter.add("breakwater_skips_total", (provider, _without_fields(reason)))
+                labels = provider_of(record.target), _without_fields(reason)
+                self._meter.add("breakwater_skips_total", labels)
             previous = record
 
     def _count_attempt(self, record: AttemptRecord) -> None:
-        labels = self._targets.get(record.target) or (provider_of(record.target), OTHER)
+        labels = self._targets.get(record.target) or (provider_of(record.target), OTHER, place_of(record.target))
         meter = self._meter
         meter.add("breakwater_attempts_total", (*labels, record.outcome, record.verdict or NONE))
         if not (used := record.used):

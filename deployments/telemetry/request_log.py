@@ -6,7 +6,7 @@ second.
 
 import logging
 
-from actors.breaker.plan import parts_of
+from actors.breaker.plan import parts_of, place_of
 from actors.ledger.rows import encode_json
 from deployments.telemetry.request_record import RequestSummary
 
@@ -21,6 +21,7 @@ def log_request(summary: RequestSummary) -> None:
 def line_of(summary: RequestSummary) -> str:
     """Return the log line of a request that is over, as a JSON object."""
     provider, model = parts_of(summary.target or "")
+    place = place_of(summary.target or "")
     attempts = [{"target": a.target, "outcome": a.outcome, "status": a.status, "ms": a.ms} for a in summary.attempts]
     return encode_json(
         {
@@ -33,6 +34,7 @@ def line_of(summary: RequestSummary) -> str:
             "outcome": summary.outcome,
             "provider": provider or None,
             "model": model or None,
+            **({"place": place} if place else {}),
             "attempts": attempts,
             "ms": summary.ms,
             "first_token_ms": summary.first_ms,

@@ -7,11 +7,11 @@ record and its observers (metrics, log, traces, `/v1/requests`) each get it once
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
-from actors.breaker.plan import Skipped, parts_of
+from actors.breaker.plan import Skipped, parts_of, place_of
 from actors.ledger.rows import encode_json
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.trace_context import Trace
@@ -80,8 +80,7 @@ class AttemptRecord:
 
     def as_dict(self) -> JsonDict:
         """Return the record as the `attempts` of an error have it."""
-        provider, model = parts_of(self.target)
-        data: JsonDict = {"provider": provider, "model": model, "outcome": self.outcome}
+        data: JsonDict = {**named(self.target), "outcome": self.outcome}
         if self.skipped is None:
             data |= {"status": self.status, "ms": self.ms}
         if self.message is not None:
@@ -165,9 +164,11 @@ class RequestRecord:
         began: on `clock`.
         began_at: wall clock, milliseconds since the epoch.
         order: the candidates of its first plan, in order.
+        scope: tags that a target must have to serve it.
         barred: targets that its caller's limits can't count.
         session: the key of its conversation, if its caller names one.
         bound: the target that had the conversation's prompt in its cache.
+        spread_key: by which its places are chosen, where a provider's sessions are spread over them.
         made: how many attempts have begun.
         sent_at: milliseconds until its first content went to the client.
         summary: None until the request is over.
@@ -186,8 +187,10 @@ class RequestRecord:
     records: list[AttemptRecord] = field(default_factory=list)
     order: tuple[str, ...] = ()
     barred: frozenset[str] = frozenset()
+    scope: frozenset[str] = frozenset()
     session: bytes | None = None
     bound: str | None = None
+    spread_key: bytes = b""
     made: int = 0
     sent_at: float | None = None
     summary: RequestSummary | None = None
@@ -207,6 +210,11 @@ class RequestRecord:
     def entries(self) -> list[JsonDict]:
         """Return the attempt records as the `attempts` of an error have them."""
         return [record.as_dict() for record in self.records]
+
+    def words_of(self, parts: Collection[str]) -> dict[str, str]:
+        """Return who asks, for a vendor that is told: what is known of `tenant`, `agent` and `request_id`."""
+        known = {"tenant": self.caller.tenant, "agent": self.caller.agent, "request_id": self.request_id or None}
+        return {name: word for name, word in known.items() if name in parts and word is not None}
 
     def pass_over(self, target: str, reason: str) -> None:
         """Add a target that can't take this request."""
@@ -310,5 +318,11 @@ def _total(records: list[AttemptRecord]) -> UsageTotals:
 
 
 def _not_reached(target: str) -> JsonDict:
+    return {**named(target), "outcome": "not reached"}
+
+
+def named(target: str) -> JsonDict:
+    """Return a target's provider and model as records name them, and its place if it has one."""
     provider, model = parts_of(target)
-    return {"provider": provider, "model": model, "outcome": "not reached"}
+    names = {"provider": provider, "model": model}
+    return names if not (place := place_of(target)) else {"provider": provider, "place": place, "model": model}

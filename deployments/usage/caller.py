@@ -11,6 +11,7 @@ from typing import Any
 from actors.ledger.budget import Refusal
 from actors.ledger.rows import LONGEST_TEXT, NANOS, clean
 from deployments.errors import BadRequest, LimitReached
+from deployments.validation import TAG
 
 LAST_SECOND = 253_402_300_800.0  # of the year 9999: more no store can hold
 _UNITS = {"requests_per_minute": "requests a minute", "tokens_per_minute": "tokens a minute"}
@@ -21,7 +22,8 @@ class Caller:
     """`request_id` is the caller's own word for the request, which may repeat; `session` its name for a conversation.
 
     `explain`: the answer is to say what the request went through. `trace` are W3C's headers of the trace that
-    the request is a part of, kept only where traces are on.
+    the request is a part of, kept only where traces are on. `scope` are the tags that targets must have to serve it, as
+    the caller has written them, and `key_tags` those of its key.
     """
 
     door: str
@@ -32,6 +34,8 @@ class Caller:
     explain: bool = False
     trace: Any = None
     session: str | None = None
+    scope: object = None
+    key_tags: frozenset[str] = frozenset()
 
     @property
     def account(self) -> str | None:
@@ -54,6 +58,24 @@ def check_caller(caller: Caller, declared: Collection[str] | None) -> None:
         raise BadRequest(f"Invalid '{name}': a name of {LONGEST_TEXT} characters at most.", name, "invalid_value")
     if declared is not None and caller.tenant is not None and caller.tenant not in declared:
         raise BadRequest(f"Invalid '{tenant}': there is no tenant of this name.", tenant, "invalid_value")
+
+
+_TAG = re.compile(TAG)
+
+
+def scope_of(caller: Caller) -> frozenset[str]:
+    """Return the tags that targets must have to serve a request. Raises BadRequest for what names none.
+
+    A scope that is empty may be a variable that was not set: to take it for none would let the request go anywhere.
+    """
+    if caller.scope is None:
+        return caller.key_tags
+    given = caller.scope.split(",") if isinstance(caller.scope, str) else caller.scope
+    words = [w.strip().lower() if isinstance(w, str) else "" for w in given] if isinstance(given, Sequence) else []
+    if not words or not all(map(_TAG.fullmatch, words)):
+        name = "scope" if caller.door == "handle" else "x-breakwater-scope"
+        raise BadRequest(f"Invalid '{name}': tags of targets are needed, as eu,no-train.", name)
+    return caller.key_tags.union(words)
 
 
 def limit_reached(refusal: Refusal) -> LimitReached:

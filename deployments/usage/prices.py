@@ -22,6 +22,8 @@ class PriceList:
     `windows` are the targets' context windows in tokens, where they are known: no prompt is estimated above them.
     `unpriced` says how a target without a price counts. `ours` are providers that nobody bills us for: without a price
     they count as nothing. `addresses` are the URLs of the vendors' APIs by provider, whose list prices are known.
+    `base_models` are the vendors' own ids of targets that have other names here, and `tiers` the vendors' tiers of
+    providers whose requests are not served by the usual one.
     """
 
     def __init__(
@@ -32,7 +34,11 @@ class PriceList:
         unpriced: Unpriced = "refuse",
         ours: Collection[str] = (),
         addresses: Mapping[str, str] | None = None,
+        base_models: Mapping[str, str] | None = None,
+        tiers: Mapping[str, str] | None = None,
     ):
+        self._base_models = base_models or {}
+        self.tiers: Mapping[str, str] = tiers or {}
         self.windows: Mapping[str, int] = windows or {}
         self._rates = {name: rates_of(price) for name, price in prices.items()}
         self._others = rates_of(unpriced) if isinstance(unpriced, Price) else None
@@ -51,9 +57,13 @@ class PriceList:
     def _list_price(self, provider: str, model: str) -> Rates | None:
         name = provider, model
         if name not in self._listed and (address := self._addresses.get(provider)) is not None:
-            found = vendor_price(address, model)
+            found = vendor_price(address, self.base_model(provider, model))
             self._listed[name] = None if found is None else rates_of(Price.model_validate(found))
         return self._listed.get(name)
+
+    def base_model(self, provider: str, model: str) -> str:
+        """Return the vendor's own id of a target's model."""
+        return self._base_models.get(f"{provider}/{model}", model) if self._base_models else model
 
     def covers(self, provider: str, model: str) -> bool:
         """Return whether a limit of cost can count this model."""

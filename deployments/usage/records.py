@@ -331,7 +331,8 @@ class AttemptUsage:
         """Return the estimate of the prompt's tokens, which is made once and only if nobody told them."""
         if self._prompt_tokens is None:
             window = self._sink.prices.windows.get(self.target)
-            self._prompt_tokens = estimate_prompt(self._record.body, self._served[1], window)
+            base = self._sink.prices.base_model(*self._served)
+            self._prompt_tokens = estimate_prompt(self._record.body, base, window)
         return self._prompt_tokens
 
 

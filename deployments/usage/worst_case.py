@@ -21,20 +21,21 @@ class Route:
     """One target that a request may reach.
 
     `rates` are None where it costs nothing that we know of. `most` is the highest number of tokens that it answers
-    with, and `window` its context window, where they are known.
+    with, and `window` its context window, where they are known. `tier` serves a request that names none.
     """
 
     model: str
     rates: Rates | None = None
     most: int | None = None
     window: int | None = None
+    tier: str | None = None
 
 
 def worst_case(body: Mapping[str, Any], routes: Iterable[Route], output_tokens: int) -> tuple[int, int]:
     """Return tokens and nano-dollars. `output_tokens` is what an answer may have whose request sets no limit."""
     longest, answers = _output(body, output_tokens)
     tokens = cost = whole = 0
-    tier = tier if isinstance(tier := body.get("service_tier"), str) else None
+    tier = tier if isinstance(tier := body.get("service_tier"), str) and tier != "auto" else None
     alike = _is_text(body.get("messages") or ())
     for route in routes:
         if not alike or not whole:  # what a text has in tokens is the same for all, and images are each vendor's own
@@ -44,7 +45,7 @@ def worst_case(body: Mapping[str, Any], routes: Iterable[Route], output_tokens: 
         if prompt + written > tokens:
             tokens = prompt + written
         if route.rates is not None:
-            cost = max(cost, most_at(route.rates, prompt, written, tier))
+            cost = max(cost, most_at(route.rates, prompt, written, tier or route.tier))
     return tokens, cost
 
 

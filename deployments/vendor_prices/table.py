@@ -38,6 +38,11 @@ def vendor_price(address: str, model: str) -> Mapping[str, Any] | None:
     return None
 
 
+def vendor_at(address: str) -> str | None:
+    """Return who asks for money at an address; None if that is not known."""
+    return next((one["vendor"] for one in _table() if one["address"].match(address)), None)
+
+
 def _among(models: list[Any], name: str) -> dict[str, Any] | None:
     return next((price for match, price in models if matches(match, name)), None)
 

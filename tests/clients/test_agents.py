@@ -132,12 +132,12 @@ def test_claude_code_does_its_task_though_the_provider_dies_in_mid_stream(
 ) -> None:
     """It asks again by itself, unless a block of the answer was whole: then it says so, and goes on when it is told to.
 
-    Bedrock's answers begin with thoughts, which are a block.
+    Claude's answers, Bedrock's and Anthropic's, begin with thoughts, which are a block.
     """
     dies_in_mid_stream(desk.llm.fakes[first], after)
     model = f"claude-opus-4-8-{first}-{then}"
     ran = desk.run("claude-code", model)
-    if first == "aws_bedrock" or after != IN_WORDS[first]:
+    if first in ("aws_bedrock", "anthropic") or after != IN_WORDS[first]:
         assert ran.code == 1, "half an answer passed for a whole one"
         assert "broke off" in ran.log
         assert not is_done(desk.work)

@@ -172,14 +172,14 @@ def _is_missing(contract: Cluster, theirs: ServeProvider) -> bool:
     return False
 
 
-def test_sessions_and_multiplexed_models_reach_the_deployment(contract: Cluster) -> None:
+def test_request_ids_sessions_and_multiplexed_models_reach_the_deployment(contract: Cluster) -> None:
     theirs = provider(multiplexed=True)
 
     async def ask() -> None:
-        await complete_within(theirs, replace(call(), cache_key="5e55"))
+        await complete_within(theirs, replace(call(), cache_key="5e55", caller={"request_id": "req-1"}))
 
     contract.run(ask())
-    assert ("5e55", "theirs") in [(session, model) for _, session, model in contract.run(asked_of("what_was_seen"))]
+    assert ("req-1", "5e55", "theirs") in [tuple(seen) for seen in contract.run(asked_of("what_was_seen"))]
 
 
 def test_the_adapter_before_serve_llm_answers_streams_refuses_and_hands_on_the_session(contract: Cluster) -> None:

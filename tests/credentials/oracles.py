@@ -100,10 +100,25 @@ def compatible(settings: Settings, around: Around, model: str) -> None:
         client.chat.completions.create(model=model, messages=SAID)
 
 
+def anthropic_vertex(settings: Settings, around: Around, model: str) -> None:
+    import google.auth.transport.requests
+    from anthropic import AnthropicVertex
+    from google.oauth2 import service_account
+
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    vertex = settings["vertex"]
+    credentials = service_account.Credentials.from_service_account_file(vertex["credentials_file"], scopes=scopes)
+    credentials.refresh(google.auth.transport.requests.Request())
+    where = {"region": vertex["location"], "project_id": vertex["project"], "base_url": f"{around.api}/v1"}
+    with AnthropicVertex(**where, access_token=credentials.token, max_retries=0) as client:
+        client.messages.create(model=model, messages=SAID, max_tokens=10)
+
+
 ORACLES: Mapping[str, Callable[[Settings, Around, str], None]] = {
     "boto3": boto3,
     "openai": openai,
     "azure": azure,
     "google": google,
     "compatible": compatible,
+    "anthropic_vertex": anthropic_vertex,
 }

@@ -129,10 +129,10 @@ def test_a_token_that_the_vendor_refuses_is_fetched_anew_by_the_replica(
         async def main() -> None:
             replica: Any = ProviderReplica("p", {"providers": providers, "models": {"default": {"p": "m"}}})
             assert "body" in await replica.complete(call)
-            replica._credential._clock = lambda: time.time() + 100
+            replica._credentials[""]._clock = lambda: time.time() + 100
             fake.script.append(status(401, "UNAUTHENTICATED"))
             assert (await replica.complete(call))["outcome"]["kind"] == "credential"
-            await replica._credential._task
+            await replica._credentials[""]._task
             assert "body" in await replica.complete(call)
             await replica._provider.close()
 

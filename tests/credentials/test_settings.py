@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from deployments.config.application import parse
+from deployments.config.base.values import azure_endpoint
 from deployments.config.providers import Bedrock, OpenAI
-from deployments.config.values import azure_endpoint
 from deployments.config.yaml_file import read_yaml
 from deployments.errors import AttemptFailed, ConfigError
 from deployments.providers.base import Call
@@ -186,7 +186,7 @@ def test_the_address_is_the_sdks_own(endpoint: str, version: str | None, operati
 def test_claude_on_vertex_is_refused_with_what_to_do_instead() -> None:
     for kind, model in (("google", "claude-sonnet-4-5"), ("openai", "anthropic/claude-opus-4-5")):
         with pytest.raises(
-            ConfigError, match=r"^models\.default\.p: Claude on Vertex AI .* kind anthropic, or from kind bedrock$"
+            ConfigError, match=r"^models\.default\.p: Claude on Vertex AI .* kind anthropic with vertex$"
         ):
             config(kind, model, vertex={"project": google.PROJECT})
 

@@ -64,7 +64,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(case: Case, folder: pathlib.Path, patch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def staged(case: Case, folder: pathlib.Path, patch: pytest.MonkeyPatch, life: float = 3600) -> Iterator[Stage]:
     authority = folder / "authority.pem"
     tls = trusted(authority)
     patch.setenv("SSL_CERT_FILE", str(authority))
@@ -72,7 +72,7 @@ def staged(case: Case, folder: pathlib.Path, patch: pytest.MonkeyPatch) -> Itera
         identity = None
         if case.vendor is not None:
             options = {"tls": tls} if "identity" in case.tls else {}
-            identity = stack.enter_context(identity_server(case.vendor, **options))
+            identity = stack.enter_context(identity_server(case.vendor, life=life, **options))
         api = FakeServer(WIRES[case.kind](), tls=tls if "api" in case.tls else None)
         stack.callback(api.stop)
         api.rules = (case.door,)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from deployments.doors.envelope import Envelope, unseal
 from deployments.openai_api.chat import DONE, bare_chunk, chunk, frame
 from deployments.openai_api.json_types import JsonDict
-from deployments.providers.choice import arguments_delta, call_delta, tool_call
+from deployments.providers.translation.choice import arguments_delta, call_delta, tool_call
 from tests.doors.responses import HEAD, SERVED, Streamed, frames, opened, streamed, whole
 
 TEXT = ["output_item.added", "content_part.added", "output_text.delta", "output_text.done", "content_part.done"]

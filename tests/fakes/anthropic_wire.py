@@ -1,6 +1,7 @@
 """Anthropic's Messages on the wire: JSON and named events, and what it refuses."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -157,6 +158,9 @@ class AnthropicWire:
         return Talk(frozenset(tool["name"] for tool in body.get("tools") or ()), done)
 
     def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
+        if on_vertex := re.search(r"/publishers/anthropic/models/([^/]+):(?:stream)?[rR]awPredict$", path):
+            own = {name: value for name, value in body.items() if name != "anthropic_version"}
+            return objection({"model": on_vertex[1], **own})
         if not path.endswith("/v1/messages"):
             return f"no route {path}"
         return objection(body)

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.fakes.converse_model import model_objection
 from tests.fakes.tool_use import Called, Result, Talk, calls_to, pieces, text_of
 from tests.fakes.vectors import vector
 from tests.fakes.vendors import anthropic
@@ -140,7 +141,44 @@ class BedrockWire:
         return Talk(frozenset(tool["toolSpec"]["name"] for tool in tools if "toolSpec" in tool), done)
 
     def objection(self, path: str, body: Mapping[str, Any]) -> str | None:
-        return objection(body)
+        return model_objection(path, body) or objection(body)
+
+    def told_whole(self, body: Mapping[str, Any], answer: bytes) -> bytes:
+        """The answer with what it tells of its request's options: AWS, API reference, Converse, response elements."""
+        told = {**json.loads(answer), **_told(body)}
+        if _is_guarded(body):
+            told |= {"output": {"message": {"role": "assistant", "content": [{"text": BLOCKED}]}}}
+            told |= {"stopReason": "guardrail_intervened", **_assessed(body)}
+        return json.dumps(told).encode()
+
+    def told_frames(self, body: Mapping[str, Any], frames: list[bytes]) -> list[bytes]:
+        """The same of a stream, whose last event tells it: AWS, API reference, ConverseStreamMetadataEvent."""
+        more = {**_told(body), **(_assessed(body) if _is_guarded(body) else {})}
+        if _is_guarded(body):
+            frames = self._frames([(None, [{"text": BLOCKED}])], "guardrail_intervened")
+        last = event("metadata", {"usage": USAGE, "metrics": {"latencyMs": 9}, **more})
+        return [*frames[:-1], last] if more else frames
+
+
+# A guardrail with a denied topic, and the words with which it answers in place of the model (AWS, user guide, Use a
+# guardrail with the Converse API).
+TOPIC, BLOCKED = "the forbidden topic", "Sorry, the model cannot answer this question."
+
+
+def _is_guarded(body: Mapping[str, Any]) -> bool:
+    return "guardrailConfig" in body and TOPIC in json.dumps(body["messages"])
+
+
+def _told(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: body[name] for name in ("serviceTier", "performanceConfig") if name in body}
+
+
+def _assessed(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the guardrail has found, for who asks for it: it names the guardrail's ARN, account and all."""
+    if body["guardrailConfig"].get("trace", "disabled") == "disabled":
+        return {}
+    found = {"topicPolicy": {"topics": [{"name": "forbidden", "type": "DENY", "action": "BLOCKED"}]}}
+    return {"trace": {"guardrail": {"inputAssessment": {body["guardrailConfig"]["guardrailIdentifier"]: found}}}}
 
 
 def objection(body: Mapping[str, Any]) -> str | None:

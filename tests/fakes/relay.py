@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from deployments.providers.serve.failures import raised
-from deployments.providers.serve.port import ENDED, Items
+from deployments.providers.serve.port import ENDED, About, Items
 
 
 class Relay:
@@ -56,23 +56,18 @@ class RelayPort:
 
     def __init__(self, relay: Any):
         self.relay = relay
-        self.sessions: list[str | None] = []
-        self.asked: list[tuple[str, dict[str, Any], str]] = []
+        self.asked: list[tuple[str, About]] = []
 
-    async def ask(self, method: str, request: dict[str, Any], session: str | None, model: str) -> Any:
-        self._note(method, request, session, model)
+    async def ask(self, method: str, request: dict[str, Any], about: About) -> Any:
+        self.asked.append((method, about))
         try:
             return await getattr(self.relay, method)(request)
         except Exception as error:
             raise raised(error) from error
 
-    async def stream(self, method: str, request: dict[str, Any], session: str | None, model: str) -> Items:
-        self._note(method, request, session, model)
+    async def stream(self, method: str, request: dict[str, Any], about: About) -> Items:
+        self.asked.append((method, about))
         return _Items(await getattr(self.relay, method)(request))
-
-    def _note(self, method: str, request: dict[str, Any], session: str | None, model: str) -> None:
-        self.sessions.append(session)
-        self.asked.append((method, request, model))
 
 
 class _Items:

@@ -62,6 +62,8 @@ class Vendor(Protocol):
         """Return the conversation as a `Mind` sees it."""
         ...
 
+    # And `told_whole(body, answer)` and `told_frames(body, frames)`, where an answer tells of its request's options.
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -101,6 +103,11 @@ class Received:
     finished: threading.Event = field(default_factory=threading.Event)  # we said all there was to say
     sent: int = 0  # frames of a stream that went out
     beside: int = 0  # requests that were under way when it came, with itself
+
+    @property
+    def route(self) -> str:
+        """The path without its query, which a gateway before a vendor may want."""
+        return self.path.partition("?")[0]
 
     @property
     def under_way(self) -> bool:
@@ -220,7 +227,7 @@ class FakeServer:
             name, refusal = found
             self.refused.append(name)
             return Behaviour("raw", status=refusal.status, raw=refusal.raw, headers=refusal.headers)
-        if b.kind == "answer" and (made := self.vendor.embedded(request.path, request.body)) is not None:
+        if b.kind == "answer" and (made := self.vendor.embedded(request.route, request.body)) is not None:
             return Behaviour("raw", raw=made[0], headers=made[1])
         objection = self._objection(request) if b.kind == "answer" else None
         if objection is None:
@@ -231,7 +238,7 @@ class FakeServer:
     def _objection(self, request: Received) -> str | None:
         """Return why the real API would refuse the request, whatever JSON stands in it."""
         try:
-            return self.vendor.objection(request.path, request.body)
+            return self.vendor.objection(request.route, request.body)
         except (LookupError, TypeError, AttributeError) as error:
             return f"a value of a wrong type ({error})"
 
@@ -247,11 +254,16 @@ class FakeServer:
 
     def _body(self, request: Received) -> bytes:
         turn = self._turn(request)
-        return self.vendor.whole_calls(turn.calls, turn.words) if turn.calls else self.vendor.whole(turn.words)
+        body = self.vendor.whole_calls(turn.calls, turn.words) if turn.calls else self.vendor.whole(turn.words)
+        told: Callable[[Mapping[str, Any], bytes], bytes] | None = getattr(self.vendor, "told_whole", None)
+        return body if told is None else told(request.body, body)
 
     def _frames(self, request: Received) -> list[bytes]:
         turn = self._turn(request)
-        return self.vendor.frames_calls(turn.calls, turn.words) if turn.calls else self.vendor.frames(turn.words)
+        made = self.vendor.frames_calls(turn.calls, turn.words) if turn.calls else self.vendor.frames(turn.words)
+        told: Callable[[Mapping[str, Any], list[bytes]], list[bytes]] | None
+        told = getattr(self.vendor, "told_frames", None)
+        return made if told is None else told(request.body, made)
 
     async def _answer(
         self, request: Received, b: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -259,7 +271,7 @@ class FakeServer:
         """Whether the connection may be used again."""
         watch = asyncio.ensure_future(reader.read(1)) if b.kind in ("hang", "stall", "no_end") or b.pace else None
         try:
-            streamed = self.vendor.wants_stream(request.path, request.body)
+            streamed = self.vendor.wants_stream(request.route, request.body)
             alive = await (self._stream if streamed else self._whole)(b, writer, request, watch)
         finally:
             if watch is not None and not watch.done():

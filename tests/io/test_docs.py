@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ray import serve
 
+from deployments.config.application import parse
 from deployments.config.ledger import LedgerSettings
 from deployments.ops.clean import places
 from tests.clients.coding_agents import CODEX_CONFIG
@@ -206,7 +207,8 @@ def test_the_readmes_config_passes_the_check_and_has_fifteen_lines(tmp_path: pat
 
 
 def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.Path) -> None:
-    prices, options = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
+    prices, *others, options = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
+    assert all(parse(other) for other in others)
     config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
     config["applications"][0]["deployments"] = options["deployments"]
     config["applications"][0]["args"] |= prices

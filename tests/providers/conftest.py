@@ -116,8 +116,9 @@ def provider_at(kind: str, url: str, connect: float) -> Provider:
         return BedrockProvider(region="us-east-1", endpoint_url=url, connect=connect)
     if kind == "anthropic":
         from deployments.providers.anthropic.adapter import AnthropicProvider
+        from deployments.providers.anthropic.server import OwnServer
 
-        return AnthropicProvider(api_key="sk-ant-fake", base_url=url, connect=connect)
+        return AnthropicProvider(OwnServer(api_key="sk-ant-fake", base_url=url), connect=connect)
     from deployments.providers.google.adapter import GoogleProvider
 
     return GoogleProvider(api_key="fake", base_url=url, connect=connect)

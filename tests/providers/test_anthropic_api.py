@@ -13,7 +13,8 @@ from anthropic.types import Message
 from deployments.config.providers import Anthropic
 from deployments.openai_api.chat import frames_to_chunks
 from deployments.openai_api.usage import LIFETIMES
-from deployments.providers.anthropic.adapter import AnthropicProvider, build
+from deployments.providers.anthropic.adapter import build
+from deployments.providers.anthropic.server import OwnServer
 from tests.fakes import anthropic_wire
 from tests.fakes.anthropic_wire import USAGE, AnthropicWire, event
 from tests.fakes.server import Behaviour, FakeServer, status
@@ -170,8 +171,8 @@ def test_the_headers_are_those_that_the_settings_say(monkeypatch: pytest.MonkeyP
 
 
 def test_without_a_base_url_it_is_anthropics_own_host() -> None:
-    provider = AnthropicProvider(api_key="k")
-    assert str(provider._url) == "https://api.anthropic.com/v1/messages"
+    url, _ = asyncio.run(OwnServer(api_key="k").endpoint("m", stream=False))
+    assert str(url) == "https://api.anthropic.com/v1/messages"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -19,7 +19,7 @@ from deployments.providers.base import Provider, complete_within
 from deployments.providers.bedrock.endpoint import MOST_KEPT
 from deployments.providers.request_body import SLICE
 from tests.fakes.bedrock_wire import BedrockWire, event
-from tests.fakes.server import Received
+from tests.fakes.server import FakeServer, Received
 from tests.providers.conftest import LIMITS, Bench, cloud
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-3:0"
@@ -41,10 +41,14 @@ def asked(bench: Bench) -> list[Received]:
 def signature_of(bench: Bench, received: Received) -> str:
     """The signature that AWS would compute for what arrived."""
     assert bench.fake is not None
+    return signature_at(bench.fake, received)
+
+
+def signature_at(fake: FakeServer, received: Received) -> str:
     named = received.headers["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
     headers = {name: received.headers[name] for name in named if name != "host"}
-    assert received.headers["host"] == bench.fake.url.removeprefix("http://")
-    request = AWSRequest("POST", f"{bench.fake.url}{received.path}", headers, received.raw)
+    assert received.headers["host"] == fake.url.removeprefix("http://")
+    request = AWSRequest("POST", f"{fake.url}{received.path}", headers, received.raw)
     request.context["timestamp"] = received.headers["x-amz-date"]
     auth = SigV4Auth(Credentials("AKIAFAKE", "secret"), "bedrock", "us-east-1")
     return str(auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request))

@@ -81,6 +81,7 @@ TRANSLATED: Mapping[str, Mapping[str, Mapping[Any, str]]] = {
         "anthropic": {"minimal": '"effort": "low"', "none": '"thinking": {"type": "disabled"}'},
         "google": {"none": '"thinkingLevel": "MINIMAL"', **dict.fromkeys(("xhigh", "max"), '"thinkingLevel": "HIGH"')},
     },
+    "service_tier": {"bedrock": {"fast": '"type": "priority"'}},
     "logprobs": {"google": {True: '"responseLogprobs": true'}, "local": {True: '"logprobs": true'}},
     "response_format.type": {
         "google": dict.fromkeys(("json_object", "json_schema"), '"responseMimeType": "application/json"'),

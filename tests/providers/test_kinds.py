@@ -12,7 +12,8 @@ import pytest
 from pydantic import Field
 
 from deployments.config.application import Config
-from deployments.config.providers import Anthropic, Bedrock, Cloud, Google, Local, OpenAI, Serve
+from deployments.config.places import Cloud
+from deployments.config.providers import Anthropic, Bedrock, Google, Local, OpenAI, Serve
 from deployments.config.resolved import resolve
 from deployments.openai_api.capabilities import COMMON_FIELDS, Capabilities, Unsupported
 from deployments.providers.base import Call, Completed, End, Frames

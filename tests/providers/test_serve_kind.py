@@ -13,6 +13,7 @@ import pytest
 
 from deployments.providers.base import Provider, complete_within, stream_within
 from deployments.providers.serve.adapter import ServeProvider
+from deployments.providers.serve.port import About
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.relay import Relay, RelayPort
 from tests.fakes.server import Behaviour, FakeServer, status
@@ -283,10 +284,6 @@ def test_methods_sessions_and_models_are_those_of_the_settings_and_the_call() ->
     port.relay = Both()
     bench = Bench("serve", lambda: ServeProvider(port, method="answer", stream_method="tell"))
     bench.stream()
-    call = replace(bench.call(), cache_key="5e55")
+    call = replace(bench.call(), cache_key="5e55", caller={"request_id": "req-1"})
     bench.run(lambda provider: complete_within(provider, call))
-    assert [(method, model) for method, _, model in port.asked] == [
-        ("tell", "upstream-model"),
-        ("answer", "upstream-model"),
-    ]
-    assert port.sessions == [None, "5e55"]
+    assert port.asked == [("tell", About("upstream-model")), ("answer", About("upstream-model", "5e55", "req-1"))]

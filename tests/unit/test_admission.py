@@ -10,7 +10,7 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits
 from deployments.config.application import parse
 from deployments.config.ledger import Price
-from deployments.config.providers import Tier
+from deployments.config.places import Tier
 from deployments.config.resolved import ResolvedConfig
 from deployments.config.settings import Auth
 from deployments.errors import BadRequest, LimitReached, NoAnswer, NotPriced, UnknownModel

@@ -80,7 +80,7 @@ def test_hints_are_dropped_where_there_is_no_place_for_them() -> None:
     sampling = {"seed", "presence_penalty", "frequency_penalty"}
     assert dropped == {
         "openai": set(EVERY_HINT),
-        "bedrock": {"parallel_tool_calls"},
+        "bedrock": {"parallel_tool_calls", "service_tier"},
         "google": {*sampling, "parallel_tool_calls", "reasoning_effort"},
         "anthropic": {"parallel_tool_calls", "user", "safety_identifier"},
         "local": sampling,

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from deployments.config.application import parse
+from deployments.config.base.section import Section
 from deployments.config.check import main
 from deployments.config.resolved import resolve
-from deployments.config.settings import Section
 from deployments.errors import ConfigError
 from tests.unit.test_config import SHIPPED, bare_environment, changed, shipped
 
@@ -69,7 +69,11 @@ VALUES: list[tuple[str, Any, str]] = [
         "providers.openai.kind: must be one of bedrock, openai, google, anthropic, serve, local, did you",
     ),
     ("providers/openai/base-url", "http://x", "providers.openai.base-url: unknown key, did you mean base_url?"),
-    ("providers/openai/key", "x", "providers.openai.key: unknown key (known: timeouts, context_windows, kind, api_key"),
+    (
+        "providers/openai/key",
+        "x",
+        "providers.openai.key: unknown key (known: extra_body, extra_headers",
+    ),
     ("provider", {}, "provider: unknown key, did you mean providers?"),
     ("mode", "Hybrid", "mode: must be 'hybrid', 'aws_only' or 'local_only', did you mean hybrid?"),
     ("modes", {"hybrid": "openai"}, "modes.hybrid: must be a list, not text"),
@@ -326,6 +330,18 @@ FULL: dict[str, Any] = yaml.safe_load(
         profile: llm
         role_arn: "arn:aws:iam::123456789012:role/llm"
         external_id: breakwater-42
+        arns:
+          haiku:
+            arn: "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a1b2c3d4e5f6"
+            model: anthropic.claude-haiku-4-5-20251001-v1:0
+        guardrail: {id: gr1abc, version: "1", trace: enabled, stream_processing_mode: async}
+        service_tier: flex
+        latency: optimized
+        request_metadata: [tenant, agent, request_id]
+        places_order: spread
+        places:
+          - {name: east}
+          - {name: west, region: us-west-2, endpoint_url: https://west.example, bucket: second, weight: 2}
       blue:
         kind: openai
         azure:
@@ -353,6 +369,10 @@ FULL: dict[str, Any] = yaml.safe_load(
         traceparent: false
         api: responses
         context_windows: {gpt-4.1: 1000}
+        extra_body: {provider: {data_collection: deny}}
+        extra_headers: {x-team: blue, x-gate-token: {env: GATE_TOKEN}}
+        extra_query: {tenant: acme}
+        tags: [eu]
         timeouts: {timeout_seconds: 30, connect: 3, first_token: 10, idle: 15}
       gem: {kind: google, api_key_env: GOOGLE_API_KEY, base_url: "https://gem.example", api_version: v1beta}
       claude:
@@ -373,7 +393,14 @@ FULL: dict[str, Any] = yaml.safe_load(
         embeddings_method: embeddings
         multiplexed: false
       local: {kind: local, model_path: /no/smol.gguf, slots: 1, context: 1024, threads: 1}
-    models: {default: {aws: haiku, gpt: gpt-4.1, gem: gemini, claude: haiku, gpu: llama, local: smol}}
+    models:
+      default:
+        aws: haiku
+        gpt: {model: gpt-4.1, extra_body: {top_k: 3}}
+        gem: gemini
+        claude: haiku
+        gpu: llama
+        local: smol
     embeddings: {vectors: {dimensions: 512, targets: {gpt: text-embedding-3-small}}}
     aliases: {"gpt-*": default}
     breaker: {failure_threshold: 3, recovery_timeout: 60}
@@ -384,6 +411,7 @@ FULL: dict[str, Any] = yaml.safe_load(
     hosts: [gateway.internal]
     drop_unsupported: hints
     tenants: [acme]
+    scopes: {tenants: {acme: [eu]}, keys: {alice: [eu]}}
     cluster: trusted
     ledger: {folder: ~/ledger, url_env: DATABASE_URL, journal_megabytes: 64, keep: {requests: 90d, rollups: forever}}
     affinity: {seconds: 300, longest: 3600}
@@ -443,6 +471,7 @@ def test_a_secret_in_any_place_of_the_file_is_never_repeated(
     monkeypatch.setenv("ADMIN", "root")
     monkeypatch.setenv("DATABASE_URL", "postgresql://db/x")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    monkeypatch.setenv("GATE_TOKEN", "open")
     file, application = tmp_path / "c.yaml", {"name": "llm", "import_path": "deployments.app:build_app"}
     keys = tmp_path / "keys.jsonl"
     keys.write_text(json.dumps({"name": "alice", "sha256": hashlib.sha256(b"k").hexdigest()}))

@@ -282,11 +282,11 @@ class Figures:
         self.gauges: dict[str, float] = {}
 
     def add(self, name: str, labels: tuple[str, ...] = (), amount: float = 1.0) -> None:
-        assert labels == ("openai",)
+        assert labels == ("openai", "")
         self.counts[name] = self.counts.get(name, 0.0) + amount
 
     def set(self, name: str, labels: tuple[str, ...], value: float) -> None:
-        assert labels == ("openai",)
+        assert labels == ("openai", "")
         self.gauges[name] = value
 
     async def run(self, sample: Callable[[], None]) -> None:

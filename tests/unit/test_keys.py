@@ -150,7 +150,7 @@ WRONG_LINES = [
     (line("k", scopes=[]), "line 1: scopes: "),
     (line("k", scopes=[SECRET]), "line 1: scopes: each must be one of chat, rows, usage"),
     (line("k", expires=SECRET), "line 1: expires: "),
-    (line("k", key=SECRET), "line 1: an unknown field (known: name, tenant, sha256, scopes, expires)"),
+    (line("k", key=SECRET), "line 1: an unknown field (known: name, tenant, sha256, scopes, expires, tags)"),
     (line("k", **{SECRET: 1}), "line 1: an unknown field"),
     ('{"name": "alice"}', "line 1: sha256: it is missing"),
     (f"{line('k')}\n{line('k', name='bob')}", "line 2: this key is listed twice"),

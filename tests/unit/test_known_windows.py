@@ -2,8 +2,8 @@
 
 import pytest
 
-from deployments.config.known_windows import known_window
 from deployments.config.providers import OpenAI
+from deployments.providers.known_windows import known_window
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ class Counting:
         assert METRICS[name].kind == kind
         assert len(METRICS[name].labels) == len(labels)
         assert all(type(label) is str for label in labels)
-        return (name.removeprefix("breakwater_"), *labels)
+        named = zip(METRICS[name].labels, labels, strict=True)
+        told = [label for called, label in named if label or called != "place"]  # to Prometheus an empty label is none
+        return (name.removeprefix("breakwater_"), *told)
 
     def add(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
         self.counts[self._key(name, labels, "counter")] += amount  # type: ignore[assignment]

@@ -39,8 +39,6 @@ def test_a_server_that_gets_the_id_in_its_body_may_have_any(upstream: str) -> No
     "target",
     [
         "bedrock/global.anthropic.claude-haiku-4-5-20251001-v1:0",
-        "bedrock/arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-lite-v1:0",
-        "bedrock/arn:aws-us-gov:bedrock:us-gov-west-1:123456789012:custom-model/a.b/abcdefghijkl",
         "google/gemini-2.5-flash",
         "google/models/gemini-2.5-flash-preview-05-20",
         "google/tunedModels/my-model-1a2b",
@@ -50,6 +48,19 @@ def test_a_server_that_gets_the_id_in_its_body_may_have_any(upstream: str) -> No
 )
 def test_each_form_that_a_vendor_documents_can_be_pinned_and_so_can_what_the_configuration_names(target: str) -> None:
     assert rows().of(target) == [target]
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-lite-v1:0",
+        "arn:aws-us-gov:bedrock:us-gov-west-1:123456789012:custom-model/a.b/abcdefghijkl",
+    ],
+)
+def test_an_arn_would_carry_its_account_into_the_ledger_so_it_is_asked_for_by_its_name(upstream: str) -> None:
+    with pytest.raises(BadRequest, match="by the name that its configuration gives it") as refused:
+        rows().of(f"bedrock/{upstream}")
+    assert "123456789012" not in str(refused.value)
 
 
 @pytest.mark.parametrize("upstream", ["a b", "a\nb", "é", "\x00", "", " ", "m" * 257])

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from actors.breaker.circuit import Policy
@@ -11,7 +11,7 @@ from actors.breaker.outcomes import Outcome
 from actors.breaker.registry import Registry
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import Config, parse
-from deployments.config.providers import Tier
+from deployments.config.places import Tier
 from deployments.config.resolved import ResolvedConfig
 from deployments.openai_api.chat import Head, chunk, completion, dump
 from deployments.python_api.chats import PythonApi
@@ -54,8 +54,11 @@ class ScriptedHop:
     last: dict[str, Any] = field(default_factory=dict)  # what was asked for
     traces: list[Any] = field(default_factory=list)  # what each call was told of its trace
 
+    def script_of(self, provider: str, call: Mapping[str, Any]) -> Script:
+        return self.providers[f"{provider}#{call['place']}" if "place" in call else provider]
+
     async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
-        script = self.providers[provider]
+        script = self.script_of(provider, call)
         self.traces.append(call.get("trace"))
         self.last = {"verb": call["verb"], "dimensions": call["body"].get("dimensions")}
         end = script.next_end()
@@ -71,7 +74,7 @@ class ScriptedHop:
         return {"body": body, "usage": None, "upstream": upstream}
 
     async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[bytes | dict[str, Any], None]:
-        script = self.providers[provider]
+        script = self.script_of(provider, call)
         self.traces.append(call.get("trace"))
         end = script.next_end()
         words = script.words if script.after is None else script.words[: script.after]
@@ -203,7 +206,14 @@ class World:
 def layout_of(args: Mapping[str, Any], left_out: Mapping[str, str] | None = None) -> ResolvedConfig:
     config: Config = parse(args)
     reasons = left_out or {}
-    return ResolvedConfig(config, tuple(Tier(n, config.providers[n].kind, reasons.get(n)) for n in config.tier_names()))
+    return ResolvedConfig(config, tuple(_tier(n, config, reasons) for n in config.tier_names()))
+
+
+def _tier(name: str, config: Config, reasons: Mapping[str, str]) -> Tier:
+    """Return a provider that can be called, whatever the environment has, if no reason says otherwise."""
+    settings = config.providers[name]
+    places = [replace(p, left_out=reasons.get(f"{name}#{p.name}")) for p in settings.place_states()]
+    return Tier(name, settings.kind, reasons.get(name), tuple(places))
 
 
 @contextlib.asynccontextmanager
@@ -211,7 +221,8 @@ async def world(
     args: Mapping[str, Any] = ARGS, traces: Tracer | None = None, **scripts: Script
 ) -> AsyncIterator[World]:
     layout = layout_of(args)
-    hop = ScriptedHop({name: scripts.get(name, Script()) for name in layout.config.providers})
+    sites = [f"{tier.name}#{place.name}" for tier in layout.tiers for place in tier.places]
+    hop = ScriptedHop({name: scripts.get(name, Script()) for name in (*layout.config.providers, *sites)})
     made: list[ActorInProcess] = []
 
     async def connect() -> Callable[..., Awaitable[Any]]:

@@ -12,7 +12,7 @@ from deployments.config.settings import CorsSettings
 MAX_AGE = 7200  # seconds; browsers keep a preflight's answer no longer
 EXPOSED = (
     *("x-breakwater-provider", "x-breakwater-model", "x-breakwater-attempts", "x-breakwater-request-id"),
-    *("x-breakwater-degraded", "x-breakwater-dropped", "x-request-id", "retry-after"),
+    *("x-breakwater-place", "x-breakwater-degraded", "x-breakwater-dropped", "x-request-id", "retry-after"),
 )
 
 

@@ -6,11 +6,9 @@ own JSON (request.py, codec.py), over connections of ours.
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Protocol
-
-from yarl import URL
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import failed
@@ -19,7 +17,10 @@ from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.providers.anthropic.classify import THOUGHTS, classify, refusal_of
 from deployments.providers.anthropic.codec import StreamCodec, from_messages
 from deployments.providers.anthropic.request import Terms, to_messages
+from deployments.providers.anthropic.server import OwnServer, Server, VertexServer
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
+from deployments.providers.credentials.addresses import Vertex
+from deployments.providers.extras import merged
 from deployments.providers.request_body import body_with_bytes
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_again, note_model
@@ -27,37 +28,18 @@ from deployments.providers.translated import translated, translating
 from deployments.providers.translation.offer import call_limit
 from deployments.providers.transport import Transport, UpstreamResponse
 
-HOST = "https://api.anthropic.com"
 _ROOM = re.compile(r"exceed context limit: (?P<prompt>\d+) \+ \d+ > (?P<window>\d+)")
 _MOST = re.compile(r"max_tokens: \d+ > (?P<most>\d+)")
 _OF_THOUGHTS = re.compile("|".join(THOUGHTS), re.IGNORECASE)
 
 
 class AnthropicProvider:
-    def __init__(
-        self,
-        *,
-        api_key: str,
-        base_url: str | None = None,
-        bearer: bool = False,
-        version: str = "2023-06-01",
-        betas: Sequence[str] = (),
-        workspace_id: str | None = None,
-        connect: float = 3.0,
-        connections: int = 1024,
-    ):
+    """`credential` is what must be renewed beside the calls, if anything."""
+
+    def __init__(self, server: Server, *, connect: float = 3.0, connections: int = 1024):
         self._transport = Transport(connect=connect, connections=connections)
-        self._url = URL((base_url or HOST).rstrip("/").removesuffix("/v1"), encoded=True).joinpath(
-            "v1/messages", encoded=True
-        )
-        self._headers = {"content-type": "application/json", "anthropic-version": version}
-        self._headers |= {"authorization": f"Bearer {api_key}"} if bearer else {"x-api-key": api_key}
-        if self._url.user is not None:
-            self._headers.pop("authorization", None)  # the URL holds the credentials
-        if betas:
-            self._headers["anthropic-beta"] = ",".join(betas)
-        if workspace_id is not None:
-            self._headers["anthropic-workspace-id"] = workspace_id
+        self._server = server
+        self.credential = server.credential
 
     async def complete(self, call: Call) -> Completed:
         try:
@@ -99,8 +81,12 @@ class AnthropicProvider:
         """Return the response, whose head has arrived. What the server refuses of our own words, it gets otherwise."""
         terms, left = Terms(), call.again
         while True:
-            body = await body_with_bytes(to_messages(call, terms, stream=stream), is_long=call.is_long)
-            answer = await self._transport.post(self._url, self._headers, body)
+            made = self._server.body(to_messages(call, terms, stream=stream))
+            url, headers = await self._server.endpoint(call.model, stream=stream)
+            if (extras := call.extras) is not None:
+                made, url, headers = merged(made, extras.body), extras.add_query(url), dict(extras.add_headers(headers))
+            body = await body_with_bytes(made, is_long=call.is_long)
+            answer = await self._transport.post(url, headers, body)
             if answer.status == 200:
                 return answer
             with contextlib.closing(answer):
@@ -115,6 +101,8 @@ class AnthropicProvider:
         raise failed("unsupported", "Anthropic makes no embeddings.", param="model")
 
     async def close(self) -> None:
+        if self.credential is not None:
+            await self.credential.close()
         await self._transport.aclose()
 
 
@@ -155,15 +143,26 @@ class AnthropicSettings(Protocol):
     betas: list[str]
     workspace_id: str | None
 
+    def vertex_address(self) -> Vertex | None: ...
+    def google_file(self) -> str | None: ...
+
 
 def build(settings: AnthropicSettings, connect: float) -> AnthropicProvider:
     """Return the adapter of a configured provider. `connect` is in seconds."""
-    return AnthropicProvider(
+    return AnthropicProvider(_server_of(settings), connect=connect)
+
+
+def _server_of(settings: AnthropicSettings) -> Server:
+    if (vertex := settings.vertex_address()) is not None:
+        from deployments.providers.credentials.google import google_token, on_vertex  # its SDK, only where it is used
+
+        identity, vertex = on_vertex(vertex, settings.google_file())
+        return VertexServer(vertex, google_token(identity), base_url=settings.base_url, betas=settings.betas)
+    return OwnServer(
         api_key=read_secret(settings.api_key_env),
         base_url=settings.base_url,
         bearer=settings.auth == "bearer",
         version=settings.anthropic_version,
         betas=settings.betas,
         workspace_id=settings.workspace_id,
-        connect=connect,
     )

@@ -64,6 +64,13 @@ RULES: tuple[Rule, ...] = (
     ),
     # Bytes say nothing of the window: another tier may take them.
     rule("rejected", f"{_DOC}: 32 MB", statuses=(413,), codes="request_too_large"),
+    # On Vertex AI, whose own errors are Google's.
+    rule(
+        "model_missing",
+        "redhat-data-and-ai/template-agent#349, NousResearch/hermes-agent#32678: a model that the region has not",
+        r"is not servable in region",
+        statuses=(400,),
+    ),
     rule("content_filter", _DOC, r"blocked by content filtering policy", statuses=(400,)),
     # The order of calls and results is the conversation's own: no vendor takes another.
     rule(

@@ -6,28 +6,51 @@ parses what is only translated. So bodies are the API's own JSON (request.py, co
 
 import contextlib
 import json
+import logging
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import botocore.exceptions as aws
 
-from deployments.errors import failed
+from deployments.errors import AttemptFailed, failed
+from deployments.newest import Newest
 from deployments.openai_api.chat import Head
 from deployments.openai_api.json_types import JsonDict
 from deployments.providers.base import Call, Completed, End, Frames, end_of
 from deployments.providers.bedrock.classify import classify
 from deployments.providers.bedrock.codec import StreamCodec, from_converse, to_converse
 from deployments.providers.bedrock.embed import embed, parsed
-from deployments.providers.bedrock.endpoint import NOBODY, SignedRequests
+from deployments.providers.bedrock.endpoint import MOST_KEPT, NOBODY, SignedRequests
 from deployments.providers.bedrock.event_stream import EventStream, Message
+from deployments.providers.bedrock.options import (
+    LATENCY,
+    NO_OPTIONS,
+    TIER,
+    ConverseOptions,
+    NamedModel,
+    add_options,
+    refused_option,
+    without_accounts,
+)
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
+from deployments.providers.extras import Extras, merged
+from deployments.providers.kinds import CONVERSE_TIERS
 from deployments.providers.request_body import RequestBody, body_with_bytes, dump_with_bytes
+from deployments.providers.timing import note_again
 from deployments.providers.translated import translated, translating
 from deployments.providers.translation.offer import call_limit
 from deployments.providers.transport import Transport, UpstreamResponse
 
+log = logging.getLogger(f"ray.serve.{__name__}")
+
+REFUSED_SECONDS = 3600.0  # how long a model goes without a tier or a latency that it has refused
+
 
 class BedrockProvider:
+    """`named` are the models whose requests go to an ARN; `options` go beside each chat."""
+
     def __init__(
         self,
         *,
@@ -35,9 +58,14 @@ class BedrockProvider:
         endpoint_url: str | None = None,
         identity: AwsIdentity = NOBODY,
         api_key_env: str | None = BEDROCK_KEY,
+        named: Mapping[str, NamedModel] | None = None,
+        options: ConverseOptions = NO_OPTIONS,
         connect: float = 3.0,
         connections: int = 1024,
     ):
+        self._named, self._options = named or {}, options
+        self._names = {model.arn: name for name, model in self._named.items()}
+        self._refused: Newest[tuple[str, str], float] = Newest(MOST_KEPT)  # model and member: until when
         self._requests = SignedRequests(
             region=region, endpoint_url=endpoint_url, identity=identity, api_key_env=api_key_env
         )
@@ -46,19 +74,19 @@ class BedrockProvider:
 
     async def complete(self, call: Call) -> Completed:
         try:
-            body = await _written(call)
-            with contextlib.closing(await self._request("converse", call.model, body)) as answer:
+            address, call = self._behind(call)
+            with contextlib.closing(await self._chat("converse", address, call)) as answer:
                 data = await answer.whole()
             with translating():
                 return Completed(*from_converse(json.loads(data), call))
         except Exception as error:
-            raise classify(error, call.body) from error
+            raise self._failure(error, call) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        address, call = self._behind(call)
         codec, events = StreamCodec.of(Head.new(call.name), call.model, call_limit(call.body)), EventStream()
         try:
-            body = await _written(call)
-            with contextlib.closing(await self._request("converse_stream", call.model, body)) as answer:
+            with contextlib.closing(await self._chat("converse_stream", address, call)) as answer:
                 while data := await answer.read():
                     batch = translated(_frames(codec, events.feed(data)))
                     if batch.data or codec.finished:
@@ -67,7 +95,7 @@ class BedrockProvider:
                     if batch.error is not None:
                         raise batch.error
         except Exception as error:
-            raise classify(error, call.body) from error
+            raise self._failure(error, call) from error
         if not codec.finished:
             raise failed("broken", "the stream ended without a finish reason (messageStop)")
         yield end_of(codec.head, codec.usage, call)
@@ -75,17 +103,67 @@ class BedrockProvider:
     async def embed(self, call: Call) -> Completed:
         async def invoke(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
             data = json.dumps(body).encode()
-            with contextlib.closing(await self._request("invoke_model", call.model, data)) as answer:
+            with contextlib.closing(await self._request("invoke_model", address, data, call.extras)) as answer:
                 return parsed(await answer.whole()), answer.headers
 
+        address, call = self._behind(call)
         try:
             return await embed(call, invoke)
         except Exception as error:
-            raise classify(error, call.body) from error
+            raise self._failure(error, call) from error
 
-    async def _request(self, operation: str, model: str, body: RequestBody) -> UpstreamResponse:
+    def _behind(self, call: Call) -> tuple[str, Call]:
+        """Return the model's id or ARN on the wire, and the call with the vendor's own id of the model."""
+        if (named := self._named.get(call.model)) is None:
+            return call.model, call
+        return named.arn, replace(call, model=named.model)
+
+    def _failure(self, error: Exception, call: Call) -> AttemptFailed:
+        """Return the failure. No number of an account is in its message, which goes to clients and into logs."""
+        failure = classify(error, call.body)
+        message = without_accounts(failure.outcome.message, self._names)
+        return (
+            failure if message == failure.outcome.message else AttemptFailed(replace(failure.outcome, message=message))
+        )
+
+    async def _chat(self, operation: str, address: str, call: Call) -> UpstreamResponse:
+        """Return the response to a chat.
+
+        A tier or a latency that the configuration sets, and the model refuses, is no reason to leave the provider: the
+        model is asked once more without it, and goes without it for an hour.
+        """
+        arguments, left = self._arguments(operation, address, call), call.again
+        while True:
+            body = await body_with_bytes(arguments, is_long=call.is_long)
+            try:
+                return await self._request(operation, address, body, call.extras)
+            except aws.ClientError as error:
+                refused = refused_option(_message_of(error), arguments)
+                if left == 0 or refused is None or not self._is_ours(refused, call):
+                    raise
+            log.warning("%s takes no %s: it is asked without for an hour", call.name, refused)
+            self._refused[address, refused] = time.monotonic() + REFUSED_SECONDS
+            del arguments[refused]
+            left -= 1
+            note_again()
+
+    def _arguments(self, operation: str, address: str, call: Call) -> JsonDict:
+        arguments = _arguments(call)
+        add_options(arguments, self._options, call.body, call.caller, stream=operation == "converse_stream")
+        if call.extras is not None:
+            arguments = merged(arguments, call.extras.body)
+        for name in (TIER, LATENCY) if self._refused else ():
+            if self._refused.get((address, name), 0.0) > time.monotonic() and self._is_ours(name, call):
+                arguments.pop(name, None)
+        return arguments
+
+    def _is_ours(self, name: str, call: Call) -> bool:
+        """Return whether the configuration has set a member, and not the request: that is told what is left out."""
+        return name != TIER or CONVERSE_TIERS.get(str(call.body.get("service_tier"))) is None
+
+    async def _request(self, operation: str, model: str, body: RequestBody, extras: Extras | None) -> UpstreamResponse:
         """Return the response, whose head has arrived. Raises boto3's own error for any status but 200."""
-        url, headers = await self._requests.signed(operation, model, body)
+        url, headers = await self._requests.signed(operation, model, body, extras)
         answer = await self._transport.post(url, headers, body)
         if answer.status == 200:
             return answer
@@ -99,6 +177,10 @@ class BedrockProvider:
 
 class BedrockSettings(Protocol):
     endpoint_url: str | None
+    arns: Mapping[str, Any]  # each with `arn` and `model`
+    guardrail: Any
+    service_tier: Any
+    latency: Any
 
     def resolved_region(self) -> str | None: ...
 
@@ -109,17 +191,22 @@ class BedrockSettings(Protocol):
 
 def build(settings: BedrockSettings, connect: float) -> BedrockProvider:
     """Return the adapter of a configured provider. `connect` is in seconds."""
+    guardrail = None if settings.guardrail is None else settings.guardrail.model_dump(exclude_none=True)
     return BedrockProvider(
         region=settings.resolved_region() or "",
         endpoint_url=settings.endpoint_url,
         identity=settings.identity(),
         api_key_env=settings.key_env(),
+        named={name: NamedModel(it.arn, it.model or name) for name, it in settings.arns.items()},
+        options=ConverseOptions(guardrail, settings.service_tier, settings.latency),
         connect=connect,
     )
 
 
-async def _written(call: Call) -> RequestBody:
-    return await body_with_bytes(_arguments(call), is_long=call.is_long)
+def _message_of(error: aws.ClientError) -> str:
+    """Return the message of a request that Bedrock finds wrong; empty for any other error."""
+    is_request = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400
+    return str(error.response.get("Error", {}).get("Message", "")) if is_request else ""
 
 
 def converse_body(call: Call) -> bytes:

@@ -22,6 +22,14 @@ _GAP = r"[^'\"`\[\](){}<>]"  # what is quoted may be the client's
 RULES: tuple[Rule, ...] = (
     rule("rejected", "aws-samples/sample-kolya-br-proxy#38: AWS WAF", f"^{PAGE}", statuses=(403, 406)),
     *WINDOW_SUMS,
+    # Before what names regions and models: a tier that a model lacks says nothing of either.
+    rule("rejected", "NousResearch/hermes-agent#34476", r"service[ _]?tier|reservation not found", statuses=(400,)),
+    rule(
+        "rejected",
+        "AWS, Converse: performanceConfig",
+        r"performance ?config|latency.{0,20}optimi[sz]ed",
+        statuses=(400,),
+    ),
     rule("quota", "AWS, Bedrock quotas", r"too many tokens per day"),
     rule("quota", _DOC, codes="ServiceQuotaExceededException"),
     rule("throttled", _DOC, codes="ThrottlingException ModelNotReadyException TooManyRequestsException"),
@@ -90,6 +98,9 @@ _PARAMS = {
     "stop_sequences": "stop",
     "stopSequences": "stop",
     "maxTokens": "max_tokens",
+    "serviceTier": "service_tier",
+    "service tier": "service_tier",
+    "service_tier": "service_tier",
     "maximum tokens": "max_tokens",
     "max_tokens": "max_tokens",
     "effort": "reasoning_effort",

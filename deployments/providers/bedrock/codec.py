@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, usage_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, whole_number
-from deployments.openai_api.usage import has_counts
+from deployments.openai_api.usage import has_counts, with_tier
 from deployments.providers.base import Call
+from deployments.providers.bedrock.options import tier_in
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.claude.thoughts import signer_of
 from deployments.providers.translation.blocks import NOTHING, Batch, BlockAnswer, BlockStream, Reasoning, finish_in
@@ -37,7 +38,7 @@ def from_converse(response: JsonObject, call: Call) -> tuple[bytes, JsonDict | N
     message = (response.get("output") or {}).get("message")
     if not message or not response.get("stopReason"):
         raise failed("malformed", "the provider's answer has no output or no stop reason", status=200)
-    usage = usage_from(response.get("usage") or {})
+    usage = with_tier(usage_from(response.get("usage") or {}), tier_in(response))
     answer = BlockAnswer(_reasoning_of(call.model), call_limit(call.body))
     for block in message["content"]:
         if "text" in block:
@@ -125,7 +126,8 @@ class StreamCodec:
             self.finished = True
             return self.blocks.end(finish_of(event["messageStop"]["stopReason"], calls=self.blocks.calls))
         if "metadata" in event:
-            self.usage = usage_from(event["metadata"].get("usage") or {}) or self.usage
+            told = event["metadata"]
+            self.usage = with_tier(usage_from(told.get("usage") or {}), tier_in(told)) or self.usage
         return NOTHING
 
     def _delta(self, delta: JsonObject) -> Batch:

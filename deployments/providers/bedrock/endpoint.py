@@ -10,7 +10,7 @@ import json
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import boto3
@@ -23,6 +23,7 @@ from yarl import URL
 from deployments.newest import Newest
 from deployments.providers.credentials.aws import sign_in
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
+from deployments.providers.extras import Extras
 from deployments.providers.request_body import Pieces, RequestBody
 
 MOST_KEPT = 1000  # a client may name any model
@@ -68,12 +69,17 @@ class SignedRequests:
         self._known = Newest[tuple[str, str], _Endpoint](MOST_KEPT)
         self.tls = ssl.create_default_context(cafile=get_cert_path(core.get_config_variable("ca_bundle") or True))
 
-    async def signed(self, operation: str, model: str, body: RequestBody) -> tuple[URL, dict[str, str]]:
-        """Return the URL and the signed headers of a call.
+    async def signed(
+        self, operation: str, model: str, body: RequestBody, extras: Extras | None = None
+    ) -> tuple[URL, dict[str, str]]:
+        """Return the URL and the signed headers of a call. What is added to both is signed too.
 
         Raises boto3's errors of credentials, and AttemptFailed `connect` if none could be fetched.
         """
         endpoint = self._known.get((operation, model)) or self._find_endpoint(operation, model)
+        if extras is not None:
+            url = str(extras.add_query(URL(endpoint.url, encoded=True)))
+            endpoint = replace(endpoint, url=url, headers=extras.add_headers(endpoint.headers))
         if self._api_key_env is not None and (key := os.environ.get(self._api_key_env)):
             headers = {**endpoint.headers, "Authorization": f"Bearer {key}"}
             return URL(endpoint.url, encoded=True), headers

@@ -21,7 +21,7 @@ from deployments.providers.bedrock.caching import POINT, add_point, keep_points
 from deployments.providers.bedrock.documents import DocumentNames, add_text
 from deployments.providers.claude.thinking import thinking_of
 from deployments.providers.claude.thoughts import thoughts_for
-from deployments.providers.kinds import BEDROCK, cache_places
+from deployments.providers.kinds import BEDROCK, CONVERSE_TIERS, cache_places
 from deployments.providers.renaming.call_ids import tool_use_id
 from deployments.providers.translation.conversation import (
     CachePoint,
@@ -79,6 +79,8 @@ def to_converse(call: Call) -> JsonDict:
         arguments["additionalModelRequestFields"] = {"thinking": thinking}
     if output := _output(body, effort):
         arguments["outputConfig"] = output
+    if (tier := CONVERSE_TIERS.get(str(body.get("service_tier")))) is not None:
+        arguments["serviceTier"] = {"type": tier}
     keep_points([tools["tools"] if tools else [], arguments.get("system", []), *(m["content"] for m in messages)])
     return arguments
 

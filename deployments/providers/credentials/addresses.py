@@ -31,15 +31,19 @@ class Vertex:
     quota_project: str | None = None
 
     @property
-    def openai_url(self) -> str:
-        """Return the base URL of OpenAI's API there (Google Cloud, Vertex AI: OpenAI compatibility)."""
+    def host(self) -> str:
+        """Return the host of the location (Google Cloud, Vertex AI locations)."""
         where = self.location
-        host = {
+        return {
             "global": "aiplatform.googleapis.com",
             "us": "aiplatform.us.rep.googleapis.com",
             "eu": "aiplatform.eu.rep.googleapis.com",
         }.get(where, f"{where}-aiplatform.googleapis.com")
-        return f"https://{host}/v1/projects/{self.project}/locations/{where}/endpoints/openapi"
+
+    @property
+    def openai_url(self) -> str:
+        """Return the base URL of OpenAI's API there (Google Cloud, Vertex AI: OpenAI compatibility)."""
+        return f"https://{self.host}/v1/projects/{self.project}/locations/{self.location}/endpoints/openapi"
 
 
 _CLAUDE = re.compile(r"(?:^|/)claude-")
@@ -50,8 +54,8 @@ def objection_on_vertex(model: str) -> str | None:
     if _CLAUDE.search(model) is None:
         return None
     return (
-        "Claude on Vertex AI speaks Anthropic's API alone, at an address of its own (rawPredict): take Claude from "
-        "kind anthropic, or from kind bedrock"
+        "Claude on Vertex AI speaks Anthropic's API alone, at an address of its own (rawPredict): ask it by kind "
+        "anthropic with vertex"
     )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from actors.breaker.outcomes import NO_CREDENTIAL
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.providers.credentials.schedule import Fresh, Schedule
@@ -96,11 +97,13 @@ class Renewed(Generic[T]):
         except TimeoutError:
             if timer.stalled:
                 raise stalled() from None
-            raise failed("connect", f"there was no credential within {WAIT_SECONDS:g} s") from None
+            raise failed("connect", f"there was no credential within {WAIT_SECONDS:g} s", code=NO_CREDENTIAL) from None
         finally:
             timer.close()
         if (value := self._schedule.value(self._clock())) is None:
-            raise failed("connect", "no credential could be fetched: the log of its replica says why")
+            raise failed(
+                "connect", "no credential could be fetched: the log of its replica says why", code=NO_CREDENTIAL
+            )
         return value
 
     def start(self) -> None:

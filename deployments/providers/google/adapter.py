@@ -21,9 +21,10 @@ from deployments.providers.base import Call, Completed, End, Frames, end_of, rea
 from deployments.providers.credentials.addresses import Vertex, objection_by_generate_content
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.embedding import completed
+from deployments.providers.extras import merged
 from deployments.providers.google.classify import classify
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
-from deployments.providers.google.endpoint import Endpoints, sdk_over
+from deployments.providers.google.endpoint import Endpoints, WithExtras, sdk_over
 from deployments.providers.request_body import request_body
 from deployments.providers.sse import SseEvents, payloads
 from deployments.providers.timing import note_model
@@ -54,7 +55,8 @@ class GoogleProvider:
         where: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "api_version": api_version, "vertex": vertex}
         if token is not None:
             where["token"] = token.latest
-        self._sdk, self._endpoints = sdk_over(self._transport, **where), Endpoints(**where)
+        self._for_sdk = WithExtras(self._transport)
+        self._sdk, self._endpoints = sdk_over(self._for_sdk, **where), Endpoints(**where)
         self._on_vertex = vertex is not None
 
     async def complete(self, call: Call) -> Completed:
@@ -98,8 +100,11 @@ class GoogleProvider:
         """Return the response, whose head has arrived. Raises the SDK's own error for any status but 200."""
         if self._on_vertex and (why := objection_by_generate_content(call.model)) is not None:
             raise failed("unsupported", why, param="model")
-        body = await request_body(to_generate(call), is_long=call.is_long)
         url, headers = await self._endpoints.of(call.model, stream=stream)
+        made = to_generate(call)
+        if (extras := call.extras) is not None:
+            made, url, headers = merged(made, extras.body), extras.add_query(url), dict(extras.add_headers(headers))
+        body = await request_body(made, is_long=call.is_long)
         if self.credential is not None:
             token = self.credential.usable() or await self.credential.get()
             headers = {**headers, "authorization": f"Bearer {token}"}
@@ -113,6 +118,7 @@ class GoogleProvider:
     async def embed(self, call: Call) -> Completed:
         if self.credential is not None:
             await self.credential.get()  # the SDK takes what is there
+        self._for_sdk.extras = call.extras  # of an embedding they are the provider's, and so always the same
         texts = texts_of(call.body)
         batches = [texts[at : at + MOST_TEXTS] for at in range(0, len(texts), MOST_TEXTS)]
         try:

@@ -10,8 +10,8 @@ from deployments.openai_api.chat import Head, chunk, completion_of, dump, usage_
 from deployments.openai_api.json_types import JsonDict, JsonObject, whole_number
 from deployments.openai_api.usage import has_counts
 from deployments.providers.base import Call
-from deployments.providers.choice import admits, call_delta, choice, tool_call
 from deployments.providers.google.request import to_generate
+from deployments.providers.translation.choice import admits, call_delta, choice, tool_call
 from deployments.providers.translation.offer import call_limit
 
 __all__ = ["StreamCodec", "finish_of", "from_generate", "to_generate", "usage_from"]

@@ -15,6 +15,7 @@ from yarl import URL
 
 from deployments.newest import Newest
 from deployments.providers.credentials.addresses import Vertex
+from deployments.providers.extras import Extras
 
 MOST_KEPT = 1000  # a client may name any model
 
@@ -103,6 +104,23 @@ class Endpoints:
 
     async def close(self) -> None:
         await self._sdk.aio.aclose()
+
+
+class WithExtras(httpx2.AsyncBaseTransport):
+    """A transport that adds headers and a query to each request of the SDK. `extras` may be set at any time."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport):
+        self._inner = inner
+        self.extras: Extras | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self.extras is not None:
+            request.headers.update(self.extras.headers)
+            request.url = request.url.copy_merge_params(dict(self.extras.query))
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 # Headers that the transport writes itself, and the token.

@@ -15,6 +15,7 @@ from deployments.providers.base import Call, read_secret
 from deployments.providers.credentials.addresses import Azure, Vertex
 from deployments.providers.credentials.identities import EntraIdentity
 from deployments.providers.credentials.renewed import Renewed
+from deployments.providers.extras import merged
 from deployments.providers.openai.compatible import Compatible
 from deployments.providers.openai.server import Server
 from deployments.providers.request_body import request_body
@@ -50,8 +51,13 @@ class OpenAIProvider(Compatible):
             headers = {**headers, **trace}
         if (name := server.name_of(body["model"])) != body["model"]:
             body = {**body, "model": name}
+        url, follow = server.url(operation, name), server.follows
+        if (extras := call.extras) is not None:
+            body = body if operation == "embeddings" else merged(body, extras.body)
+            url, headers = extras.add_query(url), extras.add_headers(headers)
+            follow = follow and not extras.headers  # one of them may be a key
         data = await request_body(body, is_long=call.is_long)
-        answer = await self._transport.post(server.url(operation, name), headers, data, follow=server.follows)
+        answer = await self._transport.post(url, headers, data, follow=follow)
         if 200 <= answer.status < 300:
             return answer
         with contextlib.closing(answer):

@@ -13,7 +13,7 @@ from deployments.openai_api.json_types import JsonObject
 from deployments.providers.base import Call, Completed
 from deployments.providers.openai.compatible import Compatible, Response
 from deployments.providers.serve.failures import failure_of
-from deployments.providers.serve.port import ENDED, Deployment, Items
+from deployments.providers.serve.port import ENDED, About, Deployment, Items
 from deployments.providers.timing import note_sent
 
 
@@ -33,7 +33,7 @@ class ServeProvider(Compatible):
 
     async def _request(self, operation: str, body: JsonObject, call: Call) -> Response:
         note_sent()
-        asked = dict(body), call.cache_key, call.model
+        asked = dict(body), About(call.model, call.cache_key, (call.caller or {}).get("request_id"))
         if body.get("stream"):
             return await begun(await self._deployment.stream(self._stream, *asked))
         method = self._embed if operation == "embeddings" else self._chat

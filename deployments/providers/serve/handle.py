@@ -18,7 +18,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonDict
 from deployments.providers.serve.failures import raised
-from deployments.providers.serve.port import ENDED, Items
+from deployments.providers.serve.port import ENDED, About, Items
 
 Handle: TypeAlias = DeploymentHandle[Any]
 
@@ -42,8 +42,8 @@ class HandleDeployment:
         self._handle: Handle | None = None
         self._looking: asyncio.Task[Handle] | None = None
 
-    async def ask(self, method: str, request: JsonDict, session: str | None, model: str) -> Any:
-        called = await self._method(method, session, model, stream=False)
+    async def ask(self, method: str, request: JsonDict, about: About) -> Any:
+        called = await self._method(method, about, stream=False)
         response: Any = called.remote(request)
         try:
             return await response
@@ -53,15 +53,16 @@ class HandleDeployment:
         except Exception as error:
             raise self._failure(error) from error
 
-    async def stream(self, method: str, request: JsonDict, session: str | None, model: str) -> Items:
-        called = await self._method(method, session, model, stream=True)
+    async def stream(self, method: str, request: JsonDict, about: About) -> Items:
+        called = await self._method(method, about, stream=True)
         return HandleItems(called.remote(request), self._failure)
 
-    async def _method(self, method: str, session: str | None, model: str, *, stream: bool) -> Handle:
+    async def _method(self, method: str, about: About, *, stream: bool) -> Handle:
         handle = self._handle or await self._found()
-        more: dict[str, Any] = {} if session is None else {"session_id": session}
+        more: dict[str, Any] = {} if about.session is None else {"session_id": about.session}
         if self._place.multiplexed:
-            more["multiplexed_model_id"] = model
+            more["multiplexed_model_id"] = about.model
+        _tell_request_id(about.request_id)
         called: Handle = handle.options(method_name=method, stream=stream, **more)
         return called
 
@@ -111,6 +112,16 @@ class HandleItems:
         if self._response is not None:
             self._response.cancel()
             self._response = None
+
+
+def _tell_request_id(request_id: str | None) -> None:
+    """Let the calls of this task have the request's id in Serve's logs.
+
+    Else it would be that of the call which opened the connection to this replica. Serve has no public name for it.
+    """
+    set_context: Any = getattr(serve.context, "_set_request_context", None)
+    if request_id is not None and set_context is not None:
+        set_context(request_id=request_id)
 
 
 def _find(place: Place) -> Handle:

@@ -1,5 +1,6 @@
 """What the adapter asks of a deployment, whoever carries the call. Pure."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from deployments.openai_api.json_types import JsonDict
@@ -19,11 +20,20 @@ class Items(Protocol):
         ...
 
 
-class Deployment(Protocol):
-    """Methods of a deployment that take one dict. `session` is of the request's conversation, and `model` its model."""
+@dataclass(frozen=True, slots=True)
+class About:
+    """What Serve is told beside a request: its model, its conversation, and the id by which its logs name it."""
 
-    async def ask(self, method: str, request: JsonDict, session: str | None, model: str) -> Any:
+    model: str
+    session: str | None = None
+    request_id: str | None = None
+
+
+class Deployment(Protocol):
+    """Methods of a deployment that take one dict."""
+
+    async def ask(self, method: str, request: JsonDict, about: About) -> Any:
         """Return what the method returns. A cancel of the task cancels it there. Raises AttemptFailed."""
         ...
 
-    async def stream(self, method: str, request: JsonDict, session: str | None, model: str) -> Items: ...
+    async def stream(self, method: str, request: JsonDict, about: About) -> Items: ...

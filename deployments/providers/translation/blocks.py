@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, chunk, completion_of, dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.providers.choice import admits, arguments_delta, call_delta, choice, tool_call
+from deployments.providers.translation.choice import admits, arguments_delta, call_delta, choice, tool_call
 
 MOST_REASONING = 16 * 1024 * 1024  # characters: all of it is kept, and goes back with the call that it belongs to
 

@@ -85,7 +85,10 @@ def metadata(server: IdentityServer, asked: Asked) -> Told:
     told: dict[str, object] = {
         f"{root}project/project-id": PROJECT,
         f"{root}universe/universe-domain": "googleapis.com",
-        f"{root}instance/service-accounts/default/": {"email": ACCOUNT, "scopes": [SCOPE], "aliases": ["default"]},
+        **{
+            f"{root}instance/service-accounts/{who}/": {"email": ACCOUNT, "scopes": [SCOPE], "aliases": ["default"]}
+            for who in ("default", ACCOUNT)
+        },
     }
     if asked.path in (f"{root}instance/service-accounts/{who}/token" for who in ("default", ACCOUNT)):
         return Told(json.dumps(_token(server)).encode(), headers=flavor)

@@ -130,6 +130,30 @@ def vertex(asked: Asked) -> Refusal | None:
     return None
 
 
+def vertex_claude(asked: Asked) -> Refusal | None:
+    """Refuse another address than that of a Claude and its way of answering, another body, and who has no token.
+
+    Google Cloud, Claude on Vertex AI: rawPredict, streamRawPredict. Anthropic, Claude on Vertex AI: the version is in
+    the body and is vertex-2023-10-16; anthropic (PyPI) 2.14 sends the date of its API there.
+    """
+    place = r"/v1/projects/my-project/locations/[a-z0-9-]+/publishers/anthropic/models/"
+    found = re.fullmatch(place + r"[^/:]+:(rawPredict|streamRawPredict)", urlsplit(asked.path).path)
+    if found is None:
+        return _refuse(404, "Not found", status="NOT_FOUND")
+    if not asked.headers.get("authorization", "").startswith(f"Bearer {GOOGLE}"):
+        return _refuse(401, "Request had invalid authentication credentials.", status="UNAUTHENTICATED")
+    if (found[1] == "streamRawPredict") != bool(asked.body.get("stream")):
+        return _refuse(400, "The method does not match the field stream.", status="INVALID_ARGUMENT")
+    message = None
+    if not re.fullmatch(r"vertex-2023-10-16|20\d\d-\d\d-\d\d", asked.body.get("anthropic_version", "")):
+        message = "anthropic_version: Field required"
+    if "model" in asked.body:
+        message = "model: Extra inputs are not permitted"
+    if message is None:
+        return None
+    return Refusal(400, {"type": "error", "error": {"type": "invalid_request_error", "message": message}})
+
+
 def vertex_express(asked: Asked) -> Refusal | None:
     """Refuse an address with a project, and a wrong key (Google Cloud, Vertex AI in express mode)."""
     if not re.fullmatch(r"/v1(?:beta1)?/" + _MODEL, urlsplit(asked.path).path):

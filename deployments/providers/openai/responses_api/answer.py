@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, completion_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
-from deployments.providers.choice import choice
 from deployments.providers.openai.responses_api.endings import chat_usage, finish_of
 from deployments.providers.openai.responses_api.kept_items import ITEMS, PROVIDER, kept_item
 from deployments.providers.openai.responses_api.said import (
@@ -16,6 +15,7 @@ from deployments.providers.openai.responses_api.said import (
     parts_of,
     thoughts_in,
 )
+from deployments.providers.translation.choice import choice
 
 
 @dataclass(slots=True)

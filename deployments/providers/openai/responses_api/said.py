@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.providers.choice import new_id
+from deployments.providers.translation.choice import new_id
 
 CALL = "function_call"
 

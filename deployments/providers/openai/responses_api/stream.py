@@ -16,7 +16,6 @@ from deployments.openai_api.chat import Head, chunk
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.openai_api.usage import with_tier
 from deployments.providers.base import Call, End, end_of
-from deployments.providers.choice import arguments_delta, call_delta
 from deployments.providers.openai.responses_api.endings import chat_usage, failure_of, finish_of
 from deployments.providers.openai.responses_api.kept_items import kept_item
 from deployments.providers.openai.responses_api.said import (
@@ -28,6 +27,7 @@ from deployments.providers.openai.responses_api.said import (
     parts_of,
     thoughts_in,
 )
+from deployments.providers.translation.choice import arguments_delta, call_delta
 
 MOST_ITEMS = 4096  # of one answer: each is remembered
 KEEP_ALIVE = b": a hosted tool is at work\n\n"

@@ -7,8 +7,8 @@ by their ids, or by nothing but their order. Some give each call the index 0.
 from dataclasses import dataclass, field
 
 from deployments.openai_api.json_types import JsonDict, JsonValue, whole_number
-from deployments.providers.choice import new_id
 from deployments.providers.openai.stream.content import arguments_as_text, is_json
+from deployments.providers.translation.choice import new_id
 
 MOST_CALLS = 1024  # of one choice
 _MOST_ARGUMENTS = 256 * 1024  # characters that are kept of a call without an id, to find its end

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from deployments.secrecy import is_key, objection_to_variable
-from deployments.validation import wrong
+from deployments.validation import NO_TAG, TAG, wrong
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|min|m|h)")
@@ -102,7 +102,8 @@ def _check_no_key(name: str) -> str:
     return name
 
 
-def _matches(pattern: str, reason: str) -> AfterValidator:
+def matches(pattern: str, reason: str) -> AfterValidator:
+    """Return the check that a text has this form as a whole. `reason` goes behind its key in a sentence."""
     form = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -129,43 +130,48 @@ Filled = Annotated[str, Field(min_length=1)]
 Title = Annotated[Filled, AfterValidator(_check_no_key)]
 ModelId = Annotated[Title, AfterValidator(_check_model)]
 REGION, NO_REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "is no region, as us-east-1"
-Region = Annotated[str, _matches(REGION, NO_REGION)]
-ApiDate = Annotated[str, _matches(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "is no version, as 2023-06-01")]
-HeaderWord = Annotated[str, _matches(r"[A-Za-z0-9_.-]{1,128}", "may have letters, digits, - _ and .")]
+Region = Annotated[str, matches(REGION, NO_REGION)]
+ApiDate = Annotated[str, matches(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "is no version, as 2023-06-01")]
+HeaderWord = Annotated[str, matches(r"[A-Za-z0-9_.-]{1,128}", "may have letters, digits, - _ and .")]
 # IAM, identifiers: partition, account, path and name of a role.
-Role = Annotated[str, _matches(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "is no ARN of a role")]
+Role = Annotated[str, matches(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "is no ARN of a role")]
 AzureEndpoint = Annotated[str, AfterValidator(_check_azure_endpoint)]
 AzureVersion = Annotated[
     str,
-    _matches(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?", 'is no version of Azure, as "2024-10-21"'),
+    matches(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?", 'is no version of Azure, as "2024-10-21"'),
     BeforeValidator(_check_azure_version),
 ]
-Project = Annotated[str, _matches(r"([a-z][a-z0-9.-]*:)?[a-z0-9][a-z0-9-]*", "is no project's id")]
+Project = Annotated[str, matches(r"([a-z][a-z0-9.-]*:)?[a-z0-9][a-z0-9-]*", "is no project's id")]
 Location = Annotated[
-    str, _matches(r"global|us|eu|[a-z]+-[a-z]+[0-9]+", "is no location, as us-central1, global, us or eu")
+    str, matches(r"global|us|eu|[a-z]+-[a-z]+[0-9]+", "is no location, as us-central1, global, us or eu")
 ]
-Version = Annotated[str, _matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
+Version = Annotated[str, matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
+Tag = Annotated[Title, matches(TAG, NO_TAG)]
 # Of an application and of a deployment of Serve, which takes any text: "LLMServer:Qwen--Qwen3-8B".
-ServeName = Annotated[Title, _matches(r"\S+", "has a blank, which no name of Serve's has")]
-Method = Annotated[str, _matches(r"[A-Za-z][A-Za-z0-9_]*", "is no name of a method")]
+ServeName = Annotated[Title, matches(r"\S+", "has a blank, which no name of Serve's has")]
+Method = Annotated[str, matches(r"[A-Za-z][A-Za-z0-9_]*", "is no name of a method")]
 Alias = Annotated[Title, Field(max_length=256)]
-Name = Annotated[Title, _matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
+Name = Annotated[Title, matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
+# A word in metrics, headers and targets: `provider#place/model`.
+PlaceName = Annotated[
+    Title, Field(max_length=64), matches(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "may have small letters, digits and -")
+]
 Days = Annotated[
-    str, _matches(r"([2-9]|[1-9][0-9]{1,4})d|forever", "must be whole days, at least 2, as 90d, or forever")
+    str, matches(r"([2-9]|[1-9][0-9]{1,4})d|forever", "must be whole days, at least 2, as 90d, or forever")
 ]
 
 # A name of this server as clients write it, without a port. `*`: every name.
 Host = Annotated[
     str,
     Field(max_length=255),
-    _matches(r"\*|[A-Za-z0-9_.-]+", "must be a name alone, without a scheme and a port, or *"),
+    matches(r"\*|[A-Za-z0-9_.-]+", "must be a name alone, without a scheme and a port, or *"),
 ]
 
 # Scheme, host and port, as a browser writes it: in lower case and without a path (RFC 6454).
 Origin = Annotated[
     str,
     Field(max_length=255),
-    _matches(
+    matches(
         r"\*|[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?",
         "must be as https://chat.example, with its scheme, in lower case and without a path, or *",
     ),
