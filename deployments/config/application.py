@@ -80,6 +80,8 @@ class Config(Accounting):
                 key = f"embeddings.{shown(row)}.targets.{provider}"
                 if not KINDS[kind := self.providers[provider].kind].embeds:
                     raise ValueError(f"{key}: providers of kind {kind} make no embeddings")
+                if not self.providers[provider].makes_embeddings():
+                    raise ValueError(f"{key}: {provider} makes no embeddings without embeddings_method")
                 if (length := self._length_refused(provider, model, embedding.dimensions)) is not None:
                     raise ValueError(f"{key}: the vectors of {shown(model)} {length}, not {embedding.dimensions}")
         for name, settings in self.providers.items():

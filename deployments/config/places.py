@@ -201,6 +201,10 @@ class Provider(ExtraOptions):
         """Return what the vendor is told of who asks: parts of `tenant`, `agent` and `request_id`."""
         return frozenset()
 
+    def makes_embeddings(self) -> bool:
+        """Return whether it makes embeddings, where providers of its kind do."""
+        return True
+
     def embedding_model(self, model: str) -> str:
         """Return the name by which the lengths of the model's vectors are known."""
         return self.base_model(model)
