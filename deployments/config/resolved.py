@@ -146,7 +146,8 @@ def _billed_at(settings: ProviderSettings) -> str | None:
 def _tier(name: str, settings: ProviderSettings) -> Tier:
     places = settings.place_states()
     if not places:
-        return Tier(name, settings.kind, settings.missing())
+        credential, why = settings.found()
+        return Tier(name, settings.kind, why, credential=credential)
     out = "; ".join(f"{p.name}: {p.left_out}" for p in places)
     return Tier(name, settings.kind, out if all(p.left_out is not None for p in places) else None, places)
 
