@@ -166,6 +166,7 @@ class Tier:
     kind: str  # `functions` for an external provider
     left_out: str | None  # why the provider is not called; None if it is
     places: tuple[PlaceState, ...] = ()
+    credential: str | None = None  # in words
 
 
 def server_of(address: str) -> str:
@@ -181,9 +182,16 @@ class Provider(ExtraOptions):
         """Return why the model must not have this name, by which answers, the ledger and metrics call it."""
         return None
 
-    def credential(self) -> str | None:
-        """Return in words by what it is called, without showing it; None if it needs nothing, or `missing` says why."""
-        return None
+    def found(self) -> Found:
+        """Return the credential in words that do not show it, and why the provider can't be called.
+
+        Neither if it needs no credential. A network may be asked.
+        """
+        return None, None
+
+    def missing(self) -> str | None:
+        """Return why the provider can't be called, None if it can."""
+        return self.found()[1]
 
     def base_models(self) -> Mapping[str, str]:
         """Return the vendor's own id of each model that has another name here."""
@@ -215,10 +223,6 @@ class Provider(ExtraOptions):
 
     def billing_address(self) -> str | None:
         """Return the URL of the API by which the vendor's list prices are known; None if nobody bills by a list."""
-        return None
-
-    def missing(self) -> str | None:
-        """Return why the provider can't be called, None if it can."""
         return None
 
     def at_places(self) -> dict[str, Self]:
@@ -278,15 +282,6 @@ class WithCredential(Cloud):
     def place_states(self) -> tuple[PlaceState, ...]:
         found = [there.found() for there in self.at_places().values()]
         return tuple(PlaceState(site, why, words) for site, (words, why) in zip(self.sites(), found, strict=True))
-
-    def missing(self) -> str | None:
-        return self.found()[1]
-
-    def credential(self) -> str | None:
-        return self.found()[0]
-
-    def found(self) -> Found:
-        raise NotImplementedError
 
     def address(self) -> str:
         """Return the URL that is asked, or what its host is made from."""

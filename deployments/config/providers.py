@@ -1,6 +1,6 @@
 """The providers of serve_config.yaml: one class of settings for each kind. Secrets are named, never written.
 
-`missing` says why a provider can't be called, and `credential` by what it is. Places are in places.py.
+`found` says by which credential a provider is called, or why it can't be. Places are in places.py.
 """
 
 import os
@@ -278,10 +278,9 @@ class Local(Provider):
     def embedding_window(self, model: str) -> int | None:
         return min(self.context, MOST_LOCAL_TOKENS)
 
-    def missing(self) -> str | None:
-        if self.model_path and not os.path.isfile(self.model_path):
-            return "model_path names no file that is there"
-        return None
+    def found(self) -> Found:
+        gone = self.model_path is not None and not os.path.isfile(self.model_path)
+        return None, "model_path names no file that is there" if gone else None
 
 
 ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Serve | Local, Field(discriminator="kind")]

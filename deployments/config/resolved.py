@@ -200,7 +200,8 @@ def _tier(name: str, settings: ProviderSettings, unset: str | None) -> Tier:
     """Return a provider as it stands. `unset` is why it can't be called wherever it is, if so."""
     places = settings.place_states()
     if not places or unset is not None:
-        return Tier(name, settings.kind, settings.missing() or unset)
+        credential, why = settings.found()
+        return Tier(name, settings.kind, why or unset, credential=credential)
     out = "; ".join(f"{p.name}: {p.left_out}" for p in places)
     return Tier(name, settings.kind, out if all(p.left_out is not None for p in places) else None, places)
 

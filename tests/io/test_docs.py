@@ -207,12 +207,26 @@ def test_the_readmes_config_passes_the_check_and_has_fifteen_lines(tmp_path: pat
 
 
 def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.Path) -> None:
-    prices, *others, options = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
-    assert all(parse(other) for other in others)
+    places, prices, *others, options = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
+    assert all(parse(other) for other in (places, *others))
     config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
     config["applications"][0]["deployments"] = options["deployments"]
     config["applications"][0]["args"] |= prices
     assert "5. local (local): ready" in checked(tmp_path, config)
+
+
+def test_the_check_says_of_two_keys_and_two_regions_what_the_page_says(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_SPARE_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, f"value-of-{name}")
+    for name in ("AWS_PROFILE", "AWS_BEARER_TOKEN_BEDROCK"):
+        monkeypatch.delenv(name, raising=False)
+    places, *_ = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
+    config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
+    config["applications"][0] |= {"args": places, "deployments": []}
+    [said] = blocks("text", "docs/configuration.md")
+    assert said in checked(tmp_path, config)
 
 
 def test_the_local_models_config_passes_the_check_where_its_file_is(tmp_path: pathlib.Path) -> None:
