@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import httpx2
 import pytest
 from ray import serve
 
@@ -14,8 +15,9 @@ from deployments.providers.base import Call, End, Frames, complete_within, strea
 from deployments.providers.serve.adapter import ServeProvider
 from deployments.providers.serve.handle import HandleDeployment, Place
 from deployments.providers.time_limits import TimeLimits
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import GPU, SOON, Cluster, eventually
 from tests.cluster.contract_app import WORDS, Adapter, Contract, Engine
+from tests.fakes.server import Behaviour
 from tests.readme import blocks
 
 APP = "contract"
@@ -218,3 +220,29 @@ def test_the_example_of_the_contract_answers_streams_and_refuses(contract: Clust
         assert (refused.kind, refused.status, refused.message) == ("rejected", 400, "say something")
     finally:
         serve.delete("shown")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_to_breakwater_has_its_own_id_and_a_hidden_session_in_the_deployment(
+    llm: Cluster, stream: bool
+) -> None:
+    """Also where the calls share a connection between ingress and provider replica, which one of them has opened."""
+    asked = [f"req-{stream}-{number}" for number in range(4)]
+    for request_id in asked:
+        headers = {"x-request-id": request_id, "x-session-id": "talk"}
+        answer = llm.post(stream=stream, headers=headers, model=f"first-{GPU}")
+        assert (answer.status_code, answer.headers["x-breakwater-provider"]) == (200, GPU)
+    told = [received.headers for received in llm.fakes[GPU].received]
+    assert [headers["x-serve-request"] for headers in told] == asked
+    [session] = {headers["x-serve-session"] for headers in told}
+    assert session not in ("", "talk")
+
+
+def test_a_client_that_leaves_ends_the_work_in_the_deployment(llm: Cluster) -> None:
+    fake = llm.fakes[GPU]
+    fake.behave = Behaviour("stall", after=3)
+    body = {"model": f"first-{GPU}", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    with httpx2.stream("POST", f"{llm.url}/v1/chat/completions", json=body, timeout=60) as response:
+        assert next(response.iter_bytes())
+        assert not fake.received[-1].gone.is_set()
+    assert fake.received[-1].gone.wait(SOON)

@@ -40,8 +40,12 @@ class Relay:
                 async for data in answer.content.iter_any():
                     yield data
 
+    def headers(self) -> dict[str, str]:
+        """Return what the fake is told beside the request."""
+        return {}
+
     def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), headers=self.headers())
 
     def _error_of(self, answer: aiohttp.ClientResponse, body: bytes) -> dict[str, Any] | None:
         if answer.ok:
