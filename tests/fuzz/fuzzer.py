@@ -17,6 +17,7 @@ HERE = pathlib.Path(__file__).parent
 ADMIN_KEY, TENANT_KEY, TENANT = "an-admins-key", "a-tenants-key", "acme"
 # The operators' commands go to a provider that is in no row: isolated, it takes nothing from the calls beside them.
 SPARE = "spare"
+TAG = "eu"  # of each provider, so that a scope leaves somebody
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def description_for(rows: Sequence[str], vectors: Sequence[str], providers: Sequ
     ):
         for operation in paths[path].values():
             operation["parameters"] = [*_named(operation["parameters"], names)]
+    document["components"]["parameters"]["Scope"]["schema"] = {"enum": [TAG]}
     if keys:  # the key is bound to a tenant, and speaks for no other
         document["components"]["parameters"]["Tenant"]["schema"] = {"enum": [TENANT]}
         for operation in [document, *(each for methods in paths.values() for each in methods.values())]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.conftest import CLOUDS, Cluster, config_of, eventually, started
 from tests.fakes.server import FakeServer
-from tests.fuzz.fuzzer import ADMIN_KEY, SPARE, TENANT, TENANT_KEY, Fuzzed, description_for, fuzz
+from tests.fuzz.fuzzer import ADMIN_KEY, SPARE, TAG, TENANT, TENANT_KEY, Fuzzed, description_for, fuzz
 
 pytestmark = pytest.mark.fuzz
 
@@ -39,6 +39,7 @@ def config_for_fuzzing(fakes: dict[str, FakeServer], port: int, *, keys: bool) -
         # A machine that stands still for a second or two is no provider that is silent.
         args["providers"][tier].pop("timeouts", None)
     args["models"][SPARE] = {SPARE: "gpt-5.4-mini"}
+    args["providers"] = {name: {**settings, "tags": [TAG]} for name, settings in args["providers"].items()}
     # The real model is slow, and speaks until its context is full: a small one is full soon.
     args["providers"]["local"] |= {"context": 256}
     args["timeouts"] = {"timeout_seconds": 25, "connect": 5, "first_token": 15, "idle": 15, "deadline": 30}

@@ -13,7 +13,7 @@ import uvicorn
 
 from deployments.ingress.http import build_http_api
 from tests.fakes.server import FakeServer
-from tests.fuzz.fuzzer import ADMIN_KEY, SPARE, TENANT, TENANT_KEY, description_for, fuzz
+from tests.fuzz.fuzzer import ADMIN_KEY, SPARE, TAG, TENANT, TENANT_KEY, description_for, fuzz
 from tests.providers.conftest import WIRES
 from tests.providers.whole_app import args_for, whole_app
 from tests.unit.world import World
@@ -26,6 +26,7 @@ QUICK = ["--generation-deterministic", "--max-examples", "1", "--no-shrink", "--
 def args_of(fakes: dict[str, FakeServer], *, keys: bool) -> dict[str, Any]:
     args = args_for(fakes)
     args["providers"][SPARE] = args["providers"]["openai"]
+    args["providers"] = {name: {**settings, "tags": [TAG]} for name, settings in args["providers"].items()}
     args["embeddings"] = {VECTORS: {"dimensions": 1536, "targets": {"openai": VECTORS}}}
     args["auth"] = {"admin_key_env": "FUZZ_ADMIN_KEY", **({"api_keys_env": "FUZZ_KEYS"} if keys else {})}
     return args

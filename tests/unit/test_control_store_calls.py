@@ -26,6 +26,7 @@ OF_RAY_ALONE = {"get", "wait", "init", "cancel", "nodes"}  # as `ray.get`; the b
 MAY_WAIT = {
     "actors/singleton.py": "on its thread, and in an actor's constructor",
     "deployments/app.py": "builds the application in a task that serves nobody",
+    "deployments/providers/serve/handle.py": "in a thread of its own, for as long as a call may connect",
     "deployments/client.py": "runs in other applications, and looks for its handle in a thread",
 }
 
