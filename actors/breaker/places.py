@@ -5,7 +5,8 @@ other places too, and are not asked for twice:
 
 - a server that can't be reached, or that fails by itself: of all places at the same host and port, for that model;
 - a throttle: of all places whose calls the vendor counts together (their *bucket*), for that model;
-- a refused key: of that place, with all its models. A quota that is used up: of the bucket;
+- a refused key: of that place, with all its models. A permission that it lacks may be for one model (AWS grants access
+  by model, Google by resource): of nobody else. A quota that is used up: of the bucket;
 - our own replicas: they are the same for all places.
 
 A silent call is none of them: it may be the request's own.
@@ -26,6 +27,12 @@ _BUCKET, _SERVER, _KEY, _QUOTA, _OURS = "throttled", "host_failed", "key_refused
 # What moves circuits by itself, whatever the request was. A 5xx may be the request's own fault.
 _MOVING = frozenset({"connect", "throttled", "credential", "quota"})
 _OF_AN_ACCOUNT = ("insufficient_quota", "billing")  # codes of a 429 or 400 that is no model's alone
+
+# Codes of a credential that is known and may not do this, as AWS, Google, Anthropic and Alibaba write them.
+_OF_A_PERMISSION = frozenset(
+    {"AccessDeniedException", "ValidationException", "ResourceNotFoundException"}
+    | {"PERMISSION_DENIED", "permission_error", "access_denied"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ class Places:
         if kind == "throttled":
             return _BUCKET if same_model and mine.bucket == theirs.bucket else None
         if kind == "credential":
-            return _KEY if mine is theirs else None
+            return _KEY if mine is theirs and outcome.code not in _OF_A_PERMISSION else None
         if kind == "quota":
             used_up = mine.bucket == theirs.bucket and (same_model or _is_of_an_account(outcome))
             return _QUOTA if used_up else None

@@ -156,6 +156,16 @@ async def test_a_refused_key_takes_its_place_out_with_all_models_and_no_other(w:
 
 
 @placed
+async def test_a_permission_for_one_model_takes_no_other_model_of_its_place_out(w: World) -> None:
+    w.provider("openai#a").ends = [Outcome("credential", status=403, code="AccessDeniedException"), None]
+    assert told((await complete(w)).record.entries) == ["openai#a: credential", "openai#b: ok"]
+    await w.settle()
+    states = {name: t["state"] for name, t in w.targets().items()}
+    assert {name for name, state in states.items() if state == "open"} == {"openai#a/gpt"}
+    assert (await complete(w, "small")).target == "openai#a/mini"
+
+
+@placed
 async def test_two_models_of_one_refused_key_are_one_attempt(w: World) -> None:
     for name in ("a", "b", "c", "far"):
         w.provider(f"openai#{name}").ends = [REFUSED]
