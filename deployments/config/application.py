@@ -123,6 +123,7 @@ class Config(Accounting):
     @model_validator(mode="after")
     def _known_tags(self) -> "Config":
         known = {tag for _, _, options in self._options() for tag in options.tags}
+        known |= {tag for p in self.providers.values() for tags in p.place_tags().values() for tag in tags}
         named = (("tenants", self.scopes.tenants), ("keys", self.scopes.keys))
         for key, tags in ((f"scopes.{kind}.{shown(name)}", tags) for kind, of in named for name, tags in of.items()):
             for tag in tags:

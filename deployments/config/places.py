@@ -26,6 +26,7 @@ from deployments.config.base.values import (
     Project,
     Region,
     Role,
+    Tag,
     Title,
     Url,
     Variable,
@@ -99,11 +100,12 @@ class Place(Section):
     """One of a provider's keys, accounts or regions: what it has otherwise than the provider.
 
     `bucket` names what the vendor counts its calls against: places of one bucket are throttled together. `weight` is
-    its share of the sessions where they are spread.
+    its share of the sessions where they are spread. `tags` are beside those of the provider.
     """
 
     name: PlaceName
     bucket: PlaceName | None = None
+    tags: list[Tag] = Field(default_factory=list)
     weight: Annotated[float, NoSwitch, Field(gt=0, le=1000)] = 1
     api_key_env: Variable | None = None
     base_url: Url | None = None
@@ -120,7 +122,7 @@ class Place(Section):
     @property
     def overrides(self) -> dict[str, Any]:
         """Return the provider's settings that are otherwise here."""
-        return self.model_dump(exclude_unset=True, exclude={"name", "bucket", "weight"})
+        return self.model_dump(exclude_unset=True, exclude={"name", "bucket", "tags", "weight"})
 
 
 # What a setting of a place stands in for: the provider's own would go before it.
@@ -229,6 +231,10 @@ class Provider(ExtraOptions):
         """Return the settings of each place by its name; none if the provider has no places."""
         return {}
 
+    def place_tags(self) -> dict[str, frozenset[str]]:
+        """Return the tags that each place has of its own."""
+        return {}
+
     def place_states(self) -> tuple[PlaceState, ...]:
         """Return how each place stands in this environment."""
         return ()
@@ -269,6 +275,9 @@ class WithCredential(Cloud):
 
     def at_places(self) -> dict[str, Self]:
         return {place.name: self._at(place) for place in self.places}
+
+    def place_tags(self) -> dict[str, frozenset[str]]:
+        return {place.name: frozenset(place.tags) for place in self.places if place.tags}
 
     def sites(self) -> list[Site]:
         """Return the places as far as failures and sessions are concerned. Looks for no credential."""

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.cluster.conftest import APP, CLOUDS, Cluster, eventually
+from tests.cluster.conftest import APP, CLOUDS, WIRES, Cluster, eventually
 from tests.fakes.server import Behaviour, status
 
 
@@ -125,7 +125,7 @@ def test_rays_dashboard_finds_the_application_and_its_two_actors_by_clear_names(
 
     headers = {"authorization": f"Bearer {_get_default_token_path().read_text().strip()}"}
     serve = httpx2.get(f"{llm.dashboard}/api/serve/applications/", headers=headers, timeout=20).json()
-    assert set(serve["applications"][APP]["deployments"]) == {"Ingress", *CLOUDS, "local"}
+    assert set(serve["applications"][APP]["deployments"]) == {"Ingress", *WIRES, "local"}
     actors = (
         httpx2.get(f"{llm.dashboard}/logical/actors", headers=headers, timeout=20).json()["data"]["actors"].values()
     )

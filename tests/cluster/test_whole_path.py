@@ -14,7 +14,7 @@ import httpx2
 import pytest
 import yaml
 
-from tests.cluster.conftest import CLOUDS, ROOT, SOON, Cluster, eventually, overridden
+from tests.cluster.conftest import CLOUDS, ROOT, SOON, WIRES, Cluster, eventually, overridden
 from tests.fakes.server import Behaviour, Received, status
 
 DOWN = status(500)
@@ -222,7 +222,7 @@ def test_each_provider_is_a_deployment_of_its_own_and_overrides_hold_by_name(llm
     from ray import serve
 
     deployments = serve.status().applications["llm"].deployments
-    assert set(deployments) == {"Ingress", *CLOUDS, "local"}
+    assert set(deployments) == {"Ingress", *WIRES, "local"}
     assert {d.status.value for d in deployments.values()} == {"HEALTHY"}
     from ray.serve._private.api import _get_global_client
 

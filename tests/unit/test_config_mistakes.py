@@ -341,7 +341,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         places_order: spread
         places:
           - {name: east}
-          - {name: west, region: us-west-2, endpoint_url: https://west.example, bucket: second, weight: 2}
+          - {name: west, region: us-west-2, endpoint_url: https://west.example, bucket: second, weight: 2, tags: [west]}
       blue:
         kind: openai
         azure:

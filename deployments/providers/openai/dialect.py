@@ -203,6 +203,7 @@ _LESSONS = (
     _lesson(r"extra_content", extra=False),
     _lesson(r"tool.{0,3}call.{0,3}id.{0,120}length of 9|a-z, A-Z, 0-9, with a length of 9", longest_id=NINE),
     _lesson(r"tool_call.{0,80}(?:maximum length|string too long)", places=True, longest_id=_OPENAI_IDS),
+    _lesson(r"prompt_cache_breakpoint", places=True, marks="none"),  # of OpenAI's models at who has not its newest API
 )
 
 
