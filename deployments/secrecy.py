@@ -43,7 +43,7 @@ def hide_secrets(text: str) -> str:
 
 # Google names the project in a path and in a throttle ("for consumer 'project_number:123'"), OpenAI the organization.
 _ACCOUNT = re.compile(
-    r"(?P<kept>\bprojects/|\bproject_number:|\bproject )(?:[0-9]{6,}\b|(?<=/)[a-z0-9][a-z0-9.:-]*)"
+    r"(?P<kept>\bprojects/|\bproject_number:|\bproject[ =])(?:[0-9]{6,}\b|(?<=/)[a-z0-9][a-z0-9.:-]*)"
     r"|\b(?:org|proj)[-_][A-Za-z0-9]{8,}\b"
 )
 

@@ -74,6 +74,7 @@ def test_a_vendors_words_about_our_account_go_no_further(kind: str) -> None:
             "Rate limit reached for gpt-4.1 in organization org-Ab12Cd34Ef56 on tokens per min (TPM): Limit 30000",
             "Rate limit reached for gpt-4.1 in organization (hidden) on tokens per min (TPM): Limit 30000",
         ),
+        ("see https://x.example/overview?project=123456789012", "see https://x.example/overview?project=(hidden)"),
         ("messages: the project has 12 files under projects/", "messages: the project has 12 files under projects/"),
     ],
 )
