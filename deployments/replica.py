@@ -42,6 +42,7 @@ from deployments.providers.translated import bug_before_sending
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import HelloMessage, ReplyMessage, StreamItem, UsageMessage, outcome_message
 from deployments.rpc.server import ConnectionServer, Item
+from deployments.secrecy import hide_accounts
 from deployments.telemetry.credentials import CredentialMetrics
 from deployments.telemetry.otlp import tracer_for
 from deployments.telemetry.tracer import Tracer
@@ -212,7 +213,7 @@ class ProviderReplica:
                 self._credentials[place].doubt()
             # A vendor's message about our own key or account may name them, so it does not leave the replica.
             ours = error.outcome.ending.guilt is Guilt.US
-            return replace(error.outcome, message="") if ours else error.outcome
+            return replace(error.outcome, message="" if ours else hide_accounts(error.outcome.message))
         log.exception("%s: an attempt ended with an error that no rule classifies", self._name)
         return Outcome("unclassified", message=f"{type(error).__name__}: {error}")
 

@@ -41,6 +41,18 @@ def hide_secrets(text: str) -> str:
     return _WORD.sub(lambda word: HIDDEN if looks_secret(word[0]) else word[0], text)
 
 
+# Google names the project in a path and in a throttle ("for consumer 'project_number:123'"), OpenAI the organization.
+_ACCOUNT = re.compile(
+    r"(?P<kept>\bprojects/|\bproject_number:|\bproject[ =])(?:[0-9]{6,}\b|(?<=/)[a-z0-9][a-z0-9.:-]*)"
+    r"|\b(?:org|proj)[-_][A-Za-z0-9]{8,}\b"
+)
+
+
+def hide_accounts(text: str) -> str:
+    """Return a vendor's text without the ids of projects and organizations in it."""
+    return _ACCOUNT.sub(lambda found: f"{found['kept'] or ''}{HIDDEN}", text)
+
+
 def objection_to_variable(name: str) -> str | None:
     """Return why this is no name of an environment variable, without repeating it; None if it may be one."""
     if looks_secret(name) or "://" in name:

@@ -5,10 +5,12 @@ other places too, and are not asked for twice:
 
 - a server that can't be reached, or that fails by itself: of all places at the same host and port, for that model;
 - a throttle: of all places whose calls the vendor counts together (their *bucket*), for that model;
-- a refused key: of that place, with all its models. A quota that is used up: of the bucket;
+- a refused key: of that place, with all its models. A permission that it lacks may be for one model (AWS grants access
+  by model, Google by resource): of nobody else. A quota that is used up: of the bucket;
 - our own replicas: they are the same for all places.
 
-A silent call is none of them: it may be the request's own.
+A silent call is none of them: it may be the request's own. But where two places of one server were silent to a request,
+the rest of its time is for targets elsewhere.
 """
 
 import hashlib
@@ -21,11 +23,19 @@ from actors.breaker.outcomes import NO_CREDENTIAL, NO_SUCH_PLACE, Outcome
 from actors.breaker.plan import PLACE, Target, model_of, provider_of, site_of
 
 _OF_THE_SERVER = frozenset({"connect", "server_error", "overloaded"})
+_SILENT = frozenset({"first_token", "timeout", "idle", "deadline"})
 _OF_OUR_REPLICAS = frozenset({"busy", "lost", "unreachable"})
 _BUCKET, _SERVER, _KEY, _QUOTA, _OURS = "throttled", "host_failed", "key_refused", "quota_used_up", "replica_failed"
+_QUIET = "host_silent"
 # What moves circuits by itself, whatever the request was. A 5xx may be the request's own fault.
 _MOVING = frozenset({"connect", "throttled", "credential", "quota"})
 _OF_AN_ACCOUNT = ("insufficient_quota", "billing")  # codes of a 429 or 400 that is no model's alone
+
+# Codes of a credential that is known and may not do this, as AWS, Google, Anthropic and Alibaba write them.
+_OF_A_PERMISSION = frozenset(
+    {"AccessDeniedException", "ValidationException", "ResourceNotFoundException"}
+    | {"PERMISSION_DENIED", "permission_error", "access_denied"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +84,26 @@ class Places:
         if kind == "throttled":
             return _BUCKET if same_model and mine.bucket == theirs.bucket else None
         if kind == "credential":
-            return _KEY if mine is theirs else None
+            return _KEY if mine is theirs and outcome.code not in _OF_A_PERMISSION else None
         if kind == "quota":
             used_up = mine.bucket == theirs.bucket and (same_model or _is_of_an_account(outcome))
             return _QUOTA if used_up else None
         of_server = kind in _OF_THE_SERVER and outcome.code != NO_CREDENTIAL
         return _SERVER if of_server and same_model and mine.server == theirs.server else None
+
+    def why_silent(self, failures: Sequence[tuple[Target, Outcome]], other: Target) -> str | None:
+        """Return why targets elsewhere go first: two places of this one's server were silent. None if they were not.
+
+        `failures` are those of one request.
+        """
+        if (place := self._at(other)) is None:
+            return None
+        silent = sum(outcome.kind in _SILENT and self._at(target) == place for target, outcome in failures)
+        return _QUIET if silent > 1 else None
+
+    def _at(self, target: Target) -> tuple[str, str, str] | None:
+        mine = self._by_site.get(site_of(target))
+        return None if mine is None else (provider_of(target), model_of(target), mine.server)
 
     def sharers(self, failed: Target, outcome: Outcome, targets: Collection[Target]) -> list[Target]:
         """Return the other targets whose circuits such a failure moves too."""

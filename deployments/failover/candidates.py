@@ -83,8 +83,13 @@ class Candidates:
 
     def share(self, failed: str, outcome: Outcome) -> None:
         """Leave out the targets for which this failure holds too: other places of its provider."""
-        for target in self.left:
-            if (why := self.rows.places.why_shared(failed, outcome, target)) is not None:
+        left, places = self.left, self.rows.places
+        shared = {target: places.why_shared(failed, outcome, target) for target in left}
+        silent = {target: places.why_silent(self.tried.failures, target) for target in left}
+        if any(silent.values()) and not any(not (shared[c.target] or silent[c.target]) for c in self.candidates()):
+            silent = {}  # nobody else has a use for the time
+        for target in left:
+            if (why := shared[target] or silent.get(target)) is not None:
                 self._asked.add(target)
                 if target not in self._recorded:
                     self._recorded.add(target)

@@ -127,7 +127,7 @@ def takes_breakpoints(model: str) -> bool | None:
 def with_breakpoints(messages: Sequence[JsonObject], marks: Marks) -> list[JsonObject]:
     """Return the messages with breakpoints in the places of marks, or with neither. Lifetimes of marks are not said."""
     ours = list[JsonDict]()  # the parts that have got one here; a client may have set others itself
-    made = [_breakpoints_in(message, marks, ours) if is_marked(message) else message for message in messages]
+    made = [_breakpoints_in(message, marks, ours) if any_marked((message,)) else message for message in messages]
     kept = set(map(id, keep(ours)))
     for part in ours:
         if id(part) not in kept:
@@ -135,10 +135,17 @@ def with_breakpoints(messages: Sequence[JsonObject], marks: Marks) -> list[JsonO
     return made
 
 
-def is_marked(thing: JsonObject) -> bool:
-    """Return whether a message, or a part of it, has a mark."""
-    content = thing.get("content")
-    return MARK in thing or (content.__class__ is list and any(isinstance(p, dict) and MARK in p for p in content))
+def any_marked(messages: Sequence[JsonObject]) -> bool:
+    """Return whether a message, or a part of one, has a mark. Each request pays for it, so these are plain loops."""
+    for message in messages:
+        if MARK in message:
+            return True
+        content = message.get("content")
+        if content.__class__ is list:
+            for part in content:
+                if part.__class__ is dict and MARK in part:
+                    return True
+    return False
 
 
 def _breakpoints_in(message: JsonObject, marks: Marks, ours: list[JsonDict]) -> JsonObject:
@@ -188,7 +195,7 @@ def with_kept_marks(body: JsonObject, model: str) -> tuple[JsonObject, tuple[str
 
     The same object is returned if nothing is. Marks for a model that is not OpenAI's are its server's affair.
     """
-    if (has_places := takes_breakpoints(model)) is None or not _has_marks(body):
+    if (has_places := takes_breakpoints(model)) is None or not has_marks(body):
         return body, ()
     marks = list(_marks_in(body))
     placed = [path for path, _, placed in marks if placed and has_places]
@@ -203,9 +210,10 @@ def with_kept_marks(body: JsonObject, model: str) -> tuple[JsonObject, tuple[str
     return made, tuple(named)
 
 
-def _has_marks(body: JsonObject) -> bool:
+def has_marks(body: JsonObject) -> bool:
+    """Return whether a chat has a mark in a message, a part or a tool."""
     tools = body.get("tools")
-    return any(map(is_marked, body["messages"])) or (isinstance(tools, list) and any(map(_of_tool, tools)))
+    return any_marked(body["messages"]) or (isinstance(tools, list) and any(map(_of_tool, tools)))
 
 
 def _of_tool(tool: JsonValue) -> list[str]:

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from actors.breaker.plan import labels_of, place_of, provider_of, site_of
 from actors.ledger.rows import NANOS
 from actors.metrics import Meter
+from deployments.errors import OUT_OF_SCOPE
 from deployments.telemetry.request_record import AttemptRecord, RequestSummary
 
 OTHER, NONE = "other", "none"
+_NAMING = ("unsupported", OUT_OF_SCOPE)  # reasons that go on with what the client has named
 _TOKEN_KINDS = ("in", "out", "cached", "reasoning")
 
 
@@ -46,7 +48,7 @@ class Metrics:
                     moved = site_of(previous.target), site_of(record.target), _failover_reason(previous)
                     self._meter.add("breakwater_failovers_total", moved)
             else:
-                labels = provider_of(record.target), _without_fields(reason)
+                labels = provider_of(record.target), _without_names(reason)
                 self._meter.add("breakwater_skips_total", labels)
             previous = record
 
@@ -66,9 +68,9 @@ class Metrics:
 
 
 def _failover_reason(record: AttemptRecord) -> str:
-    return record.outcome if record.skipped is None else _without_fields(record.skipped)
+    return record.outcome if record.skipped is None else _without_names(record.skipped)
 
 
-def _without_fields(reason: str) -> str:
-    """Return the reason without the unsupported fields, because a client may name any."""
-    return "unsupported" if reason.startswith("unsupported ") else reason
+def _without_names(reason: str) -> str:
+    """Return the reason without the unsupported fields or the scope, because a client may name any."""
+    return next((known for known in _NAMING if reason.startswith(f"{known} ")), reason)

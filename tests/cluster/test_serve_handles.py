@@ -8,12 +8,14 @@ from typing import Any
 import httpx2
 import pytest
 from ray import serve
+from ray.exceptions import ActorDiedError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import BackPressureError
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, End, Frames, complete_within, stream_within
 from deployments.providers.serve.adapter import ServeProvider
-from deployments.providers.serve.handle import HandleDeployment, Place
+from deployments.providers.serve.handle import HandleDeployment, Place, failure_of_call
 from deployments.providers.time_limits import TimeLimits
 from tests.cluster.conftest import GPU, SOON, Cluster, eventually
 from tests.cluster.contract_app import WORDS, Adapter, Contract, Engine
@@ -129,6 +131,24 @@ def test_a_replica_that_dies_in_mid_call_is_lost_and_the_next_one_answers(contra
     lost = failure(contract, (streamed if stream else whole)(theirs, user="dies"))
     assert (lost.kind, lost.content) == ("lost", stream)
     assert contract.run(whole(theirs))["total_tokens"] == 10
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (ActorDiedError(), "lost"),
+        (TaskCancelledError(), "lost"),
+        (BackPressureError(1, 1), "busy"),
+        (ValueError("no such thing"), "server_error"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+def test_a_call_of_the_methods_own_that_failed_is_told_as_one_of_ours_without_addresses(
+    cause: Exception, kind: str
+) -> None:
+    """As that of the adapter to an engine behind it, which Ray hands on as the error of the method."""
+    outcome = failure_of_call(RayTaskError("chat", "a traceback", cause).as_instanceof_cause()).outcome
+    assert (outcome.kind, "actor" in outcome.message) == (kind, False)
 
 
 def test_a_full_queue_is_busy(contract: Cluster) -> None:

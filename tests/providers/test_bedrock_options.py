@@ -21,7 +21,7 @@ from deployments.usage.caller import Caller
 from tests.fakes.bedrock_wire import BLOCKED, TOPIC, BedrockWire, event
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer, Received
-from tests.fakes.vendors import Rule, bedrock_options
+from tests.fakes.vendors import Asked, Refusal, Rule, bedrock, bedrock_options
 from tests.providers.whole_app import whole_app
 from tests.unit.world import World
 
@@ -385,6 +385,25 @@ def test_an_option_that_a_model_refuses_is_left_out_and_the_provider_is_not_left
         assert answered.outcomes == ["ok", "not reached"]
         assert "service_tier" not in answered.usage
     assert [member in body for body in sent(aws)] == [True, False, False]  # it is remembered
+
+
+def test_what_leaving_an_option_out_has_not_helped_is_not_remembered(aws: FakeServer, other: FakeServer) -> None:
+    """A message may quote a client: its word would take the option, and so the price, from everybody for an hour."""
+
+    def bad_tool(asked: Asked) -> Refusal | None:
+        named = "toolConfig" in asked.body
+        return bedrock.refuse("Tool 'latency' of service tier x has an invalid schema.") if named else None
+
+    aws.rules = (bad_tool,)
+    tool = {"type": "function", "function": {"name": "latency", "parameters": {"type": "object"}}}
+
+    async def test(w: World) -> None:
+        assert (await ask(w, tools=[tool])).target.startswith("other/")
+        assert (await ask(w)).target.startswith("aws/")
+
+    in_app(args_for(aws, other, service_tier="flex", latency="optimized"), test)
+    *_, last = sent(aws)
+    assert (last["serviceTier"], last["performanceConfig"]) == ({"type": "flex"}, {"latency": "optimized"})
 
 
 def test_a_tier_that_the_request_asks_for_and_the_model_refuses_is_left_out_by_name(aws: FakeServer) -> None:

@@ -17,6 +17,7 @@ from deployments.errors import LimitReached
 from deployments.service.arguments import CallOptions
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.request_log import line_of
+from deployments.usage.caller import Caller
 from tests.unit.test_explain import asked
 from tests.unit.test_failover import SERVER_ERROR, in_world
 from tests.unit.test_usage_records import Ledgered, with_ledger
@@ -95,11 +96,17 @@ async def test_no_label_is_what_a_client_chose(w: World) -> None:
     for number in range(20):
         for model in (f"openai/mine-{number}", f"nonsense-{number}"):
             await w.python.chat({**REQUEST, "model": model, f"field_{number}": 1})
+        scoped = CallOptions(caller=Caller("handle", scope=f"scope-{number}"))
+        assert (await w.python.chat(REQUEST, scoped))["error"]["code"] == "out_of_scope"
     labels = {label for key in meter.counts for label in key}
     assert not [label for label in labels if "mine" in label or "nonsense" in label or "field" in label]
-    assert {("other", "handle", "none", "model_not_found"), ("other", "handle", "openai", "ok")} == set(
-        meter.of("requests_total")
-    )
+    assert not [label for label in labels if "scope-" in label]
+    assert {
+        ("other", "handle", "none", "model_not_found"),
+        ("other", "handle", "openai", "ok"),
+        ("default", "handle", "none", "out_of_scope"),
+    } == set(meter.of("requests_total"))
+    assert {key[1] for key in meter.of("skips_total")} == {"outside the scope"}
     assert set(meter.of("attempts_total")) == {("openai", "other", "ok", "ok")}
 
 

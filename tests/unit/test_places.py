@@ -24,6 +24,10 @@ OTHERS = ["p#a/n", "p#b/m", "p#b/n", "p#c/m", "p#d/m", "q#a/m", "r/m"]
         (Outcome("overloaded", status=529), "host_failed", ["p#b/m", "p#c/m"]),
         (Outcome("throttled", status=429), "throttled", ["p#b/m"]),
         (Outcome("credential", status=401), "key_refused", ["p#a/n"]),
+        (Outcome("credential", status=403, code="UnrecognizedClientException"), "key_refused", ["p#a/n"]),
+        # The account, or the role, may have this model not and others all the same.
+        (Outcome("credential", status=403, code="AccessDeniedException"), "", []),
+        (Outcome("credential", status=403, code="PERMISSION_DENIED"), "", []),
         (Outcome("quota", status=402), "quota_used_up", ["p#a/n", "p#b/m", "p#b/n"]),
         (Outcome("quota", status=429, code="insufficient_quota"), "quota_used_up", ["p#a/n", "p#b/m", "p#b/n"]),
         (Outcome("quota", status=429), "quota_used_up", ["p#b/m"]),
@@ -36,7 +40,7 @@ OTHERS = ["p#a/n", "p#b/m", "p#b/n", "p#c/m", "p#d/m", "q#a/m", "r/m"]
         (Outcome("model_missing", status=404), "", []),
         (Outcome("rejected", status=400), "", []),
     ],
-    ids=lambda value: f"{value.kind}-{value.status}" if isinstance(value, Outcome) else None,
+    ids=lambda value: f"{value.kind}-{value.status}-{value.code}" if isinstance(value, Outcome) else None,
 )
 def test_a_failure_holds_for_those_that_share_what_has_failed(outcome: Outcome, why: str, shared: list[str]) -> None:
     found = {other: PLACES.why_shared("p#a/m", outcome, other) for other in OTHERS}

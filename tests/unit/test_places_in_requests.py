@@ -105,6 +105,53 @@ async def test_a_dead_host_opens_the_circuits_of_all_its_places_at_once(w: World
     assert asked(w) == {"openai#a": 3, "openai#far": 4}
 
 
+MANY = [{"name": f"key-{number}", "api_key_env": f"KEY_{number}"} for number in range(12)]
+SILENT = Outcome("first_token")
+
+
+def test_a_silent_host_costs_two_attempts_however_many_places_it_has_and_the_next_provider_has_its_time() -> None:
+    async def test(w: World) -> None:
+        for place in MANY:
+            script = w.provider(f"openai#{place['name']}")
+            script.ends, script.seconds = [SILENT], 10.0
+        w.provider("aws").seconds = 8.0
+        answer = await complete(w)
+        assert answer.target == "aws/haiku"
+        assert asked(w) == {"openai#key-0": 1, "openai#key-1": 1, "aws": 1}
+        assert set(told(answer.record.entries)[2:-1]) == {
+            f"openai#key-{number}: skipped: host_silent" for number in range(2, 12)
+        }
+        await w.settle()
+        states = {target["state"] for target in w.targets().values()}
+        assert states == {"closed"}  # one silence may be the request's own
+
+    placed(test, MANY)()
+
+
+@placed
+async def test_two_silent_places_leave_a_place_at_another_host_to_be_asked(w: World) -> None:
+    for name in "abc":
+        w.provider(f"openai#{name}").ends = [SILENT]
+    answer = await complete(w)
+    assert told(answer.record.entries) == [
+        "openai#a: first_token",
+        "openai#b: first_token",
+        "openai#c: skipped: host_silent",
+        "openai#far: ok",
+    ]
+
+
+def test_where_nobody_else_can_be_asked_each_place_of_a_silent_host_is() -> None:
+    async def test(w: World) -> None:
+        w.provider("openai#a").ends = w.provider("openai#b").ends = [SILENT]
+        assert (await complete(w, "small")).target == "openai#c/mini"
+        await w.service.operations.command("isolate", "aws")
+        await w.settle()
+        assert (await complete(w)).target == "openai#c/gpt"
+
+    placed(test, PLACES[:3])()
+
+
 @placed
 async def test_a_5xx_goes_round_the_host_and_opens_no_other_places_circuit(w: World) -> None:
     w.provider("openai#a").ends = [SERVER_ERROR]
@@ -153,6 +200,16 @@ async def test_a_refused_key_takes_its_place_out_with_all_models_and_no_other(w:
     health = await w.service.operations.provider_health("openai")
     assert health["available"]
     assert [place["available"] for place in health["places"].values()] == [False, True, True, True]
+
+
+@placed
+async def test_a_permission_for_one_model_takes_no_other_model_of_its_place_out(w: World) -> None:
+    w.provider("openai#a").ends = [Outcome("credential", status=403, code="AccessDeniedException"), None]
+    assert told((await complete(w)).record.entries) == ["openai#a: credential", "openai#b: ok"]
+    await w.settle()
+    states = {name: t["state"] for name, t in w.targets().items()}
+    assert {name for name, state in states.items() if state == "open"} == {"openai#a/gpt"}
+    assert (await complete(w, "small")).target == "openai#a/mini"
 
 
 @placed

@@ -57,6 +57,32 @@ def test_a_vendors_words_about_our_account_go_no_further(kind: str) -> None:
         assert (outcome["kind"], outcome["status"], outcome["code"]) == (kind, 403, "SUSPENDED")
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "Quota exceeded for quota metric 'Requests' of service 'x.googleapis.com' for consumer "
+            "'project_number:9876543210'.",
+            "Quota exceeded for quota metric 'Requests' of service 'x.googleapis.com' for consumer "
+            "'project_number:(hidden)'.",
+        ),
+        (
+            "Publisher Model `projects/acme-prod/locations/us-central1/publishers/google/models/gemini-x` is busy",
+            "Publisher Model `projects/(hidden)/locations/us-central1/publishers/google/models/gemini-x` is busy",
+        ),
+        (
+            "Rate limit reached for gpt-4.1 in organization org-Ab12Cd34Ef56 on tokens per min (TPM): Limit 30000",
+            "Rate limit reached for gpt-4.1 in organization (hidden) on tokens per min (TPM): Limit 30000",
+        ),
+        ("see https://x.example/overview?project=123456789012", "see https://x.example/overview?project=(hidden)"),
+        ("messages: the project has 12 files under projects/", "messages: the project has 12 files under projects/"),
+    ],
+)
+def test_no_words_of_a_vendor_name_our_project_or_organization(message: str, shown: str) -> None:
+    for kind, status in (("throttled", 429), ("rejected", 400)):
+        assert [outcome["message"] for outcome in outcomes(failed(kind, message, status=status))] == [shown, shown]
+
+
 def test_an_error_that_no_row_knows_is_unclassified_and_no_exception() -> None:
     for outcome in outcomes(ZeroDivisionError("x"), sent=True):
         assert outcome["kind"] == "unclassified"

@@ -130,20 +130,26 @@ class BedrockProvider:
         """Return the response to a chat.
 
         A tier or a latency that the configuration sets, and the model refuses, is no reason to leave the provider: the
-        model is asked once more without it, and goes without it for an hour.
+        model is asked once more without it, and goes without it for an hour. Only what has helped is remembered: a
+        refusal may quote what a client has written.
         """
         arguments, left = self._arguments(operation, address, call), call.again
+        left_out = list[str]()
         while True:
             body = await body_with_bytes(arguments, is_long=call.is_long)
             try:
-                return await self._request(operation, address, body, call.extras)
+                answer = await self._request(operation, address, body, call.extras)
             except aws.ClientError as error:
                 refused = refused_option(_message_of(error), arguments)
                 if left == 0 or refused is None or not self._is_ours(refused, call):
                     raise
-            log.warning("%s takes no %s: it is asked without for an hour", call.name, refused)
-            self._refused[address, refused] = time.monotonic() + REFUSED_SECONDS
+            else:
+                for name in left_out:
+                    log.warning("%s takes no %s: it is asked without for an hour", call.name, name)
+                    self._refused[address, name] = time.monotonic() + REFUSED_SECONDS
+                return answer
             del arguments[refused]
+            left_out.append(refused)
             left -= 1
             note_again()
 

@@ -8,6 +8,7 @@ has any stays as it is. What becomes of them is the adapter's affair.
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 
+from deployments.openai_api.cache_marks import has_marks
 from deployments.openai_api.found import MARK
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import Call, Completed, End, Frames, Provider, credential_of
@@ -20,7 +21,7 @@ def with_marks(body: JsonObject, most: int) -> JsonObject:
     """Return a chat with so many marks, two at most; the same object if it has some, or there is no place for one."""
     messages, tools = body["messages"], body.get("tools")
     tools = tools if isinstance(tools, list) else []
-    if not most or any(map(_is_marked, messages)) or any(map(_is_marked_tool, tools)):
+    if not most or has_marks(body):
         return body
     marked: dict[int, JsonObject] = {}
     more: dict[str, JsonValue] = {}
@@ -45,20 +46,6 @@ def _end_of_system(messages: JsonValue) -> int | None:
             break
         found = at
     return found
-
-
-def _is_marked(thing: JsonObject) -> bool:
-    content = thing.get("content")
-    return MARK in thing or (
-        isinstance(content, list) and any(isinstance(part, Mapping) and MARK in part for part in content)
-    )
-
-
-def _is_marked_tool(tool: JsonValue) -> bool:
-    if not isinstance(tool, Mapping):
-        return False
-    function = tool.get("function")
-    return MARK in tool or (isinstance(function, Mapping) and MARK in function)
 
 
 class WithMarks:

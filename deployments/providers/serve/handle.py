@@ -155,6 +155,8 @@ def failure_of_call(error: Exception) -> AttemptFailed:
             return failed("connect", "the deployment is not there: it was deleted, or failed to deploy")
         case grpc.RpcError() if getattr(error, "code", lambda: None)() is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return failed("lost", "the message is too large for Serve (see serve.env)")
+        case RayTaskError() if isinstance(error.cause, RayError):
+            return failure_of_call(error.cause)  # a call of the method's own failed so, as to an engine behind it
         case RayTaskError():
             return raised(error.cause)
         case RayActorError():

@@ -3,7 +3,7 @@
 Nothing is stored at the server: the next turn may be another provider's, which has no part in it.
 """
 
-from deployments.openai_api.cache_marks import is_marked, takes_breakpoints, with_breakpoints, without_marks
+from deployments.openai_api.cache_marks import any_marked, takes_breakpoints, with_breakpoints, without_marks
 from deployments.openai_api.chat import max_tokens_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call
@@ -34,7 +34,7 @@ _INNER = {"reasoning_effort": ("reasoning", "effort"), "verbosity": ("text", "ve
 
 def _translated(chat: JsonObject, terms: Terms, model: str) -> JsonDict:
     messages = chat["messages"]
-    if any(map(is_marked, messages)):
+    if any_marked(messages):
         messages = with_breakpoints(messages, "breakpoints" if takes_breakpoints(model) else "none")
     body: JsonDict = {"input": input_of(messages, reasoning=terms.earlier)}
     _set_common(body, chat)
