@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from deployments.doors.door import Encoder, Served
 from deployments.doors.envelope import Envelope, merged, unseal
 from deployments.doors.messages.door import MESSAGES
-from deployments.doors.messages.request import MessagesRequest
+from deployments.doors.messages.request.read import MessagesRequest
 from deployments.openai_api.chat import DONE, Head, chunk, frame, usage_chunk, usage_of
 
 MESSAGE: TypeAdapter[Any] = TypeAdapter(Message)

@@ -1,7 +1,7 @@
 """The door of Anthropic's Messages API. Pure."""
 
-from deployments.doors.messages.errors import body_of, status_of
-from deployments.doors.messages.request import MessagesRequest, open_request
+from deployments.doors.messages.answer.errors import body_of, status_of
+from deployments.doors.messages.request.read import MessagesRequest, open_request
 from deployments.errors import BreakwaterError, NoAnswer
 from deployments.openai_api.json_types import JsonDict
 

@@ -7,8 +7,8 @@ that Anthropic's servers run are left out and named: no type of a tool refuses a
 
 from dataclasses import dataclass, field
 
-from deployments.doors.messages.blocks import refuse
-from deployments.doors.messages.shapes import TOOL, check
+from deployments.doors.messages.request.blocks import refuse
+from deployments.doors.messages.request.shapes import TOOL, check
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.found import MARK, Found, name_unknown, says_something
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue

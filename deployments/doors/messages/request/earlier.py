@@ -8,8 +8,8 @@ answer: both are left out and named. So are the blocks of tools that Anthropic's
 from dataclasses import dataclass, field
 
 from deployments.doors.envelope import Envelope, absorb, unseal
-from deployments.doors.messages.blocks import part_of, plain
-from deployments.doors.messages.shapes import SHAPES, check
+from deployments.doors.messages.request.blocks import part_of, plain
+from deployments.doors.messages.request.shapes import SHAPES, check
 from deployments.errors import BadRequest
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.chat import dump

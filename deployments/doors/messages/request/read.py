@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deployments.doors.door import Encoder, Paths, Served, in_clients_words
-from deployments.doors.messages.answer import message_of
-from deployments.doors.messages.blocks import refuse
-from deployments.doors.messages.history import History, history_of
-from deployments.doors.messages.shapes import check_body
-from deployments.doors.messages.stream import MessageStream
-from deployments.doors.messages.tools import Tools, choice_of, tools_of
-from deployments.doors.messages.wishes import effort_of, format_of, name_other, shows_thoughts
+from deployments.doors.messages.answer.stream import MessageStream
+from deployments.doors.messages.answer.whole import message_of
+from deployments.doors.messages.request.blocks import refuse
+from deployments.doors.messages.request.history import History, history_of
+from deployments.doors.messages.request.shapes import check_body
+from deployments.doors.messages.request.tools import Tools, choice_of, tools_of
+from deployments.doors.messages.request.wishes import effort_of, format_of, name_other, shows_thoughts
 from deployments.errors import BadRequest
 from deployments.openai_api.chat import Request, check_chat
 from deployments.openai_api.found import MARK, Found, says_something

@@ -5,7 +5,7 @@ A block that is a text goes as the object that it is. What has no place in a cha
 
 from collections.abc import Callable, Mapping, Sequence
 
-from deployments.doors.messages.shapes import INLINE, LINKED, NESTED, PLAIN, SHAPES, check
+from deployments.doors.messages.request.shapes import INLINE, LINKED, NESTED, PLAIN, SHAPES, check
 from deployments.errors import BadRequest
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.found import MARK, Found, name_unknown, says_something
