@@ -316,6 +316,7 @@ ANTHROPIC = ProviderKind(
     ),
     schemas=ANTHROPIC_FORMS,
     tool_names=PLAIN_NAMES,
+    native_api="messages",
     owned=frozenset({"model", "messages", "system", "stream", "tools", "tool_choice", "max_tokens", "stop_sequences"}),
     embeds=False,
     systems_by_host=_ON_VERTEX,

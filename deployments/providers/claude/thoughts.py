@@ -8,11 +8,12 @@ account (Anthropic, Preserved thinking): they stay where they were told.
 
 from functools import lru_cache
 
-from deployments.openai_api.json_types import JsonObject
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.claude.thinking import version_in
 from deployments.providers.translation.conversation import signature_of
 
 _BOUND = (5, 1)
+_AS_TOLD = "messages"  # in `extra_content`, of thoughts as clients of Anthropic's API got them: see `doors/messages`
 
 
 @lru_cache(maxsize=1024)
@@ -34,9 +35,17 @@ def thoughts_for(kind: str, model: str, extra: JsonObject) -> list[JsonObject]:
         return own
     for other in extra:
         blocks = _blocks(signature_of(extra, other, "reasoning"))
-        if blocks and signature_of(extra, other, "signer") == signer and not any("redacted" in b for b in blocks):
+        is_theirs = other == _AS_TOLD or signature_of(extra, other, "signer") == signer
+        if blocks and is_theirs and not any("redacted" in b for b in blocks):
             return blocks
     return []
+
+
+def signed_block(kept: JsonObject) -> JsonDict:
+    """Return kept thoughts as a block of Anthropic's API."""
+    if "redacted" in kept:
+        return {"type": "redacted_thinking", "data": kept["redacted"]}
+    return {"type": "thinking", "thinking": kept["text"], "signature": kept["signature"]}
 
 
 def _blocks(kept: object) -> list[JsonObject]:
