@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.messages_events import CITED, HIDDEN, HITS, SEARCH, THINKING, WRITTEN
 from tests.fakes.server import Behaviour, status
+from tests.fakes.vendors import bedrock_claude
 from tests.fakes.vendors.anthropic import BETAS
 from tests.providers.messages_world import BEDROCK, CHAT, HI, NATIVE, Door, Fakes, dropped_in, fakes, run_door
 
@@ -283,6 +284,26 @@ def test_a_signature_that_holds_no_more_is_left_out_once_it_was_refused(made: Fa
         response = await door.ask(HI, other, HI)
         assert (response.status_code, made.refused()) == (200, ["anthropic.thoughts"])
         assert made.upstream[-1]["messages"][1]["content"] == [{"type": "text", "text": "a"}]
+
+    run_door(made, work)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_bedrock_is_asked_again_without_a_signature_that_does_not_hold_there(made: Fakes, stream: bool) -> None:
+    made.bedrock.rules = [bedrock_claude.signatures]
+    call = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+    content = [{**THINKING, "signature": "of another model"}, {"type": "text", "text": "a"}, THINKING, call]
+
+    async def work(door: Door) -> None:
+        talk = [HI, {"role": "assistant", "content": content}, {"role": "user", "content": [result(call)]}]
+        asked = {"model": BEDROCK, "tools": [LOOK], "thinking": {"type": "adaptive"}}
+        response = await door.ask(*talk, stream=stream, **asked)
+        assert response.status_code == 200, response.text
+        kinds = [[next(iter(block)) for block in one.body["messages"][1]["content"]] for one in made.bedrock.received]
+        assert kinds == [["reasoningContent", "text", "reasoningContent", "toolUse"], ["text", "toolUse"]]
+        thinks = ["additionalModelRequestFields" in one.body for one in made.bedrock.received]
+        assert thinks == [True, False]  # that step can't go on thinking with a budget
+        made.bedrock.refused.clear()
 
     run_door(made, work)
 

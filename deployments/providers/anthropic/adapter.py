@@ -14,12 +14,13 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, max_tokens_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
-from deployments.providers.anthropic.classify import THOUGHTS, classify, refusal_of
+from deployments.providers.anthropic.classify import classify, refusal_of
 from deployments.providers.anthropic.codec import StreamCodec, from_messages
 from deployments.providers.anthropic.native import NativeReader, native_answer, native_body
 from deployments.providers.anthropic.request import Terms, to_messages
 from deployments.providers.anthropic.server import OwnServer, Server, VertexServer, with_betas
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
+from deployments.providers.claude.thoughts import refuses_thoughts
 from deployments.providers.credentials.addresses import Vertex
 from deployments.providers.extras import merged
 from deployments.providers.request_body import body_with_bytes
@@ -31,7 +32,6 @@ from deployments.providers.transport import Transport, UpstreamResponse
 
 _ROOM = re.compile(r"exceed context limit: (?P<prompt>\d+) \+ \d+ > (?P<window>\d+)")
 _MOST = re.compile(r"max_tokens: \d+ > (?P<most>\d+)")
-_OF_THOUGHTS = re.compile("|".join(THOUGHTS), re.IGNORECASE)
 
 
 class AnthropicProvider:
@@ -124,7 +124,7 @@ def _terms_after(terms: Terms, refused: Outcome, call: Call) -> Terms:
     """
     if refused.kind != "rejected":
         return terms
-    if _OF_THOUGHTS.search(refused.message):
+    if refuses_thoughts(refused.message):
         return replace(terms, thoughts=False)
     if max_tokens_of(call.body) is None:
         if (found := _ROOM.search(refused.message)) is not None:

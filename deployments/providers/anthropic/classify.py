@@ -12,16 +12,13 @@ from dataclasses import replace
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import retry_after_of
+from deployments.providers.claude.thoughts import REFUSED_THOUGHTS
 from deployments.providers.transport import classify_transport_error
 from deployments.providers.vendor_errors.bodies import PAGE, param_by_word, read_error
 from deployments.providers.vendor_errors.lengths import WINDOW_SUMS
 from deployments.providers.vendor_errors.rules import Rule, VendorError, read_by, rule
 
 _DOC, _SDK = "Anthropic, API errors", "anthropic (PyPI), types/shared/error_details.py"
-THOUGHTS = (
-    r"invalid `?signature`? in `?thinking|bound to a different conversation",
-    r"`?(?:redacted_)?thinking`? blocks .{0,80}(?:cannot|can't|can not) be modified",
-)
 RULES: tuple[Rule, ...] = (
     rule("rejected", "anthropics/claude-code#12937: a firewall's page", f"^{PAGE}", statuses=(403, 406)),
     *WINDOW_SUMS,
@@ -80,7 +77,13 @@ RULES: tuple[Rule, ...] = (
         r"tool_use`? ids were found without|unexpected `?tool_use_id",
         statuses=(400,),
     ),
-    rule("rejected", "Anthropic, Extended thinking; Preserved thinking", *THOUGHTS, statuses=(400,), param="messages"),
+    rule(
+        "rejected",
+        "Anthropic, Extended thinking; Preserved thinking",
+        *REFUSED_THOUGHTS,
+        statuses=(400,),
+        param="messages",
+    ),
 )
 # What a type says where no status does: inside a stream, or under status 200.
 _STATUS_OF = {

@@ -34,6 +34,7 @@ from deployments.providers.bedrock.options import (
     refused_option,
     without_accounts,
 )
+from deployments.providers.claude.thoughts import refuses_thoughts, without_signed
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
 from deployments.providers.extras import Extras, merged
 from deployments.providers.kinds import CONVERSE_TIERS
@@ -130,7 +131,8 @@ class BedrockProvider:
         """Return the response to a chat.
 
         A tier or a latency that the configuration sets, and the model refuses, is no reason to leave the provider: the
-        model is asked once more without it, and goes without it for an hour.
+        model is asked once more without it, and goes without it for an hour. Nor are thoughts of another model, or of a
+        conversation that its client has changed since.
         """
         arguments, left = self._arguments(operation, address, call), call.again
         while True:
@@ -138,12 +140,18 @@ class BedrockProvider:
             try:
                 return await self._request(operation, address, body, call.extras)
             except aws.ClientError as error:
-                refused = refused_option(_message_of(error), arguments)
-                if left == 0 or refused is None or not self._is_ours(refused, call):
+                message = _message_of(error)
+                refused = refused_option(message, arguments)
+                bare = without_signed(call.body) if refuses_thoughts(message) else call.body
+                if left == 0 or (bare is call.body and (refused is None or not self._is_ours(refused, call))):
                     raise
-            log.warning("%s takes no %s: it is asked without for an hour", call.name, refused)
-            self._refused[address, refused] = time.monotonic() + REFUSED_SECONDS
-            del arguments[refused]
+            if bare is not call.body:
+                call = replace(call, body=bare)
+                arguments = self._arguments(operation, address, call)
+            elif refused is not None:
+                log.warning("%s takes no %s: it is asked without for an hour", call.name, refused)
+                self._refused[address, refused] = time.monotonic() + REFUSED_SECONDS
+                del arguments[refused]
             left -= 1
             note_again()
 
