@@ -31,6 +31,7 @@ from deployments.providers.base import (
     run_within_total,
     stream_within,
 )
+from deployments.providers.caching.automatic import WithMarks
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.extras import NO_EXTRAS
 from deployments.providers.kinds import KINDS, KindSettings, ProviderKind
@@ -273,4 +274,8 @@ def _at_place(kind: ProviderKind, settings: ProviderSettings, connect: float) ->
 
 def _adapter(kind: ProviderKind, settings: KindSettings, connect: float) -> Provider:
     provider = kind.build(settings, connect)
+    if getattr(settings, "cache", None) == "auto":
+        # A model that has an ARN has a name of the operator's own here.
+        base_model: Callable[[str], str] = getattr(settings, "base_model", str)
+        provider = WithMarks(provider, lambda model: kind.marks(base_model(model)))
     return provider if kind.tool_names is None else WithToolNames(provider, kind.tool_names)

@@ -87,6 +87,7 @@ ENDINGS: Mapping[str, Ending] = MappingProxyType(
 )
 
 
+NO_SUCH_PLACE = "no_such_place"  # the code of a `lost`: a replica of another version has other places
 NO_CREDENTIAL = "no_credential"  # the code of a `connect` to the server of tokens, and not to the provider
 
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from actors.breaker.outcomes import NO_CREDENTIAL, Outcome
+from actors.breaker.outcomes import NO_CREDENTIAL, NO_SUCH_PLACE, Outcome
 from actors.breaker.plan import PLACE, Target, model_of, provider_of, site_of
 
 _OF_THE_SERVER = frozenset({"connect", "server_error", "overloaded"})
@@ -70,7 +70,7 @@ class Places:
             return None
         kind, same_model = outcome.kind, model_of(failed) == model_of(other)
         if kind in _OF_OUR_REPLICAS:
-            return _OURS
+            return None if outcome.code == NO_SUCH_PLACE else _OURS
         if kind == "throttled":
             return _BUCKET if same_model and mine.bucket == theirs.bucket else None
         if kind == "credential":

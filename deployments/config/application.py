@@ -80,6 +80,8 @@ class Config(Accounting):
                 key = f"embeddings.{shown(row)}.targets.{provider}"
                 if not KINDS[kind := self.providers[provider].kind].embeds:
                     raise ValueError(f"{key}: providers of kind {kind} make no embeddings")
+                if not self.providers[provider].makes_embeddings():
+                    raise ValueError(f"{key}: {provider} makes no embeddings without embeddings_method")
                 if (length := self._length_refused(provider, model, embedding.dimensions)) is not None:
                     raise ValueError(f"{key}: the vectors of {shown(model)} {length}, not {embedding.dimensions}")
         for name, settings in self.providers.items():
@@ -121,6 +123,7 @@ class Config(Accounting):
     @model_validator(mode="after")
     def _known_tags(self) -> "Config":
         known = {tag for _, _, options in self._options() for tag in options.tags}
+        known |= {tag for p in self.providers.values() for tags in p.place_tags().values() for tag in tags}
         named = (("tenants", self.scopes.tenants), ("keys", self.scopes.keys))
         for key, tags in ((f"scopes.{kind}.{shown(name)}", tags) for kind, of in named for name, tags in of.items()):
             for tag in tags:

@@ -95,7 +95,7 @@ def _report(application: Mapping[str, object], host: str, environment: Mapping[s
     yield f"application {application.get('name', 'default')}, mode {resolved.config.mode}"
     yield "tiers:"
     for number, tier in enumerate(resolved.tiers, 1):
-        yield f"  {number}. {tier.name} ({_kind(resolved, tier)}): {_state(resolved, tier)}"
+        yield f"  {number}. {tier.name} ({_kind(resolved, tier)}): {_state(tier)}"
         yield from (f"       {place.name}: {_words(place)}" for place in tier.places)
     yield "rows:"
     for row, targets in resolved.rows().items():
@@ -110,19 +110,18 @@ def _kind(resolved: ResolvedConfig, tier: Tier) -> str:
     return tier.kind if api == "chat" else f"{tier.kind}, api {api}"
 
 
-def _state(resolved: ResolvedConfig, tier: Tier) -> str:
-    """Return whether a provider can be called, and by which credential, in words that do not show it."""
-    if tier.places:
-        called = sum(place.left_out is None for place in tier.places)
-        return f"{'ready' if called else 'left out'}, {called} of {len(tier.places)} places"
-    if tier.left_out is not None:
-        return f"left out: {tier.left_out}"
-    credential = resolved.config.providers[tier.name].credential()
-    return "ready" if credential is None else f"ready, by {credential}"
+def _state(tier: Tier) -> str:
+    if not tier.places:
+        return _words(tier)
+    called = sum(place.left_out is None for place in tier.places)
+    return f"{'ready' if called else 'left out'}, {called} of {len(tier.places)} places"
 
 
-def _words(place: PlaceState) -> str:
-    return f"left out: {place.left_out}" if place.left_out is not None else f"ready, by {place.credential}"
+def _words(one: Tier | PlaceState) -> str:
+    """Return whether it can be called, and by which credential, in words that do not show it."""
+    if one.left_out is not None:
+        return f"left out: {one.left_out}"
+    return "ready" if one.credential is None else f"ready, by {one.credential}"
 
 
 def _judge_exposure(config: Config, host: str, environment: Mapping[str, str]) -> str | None:

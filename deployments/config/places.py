@@ -26,6 +26,7 @@ from deployments.config.base.values import (
     Project,
     Region,
     Role,
+    Tag,
     Title,
     Url,
     Variable,
@@ -99,11 +100,12 @@ class Place(Section):
     """One of a provider's keys, accounts or regions: what it has otherwise than the provider.
 
     `bucket` names what the vendor counts its calls against: places of one bucket are throttled together. `weight` is
-    its share of the sessions where they are spread.
+    its share of the sessions where they are spread. `tags` are beside those of the provider.
     """
 
     name: PlaceName
     bucket: PlaceName | None = None
+    tags: list[Tag] = Field(default_factory=list)
     weight: Annotated[float, NoSwitch, Field(gt=0, le=1000)] = 1
     api_key_env: Variable | None = None
     base_url: Url | None = None
@@ -120,7 +122,7 @@ class Place(Section):
     @property
     def overrides(self) -> dict[str, Any]:
         """Return the provider's settings that are otherwise here."""
-        return self.model_dump(exclude_unset=True, exclude={"name", "bucket", "weight"})
+        return self.model_dump(exclude_unset=True, exclude={"name", "bucket", "tags", "weight"})
 
 
 # What a setting of a place stands in for: the provider's own would go before it.
@@ -166,6 +168,7 @@ class Tier:
     kind: str  # `functions` for an external provider
     left_out: str | None  # why the provider is not called; None if it is
     places: tuple[PlaceState, ...] = ()
+    credential: str | None = None  # in words
 
 
 def server_of(address: str) -> str:
@@ -181,9 +184,16 @@ class Provider(ExtraOptions):
         """Return why the model must not have this name, by which answers, the ledger and metrics call it."""
         return None
 
-    def credential(self) -> str | None:
-        """Return in words by what it is called, without showing it; None if it needs nothing, or `missing` says why."""
-        return None
+    def found(self) -> Found:
+        """Return the credential in words that do not show it, and why the provider can't be called.
+
+        Neither if it needs no credential. A network may be asked.
+        """
+        return None, None
+
+    def missing(self) -> str | None:
+        """Return why the provider can't be called, None if it can."""
+        return self.found()[1]
 
     def base_models(self) -> Mapping[str, str]:
         """Return the vendor's own id of each model that has another name here."""
@@ -201,6 +211,10 @@ class Provider(ExtraOptions):
         """Return what the vendor is told of who asks: parts of `tenant`, `agent` and `request_id`."""
         return frozenset()
 
+    def makes_embeddings(self) -> bool:
+        """Return whether it makes embeddings, where providers of its kind do."""
+        return True
+
     def embedding_model(self, model: str) -> str:
         """Return the name by which the lengths of the model's vectors are known."""
         return self.base_model(model)
@@ -213,12 +227,12 @@ class Provider(ExtraOptions):
         """Return the URL of the API by which the vendor's list prices are known; None if nobody bills by a list."""
         return None
 
-    def missing(self) -> str | None:
-        """Return why the provider can't be called, None if it can."""
-        return None
-
     def at_places(self) -> dict[str, Self]:
         """Return the settings of each place by its name; none if the provider has no places."""
+        return {}
+
+    def place_tags(self) -> dict[str, frozenset[str]]:
+        """Return the tags that each place has of its own."""
         return {}
 
     def place_states(self) -> tuple[PlaceState, ...]:
@@ -262,6 +276,9 @@ class WithCredential(Cloud):
     def at_places(self) -> dict[str, Self]:
         return {place.name: self._at(place) for place in self.places}
 
+    def place_tags(self) -> dict[str, frozenset[str]]:
+        return {place.name: frozenset(place.tags) for place in self.places if place.tags}
+
     def sites(self) -> list[Site]:
         """Return the places as far as failures and sessions are concerned. Looks for no credential."""
         sites, buckets = list[Site](), dict[Hashable, str]()
@@ -274,15 +291,6 @@ class WithCredential(Cloud):
     def place_states(self) -> tuple[PlaceState, ...]:
         found = [there.found() for there in self.at_places().values()]
         return tuple(PlaceState(site, why, words) for site, (words, why) in zip(self.sites(), found, strict=True))
-
-    def missing(self) -> str | None:
-        return self.found()[1]
-
-    def credential(self) -> str | None:
-        return self.found()[0]
-
-    def found(self) -> Found:
-        raise NotImplementedError
 
     def address(self) -> str:
         """Return the URL that is asked, or what its host is made from."""

@@ -1,6 +1,6 @@
 """The providers of serve_config.yaml: one class of settings for each kind. Secrets are named, never written.
 
-`missing` says why a provider can't be called, and `credential` by what it is. Places are in places.py.
+`found` says by which credential a provider is called, or why it can't be. Places are in places.py.
 """
 
 import os
@@ -16,16 +16,18 @@ from deployments.config.base.values import (
     ApiDate,
     Filled,
     HeaderWord,
+    Method,
     NoSwitch,
     Region,
     Role,
+    ServeName,
     Title,
     Url,
     Variable,
     Version,
 )
 from deployments.config.options.converse import ConverseOptions
-from deployments.config.places import Azure, Found, Provider, Vertex, WithCredential, WithVertex, found_key
+from deployments.config.places import Azure, Cloud, Found, Provider, Vertex, WithCredential, WithVertex, found_key
 from deployments.openai_api.embeddings import BUNDLED, MOST_LOCAL_TOKENS
 from deployments.providers.credentials.addresses import Azure as AzureAddress
 from deployments.providers.credentials.addresses import objection_by_generate_content, objection_on_vertex
@@ -39,6 +41,9 @@ BUNDLED_MODEL = "smollm2-135m"  # the one name of the weights that come with Bre
 _AZURE, _VERTEX = "https://any.openai.azure.com", "https://aiplatform.googleapis.com"
 
 
+Cache = Literal["auto"] | None  # whether we mark what a vendor may keep of a prompt, where its client does not
+
+
 class Bedrock(ConverseOptions, WithCredential):
     """`profile`, `role_arn` and `external_id` say who asks where that is not whom boto3 finds by itself."""
 
@@ -50,6 +55,7 @@ class Bedrock(ConverseOptions, WithCredential):
     profile: Title | None = None
     role_arn: Role | None = None
     external_id: Filled | None = None
+    cache: Cache = None
 
     @model_validator(mode="after")
     def _whose_id(self) -> "Bedrock":
@@ -101,6 +107,7 @@ class OpenAI(WithVertex):
     base_url: Url | None = None
     azure: Azure | None = None
     api: Literal["chat", "responses"] = "chat"
+    cache: Cache = None
     traceparent: bool = False  # send our trace headers: for a server of one's own that traces too
 
     @model_validator(mode="after")
@@ -196,6 +203,7 @@ class Anthropic(WithVertex):
     anthropic_version: ApiDate = "2023-06-01"
     betas: list[HeaderWord] = Field(default_factory=list)
     workspace_id: HeaderWord | None = None
+    cache: Cache = None
 
     @model_validator(mode="after")
     def _whose(self) -> "Anthropic":
@@ -227,6 +235,24 @@ class Anthropic(WithVertex):
         return found_key(self.api_key_env) if self.vertex is None else self.vertex.found()
 
 
+class Serve(Cloud):
+    """A deployment of the same cluster. Whether it is there is known only when it is called."""
+
+    kind: Literal["serve"]
+    app: ServeName
+    deployment: ServeName | None = None
+    method: Method = "chat"
+    stream_method: Method | None = None
+    embeddings_method: Method | None = None
+    multiplexed: bool = False
+
+    def makes_embeddings(self) -> bool:
+        return self.embeddings_method is not None
+
+    def tells_callers(self) -> frozenset[str]:
+        return frozenset({"request_id"})
+
+
 class Local(Provider):
     kind: Literal["local"]
     has_one_model: ClassVar[bool] = True
@@ -252,13 +278,12 @@ class Local(Provider):
     def embedding_window(self, model: str) -> int | None:
         return min(self.context, MOST_LOCAL_TOKENS)
 
-    def missing(self) -> str | None:
-        if self.model_path and not os.path.isfile(self.model_path):
-            return "model_path names no file that is there"
-        return None
+    def found(self) -> Found:
+        gone = self.model_path is not None and not os.path.isfile(self.model_path)
+        return None, "model_path names no file that is there" if gone else None
 
 
-ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Local, Field(discriminator="kind")]
+ProviderSettings = Annotated[Bedrock | OpenAI | Google | Anthropic | Serve | Local, Field(discriminator="kind")]
 
 
 def _of_project(vertex: Vertex) -> Hashable:

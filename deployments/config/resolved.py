@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from actors.breaker.places import Places
-from actors.breaker.plan import PLACE, parts_of, target_of
+from actors.breaker.plan import PLACE, parts_of, site_of, target_of
 from deployments.config.places import Tier
 from deployments.config.providers import ProviderSettings, row_of
 from deployments.config.settings import Models, explain_unset
@@ -25,21 +25,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """`of_providers` are by name, and `of_rows` by row and target, where a target has more than its provider."""
+    """`of_providers` are by name, and `of_rows` by row and target, where a target has more than its provider.
+
+    `of_places` are by `provider#place`: what a place has beside all that.
+    """
 
     of_providers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     of_rows: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    of_places: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def of(self, row: str, target: str) -> frozenset[str]:
         """Return the tags of a target in a row."""
         provider, model = parts_of(target)
         known = self.of_rows.get((row, target_of(provider, model)))
-        return self.of_providers.get(provider, frozenset()) if known is None else known
+        tags = self.of_providers.get(provider, frozenset()) if known is None else known
+        return tags | self.of_places.get(site_of(target), frozenset())
 
     @property
     def names(self) -> list[str]:
         """Return all tags that there are, in order."""
-        return sorted(frozenset().union(*self.of_providers.values(), *self.of_rows.values()))
+        return sorted(frozenset().union(*self.of_providers.values(), *self.of_rows.values(), *self.of_places.values()))
 
 
 @dataclass(frozen=True)
@@ -117,14 +122,19 @@ class ResolvedConfig:
         return frozenset((row, target_of(provider, target.model)) for row, provider, target in own)
 
     def tags(self) -> Tags:
-        """Return the tags of each provider, and of each target in its row with those of its provider."""
+        """Return the tags of each provider and place, and of each target in its row with those of its provider."""
         of = {name: frozenset(settings.tags) for name, settings in self.config.providers.items()}
         own = {
             (row, target_of(name, it.model)): of[name] | frozenset(it.tags)
             for row, name, it in self.config.target_settings()
             if it.tags
         }
-        return Tags({name: tags for name, tags in of.items() if tags}, own)
+        places = {
+            f"{name}{PLACE}{place}": tags
+            for name, settings in self.config.providers.items()
+            for place, tags in settings.place_tags().items()
+        }
+        return Tags({name: tags for name, tags in of.items() if tags}, own, places)
 
     def usual_tiers(self) -> dict[str, str]:
         """Return the vendor's tier that serves requests which name none, by provider; without those of the usual."""
@@ -200,7 +210,8 @@ def _tier(name: str, settings: ProviderSettings, unset: str | None) -> Tier:
     """Return a provider as it stands. `unset` is why it can't be called wherever it is, if so."""
     places = settings.place_states()
     if not places or unset is not None:
-        return Tier(name, settings.kind, settings.missing() or unset)
+        credential, why = settings.found()
+        return Tier(name, settings.kind, why or unset, credential=credential)
     out = "; ".join(f"{p.name}: {p.left_out}" for p in places)
     return Tier(name, settings.kind, out if all(p.left_out is not None for p in places) else None, places)
 

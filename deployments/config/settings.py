@@ -157,6 +157,9 @@ class ScopeSettings(Section):
     tenants: dict[Title, list[Tag]] = Field(default_factory=dict)
     keys: dict[Title, list[Tag]] = Field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self.tenants or self.keys)
+
     def of(self, tenant: str | None, key: str | None) -> frozenset[str]:
         """Return the tags for who has this tenant and a key of this name."""
         return frozenset((*self.tenants.get(tenant or "", ()), *self.keys.get(key or "", ())))

@@ -88,7 +88,7 @@ class Candidates:
                 self._asked.add(target)
                 if target not in self._recorded:
                     self._recorded.add(target)
-                    self.tried.record.skip((self.breaker.skipped(target, why, outcome.retry_after),))
+                    self.tried.skip((self.breaker.skipped(target, why, outcome.retry_after),))
 
     def refuse(self, turn: Turn) -> None:
         """Note that the target gave no permit: another request probes it, or a panic is not due."""

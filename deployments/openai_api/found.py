@@ -13,7 +13,8 @@ class Mark:
 
     Attributes:
         path: where it stands.
-        place: `tool`, `text`, `part` (anything else that a model reads), or `nothing` where nothing is to be kept.
+        place: `tool`, `text`, `answer` (a text of the assistant's), `part` (anything else that a model reads), or
+            `nothing` where nothing is to be kept.
         in_system: whether it stands in a system prompt, which goes before all turns.
         value: what it says.
     """

@@ -158,7 +158,7 @@ def _place(role: str, part: JsonObject) -> str:
         return "part"
     if role == "tool":
         return "part"  # the result as a whole
-    return "nothing" if is_blank(part.get("text") or part.get("refusal")) else "text"
+    return "nothing" if is_blank(part.get("text") or part.get("refusal")) else _text(role)
 
 
 def _last_place(role: str, message: JsonObject) -> str:
@@ -167,9 +167,13 @@ def _last_place(role: str, message: JsonObject) -> str:
         return "part"
     content = message.get("content") or message.get("refusal")
     if not isinstance(content, list):
-        return "nothing" if is_blank(content) else "text"
+        return "nothing" if is_blank(content) else _text(role)
     places = [place for part in content if (place := _place(role, part)) != "nothing"]
     return places[-1] if places else "nothing"
+
+
+def _text(role: str) -> str:
+    return "answer" if role == "assistant" else "text"
 
 
 def _is_turn(message: JsonObject) -> bool:

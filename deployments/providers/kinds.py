@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from deployments.json_schema.dialects import ANTHROPIC_FORMS, BEDROCK_FORMS, GEMINI_FORMS, Forms
-from deployments.openai_api.cache_marks import CachePlaces
+from deployments.openai_api.cache_marks import CachePlaces, takes_breakpoints
 from deployments.openai_api.capabilities import (
     COMMON_FIELDS,
     EFFORTS,
@@ -82,6 +82,8 @@ class ProviderKind:
     - `family`: the kind of which it is a variant, by another API of the same servers; its own name otherwise. A
       configuration names the family, and the variant by the kind's own settings.
     - `native_api`: the API whose requests it takes as their clients wrote them, and whose answers it passes on.
+    - `marks`: how many marks `cache: auto` sets in a request for a model: none where they have no use, one behind the
+      tools and the system prompt where the vendor itself keeps the last turn, else one behind that too.
     - `owned`: the fields of its requests that are ours, so that a configuration can't set them; None if it adds
       nothing to what it is sent.
     - `modes`: the operating modes that use it by default.
@@ -103,6 +105,7 @@ class ProviderKind:
     model_ids: re.Pattern[str] | None = None
     family: str = ""
     native_api: str = ""
+    marks: Callable[[str], int] = field(default=lambda _: 0)
     owned: frozenset[str] | None = None
     modes: tuple[str, ...] = ("hybrid",)
     is_aws: bool = False
@@ -175,6 +178,17 @@ def cache_places(model: str) -> CachePlaces | None:
 # OpenAI's words for a tier, and what botocore's ServiceTierType has for them. OpenAI answers `fast` as `priority`.
 CONVERSE_TIERS: Mapping[str, str] = {"flex": "flex", "priority": "priority", "fast": "priority"}
 
+# Behind a text, an image and a file, of all but the assistant (openai SDK, ResponseInputTextParam and its neighbours).
+BREAKPOINT_PLACES = CachePlaces(any_part=True, answers=False)
+
+
+def _openai_marks(model: str) -> int:
+    """Return how many marks help. OpenAI sets a breakpoint of its own in the last turn."""
+    if (known := takes_breakpoints(model)) is not None:
+        return 1 if known else 0
+    return 2 if "claude" in model.lower() else 0  # a gateway that passes marks on to Claude
+
+
 # AWS, API restrictions: five documents a request, 4.5 MB each. Nova Micro reads text alone, which its refusal says.
 _CONVERSE_FORMATS = frozenset({"pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
 _MOST_DOCUMENT_BYTES = 4_718_592
@@ -218,6 +232,7 @@ BEDROCK = ProviderKind(
     schemas=BEDROCK_FORMS,
     tool_names=PLAIN_NAMES,
     model_ids=BEDROCK_IDS,
+    marks=lambda model: 0 if cache_places(model) is None else 2,
     owned=frozenset({"modelId", "messages", "system", "toolConfig"})
     | {"inferenceConfig.maxTokens", "inferenceConfig.stopSequences"},
     modes=("hybrid", "aws_only"),
@@ -228,6 +243,7 @@ OPENAI = ProviderKind(
     adapter="deployments.providers.openai.adapter",
     system="openai",
     tool_names=PLAIN_NAMES,
+    marks=_openai_marks,
     owned=frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice", "functions"})
     | {"function_call", "n", "stop", "max_tokens", "max_completion_tokens"},
     modes=("hybrid", "aws_only"),
@@ -247,8 +263,10 @@ OPENAI_RESPONSES = ProviderKind(
         parts=frozenset({"image_url", "file"}),
         needs_turn=False,
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
+        caches=lambda model: BREAKPOINT_PLACES if takes_breakpoints(model) else None,
     ),
     tool_names=PLAIN_NAMES,
+    marks=_openai_marks,
     family="openai",
     native_api="responses",
     owned=frozenset({"model", "input", "instructions", "stream", "tools", "tool_choice", "max_output_tokens"})
@@ -317,9 +335,18 @@ ANTHROPIC = ProviderKind(
     schemas=ANTHROPIC_FORMS,
     tool_names=PLAIN_NAMES,
     native_api="messages",
+    marks=lambda _: 2,
     owned=frozenset({"model", "messages", "system", "stream", "tools", "tool_choice", "max_tokens", "stop_sequences"}),
     embeds=False,
     systems_by_host=_ON_VERTEX,
+)
+# A deployment of the same cluster. Nothing leaves the cluster, so it may stand beside the local model.
+SERVE = ProviderKind(
+    name="serve",
+    adapter="deployments.providers.serve.adapter",
+    system="ray_serve",  # the conventions have no name for it
+    tool_names=PLAIN_NAMES,
+    modes=("hybrid", "local_only"),
 )
 LOCAL = ProviderKind(
     name="local",
@@ -344,5 +371,5 @@ LOCAL = ProviderKind(
 
 # In the order in which mode `aws_only` prefers them.
 KINDS: dict[str, ProviderKind] = {
-    kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, ANTHROPIC, LOCAL)
+    kind.name: kind for kind in (BEDROCK, OPENAI, OPENAI_RESPONSES, GOOGLE, ANTHROPIC, SERVE, LOCAL)
 }

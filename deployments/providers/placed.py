@@ -3,13 +3,18 @@
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+from actors.breaker.outcomes import NO_SUCH_PLACE
 from deployments.errors import failed
 from deployments.providers.base import Call, Completed, End, Frames, Provider, credential_of
 from deployments.providers.credentials.renewed import Renewed
 
 
 class Placed:
-    """`places` are the adapters by the places' names. Each call says which one it is for."""
+    """`places` are the adapters by the places' names. Each call says which one it is for.
+
+    While replicas are replaced, an ingress of another version may know others. One that knows of no places gets the
+    first. One that names a place which is not here is asked to go on: another place may be in another country.
+    """
 
     def __init__(self, places: Mapping[str, Provider]):
         self._places = places
@@ -17,9 +22,10 @@ class Placed:
         self.credentials: dict[str, Renewed[Any]] = {name: one for name, one in found.items() if one is not None}
 
     def _at(self, call: Call) -> Provider:
+        if not call.place:
+            return next(iter(self._places.values()))
         if (place := self._places.get(call.place)) is None:
-            # An ingress of another version knows other places: that says nothing of the provider.
-            raise failed("lost", "this replica has no such place")
+            raise failed("lost", "this replica has no such place", code=NO_SUCH_PLACE)
         return place
 
     async def complete(self, call: Call) -> Completed:

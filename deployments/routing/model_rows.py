@@ -10,6 +10,7 @@ from actors.breaker.plan import PLACE, model_of, parts_of, provider_of, target_o
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
+from deployments.openai_api.cache_marks import with_kept_marks
 from deployments.openai_api.chat import Drop, Native, Request
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
@@ -264,6 +265,8 @@ class ModelRows:
 
 def _own_messages(fit: RequestFit, model: str) -> tuple[RequestFit, tuple[str, ...]]:
     body, foreign = without_foreign(fit.body, model)
+    body, unmarked = with_kept_marks(body, model)
+    foreign += unmarked
     return (fit if body is fit.body else RequestFit(body, fit.missing, fit.dropped)), foreign
 
 

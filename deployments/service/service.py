@@ -140,7 +140,8 @@ class Service:
         Raises LimitReached, NotPriced, and BadRequest for an invalid name of a tenant or an agent.
         """
         check_caller(caller, self.resolved.config.tenants)
-        scope_of(caller)  # what is wrong with it is told before anything is counted
+        if caller.scope is not None:
+            scope_of(caller)  # what is wrong with it is told before anything is counted
         if self.ledger is None:
             return self.begin(caller, request, verb)
         rows = (self.failover if verb == "chat" else self.embedder).rows
@@ -164,7 +165,8 @@ class Service:
         record = RequestRecord(row, caller, request.stream, usage, request_id, self._notify, self.breaker.now, trace)
         record.barred = admission.barred
         record.session = _session_of(caller, request, row)
-        record.scope = scope_of(caller) | self.resolved.config.scopes.of(caller.tenant, caller.key_name)
+        if (scopes := self.resolved.config.scopes) or caller.scope is not None or caller.key_tags:
+            record.scope = scope_of(caller) | scopes.of(caller.tenant, caller.key_name)
         if rows.places:
             record.spread_key = record.session or _who(caller)
         return record

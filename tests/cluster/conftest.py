@@ -36,11 +36,15 @@ from tests.fakes.server import FakeServer
 ROOT = pathlib.Path(__file__).parents[2]
 CLOUDS = ("aws_bedrock", "openai", "google_genai", "anthropic")
 APP = "llm"
+GPU = "gpu"  # a deployment of another application, by its handle: it answers what its fake answers
+WIRES = (*CLOUDS, GPU)
 pytest.register_assert_rewrite("tests.cluster.faults", "tests.cluster.doors", "tests.cluster.replies")
 # For each provider a row of two that begins with it, so that each can be the first and the one that breaks.
 NEXT = {"aws_bedrock": "openai", "openai": "google_genai", "google_genai": "aws_bedrock"}
 NEXT |= {"anthropic": "openai", "local": "openai"}
+AFTER = {**NEXT, GPU: "openai"}
 WINDOWS = {"aws_bedrock": 200_000, "openai": 400_000, "google_genai": 1_000_000, "anthropic": 200_000}
+THEIRS = "theirs"  # the model of the deployment
 VECTORS = {
     "aws_bedrock": "amazon.titan-embed-text-v2:0",
     "openai": "text-embedding-3-large",
@@ -96,6 +100,7 @@ class Cluster:
     fakes: dict[str, FakeServer]
     env: dict[str, str] = field(repr=False, default_factory=dict)
     hasty: bool = True  # are its limits those that a test waits out?
+    tiers: tuple[str, ...] = (*CLOUDS, "local")
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
     def run(self, work: Coroutine[Any, Any, Any], seconds: float = 180) -> Any:
@@ -174,6 +179,18 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     return config
 
 
+def with_gpu(config: dict[str, Any], fakes: dict[str, FakeServer], hasty: bool) -> dict[str, Any]:
+    """The config with a further tier, and the application that it calls."""
+    args = config["applications"][0]["args"]
+    args["providers"][GPU] = {"kind": "serve", "app": "relay", "context_windows": {THEIRS: WINDOWS["openai"]}}
+    if hasty:
+        args["providers"][GPU]["timeouts"] = LIMITS
+    args["models"][f"first-{GPU}"] = {GPU: THEIRS, "openai": args["models"]["default"]["openai"]}
+    relay = {"name": "relay", "route_prefix": "/relay", "import_path": "tests.cluster.relay_app:build_app"}
+    config["applications"].append({**relay, "args": {"url": fakes[GPU].url}})
+    return config
+
+
 def patient_config(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     """With limits that no stall of a busy machine comes near, and circuits that stay open while a test looks."""
     config = config_of(fakes, port)
@@ -215,8 +232,9 @@ ConfigOf = Callable[[dict[str, FakeServer], int], dict[str, Any]]
 @pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     hasty = any(item.get_closest_marker(name) for item in request.session.items for name in HASTY)
-    with started(tmp_path_factory.mktemp("cluster"), config_of if hasty else patient_config) as made:
-        made.hasty = hasty
+    make = config_of if hasty else patient_config
+    with started(tmp_path_factory.mktemp("cluster"), lambda *given: with_gpu(make(*given), given[0], hasty)) as made:
+        made.hasty, made.tiers = hasty, (*WIRES, "local")
         yield made
 
 
@@ -231,6 +249,7 @@ def started(folder: pathlib.Path, config_of: ConfigOf, at: pathlib.Path = ROOT, 
         "openai": FakeServer(OpenAIWire()),
         "google_genai": FakeServer(GeminiWire()),
         "anthropic": FakeServer(AnthropicWire()),
+        GPU: FakeServer(OpenAIWire()),
     }
     port = free_port()
     config = config_of(fakes, port)
@@ -325,9 +344,9 @@ def healthy(cluster: Cluster) -> Cluster:
     """The application with every provider healthy and every circuit closed."""
     for fake in cluster.fakes.values():
         fake.reset()
-    for name in (*CLOUDS, "local"):
+    for name in cluster.tiers:
         cluster.command("reset", name)
-    states = {name: "closed" for name in (*CLOUDS, "local")}
+    states = {name: "closed" for name in cluster.tiers}
     eventually(lambda: cluster.get("/v1/providers")["provider_states"].items() >= states.items())
     return cluster
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.cluster.conftest import CLOUDS, LIMITS, NEXT, SOON, WINDOWS, Cluster, eventually
+from tests.cluster.conftest import AFTER, CLOUDS, GPU, LIMITS, SOON, THEIRS, WINDOWS, WIRES, Cluster, eventually
 from tests.cluster.doors import Doors
 from tests.cluster.replies import APIS, Reply
 from tests.fakes.anthropic_wire import AnthropicWire
@@ -26,9 +26,12 @@ from tests.fakes.server import Behaviour, FakeServer, status
 ERROR_FIELDS = frozenset({"message", "type", "code"})
 LATE = 0.5  # seconds that an answer may come after the limit that held it up
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-OPENING = {"aws_bedrock": 1, "openai": 1, "google_genai": 0, "anthropic": 1}  # frames before the first with content
+# Frames before the first with content.
+OPENING = {"aws_bedrock": 1, "openai": 1, "google_genai": 0, "anthropic": 1, GPU: 1}
 MODELS = {"aws_bedrock": "global.anthropic.claude-haiku-4-5-20251001-v1:0", "openai": "gpt-5.4-mini"}
 MODELS |= {"google_genai": "gemini-3.8-flash", "anthropic": "claude-haiku-4-5-20251001", "local": "smollm2-135m"}
+MODELS |= {GPU: THEIRS}
+OF_OPENAI = ("openai", GPU)  # who tell their errors in its words
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Case:
 
     @property
     def next(self) -> str:
-        return NEXT[self.wire]
+        return AFTER[self.wire]
 
     @property
     def limit(self) -> float:
@@ -67,7 +70,7 @@ class Case:
         assert reply.whole != (reply.error is not None), f"neither whole nor an error: {reply}"
         if reply.whole:
             assert reply.status == 200
-            if reply.finish == "stop" and reply.provider in CLOUDS:
+            if reply.finish == "stop" and reply.provider in WIRES:
                 assert reply.text == "".join(self.llm.fakes[reply.provider].words), "truncated, and sealed as whole"
         else:
             assert reply.error is not None
@@ -143,7 +146,7 @@ def fault(
     code: str,
     what: str,
     *,
-    wires: tuple[str, ...] = CLOUDS,
+    wires: tuple[str, ...] = WIRES,
     streams: tuple[bool, ...] = BOTH,
     slow: bool = False,
 ) -> Callable[[Check], Check]:
@@ -284,12 +287,14 @@ TOO_LONG = {
     "google_genai": status(400),
     "anthropic": status(400),
 }
+TOO_LONG |= {GPU: TOO_LONG["openai"]}
 TOO_LONG_WORDS = {
     "aws_bedrock": "Input is too long for requested model.",
     "openai": "This model's maximum context length is 400000 tokens.",
     "google_genai": "The input token count (1048577) exceeds the maximum number of tokens allowed (1048576).",
     "anthropic": "prompt is too long: 208310 tokens > 200000 maximum",
 }
+TOO_LONG_WORDS |= {GPU: TOO_LONG_WORDS["openai"]}
 
 
 def too_long(c: Case) -> dict[str, Any]:
@@ -301,7 +306,7 @@ def too_long(c: Case) -> dict[str, Any]:
     return {}
 
 
-@fault("S12", "context length exceeded, nobody else to ask", wires=(*CLOUDS, "local"))
+@fault("S12", "context length exceeded, nobody else to ask", wires=(*WIRES, "local"))
 def too_long_alone(c: Case) -> None:
     reply = c.ask(model=f"{c.wire}/{MODELS[c.wire]}", **too_long(c))
     assert reply.error is not None
@@ -310,10 +315,10 @@ def too_long_alone(c: Case) -> None:
     c.unmoved()
 
 
-@fault("S12", "context length exceeded, a larger window next or none", wires=(*CLOUDS, "local"))
+@fault("S12", "context length exceeded, a larger window next or none", wires=(*WIRES, "local"))
 def too_long_for_the_first(c: Case) -> None:
     body = too_long(c)
-    if WINDOWS[c.next] > WINDOWS.get(c.wire, 2048):
+    if c.wire != GPU and WINDOWS[c.next] > WINDOWS.get(c.wire, 2048):
         c.ask_next(**body)
     else:
         reply = c.ask(**body)
@@ -325,7 +330,7 @@ def too_long_for_the_first(c: Case) -> None:
 
 def blocked(c: Case) -> Behaviour:
     """Each vendor's way to refuse by policy: OpenAI with a 400, the others with an answer that says so."""
-    if c.wire == "openai":
+    if c.wire in OF_OPENAI:
         return status(400, "content_policy_violation")
     if c.wire == "google_genai":
         body = b'{"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 7}}'
@@ -347,7 +352,7 @@ def blocked(c: Case) -> Behaviour:
 def content_policy(c: Case) -> None:
     c.fake.behave = blocked(c)
     reply = c.ask()
-    if c.wire == "openai":
+    if c.wire in OF_OPENAI:
         assert reply.error is not None
         assert (reply.status, reply.error["code"]) == (400, "content_policy_violation")
     else:
@@ -357,7 +362,7 @@ def content_policy(c: Case) -> None:
     c.unmoved()
 
 
-@fault("S14", "cut, and the next refuses with a 400")
+@fault("S14", "cut, and the next refuses with a 400", wires=CLOUDS)
 def cut_and_refused(c: Case) -> None:
     c.fake.behave = Behaviour("cut", after=OPENING[c.wire] + 3, pace=0.01)
     c.llm.fakes[c.next].behave = Behaviour("status", status=400, message="no assistant prefill here")
@@ -372,7 +377,7 @@ def cut_and_refused(c: Case) -> None:
     assert "prefill" not in reply.error["message"]
 
 
-@fault("S16", "the accounts after a failover", wires=(*CLOUDS, "local"))
+@fault("S16", "the accounts after a failover", wires=(*WIRES, "local"))
 def accounts(c: Case) -> None:
     options = {"stream_options": {"include_usage": True}} if c.stream else {}
     if c.wire == "local":
@@ -446,6 +451,7 @@ IN_BAND = {
         "INVALID_ARGUMENT": "rejected",
     },
 }
+IN_BAND |= {GPU: IN_BAND["openai"]}
 
 
 @fault("in-band", "each error event, before and after content", streams=STREAMED)
@@ -467,7 +473,7 @@ def refused(c: Case) -> None:
 
 
 BAD_KEY = {"aws_bedrock": status(403, "UnrecognizedClientException"), "openai": status(401, "invalid_api_key")}
-BAD_KEY |= {"google_genai": status(400, "API_KEY_INVALID"), "anthropic": status(401)}
+BAD_KEY |= {"google_genai": status(400, "API_KEY_INVALID"), "anthropic": status(401), GPU: BAD_KEY["openai"]}
 
 
 @fault("key", "our key is refused")
@@ -483,7 +489,7 @@ def bad_key(c: Case) -> None:
 
 
 QUOTA = {"aws_bedrock": status(400, "ServiceQuotaExceededException"), "openai": status(429, "insufficient_quota")}
-QUOTA |= {"google_genai": status(429), "anthropic": status(429, "enforced_spend_limit_reached")}
+QUOTA |= {"google_genai": status(429), "anthropic": status(429, "enforced_spend_limit_reached"), GPU: QUOTA["openai"]}
 
 
 @fault("quota", "our quota is used up")
@@ -495,12 +501,12 @@ def quota(c: Case) -> None:
     assert len(c.fake.received) == 1
 
 
-@fault("caller", "the client leaves before the first token", wires=(*CLOUDS, "local"), slow=True)
+@fault("caller", "the client leaves before the first token", wires=(*WIRES, "local"), slow=True)
 def leaves_before(c: Case) -> None:
     leaves(c, after_content=False)
 
 
-@fault("caller", "the client leaves after the first token", wires=(*CLOUDS, "local"), streams=STREAMED, slow=True)
+@fault("caller", "the client leaves after the first token", wires=(*WIRES, "local"), streams=STREAMED, slow=True)
 def leaves_after(c: Case) -> None:
     leaves(c, after_content=True)
 
@@ -532,9 +538,9 @@ def leaves_local(c: Case, *, after_content: bool) -> None:
     c.seconds = reply.seconds
 
 
-@fault("caller", "a deadline of 50 ms", wires=(*CLOUDS, "local"))
+@fault("caller", "a deadline of 50 ms", wires=(*WIRES, "local"))
 def short_deadline(c: Case) -> None:
-    for name in CLOUDS:
+    for name in WIRES:
         c.llm.fakes[name].behave = Behaviour("hang")
     reply = c.ask(timeout=0.05, **(unread("three") if c.wire == "local" else {}))
     assert reply.error is not None
@@ -575,7 +581,7 @@ def replaced_afterwards(c: Case) -> Iterator[list[int]]:
     before = eventually(lambda: replica_pids(c.wire))
     yield before
     eventually(lambda: set(replica_pids(c.wire)) - set(before), 60)
-    if c.wire in CLOUDS:
+    if c.wire in WIRES:
         c.fake.reset()
     c.llm.command("reset", c.wire)
     eventually(lambda: c.ask(max_tokens=2).provider == c.wire, 20)
@@ -585,7 +591,7 @@ def killed_in_mid_call(c: Case, sign: signal.Signals, pids: list[int], body: dic
     """A request whose provider's replica gets a signal once the call has reached it."""
 
     def end() -> None:
-        if c.wire in CLOUDS:
+        if c.wire in WIRES:
             c.fake.arrived.wait(5)
             time.sleep(0.2)
         else:
@@ -601,10 +607,10 @@ def killed_in_mid_call(c: Case, sign: signal.Signals, pids: list[int], body: dic
         killer.join()
 
 
-@fault("replica", "the replica is killed before content", wires=(*CLOUDS, "local"), slow=True)
+@fault("replica", "the replica is killed before content", wires=(*WIRES, "local"), slow=True)
 def killed_before(c: Case) -> None:
     body: dict[str, Any] = {}
-    if c.wire in CLOUDS:
+    if c.wire in WIRES:
         c.fake.behave = Behaviour("hang")
     else:
         body = unread("one") if c.stream else {"messages": LONG_STORY, "max_tokens": 900}
@@ -614,9 +620,9 @@ def killed_before(c: Case) -> None:
         assert reply.seconds < c.limit
 
 
-@fault("replica", "the replica is killed after content", wires=(*CLOUDS, "local"), streams=STREAMED, slow=True)
+@fault("replica", "the replica is killed after content", wires=(*WIRES, "local"), streams=STREAMED, slow=True)
 def killed_after(c: Case) -> None:
-    if c.wire in CLOUDS:
+    if c.wire in WIRES:
         c.fake.behave = Behaviour("stall", after=OPENING[c.wire] + 3)
     body = {"messages": LONG_STORY, "max_tokens": 900} if c.wire == "local" else {}
     with replaced_afterwards(c) as pids:

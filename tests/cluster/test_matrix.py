@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import CLOUDS, DOORS, Cluster
+from tests.cluster.conftest import DOORS, WIRES, Cluster
 from tests.cluster.doors import Doors
 from tests.cluster.faults import FAULTS, Case, Fault
 from tests.cluster.replies import APIS
@@ -49,9 +49,9 @@ def doors(cluster: Cluster) -> Iterator[Doors]:
 @pytest.fixture
 def case(llm: Cluster, doors: Doors, request: pytest.FixtureRequest) -> Iterator[Case]:
     _, wire, stream, door = request.param
-    words = {name: llm.fakes[name].words for name in CLOUDS}
+    words = {name: llm.fakes[name].words for name in WIRES}
     yield Case(llm, doors, wire, stream, door)
-    for name in CLOUDS:
+    for name in WIRES:
         llm.fakes[name].words = words[name]
 
 

@@ -17,6 +17,7 @@ from tests.readme import PAGES, README, blocks, command, commands, curl
 
 PYTHON = "docs/python-api.md"
 RUN_HERE = {(README, 0), *((PYTHON, number) for number in range(4))}  # a page, and the number of its block
+GPU_TIER = {("docs/gpu-tier.md", number) for number in (0, 1)}  # run by test_serve_handles.py, tests/io/test_docs.py
 FRAMEWORKS = {(PYTHON, number) for number in (4, 5, 6, 7)}  # run by tests/clients/test_frameworks.py
 WITH_CURLS = [page for page in PAGES if any(line.startswith("curl ") for line in commands(page))]
 
@@ -36,7 +37,7 @@ def run_example(page: str, number: int, folder: pathlib.Path) -> str:
 
 def test_every_python_block_is_run_here() -> None:
     shown = {(page, number) for page in PAGES for number, _ in enumerate(blocks("python", page))}
-    assert shown == RUN_HERE | FRAMEWORKS
+    assert shown == RUN_HERE | FRAMEWORKS | GPU_TIER
 
 
 def test_the_first_python_example_prints_an_answer(llm: Cluster, tmp_path: pathlib.Path) -> None:

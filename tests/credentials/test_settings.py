@@ -60,7 +60,7 @@ def test_an_api_key_of_bedrock_does_not_stand_in_for_a_profile_or_a_role(monkeyp
     assert missing("bedrock", profile="no-such") == "profile names a profile that is not there"
     assert "no AWS credentials" in str(missing("bedrock", role_arn=aws.ROLE))
     named = Bedrock(kind="bedrock", profile="llm", api_key_env="AWS_BEARER_TOKEN_BEDROCK")
-    assert named.credential() == "the key in AWS_BEARER_TOKEN_BEDROCK"
+    assert named.found()[0] == "the key in AWS_BEARER_TOKEN_BEDROCK"
 
 
 def test_a_named_api_key_that_is_not_there_leaves_the_provider_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,18 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import types
 from typing import Any
 
 import pytest
 import yaml
+from ray import serve
 
 from deployments.config.application import parse
 from deployments.config.ledger import LedgerSettings
 from deployments.ops.clean import places
 from tests.clients.coding_agents import CODEX_CONFIG
+from tests.fakes.serve_llm import LLMServer
 from tests.readme import PAGES, README, ROOT, blocks, commands, section
 from tests.unit.test_layers import MAY_IMPORT_RAY
 
@@ -204,12 +207,26 @@ def test_the_readmes_config_passes_the_check_and_has_fifteen_lines(tmp_path: pat
 
 
 def test_serves_options_pass_the_check_beside_our_own_config(tmp_path: pathlib.Path) -> None:
-    prices, *others, options = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
-    assert all(parse(other) for other in others)
+    places, prices, *others, options = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
+    assert all(parse(other) for other in (places, *others))
     config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
     config["applications"][0]["deployments"] = options["deployments"]
     config["applications"][0]["args"] |= prices
     assert "5. local (local): ready" in checked(tmp_path, config)
+
+
+def test_the_check_says_of_two_keys_and_two_regions_what_the_page_says(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_SPARE_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, f"value-of-{name}")
+    for name in ("AWS_PROFILE", "AWS_BEARER_TOKEN_BEDROCK"):
+        monkeypatch.delenv(name, raising=False)
+    places, *_ = map(yaml.safe_load, blocks("yaml", "docs/configuration.md"))
+    config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
+    config["applications"][0] |= {"args": places, "deployments": []}
+    [said] = blocks("text", "docs/configuration.md")
+    assert said in checked(tmp_path, config)
 
 
 def test_the_local_models_config_passes_the_check_where_its_file_is(tmp_path: pathlib.Path) -> None:
@@ -222,6 +239,33 @@ def test_the_local_models_config_passes_the_check_where_its_file_is(tmp_path: pa
     config["applications"][0]["args"] = args
     config["applications"][0]["deployments"] = []
     assert "2. local (local): ready" in checked(tmp_path, config)
+
+
+def test_the_gpu_tiers_config_passes_the_check_and_its_applications_has_its_name(tmp_path: pathlib.Path) -> None:
+    args, theirs = map(yaml.safe_load, blocks("yaml", "docs/gpu-tier.md"))
+    config = yaml.safe_load((ROOT / SERVE_CONFIG).read_text())
+    config["applications"][0] |= {"args": args, "deployments": []}
+    assert "2. gpu (serve): ready" in checked(tmp_path, config)
+    [application] = theirs["applications"]
+    assert application["name"] == args["providers"]["gpu"]["app"]
+    assert application["args"]["model_loading_config"]["model_id"] == args["models"]["default"]["gpu"]
+
+
+def test_the_gpu_tiers_application_is_built_of_the_adapter_and_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for `ray.serve.llm`, which can't be imported without an engine."""
+    module = types.ModuleType("ray.serve.llm")
+    module.LLMConfig = dict  # type: ignore[attr-defined]
+    module.build_llm_deployment = lambda config: serve.deployment(LLMServer).bind()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray.serve.llm", module)
+    monkeypatch.syspath_prepend(ROOT / "deployments" / "ops")
+    space: dict[str, Any] = {"__name__": "gpu_app"}
+    exec(blocks("python", "docs/gpu-tier.md")[1], space)
+    theirs = yaml.safe_load(blocks("yaml", "docs/gpu-tier.md")[1])
+    made = space["build_app"](theirs["applications"][0]["args"])
+    assert (made._bound_deployment.name, made._bound_deployment.init_args[0]._bound_deployment.name) == (
+        "Adapter",
+        "LLMServer",
+    )
 
 
 def test_the_shipped_config_has_the_line_that_opens_the_operators_routes(

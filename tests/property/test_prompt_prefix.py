@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
+from deployments.providers.caching.automatic import with_marks
 from deployments.providers.google.request import to_generate
+from deployments.providers.kinds import KINDS
 from deployments.providers.openai.dialect import known_dialect
 from deployments.providers.openai.request import chat_body
 from deployments.providers.openai.responses_api.request import responses_body
@@ -67,14 +69,46 @@ def turns(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
     return said
 
 
+def unmarked(value: Any) -> Any:
+    """Without marks: they say where a prompt may end that is kept, and are no part of it."""
+    if isinstance(value, list):
+        return [unmarked(one) for one in value if not (isinstance(one, dict) and one.keys() == {"cachePoint"})]
+    if not isinstance(value, dict):
+        return value
+    return {key: unmarked(one) for key, one in value.items() if key != "cache_control"}
+
+
+def marks_in(value: Any) -> int:
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    own = sum(key in MARKS for key in value) if isinstance(value, dict) else 0
+    return own + sum(map(marks_in, inner))
+
+
+MARKS = ("cachePoint", "cache_control", "prompt_cache_breakpoint")
+
+
 @pytest.mark.parametrize("kind", WIRES)
 @settings(max_examples=60)
 @given(turns())
 def test_each_turn_begins_with_the_bytes_of_the_turn_before(
     kind: str, conversation: list[list[dict[str, Any]]]
 ) -> None:
+    check_turns(kind, MODELS.get(kind, "gpt-4.1"), conversation, marks=0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in WIRES if kind != "google"])
+@settings(max_examples=60)
+@given(turns())
+def test_it_does_with_the_marks_that_are_set_for_a_client_too(
+    kind: str, conversation: list[list[dict[str, Any]]]
+) -> None:
+    """On OpenAI's wires their own bytes are the same in each turn."""
+    model = MODELS.get(kind, "gpt-5.6")
+    check_turns(kind, model, conversation, marks=KINDS[kind].marks(model))
+
+
+def check_turns(kind: str, model: str, conversation: list[list[dict[str, Any]]], *, marks: int) -> None:
     make, listed = WIRES[kind]
-    model = MODELS.get(kind, "gpt-4.1")
     rows = ModelRows({"row": [f"p/{model}"]}, {"p": kind})
     before: dict[str, Any] | None = None
     for number in range(1, len(conversation) + 1):
@@ -82,7 +116,9 @@ def test_each_turn_begins_with_the_bytes_of_the_turn_before(
         request = {"model": "row", "messages": messages, "tools": TOOLS, "tool_choice": "auto"}
         fit = rows._fit(f"p/{model}", request, "hints")
         assert not fit.missing
-        made = make(Call(fit.body, model, "row", TimeLimits()))
+        made = make(Call(with_marks(fit.body, marks), model, "row", TimeLimits()))
+        assert marks_in(made) == marks
+        made = unmarked(made)
         if before is not None:
             assert made.keys() == before.keys()
             for key, value in before.items():

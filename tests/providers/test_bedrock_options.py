@@ -7,10 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
+import httpx2
 import pytest
 
 from deployments.config.application import parse
 from deployments.errors import ConfigError, NoAnswer
+from deployments.ingress.http import build_http_api
 from deployments.openai_api.chat import check_request
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.providers.bedrock.options import without_accounts
@@ -438,3 +440,36 @@ def test_who_asks_is_told_where_the_configuration_says_so(aws: FakeServer) -> No
 def test_a_name_is_told_as_converse_takes_it(aws: FakeServer, tenant: str) -> None:
     told = metadata(aws, Caller("http", tenant=tenant), ["tenant"])
     assert len(told["tenant"]) == len(tenant)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": TOPIC}]},
+            '"finish_reason":"content_filter"',
+        ),
+        (
+            "/v1/messages",
+            {"messages": [{"role": "user", "content": TOPIC}], "max_tokens": 9},
+            '"stop_reason":"refusal"',
+        ),
+        ("/v1/responses", {"input": TOPIC}, '"reason":"content_filter"'),
+    ],
+)
+@EACH_WAY
+def test_each_door_says_that_a_guardrail_has_stopped_it(
+    aws: FakeServer, other: FakeServer, path: str, body: dict[str, Any], said: str, stream: bool
+) -> None:
+    async def test(w: World) -> httpx2.Response:
+        transport = httpx2.ASGITransport(build_http_api(w.service), raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            return await http.post(path, json={**body, "model": "chat", "stream": stream})
+
+    answer = in_app(args_for(aws, other, guardrail=GUARDRAIL), test)
+    assert answer.status_code == 200
+    assert answer.headers["x-breakwater-attempts"] == "1"
+    assert said in answer.text.replace(" ", "")
+    assert BLOCKED in answer.text or stream
+    assert other.received == []

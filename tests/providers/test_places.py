@@ -216,21 +216,31 @@ def test_embeddings_go_by_places_too() -> None:
     assert [key_of(request) for request in fake.received] == [WRONG, doors.API_KEY]
 
 
-def test_a_replica_that_does_not_know_a_place_says_nothing_of_the_provider() -> None:
-    """An ingress of the next version has a place more."""
+@pytest.mark.parametrize(
+    ("named", "by", "outcomes"),
+    [({"place": "new"}, "b", ["lost", "ok"]), ({}, "a", ["ok"])],
+    ids=["a place more", "no places"],
+)
+def test_an_ingress_of_another_version_knows_other_places_and_is_answered(
+    named: dict[str, str], by: str, outcomes: list[str]
+) -> None:
+    """One that knows of no places gets the first one's key. For a place that is not here no other is taken."""
     with served("openai") as (fake,):
 
         async def work(w: World) -> None:
             complete = w.hop.complete
-            w.hop.complete = lambda provider, call: complete(  # type: ignore[method-assign]
-                provider, {**call, "place": "new"} if call.get("place") == "a" else call
-            )
+
+            def other_version(provider: str, call: dict[str, Any]) -> Any:
+                if call.get("place") == "a":
+                    call = {key: value for key, value in call.items() if key != "place"} | named
+                return complete(provider, call)
+
+            w.hop.complete = other_version  # type: ignore[method-assign,assignment]
             answer = await ask(w)
-            assert [entry[1] for entry in candidates(answer)] == ["lost", "skipped: replica_failed", "ok"]
+            assert answer["place"] == by
+            assert [outcome for _, outcome in candidates(answer)][: len(outcomes)] == outcomes
             await w.settle()
             assert {t["state"] for t in w.targets().values()} == {"closed"}
 
-        spare = FakeServer(OpenAIWire())
-        in_app(args("openai", fake, [place("openai", "a"), place("openai", "b")], spare), work)
-        spare.stop()
-    assert fake.received == []
+        in_app(args("openai", fake, [place("openai", name) for name in "ab"]), work)
+    assert len(fake.received) == 1

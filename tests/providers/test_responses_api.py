@@ -1,5 +1,6 @@
 """A server that is asked by OpenAI's Responses API: what it gets of a chat, and what its answer is."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,10 +9,12 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
+from actors.breaker.outcomes import Outcome
 from deployments.config.providers import OpenAI, row_of
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Provider
 from deployments.providers.kinds import KINDS
+from deployments.providers.openai.responses_api.adapter import ResponsesProvider
 from deployments.providers.openai.responses_api.terms import KnownTerms, Terms
 from tests.fakes.responses_wire import REASONING, ResponsesWire
 from tests.fakes.server import Behaviour, status
@@ -53,6 +56,31 @@ def streamed(bench: Bench, **body: Any) -> dict[str, Any]:
                 known = made["calls"].setdefault(call["index"], {"id": call.get("id"), "arguments": ""})
                 known["arguments"] += call["function"].get("arguments") or ""
     return made
+
+
+def test_a_conversation_has_a_cache_key_at_openai_alone_and_a_clients_own_wins(bench: Bench) -> None:
+    def key_of(provider: ResponsesProvider, **body: Any) -> Any:
+        call = replace(bench.call(**body), cache_key="5e55")
+        seen: dict[str, Any] = {}
+
+        async def request(operation: str, made: Any, _: Any) -> Any:
+            seen.update(made)
+            raise AttemptFailed(Outcome("connect"))
+
+        async def work() -> None:
+            provider._request = request  # type: ignore[method-assign]
+            try:
+                with pytest.raises(AttemptFailed):
+                    await provider.complete(call)
+            finally:
+                await provider.close()
+
+        asyncio.run(work())
+        return seen.get("prompt_cache_key")
+
+    assert key_of(ResponsesProvider(api_key="x")) == "5e55"
+    assert key_of(ResponsesProvider(api_key="x"), prompt_cache_key="mine") == "mine"
+    assert key_of(ResponsesProvider(api_key="x", base_url="http://vllm.internal/v1")) is None
 
 
 def test_the_fakes_answers_are_responses_as_the_sdk_knows_them() -> None:

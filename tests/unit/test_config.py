@@ -118,7 +118,7 @@ def test_a_server_that_is_named_by_its_url_needs_no_key() -> None:
         (
             "providers/openai/kind",
             "azure",
-            "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local",
+            "providers.openai.kind: must be one of bedrock, openai, google, anthropic, serve, local",
         ),
         ("providers/local/slots", 0, "providers.local.slots: must be at least 1"),
         ("providers/a b", {"kind": "local"}, "providers.a b: is no name, which has letters"),
@@ -404,3 +404,19 @@ def test_the_check_tells_what_it_can_of_an_open_cluster(
     else:
         lines = [line for line in check(str(file)).splitlines() if "cluster:" in line]
         assert [line.startswith(told) for line in lines] == ([] if told is None else [True])
+
+
+def test_a_deployment_of_the_cluster_serves_where_nothing_may_leave_it_and_embeds_by_a_method_of_its_own() -> None:
+    gpu = {"kind": "serve", "app": "gpu"}
+    args = {
+        "mode": "local_only",
+        "providers": {"gpu": gpu, "openai": {"kind": "openai"}, "local": {"kind": "local"}},
+        "models": {"default": {"openai": "gpt-5.4-mini", "gpu": "llama", "local": "smollm2-135m"}},
+        "embeddings": {"vectors": {"dimensions": 8, "targets": {"gpu": "bge"}}},
+    }
+    with pytest.raises(ConfigError, match=r"targets.gpu: gpu makes no embeddings without embeddings_method"):
+        parse(args)
+    gpu["embeddings_method"] = "embeddings"
+    resolved = resolve(parse(args))
+    assert resolved.rows() == {"default": ["gpu/llama", "local/smollm2-135m"]}
+    assert resolved.embedding_rows() == {"vectors": ["gpu/bge"]}

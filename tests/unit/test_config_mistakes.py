@@ -61,12 +61,12 @@ VALUES: list[tuple[str, Any, str]] = [
     (
         "providers/openai/kind",
         "openia",
-        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local, did you",
+        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, serve, local, did you",
     ),
     (
         "providers/openai/kind",
         "OpenAI",
-        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, local, did you",
+        "providers.openai.kind: must be one of bedrock, openai, google, anthropic, serve, local, did you",
     ),
     ("providers/openai/base-url", "http://x", "providers.openai.base-url: unknown key, did you mean base_url?"),
     (
@@ -86,6 +86,8 @@ VALUES: list[tuple[str, Any, str]] = [
     ("providers/openai/api", "assistants", "providers.openai.api: must be 'chat' or 'responses'"),
     ("providers/aws_bedrock/region", "us-east1a", "providers.aws_bedrock.region: is no region, as us-east-1"),
     ("providers/google_genai/api_version", "beta", "providers.google_genai.api_version: is no version, as v1beta"),
+    ("providers/anthropic/cache", "always", "providers.anthropic.cache: must be 'auto'"),
+    ("providers/google_genai/cache", "auto", "providers.google_genai.cache: unknown key"),
     ("providers/anthropic/auth", "basic", "providers.anthropic.auth: must be 'x-api-key' or 'bearer'"),
     ("providers/anthropic/anthropic_version", "v1", "providers.anthropic.anthropic_version: is no version, as 2023-06"),
     (
@@ -108,6 +110,13 @@ VALUES: list[tuple[str, Any, str]] = [
         "embeddings",
         {"e": {"dimensions": 8, "targets": {"anthropic": "claude-haiku-4-5"}}},
         "embeddings.e.targets.anthropic: providers of kind anthropic make no embeddings",
+    ),
+    ("providers/gpu", {"kind": "serve"}, "providers.gpu.app: required key is missing"),
+    ("providers/gpu", {"kind": "serve", "app": "a b"}, "providers.gpu.app: has a blank, which no name of Serve's has"),
+    (
+        "providers/gpu",
+        {"kind": "serve", "app": "gpu", "method": "chat()"},
+        "providers.gpu.method: is no name of a method",
     ),
     ("providers/google_genai/base_url", "http://:80", "providers.google_genai.base_url: has no host"),
     ("providers/aws_bedrock/endpoint_url", "http://h:x", "providers.aws_bedrock.endpoint_url: is no URL"),
@@ -332,7 +341,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         places_order: spread
         places:
           - {name: east}
-          - {name: west, region: us-west-2, endpoint_url: https://west.example, bucket: second, weight: 2}
+          - {name: west, region: us-west-2, endpoint_url: https://west.example, bucket: second, weight: 2, tags: [west]}
       blue:
         kind: openai
         azure:
@@ -374,6 +383,15 @@ FULL: dict[str, Any] = yaml.safe_load(
         anthropic_version: "2023-06-01"
         betas: [context-1m-2025-08-07]
         workspace_id: wrkspc_1
+        cache: auto
+      gpu:
+        kind: serve
+        app: gpu
+        deployment: Adapter
+        method: chat
+        stream_method: chat
+        embeddings_method: embeddings
+        multiplexed: false
       local: {kind: local, model_path: /no/smol.gguf, slots: 1, context: 1024, threads: 1}
     models:
       default:
@@ -381,6 +399,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         gpt: {model: gpt-4.1, extra_body: {top_k: 3}}
         gem: gemini
         claude: haiku
+        gpu: llama
         local: smol
     embeddings: {vectors: {dimensions: 512, targets: {gpt: text-embedding-3-small}}}
     aliases: {"gpt-*": default}

@@ -157,6 +157,8 @@ def test_usage_of_a_stream_is_asked_for_unless_the_server_refuses_that() -> None
         ("Function tools with reasoning_effort are not supported for gpt-5.5", None, {"effort_with_tools": False}),
         ("Tool call id was x but must be a-z, A-Z, 0-9, with a length of 9.", None, {"longest_id": 9}),
         ("Invalid 'messages[1].tool_calls[0].id': string too long, maximum length 40", None, {"longest_id": 40}),
+        ("Unknown parameter: 'messages[0].content[0].prompt_cache_breakpoint'.", None, {"marks": "none"}),
+        ("Unknown parameter.", "messages[0].content[0].prompt_cache_breakpoint", {"marks": "none"}),
     ],
 )
 def test_a_refusal_of_our_own_words_is_a_lesson(message: str, param: str | None, changed: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ MAY_IMPORT_RAY = {
     "deployments/ingress/deployment.py",
     "deployments/rpc/client.py",
     "deployments/rpc/p2c_router.py",
+    "deployments/providers/serve/handle.py",
+    "deployments/ops/serve_llm.py",
     "deployments/client.py",
     "deployments/ops/serve_run/hook.py",
 }

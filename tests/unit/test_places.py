@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.breaker.outcomes import ENDINGS, NO_CREDENTIAL, Outcome
+from actors.breaker.outcomes import ENDINGS, NO_CREDENTIAL, NO_SUCH_PLACE, Outcome
 from actors.breaker.places import NO_PLACES, Places, Site
 from actors.breaker.plan import is_of, labels_of, model_of, parts_of, place_of, provider_of, site_of
 
@@ -31,6 +31,7 @@ OTHERS = ["p#a/n", "p#b/m", "p#b/n", "p#c/m", "p#d/m", "q#a/m", "r/m"]
         (Outcome("busy"), "replica_failed", ["p#a/n", "p#b/m", "p#b/n", "p#c/m", "p#d/m"]),
         # The server of tokens is this place's own, and what is silent may be the request's fault.
         (Outcome("connect", code=NO_CREDENTIAL), "", []),
+        (Outcome("lost", code=NO_SUCH_PLACE), "", []),
         (Outcome("first_token"), "", []),
         (Outcome("model_missing", status=404), "", []),
         (Outcome("rejected", status=400), "", []),

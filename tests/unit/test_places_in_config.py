@@ -121,7 +121,8 @@ def test_the_check_says_of_each_place_which_credential_it_found_and_shows_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KEY_A", SECRET)
-    args = config([{"name": "a", "api_key_env": "KEY_A"}, {"name": "b", "api_key_env": "KEY_B"}])
+    free = {"name": "ours", "base_url": "http://vllm.example/v1"}
+    args = config([{"name": "a", "api_key_env": "KEY_A"}, {"name": "b", "api_key_env": "KEY_B"}, free])
     file = tmp_path / "c.yaml"
     application = {"name": "llm", "import_path": "deployments.app:build_app", "args": args}
     file.write_text(
@@ -129,10 +130,11 @@ def test_the_check_says_of_each_place_which_credential_it_found_and_shows_none(
     )
     assert main([str(file)]) == 0
     said = capsys.readouterr().out
-    assert "1. p (openai): ready, 1 of 2 places\n" in said
+    assert "1. p (openai): ready, 2 of 3 places\n" in said
     assert "       a: ready, by the key in KEY_A\n" in said
     assert "       b: left out: KEY_B is not set\n" in said
-    assert "default: p#a/gpt-4.1 > local/smollm2-135m\n" in said
+    assert "       ours: ready\n" in said
+    assert "default: p#a/gpt-4.1 > p#ours/gpt-4.1 > local/smollm2-135m\n" in said
     assert SECRET not in said
 
 

@@ -1,19 +1,23 @@
 """A request's way over the places of one provider, and what their circuits learn of each other."""
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from actors.breaker.outcomes import Outcome
+from actors.breaker.outcomes import NO_CREDENTIAL, Outcome
 from deployments.errors import NoAnswer, NotFound, UnknownModel
 from deployments.openai_api.chat import check_request
 from deployments.service.arguments import CallOptions
+from deployments.status_page.view import StatusData, build_status
 from deployments.telemetry.request_log import line_of
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
-from tests.unit.test_failover import CONNECT, SERVER_ERROR, complete
+from tests.unit.test_failover import CONNECT, SERVER_ERROR, complete, read, stream
+from tests.unit.test_http_api import client
 from tests.unit.world import ARGS, REQUEST, World, world
 
 URL = "http://one.example/v1"
@@ -240,3 +244,84 @@ async def test_a_request_is_explained_with_its_places(w: World) -> None:
         (None, "not reached"),
     ]
     assert not any("KEY_" in json.dumps(c) for c in explained["candidates"])
+
+
+@placed
+async def test_while_the_breaker_actor_is_away_a_throttle_cools_its_bucket_here(w: World) -> None:
+    await w.settle()
+    w.actor.kill()
+    w.provider("openai#a").ends = [THROTTLED]
+    await complete(w)
+    w.provider("openai#c").ends = [SERVER_ERROR]
+    answer = await complete(w)
+    assert told(answer.record.entries)[:2] == ["openai#a: skipped: throttled", "openai#b: skipped: throttled"]
+    assert w.provider("openai#b").calls == 0
+
+
+@placed
+async def test_a_stream_that_is_throttled_in_its_middle_cools_its_bucket(w: World) -> None:
+    script = w.provider("openai#a")
+    script.ends, script.after = [replace(THROTTLED, content=True)], 1
+    with contextlib.suppress(Exception):
+        await read(await stream(w))
+    await w.settle()
+    assert w.targets()["openai#b/gpt"]["reason"] == "throttled"
+    assert w.targets()["openai#c/gpt"]["state"] == "closed"
+
+
+@placed
+async def test_another_key_of_the_same_host_is_asked_where_only_the_first_ones_token_is_missing(w: World) -> None:
+    w.provider("openai#a").ends = [Outcome("connect", code=NO_CREDENTIAL)]
+    assert (await complete(w)).target == "openai#b/gpt"
+    await w.settle()
+    assert w.targets()["openai#b/gpt"]["consecutive_failures"] == 0
+
+
+@placed
+async def test_the_status_page_is_healthy_while_another_place_answers(w: World) -> None:
+    w.provider("openai#a").ends = [REFUSED]
+    await complete(w)
+    await w.settle()
+    data = StatusData(
+        0.0, w.targets(), {}, False, {("chat", "default"): w.breaker.plan(w.service.failover.rows.of("default"))}
+    )
+    status = build_status(w.service.resolved, data)
+    assert status["health"] == "healthy"
+    [tier] = [tier for tier in status["tiers"] if tier["name"] == "openai"]
+    assert tier["word"] == "partly open"
+    assert "a: gpt" in [circuit["model"] for circuit in tier["targets"]]
+
+
+def test_http_names_the_place_wherever_it_names_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN", "admin")
+
+    async def main() -> None:
+        async with client({**args(), "auth": {"admin_key_env": "ADMIN"}}) as (http, w):
+            w.provider("openai#a").ends = [THROTTLED]
+            answer = await http.post("/v1/chat/completions", json=REQUEST)
+            assert (answer.headers["x-breakwater-provider"], answer.headers["x-breakwater-place"]) == ("openai", "c")
+            explained = (await http.get(f"/v1/requests/{answer.headers['x-breakwater-request-id']}")).json()
+            assert (explained["provider"], explained["place"], explained["candidates"][0]["place"]) == (
+                "openai",
+                "c",
+                "a",
+            )
+            path, admin = "/v1/providers/openai%23c", {"authorization": "Bearer admin"}
+            assert (await http.post(f"{path}/isolate", headers=admin)).json()["isolated"]
+            assert list((await http.get(path)).json()["targets"]) == ["openai#c/gpt", "openai#c/mini"]
+            places = (await http.get("/v1/providers/openai")).json()["places"]
+            assert {name: place["available"] for name, place in places.items()} == {
+                "a": True,  # for its other model
+                "b": True,
+                "c": False,
+                "far": True,
+            }
+            for name in ("openai#far", "openai#b"):
+                w.provider(name).ends = [REFUSED]
+            refused = await http.post("/v1/chat/completions", json={**REQUEST, "model": "openai/gpt"})
+            assert [a["place"] for a in refused.json()["error"]["attempts"]] == ["a", "b", "c", "far"]
+            assert "First error (openai#far)" in refused.json()["error"]["message"]
+            without = await http.post("/v1/chat/completions", json={**REQUEST, "model": "aws/haiku"})
+            assert "x-breakwater-place" not in without.headers
+
+    run_virtually(main())

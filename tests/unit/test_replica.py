@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 
+from deployments.config.application import parse
 from deployments.errors import failed
 from deployments.providers.base import Call, Completed, End, Frames, call_dict
+from deployments.providers.caching.automatic import WithMarks
+from deployments.providers.kinds import KINDS
+from deployments.providers.renaming.tool_names import WithToolNames
 from deployments.providers.time_limits import TimeLimits
 from deployments.providers.timing import note_sent
-from deployments.replica import ProviderReplica
+from deployments.replica import ProviderReplica, build_provider
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import usage_in
 
+ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"
 SECRET = "Consumer 'api_key:AIza-secret' of account 123456789012 is suspended"
 
 
@@ -160,3 +165,22 @@ def test_the_usage_that_a_provider_had_told_is_said_with_the_failure_of_its_stre
 
     last = asyncio.run(main())
     assert (last["outcome"]["kind"], last["told"]) == ("broken", {"prompt_tokens": 7})
+
+
+def test_marks_are_set_only_where_the_configuration_says_so() -> None:
+    async def of(**more: str) -> bool:
+        settings = {"kind": "anthropic", **more}
+        provider = build_provider(parse({"providers": {"p": settings}, "models": {"default": {"p": "m"}}}), "p")
+        await provider.close()
+        assert isinstance(provider, WithToolNames)
+        return isinstance(provider._inner, WithMarks)
+
+    assert not asyncio.run(of())
+    assert asyncio.run(of(cache="auto"))
+    arns = {"ours": {"arn": ARN, "model": "anthropic.claude-haiku-4-5-20251001-v1:0"}, "theirs": {"arn": ARN}}
+    bedrock = {"kind": "bedrock", "cache": "auto", "arns": arns}
+    named = parse({"providers": {"p": bedrock}, "models": {"default": {"p": "ours"}}}).providers["p"]
+    assert [KINDS["bedrock"].marks(named.base_model(name)) for name in ("ours", "theirs")] == [2, 0]
+    for kind in ("bedrock", "openai"):
+        made = parse({"providers": {"p": {"kind": kind, "cache": "auto"}}, "models": {"default": {"p": "m"}}})
+        assert getattr(made.providers["p"], "cache", None) == "auto"

@@ -10,7 +10,7 @@ import pytest
 from deployments.config.application import parse
 from deployments.doors.messages.door import MESSAGES
 from deployments.doors.responses.door import RESPONSES
-from deployments.errors import BadRequest, ConfigError, OutOfScope
+from deployments.errors import BadRequest, ConfigError, NoAnswer, OutOfScope
 from deployments.ingress.by_handle import answer_by_handle
 from deployments.ingress.deployment import _options
 from deployments.ingress.http import build_api_by_handle
@@ -167,6 +167,28 @@ def test_all_places_of_a_provider_have_its_tags_and_those_of_its_row(monkeypatch
         assert sum(calls(w).values()) == 2
 
     in_world(test, providers=providers)
+
+
+def test_a_place_may_have_tags_beside_those_of_its_provider() -> None:
+    places = [{"name": "us"}, {"name": "eu", "tags": ["in-eu"]}, {"name": "second", "tags": ["in-eu", "other"]}]
+    providers = {**ARGS["providers"], "both": {**ARGS["providers"]["both"], "places": places}}
+
+    async def test(w: World) -> None:
+        assert await ask(w, "in-eu") == "both#eu/m"
+        assert await ask(w, "eu,in-eu,no-train") == "both#eu/m"
+        assert await ask(w, "in-eu", model="both/m") == "both#eu/m"
+        w.provider("both#eu").ends = [SERVER_ERROR]
+        with pytest.raises(NoAnswer):  # the second is at the same host, and the first is outside
+            await ask(w, "in-eu")
+        assert w.provider("both#us").calls == 0
+        with pytest.raises(OutOfScope, match="known tags: eu, in-eu, no-train, other"):
+            await ask(w, "other", model="both#eu/m")
+
+    in_world(test, providers=providers)
+    key = {"scopes": {"tenants": {"acme": ["in-eu"]}}}
+    assert parse({**ARGS, "providers": providers, **key})
+    with pytest.raises(ConfigError, match="no provider or target has the tag in-eu"):
+        parse({**ARGS, **key})
 
 
 @pytest.mark.parametrize("scope", ["", " ", ",", "eu,,x", "e u", "é", 7, {}, [], [7], ["eu", ""], b"eu", "x" * 65])

@@ -147,6 +147,9 @@ Location = Annotated[
 ]
 Version = Annotated[str, matches(r"v[0-9]+[a-z0-9]*", "is no version, as v1beta")]
 Tag = Annotated[Title, matches(TAG, NO_TAG)]
+# Of an application and of a deployment of Serve, which takes any text: "LLMServer:Qwen--Qwen3-8B".
+ServeName = Annotated[Title, matches(r"\S+", "has a blank, which no name of Serve's has")]
+Method = Annotated[str, matches(r"[A-Za-z][A-Za-z0-9_]*", "is no name of a method")]
 Alias = Annotated[Title, Field(max_length=256)]
 Name = Annotated[Title, matches(r"[A-Za-z0-9_.-]+", "is no name, which has letters, digits, _, . and - alone")]
 # A word in metrics, headers and targets: `provider#place/model`.

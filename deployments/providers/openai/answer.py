@@ -5,7 +5,8 @@ import json
 from deployments.errors import failed
 from deployments.openai_api.json_types import JsonDict
 from deployments.openai_api.usage import account_of, groq_usage
-from deployments.providers.openai.stream.content import arguments_as_text, choices_of, failure_in
+from deployments.providers.openai.stream.content import arguments_as_text, choices_of
+from deployments.providers.openai.stream.failures import failure_in
 from deployments.providers.openai.stream.finish import finish_word
 from deployments.providers.translation.choice import new_id
 

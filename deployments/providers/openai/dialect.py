@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from actors.breaker.outcomes import Outcome
 from deployments.newest import Newest
+from deployments.openai_api.cache_marks import Marks, takes_breakpoints
 from deployments.openai_api.json_types import JsonValue
 from deployments.openai_api.refusal_text import LONGEST_TEXT, own_words, refuses_field
 
@@ -38,6 +39,7 @@ class Dialect:
         effort_with_tools: whether it takes tools without being told not to think.
         seed: the field that holds the seed.
         cache_key: whether `prompt_cache_key` may be added, by which OpenAI sends alike prompts to one server.
+        marks: what becomes of `cache_control` (`breakpoints.py`).
         longest_id: of a tool call's id. Mistral's have nine letters or digits, no more and no less.
     """
 
@@ -51,6 +53,7 @@ class Dialect:
     effort_with_tools: bool = True
     seed: str = "seed"
     cache_key: bool = False
+    marks: Marks = "as_sent"
     longest_id: int | None = None
 
 
@@ -85,7 +88,8 @@ def known_dialect(host: str, model: str) -> Dialect:
     stop = _NO_STOP.search(name) is None
     if is_openai(host, model):
         limit: Limit = "max_completion_tokens" if newer else "as_sent"
-        return Dialect(limit, developer=True, stop=stop, cache_key=True, longest_id=_OPENAI_IDS)
+        marks: Marks = "breakpoints" if takes_breakpoints(model) else "none"
+        return Dialect(limit, developer=True, stop=stop, cache_key=True, marks=marks, longest_id=_OPENAI_IDS)
     if host.endswith(".mistral.ai"):
         return Dialect("max_tokens", stream_usage=False, seed="random_seed", longest_id=NINE)
     return Dialect(
@@ -199,6 +203,7 @@ _LESSONS = (
     _lesson(r"extra_content", extra=False),
     _lesson(r"tool.{0,3}call.{0,3}id.{0,120}length of 9|a-z, A-Z, 0-9, with a length of 9", longest_id=NINE),
     _lesson(r"tool_call.{0,80}(?:maximum length|string too long)", places=True, longest_id=_OPENAI_IDS),
+    _lesson(r"prompt_cache_breakpoint", places=True, marks="none"),  # of OpenAI's models at who has not its newest API
 )
 
 

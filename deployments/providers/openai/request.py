@@ -3,6 +3,7 @@
 import hashlib
 import re
 
+from deployments.openai_api.cache_marks import is_marked, with_breakpoints, without_marks
 from deployments.openai_api.chat import stops_of
 from deployments.openai_api.embeddings import is_cut
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
@@ -29,6 +30,10 @@ def chat_body(call: Call, *, stream: bool, dialect: Dialect) -> JsonDict:
     if dialect.seed != "seed" and "seed" in body:
         body[dialect.seed] = body.pop("seed")
     _name_limit(body, dialect)
+    if dialect.marks != "as_sent" and any(map(is_marked, body["messages"])):
+        body["messages"] = with_breakpoints(body["messages"], dialect.marks)
+    if dialect.marks != "as_sent" and "tools" in body:
+        body["tools"] = without_marks(body["tools"])
     said = (_message(message, dialect) for message in body["messages"])
     body["messages"] = [message for message in said if message is not None]
     return body

@@ -64,15 +64,19 @@ def classify(error: Exception, asked: JsonValue = None) -> AttemptFailed:
 
 
 def _http_error(error: openai.APIStatusError, asked: JsonValue) -> AttemptFailed:
-    told = read_error(_body_of(error), error.status_code)
-    after = retry_after_of(error.response.headers)
+    return refused(_body_of(error), error.status_code, retry_after_of(error.response.headers), asked)
+
+
+def refused(body: JsonValue, status: int, after: float | None, asked: JsonValue = None) -> AttemptFailed:
+    """Return the failure of an answer with an error's status. `after` is the delay in seconds that its head names."""
+    told = read_error(body, status)
     told = replace(told, code=_code_of(told.code, told.type), retry_after=told.retry_after if after is None else after)
     read = read_by(RULES, told, asked)
     return AttemptFailed(
         Outcome(
             read.kind,
-            status=error.status_code,
-            message=told.message or f"HTTP {error.status_code}",
+            status=status,
+            message=told.message or f"HTTP {status}",
             code=told.code,
             type=told.type,
             param=read.param,

@@ -15,8 +15,9 @@ from deployments.openai_api.chat import Head, dump, stops_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.openai_api.usage import with_tier
 from deployments.providers.base import Call, Completed, End, Frames
-from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of, drain
+from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of
 from deployments.providers.openai.answer import object_of
+from deployments.providers.openai.compatible import drain
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.responses_api.answer import completion_from
 from deployments.providers.openai.responses_api.native import NativeReader, native_answer, native_body, wants_reasoning
@@ -80,12 +81,17 @@ class ResponsesProvider(OpenAIProvider):
             raise failed("broken", "the stream ended without `response.completed`")
         yield reader.end(call)
 
+    def _takes_cache_key(self, call: Call) -> bool:
+        return self._dialects.of(call.model).cache_key
+
     async def _responses(self, call: Call, *, stream: bool) -> UpstreamResponse:
         """Return the response. A server that does not take what is said of reasoning is asked again without it."""
         terms = self._terms.of(call.model, wanted=bool(call.api) and wants_reasoning(call.body))
         left, asked_again = call.again, False
         while True:
             body = (native_body if call.api else responses_body)(call, terms, stream=stream)
+            if call.cache_key is not None and body.get("prompt_cache_key") is None and self._takes_cache_key(call):
+                body["prompt_cache_key"] = call.cache_key
             try:
                 response = await self._request("responses", body, call)
             except openai.APIStatusError as error:

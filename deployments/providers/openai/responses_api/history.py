@@ -7,6 +7,7 @@ the prompt cache whenever one is added.
 import hashlib
 from collections.abc import Iterator, Sequence
 
+from deployments.openai_api.cache_marks import BREAKPOINT
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.openai_api.message_fields import IS_ERROR, as_error
 from deployments.providers.openai.responses_api.kept_items import placed
@@ -34,7 +35,11 @@ def _items(message: JsonObject) -> Iterator[JsonDict]:
 
 def _content(content: JsonValue) -> JsonValue:
     """Return a content of anybody but the assistant."""
-    return [_part(part) for part in content] if isinstance(content, list) else content or ""
+    return [_marked(_part(part), part) for part in content] if isinstance(content, list) else content or ""
+
+
+def _marked(made: JsonDict, part: JsonObject) -> JsonDict:
+    return {**made, BREAKPOINT: part[BREAKPOINT]} if BREAKPOINT in part else made
 
 
 def _part(part: JsonObject) -> JsonDict:

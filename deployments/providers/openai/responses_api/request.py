@@ -3,6 +3,7 @@
 Nothing is stored at the server: the next turn may be another provider's, which has no part in it.
 """
 
+from deployments.openai_api.cache_marks import is_marked, takes_breakpoints, with_breakpoints, without_marks
 from deployments.openai_api.chat import max_tokens_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call
@@ -15,7 +16,7 @@ LEAST_TOKENS = 16  # vectorize-io/hindsight#58: "Expected a value >= 16, but got
 
 def responses_body(call: Call, terms: Terms, *, stream: bool) -> JsonDict:
     """Return the request's body. A field without a value is as good as none."""
-    body = _translated(call.body, terms)
+    body = _translated(call.body, terms, call.model)
     body |= {"model": call.model, "store": False, "stream": stream}
     if terms.encrypted:
         body["include"] = list(dict.fromkeys((*body.get("include", ()), ENCRYPTED)))
@@ -31,15 +32,18 @@ _SAME = (
 _INNER = {"reasoning_effort": ("reasoning", "effort"), "verbosity": ("text", "verbosity")}
 
 
-def _translated(chat: JsonObject, terms: Terms) -> JsonDict:
-    body: JsonDict = {"input": input_of(chat["messages"], reasoning=terms.earlier)}
+def _translated(chat: JsonObject, terms: Terms, model: str) -> JsonDict:
+    messages = chat["messages"]
+    if any(map(is_marked, messages)):
+        messages = with_breakpoints(messages, "breakpoints" if takes_breakpoints(model) else "none")
+    body: JsonDict = {"input": input_of(messages, reasoning=terms.earlier)}
     _set_common(body, chat)
     if chat.get("logprobs"):
         body |= {"include": [_LOGPROBS], "top_logprobs": chat.get("top_logprobs") or 0}
     if (wanted := chat.get("response_format")) is not None:
         body.setdefault("text", {})["format"] = _format(wanted)
     if tools := chat.get("tools"):
-        body["tools"] = [_tool(tool["function"]) for tool in tools]
+        body["tools"] = [_tool(tool["function"]) for tool in without_marks(tools)]
         if (choice := chat.get("tool_choice")) is not None:
             body["tool_choice"] = _choice(choice)
     else:

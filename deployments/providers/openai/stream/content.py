@@ -1,17 +1,13 @@
-"""What a client would read of a delta, and the errors that an answer or a frame may hold. Pure.
+"""What a client would read of a delta. Pure.
 
-Only places where such a thing is meant are looked at. An annotation of a choice, as Azure's `content_filter_results`,
-may hold an `error` of its own (BerriAI/litellm#1564), and a field that we do not know may hold anything.
+Only places where such a thing is meant are looked at: a field that we do not know may hold anything.
 """
 
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
 
-from deployments.errors import AttemptFailed
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, whole_number
-from deployments.providers.openai.errors.classify import in_band
 
 # `reasoning_content` (DeepSeek, SGLang), `reasoning` (vLLM, Groq, Together), `reasoning_details` (OpenRouter),
 # `thinking` and `thinking_blocks` (LiteLLM), `thought`: the spellings of one thing.
@@ -60,35 +56,6 @@ def choices_of(data: JsonObject) -> list[JsonDict]:
 def index_of(choice: JsonObject) -> int:
     """Return the choice's index; the first's if it has none."""
     return whole_number(choice.get("index")) or 0
-
-
-def failure_in(data: JsonObject, choices: Sequence[JsonObject]) -> AttemptFailed | None:
-    """Return the failure that an answer or a frame under status 200 tells of: at its top, or at the top of a choice.
-
-    OpenRouter has the latter ("Errors and debugging"; genkit-ai/genkit#6259).
-    """
-    if error := data.get("error"):
-        return in_band(_object(error, data))
-    if data.get("object") == "error":  # vLLM before 0.10
-        return in_band(data)
-    for choice in choices:
-        if error := choice.get("error"):
-            return in_band(_object(error, choice))
-    return None
-
-
-def error_event(data: JsonValue) -> AttemptFailed:
-    """Return the failure of an event that is named `error`, whatever its data."""
-    if isinstance(data, dict):
-        return failure_in(data, choices_of(data)) or in_band(data)
-    return in_band({"message": str(data or "the stream ended with an error")})
-
-
-def _object(error: JsonValue, around: JsonObject) -> JsonObject:
-    """Return OpenAI's error object. xAI writes `{"code": TEXT, "error": TEXT}`."""
-    if isinstance(error, Mapping):
-        return error
-    return {"message": str(error), "code": around.get("code"), "type": around.get("type")}
 
 
 def is_json(text: str) -> bool:

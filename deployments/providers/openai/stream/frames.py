@@ -18,7 +18,8 @@ from deployments.openai_api.chat import dump, frame
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.openai_api.usage import account_of, groq_usage
 from deployments.providers.openai.stream.calls import MOST_CALLS, CallNumbers
-from deployments.providers.openai.stream.content import choices_of, failure_in, index_of, read_keys
+from deployments.providers.openai.stream.content import choices_of, index_of, read_keys
+from deployments.providers.openai.stream.failures import failure_in
 from deployments.providers.openai.stream.finish import finish_word
 from deployments.providers.openai.stream.shape import Edits
 

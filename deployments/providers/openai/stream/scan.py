@@ -10,7 +10,7 @@ from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import DONE
 from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.openai_api.usage import with_tier
-from deployments.providers.openai.stream.content import error_event, failure_in
+from deployments.providers.openai.stream.failures import error_event, failure_in
 from deployments.providers.openai.stream.frames import FrameReader, Read
 from deployments.providers.openai.stream.shape import Run, Shape, shape_of
 from deployments.providers.sse import SseEvents

@@ -1,0 +1,88 @@
+"""Marks of a prompt cache in requests whose client sets none: `cache: auto` of a provider. Pure.
+
+They are those that a client would set: one behind the tools and the system prompt, which all turns of a conversation
+share, and one behind what the user has said last, where the next turn goes on. A client's own marks win: a request that
+has any stays as it is. What becomes of them is the adapter's affair.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
+
+from deployments.openai_api.found import MARK
+from deployments.openai_api.json_types import JsonObject, JsonValue
+from deployments.providers.base import Call, Completed, End, Frames, Provider, credential_of
+
+_OURS = {"type": "ephemeral"}
+_USERS = frozenset({"user", "tool", "function"})  # on whose side a message is
+
+
+def with_marks(body: JsonObject, most: int) -> JsonObject:
+    """Return a chat with so many marks, two at most; the same object if it has some, or there is no place for one."""
+    messages, tools = body["messages"], body.get("tools")
+    tools = tools if isinstance(tools, list) else []
+    if not most or any(map(_is_marked, messages)) or any(map(_is_marked_tool, tools)):
+        return body
+    marked: dict[int, JsonObject] = {}
+    more: dict[str, JsonValue] = {}
+    first = _end_of_system(messages)
+    if first is not None:
+        marked[first] = {**messages[first], MARK: _OURS}
+    elif tools and isinstance(tools[-1], Mapping):
+        more["tools"] = [*tools[:-1], {**tools[-1], MARK: _OURS}]
+    last = next((at for at in reversed(range(len(messages))) if messages[at]["role"] in _USERS), None)
+    if most > 1 and last is not None:
+        marked[last] = {**messages[last], MARK: _OURS}
+    if marked:
+        more["messages"] = [marked.get(at, message) for at, message in enumerate(messages)]
+    return {**body, **more} if more else body
+
+
+def _end_of_system(messages: JsonValue) -> int | None:
+    """Return the last of the instructions with which a conversation begins."""
+    found = None
+    for at, message in enumerate(messages):
+        if message["role"] not in ("system", "developer"):
+            break
+        found = at
+    return found
+
+
+def _is_marked(thing: JsonObject) -> bool:
+    content = thing.get("content")
+    return MARK in thing or (
+        isinstance(content, list) and any(isinstance(part, Mapping) and MARK in part for part in content)
+    )
+
+
+def _is_marked_tool(tool: JsonValue) -> bool:
+    if not isinstance(tool, Mapping):
+        return False
+    function = tool.get("function")
+    return MARK in tool or (isinstance(function, Mapping) and MARK in function)
+
+
+class WithMarks:
+    """A provider whose chats get marks. `marks` says how many a model is to have."""
+
+    def __init__(self, inner: Provider, marks: Callable[[str], int]):
+        self._inner, self._marks = inner, marks
+        self.credential = credential_of(inner)
+
+    def _marked(self, call: Call) -> Call:
+        """Return the call with marks. A request in another API's words has its own."""
+        if call.api:
+            return call
+        body = with_marks(call.body, self._marks(call.model))
+        return call if body is call.body else replace(call, body=body)
+
+    async def complete(self, call: Call) -> Completed:
+        return await self._inner.complete(self._marked(call))
+
+    def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
+        return self._inner.stream(self._marked(call))
+
+    async def embed(self, call: Call) -> Completed:
+        return await self._inner.embed(call)
+
+    async def close(self) -> None:
+        await self._inner.close()
