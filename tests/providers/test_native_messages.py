@@ -308,6 +308,28 @@ def test_bedrock_is_asked_again_without_a_signature_that_does_not_hold_there(mad
     run_door(made, work)
 
 
+def test_marks_are_set_where_the_provider_is_to_and_the_client_sets_none(made: Fakes) -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+
+    async def work(door: Door) -> None:
+        second = [{"role": "assistant", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}]
+        asked: dict[str, Any] = {"system": "Rules.", "tools": [LOOK], "tool_choice": {"type": "none"}}
+        for messages in ([HI], [HI, *second]):
+            assert (await door.ask(*messages, **asked)).status_code == 200
+        sent = made.upstream[-1]
+        assert sent["system"] == [{"type": "text", "text": "Rules.", **mark}]
+        assert sent["messages"] == [HI, second[0], {"role": "user", "content": [{"type": "text", "text": "b", **mark}]}]
+        assert sent["tools"] == [LOOK]
+        assert made.upstream[0]["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi", **mark}]}]
+        await door.ask(tools=[LOOK], tool_choice={"type": "none"})
+        assert made.upstream[-1]["tools"] == [{**LOOK, **mark}]
+        for own in ({"cache_control": MARK}, {"tools": [{**LOOK, **mark}], "tool_choice": {"type": "none"}}):
+            await door.ask(**own)
+            assert made.upstream[-1]["messages"] == [HI]
+
+    run_door(made, work, cache="auto")
+
+
 def test_turns_that_anthropic_would_refuse_of_another_provider_are_mended(made: Fakes) -> None:
     call = {"type": "tool_use", "id": "functions.look:0", "name": "look", "input": {}}
     unsigned = {"type": "thinking", "thinking": "Hm."}
