@@ -334,14 +334,18 @@ def test_turns_that_anthropic_would_refuse_of_another_provider_are_mended(made: 
     call = {"type": "tool_use", "id": "functions.look:0", "name": "look", "input": {}}
     unsigned = {"type": "thinking", "thinking": "Hm."}
     answer = {"role": "assistant", "content": [unsigned, {"type": "text", "text": " \n"}, call]}
+    odd = {"role": "assistant", "content": [{"type": "extra_content", "signature": "s"}, {"type": "text", "text": "a"}]}
     only = {"role": "assistant", "content": [{**unsigned, "signature": "bw1.damaged"}]}
 
     async def work(door: Door) -> None:
-        response = await door.ask(HI, only, HI, answer, {"role": "user", "content": [result(call)]})
+        last = {"role": "user", "content": [result(call)]}
+        response = await door.ask(HI, only, HI, answer, last, odd, HI, extra_content={"betas": "x"})
         assert response.status_code == 200, response.text
-        assert dropped_in(response) == ["messages.1.content.0", "messages.3.content.0"]
+        places = ["messages.1.content.0", "messages.3.content.0", "messages.5.content.0"]
+        assert dropped_in(response) == [*places, "extra_content"]
         sent = made.upstream[-1]
-        assert [message["role"] for message in sent["messages"]] == ["user", "user", "assistant", "user"]
+        roles = [message["role"] for message in sent["messages"]]
+        assert roles == ["user", "user", "assistant", "user", "assistant", "user"]
         (use,) = sent["messages"][2]["content"]
         assert sent["messages"][3]["content"][0]["tool_use_id"] == use["id"] != call["id"]
         assert [tool["name"] for tool in sent["tools"]] == ["look"]

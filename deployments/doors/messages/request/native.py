@@ -19,7 +19,7 @@ _BETA = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _MOST_BETAS = 32
 _HEADER = "anthropic-beta"
 # Fields that go on as they are, or as the chat has them. All others are hints.
-_GONE = frozenset({"model", "stream"})
+_GONE = frozenset({"model", "stream", OURS})
 _DEMANDED = frozenset({"messages", "system", "tools", "container", "mcp_servers", "compaction"})
 _CHATS: Mapping[str, str] = {"stop_sequences": "stop", **{name: name for name in ("temperature", "top_p", "top_k")}}
 _OF_CHAT = frozenset({"max_tokens", "tool_choice", "thinking", "output_config", "output_format", *_CHATS})
@@ -69,7 +69,8 @@ class NativeRequest:
             for inner, block in _thoughts_in(message)
             if _is_unread(block)
         ]
-        return [*unread, *([_HEADER] if self._betas.odd else [])]
+        ours = [OURS] if says_something(self._body.get(OURS)) else []  # the word is taken
+        return [*unread, *ours, *([_HEADER] if self._betas.odd else [])]
 
     def extras(self) -> JsonDict:
         found: JsonDict = {}
@@ -137,7 +138,7 @@ def _thoughts_in(message: JsonObject) -> Iterable[tuple[int, JsonObject]]:
     content = message["content"]
     if message["role"] != "assistant" or not isinstance(content, list):
         return ()
-    return [(at, block) for at, block in enumerate(content) if block["type"] in _THOUGHTS]
+    return [(at, block) for at, block in enumerate(content) if block["type"] in _THOUGHTS or block["type"] == OURS]
 
 
 def _proof_of(block: JsonObject) -> JsonValue:
@@ -147,6 +148,8 @@ def _proof_of(block: JsonObject) -> JsonValue:
 def _is_unread(block: JsonObject) -> bool:
     """Return whether nothing of thoughts goes on: nobody has signed them, or their envelope is damaged."""
     proof = _proof_of(block)
+    if block["type"] == OURS:
+        return True
     lost = not proof or (is_sealed(proof) and unseal(proof) is None)
     return lost and (says_something(block.get("thinking")) or says_something(block.get("data")))
 
@@ -156,7 +159,7 @@ def _opened(message: JsonObject) -> JsonObject:
     changed = dict[int, JsonObject]()
     for at, block in _thoughts_in(message):
         proof = _proof_of(block)
-        if not proof or is_sealed(proof):
+        if not proof or is_sealed(proof) or block["type"] == OURS:
             envelope = unseal(proof)
             held = {} if envelope is None else {"message": envelope.message, "calls": envelope.calls}
             changed[at] = {"type": OURS, OURS: held}
