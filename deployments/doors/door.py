@@ -106,8 +106,11 @@ class Door(Protocol):
 
     name: str
 
-    def open(self, body: JsonDict) -> Opened:
-        """Return the request as it was read. Raises BadRequest in the client's words."""
+    def open(self, body: JsonDict, headers: Iterable[tuple[str, str]] = ()) -> Opened:
+        """Return the request as it was read. Raises BadRequest in the client's words.
+
+        `headers` are those with which it came by HTTP, with names in lower case.
+        """
         ...
 
     def open_to_count(self, body: JsonDict) -> Opened:

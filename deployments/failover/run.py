@@ -206,7 +206,7 @@ class FailoverRun(Generic[T]):
         target = turn.candidate.target
         fit = self._fits[target]
         body = fit.body
-        if self._wants_images(body, target):
+        if fit.extras is None and self._wants_images(body, target):
             try:
                 body = await self._with_images(body)
             except AttemptFailed as error:

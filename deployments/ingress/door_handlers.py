@@ -31,7 +31,7 @@ class DoorHandlers:
         caller, deadline = self._asking.caller(request, identity, self._door.name), self._asking.deadline(request)
         body, held = await self._bodies.read_object(request)
         with held:
-            opened = self._door.open(body)
+            opened = self._door.open(body, request.headers.items())
             checked = replace(self._asking.with_drop(opened.request, request), size=held.size)
             self._service.check_dropped(checked, opened.dropped)
             with told_in_clients_words(opened.paths):

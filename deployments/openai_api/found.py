@@ -27,11 +27,15 @@ class Mark:
 
 @dataclass(slots=True)
 class Found:
-    """What was found of a request, by paths, and its marks of a prompt cache, which only a model can judge."""
+    """What was found of a request, by paths, and its marks of a prompt cache, which only a model can judge.
+
+    `demands` is what no chat can say, and no answer is one without: each with the sentence that refuses it.
+    """
 
     missing: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    demands: dict[str, str] = field(default_factory=dict)
 
 
 def says_something(value: JsonValue) -> bool:

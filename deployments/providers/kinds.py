@@ -334,6 +334,7 @@ ANTHROPIC = ProviderKind(
     ),
     schemas=ANTHROPIC_FORMS,
     tool_names=PLAIN_NAMES,
+    native_api="messages",
     marks=lambda _: 2,
     owned=frozenset({"model", "messages", "system", "stream", "tools", "tool_choice", "max_tokens", "stop_sequences"}),
     embeds=False,

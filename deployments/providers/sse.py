@@ -1,5 +1,8 @@
 """The events of an SSE stream, cut out of a body that comes in pieces of any size. Pure."""
 
+from deployments.openai_api.chat import NATIVE_FRAME, dump
+from deployments.openai_api.json_types import JsonObject
+
 MAX_EVENT = 64 * 1024 * 1024  # bytes: a longer event is no frame of an answer
 
 
@@ -36,6 +39,12 @@ class SseEvents:
     def end(self) -> bytes:
         """Return the bytes after the last whole event."""
         return bytes(self._rest)
+
+
+def named_frame(kind: str, event: JsonObject, data: bytes) -> bytes:
+    """Return the frame of an event that passes in its client's own words. `data` are the bytes that it came as."""
+    line = dump(event) if b"\n" in data else data.strip()
+    return b"%b%b\ndata: %b\n\n" % (NATIVE_FRAME, kind.encode(), line)
 
 
 _NO_DATA = (b":", b"event:", b"id:", b"retry:")

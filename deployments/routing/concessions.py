@@ -119,13 +119,29 @@ def concede_extra(refusal: Outcome, extras: JsonObject) -> Concession | None:
     `body` is what is left of these extras. Each is refused whatever its value.
     """
     param = _param(refusal)
-    words = own_words(refusal.message, extras)
-    quoted = (name for name in extras if re.search(rf"[\"'`]{re.escape(name)}[\"'`]", words))
-    name = param if param in extras else next(quoted, None) if param is None else None
-    if name is None:
+    names = _quoted(own_words(refusal.message, extras), extras) if param is None else _extra_at(param, extras)
+    if not names:
         return None
-    rest = {other: value for other, value in extras.items() if other != name}
-    return Concession(rest, (name,), (Lesson(name),), of_field=False)
+    rest = {other: value for other, value in extras.items() if other not in names}
+    return Concession(rest, names, tuple(map(Lesson, names)), of_field=False)
+
+
+_LIST = re.compile(r"[\"'`][\w.-]+[\"'`](?:,? (?:and )?[\"'`][\w.-]+[\"'`])*")
+
+
+def _quoted(words: str, extras: JsonObject) -> tuple[str, ...]:
+    """Return the extras that stand in quotes in the first list that has any: one value, or several with commas."""
+    for found in _LIST.finditer(words):
+        if names := tuple(name for name in re.split(r"[\"'`, ]+", found.group()) if name in extras):
+            return names
+    return ()
+
+
+def _extra_at(param: str, extras: JsonObject) -> tuple[str, ...]:
+    """Return the extra in which a field stands. A path may also name the variant: `thinking.adaptive.display`."""
+    parts = param.split(".")
+    known = (param, f"{parts[0]}.{parts[-1]}", parts[0])
+    return next(((name,) for name in known if name in extras), ())
 
 
 def _lesson(name: str, refusal: Outcome, body: JsonObject, beside: frozenset[str], of_field: bool) -> Lesson:

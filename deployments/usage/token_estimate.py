@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from deployments.openai_api.chat import NATIVE_FRAME
 
 # Two runs a step and not one character: what the engine must remember of a step is a hundred bytes.
-_TEXT = re.compile(rb'"(?:content|refusal|reasoning_content|arguments|delta|text)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_NAMES = rb"content|refusal|reasoning_content|arguments|delta|text|thinking|partial_json"
+_TEXT = re.compile(rb'"(?:' + _NAMES + rb')"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_DELTA = re.compile(rb"event: (?:\S+\.|content_block_)delta\n")
 _LONGEST_NAME = 80  # of an event, with the name of its line
 _KEPT = 0.9  # of the known error, with each whole answer
 _ANSWERS = 15  # whose median corrects
@@ -58,8 +60,8 @@ class DeliveredText:
 
 
 def _deltas_in(data: bytes) -> bytes:
-    """Return the frames of a response with pieces of texts: other frames repeat what those said, and the request."""
-    return b"".join(event + b"\n\n" for event in data.split(b"\n\n") if b".delta\n" in event[:_LONGEST_NAME])
+    """Return the frames with pieces of texts: others repeat what those said, and the request."""
+    return b"".join(event + b"\n\n" for event in data.split(b"\n\n") if _DELTA.match(event, 0, _LONGEST_NAME))
 
 
 def text_in(data: bytes) -> int:

@@ -8,6 +8,7 @@ Prints microseconds, each the median of many batches, beside the parse of the sa
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -89,11 +90,30 @@ FRAMES = {
     "thought": frames_of({"reasoning_content": "Hm"}, {"reasoning_content": " well"}),
     "arguments": frames_of(CALL, _piece(function={"arguments": '"a": "b'})),
 }
+
+
+def _event(kind: str, **data: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps({"type": kind, **data}))
+
+
+# Of an answer that passes as it came: what opens it, and the frame that is measured.
+_MESSAGE_START = {"id": "msg_1", "role": "assistant", "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}
+NATIVE = {
+    "messages": (
+        _event("message_start", message=_MESSAGE_START)
+        + _event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        _event("content_block_delta", index=0, delta={"type": "text_delta", "text": "lo, wor"}),
+    ),
+    "responses": (
+        _event("response.created", sequence_number=0, response={"output": []}),
+        _event("response.output_text.delta", sequence_number=1, item_id="i", output_index=0, delta="lo, wor"),
+    ),
+}
 SHORT = b"".join([*FRAMES["text"], chunk(HEAD, {}, "stop"), usage_chunk(HEAD, USAGE), DONE])
 
 
-def opened_stream(opened: Opened, begin: bytes) -> Encoder:
-    encoder = opened.encoder(SERVED)
+def opened_stream(opened: Opened, begin: bytes, served: Served = SERVED) -> Encoder:
+    encoder = opened.encoder(served)
     encoder.encode(begin)
     return encoder
 
@@ -114,7 +134,17 @@ def report(name: str) -> list[tuple[str, float]]:
         parsed = microseconds(lambda frame=frame: orjson.loads(frame[6:]))  # type: ignore[misc]
         took = microseconds(lambda encode=encode, frame=frame: encode(frame))  # type: ignore[misc]
         rows += [(f"a frame of {kind}", took), (f"a frame of {kind}: its parse", parsed)]
-    return rows
+    begin, frame = NATIVE[name]
+    encode = opened_stream(opened, begin, replace(SERVED, native=True)).encode
+    rows.append(("a frame of text as it came", microseconds(lambda: encode(frame))))
+    return [*rows, ("the long request as it is", microseconds(lambda: native_body(door.open(long)), 40))]
+
+
+def native_body(opened: Opened) -> object:
+    """Return what a target gets that is asked by the same API; its time is beside that of the request alone."""
+    native = opened.request.native
+    assert native is not None
+    return native.body(opened.request.body, native.extras())
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from deployments.doors.door import Encoder, Served
 from deployments.doors.envelope import Envelope, merged, unseal
 from deployments.doors.messages.door import MESSAGES
-from deployments.doors.messages.request import MessagesRequest
+from deployments.doors.messages.request.read import MessagesRequest
 from deployments.openai_api.chat import DONE, Head, chunk, frame, usage_chunk, usage_of
 
 MESSAGE: TypeAdapter[Any] = TypeAdapter(Message)
@@ -47,12 +47,17 @@ def whole(message: dict[str, Any], finish: str = "stop", usage: Any = USAGE, **f
 
 
 def events_in(data: bytes) -> list[dict[str, Any]]:
-    """Return events, each of which has its name in a line and is what the SDK's types take strictly."""
+    """Return events, each of which has its name in a line and is what the SDK's types take strictly.
+
+    A `ping` is passed over, as the SDK does (anthropic 2.14, `_streaming.py`).
+    """
     events = []
     for block in data.split(b"\n\n")[:-1]:
         name, line = block.split(b"\n")
         event = orjson.loads(line.removeprefix(b"data: "))
         assert name == b"event: " + event["type"].encode()
+        if event["type"] == "ping":
+            continue
         (ERROR if event["type"] == "error" else EVENT).validate_json(line.removeprefix(b"data: "), strict=True)
         events.append(event)
     return events

@@ -41,6 +41,15 @@ def refusal(**fields: Any) -> BadRequest:
     return raised.value
 
 
+def demanded(param: str, **fields: Any) -> str:
+    """Return the sentence by which a request is refused that no target of its row can take."""
+    native = opened(**fields).request.native
+    assert native is not None
+    assert list(native.demands) == [param]
+    assert f"'{param}'" in native.demands[param]
+    return native.demands[param]
+
+
 def test_the_plainest_request_is_the_plainest_chat() -> None:
     body = {"model": "row-a", "messages": [USER], "max_completion_tokens": 99}
     assert chat() == body
@@ -178,18 +187,32 @@ def test_what_we_sealed_comes_back_to_the_message_and_its_calls() -> None:  # 17
 @pytest.mark.parametrize(
     "thought",
     [
-        {"type": "thinking", "thinking": "Hm.", "signature": "EqoBCkgIARAB"},
         {"type": "thinking", "thinking": "Hm.", "signature": "bw1.damaged"},
         {"type": "thinking", "thinking": "Hm."},
-        {"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix"},
+        {"type": "redacted_thinking", "data": "bw1.damaged"},
     ],
 )
-def test_thoughts_that_are_not_ours_are_named_and_never_sent(thought: dict[str, Any]) -> None:  # 17, 43
+def test_thoughts_that_nobody_has_signed_are_named_and_never_sent(thought: dict[str, Any]) -> None:  # 17, 43
     made = opened(messages=[USER, blocks("assistant", thought, text("a")), USER])
     assert made.dropped == ("messages.1.content.0",)
     assert made.request.body["messages"][1] == {"role": "assistant", "content": "a"}
     alone = opened(messages=[USER, blocks("assistant", thought), USER])
     assert [message["role"] for message in alone.request.body["messages"]] == ["user", "user"]
+
+
+def test_thoughts_that_anthropic_has_signed_go_with_what_they_led_to() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "EqoBCkgIARAB"}
+    hidden = {"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix"}
+    kept = {"messages": {"reasoning": [{"text": "Hm.", "signature": "EqoBCkgIARAB"}]}}
+    both = blocks("assistant", thought, text("a"), hidden, CALL)
+    made = opened(messages=[USER, both, blocks("user", result())])
+    assert made.dropped == ()
+    message = made.request.body["messages"][1]
+    assert (message["content"], message["extra_content"]) == ("a", kept)
+    hidden_too = {"messages": {"reasoning": [{"redacted": "EmwKAhgBEgy3va3pzix"}]}}
+    assert message["tool_calls"] == [{**CHAT_CALL, "extra_content": hidden_too}]
+    alone = opened(messages=[USER, blocks("assistant", thought), USER])
+    assert (alone.dropped, len(alone.request.body["messages"])) == (("messages.1.content",), 2)
 
 
 def test_blocks_that_anthropics_servers_have_made_are_named_and_left_out() -> None:
@@ -222,10 +245,10 @@ def test_a_tool_of_anthropics_servers_is_left_out_and_refuses_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bash_20250124", "text_editor_20250728", "memory_20250818", "computer_20251124"])
-def test_a_tool_that_only_claude_knows_is_refused_by_its_name(kind: str) -> None:
-    error = refusal(tools=[TOOL, {"type": kind, "name": "bash"}])
-    assert error.param == "tools.1.type"
-    assert kind in str(error)
+def test_a_tool_that_only_claude_knows_is_demanded_by_its_name(kind: str) -> None:
+    known = {"type": kind, "name": "bash"}
+    assert kind in demanded("tools.1.type", tools=[TOOL, known])
+    assert "tool_choice" not in chat(tools=[known], tool_choice={"type": "tool", "name": "bash"})
 
 
 def test_a_choice_of_tools_is_carried_whole() -> None:  # 44
@@ -242,10 +265,9 @@ def test_a_choice_of_tools_is_carried_whole() -> None:  # 44
 @pytest.mark.parametrize(
     ("choice", "tools", "param"),
     [
-        ({"type": "tool", "name": "web_search"}, [TOOL, SEARCH], "tool_choice.name"),
         ({"type": "tool", "name": "nobody"}, [TOOL], "tool_choice.name"),
         ({"type": "tool"}, [TOOL], "tool_choice.name"),
-        ({"type": "any"}, [SEARCH], "tool_choice"),
+        ({"type": "any"}, [], "tool_choice"),
         ({"type": "some"}, [TOOL], "tool_choice.type"),
     ],
 )
@@ -254,8 +276,9 @@ def test_a_choice_that_nobody_can_make_is_refused(choice: Any, tools: Any, param
 
 
 def test_a_choice_of_a_tool_that_is_left_out_says_whose_it_is() -> None:
-    error = refusal(tools=[TOOL, SEARCH], tool_choice={"type": "tool", "name": "web_search"})
-    assert "web_search is run by Anthropic's servers" in str(error)
+    why = demanded("tool_choice.name", tools=[TOOL, SEARCH], tool_choice={"type": "tool", "name": "web_search"})
+    assert "web_search is run by Anthropic's servers" in why
+    assert demanded("tool_choice", tools=[SEARCH], tool_choice={"type": "any"})
 
 
 def test_history_with_calls_needs_no_tools_in_the_request() -> None:  # 37
@@ -323,8 +346,21 @@ def test_nothing_vanishes_without_a_word() -> None:
 
 
 @pytest.mark.parametrize("name", ["container", "mcp_servers", "compaction"])
-def test_state_that_is_not_kept_is_refused_by_name(name: str) -> None:  # 19
-    assert refusal(**{name: [{"id": "c"}]}).param == name
+def test_state_that_is_not_kept_is_demanded_by_name(name: str) -> None:  # 19
+    assert demanded(name, **{name: [{"id": "c"}]})
+
+
+@pytest.mark.parametrize(
+    ("block", "param"),
+    [
+        ({"type": "sound"}, "type"),
+        ({"type": "container_upload", "file_id": "f"}, "type"),
+        ({"type": "image", "source": {"type": "file", "file_id": "f"}}, "source"),
+        ({"type": "document", "source": {"type": "url", "url": "https://x.example"}}, "source"),
+    ],
+)
+def test_what_no_chat_can_hold_is_demanded_by_its_path(block: dict[str, Any], param: str) -> None:
+    assert demanded(f"{AT}.{param}", **of(block))
 
 
 def of(*content: Any, role: str = "user") -> dict[str, Any]:
@@ -357,15 +393,11 @@ AT = "messages.1.content.0"
         ({"tools": [{"input_schema": {}}]}, "tools.0.name"),
         (of({"type": "text"}), f"{AT}.text"),
         (of({"type": "text", "text": 7}), f"{AT}.text"),
-        (of({"type": "sound"}), f"{AT}.type"),
         (of(CALL), f"{AT}.type"),
         (of({"type": "tool_result"}), f"{AT}.tool_use_id"),
         (of(result([{"type": "tool_use"}])), f"{AT}.content.0.type"),
         (of({"type": "image"}), f"{AT}.source"),
-        (of({"type": "image", "source": {"type": "file", "file_id": "f"}}), f"{AT}.source"),
         (of({"type": "image", "source": {"type": "base64", "data": "x"}}), f"{AT}.source.media_type"),
-        (of({"type": "document", "source": {"type": "url", "url": "https://x.example"}}), f"{AT}.source"),
-        (of({"type": "container_upload", "file_id": "f"}), f"{AT}.type"),
         (of({"type": "image"}, role="assistant"), f"{AT}.type"),
         (of({"type": "tool_use", "id": "", "name": "a", "input": {}}, role="assistant"), f"{AT}.id"),
         (of({"type": "tool_use", "id": "a", "name": "a", "input": "x"}, role="assistant"), f"{AT}.input"),

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from deployments.doors.messages.arguments import Arguments
+from deployments.doors.messages.answer.arguments import Arguments
 from deployments.openai_api.chat import DONE, bare_chunk, chunk, frame
 from tests.doors.anthropic_types import (
     HEAD,

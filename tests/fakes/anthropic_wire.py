@@ -144,13 +144,16 @@ class AnthropicWire:
         return None
 
     def calls(self, body: Mapping[str, Any]) -> list[Called]:
-        last = body["messages"][-1]["content"]
+        last = _blocks(next(m for m in reversed(body["messages"]) if m["role"] != "system"))
         if (body.get("tool_choice") or {}).get("type") == "none" or last[-1]["type"] == "tool_result":
             return []
-        return calls_to([(t["name"], t["input_schema"]) for t in body.get("tools") or ()], len(body["messages"]))
+        return calls_to(
+            [(t["name"], t["input_schema"]) for t in body.get("tools") or () if "input_schema" in t],
+            len(body["messages"]),
+        )
 
     def talk(self, body: Mapping[str, Any]) -> Talk:
-        blocks = [block for message in body["messages"] for block in message["content"]]
+        blocks = [block for message in body["messages"] for block in _blocks(message)]
         results = [block for block in blocks if block["type"] == "tool_result"]
         said = {result["tool_use_id"]: text_of(result.get("content", "")) for result in results}
         uses = [block for block in blocks if block["type"] == "tool_use"]
@@ -166,9 +169,15 @@ class AnthropicWire:
         return objection(body)
 
 
+def _blocks(message: Mapping[str, Any]) -> list[Block]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
 def objection(body: Mapping[str, Any]) -> str | None:
     """Return why Anthropic would refuse a request; None if it would not."""
-    found = first_refusal(anthropic.OF_BODIES, _Asked("/v1/messages", body))
+    asked = _Asked("/v1/messages", body, {"anthropic-beta": ",".join(anthropic.BETAS)})
+    found = first_refusal(anthropic.OF_BODIES, asked)
     return None if found is None else f"{found[0]}: {found[1].body['error']['message']}"
 
 

@@ -16,9 +16,10 @@ from typing_extensions import is_typeddict
 
 from deployments.doors.messages.door import MESSAGES
 from deployments.errors import AttemptFailed, BadRequest
-from deployments.openai_api.chat import check_chat, dump
+from deployments.openai_api.chat import Request, check_chat, dump
 from deployments.openai_api.found import says_something
-from deployments.providers.anthropic.request import to_messages
+from deployments.providers.anthropic.native import native_body
+from deployments.providers.anthropic.request import Terms, to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.google.request import to_generate
@@ -119,7 +120,29 @@ def check_request(body: dict[str, Any]) -> bool:
         for model in ("us.anthropic.claude-sonnet-4-6", "gemini-3-pro"):
             with contextlib.suppress(AttemptFailed, BadRequest):  # a typed refusal of this one target
                 build(Call(chat, model, "row-a", TimeLimits()))
+    check_native(body, opened.request)
     return True
+
+
+def check_native(body: dict[str, Any], request: Request) -> None:
+    """The same request is one for a target of the same API, whatever the model, and no envelope of ours is in it."""
+    native = request.native
+    assert native is not None
+    assert all(_stands_in(path, body) for path in native.left_out())
+    own = native.body(request.body, native.extras())
+    for model in ("claude-haiku-4-5", "claude-opus-4-8", "of-others"):
+        made, _ = native_body(Call(own, model, "row-a", TimeLimits(), api="messages"), Terms(), stream=False)
+        assert not [path for path in _envelopes_in(made["messages"])]
+        assert made.keys() - body.keys() <= {"tools", "tool_choice", "thinking", "output_config"}
+        dump(made)
+
+
+def _envelopes_in(messages: Any) -> Iterator[Any]:
+    for message in messages:
+        content = message["content"]
+        for block in content if isinstance(content, list) else ():
+            if str(block.get("signature")).startswith("bw1.") or block["type"] == "extra_content":
+                yield block
 
 
 def _openai(call: Call) -> Any:

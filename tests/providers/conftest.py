@@ -54,6 +54,10 @@ class Bench:
 
     def call(self, **body: Any) -> Call:
         messages = body.pop("messages", [{"role": "user", "content": "What is the capital of France?"}])
+        if self.api == "messages":
+            told = {"extra_content": {"betas": [], "effort": None}}
+            own = {"max_tokens": 99, "messages": messages, **body, **told}
+            return Call(own, "upstream-model", "row", self.limits, api=self.api)
         if self.api:
             return Call({"input": messages, **body}, "upstream-model", "row", self.limits, api=self.api)
         return Call({"model": "row", "messages": messages, **body}, "upstream-model", "row", self.limits)

@@ -159,14 +159,20 @@ def test_the_headers_are_those_that_the_settings_say(monkeypatch: pytest.MonkeyP
     fake = FakeServer(WIRE)
     fake.rules = rules.RULES
     plain: dict[str, Any] = {"kind": "anthropic", "api_key_env": "CLAUDE_KEY", "base_url": f"{fake.url}/v1/"}
-    more = {"auth": "bearer", "betas": ["a-1", "b-2"], "workspace_id": "wrkspc_1", "anthropic_version": "2026-10-21"}
+    more = {
+        "auth": "bearer",
+        "betas": ["effort-2025-11-24", "claude-code-20250219"],
+        "workspace_id": "wrkspc_1",
+        "anthropic_version": "2026-10-21",
+    }
     for settings in (Anthropic(**plain), Anthropic(**plain, **more)):
         Bench("anthropic", lambda settings=settings: build(settings, 10.0), fake).complete()  # type: ignore[misc]
     first, second = (received.headers for received in fake.received)
     fake.stop()
     names = ("x-api-key", "authorization", "anthropic-version", "anthropic-beta", "anthropic-workspace-id")
     assert [first.get(name) for name in names] == ["sk-ant-secret", None, "2023-06-01", None, None]
-    assert [second.get(name) for name in names] == [None, "Bearer sk-ant-secret", "2026-10-21", "a-1,b-2", "wrkspc_1"]
+    betas = "effort-2025-11-24,claude-code-20250219"
+    assert [second.get(name) for name in names] == [None, "Bearer sk-ant-secret", "2026-10-21", betas, "wrkspc_1"]
     assert {received.path for received in fake.received} == {"/v1/messages"}
 
 

@@ -8,10 +8,14 @@ import pytest
 from deployments.config.application import ConfigError, parse
 from deployments.config.providers import Anthropic
 from deployments.providers.anthropic.classify import refusal_of
-from deployments.providers.anthropic.server import VertexServer
+from deployments.providers.anthropic.native import native_body
+from deployments.providers.anthropic.request import Terms
+from deployments.providers.anthropic.server import VertexServer, with_betas
+from deployments.providers.base import Call
 from deployments.providers.credentials.addresses import Vertex
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.credentials.schedule import Fresh
+from deployments.providers.time_limits import TimeLimits
 from deployments.vendor_prices.table import vendor_price
 
 PROJECT = "projects/my-project"
@@ -46,6 +50,26 @@ def test_each_location_has_its_host(location: str, host: str) -> None:
     assert headers["authorization"] == "Bearer token"
     assert headers["anthropic-beta"] == "a-1"
     assert "anthropic-version" not in headers
+
+
+def test_a_request_of_messages_goes_there_as_its_client_wrote_it() -> None:
+    async def fetch() -> Fresh[str]:
+        return Fresh("token")
+
+    given = {"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "inference_geo": "eu"}
+    told = {"extra_content": {"betas": ["b-2", "a-1"], "effort": None}}
+    call = Call({**given, **told}, "claude-sonnet-5", "row", TimeLimits(), api="messages")
+    made, betas = native_body(call, Terms(), stream=True)
+
+    async def main() -> tuple[Any, dict[str, str]]:
+        server = VertexServer(Vertex("my-project"), Renewed("Google Cloud", fetch), betas=["a-1"])
+        _, headers = await server.endpoint(call.model, stream=True)
+        await server.credential.close()
+        return server.body(made), with_betas(headers, betas)
+
+    body, headers = asyncio.run(main())
+    assert body == {**given, "stream": True, "anthropic_version": "vertex-2023-10-16"}
+    assert (headers["anthropic-beta"], headers["authorization"]) == ("a-1,b-2", "Bearer token")
 
 
 def test_a_gateway_before_it_and_who_pays() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from deployments.providers import base
 from deployments.providers.base import Frames, Provider, complete_within, stream_within
+from deployments.providers.kinds import KINDS
 from deployments.providers.transport import MAX_ANSWER
 from deployments.providers.vendor_errors.bodies import MOST_TEXT
 from tests.fakes.openai_wire import OpenAIWire
@@ -18,13 +19,20 @@ from tests.fakes.server import Behaviour, FakeServer, status
 from tests.fakes.tls import self_signed
 from tests.providers.conftest import CLOUDS, LIMITS, WIRES, Bench, cloud, provider_at
 
+ENDED = {  # what says in a stream that its answer is whole
+    "": b'"finish_reason":"stop"',
+    "responses": b'"type":"response.completed"',
+    "messages": b'"stop_reason":"end_turn"',
+}
+AS_THEIR_CLIENTS_ASK = ("openai_responses as its client asks", "anthropic as its client asks")
 
-@pytest.fixture(params=[*CLOUDS, "openai_responses", "openai_responses as its client asks"])
+
+@pytest.fixture(params=[*CLOUDS, "openai_responses", *AS_THEIR_CLIENTS_ASK])
 def cloud_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Each wire: the failures of both APIs of OpenAI end alike, whoever wrote the request."""
+    """Each wire: the failures of all APIs end alike, whoever wrote the request."""
     kind, _, native = request.param.partition(" ")
     made = cloud(kind)
-    made.api = "responses" if native else ""
+    made.api = KINDS[kind].native_api if native else ""
     yield made
     assert made.fake is not None
     made.fake.stop()
@@ -314,8 +322,7 @@ def test_an_answer_with_its_finish_reason_is_whole_even_if_its_stream_never_says
     fake.behave = Behaviour(then, after=len(fake.vendor.frames(fake.words)) - fake.vendor.closing() + 1, pace=0.05)
     monkeypatch.setattr(base, "MARKER_SECONDS", 0.3)
     end = cloud_bench.stream()
-    ended = b'"type":"response.completed"' if cloud_bench.api else b'"finish_reason":"stop"'
-    assert ended in b"".join([*cloud_bench.frames, end.tail]).replace(b": ", b":")
+    assert ENDED[cloud_bench.api] in b"".join([*cloud_bench.frames, end.tail]).replace(b": ", b":")
     assert then == "cut" or fake.received[0].gone.wait(10), "the silent connection was kept"
 
 

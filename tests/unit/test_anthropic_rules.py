@@ -70,7 +70,13 @@ MARKED = text(cache_control=EPHEMERAL)
 REFUSED: list[tuple[Rule, str, Request]] = [
     (anthropic.headers, "no key", Request(asking().body, {"anthropic-version": "2023-06-01"})),
     (anthropic.headers, "no version", Request(asking().body, {"x-api-key": "k"})),
+    (
+        anthropic.betas,
+        "what is no beta",
+        Request(asking().body, {**HEADERS, "anthropic-beta": "effort-2025-11-24, x-1"}),
+    ),
     (anthropic.fields, "no limit", without("max_tokens")),
+    (anthropic.fields, "what a beta opens", asking(context_management={"edits": []})),
     (anthropic.fields, "an unknown field", asking(reasoning_effort="low")),
     (anthropic.fields, "an unknown field of a block", asking(HAIKU, [text(extra=1)])),
     (anthropic.fields, "an unknown block", asking(HAIKU, [{"type": "image_url"}])),

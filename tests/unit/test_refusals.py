@@ -7,7 +7,7 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer
 from deployments.openai_api.chat import Request, check_request
-from deployments.routing.concessions import Lesson, concede, hints_named, without
+from deployments.routing.concessions import Lesson, concede, concede_extra, hints_named, without
 from deployments.routing.refusals import KEPT_SECONDS, MOST_LESSONS, MOST_TARGETS, Refusals
 from deployments.routing.request_fit import unsupported_in_chat
 from tests.unit.tiers import in_tiers, row_of, state
@@ -363,3 +363,22 @@ def test_a_request_without_such_a_hint_is_not_asked_again() -> None:
 def test_a_quote_that_is_cut_off_names_no_field(quote: str) -> None:
     cut = f"Invalid schema: {quote}drop the temperature, which is unsupported in th"
     assert hints_named(refuses(cut), {**BODY, "temperature": 0.2}) == ()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "gone"),
+    [
+        # QuantumNous/new-api#2975
+        ({"message": "Unexpected value(s) `a-1`, `b-2` for the `x` header."}, ("a-1", "b-2")),
+        ({"message": 'Unexpected header "b-2" of `a-1`'}, ("b-2",)),
+        ({"message": "no", "param": "thinking.adaptive.display"}, ("thinking.display",)),
+        ({"message": "no", "param": "metadata.user_id"}, ("metadata",)),
+        ({"message": "not with `a-1`", "param": "messages"}, ()),
+        ({"message": "a-1 is odd"}, ()),
+    ],
+)
+def test_what_a_target_gets_beside_a_chat_is_given_up_by_its_name(refusal: Any, gone: tuple[str, ...]) -> None:
+    extras = {"a-1": True, "b-2": True, "thinking.display": "omitted", "metadata": {"user_id": "u"}}
+    made = concede_extra(Outcome("rejected", status=400, **refusal), extras)
+    assert (() if made is None else made.dropped) == gone
+    assert made is None or made.body == {name: value for name, value in extras.items() if name not in gone}

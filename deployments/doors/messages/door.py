@@ -1,7 +1,10 @@
 """The door of Anthropic's Messages API. Pure."""
 
-from deployments.doors.messages.errors import body_of, status_of
-from deployments.doors.messages.request import MessagesRequest, open_request
+from collections.abc import Iterable
+
+from deployments.doors.messages.answer.errors import body_of, status_of
+from deployments.doors.messages.request.native import betas_in
+from deployments.doors.messages.request.read import MessagesRequest, open_request
 from deployments.errors import BreakwaterError, NoAnswer
 from deployments.openai_api.json_types import JsonDict
 
@@ -9,9 +12,9 @@ from deployments.openai_api.json_types import JsonDict
 class Messages:
     name = "messages"
 
-    def open(self, body: JsonDict) -> MessagesRequest:
+    def open(self, body: JsonDict, headers: Iterable[tuple[str, str]] = ()) -> MessagesRequest:
         """Return the request as it was read. Raises BadRequest in the client's words."""
-        return open_request(body)
+        return open_request(body, betas_in(headers))
 
     def open_to_count(self, body: JsonDict) -> MessagesRequest:
         """Return the same for a request whose tokens are asked for: it has no limit of an answer."""

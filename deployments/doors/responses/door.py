@@ -1,7 +1,7 @@
 """The door of OpenAI's Responses API: a request as a chat completion's, and its answer back. Pure."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from deployments.doors.door import Door, Paths, Served
@@ -54,7 +54,7 @@ class ResponsesDoor:
     def __init__(self, clock: Clock = time.time):
         self._clock = clock
 
-    def open(self, body: JsonDict) -> OpenedResponse:
+    def open(self, body: JsonDict, headers: Iterable[tuple[str, str]] = ()) -> OpenedResponse:
         """Return the request as it was read. Raises BadRequest."""
         return OpenedResponse(body, read(body), self._clock)
 

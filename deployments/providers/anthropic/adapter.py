@@ -14,11 +14,13 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, max_tokens_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
-from deployments.providers.anthropic.classify import THOUGHTS, classify, refusal_of
+from deployments.providers.anthropic.classify import classify, refusal_of
 from deployments.providers.anthropic.codec import StreamCodec, from_messages
+from deployments.providers.anthropic.native import NativeReader, native_answer, native_body
 from deployments.providers.anthropic.request import Terms, to_messages
-from deployments.providers.anthropic.server import OwnServer, Server, VertexServer
+from deployments.providers.anthropic.server import OwnServer, Server, VertexServer, with_betas
 from deployments.providers.base import Call, Completed, End, Frames, end_of, read_secret
+from deployments.providers.claude.thoughts import refuses_thoughts
 from deployments.providers.credentials.addresses import Vertex
 from deployments.providers.extras import merged
 from deployments.providers.request_body import body_with_bytes
@@ -30,7 +32,6 @@ from deployments.providers.transport import Transport, UpstreamResponse
 
 _ROOM = re.compile(r"exceed context limit: (?P<prompt>\d+) \+ \d+ > (?P<window>\d+)")
 _MOST = re.compile(r"max_tokens: \d+ > (?P<most>\d+)")
-_OF_THOUGHTS = re.compile("|".join(THOUGHTS), re.IGNORECASE)
 
 
 class AnthropicProvider:
@@ -48,20 +49,22 @@ class AnthropicProvider:
             with translating():
                 message = _object(data)
                 note_model(message.get("model"))
+                if call.api:
+                    return native_answer(message, data)
                 return Completed(*from_messages(message, call))
         except Exception as error:
             raise classify(error) from error
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        head = Head.new(call.name)
-        codec, events, ended = StreamCodec.of(head, call.model, call_limit(call.body)), SseEvents(), False
+        head, events, ended = Head.new(call.name), SseEvents(), False
+        codec = NativeReader() if call.api else StreamCodec.of(head, call.model, call_limit(call.body))
         try:
             with contextlib.closing(await self._ask(call, stream=True)) as answer:
                 while not ended:
                     data = await answer.read()
                     ended = not data
                     whole = events.end() if ended else events.feed(data)
-                    batch = translated(codec.frames(_object(data)) for data in payloads(whole) if _is_event(data))
+                    batch = translated(codec.frames(_object(one), one) for one in payloads(whole) if _is_event(one))
                     if batch.data or codec.finished:
                         end = end_of(head, codec.usage, call) if codec.finished else None
                         yield Frames(batch.data, content=batch.content, end=end, told=codec.usage)
@@ -81,8 +84,13 @@ class AnthropicProvider:
         """Return the response, whose head has arrived. What the server refuses of our own words, it gets otherwise."""
         terms, left = Terms(), call.again
         while True:
-            made = self._server.body(to_messages(call, terms, stream=stream))
+            made, betas = (
+                native_body(call, terms, stream=stream) if call.api else (to_messages(call, terms, stream=stream), ())
+            )
+            made = self._server.body(made)
             url, headers = await self._server.endpoint(call.model, stream=stream)
+            if betas:
+                headers = with_betas(headers, betas)
             if (extras := call.extras) is not None:
                 made, url, headers = merged(made, extras.body), extras.add_query(url), dict(extras.add_headers(headers))
             body = await body_with_bytes(made, is_long=call.is_long)
@@ -90,7 +98,9 @@ class AnthropicProvider:
             if answer.status == 200:
                 return answer
             with contextlib.closing(answer):
-                refusal = refusal_of(answer.status, answer.headers, await answer.beginning(), call.body)
+                refusal = refusal_of(
+                    answer.status, answer.headers, await answer.beginning(), call.body, native=bool(call.api)
+                )
             other = _terms_after(terms, refusal.outcome, call)
             if left == 0 or other == terms:
                 raise refusal
@@ -114,7 +124,7 @@ def _terms_after(terms: Terms, refused: Outcome, call: Call) -> Terms:
     """
     if refused.kind != "rejected":
         return terms
-    if _OF_THOUGHTS.search(refused.message):
+    if refuses_thoughts(refused.message):
         return replace(terms, thoughts=False)
     if max_tokens_of(call.body) is None:
         if (found := _ROOM.search(refused.message)) is not None:

@@ -5,22 +5,20 @@ neither, so its text tells.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import retry_after_of
+from deployments.providers.claude.thoughts import REFUSED_THOUGHTS
 from deployments.providers.transport import classify_transport_error
 from deployments.providers.vendor_errors.bodies import PAGE, param_by_word, read_error
 from deployments.providers.vendor_errors.lengths import WINDOW_SUMS
 from deployments.providers.vendor_errors.rules import Rule, VendorError, read_by, rule
 
 _DOC, _SDK = "Anthropic, API errors", "anthropic (PyPI), types/shared/error_details.py"
-THOUGHTS = (
-    r"invalid `?signature`? in `?thinking|bound to a different conversation",
-    r"`?(?:redacted_)?thinking`? blocks .{0,80}(?:cannot|can't|can not) be modified",
-)
 RULES: tuple[Rule, ...] = (
     rule("rejected", "anthropics/claude-code#12937: a firewall's page", f"^{PAGE}", statuses=(403, 406)),
     *WINDOW_SUMS,
@@ -79,7 +77,13 @@ RULES: tuple[Rule, ...] = (
         r"tool_use`? ids were found without|unexpected `?tool_use_id",
         statuses=(400,),
     ),
-    rule("rejected", "Anthropic, Extended thinking; Preserved thinking", *THOUGHTS, statuses=(400,), param="messages"),
+    rule(
+        "rejected",
+        "Anthropic, Extended thinking; Preserved thinking",
+        *REFUSED_THOUGHTS,
+        statuses=(400,),
+        param="messages",
+    ),
 )
 # What a type says where no status does: inside a stream, or under status 200.
 _STATUS_OF = {
@@ -117,13 +121,18 @@ _PARAMS = {
 }
 
 
-def refusal_of(status: int, headers: Mapping[str, str], data: bytes, asked: JsonValue) -> AttemptFailed:
-    """Return the failure for an answer of another status than 200. `asked` is the request, which it may quote."""
+def refusal_of(
+    status: int, headers: Mapping[str, str], data: bytes, asked: JsonValue, *, native: bool = False
+) -> AttemptFailed:
+    """Return the failure for an answer of another status than 200. `asked` is the request, which it may quote.
+
+    `native`: that is its client's own, so a field that no chat has is named as it stands there.
+    """
     try:
         body: JsonValue = json.loads(data)
     except (ValueError, RecursionError):
         body = data.decode(errors="replace")
-    return _failure(replace(_told(body, status), retry_after=retry_after_of(headers)), asked)
+    return _failure(replace(_told(body, status), retry_after=retry_after_of(headers)), asked, native=native)
 
 
 def in_band(event: JsonObject) -> AttemptFailed:
@@ -140,11 +149,33 @@ def _told(body: JsonValue, status: int) -> VendorError:
     return replace(told, code=code[:256] if isinstance(code, str) else told.type)
 
 
-def _failure(told: VendorError, asked: JsonValue) -> AttemptFailed:
+def _failure(told: VendorError, asked: JsonValue, *, native: bool = False) -> AttemptFailed:
     read = read_by(RULES, told, asked)
-    param = (read.param or param_by_word(told.message, _PARAMS)) if read.kind == "rejected" else None
+    param = (read.param or _param_in(told.message, native=native)) if read.kind == "rejected" else None
     message = told.message or f"HTTP {told.status}"
     return failed(read.kind, message, status=told.status, code=told.code, param=param, retry_after=told.retry_after)
+
+
+def _param_in(message: str, *, native: bool) -> str | None:
+    """Return the field that a text names: Anthropic's own begin with its path, and what follows may name others."""
+    if not native:
+        return param_by_word(message, _PARAMS)
+    if _OF_BETAS.search(message):
+        return None  # their names are in quotes, and may hold those of fields
+    path = _PATH.match(message)
+    if path is None or path[1].startswith(_CHATS):
+        return param_by_word(message, _PARAMS)
+    return path[1]
+
+
+# Fields that a chat has by another name. All others of a request are told by their own.
+_CHATS = (
+    *("messages", "system", "tools", "tool_choice", "max_tokens", "stop_sequences", "temperature", "top_p", "top_k"),
+    *("output_config.format", "output_config.effort"),
+)
+# QuantumNous/new-api#2975, anthropics/claude-code#70563: "Unexpected value(s) `a`, `b` for the `anthropic-beta` header"
+_OF_BETAS = re.compile(r"anthropic-beta|beta header")
+_PATH = re.compile(r"([a-z_][\w.-]{0,200}): ")
 
 
 def classify(error: Exception) -> AttemptFailed:

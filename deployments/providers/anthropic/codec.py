@@ -75,6 +75,19 @@ _LIFETIMES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _INPUTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 
+@dataclass(slots=True)
+class Counts:
+    """The usage that a stream has told so far. It is cumulative: the last word on each count holds."""
+
+    usage: JsonDict | None = None
+    _told: JsonDict = field(default_factory=dict)
+
+    def add(self, usage: JsonValue) -> None:
+        if isinstance(usage, dict):
+            self._told |= {name: count for name, count in usage.items() if count is not None}
+            self.usage = usage_from(self._told) or self.usage
+
+
 def _reasoning_of(model: str) -> Reasoning:
     return Reasoning("anthropic", signer_of(model))
 
@@ -95,22 +108,24 @@ class StreamCodec:
 
     Attributes:
         finished: the stop reason has come.
-        usage: what has been told so far. It is cumulative: the last word on each count holds.
         model: its name, as the server gave it.
     """
 
     blocks: BlockStream
     finished: bool = False
-    usage: JsonDict | None = None
     model: JsonValue = None
-    _counts: JsonDict = field(default_factory=dict)
+    _told: Counts = field(default_factory=Counts)
+
+    @property
+    def usage(self) -> JsonDict | None:
+        return self._told.usage
 
     @classmethod
     def of(cls, head: Head, model: str = "", limit: int | None = None) -> "StreamCodec":
         """Return the codec of a model's stream. `limit` is how many calls it may hold."""
         return cls(BlockStream(head, _reasoning_of(model), limit))
 
-    def frames(self, event: JsonObject) -> Batch:
+    def frames(self, event: JsonObject, _: bytes = b"") -> Batch:
         """Return the frames of one event, and whether they hold content. Raises AttemptFailed for an error."""
         if (take := _TAKE.get(event["type"])) is None:
             return NOTHING  # `ping`, and events of tomorrow: Anthropic, Streaming messages
@@ -119,7 +134,7 @@ class StreamCodec:
     def _start(self, event: JsonObject) -> Batch:
         message = event["message"]
         self.model = message.get("model")
-        self._count(message.get("usage"))
+        self._told.add(message.get("usage"))
         return self.blocks.begin()
 
     def _block_start(self, event: JsonObject) -> Batch:
@@ -155,7 +170,7 @@ class StreamCodec:
         return self.blocks.close()
 
     def _message_delta(self, event: JsonObject) -> Batch:
-        self._count(event.get("usage"))
+        self._told.add(event.get("usage"))
         reason = event["delta"].get("stop_reason")
         if not reason or self.finished:
             return NOTHING
@@ -165,11 +180,6 @@ class StreamCodec:
 
     def _error(self, event: JsonObject) -> Batch:
         raise in_band(event)
-
-    def _count(self, usage: JsonValue) -> None:
-        if isinstance(usage, dict):
-            self._counts |= {name: count for name, count in usage.items() if count is not None}
-            self.usage = usage_from(self._counts) or self.usage
 
 
 def _joined(first: Batch, second: Batch) -> Batch:

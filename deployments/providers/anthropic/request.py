@@ -18,7 +18,7 @@ from deployments.providers.anthropic.caching import add_mark, keep_marks
 from deployments.providers.base import Call
 from deployments.providers.claude.outputs import longest_output
 from deployments.providers.claude.thinking import thinking_of
-from deployments.providers.claude.thoughts import thoughts_for
+from deployments.providers.claude.thoughts import signed_block, thoughts_for
 from deployments.providers.kinds import ANTHROPIC, is_user
 from deployments.providers.renaming.call_ids import tool_use_id
 from deployments.providers.translation.conversation import (
@@ -59,7 +59,7 @@ class _Target:
 _LONGEST_TITLE = 500  # Anthropic, Messages, document: title
 _EMPTY_DOCUMENT = "(The document is empty.)"
 _NOTES = (("title", "name"), ("description", "description"))
-_GONE = "Not available any more. Do not call it."
+GONE = "Not available any more. Do not call it."
 
 
 def to_messages(call: Call, terms: Terms = Terms(), *, stream: bool = False) -> JsonDict:
@@ -192,18 +192,13 @@ def _result(result: ToolResult) -> JsonDict:
 
 def _thoughts(extra: JsonObject, target: _Target) -> list[JsonDict]:
     """Thoughts with the signatures that prove them. Others would be refused."""
-    return [
-        {"type": "redacted_thinking", "data": kept["redacted"]}
-        if "redacted" in kept
-        else {"type": "thinking", "thinking": kept["text"], "signature": kept["signature"]}
-        for kept in (thoughts_for("anthropic", target.model, extra) if target.thoughts else ())
-    ]
+    return list(map(signed_block, thoughts_for("anthropic", target.model, extra))) if target.thoughts else []
 
 
 def _tools(offer: Offer, talk: Conversation, body: JsonObject, model: str) -> JsonDict:
     """Return the tools and the choice among them. What the history called must be named, if nothing else is."""
     if not offer.functions:
-        gone = [{"name": name, "description": _GONE} for name in dict.fromkeys(talk.names.values())]
+        gone = [{"name": name, "description": GONE} for name in dict.fromkeys(talk.names.values())]
         return {"tools": [_tool(function, model) for function in gone], "tool_choice": {"type": "none"}} if gone else {}
     tools: list[JsonDict] = []
     for function in offer.functions:

@@ -17,6 +17,7 @@ from deployments.providers.credentials.renewed import Renewed
 
 HOST = "https://api.anthropic.com"
 ON_VERTEX = "vertex-2023-10-16"
+BETAS = "anthropic-beta"
 _MOST_KEPT = 1000  # a client may name any model
 
 Headers = dict[str, str]
@@ -38,7 +39,13 @@ class Server(Protocol):
 
 
 def _headers(betas: Sequence[str]) -> Headers:
-    return {"content-type": "application/json", **({"anthropic-beta": ",".join(betas)} if betas else {})}
+    return {"content-type": "application/json", **({BETAS: ",".join(betas)} if betas else {})}
+
+
+def with_betas(headers: Headers, betas: Sequence[str]) -> Headers:
+    """Return the headers with a client's betas beside the provider's own."""
+    own = headers.get(BETAS)
+    return {**headers, BETAS: ",".join(dict.fromkeys([*(own.split(",") if own else ()), *betas]))}
 
 
 class OwnServer:

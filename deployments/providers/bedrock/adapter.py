@@ -34,6 +34,7 @@ from deployments.providers.bedrock.options import (
     refused_option,
     without_accounts,
 )
+from deployments.providers.claude.thoughts import refuses_thoughts, without_signed
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
 from deployments.providers.extras import Extras, merged
 from deployments.providers.kinds import CONVERSE_TIERS
@@ -131,7 +132,8 @@ class BedrockProvider:
 
         A tier or a latency that the configuration sets, and the model refuses, is no reason to leave the provider: the
         model is asked once more without it, and goes without it for an hour. Only what has helped is remembered: a
-        refusal may quote what a client has written.
+        refusal may quote what a client has written. Thoughts of another model, or of a conversation that its client has
+        changed since, are left out too.
         """
         arguments, left = self._arguments(operation, address, call), call.again
         left_out = list[str]()
@@ -140,16 +142,26 @@ class BedrockProvider:
             try:
                 answer = await self._request(operation, address, body, call.extras)
             except aws.ClientError as error:
-                refused = refused_option(_message_of(error), arguments)
-                if left == 0 or refused is None or not self._is_ours(refused, call):
+                message = _message_of(error)
+                refused = refused_option(message, arguments)
+                bare = without_signed(call.body) if refuses_thoughts(message) else call.body
+                if left == 0 or (bare is call.body and (refused is None or not self._is_ours(refused, call))):
                     raise
             else:
                 for name in left_out:
                     log.warning("%s takes no %s: it is asked without for an hour", call.name, name)
                     self._refused[address, name] = time.monotonic() + REFUSED_SECONDS
                 return answer
-            del arguments[refused]
-            left_out.append(refused)
+            if bare is not call.body:
+                call = replace(call, body=bare)
+                arguments = {
+                    name: value
+                    for name, value in self._arguments(operation, address, call).items()
+                    if name not in left_out
+                }
+            elif refused is not None:
+                del arguments[refused]
+                left_out.append(refused)
             left -= 1
             note_again()
 

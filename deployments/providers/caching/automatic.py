@@ -8,7 +8,7 @@ has any stays as it is. What becomes of them is the adapter's affair.
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 
-from deployments.openai_api.cache_marks import has_marks
+from deployments.openai_api.cache_marks import any_marked, has_marks
 from deployments.openai_api.found import MARK
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import Call, Completed, End, Frames, Provider, credential_of
@@ -38,6 +38,28 @@ def with_marks(body: JsonObject, most: int) -> JsonObject:
     return {**body, **more} if more else body
 
 
+def with_marks_on_blocks(body: JsonObject, most: int) -> JsonObject:
+    """Return the same for a request of the Messages API, where a mark stands on a block or on a tool."""
+    messages, tools, system = body["messages"], body.get("tools") or [], body.get("system") or []
+    if not most or MARK in body or any_marked([*messages, {"content": system}]) or any(MARK in tool for tool in tools):
+        return body
+    more: dict[str, JsonValue] = {}
+    if system:
+        more["system"] = _with_last_marked(system)
+    elif tools:
+        more["tools"] = [*tools[:-1], {**tools[-1], MARK: _OURS}]
+    last = next((at for at in reversed(range(len(messages))) if messages[at]["role"] == "user"), None)
+    if most > 1 and last is not None:
+        marked = {**messages[last], "content": _with_last_marked(messages[last]["content"])}
+        more["messages"] = [*messages[:last], marked, *messages[last + 1 :]]
+    return {**body, **more} if more else body
+
+
+def _with_last_marked(content: JsonValue) -> JsonValue:
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [*blocks[:-1], {**blocks[-1], MARK: _OURS}] if blocks else content
+
+
 def _end_of_system(messages: JsonValue) -> int | None:
     """Return the last of the instructions with which a conversation begins."""
     found = None
@@ -56,10 +78,11 @@ class WithMarks:
         self.credential = credential_of(inner)
 
     def _marked(self, call: Call) -> Call:
-        """Return the call with marks. A request in another API's words has its own."""
-        if call.api:
+        """Return the call with marks. A request of the Responses API has its own."""
+        if call.api == "responses":
             return call
-        body = with_marks(call.body, self._marks(call.model))
+        mark = with_marks_on_blocks if call.api else with_marks
+        body = mark(call.body, self._marks(call.model))
         return call if body is call.body else replace(call, body=body)
 
     async def complete(self, call: Call) -> Completed:

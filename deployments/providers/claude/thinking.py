@@ -86,6 +86,15 @@ def _off(family: str, version: tuple[int, int]) -> str | None:
     return "between_tools" if family == "sonnet" else None
 
 
+def takes_thinking(how: ThinkingModel, kind: str) -> bool:
+    """Return whether a model takes a type of `thinking`. Those from 4.7 on, which hide thoughts, take no budget."""
+    if kind == "adaptive":
+        return how.adaptive
+    if kind == "enabled":
+        return not (how.hides or how.always)
+    return how.off == kind or (kind == _OFF and how.off is None and not how.always)
+
+
 def thinking_of(body: JsonObject, model: str, *, forced: bool, can_begin: bool) -> tuple[str | None, JsonDict | None]:
     """Return the effort and the `thinking` of a request; None for what is not sent.
 

@@ -6,13 +6,21 @@ and thoughts are taken whole or not at all. From 5.1 on thoughts are bound to wh
 account (Anthropic, Preserved thinking): they stay where they were told.
 """
 
+import re
 from functools import lru_cache
 
-from deployments.openai_api.json_types import JsonObject
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.claude.thinking import version_in
 from deployments.providers.translation.conversation import signature_of
 
 _BOUND = (5, 1)
+# Anthropic, Extended thinking; Preserved thinking: thoughts that are refused. Any platform may pass its words on.
+REFUSED_THOUGHTS = (
+    r"invalid `?signature`? in `?thinking|bound to a different conversation",
+    r"`?(?:redacted_)?thinking`? blocks .{0,80}(?:cannot|can't|can not) be modified",
+)
+_REFUSED = re.compile("|".join(REFUSED_THOUGHTS), re.IGNORECASE)
+_AS_TOLD = "messages"  # in `extra_content`, of thoughts as clients of Anthropic's API got them: see `doors/messages`
 
 
 @lru_cache(maxsize=1024)
@@ -34,9 +42,39 @@ def thoughts_for(kind: str, model: str, extra: JsonObject) -> list[JsonObject]:
         return own
     for other in extra:
         blocks = _blocks(signature_of(extra, other, "reasoning"))
-        if blocks and signature_of(extra, other, "signer") == signer and not any("redacted" in b for b in blocks):
+        is_theirs = other == _AS_TOLD or signature_of(extra, other, "signer") == signer
+        if blocks and is_theirs and not any("redacted" in b for b in blocks):
             return blocks
     return []
+
+
+def refuses_thoughts(message: str) -> bool:
+    """Return whether an error is about thoughts of earlier answers: they are no part of what was said."""
+    return _REFUSED.search(message) is not None
+
+
+def without_signed(body: JsonObject) -> JsonObject:
+    """Return a chat without what its earlier answers have signed; the same object if there is nothing."""
+    messages = [_bare(message) for message in body["messages"]]
+    return (
+        body if all(a is b for a, b in zip(messages, body["messages"], strict=True)) else {**body, "messages": messages}
+    )
+
+
+def _bare(message: JsonObject) -> JsonObject:
+    calls = message.get("tool_calls")
+    held = [message, *(calls if isinstance(calls, list) else ())]
+    if not any("extra_content" in one for one in held):
+        return message
+    bare, *others = ({name: value for name, value in one.items() if name != "extra_content"} for one in held)
+    return {**bare, "tool_calls": others} if isinstance(calls, list) else bare
+
+
+def signed_block(kept: JsonObject) -> JsonDict:
+    """Return kept thoughts as a block of Anthropic's API."""
+    if "redacted" in kept:
+        return {"type": "redacted_thinking", "data": kept["redacted"]}
+    return {"type": "thinking", "thinking": kept["text"], "signature": kept["signature"]}
 
 
 def _blocks(kept: object) -> list[JsonObject]:

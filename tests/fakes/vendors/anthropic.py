@@ -34,6 +34,38 @@ def headers(asked: Asked) -> Refusal | None:
     return None
 
 
+# What Claude Code 2.1.197 sends, and anthropic 2.14, `AnthropicBetaParam`. Each opens what stands behind it.
+BETAS = {
+    "claude-code-20250219": "",
+    "interleaved-thinking-2025-05-14": "",
+    "thinking-token-count-2026-05-13": "",
+    "prompt-caching-scope-2026-01-05": "",
+    "effort-2025-11-24": "",
+    "context-1m-2025-08-07": "",
+    "files-api-2025-04-14": "",
+    "code-execution-2025-08-25": "",
+    "context-management-2025-06-27": "context_management",
+    "mcp-client-2025-11-20": "mcp_servers",
+    "structured-outputs-2025-11-13": "output_format",
+    "mid-conversation-system-2026-04-07": "system",
+}
+
+
+def _betas_of(asked: Asked) -> list[str]:
+    return [one.strip() for one in asked.headers.get("anthropic-beta", "").split(",") if one.strip()]
+
+
+def betas(asked: Asked) -> Refusal | None:
+    """Refuse names that are no betas: QuantumNous/new-api#2975, anthropics/claude-code#53855."""
+    if not (odd := [name for name in _betas_of(asked) if name not in BETAS]):
+        return None
+    names = ", ".join(f"`{name}`" for name in odd)
+    return refuse(
+        f"Unexpected value(s) {names} for the `anthropic-beta` header. Please consult our documentation at "
+        "docs.anthropic.com or try again without the header."
+    )
+
+
 # anthropic 2.14, `MessageCreateParamsBase`, and what older versions of the API take: anything else is refused.
 _FIELDS = frozenset(
     {
@@ -50,6 +82,12 @@ _BLOCKS = {
     "tool_result": {"type", "tool_use_id", "content", "is_error", "cache_control"},
     "thinking": {"type", "thinking", "signature"},
     "redacted_thinking": {"type", "data"},
+    # anthropic 2.14, `ContentBlockParam`
+    "search_result": {"type", "source", "title", "content", "cache_control", "citations"},
+    "container_upload": {"type", "file_id", "cache_control"},
+    "server_tool_use": {"type", "id", "name", "input", "cache_control", "caller"},
+    "web_search_tool_result": {"type", "tool_use_id", "content", "cache_control", "caller"},
+    "code_execution_tool_result": {"type", "tool_use_id", "content", "cache_control"},
 }
 
 
@@ -58,7 +96,8 @@ def fields(asked: Asked) -> Refusal | None:
     for name in ("model", "max_tokens", "messages"):
         if name not in asked.body:
             return refuse(f"{name}: Field required")
-    if unknown := asked.body.keys() - _FIELDS:
+    opened = {BETAS[name] for name in _betas_of(asked) if name in BETAS}
+    if unknown := asked.body.keys() - _FIELDS - opened:
         return refuse(f"{min(unknown)}: Extra inputs are not permitted")
     for path, block in _all_blocks(asked.body):
         if (known := _BLOCKS.get(block.get("type", ""))) is None:
@@ -101,7 +140,8 @@ def roles(asked: Asked) -> Refusal | None:
     messages = asked.body["messages"]
     if not messages:
         return refuse("messages: at least one message is required")
-    if wrong := [m["role"] for m in messages if m["role"] not in ("user", "assistant")]:
+    known = {"user", "assistant", *(BETAS[name] for name in _betas_of(asked) if name in BETAS)}
+    if wrong := [m["role"] for m in messages if m["role"] not in known]:
         return refuse(f'messages: Unexpected role "{wrong[0]}".')
     if messages[0]["role"] != "user":
         return refuse('messages: first message must use the "user" role')
@@ -128,7 +168,8 @@ def tool_turns(asked: Asked) -> Refusal | None:
     waiting: list[str] = []
     seen: set[str] = set()
     # What Anthropic joins itself is one turn.
-    joined = itertools.groupby(_turns(asked.body), key=lambda turn: turn[1])
+    spoken = (turn for turn in _turns(asked.body) if turn[1] != "system")
+    joined = itertools.groupby(spoken, key=lambda turn: turn[1])
     for role, turns in joined:
         blocks = [block for _, _, found in turns for block in found]
         results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
@@ -154,12 +195,19 @@ def tool_turns(asked: Asked) -> Refusal | None:
     return None
 
 
+_TYPED = r"(?:web_search|web_fetch|code_execution|bash|text_editor|memory|computer|tool_search_tool_\w+)_\d{8}"
+
+
 def tools(asked: Asked) -> Refusal | None:
     """Refuse an odd name, the same name twice, and a schema that is no object: page "Define tools"."""
     names = [tool["name"] for tool in asked.body.get("tools") or ()]
     if len(set(names)) < len(names):
         return refuse("tools: Tool names must be unique.")
     for at, tool in enumerate(asked.body.get("tools") or ()):
+        if tool.get("type", "custom") != "custom":
+            if not re.fullmatch(_TYPED, tool["type"]):
+                return refuse(f"tools.{at}: Input tag '{tool['type']}' found using 'type' does not match any of them")
+            continue
         if not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", tool["name"]):
             return refuse(f"tools.{at}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
         if unknown := tool.keys() - {"type", "name", "description", "input_schema", "strict", "cache_control"}:
@@ -238,6 +286,8 @@ def media(asked: Asked) -> Refusal | None:
     for path, block in _all_blocks(asked.body):
         if block["type"] not in ("image", "document"):
             continue
+        if block["source"]["type"] in ("url", "file", "content"):
+            continue
         source, where = block["source"], f"{path}.{block['type']}.source"
         if block["type"] == "document" and source["type"] == "text":
             if source["media_type"] != "text/plain" or not source["data"]:
@@ -266,7 +316,7 @@ def output(asked: Asked) -> Refusal | None:
         return refuse("output_config.format: Extra inputs are not permitted")
     if wanted and (why := schema_rules.claude_output(wanted["schema"])):
         return refuse(f"output_config.format.schema: {why}")
-    for at, tool in enumerate(asked.body.get("tools") or ()):
+    for at, tool in enumerate(tool for tool in asked.body.get("tools") or () if "input_schema" in tool):
         if tool.get("strict") and (why := schema_rules.claude_strict_tool(tool["input_schema"])):
             return refuse(f"tools.{at}.custom.input_schema: {why}")
         if bedrock_claude.version_of(asked) and {"oneOf", "allOf", "anyOf"} & tool["input_schema"].keys():
@@ -363,7 +413,7 @@ def window(asked: Asked) -> Refusal | None:
 
 
 OF_BODIES: tuple[Rule, ...] = (
-    *(fields, roles, empty, tool_turns, tools, thoughts, thinking_and_top_k, top_k),
+    *(betas, fields, roles, empty, tool_turns, tools, thoughts, thinking_and_top_k, top_k),
     *(marks, media, output, model),
 )
 RULES: tuple[Rule, ...] = (headers, *OF_BODIES, window)

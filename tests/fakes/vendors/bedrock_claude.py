@@ -175,6 +175,19 @@ def thoughts_of_a_step(asked: Asked) -> Refusal | None:
     return None
 
 
+def signatures(asked: Asked) -> Refusal | None:
+    """Refuse thoughts whose signature is none of Claude's: page "Extended thinking", better-ccflare#52.
+
+    It stands in no list: which signatures are Claude's, a test says by the wire's.
+    """
+    for at, message in enumerate(asked.body.get("messages") or []):
+        for inner, block in enumerate(message["content"]):
+            text = block.get("reasoningContent", {}).get("reasoningText")
+            if text is not None and not text["signature"].startswith("c2ln"):
+                return refuse(f"{PREFIX}messages.{at}.content.{inner}: Invalid `signature` in `thinking` block")
+    return None
+
+
 def prefill(asked: Asked) -> Refusal | None:
     """Refuse an assistant's turn at the end: lobehub/lobehub#12155, Anthropic's page "Migration guide".
 

@@ -6,9 +6,10 @@ that the client asked for. The last one waits until nothing can follow it any mo
 """
 
 from deployments.doors.door import Served
+from deployments.doors.native_answer import NativeStream, named_frame
 from deployments.doors.responses.answer.errors import response_error, told_of
 from deployments.doors.responses.answer.response import echo_of, head_of, usage_of
-from deployments.openai_api.chat import NATIVE_FRAME, dump
+from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently
 
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -21,11 +22,11 @@ class NativeResponses:
     def __init__(self, body: JsonObject, served: Served):
         self._body, self._model = body, body["model"]
         self._names: JsonDict = {"id": f"resp_{served.id}", "model": self._model, **_FORCED}
-        self._created, self.extra = served.created, dict(served.extra)
+        self._created = served.created
 
-    def named(self, response: JsonObject) -> JsonDict:
-        """Return a response as its client reads it."""
-        told = {**response, **self._names, **self.extra}
+    def named(self, response: JsonObject, more: JsonObject) -> JsonDict:
+        """Return a response as its client reads it, with more fields of ours."""
+        told = {**response, **self._names, **more}
         told["usage"] = _usage(response.get("usage"))
         if told.keys() >= _REQUIRED:
             return told
@@ -56,33 +57,22 @@ def _usage(told: JsonValue) -> JsonDict | None:
 
 def native_response(response: JsonObject, body: JsonObject, served: Served) -> JsonDict:
     """Return a whole answer. `body` is the client's request."""
-    return NativeResponses(body, served).named(response)
+    return NativeResponses(body, served).named(response, served.extra)
 
 
-class NativeEncoder:
+class NativeEncoder(NativeStream):
     """One stream."""
 
     def __init__(self, body: JsonObject, served: Served):
+        super().__init__(served.extra)
         self._responses = NativeResponses(body, served)
         self._number = 0
         self._last: JsonDict = {}  # the response as it was told last
         self._done: list[JsonDict] = []
         self._end: JsonDict | None = None  # the event that ends the answer, as far as anybody knows
         self._over = False
-        self._frames: list[bytes] = []
 
-    def encode(self, frames: bytes) -> bytes:
-        for event in frames.split(b"\n\n"):
-            if event.startswith(NATIVE_FRAME):
-                self._take(event.partition(b"\ndata: ")[2])
-            elif event == b"data: [DONE]":
-                self._conclude()
-            elif event.startswith(b"data: {"):
-                self._take_chunk(parse_leniently(event[6:]))
-        told, self._frames = self._frames, []
-        return b"".join(told)
-
-    def _take(self, data: bytes) -> None:
+    def take(self, _: bytes, data: bytes) -> None:
         event = parse_leniently(data)
         kind = event["type"]
         if kind in _ENDS:
@@ -91,7 +81,7 @@ class NativeEncoder:
         if kind == "response.output_item.done":
             self._done.append(event["item"])
         if "response" in event:
-            self._last = event["response"] = self._responses.named(event["response"])
+            self._last = event["response"] = self._responses.named(event["response"], self.told)
             self._tell(event)
         elif event.get("sequence_number") == self._number:
             self._send(kind, data)
@@ -102,30 +92,22 @@ class NativeEncoder:
         self._send(event["type"], dump({**event, "sequence_number": self._number}))
 
     def _send(self, kind: str, data: bytes) -> None:
-        self._frames.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+        self.frames.append(named_frame(kind.encode(), data))
         self._number += 1
 
-    def _take_chunk(self, chunk: JsonValue) -> None:
-        """Take what stands between the answer's own events: an explanation, or the error of a stream that broke off."""
-        if not isinstance(chunk, dict):
-            return
-        if isinstance(told := chunk.get("breakwater"), dict):
-            self._responses.extra["breakwater"] = told
-        if error := chunk.get("error"):
-            self._fail(error)
-
-    def _fail(self, error: JsonValue) -> None:
+    def fail(self, chunk: JsonObject) -> None:
         """End as failed: in the server's own words, if it has said that its response failed."""
+        error = chunk["error"]
         if told := told_of(error):
-            self._responses.extra["breakwater"] = {**self._responses.extra.get("breakwater", {}), **told}
+            self.told["breakwater"] = {**self.told.get("breakwater", {}), **told}
         if self._end is None or self._end["type"] != "response.failed":
             response = {**self._last, "status": "failed", "output": self._done, "error": response_error(error)}
             self._end = {"type": "response.failed", "response": response}
-        self._conclude()
+        self.conclude()
 
-    def _conclude(self) -> None:
+    def conclude(self) -> None:
         if self._over or self._end is None:
             return
         self._over = True
-        self._end["response"] = self._responses.named(self._end["response"])
+        self._end["response"] = self._responses.named(self._end["response"], self.told)
         self._tell(self._end)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from deployments.errors import AttemptFailed, failed
-from deployments.openai_api.chat import NATIVE_FRAME, dump
+from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.openai_api.usage import with_tier
 from deployments.providers.base import Call, Completed, End
@@ -16,6 +16,7 @@ from deployments.providers.openai.responses_api.endings import chat_usage, failu
 from deployments.providers.openai.responses_api.kept_items import kept_in
 from deployments.providers.openai.responses_api.request import LEAST_TOKENS
 from deployments.providers.openai.responses_api.terms import ENCRYPTED, Terms
+from deployments.providers.sse import named_frame
 
 _QUIET = frozenset({"message", "reasoning"})  # items that say nothing before their first delta
 _OPENINGS = frozenset({"response.content_part.added", "response.reasoning_summary_part.added"})
@@ -126,9 +127,7 @@ class NativeReader:
             raise failure_of(inner if isinstance(inner, dict) else event)
         failure = self._hear(kind, event["response"]) if "response" in event else None
         if failure is None or kind == "response.failed":
-            line = dump(event) if b"\n" in data else data.strip()
-            frame = b"%b%b\ndata: %b\n\n" % (NATIVE_FRAME, kind.encode(), line)
-            yield frame, failure is None and _is_content(kind, event)
+            yield named_frame(kind, event, data), failure is None and _is_content(kind, event)
         if failure is not None:
             raise failure
 

@@ -6,7 +6,7 @@ Whether the object is whole is looked at only where somebody waits for it, and e
 import re
 from dataclasses import dataclass, field
 
-from deployments.doors.messages.answer import input_of
+from deployments.doors.messages.answer.whole import input_of
 from deployments.openai_api.chat import dump
 
 _OUTSIDE, _IN_TEXT = re.compile(r'[{}"]'), re.compile(r'["\\]')

@@ -21,7 +21,9 @@ import orjson
 
 from deployments.doors.door import Served
 from deployments.doors.envelope import Envelope, absorb, seal
-from deployments.doors.messages.answer import (
+from deployments.doors.messages.answer.arguments import Arguments
+from deployments.doors.messages.answer.errors import body_of_frame
+from deployments.doors.messages.answer.whole import (
     DIRECT,
     UNSIGNED,
     arguments_in,
@@ -36,8 +38,6 @@ from deployments.doors.messages.answer import (
     thoughts_in,
     usage_of,
 )
-from deployments.doors.messages.arguments import Arguments
-from deployments.doors.messages.errors import body_of_frame
 from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue, parse_leniently, whole_number
 

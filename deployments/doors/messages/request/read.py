@@ -4,20 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deployments.doors.door import Encoder, Paths, Served, in_clients_words
-from deployments.doors.messages.answer import message_of
-from deployments.doors.messages.blocks import refuse
-from deployments.doors.messages.history import History, history_of
-from deployments.doors.messages.shapes import check_body
-from deployments.doors.messages.stream import MessageStream
-from deployments.doors.messages.tools import Tools, choice_of, tools_of
-from deployments.doors.messages.wishes import effort_of, format_of, name_other, shows_thoughts
+from deployments.doors.messages.answer.native import NativeEvents, native_message
+from deployments.doors.messages.answer.stream import MessageStream
+from deployments.doors.messages.answer.whole import message_of
+from deployments.doors.messages.request.blocks import demand
+from deployments.doors.messages.request.history import History, history_of
+from deployments.doors.messages.request.native import NO_BETAS, Betas, NativeRequest
+from deployments.doors.messages.request.shapes import check_body
+from deployments.doors.messages.request.tools import Tools, choice_of, tools_of
+from deployments.doors.messages.request.wishes import effort_of, format_of, name_other, shows_thoughts
 from deployments.errors import BadRequest
 from deployments.openai_api.chat import Request, check_chat
 from deployments.openai_api.found import MARK, Found, says_something
 from deployments.openai_api.json_types import JsonDict, JsonObject
 
 # State that is kept by Anthropic's servers, and servers that they call: an answer without them is another one.
-_REFUSED: Mapping[str, str] = {
+_DEMANDS: Mapping[str, str] = {
     "container": "no containers are run here",
     "mcp_servers": "no MCP servers are called here: let your client call them, and offer their tools",
     "compaction": "no conversations are summarized here: ask for a summary in a message",
@@ -25,7 +27,7 @@ _REFUSED: Mapping[str, str] = {
 _SAME = ("temperature", "top_p", "top_k")
 _CARRIED = frozenset(
     {"model", "max_tokens", "messages", "system", "stream", "stop_sequences", "tools", "tool_choice", "thinking"}
-    | {"output_config", "output_format", MARK, *_SAME, *_REFUSED}
+    | {"output_config", "output_format", MARK, *_SAME, *_DEMANDS}
 )
 _FIELDS: Mapping[str, str] = {
     "max_completion_tokens": "max_tokens",
@@ -51,21 +53,25 @@ class MessagesRequest:
 
     def whole(self, completion: JsonObject, served: Served) -> JsonDict:
         """Return a whole answer."""
+        if served.native:
+            return {**native_message(completion, self.request.model, served), **served.extra}
         return message_of(
             completion, served, self.request.model, shows_thoughts=self.shows_thoughts, estimate=served.estimate
         )
 
     def encoder(self, served: Served) -> Encoder:
+        if served.native:
+            return NativeEvents(served, self.request.model)
         return MessageStream(served, self.request.model, shows_thoughts=self.shows_thoughts, estimate=served.estimate)
 
 
-def open_request(body: JsonDict) -> MessagesRequest:
+def open_request(body: JsonDict, betas: Betas = NO_BETAS) -> MessagesRequest:
     """Return the request as it was read. Raises BadRequest in the client's words."""
     check_body(body)
-    for name, why in _REFUSED.items():
-        if says_something(body.get(name)):
-            raise refuse(name, why)
     found = Found()
+    for name, why in _DEMANDS.items():
+        if says_something(body.get(name)):
+            demand(name, why, found)
     history, tools = history_of(body, found), tools_of(body.get("tools"), found)
     chat: JsonDict = {"model": body["model"], "messages": history.messages, "max_completion_tokens": body["max_tokens"]}
     if tools.functions:
@@ -78,8 +84,9 @@ def open_request(body: JsonDict) -> MessagesRequest:
     chat |= {name: value for name, value in more.items() if value is not None}
     name_other(body, _CARRIED, found)
     paths = _paths(history, tools, effort_path, format_path)
+    native = NativeRequest(body, chat, found.demands, found.dropped, bool(tools.gone), betas)
     try:
-        return MessagesRequest(check_chat(chat), tuple(found.dropped), paths, shows_thoughts(body))
+        return MessagesRequest(check_chat(chat, native=native), tuple(found.dropped), paths, shows_thoughts(body))
     except BadRequest as error:
         raise in_clients_words(error, paths) from None
 

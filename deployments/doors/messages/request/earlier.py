@@ -1,15 +1,17 @@
 """An earlier answer in a request, as the assistant's message of a chat. Pure.
 
 A thinking block of ours has the envelope as its signature, and what is in it goes back to the message and the calls
-that it belongs to. Another's signature is of no use to any provider here (better-ccflare#52), and its text is no
-answer: both are left out and named. So are the blocks of tools that Anthropic's servers have run.
+that it belongs to. Another's signature came with an answer that passed as it was: it goes along with the text or the
+call that follows it, for targets that serve the same models. Thoughts that nobody has signed are of no use to any
+provider here (better-ccflare#52), and their text is no answer: they are left out and named. So are the blocks of tools
+that Anthropic's servers have run.
 """
 
 from dataclasses import dataclass, field
 
-from deployments.doors.envelope import Envelope, absorb, unseal
-from deployments.doors.messages.blocks import part_of, plain
-from deployments.doors.messages.shapes import SHAPES, check
+from deployments.doors.envelope import Envelope, absorb, is_sealed, unseal
+from deployments.doors.messages.request.blocks import part_of, plain
+from deployments.doors.messages.request.shapes import SHAPES, check
 from deployments.errors import BadRequest
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.chat import dump
@@ -20,6 +22,7 @@ _CALL = frozenset({"type", "id", "name", "input", "caller", MARK})
 _THOUGHT = frozenset({"type", "thinking", "signature", "data"})
 _OF_USERS = frozenset({"image", "document", "search_result", "tool_result", "tool_reference", "container_upload"})
 _TEXTS = frozenset({"text", "compaction"})
+AS_TOLD = "messages"  # in `extra_content`, of thoughts as this API has told them: by which model, nobody knows
 
 
 @dataclass(slots=True)
@@ -32,11 +35,13 @@ class _Answer:
     thoughts: list[str] = field(default_factory=list)
     kept: JsonDict = field(default_factory=dict)
     extras: JsonDict = field(default_factory=dict)
+    signed: list[JsonDict] = field(default_factory=list)
     mark: JsonDict | None = None
 
     def take(self, block: JsonDict, path: str) -> None:
         kind = block["type"]
         if kind in _TEXTS:
+            absorb(self.kept, self._signed())
             self.texts += part_of(block, path, self.found)
         elif kind == "tool_use":
             self._take_call(block, path)
@@ -54,6 +59,8 @@ class _Answer:
             self.found.dropped.append(f"{path}.caller")
         function = {"name": block["name"], "arguments": dump(block["input"]).decode()}
         self.calls.append({"id": block["id"], "type": "function", "function": function})
+        if self.signed:
+            absorb(self.extras.setdefault(block["id"], {}), self._signed())
         if (mark := mark_in(block)) is not None:
             if self.mark is not None:  # of several the last covers all
                 self.found.dropped.append(f"{path}.{MARK}")
@@ -62,7 +69,12 @@ class _Answer:
     def _take_thought(self, block: JsonDict, path: str) -> None:
         check(SHAPES[block["type"]], block, path)
         name_unknown(block, _THOUGHT, path, self.found)
-        envelope = unseal(block.get("signature") or block.get("data"))
+        proof = block.get("signature") or block.get("data")
+        envelope = unseal(proof)
+        if envelope is None and proof and not is_sealed(proof):
+            known = block["type"] == "thinking"
+            self.signed.append({"text": block["thinking"], "signature": proof} if known else {"redacted": proof})
+            return
         if envelope is None:
             if says_something(block.get("thinking")) or says_something(block.get("data")):
                 self.found.dropped.append(path)
@@ -70,6 +82,11 @@ class _Answer:
         self._open(envelope)
         if text := block.get("thinking"):
             self.thoughts.append(text)
+
+    def _signed(self) -> JsonDict:
+        """Return the thoughts that wait for what they led to, as `extra_content`."""
+        blocks, self.signed = self.signed, []
+        return {AS_TOLD: {"reasoning": blocks}} if blocks else {}
 
     def _open(self, envelope: Envelope) -> None:
         absorb(self.kept, envelope.message)
@@ -102,6 +119,6 @@ def answer_of(content: JsonValue, path: str, found: Found) -> JsonDict | None:
     for at, block in enumerate(content):
         answer.take(block, f"{path}.{at}")
     made = answer.message()
-    if made is None and (answer.thoughts or answer.kept):
+    if answer.signed or (made is None and (answer.thoughts or answer.kept)):
         found.dropped.append(path)  # no provider takes back thoughts alone
     return made

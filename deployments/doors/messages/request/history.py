@@ -8,9 +8,9 @@ follow it in a message of the user, because a chat's result is a text for most s
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from deployments.doors.messages.blocks import part_of, parts_of, plain, refuse, texts_of
-from deployments.doors.messages.earlier import answer_of
-from deployments.doors.messages.shapes import SHAPES, check
+from deployments.doors.messages.request.blocks import part_of, parts_of, plain, refuse, texts_of
+from deployments.doors.messages.request.earlier import answer_of
+from deployments.doors.messages.request.shapes import SHAPES, check
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.found import MARK, Found, name_unknown
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue

@@ -1,11 +1,12 @@
 """The blocks of a user's content, as the parts of a chat message. Pure.
 
-A block that is a text goes as the object that it is. What has no place in a chat message is refused by its path.
+A block that is a text goes as the object that it is. What has no place in a chat message is demanded by its path: only
+a target that is asked by this API itself can take it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from deployments.doors.messages.shapes import INLINE, LINKED, NESTED, PLAIN, SHAPES, check
+from deployments.doors.messages.request.shapes import INLINE, LINKED, NESTED, PLAIN, SHAPES, check
 from deployments.errors import BadRequest
 from deployments.openai_api.cache_marks import mark_in
 from deployments.openai_api.found import MARK, Found, name_unknown, says_something
@@ -19,6 +20,8 @@ _SEARCH = _IMAGE | {"title", "content"}
 _REFERENCE = frozenset({"type", "tool_name", MARK})
 _COMPACTION = frozenset({"type", "content", MARK})
 _CITED = "citations"
+# What has its place elsewhere: in an answer, or among the results of a turn.
+_OF_OTHERS = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
 
 
 def parts_of(content: JsonValue, path: str, found: Found) -> list[JsonDict]:
@@ -32,7 +35,11 @@ def parts_of(content: JsonValue, path: str, found: Found) -> list[JsonDict]:
 def part_of(block: JsonDict, path: str, found: Found) -> Sequence[JsonDict]:
     """Return the parts of one block: none, one, or those of a document that has several."""
     if (read := _READERS.get(block["type"])) is None:
-        raise BadRequest(f"Invalid '{path}.type': a block of this type can't stand here.", f"{path}.type")
+        why = "a block of this type can't stand here"
+        if block["type"] in _OF_OTHERS:
+            raise BadRequest(f"Invalid '{path}.type': {why}.", f"{path}.type")
+        demand(f"{path}.type", why, found)
+        return ()
     check(SHAPES[block["type"]], block, path)
     return _marked(read(block, path, found), mark_in(block))
 
@@ -58,6 +65,11 @@ def refuse(path: str, why: str) -> BadRequest:
     return BadRequest(f"Invalid '{path}': {why}.", path, "unsupported_parameter")
 
 
+def demand(path: str, why: str, found: Found) -> None:
+    """Note what only a target can do that is asked by this API itself. The sentence refuses it where there is none."""
+    found.demands.setdefault(path, f"Invalid '{path}': {why}.")
+
+
 def _marked(parts: Sequence[JsonDict], mark: JsonObject | None) -> Sequence[JsonDict]:
     if mark is None or not parts or MARK in parts[-1]:
         return parts
@@ -70,14 +82,16 @@ def _text(block: JsonDict, path: str, found: Found) -> list[JsonDict]:
 
 def _image(block: JsonDict, path: str, found: Found) -> list[JsonDict]:
     name_unknown(block, _IMAGE, path, found)
-    return [{"type": "image_url", "image_url": {"url": _image_url(block["source"], f"{path}.source", found)}}]
+    url = _image_url(block["source"], f"{path}.source", found)
+    return [] if url is None else [{"type": "image_url", "image_url": {"url": url}}]
 
 
-def _image_url(source: JsonObject, path: str, found: Found) -> str:
+def _image_url(source: JsonObject, path: str, found: Found) -> str | None:
     if source.get("type") == "base64":
         return _data_url(source, path, found)
     if source.get("type") != "url":
-        raise refuse(path, "an image must be given as 'base64' or by its 'url', because no files are stored here")
+        demand(path, "an image must be given as 'base64' or by its 'url', because no files are stored here", found)
+        return None
     check(LINKED, source, path)
     name_unknown(source, frozenset({"type", "url"}), path, found)
     return str(source["url"])
@@ -104,7 +118,8 @@ def _document(block: JsonDict, path: str, found: Found) -> list[JsonDict]:
         name_unknown(source, frozenset({"type", "data", "media_type"}), inside, found)
         return _texts(f"{head}\n\n{source['data']}" if head else source["data"])
     if kind != "content":
-        raise refuse(inside, "a document must be given as 'base64', 'text' or 'content', because none are fetched")
+        demand(inside, "a document must be given as 'base64', 'text' or 'content', because none are fetched", found)
+        return []
     check(NESTED, source, inside)
     content = source["content"]
     return [*_texts(head), *(_texts(content) if isinstance(content, str) else _nested(content, inside, found))]
