@@ -119,7 +119,7 @@ class Received:
 
 
 class FakeServer:
-    """`behave` is read at each request; `script` is used up before it.
+    """`behave` is read at each request; `script` is used up before it, by requests that are not refused.
 
     `rules` are the vendor's (tests/fakes/vendors): what one of them refuses is not answered. `refused` has their names.
     A `mind` says what is answered, where there is one: else each tool is called once, and then come the `words`.
@@ -209,7 +209,7 @@ class FakeServer:
                 self.received.append(request)
                 request.beside = sum(r.under_way for r in self.received)
                 self.arrived.set()
-                behaviour = self._checked(request, self.script.pop(0) if self.script else self.behave)
+                behaviour = self._next(request)
                 if not await self._answer(request, behaviour, reader, writer):
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -220,6 +220,16 @@ class FakeServer:
         finally:
             self._open.discard(writer)
             writer.close()
+
+    def _next(self, request: Received) -> Behaviour:
+        """Return what becomes of a request. One that the real API would refuse uses up nothing of the script."""
+        if not self.script:
+            return self._checked(request, self.behave)
+        refusals = len(self.refused) + len(self.objections)
+        behaviour = self._checked(request, self.script[0])
+        if len(self.refused) + len(self.objections) == refusals:
+            del self.script[0]
+        return behaviour
 
     def _checked(self, request: Received, b: Behaviour) -> Behaviour:
         """An answer only to what the real API would answer."""
