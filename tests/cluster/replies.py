@@ -110,7 +110,7 @@ class Responses:
 
     def whole(self, reply: Reply, data: dict[str, Any]) -> None:
         if data.get("error"):
-            reply.error = {**data["error"], "attempts": data.get("breakwater", {}).get("attempts", [])}
+            reply.error = {"attempts": data.get("breakwater", {}).get("attempts", []), **data["error"]}
             return
         assert data["object"] == "response"
         parts = [part for item in data["output"] if item["type"] == "message" for part in item["content"]]
