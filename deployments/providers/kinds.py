@@ -221,7 +221,7 @@ BEDROCK = ProviderKind(
             "temperature": lambda value: True if value <= 1 else None,
             "response_format": is_json_schema,  # Converse has no word for JSON without a schema
             "reasoning_effort": lambda value: value in EFFORTS,
-            "service_tier": lambda value: True if value in CONVERSE_TIERS else None,
+            "service_tier": lambda value: True if isinstance(value, str) and value in CONVERSE_TIERS else None,
         },
         images=frozenset({"png", "jpeg", "gif", "webp"}),
         schema_fields=frozenset({"name", "description", "schema", "strict"}),
