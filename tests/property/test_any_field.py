@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.errors import BreakwaterError
+from deployments.errors import BadRequest
 from deployments.openai_api.capabilities import find_unsupported
 from deployments.openai_api.chat import check_chat
 from deployments.providers.kinds import KINDS
@@ -30,8 +30,7 @@ def test_any_value_of_a_field_is_refused_or_understood(name: str, value: Any) ->
     body = {"model": "row", "messages": [{"role": "user", "content": "Hi"}], name: value}
     try:
         check_chat(body)
-    except BreakwaterError as refused:
-        assert refused.status == 400
+    except BadRequest:
         return
     for kind in KINDS.values():
         for model in MODELS:
