@@ -3,24 +3,22 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 from openai.types.responses import Response
 
-from deployments.ingress.http import build_http_api
 from tests.doors.responses import Streamed, check_response, read_events
-from tests.fakes.bedrock_wire import BedrockWire
-from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.responses_wire import ResponsesWire
-from tests.fakes.server import FakeServer
 from tests.fakes.vendors.openai_responses import RULES
-from tests.providers.whole_app import args_for, whole_app
+from tests.providers import native_targets
+from tests.providers.native_targets import BEDROCK, CHAT, args_of, http_of, running
 from tests.unit.world import World
 
-NATIVE, BEDROCK, CHAT = "openai_responses", "bedrock", "openai"
+NATIVE = "openai_responses"
 SEARCHES = {"type": "web_search"}
 
 
@@ -31,41 +29,11 @@ class EachEvent(ResponsesWire):
         return self._events(self._output([self._message("".join(words))]), words)
 
 
-@dataclass
-class Fakes:
-    native: FakeServer
-    bedrock: FakeServer
-    chat: FakeServer
-
-    @property
-    def wire(self) -> EachEvent:
-        assert isinstance(self.native.vendor, EachEvent)
-        return self.native.vendor
-
-    @property
-    def upstream(self) -> list[dict[str, Any]]:
-        """The bodies that the server of the Responses API got."""
-        return [request.body for request in self.native.received]
-
-    def refused(self) -> list[str]:
-        """The rules by which the server of the Responses API has refused requests since the last look."""
-        names, self.native.refused = self.native.refused, []
-        return names
-
-    def unobjected(self) -> None:
-        for fake in (self.native, self.bedrock, self.chat):
-            assert (fake.objections, fake.refused) == ([], [])
+Fakes = native_targets.Fakes[EachEvent]
 
 
-@contextlib.contextmanager
-def fakes() -> Iterator[Fakes]:
-    made = Fakes(FakeServer(EachEvent()), FakeServer(BedrockWire()), FakeServer(OpenAIWire()))
-    made.native.rules = RULES
-    try:
-        yield made
-    finally:
-        for fake in (made.native, made.bedrock, made.chat):
-            fake.stop()
+def fakes() -> AbstractContextManager[Fakes]:
+    return running(EachEvent(), RULES)
 
 
 @dataclass
@@ -102,12 +70,7 @@ ROWS: Mapping[str, Sequence[str]] = {
 
 def run_door(made: Fakes, work: Callable[[Door], Awaitable[None]], model: str | None = None) -> None:
     """Run with a row for each provider, and the rows of several. `model` is the upstream one of the Responses API."""
-    args = args_for({NATIVE: made.native, BEDROCK: made.bedrock, CHAT: made.chat})
-    models = args["models"]
-    if model is not None:
-        models[NATIVE][NATIVE] = model
-    for name, order in ROWS.items():
-        models[name] = {provider: models[provider][provider] for provider in order}
+    args = args_of(made, NATIVE, ROWS, model)
 
     async def main() -> None:
         async with door_of(args) as door:
@@ -118,10 +81,8 @@ def run_door(made: Fakes, work: Callable[[Door], Awaitable[None]], model: str | 
 
 @contextlib.asynccontextmanager
 async def door_of(args: Mapping[str, Any]) -> AsyncIterator[Door]:
-    async with whole_app(args) as world:
-        transport = httpx2.ASGITransport(build_http_api(world.service), raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as http:
-            yield Door(http, world)
+    async with http_of(args) as (http, world):
+        yield Door(http, world)
 
 
 def echoed(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

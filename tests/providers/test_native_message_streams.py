@@ -9,8 +9,8 @@ import pytest
 
 from deployments.doors.door import Served
 from deployments.doors.messages.door import MESSAGES
-from deployments.errors import AttemptFailed, NoAnswer
-from deployments.openai_api.chat import DONE, frame
+from deployments.errors import AttemptFailed
+from deployments.openai_api.chat import DONE
 from deployments.openai_api.usage import LIFETIMES
 from deployments.providers.anthropic.native import NativeReader, native_answer
 from deployments.providers.sse import payloads
@@ -24,12 +24,10 @@ from tests.fakes.messages_events import CITED, HIDDEN, HITS, SEARCH, THINKING, W
 from tests.fakes.server import Behaviour
 from tests.fakes.tool_use import Called
 from tests.providers.messages_world import BEDROCK, NATIVE, Door, Fakes, fakes, run_door
+from tests.providers.native_targets import BROKEN
 
 WORDS = ("Paris", " is")
 SERVED = Served("00ff", 1, native=True)
-BROKEN = frame(
-    {"error": {**NoAnswer("It broke off.").body(), "code": "stream_interrupted", "attempts": [{"outcome": "broken"}]}}
-)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from deployments.doors.door import Served
 from deployments.doors.responses.door import RESPONSES
-from deployments.errors import AttemptFailed, NoAnswer
-from deployments.openai_api.chat import DONE, frame
+from deployments.errors import AttemptFailed
+from deployments.openai_api.chat import DONE
 from deployments.providers.openai.responses_api.native import NativeReader
 from deployments.providers.sse import payloads
 from deployments.python_api.doors import DoorApi
@@ -19,12 +19,10 @@ from deployments.usage.token_estimate import DeliveredText, text_in
 from tests.doors.responses import Streamed, check_response, opened, read_events
 from tests.fakes.hosted_items import CITED, HOSTED
 from tests.fakes.server import Behaviour
+from tests.providers.native_targets import BROKEN
 from tests.providers.native_world import BEDROCK, NATIVE, Door, EachEvent, Fakes, fakes, run_door
 
 WORDS = ("Paris", " is")
-BROKEN = frame(
-    {"error": {**NoAnswer("It broke off.").body(), "code": "stream_interrupted", "attempts": [{"outcome": "broken"}]}}
-)
 
 
 @pytest.fixture
