@@ -54,6 +54,9 @@ METRICS: Mapping[str, MetricDefinition] = {
     "breakwater_deadline_misses_total": _counter("requests whose time was over before an answer", "row"),
     # of an ingress: attempts
     "breakwater_attempts_total": _counter("attempts that are over", *_TARGET, "outcome", "verdict"),
+    "breakwater_whole_streamed_total": _counter(
+        "attempts for whole answers that came as streams", "provider", "outcome"
+    ),
     "breakwater_skips_total": _counter("candidates that were not asked", "provider", "why"),
     "breakwater_failovers_total": _counter("moves from one candidate to the next", "from", "to", "reason"),
     "breakwater_tokens_total": _counter(

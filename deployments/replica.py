@@ -7,7 +7,6 @@ outcome as a dict is cheaper and says more.
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,8 +17,8 @@ from deployments.config.application import Config, parse
 from deployments.config.providers import ProviderSettings, row_of
 from deployments.errors import AttemptFailed, failed
 from deployments.gc_tuning import collect_garbage_seldom
-from deployments.openai_api.json_types import JsonObject
 from deployments.providers.base import (
+    BrokenOff,
     Call,
     CallMessage,
     Completed,
@@ -28,28 +27,32 @@ from deployments.providers.base import (
     Provider,
     call_of,
     credentials_of,
-    run_within_total,
     stream_within,
 )
 from deployments.providers.caching.automatic import WithMarks
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.extras import NO_EXTRAS
+from deployments.providers.joined.whole import WholeAnswers
 from deployments.providers.kinds import KINDS, KindSettings, ProviderKind
 from deployments.providers.placed import Placed
 from deployments.providers.renaming.tool_names import WithToolNames
 from deployments.providers.timing import Timing, begin_timing
 from deployments.providers.translated import bug_before_sending
 from deployments.rpc.admission import Capacity
-from deployments.rpc.port import HelloMessage, ReplyMessage, StreamItem, UsageMessage, outcome_message
-from deployments.rpc.server import ConnectionServer, Item
+from deployments.rpc.port import (
+    HelloMessage,
+    ReplyMessage,
+    StreamItem,
+    outcome_message,
+)
+from deployments.rpc.server import ConnectionServer, Item, Tell
+from deployments.rpc.telling import Pieces, UsageSoFar
 from deployments.secrecy import hide_accounts
 from deployments.telemetry.credentials import CredentialMetrics
 from deployments.telemetry.otlp import tracer_for
 from deployments.telemetry.tracer import Tracer
 
 log = logging.getLogger(f"ray.serve.{__name__}")
-
-USAGE_SECONDS = 1.0  # between two messages of a stream's usage so far
 
 
 class ProviderReplica:
@@ -141,29 +144,33 @@ class ProviderReplica:
         """
         return {"running_requests": float(self._connections.admission.total)}
 
-    def _run(self, verb: str, call: CallMessage) -> AsyncGenerator[Item, None]:
-        return self._stream(call) if verb == "stream" else self._complete_as_stream(call)
+    def _run(self, verb: str, call: CallMessage, tell: Tell) -> AsyncGenerator[Item, None]:
+        return self._stream(call) if verb == "stream" else self._complete_as_stream(call, tell)
 
-    async def _complete_as_stream(self, call: CallMessage) -> AsyncGenerator[Item, None]:
-        yield await self._complete(call)
+    async def _complete_as_stream(self, call: CallMessage, tell: Tell) -> AsyncGenerator[Item, None]:
+        yield await self._complete(call, Pieces(tell) if call.get("hears_pieces") else None)
 
     def _call(self, message: CallMessage) -> Call:
         call = call_of(message)
         return replace(call, extras=self._extras.of(message.get("row"), call.model)) if self._extras else call
 
-    async def _complete(self, call: CallMessage) -> ReplyMessage:
+    async def _complete(self, call: CallMessage, on_piece: Callable[[], None] | None = None) -> ReplyMessage:
         timing = begin_timing()
+        timing.on_piece = on_piece
         spans = None if self._traces is None else self._traces.begin_call(call, timing)
         work = self._provider.embed if call.get("verb") == "embed" else self._provider.complete
         try:
-            done = await run_within_total(work, self._call(call))
+            done = await work(self._call(call))
             if spans is not None:
                 spans.succeed(done.usage, done.body)
         except Exception as error:
             outcome = self._outcome_of(error, timing, call.get("place", ""))
             if spans is not None:
                 spans.fail(outcome)
-            return {"outcome": outcome_message(outcome), "upstream": timing.as_dict()}
+            failure: ReplyMessage = {"outcome": outcome_message(outcome), "upstream": timing.as_dict()}
+            if isinstance(error, BrokenOff):
+                failure |= {"came": error.came, "told": error.told}
+            return failure
         finally:
             if spans is not None:
                 spans.finish()
@@ -175,7 +182,7 @@ class ProviderReplica:
     async def _stream(self, call: CallMessage) -> AsyncGenerator[StreamItem, None]:
         timing = begin_timing()
         spans = None if self._traces is None else self._traces.begin_call(call, timing, stream=True)
-        items, usage = stream_within(self._provider, self._call(call)), _UsageSoFar(call.get("hears_usage", False))
+        items, usage = stream_within(self._provider, self._call(call)), UsageSoFar(call.get("hears_usage", False))
         try:
             async for item in items:
                 if isinstance(item, Frames):
@@ -218,26 +225,6 @@ class ProviderReplica:
         return Outcome("unclassified", message=f"{type(error).__name__}: {error}")
 
 
-class _UsageSoFar:
-    """The usage that a provider tells in mid-stream, and when it is passed on.
-
-    What a client used who leaves is known then. Some vendors tell it with each chunk, so it is passed on seldom.
-    """
-
-    def __init__(self, heard: bool):
-        self.told: JsonObject | None = None
-        self._heard = heard
-        self._passed_at = float("-inf")
-
-    def take(self, told: JsonObject) -> UsageMessage | None:
-        """Return the message that is due, if any."""
-        news, self.told = told != self.told, told
-        if not (self._heard and news and (now := time.monotonic()) - self._passed_at >= USAGE_SECONDS):
-            return None
-        self._passed_at = now
-        return {"told": told}
-
-
 class LeftOut:
     """The stand-in for a provider that can't be called: each call fails as `credential`."""
 
@@ -274,7 +261,7 @@ def _at_place(kind: ProviderKind, settings: ProviderSettings, connect: float) ->
 
 
 def _adapter(kind: ProviderKind, settings: KindSettings, connect: float) -> Provider:
-    provider = kind.build(settings, connect)
+    provider: Provider = WholeAnswers(kind.build(settings, connect), getattr(settings, "whole_as_stream", "auto"))
     if getattr(settings, "cache", None) == "auto":
         # A model that has an ARN has a name of the operator's own here.
         base_model: Callable[[str], str] = getattr(settings, "base_model", str)

@@ -179,6 +179,7 @@ def server_of(address: str) -> str:
 class Provider(ExtraOptions):
     has_one_model: ClassVar[bool] = False  # whatever a row calls it
     timeouts: TimeoutOverrides = TimeoutOverrides()
+    whole_as_stream: Literal["auto", "always", "never"] = "auto"
 
     def objection(self, model: str) -> str | None:
         """Return why the model must not have this name, by which answers, the ledger and metrics call it."""

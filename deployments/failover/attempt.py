@@ -51,6 +51,7 @@ class Attempt:
     row: str | None = None  # where the configuration adds something to requests of this row's target
     has_images: bool = False  # whether images that we have fetched are in it
     hurried: bool = False  # whether its caller has named the deadline
+    pieces: int = 0  # of a whole answer that comes as a stream: how often it was heard of
     extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint
 
     def __post_init__(self) -> None:
@@ -66,6 +67,16 @@ class Attempt:
         self.first_content_ms = self._ms()
         self.content_at = self.breaker.now()
         self._note_answer(self.content_at - self.began)
+
+    def note_piece(self) -> None:
+        """Note that pieces of a whole answer come. One that goes on for seconds is evidence, as a stream is."""
+        self.pieces += 1
+        self.content_at = self.breaker.now()
+        if self.pieces == 1:
+            self.first_content_ms = self._ms()
+        elif self.pieces == 2:
+            self.breaker.report_started(self.target, self.permit, self.began)
+            self.breaker.flows.add(self)
 
     def _ms(self) -> float:
         return self.record.since(self.began)
@@ -90,6 +101,8 @@ class Attempt:
     def failure_in(self, reply: Mapping[str, Any]) -> Outcome | None:
         """Return how a replica's last word ends the attempt, if badly. What the replica measured is noted."""
         self.upstream = reply.get("upstream")
+        if self.usage is not None and (came := reply.get("came")):
+            self.usage.delivered(came)
         if told := reply.get("told"):
             self.hear_usage(told)
         return outcome_in(reply)

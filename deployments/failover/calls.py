@@ -12,10 +12,17 @@ from deployments.errors import AttemptFailed
 from deployments.failover.attempt import Attempt
 from deployments.failover.deadline import Deadline
 from deployments.failover.probe import hold_back
-from deployments.failover.stream import StreamAnswer
+from deployments.failover.stream import COVER_SECONDS, StreamAnswer
 from deployments.providers.base import CallMessage
 from deployments.providers.time_limits import TimeLimits
-from deployments.rpc.port import AnswerStream, CallTransport, EndMessage, ProviderStream, usage_in
+from deployments.rpc.port import (
+    PIECE_SECONDS,
+    AnswerStream,
+    CallTransport,
+    EndMessage,
+    ProviderStream,
+    usage_in,
+)
 from deployments.telemetry.request_record import RequestRecord
 
 T_co = TypeVar("T_co", covariant=True)
@@ -51,17 +58,28 @@ class CallKind(Protocol[T_co]):
 
 
 class WholeCall:
+    """Its provider may answer in pieces: what the deadline leaves it may take then, as long as they come."""
+
     verb = "whole"
 
-    def __init__(self, transport: CallTransport, verb: Verb):
+    def __init__(self, transport: CallTransport, verb: Verb, deadline: Deadline):
         self._transport = transport
         self._verb = verb
+        self._deadline = deadline
 
     def limit(self, limits: TimeLimits) -> float:
         return limits.total
 
-    async def begin(self, attempt: Attempt, call: CallMessage, _: TimeLimits, __: DeadlineTimer) -> Answer:
-        reply = await self._transport.complete(provider_of(attempt.target), {**call, "verb": self._verb})
+    async def begin(self, attempt: Attempt, call: CallMessage, limits: TimeLimits, timer: DeadlineTimer) -> Answer:
+        clock, silence = asyncio.get_running_loop().time, limits.idle + PIECE_SECONDS + COVER_SECONDS
+
+        def on_piece() -> None:
+            attempt.note_piece()
+            if not (attempt.probe and attempt.more):  # else the time that is kept for the others stays theirs
+                timer.move(min(clock() + silence, self._deadline.at))
+
+        message: CallMessage = {**call, "verb": self._verb}
+        reply = await self._transport.complete(provider_of(attempt.target), message, on_piece)
         if (outcome := attempt.failure_in(reply)) is not None:
             raise AttemptFailed(outcome)
         attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])

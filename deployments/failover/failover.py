@@ -57,7 +57,7 @@ class Failover:
         self, request: Request, deadline: Deadline, record: RequestRecord | None = None, verb: Verb = "chat"
     ) -> Answer:
         """Return a whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
-        return await self._run(request, deadline, WholeCall(self._transport, verb), record)
+        return await self._run(request, deadline, WholeCall(self._transport, verb, deadline), record)
 
     async def stream(self, request: Request, deadline: Deadline, record: RequestRecord | None = None) -> StreamAnswer:
         """Return a stream whose first content has come. Raises as `complete` does, before that."""

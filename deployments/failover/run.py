@@ -299,14 +299,22 @@ class FailoverRun(Generic[T]):
             with timer.until(min(attempt.until, gone_at)):
                 return await self._kind.begin(attempt, self._call(attempt, limits), limits, timer), None
         except TimeoutError:
-            gone = gone_at < attempt.until and attempt.first_content_ms is None
-            outcome = Outcome("stalled" if timer.stalled else "unreachable" if gone else "deadline")
+            late = self._late_in_pieces() if attempt.pieces else self._late(attempt, gone_at)
+            outcome = Outcome("stalled" if timer.stalled else late, content=attempt.pieces > 0)
         except AttemptFailed as error:
             outcome = error.outcome
             attempt.extra_calls -= attempt.upstream.get("again", 0) if attempt.upstream else 0
         finally:
             timer.close()
         return None, outcome
+
+    def _late(self, attempt: Attempt, gone_at: float) -> str:
+        """Return the kind of an attempt whose time is over."""
+        return "unreachable" if gone_at < attempt.until and attempt.first_content_ms is None else "deadline"
+
+    def _late_in_pieces(self) -> str:
+        """Return the kind of one that had spoken: what ended it, the request's time or the replica's silence?"""
+        return "deadline" if asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS else "unreachable"
 
     def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
         assert attempt.body is not None

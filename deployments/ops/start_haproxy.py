@@ -6,6 +6,8 @@
 - With its admin socket for its own user alone. Serve makes it one that every user of the machine may write to.
 - With a limit on the time that the head of a request takes: without one a client can hold connections for ever.
   BREAKWATER_HAPROXY_HEAD_SECONDS changes it. A connection on which nothing was said is closed without an answer.
+- With a limit on the bytes a second of all large bodies together (BREAKWATER_HAPROXY_BODY_MEGABYTES): reading them is
+  work for HAProxy and for the ingress, which Serve has read all that comes, and their neighbours wait for it.
 - Ended with its parent, Serve's HAProxyManager: it closes its ports at once and ends its streams first (soft stop). A
   HAProxy that is left behind keeps the ports, and the next start fails.
 
@@ -30,6 +32,17 @@ _CLOSED = (
     (r"^(\s+stats socket \S+ mode) 666 ", r"\1 600 "),
 )
 HEAD_SECONDS = "30"
+BODY_MEGABYTES = "128"
+_FRONTEND = r"^(frontend http_frontend\n)"
+# The table has one entry, of which all large bodies count: those of more than a megabyte, or of unknown length.
+_BODIES = """    filter bwlim-in large_bodies limit {limit}m key int(1) table breakwater_bodies
+    http-request set-bandwidth-limit large_bodies if { req.hdr_val(content-length) gt 1048576 }
+    http-request set-bandwidth-limit large_bodies if { req.hdr(transfer-encoding) -m found }
+"""
+_TABLE = """
+backend breakwater_bodies
+    stick-table type integer size 1 expire 60s store bytes_in_rate(1s)
+"""
 _CLIENT_TIMEOUT = r"^(defaults\n(?:    .*\n)*?    timeout client \d+s)$"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2); it outlives execve(2)
 
@@ -42,7 +55,15 @@ def closed(config: str) -> str:
         seconds = os.environ.get("BREAKWATER_HAPROXY_HEAD_SECONDS", HEAD_SECONDS)
         limit = rf"\1\n    timeout http-request {int(seconds)}s\n    option http-ignore-probes"
         config = re.sub(_CLIENT_TIMEOUT, limit, config, count=1, flags=re.MULTILINE)
-    return config
+    return config if "breakwater_bodies" in config else _paced(config)
+
+
+def _paced(config: str) -> str:
+    """Return the configuration with a limit on the bytes a second of large bodies."""
+    megabytes = int(os.environ.get("BREAKWATER_HAPROXY_BODY_MEGABYTES", BODY_MEGABYTES))
+    rules = _BODIES.replace("{limit}", str(megabytes))
+    made, found = re.subn(_FRONTEND, lambda start: start[1] + rules, config, count=1, flags=re.MULTILINE)
+    return made + _TABLE if found else config
 
 
 def close(path: pathlib.Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NotRequired, Protocol, TypedDict
 
+from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
@@ -41,6 +42,7 @@ class Call:
     caller: Mapping[str, str] | None = None  # who asks, for a vendor that is to be told
     extras: Extras | None = None  # what the configuration adds to its request
     place: str = ""  # of the provider, if that has places
+    flows: bool = False  # a whole answer may take as long as pieces of it come: who waits for it hears of them
 
     @property
     def wants_usage(self) -> bool:
@@ -88,8 +90,19 @@ def end_of(head: Head, usage: JsonObject | None, call: Call) -> End:
     return End(usage, usage_chunk(head, usage) if usage and call.wants_usage else b"")
 
 
+class BrokenOff(AttemptFailed):
+    """A whole answer that broke off after its begin: what came of it as frames, and the usage that was told by then."""
+
+    def __init__(self, outcome: Outcome, came: bytes, told: JsonObject | None):
+        super().__init__(outcome)
+        self.came, self.told = came, told
+
+
 class Provider(Protocol):
-    """A provider may have a `credential`, or `credentials` by place: see `credentials_of`."""
+    """A provider may have a `credential`, or `credentials` by place: see `credentials_of`.
+
+    It may have `streams_whole(call)`: whether its streams hold all that its whole answer to such a call would.
+    """
 
     async def complete(self, call: Call) -> Completed: ...
 
@@ -249,7 +262,8 @@ class CallMessage(TypedDict):
     `hears_usage`: who calls takes a `UsageMessage` among a stream's frames; an older ingress does not. `is_long`: it
     may take more than a megabyte, so nothing is done with all of it at once.
     `api`: the body is a request of that API as its client wrote it, and the answer is to be one too. `place`: by which
-    of the provider's places it goes.
+    of the provider's places it goes. `hears_pieces`: who waits for a whole answer takes a `PieceMessage` from time to
+    time while pieces of it come; an older ingress does not.
     `caller`: who asks, for a provider whose settings say that its vendor is told: a part of `tenant`, `agent` and
     `request_id`. `row`: the row of its target, where the configuration adds something to that target's requests.
     """
@@ -269,6 +283,7 @@ class CallMessage(TypedDict):
     caller: NotRequired[Mapping[str, str]]
     row: NotRequired[str]
     place: NotRequired[str]
+    hears_pieces: NotRequired[bool]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -285,4 +300,5 @@ def call_of(data: CallMessage) -> Call:
     limits = TimeLimits(*data["limits"])
     again, within, is_long = data.get("again", MOST_AGAIN), data.get("within", math.inf), data.get("is_long", False)
     more = again, is_long, within, data.get("cache_key"), data.get("api", ""), data.get("caller")
-    return Call(data["body"], data["model"], data["name"], limits, *more, place=data.get("place", ""))
+    place, flows = data.get("place", ""), data.get("hears_pieces", False)
+    return Call(data["body"], data["model"], data["name"], limits, *more, place=place, flows=flows)

@@ -4,7 +4,7 @@ Transports record timings through a context variable, so helpers and tasks of a 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
@@ -22,6 +22,7 @@ class UpstreamTiming(TypedDict):
     first_ms: NotRequired[float]
     again: NotRequired[int]  # how often the server was asked again in other words
     model: NotRequired[str]  # as the provider called it, which may not be what it was asked for
+    streamed: NotRequired[bool]  # a whole answer that was asked for as a stream
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class Timing:
     trace: Mapping[str, str] | None = None
     again: int = 0
     sent: bool = False  # whether the provider was asked anything
+    streamed: bool = False  # whether a whole answer comes, or came, as a stream
+    on_piece: Callable[[], None] | None = None
 
     def note_connected(self) -> None:
         """Record a new connection, after its TLS handshake. Of several the last counts."""
@@ -61,6 +64,8 @@ class Timing:
             timing["again"] = self.again
         if self.model is not None:
             timing["model"] = self.model
+        if self.streamed:
+            timing["streamed"] = True
         return timing
 
 
@@ -92,6 +97,15 @@ def note_again() -> None:
     """Record that the server is asked once more."""
     if (timing := _CURRENT.get()) is not None:
         timing.again += 1
+
+
+def note_piece() -> None:
+    """Record that a piece of a whole answer has come as a part of a stream."""
+    if (timing := _CURRENT.get()) is not None:
+        timing.streamed = True
+        timing.note_content()
+        if timing.on_piece is not None:
+            timing.on_piece()
 
 
 def note_model(model: JsonValue) -> None:

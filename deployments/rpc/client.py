@@ -6,7 +6,7 @@ import functools
 import os
 import pickle
 import uuid
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -35,7 +35,9 @@ class HandleTransport:
         self._complete = {name: h.options(method_name="complete") for name, h in handles.items()}
         self._stream = {name: h.options(method_name="stream", stream=True) for name, h in handles.items()}
 
-    async def complete(self, provider: str, call: CallMessage) -> ReplyMessage:
+    async def complete(
+        self, provider: str, call: CallMessage, on_piece: Callable[[], None] | None = None
+    ) -> ReplyMessage:
         response: Any = self._complete[provider].remote(call)
         try:
             reply: ReplyMessage = await response
@@ -82,15 +84,19 @@ class PooledTransport:
             name: ConnectionPool(name, _control_call(handles[name]), IN_FLIGHT) for name in handles.keys() & pooled
         }
 
-    async def complete(self, provider: str, call: CallMessage) -> ReplyMessage:
+    async def complete(
+        self, provider: str, call: CallMessage, on_piece: Callable[[], None] | None = None
+    ) -> ReplyMessage:
         if (pool := self._pools.get(provider)) is not None:
             connection = pool.pick()
             if connection is None and pool.opening:
                 connection = await pool.wait_and_pick()
-            if connection is not None and call.get("is_long") and connection.takes_apart:
-                return await (await _begin_long(connection, call.get("verb", "chat"), call)).read_reply()
-            if connection is not None and (pickled := _pickle_call(call, connection)) is not None:
-                return await connection.begin(call.get("verb", "chat"), pickled).read_reply()
+            if connection is not None:
+                heard: CallMessage = call if on_piece is None else {**call, "hears_pieces": True}
+                if call.get("is_long") and connection.takes_apart:
+                    return await (await _begin_long(connection, call.get("verb", "chat"), heard)).read_reply(on_piece)
+                if (pickled := _pickle_call(heard, connection)) is not None:
+                    return await connection.begin(call.get("verb", "chat"), pickled).read_reply(on_piece)
         return await self._handles.complete(provider, call)
 
     def stream(self, provider: str, call: CallMessage) -> ProviderStream:

@@ -16,14 +16,14 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 from deployments.errors import AttemptFailed, failed
 from deployments.rpc.framing import FramedConnection
 from deployments.rpc.in_flight import InFlightCounts
 from deployments.rpc.long_calls import PART_BYTES, Apart, CallFrame, frames_of
-from deployments.rpc.port import ReplyMessage, usage_in
+from deployments.rpc.port import ReplyMessage, is_last
 from deployments.rpc.server import PIECE_BYTES, Item, ServerMessage
 
 HOLD_BYTES = 256 * 1024  # unread bytes of a stream: beyond them the replica is told to hold it
@@ -51,7 +51,7 @@ class ClientStream:
         if isinstance(item, bytes):
             self.size += len(item)
         else:
-            self._ended = usage_in(item) is None
+            self._ended = is_last(item)
         self._wake()
 
     def fail(self, error: AttemptFailed) -> None:
@@ -80,12 +80,18 @@ class ClientStream:
             self._connection.hold(self.number, held=False)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def read_reply(self) -> ReplyMessage:
-        """Return the reply of a whole answer, whose body may have arrived in pieces. Raises AttemptFailed."""
+    async def read_reply(self, on_piece: Callable[[], None] | None = None) -> ReplyMessage:
+        """Return the reply of a whole answer, whose body may have arrived in parts. Raises AttemptFailed.
+
+        `on_piece` is called when the replica says that pieces of the answer have come to it.
+        """
         try:
             parts: list[bytes] = []
-            while isinstance(item := await self.__anext__(), bytes):
-                parts.append(item)
+            while isinstance(item := await self.__anext__(), bytes) or not is_last(item):
+                if isinstance(item, bytes):
+                    parts.append(item)
+                elif on_piece is not None:
+                    on_piece()
             reply = cast(ReplyMessage, item)
             return {**reply, "body": b"".join([*parts, reply.get("body", b"")])} if parts else reply
         finally:

@@ -4,7 +4,7 @@ The messages are plain dicts on the wire, because an old replica and a new one c
 deploy. So a key is never renamed, and a reader must not need a key that an older writer does not send.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any, NotRequired, Protocol, TypedDict, cast, final
 
@@ -33,14 +33,30 @@ class OutcomeMessage(TypedDict):
 class ReplyMessage(TypedDict):
     """The reply to a call without a stream: `body` (JSON) and `usage`, or the `outcome` of a failed attempt.
 
-    `native`: the body is in the words of the call's `api`.
+    `native`: the body is in the words of the call's `api`. `came` and `told`: of one that broke off as it came, its
+    frames so far and the usage that its provider had told.
     """
 
     body: NotRequired[bytes]
     usage: NotRequired[JsonObject | None]
     native: NotRequired[bool]
+    came: NotRequired[bytes]
+    told: NotRequired[JsonObject | None]
     outcome: NotRequired[OutcomeMessage]
     upstream: NotRequired[UpstreamTiming]
+
+
+@final
+class PieceMessage(TypedDict):
+    """Pieces of a whole answer have come: `pieces` is how many of these messages there were, this one included.
+
+    The first is sent with the answer's first content. For a call that hears pieces.
+    """
+
+    pieces: int
+
+
+PIECE_SECONDS = 2.0  # between two of them
 
 
 @final
@@ -88,6 +104,11 @@ def outcome_message(outcome: Outcome) -> OutcomeMessage:
 StreamItem = bytes | UsageMessage | EndMessage
 
 
+def is_last(item: Mapping[str, Any]) -> bool:
+    """Return whether a message is the last item of its call."""
+    return not (len(item) == 1 and ("told" in item or "pieces" in item))
+
+
 def usage_in(item: Mapping[str, Any]) -> JsonObject | None:
     """Return the usage of a `UsageMessage`; None for a stream's last item."""
     return item["told"] if len(item) == 1 and "told" in item else None
@@ -118,7 +139,11 @@ class CallTransport(Protocol):
     A failed attempt comes back as data (`outcome`); a failure on the way to the replica raises AttemptFailed.
     """
 
-    async def complete(self, provider: str, call: CallMessage) -> ReplyMessage: ...
+    async def complete(
+        self, provider: str, call: CallMessage, on_piece: Callable[[], None] | None = None
+    ) -> ReplyMessage:
+        """Return the reply to a call for a whole answer. `on_piece` is called while it comes, where that is told."""
+        ...
 
     def stream(self, provider: str, call: CallMessage) -> ProviderStream: ...
 

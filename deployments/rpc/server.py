@@ -25,17 +25,19 @@ from deployments.rpc.long_calls import BEFORE_THE_LAST, Arriving, CallFrame
 from deployments.rpc.port import (
     EndMessage,
     HelloMessage,
+    PieceMessage,
     ReplyMessage,
     StreamItem,
     UsageMessage,
     outcome_message,
 )
 
-Item = StreamItem | ReplyMessage  # frames or a piece of a body; the last item of each call is a dict
+Item = StreamItem | ReplyMessage | PieceMessage  # frames or a part of a body; the last item of each call is a dict
+Tell = Callable[[PieceMessage], None]
 # From the ingress: new calls, numbers of cancelled calls, and the streams to hold (True) or to go on with (False).
 ClientMessage = tuple[list[CallFrame], list[int], Mapping[int, bool]]
 ServerMessage = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls in flight here, and items by call number
-Run = Callable[[str, CallMessage], AsyncGenerator[Item, None]]
+Run = Callable[[str, CallMessage, Tell], AsyncGenerator[Item, None]]
 
 PIECE_BYTES = 1024 * 1024  # of one message, unless a single item is larger
 BACKLOG_BYTES = 8 * 1024 * 1024  # that wait for an ingress that does not read
@@ -125,6 +127,16 @@ class ServerConnection:
         while self._size > BACKLOG_BYTES:
             self._drained.clear()
             await _wait_for_reader(self._drained)
+        gap = self._queue(number, item, first=first)
+        if not first and isinstance(item, bytes) and gap > LONG_INTERVAL:
+            await self._flushed.wait()  # the frames that arrive upstream until then are read at once
+
+    def tell(self, number: int, message: PieceMessage) -> None:
+        """Queue a message that no backlog delays: it is small, and seldom."""
+        self._queue(number, message)
+
+    def _queue(self, number: int, item: Item, *, first: bool = False) -> float:
+        """Queue an item, and have it sent in time. Return the seconds between two messages now."""
         now = self._loop.time()
         gap = self._interval.seconds(now)
         if not self._items:
@@ -135,8 +147,7 @@ class ServerConnection:
             self._flush_soon()
         else:
             self._flush_at(max(self._queued_at, self._sent_at + gap), now)
-        if not first and isinstance(item, bytes) and gap > LONG_INTERVAL:
-            await self._flushed.wait()  # the frames that arrive upstream until then are read at once
+        return gap
 
     def _flush_soon(self) -> None:
         """Send all items that are queued in this turn of the event loop."""
@@ -257,7 +268,8 @@ class ConnectionServer:
                 is_long = isinstance(call, Arriving)
                 message: CallMessage = await in_turns(call.put_together()) if is_long else pickle.loads(call)
                 message["is_long"] = is_long
-                await self._send_items(connection, number, self._run(verb, message))
+                tell = functools.partial(connection.tell, number)
+                await self._send_items(connection, number, self._run(verb, message, tell))
             finally:
                 self.admission.release()
         except AttemptFailed as error:
@@ -300,7 +312,7 @@ def _size_of(item: Item) -> int:
     return len(item["body"]) if "body" in item else 0
 
 
-def _split_body(item: ReplyMessage | UsageMessage | EndMessage) -> Iterator[Item]:
+def _split_body(item: ReplyMessage | UsageMessage | PieceMessage | EndMessage) -> Iterator[Item]:
     """Yield a long body as pieces, and then the reply without it; any other item as it is."""
     if "body" not in item or len(body := item["body"]) <= PIECE_BYTES:
         yield item

@@ -56,6 +56,8 @@ class Metrics:
         labels = self._targets.get(record.target) or (provider_of(record.target), OTHER, place_of(record.target))
         meter = self._meter
         meter.add("breakwater_attempts_total", (*labels, record.outcome, record.verdict or NONE))
+        if record.upstream is not None and record.upstream.get("streamed"):
+            meter.add("breakwater_whole_streamed_total", (labels[0], record.outcome))
         if not (used := record.used):
             return
         for kind in _TOKEN_KINDS:

@@ -20,6 +20,7 @@ from tests.fakes.openai_wire import OpenAIWire
 
 WIRE = OpenAIWire()
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%b\r\n\r\n"
+STREAM = re.compile(rb'"stream":\s*true')
 ORDER = re.compile(rb"(status|away)=([\d.]+)")
 
 
@@ -97,9 +98,15 @@ class Upstream(asyncio.Protocol):
 
     def _answer(self, body: bytes) -> None:
         delay, frames, pace = wanted(body)
+        if not frames and STREAM.search(body):  # a whole answer that is asked for as a stream
+            frames = WORDS
         if frames:
             parts = stream(frames, b"include_usage" in body)
-            self._write(parts, 0, self._loop.time() + delay / 1000, pace / 1000)
+            begin = self._loop.time() + delay / 1000
+            if delay:
+                self._loop.call_at(begin, self._write, parts, 0, begin, pace / 1000)
+            else:
+                self._write(parts, 0, begin, pace / 1000)
         elif delay:
             self._loop.call_later(delay / 1000, self._transport.write, whole())
         else:

@@ -40,7 +40,8 @@ class Stage:
 
     def __init__(self, case: Case, identity: IdentityServer | None, api: FakeServer, around: Around):
         self.case, self.identity, self.api, self.around = case, identity, api, around
-        self.settings = {"kind": case.kind, **(case.around(around) or {})}
+        # As the vendors' SDKs are asked beside it: for a whole answer.
+        self.settings = {"kind": case.kind, "whole_as_stream": "never", **(case.around(around) or {})}
         if case.kind == "bedrock":
             self.settings["endpoint_url"] = api.url
         self.args = {"providers": {"p": self.settings}, "models": {"default": {"p": case.model}}}

@@ -89,7 +89,9 @@ class Replicas:
             name: LocalStandIn() if kind == "local" else ProviderReplica(name, config) for name, kind in kinds.items()
         }
 
-    async def complete(self, provider: str, call: CallMessage) -> ReplyMessage:
+    async def complete(
+        self, provider: str, call: CallMessage, on_piece: Callable[[], None] | None = None
+    ) -> ReplyMessage:
         reply: ReplyMessage = await self._of[provider].complete(call)
         return reply
 

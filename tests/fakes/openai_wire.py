@@ -82,6 +82,7 @@ class OpenAIWire:
             "object": "chat.completion.chunk",
             "created": 1_700_000_000,
             "model": "gpt-upstream-2026-01-01",
+            "service_tier": "default",
             "choices": choices,
             **more,
         }

@@ -55,7 +55,7 @@ def description_for(rows: Sequence[str], vectors: Sequence[str], providers: Sequ
             operation["parameters"] = [*_named(operation["parameters"], names)]
     document["components"]["parameters"]["Scope"]["schema"] = {"enum": [TAG]}
     if keys:  # the key is bound to a tenant, and speaks for no other
-        document["components"]["parameters"]["Tenant"]["schema"] = {"enum": [TENANT]}
+        document["components"]["parameters"]["Tenant"]["schema"] = {"enum": [TENANT, ""]}
         for operation in [document, *(each for methods in paths.values() for each in methods.values())]:
             _need_key(operation)
     return document

@@ -24,7 +24,7 @@ SHARED = 256 * 1024  # the longest call that a replica without parts gets over a
 under_way: set[str] = set()
 
 
-async def run(verb: str, call: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
+async def run(verb: str, call: Mapping[str, Any], tell: object = None) -> AsyncGenerator[Any, None]:
     """What a provider does. Each call is named."""
     under_way.add(call["name"])
     try:

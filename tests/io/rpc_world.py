@@ -23,7 +23,7 @@ from deployments.rpc.pool import (
     REFRESH_SECONDS,
     ConnectionPool,
 )
-from deployments.rpc.server import ConnectionServer, Item
+from deployments.rpc.server import ConnectionServer, Item, Tell
 from tests.clock import run_virtually
 
 FRAME = b"data: {}\n\n"
@@ -40,7 +40,7 @@ class Upstream:
         self.began: list[str] = []
         self.given: dict[str, int] = {}
 
-    async def run(self, verb: str, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
+    async def run(self, verb: str, call: Mapping[str, Any], tell: Tell) -> AsyncGenerator[Item, None]:
         name = call["name"]
         self.began.append(name)
         self.open.add(name)

@@ -37,7 +37,7 @@ class OneReplica:
     def __init__(self, replica: ProviderReplica, told: list[Json]):
         self._replica, self._told = replica, told
 
-    async def complete(self, provider: str, call: Mapping[str, Any]) -> Json:
+    async def complete(self, provider: str, call: Mapping[str, Any], on_piece: Any = None) -> Json:
         reply: Json = await self._replica.complete(call)
         self._told.append(reply["usage"])
         return reply

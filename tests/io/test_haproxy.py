@@ -18,6 +18,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 MANAGER = pathlib.Path(__file__).with_name("haproxy_manager.py")
+BODY = 6_000_000  # bytes of a large body
 SILENCE = 1  # seconds that HAProxy waits for a replica, in place of those in serve.env
 
 
@@ -48,7 +49,7 @@ class Answers(socketserver.BaseRequestHandler):
         with contextlib.suppress(OSError):
             while path := self._path():
                 answer = {"/flow": self._flow, "/hush": self._hush, "/much": self._much, "/late": self._late}
-                {**answer, "/refuse": self._refuse}.get(path, self._say)()
+                {**answer, "/refuse": self._refuse, "/swallow": self._swallow}.get(path, self._say)()
 
     def _path(self) -> str:
         head = b""
@@ -70,6 +71,13 @@ class Answers(socketserver.BaseRequestHandler):
         """An answer before the body has come, as the ingress closes it."""
         self.request.sendall(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno")
         self.request.close()
+
+    def _swallow(self) -> None:
+        """An answer once all of a body of so many bytes has come."""
+        left = BODY
+        while left and (got := self.request.recv(min(left, 0x40000))):
+            left -= len(got)
+        self._say()
 
     def _begin(self) -> None:
         self.request.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
@@ -303,6 +311,29 @@ def test_a_refused_body_that_never_comes_to_its_end_is_closed(proxy: Proxy) -> N
         client.sendall(b"POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n" + bytes(900_000))
         assert client.recv(1000).startswith(b"HTTP/1.1 408")
         assert rest_of(client) == b"", "it was closed, and nothing more was said"
+
+
+def test_large_bodies_share_a_rate_and_a_small_one_passes_between_them(proxy: Proxy) -> None:
+    proxy.start(BREAKWATER_HAPROXY_BODY_MEGABYTES="4")
+    head = b"POST /swallow HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % BODY
+    took: list[float] = []
+
+    def send() -> None:
+        with contextlib.closing(socket.create_connection(("127.0.0.1", proxy.port), timeout=60)) as client:
+            client.sendall(head + bytes(BODY))
+            assert client.recv(1000).endswith(b"ok")
+            took.append(time.monotonic() - began)
+
+    began = time.monotonic()
+    senders = [threading.Thread(target=send) for _ in range(3)]
+    for sender in senders:
+        sender.start()
+    assert proxy.status() == b"HTTP/1.1 200 OK"
+    assert not took, "a small request does not wait for them"
+    for sender in senders:
+        sender.join()
+    assert len(took) == 3
+    assert max(took) > 3 * BODY / 4_194_304 - 2  # the first second's share passes at once
 
 
 def test_a_client_that_waits_for_its_answer_is_not_taken_for_one_that_stands_still(proxy: Proxy) -> None:

@@ -41,7 +41,7 @@ class Wires:
             self._truth.met_first.setdefault(fault, self._now())
         return asked, limits, self._truth.act(asked, provider, self._now(), limits)
 
-    async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+    async def complete(self, provider: str, call: Mapping[str, Any], on_piece: Any = None) -> dict[str, Any]:
         _, _, act = self._begin(provider, call)
         await asyncio.sleep(act.seconds)
         if act.outcome is None:

@@ -70,7 +70,7 @@ def args_of(
     `native` is the native target's provider, `model` its own id of the model, and `settings` what else it is told.
     """
     args = args_for({native: made.native, BEDROCK: made.bedrock, CHAT: made.chat})
-    args["providers"][native] |= settings
+    args["providers"][native] |= {"whole_as_stream": "never", **settings}
     models = args["models"]
     if model is not None:
         models[native][native] = model

@@ -46,7 +46,13 @@ def other() -> Iterator[FakeServer]:
 
 
 def args_for(aws: FakeServer, other: FakeServer | None = None, **settings: Any) -> dict[str, Any]:
-    bedrock = {"kind": "bedrock", "region": "us-east-1", "endpoint_url": aws.url, **settings}
+    bedrock = {
+        "kind": "bedrock",
+        "region": "us-east-1",
+        "endpoint_url": aws.url,
+        "whole_as_stream": "never",
+        **settings,
+    }
     more = {} if other is None else {"other": {"kind": "openai", "base_url": f"{other.url}/v1"}}
     named = next(iter(settings.get("arns", {})), "global.anthropic.claude-haiku-4-5-20251001-v1:0")
     return {"providers": {"aws": bedrock, **more}, "models": {"chat": {"aws": named, **dict.fromkeys(more, "gpt-4o")}}}

@@ -17,6 +17,7 @@ from deployments.config.providers import Anthropic, Bedrock, Google, Local, Open
 from deployments.config.resolved import resolve
 from deployments.openai_api.capabilities import COMMON_FIELDS, Capabilities, Unsupported
 from deployments.providers.base import Call, Completed, End, Frames
+from deployments.providers.joined.whole import WholeAnswers
 from deployments.providers.kinds import KINDS, ProviderKind
 from deployments.providers.time_limits import TimeLimits
 from deployments.replica import build_provider
@@ -30,6 +31,9 @@ class Echo:
 
     def __init__(self, greeting: str, connect: float):
         self.greeting, self.connect = greeting, connect
+
+    def streams_whole(self, call: Call) -> bool:
+        return False
 
     async def complete(self, call: Call) -> Completed:
         return Completed(f"{self.greeting} {call.model}".encode(), None)
@@ -80,8 +84,9 @@ def test_a_further_kind_is_a_row_an_adapter_and_a_settings_class(monkeypatch: py
     assert unsupported_in_chat("echo", ASKED) == Unsupported(("tools",))
     assert unsupported_in_embedding("echo", {"model": "e", "input": [1, 2]}).missing == ("input",)
     adapter = build_provider(config, "fifth")
-    assert isinstance(adapter, Echo)
-    assert adapter.connect == 2
+    assert isinstance(adapter, WholeAnswers)
+    assert isinstance(adapter._inner, Echo)
+    assert adapter._inner.connect == 2
     call = Call(ASKED, "parrot", "default", TimeLimits())
     assert asyncio.run(adapter.complete(call)).body == b"good day parrot"
 

@@ -230,10 +230,10 @@ def test_an_ingress_of_another_version_knows_other_places_and_is_answered(
         async def work(w: World) -> None:
             complete = w.hop.complete
 
-            def other_version(provider: str, call: dict[str, Any]) -> Any:
+            def other_version(provider: str, call: dict[str, Any], on_piece: Any = None) -> Any:
                 if call.get("place") == "a":
                     call = {key: value for key, value in call.items() if key != "place"} | named
-                return complete(provider, call)
+                return complete(provider, call, on_piece)
 
             w.hop.complete = other_version  # type: ignore[method-assign,assignment]
             answer = await ask(w)

@@ -49,7 +49,7 @@ async def whole_app(args: Mapping[str, Any], asked: Collection[str] = ()) -> Asy
     """Yield a world in which each call goes to a real replica. `asked` are the providers that are built."""
     replicas = {name: ProviderReplica(name, args) for name in asked or args["providers"]}
     async with world(args) as w:
-        w.hop.complete = lambda provider, call: replicas[provider].complete(call)  # type: ignore[method-assign]
+        w.hop.complete = lambda provider, call, _=None: replicas[provider].complete(call)  # type: ignore[method-assign]
         w.hop.stream = lambda provider, call: replicas[provider].stream(call)  # type: ignore[method-assign]
         try:
             yield w

@@ -88,6 +88,11 @@ VALUES: list[tuple[str, Any, str]] = [
     ("providers/google_genai/api_version", "beta", "providers.google_genai.api_version: is no version, as v1beta"),
     ("providers/anthropic/cache", "always", "providers.anthropic.cache: must be 'auto'"),
     ("providers/google_genai/cache", "auto", "providers.google_genai.cache: unknown key"),
+    (
+        "providers/anthropic/whole_as_stream",
+        "yes",
+        "providers.anthropic.whole_as_stream: must be 'auto', 'always' or 'never'",
+    ),
     ("providers/anthropic/auth", "basic", "providers.anthropic.auth: must be 'x-api-key' or 'bearer'"),
     ("providers/anthropic/anthropic_version", "v1", "providers.anthropic.anthropic_version: is no version, as 2023-06"),
     (
@@ -325,6 +330,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         kind: bedrock
         region_env: AWS_REGION
         region: us-east-1
+        whole_as_stream: always
         endpoint_url: https://aws.example
         api_key_env: AWS_BEARER_TOKEN_BEDROCK
         profile: llm

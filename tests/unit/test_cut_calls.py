@@ -61,7 +61,7 @@ def test_callers_and_targets_that_clients_make_up_are_not_kept_for_ever() -> Non
     assert max(len(seen.answered), len(seen.cut)) <= MOST_CALLERS
 
 
-async def by_text(_: str, call: Mapping[str, Any]) -> dict[str, Any]:
+async def by_text(_: str, call: Mapping[str, Any], on_piece: Any = None) -> dict[str, Any]:
     """A provider that needs a minute for a long answer, and half a second for any other."""
     await asyncio.sleep(60.0 if call["body"]["messages"][0]["content"] == "long" else 0.5)
     return {"body": dump(completion(HEAD, "x", "stop", None)), "usage": None, "upstream": {"ms": 1.0}}

@@ -45,7 +45,7 @@ def part(name: str | None = None, arguments: Any = None, **more: Any) -> Json:
 async def facade_on(w: World, body: Any, chunks: Sequence[Any]) -> tuple[Json, list[Json]]:
     """What the facade makes of an answer of this body, and of a stream of these chunks."""
 
-    async def complete(provider: str, call: Mapping[str, Any]) -> Json:
+    async def complete(provider: str, call: Mapping[str, Any], on_piece: Any = None) -> Json:
         return {"body": dump(body), "usage": None, "upstream": {}}
 
     async def stream(provider: str, call: Mapping[str, Any]) -> Any:

@@ -79,6 +79,15 @@ async def test_a_request_is_counted_by_its_row_who_answered_and_how_it_ended(w: 
 
 
 @in_world
+async def test_a_whole_answer_that_came_as_a_stream_is_counted_as_one(w: World) -> None:
+    meter = counting(w)
+    w.provider("aws").ends = [Outcome("broken", content=True)]
+    w.provider("aws").pieces = w.provider("openai").pieces = [0.1]
+    await asked(w)
+    assert meter.of("whole_streamed_total") == {("aws", "broken"): 1, ("openai", "ok"): 1}
+
+
+@in_world
 async def test_an_open_circuit_is_a_skip_and_a_failover_with_its_reason(w: World) -> None:
     meter = counting(w)
     w.provider("aws").ends = [SERVER_ERROR]

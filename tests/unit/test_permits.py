@@ -408,7 +408,7 @@ async def test_an_outage_of_one_row_keeps_no_other_row_from_asking(w: World, slo
     w.actor.slow = slow
     real = w.hop.complete
 
-    async def complete(provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+    async def complete(provider: str, call: Mapping[str, Any], on_piece: Any = None) -> dict[str, Any]:
         """One model of the provider is well again."""
         if call["model"] == "sonnet":
             return {"body": b"{}", "usage": None, "upstream": {}}

@@ -155,7 +155,7 @@ async def told_long(w: World, model: Writing, seconds: float | None, times: int)
     """Return the answers to a request for a billion tokens of the local model."""
     replica = ProviderReplica("local", {}, left_out="by the test")
     replica._provider = model
-    w.hop.complete = lambda _, call: replica.complete(call)  # type: ignore[method-assign, assignment, return-value, arg-type]
+    w.hop.complete = lambda _, call, __=None: replica.complete(call)  # type: ignore[method-assign, assignment, return-value, arg-type]
     body = {**REQUEST, "model": "local/smol", "max_tokens": 10**9}
     return [await w.python.chat(body, CallOptions(seconds)) for _ in range(times)]  # type: ignore[misc]
 

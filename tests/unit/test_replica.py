@@ -159,7 +159,7 @@ class Tells(Failing):
 def test_what_a_provider_tells_of_its_usage_goes_before_its_frames_and_seldom(
     monkeypatch: pytest.MonkeyPatch, every: float, told: list[int]
 ) -> None:
-    monkeypatch.setattr("deployments.replica.USAGE_SECONDS", every)
+    monkeypatch.setattr("deployments.rpc.telling.USAGE_SECONDS", every)
     replica = ProviderReplica("x", {}, left_out="test")
     replica._provider = Tells(failed("broken", "x"))
 

@@ -149,7 +149,7 @@ def test_a_usage_that_is_none_fails_nobody(usage: Any) -> None:
     async def test(x: Ledgered) -> None:
         whole = x.w.hop.complete
 
-        async def odd(provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+        async def odd(provider: str, call: Mapping[str, Any], on_piece: Any = None) -> dict[str, Any]:
             return {**await whole(provider, call), "usage": usage}
 
         x.w.hop.complete = odd  # type: ignore[method-assign]
@@ -162,7 +162,7 @@ def test_a_usage_that_is_none_fails_nobody(usage: Any) -> None:
 
 def test_embeddings_of_which_nobody_told_the_tokens_are_estimated_and_never_free() -> None:
     async def test(x: Ledgered) -> None:
-        async def vectors(provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+        async def vectors(provider: str, call: Mapping[str, Any], on_piece: Any = None) -> dict[str, Any]:
             return {"body": b'{"object":"list","data":[],"usage":null}', "usage": None}
 
         x.w.hop.complete = vectors  # type: ignore[method-assign]
@@ -179,7 +179,7 @@ def test_embeddings_of_which_nobody_told_the_tokens_are_estimated_and_never_free
 
 def test_a_bug_of_ours_is_not_accounted_as_a_client_who_went_away() -> None:
     async def test(x: Ledgered) -> None:
-        async def bug(provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+        async def bug(provider: str, call: Mapping[str, Any], on_piece: Any = None) -> dict[str, Any]:
             raise KeyError("location")
 
         x.w.hop.complete = bug  # type: ignore[method-assign]

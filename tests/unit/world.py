@@ -39,6 +39,7 @@ class Script:
     words: list[str] = field(default_factory=lambda: ["Hel", "lo"])
     pace: float = 0.0
     after: int | None = None  # a stream ends badly after so many words
+    pieces: list[float] = field(default_factory=list)  # the pauses before each piece of a whole answer, and its end
     told: dict[str, int] | None = None  # the usage that it has told by then
     calls: int = 0
     cancelled: int = 0
@@ -57,19 +58,24 @@ class ScriptedHop:
     def script_of(self, provider: str, call: Mapping[str, Any]) -> Script:
         return self.providers[f"{provider}#{call['place']}" if "place" in call else provider]
 
-    async def complete(self, provider: str, call: Mapping[str, Any]) -> dict[str, Any]:
+    async def complete(self, provider: str, call: Mapping[str, Any], on_piece: Any = None) -> dict[str, Any]:
         script = self.script_of(provider, call)
         self.traces.append(call.get("trace"))
         self.last = {"verb": call["verb"], "dimensions": call["body"].get("dimensions")}
         end = script.next_end()
         try:
             await asyncio.sleep(script.seconds)
+            for pause in script.pieces:
+                if on_piece is not None:
+                    on_piece()
+                await asyncio.sleep(pause)
         except asyncio.CancelledError:
             script.cancelled += 1
             raise
-        upstream = {"ms": script.seconds * 1000, "connect_ms": 1.0}
+        upstream = {"ms": script.seconds * 1000, "connect_ms": 1.0, **({"streamed": True} if script.pieces else {})}
         if end is not None:
-            return {"outcome": asdict(end), "upstream": upstream}
+            came = chunk(HEAD, {"content": "Hel"}) if script.pieces else b""
+            return {"outcome": asdict(end), "came": came, "told": script.told, "upstream": upstream}
         body = dump(completion(HEAD, f"{provider} says hello", "stop", {"total_tokens": 3}))
         return {"body": body, "usage": None, "upstream": upstream}
 

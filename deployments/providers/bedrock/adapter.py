@@ -73,6 +73,13 @@ class BedrockProvider:
         self.credential = self._requests.credential
         self._transport = Transport(connect=connect, connections=connections, tls=self._requests.tls)
 
+    def streams_whole(self, call: Call) -> bool:
+        """Return whether a whole answer may be asked for as a stream: a guardrail lets what it has passed stand there.
+
+        Of a whole answer that it stops nothing is left (Amazon Bedrock, Guardrails, streaming response behaviour).
+        """
+        return self._options.guardrail is None
+
     async def complete(self, call: Call) -> Completed:
         try:
             address, call = self._behind(call)

@@ -31,6 +31,10 @@ class LocalProvider:
         self._embedder = Embedder(path, context=context, threads=threads)
         self._proven = Newest[str, bool](_PROOFS)
 
+    def streams_whole(self, call: Call) -> bool:
+        """Return False: a whole answer is watched piece by piece in any case."""
+        return False
+
     async def complete(self, call: Call) -> Completed:
         codec, pieces = StreamCodec(call, Head.new(call.name)), Pieces(call.limits, call.within, wish_of(call.body))
         with pieces.in_time():

@@ -19,7 +19,7 @@ from deployments.openai_api.usage import account_of, with_tier
 from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.embedding import embedded
 from deployments.providers.openai.answer import answer_of, object_of
-from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, gist, lesson
+from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, gist, is_openai, lesson
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
 from deployments.providers.openai.stops import cut_answer, stop_cutter
@@ -41,15 +41,29 @@ class Response(Protocol):
         ...
 
 
+_WHOLE_ALONE = ("tools", "functions", "logprobs", "top_logprobs")
+
+
 class Compatible:
     """`host` is the server's, by whose name some of its ways are known; empty where there is none."""
 
     def __init__(self, host: str):
-        self._dialects = Dialects(host)
+        self._host, self._dialects = host, Dialects(host)
 
     async def _request(self, operation: str, body: JsonObject, call: Call) -> Response:
         """Return the response to a call's body, once it has begun. Raises an error that `classify` reads."""
         raise NotImplementedError
+
+    def streams_whole(self, call: Call) -> bool:
+        """Return whether a whole answer may be asked for as a stream.
+
+        Others' servers lose arguments of calls in their streams (vllm-project/vllm#9693, #21046, #55082), or fields
+        that their whole answers have.
+        """
+        body = call.body
+        return is_openai(self._host, call.model) or not (
+            (body.get("n") or 1) > 1 or any(body.get(name) for name in _WHOLE_ALONE)
+        )
 
     async def complete(self, call: Call) -> Completed:
         try:

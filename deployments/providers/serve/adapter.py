@@ -25,6 +25,10 @@ class ServeProvider(Compatible):
         self._deployment = deployment
         self._chat, self._stream, self._embed = method, stream_method or method, embeddings_method
 
+    def streams_whole(self, call: Call) -> bool:
+        """Return False: a deployment that scales from zero needs more than a first token's time."""
+        return False
+
     async def embed(self, call: Call) -> Completed:
         if not self._embed:
             message = "this provider makes no embeddings: it has no embeddings_method"

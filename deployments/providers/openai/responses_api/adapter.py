@@ -36,6 +36,10 @@ class ResponsesProvider(OpenAIProvider):
         super().__init__(**where)
         self._terms = KnownTerms()
 
+    def streams_whole(self, call: Call) -> bool:
+        """Return True: the event that ends a stream tells the whole response."""
+        return True
+
     async def complete(self, call: Call) -> Completed:
         try:
             with contextlib.closing(await self._responses(call, stream=False)) as response:

@@ -75,6 +75,7 @@ class FrameReader:
         choices = choices_of(data)
         if failure := failure_in(data, choices):
             raise failure
+        changed = _as_deltas(data, choices) or changed
         if data.get("usage") or "x_groq" in data:
             if self._take_usage(data) and not choices:
                 return self._hold_usage(event, data, changed=changed)
@@ -243,6 +244,16 @@ class FrameReader:
         if insert and not event.startswith(b"data: {"):
             return None
         return Edits(insert, tuple(texts))
+
+
+def _as_deltas(data: JsonDict, choices: Sequence[JsonDict]) -> bool:
+    """Read an answer that came whole, though a stream was asked for, as one chunk; return whether it is one."""
+    whole = False
+    for choice in choices:
+        if "delta" not in choice and isinstance(choice.get("message"), dict):
+            choice["delta"] = choice.pop("message")
+            data["object"], whole = "chat.completion.chunk", True
+    return whole
 
 
 def _check_number(what: str, number: int, most: int) -> None:

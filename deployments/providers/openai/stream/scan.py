@@ -10,6 +10,7 @@ from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import DONE
 from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.openai_api.usage import with_tier
+from deployments.providers.openai.stream.content import choices_of
 from deployments.providers.openai.stream.failures import error_event, failure_in
 from deployments.providers.openai.stream.frames import FrameReader, Read
 from deployments.providers.openai.stream.shape import Run, Shape, shape_of
@@ -129,8 +130,14 @@ class SseScan:
             # Behind this all events have one form, so that no reader of them needs another.
             return self._frames.read(b"data: " + data.strip() + b"\n\n", found, changed=b"\n" in data.strip())
         if bare:  # some servers answer with a body that is no stream
-            raise failure_in(_object(bare), ()) or ValueError("a body of JSON")
+            return self._bare(_object(bare))
         return Read(b"" if b"data:" in event else event)
+
+    def _bare(self, body: JsonDict) -> Read:
+        """Return what a body of JSON holds: a whole answer, where the server knows nothing of streams, or an error."""
+        if any("message" in choice for choice in choices_of(body)):
+            return self._frames.read(b"", body, changed=True)
+        raise failure_in(body, ()) or ValueError("a body of JSON")
 
     def _learn(self, event: bytes, read: Read) -> None:
         """Take the shape of a frame that holds content and nothing else that matters."""

@@ -1,0 +1,137 @@
+"""The chunks of a chat's stream joined to the completion that the same server would have given whole. Pure.
+
+Texts are put together, calls and choices by their index; of what we do not know the last value counts, except in a
+delta, where texts are pieces (as the openai SDK adds them up). The usage, which the stream's end tells, is its own.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from deployments.errors import failed
+from deployments.openai_api.chat import dump
+from deployments.openai_api.json_types import JsonDict, JsonValue, parse_leniently
+from deployments.providers.sse import payloads
+
+SLICE = 32 * 1024  # bytes of frames that are parsed in one step
+_OF_CHUNKS = frozenset({"choices", "object", "usage", "obfuscation"})  # `obfuscation` is OpenAI's padding
+_ONCE = frozenset({"id", "type", "role"})  # texts of a delta that are told once, however often
+
+
+class ChatJoin:
+    """`add` the frames as they come; `body` is the whole answer."""
+
+    def __init__(self) -> None:
+        self._raw: list[bytes] = []
+        self._size = 0
+        self._answer: JsonDict = {}
+        self._choices: dict[int, JsonDict] = {}
+        self._usage: JsonValue = None
+
+    def add(self, frames: bytes) -> None:
+        self._raw.append(frames)
+        self._size += len(frames)
+        if self._size > SLICE:
+            self._read()
+
+    def body(self) -> bytes:
+        """Return the completion as JSON. Raises AttemptFailed `malformed` for a choice without a finish reason."""
+        self._read()
+        choices = [_whole(self._choices[index]) for index in sorted(self._choices)]
+        if not choices or not all(choice["finish_reason"] for choice in choices):
+            raise failed("malformed", "the stream has a choice without a finish reason", status=200)
+        return dump({**self._answer, "object": "chat.completion", "choices": choices, "usage": self._usage})
+
+    def _read(self) -> None:
+        data = b"".join(self._raw)
+        self._raw, self._size = [], 0
+        for chunk in _chunks(data):
+            self._add_chunk(chunk)
+
+    def _add_chunk(self, chunk: JsonDict) -> None:
+        for name, value in chunk.items():
+            if name not in _OF_CHUNKS and (value is not None or name not in self._answer):
+                self._answer[name] = value
+        self._usage = chunk.get("usage") or self._usage
+        for choice in chunk["choices"]:
+            index = choice.get("index") or 0
+            known = self._choices.get(index)
+            if known is None:
+                known = self._choices[index] = {"index": index, "message": {}, "logprobs": None, "finish_reason": None}
+            _add_choice(known, choice)
+
+
+def _chunks(data: bytes) -> Iterator[JsonDict]:
+    for payload in payloads(data):
+        if payload.strip() not in (b"", b"[DONE]"):
+            yield parse_leniently(payload)
+
+
+def _add_choice(known: JsonDict, choice: JsonDict) -> None:
+    for name, value in choice.items():
+        if name == "delta":
+            _add_delta(known["message"], value or {})
+        elif name == "logprobs":
+            known[name] = _with_logprobs(known[name], value)
+        elif name != "index" and (value is not None or name not in known):
+            known[name] = value
+
+
+def _with_logprobs(known: JsonValue, more: JsonValue) -> JsonValue:
+    if not isinstance(more, dict):
+        return known
+    if not isinstance(known, dict):
+        return dict(more)
+    for name, value in more.items():
+        had = known.get(name)
+        known[name] = [*had, *value] if isinstance(had, list) and isinstance(value, list) else value or had
+    return known
+
+
+def _add_delta(known: JsonDict, delta: JsonDict) -> None:
+    """Add the pieces of one delta, or of an object inside it."""
+    for name, value in delta.items():
+        had = known.get(name)
+        if had is None or value is None:
+            if had is None:
+                known[name] = _begun(value)
+        elif isinstance(had, str) and isinstance(value, str):
+            known[name] = value if name in _ONCE else had + value
+        elif isinstance(had, dict) and isinstance(value, dict):
+            _add_delta(had, value)
+        elif isinstance(had, list) and isinstance(value, list):
+            _add_items(had, value)
+        else:
+            known[name] = value
+
+
+def _begun(value: JsonValue) -> JsonValue:
+    if not isinstance(value, list):
+        return value
+    items: list[JsonValue] = []
+    _add_items(items, value)
+    return items
+
+
+def _add_items(known: list[JsonValue], items: Iterable[JsonValue]) -> None:
+    """Add the items of a list: those with an index to the one that has it, any others behind all."""
+    for item in items:
+        same = None
+        if isinstance(item, dict) and "index" in item:
+            same = next((one for one in known if isinstance(one, dict) and one.get("index") == item["index"]), None)
+        if same is None:
+            known.append(item)
+        else:
+            _add_delta(same, {name: value for name, value in item.items() if name != "index"})
+
+
+def _whole(choice: JsonDict) -> JsonDict:
+    """Return a choice as whole answers have it: an index tells the calls of a stream alone."""
+    message = choice["message"]
+    message.setdefault("role", "assistant")
+    message.setdefault("content", None)
+    message.setdefault("refusal", None)
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        message["tool_calls"] = [{k: v for k, v in call.items() if k != "index"} for call in calls]
+    if not message["content"] and any(message.get(name) for name in ("tool_calls", "function_call", "audio")):
+        message["content"] = None
+    return choice
