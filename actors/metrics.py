@@ -57,6 +57,10 @@ METRICS: Mapping[str, MetricDefinition] = {
     "breakwater_whole_streamed_total": _counter(
         "attempts for whole answers that came as streams", "provider", "outcome"
     ),
+    "breakwater_continued_total": _counter(
+        "attempts that went on behind an answer that broke off in mid-stream",
+        *("row", "from", "to", "method", "outcome"),
+    ),
     "breakwater_skips_total": _counter("candidates that were not asked", "provider", "why"),
     "breakwater_failovers_total": _counter("moves from one candidate to the next", "from", "to", "reason"),
     "breakwater_tokens_total": _counter(

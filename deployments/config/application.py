@@ -16,6 +16,7 @@ from deployments.config.ledger import Accounting
 from deployments.config.options.extras import ExtraOptions, RowTarget, TargetSettings, model_id
 from deployments.config.places import Cloud, explain_key
 from deployments.config.providers import ProviderSettings, row_of
+from deployments.config.rows import EVERY_ROW, RowSettings
 from deployments.config.sentences import sentence_of
 from deployments.config.settings import (
     AffinitySettings,
@@ -49,6 +50,7 @@ class Config(Accounting):
     modes: Modes = Modes()
     providers: dict[Name, ProviderSettings]
     models: dict[Title, Annotated[dict[Name, RowTarget], Field(min_length=1)]]
+    rows: dict[Title, RowSettings] = Field(default_factory=dict)
     aliases: dict[Alias, Title] = Field(default_factory=dict)
     breaker: BreakerSettings = BreakerSettings()
     timeouts: Timeouts = Timeouts()
@@ -142,6 +144,14 @@ class Config(Accounting):
                 )
             if alias in rows:
                 raise ValueError(f"aliases.{shown(alias)}: a row has this name")
+        return self
+
+    @model_validator(mode="after")
+    def _known_rows(self) -> "Config":
+        for row in self.rows:
+            if row != EVERY_ROW and row not in self.models:
+                known = ", ".join(map(shown, self.models))
+                raise ValueError(f"rows.{shown(row)}: no such row (known: {known}){meant(row, self.models)}")
         return self
 
     def aliases_of(self, rows: Collection[str]) -> dict[str, str]:

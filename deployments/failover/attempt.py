@@ -6,7 +6,7 @@ lease is kept until then.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from actors.breaker.messages import Permit, is_exclusive
@@ -46,16 +46,18 @@ class Attempt:
     first_content_ms: float | None = None  # from its beginning until its content began
     upstream: Mapping[str, Any] | None = None  # what its replica has measured
     usage: "AttemptUsage | None" = None  # its row in the ledger
+    used: Mapping[str, Any] = field(default_factory=dict)  # what it has used, once it has ended
     body: Mapping[str, Any] | None = None  # the request as this target takes it
     extras: Mapping[str, Any] | None = None  # beside the chat, where it is asked as its client asks
     row: str | None = None  # where the configuration adds something to requests of this row's target
     has_images: bool = False  # whether images that we have fetched are in it
     hurried: bool = False  # whether its caller has named the deadline
+    seam: str = ""  # how it goes on behind an answer that broke off in mid-stream
     pieces: int = 0  # of a whole answer that comes as a stream: how often it was heard of
     extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint
 
     def __post_init__(self) -> None:
-        self.began = self.record.clock()
+        self.began, self.seam = self.record.clock(), self.record.seam
         self.breaker.under_way[provider_of(self.target)] += 1
 
     @property
@@ -132,7 +134,7 @@ class Attempt:
         if outcome.kind == "ok":
             self.record.mark_sent()
         ms = self._ms()
-        used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first)
+        self.used = used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first)
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
         self.record.add_attempt(self._step(outcome, ms, used))
         if self.usage is not None:
@@ -140,6 +142,17 @@ class Attempt:
         self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
             self.record.finish(outcome.kind, self.target if outcome.content else None)
+
+    def used_tokens(self) -> dict[str, Any] | None:
+        """Return the tokens that it has used, once it has ended, and who counted them; None if nobody did."""
+        if self.used.get("counted") in (None, "none"):
+            return None
+        used = self.used
+        return {
+            "prompt_tokens": used["tokens_in"],
+            "completion_tokens": used["tokens_out"],
+            "counted": used["counted"],
+        }
 
     def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
         if whole and outcome.kind == "ok":
@@ -195,4 +208,5 @@ class Attempt:
             epoch=self.permit["epoch"],
             used=used,
             param=outcome.param,
+            seam=self.seam,
         )

@@ -11,8 +11,8 @@ from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed
 from deployments.failover.attempt import Attempt
 from deployments.failover.deadline import Deadline
-from deployments.failover.probe import hold_back
-from deployments.failover.stream import COVER_SECONDS, StreamAnswer
+from deployments.failover.streams.answer import COVER_SECONDS, StreamAnswer
+from deployments.failover.streams.probe import hold_back
 from deployments.providers.base import CallMessage
 from deployments.providers.time_limits import TimeLimits
 from deployments.rpc.port import (
@@ -23,6 +23,7 @@ from deployments.rpc.port import (
     ProviderStream,
     usage_in,
 )
+from deployments.telemetry.explain import explain
 from deployments.telemetry.request_record import RequestRecord
 
 T_co = TypeVar("T_co", covariant=True)
@@ -120,7 +121,7 @@ class StreamCall:
         except BaseException:
             await source.aclose()
             raise
-        return StreamAnswer(attempt, first, source, limits.idle, self._deadline)
+        return StreamAnswer(attempt, first, source, limits.idle, self._deadline, explain)
 
 
 class UsageReader:

@@ -42,6 +42,7 @@ class Candidates:
     tried: Tried
     verb: str = "whole"  # or stream
     least: float = 0.0  # a window must be larger than this
+    sure: bool = False  # whether targets are left out that are to be probed: there is no time to find out
     _waiting_since: float | None = None
     _draw: float = 0.0
     _asked: set[str] = field(default_factory=set)
@@ -70,6 +71,8 @@ class Candidates:
         self._record_skipped(plan)
         if may := [c for c in plan.candidates if self._is_allowed(c)]:
             return Turn(may[0], len(may))
+        if self.sure:
+            return None
         return next((Turn(c, 1) for c in plan.panics if self._is_allowed(c)), None)
 
     def candidates(self) -> list[Candidate]:
@@ -130,7 +133,7 @@ class Candidates:
         self.tried.skip(tuple(new))
 
     def _is_allowed(self, candidate: Candidate) -> bool:
-        if candidate.target in self._refused:
+        if candidate.target in self._refused or (self.sure and candidate.probe):
             return False
         if self.rows.window(candidate.target) > self.least:
             return True

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass, replace
 
+ANEW_SECONDS = 30.0  # a client that has a part of an answer waits so long at most for its next one
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -29,6 +31,12 @@ class Deadline:
         """Return the deadline with the first content of the answer due within `seconds` from now at the latest."""
         latest = asyncio.get_running_loop().time() + seconds
         return self if self.at <= latest else replace(self, at=latest, stream_end=self.end)
+
+    def anew(self) -> "Deadline":
+        """Return the deadline of another provider that begins anew in mid-stream. Only a caller's own one ends it."""
+        now = asyncio.get_running_loop().time()
+        at = now + min(self.total, ANEW_SECONDS)
+        return replace(self, at=min(at, self.end) if self.explicit else at)
 
     @classmethod
     def after(cls, seconds: float, *, explicit: bool) -> "Deadline":

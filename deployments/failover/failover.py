@@ -18,7 +18,8 @@ from deployments.errors import BreakwaterError
 from deployments.failover.calls import Answer, CallKind, StreamCall, Verb, WholeCall
 from deployments.failover.deadline import Deadline
 from deployments.failover.run import FailoverRun, Ground
-from deployments.failover.stream import StreamAnswer
+from deployments.failover.streams.answer import StreamAnswer
+from deployments.failover.streams.hold import holds_of
 from deployments.openai_api.chat import Request
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import ImageFetcher, RequestImages
@@ -57,16 +58,23 @@ class Failover:
         self, request: Request, deadline: Deadline, record: RequestRecord | None = None, verb: Verb = "chat"
     ) -> Answer:
         """Return a whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
-        return await self._run(request, deadline, WholeCall(self._transport, verb, deadline), record)
+        record = record or RequestRecord(clock=self._ground.breaker.now)
+        with _ending(record):
+            return await self._run(request, deadline, WholeCall(self._transport, verb, deadline), record).answer()
 
     async def stream(self, request: Request, deadline: Deadline, record: RequestRecord | None = None) -> StreamAnswer:
         """Return a stream whose first content has come. Raises as `complete` does, before that."""
-        return await self._run(request, deadline, StreamCall(self._transport, deadline), record)
+        record = record or RequestRecord(clock=self._ground.breaker.now)
+        with _ending(record):
+            run = self._run(request, deadline, StreamCall(self._transport, deadline), record)
+            answer = await run.answer()
+        row = self.rows.settings_of(request.model).continuation
+        answer.may_begin_anew(run.restart, holds_of(request.body, tools=row.holds_tools, json=row.holds_json))
+        return answer
 
-    async def _run(self, request: Request, deadline: Deadline, kind: CallKind[T], record: RequestRecord | None) -> T:
-        with _ending(record := record or RequestRecord(clock=self._ground.breaker.now)):
-            images = RequestImages(self._images, record.caller.account)
-            return await FailoverRun(self._ground, request, deadline, kind, images, record).answer()
+    def _run(self, request: Request, deadline: Deadline, kind: CallKind[T], record: RequestRecord) -> FailoverRun[T]:
+        images = RequestImages(self._images, record.caller.account)
+        return FailoverRun(self._ground, request, deadline, kind, images, record)
 
     @property
     def rows(self) -> "ModelRows":

@@ -10,13 +10,14 @@ from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import model_of, place_of, provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
-from deployments.errors import NO_PRICE, OUT_OF_SCOPE, AttemptFailed, DeadlineExceeded, NoAnswer, OutOfScope
+from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt
 from deployments.failover.candidates import Candidates, Turn
 from deployments.failover.comparison import Comparison
 from deployments.failover.deadline import Deadline
+from deployments.failover.fitting import Fitting
 from deployments.failover.no_answer import no_answer
-from deployments.failover.stream import COVER_SECONDS
+from deployments.failover.streams.answer import COVER_SECONDS
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
 from deployments.openai_api.chat import Request
@@ -26,7 +27,7 @@ from deployments.providers.time_limits import TimeLimits
 from deployments.routing.concessions import Concession, Lesson, concede, concede_extra
 from deployments.routing.image_fetch import RequestImages, remote_images
 from deployments.routing.refusals import Refusals
-from deployments.routing.request_fit import RequestFit, thing_at
+from deployments.routing.request_fit import RequestFit
 from deployments.sessions.affinity import Affinity
 from deployments.telemetry.request_record import RequestRecord
 
@@ -77,57 +78,11 @@ class FailoverRun(Generic[T]):
         self._images = images
         self._record = record
         self._tried = Tried(record)
-        self._fits = self._fitting()
+        self._fits = Fitting(ground.rows, ground.refusals, request, record, self._tried).fits()
         row = self._rows.places.ordered(list(self._fits), record.spread_key)
         row = self._by_tools(self._in_order(row, ground.affinity))
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
-
-    def _fitting(self) -> dict[str, RequestFit]:
-        """Return the request for each target that may be asked and can take it.
-
-        Raises NoAnswer, a 400, if none can, and OutOfScope if none may: then the request ends before any attempt.
-        """
-        found, lacking, within, scope = dict[str, RequestFit](), None, False, self._record.scope
-        for target, first_fit in self._rows.fits(self._request, scope):
-            if first_fit.outside:
-                self._tried.pass_over(target, f"{OUT_OF_SCOPE} {', '.join(sorted(scope))}")
-                continue
-            within = True
-            if target in self._record.barred:
-                self._tried.pass_over(target, NO_PRICE)
-                continue
-            if first_fit.bug is not None:
-                log.error("A bug of ours kept a request from %s", target, exc_info=first_fit.bug)
-                self._tried.spoil(target)
-                continue
-            fit = self._without_refused(target, first_fit)
-            if fit.lacks:
-                lacking = lacking or fit
-                self._tried.pass_over(target, f"unsupported {', '.join(fit.lacks)}")
-            else:
-                found[target] = fit
-        if scope and not within:
-            raise self._out_of_scope(scope)
-        if not (found or self._tried.failures) and lacking is not None:
-            raise self._unsupported(lacking)
-        return found
-
-    def _out_of_scope(self, scope: frozenset[str]) -> OutOfScope:
-        known = ", ".join(self._rows.tags) or "none"
-        names = "', '".join(sorted(scope))
-        return OutOfScope(f"No target of '{self._request.model}' has the tags '{names}' (known tags: {known}).")
-
-    def _unsupported(self, fit: RequestFit) -> NoAnswer:
-        """Return the error of a request that no target can take. `fit` is that of the first."""
-        param, native = fit.lacks[0], self._request.native
-        message = f"No provider of '{self._request.model}' can take {thing_at(param, self._request.body)}."
-        if fit.demands:
-            lost = f"No provider gets '{param}' of this request, and nothing of it may be left out."
-            message = lost if native is None else native.demands.get(param, lost)
-        error = NoAnswer(message, self._record.entries, Outcome("unsupported", status=400, param=param))
-        error.in_clients_words = bool(fit.demands)
-        return error
 
     def _by_tools(self, row: list[str]) -> list[str]:
         """Return the targets with those first that run the tools which the request offers, and no model of others has.
@@ -149,19 +104,27 @@ class FailoverRun(Generic[T]):
             return row
         return [first, *(target for target in row if target != first)]
 
-    def _without_refused(self, target: str, fit: RequestFit) -> RequestFit:
-        if not self._refusals:
-            return fit
-        conceded = self._refusals.adapt(target, fit.body)
-        if conceded.body is not fit.body:
-            fit = self._rows.without_hints(self._request, fit, conceded)
-        if fit.extras:
-            extras = self._refusals.adapt(target, fit.extras)
-            fit = self._rows.without_extras(self._request, fit, extras)
-        return fit
-
     async def answer(self) -> T:
         """Return the answer. Raises NoAnswer or DeadlineExceeded."""
+        if (answer := await self._first_answer()) is not None:
+            return answer
+        raise self._no_answer()
+
+    async def restart(self, target: str, outcome: Outcome) -> T | None:
+        """Return another target's answer to the same request, from its beginning, after one broke off in mid-stream.
+
+        None if no target can give one now that is known to be healthy: nobody is probed then, and nothing waited for.
+        """
+        self._tried.fail(target, outcome)
+        if self._rows.places:
+            self._candidates.share(target, outcome)
+        self._candidates.sure = True
+        self._deadline = self._deadline.anew()
+        self._record.seam = "restart"
+        return await self._first_answer()
+
+    async def _first_answer(self) -> T | None:
+        """Return the answer of the first target that gives one; None if none does."""
         answered, failed = None, None
         try:
             while (turn := await self._next_turn()) is not None:
@@ -180,7 +143,7 @@ class FailoverRun(Generic[T]):
             refused = failed is not None and failed.kind in ("bad_request", "rejected")
             self._comparison.settle(answered, refused=refused)
             self._breaker.leave(self._candidates)
-        raise self._no_answer()
+        return None
 
     async def _next_turn(self) -> Turn | None:
         """Return whose turn it is. Where nobody may be asked now, but somebody soon, that is waited for.
@@ -189,7 +152,7 @@ class FailoverRun(Generic[T]):
         """
         clock, candidates, until = asyncio.get_running_loop().time, self._candidates, self._deadline.at
         while (now := clock()) < until:
-            if (turn := candidates.next()) is not None:
+            if (turn := candidates.next()) is not None or candidates.sure:
                 return turn
             self._comparison.settle()
             if not await self._breaker.hope(candidates, candidates.left, *candidates.hope(now, until)):

@@ -13,7 +13,7 @@ from deployments.config.silence import longest_silence
 from deployments.errors import BadRequest
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
-from deployments.failover.stream import StreamAnswer
+from deployments.failover.streams.answer import StreamAnswer
 from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.ingress.responses import NOSNIFF
 from deployments.openai_api.chat import Request as Checked

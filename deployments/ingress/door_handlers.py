@@ -10,7 +10,7 @@ from starlette.responses import Response
 from deployments.doors.door import Door, Opened, dropped_of, told_in_clients_words
 from deployments.errors import NoAnswer
 from deployments.failover.calls import Answer
-from deployments.failover.stream import StreamAnswer
+from deployments.failover.streams.answer import StreamAnswer
 from deployments.ingress.body.bodies import Bodies
 from deployments.ingress.responses import EncodedStream, Json
 from deployments.openai_api.chat import dump

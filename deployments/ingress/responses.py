@@ -19,7 +19,7 @@ from deployments.errors import (
     WrongRoute,
     error_object,
 )
-from deployments.failover.stream import StreamAnswer
+from deployments.failover.streams.answer import StreamAnswer
 from deployments.ingress.body.encodings import ENCODINGS
 from deployments.ingress.body.in_flight import Held
 from deployments.openai_api.chat import DONE

@@ -12,7 +12,7 @@ from deployments.doors.door import Door, Opened, dropped_of, told_in_clients_wor
 from deployments.errors import BreakwaterError, error_dict
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
-from deployments.failover.stream import StreamAnswer
+from deployments.failover.streams.answer import StreamAnswer
 from deployments.openai_api.chat import Request, check_json
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.service.answers import ServedBy

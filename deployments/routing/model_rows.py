@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from actors.breaker.places import NO_PLACES, Places
 from actors.breaker.plan import PLACE, model_of, parts_of, provider_of, target_of
 from actors.ledger.rows import LONGEST_TEXT
+from deployments.config.rows import EVERY_ROW, USUAL, RowSettings
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
 from deployments.openai_api.cache_marks import with_kept_marks
@@ -47,7 +48,7 @@ class ModelRows:
     of ours to the vendor's own ids of their models, and `tells` providers to what their vendors are told of a caller.
     `with_extras` are rows with their targets to whose requests the configuration adds something, and `tags` what says
     which targets serve requests that keep to a scope.
-    `places` are those of the providers.
+    `places` are those of the providers. `settings` are the rows' own, and of `*` those of all others.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class ModelRows:
         with_extras: frozenset[tuple[str, str]] = frozenset(),
         tags: "Tags | None" = None,
         places: Places = NO_PLACES,
+        settings: Mapping[str, RowSettings] | None = None,
     ):
         self.places = places
+        self._settings: Mapping[str, RowSettings] = settings or {}
         self._tags = tags
         self._with_extras = with_extras
         self._base_models = base_models or {}
@@ -86,6 +89,11 @@ class ModelRows:
     def names(self) -> list[str]:
         """Return the rows' own names."""
         return list(self._rows)
+
+    def settings_of(self, model: str) -> RowSettings:
+        """Return the settings of the row that is meant; the usual ones for a pinned target."""
+        settings = self._settings
+        return (settings.get(self.name_of(model)) or settings.get(EVERY_ROW) or USUAL) if settings else USUAL
 
     @property
     def aliases(self) -> list[str]:
@@ -285,6 +293,7 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         tells=resolved.tells_callers(),
         with_extras=resolved.with_extras(),
         tags=resolved.tags(),
+        settings=resolved.config.rows,
     )
 
 

@@ -19,7 +19,7 @@ from deployments.errors import BadRequest, ConfigError, NoAnswer
 from deployments.failover.calls import Answer, Verb
 from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Failover
-from deployments.failover.stream import StreamAnswer
+from deployments.failover.streams.answer import StreamAnswer
 from deployments.openai_api.chat import Request
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS

@@ -37,9 +37,9 @@ class Metrics:
             meter.observe("breakwater_request_seconds", (row, provider), summary.ms / 1000)
         if summary.added_ms is not None:
             meter.observe("breakwater_added_seconds", (summary.caller.door,), summary.added_ms / 1000)
-        self._count_records(summary.records)
+        self._count_records(row, summary.records)
 
-    def _count_records(self, records: tuple[AttemptRecord, ...]) -> None:
+    def _count_records(self, row: str, records: tuple[AttemptRecord, ...]) -> None:
         previous: AttemptRecord | None = None
         for record in records:
             if (reason := record.skipped) is None:
@@ -47,6 +47,9 @@ class Metrics:
                 if previous is not None:
                     moved = site_of(previous.target), site_of(record.target), _failover_reason(previous)
                     self._meter.add("breakwater_failovers_total", moved)
+                    if record.seam:
+                        labels = row, *moved[:2], record.seam, record.outcome
+                        self._meter.add("breakwater_continued_total", labels)
             else:
                 labels = provider_of(record.target), _without_names(reason)
                 self._meter.add("breakwater_skips_total", labels)

@@ -54,6 +54,7 @@ class AttemptRecord:
         retry_in: seconds until the target may be asked again.
         used: tokens and cost. The attempt fills it when its usage record has counted them.
         param: the field of the request that the provider refused.
+        seam: how it went on behind an answer that broke off in mid-stream: `restart`; empty if it did not.
     """
 
     target: str
@@ -72,6 +73,7 @@ class AttemptRecord:
     retry_in: float | None = None
     used: JsonObject = field(default_factory=dict)
     param: str | None = None
+    seam: str = ""
 
     @property
     def skipped(self) -> str | None:
@@ -100,6 +102,8 @@ class AttemptRecord:
             upstream = {f"upstream_{name}": value for name, value in known if name != "model" or value != asked}
             more |= {"verdict": self.verdict, "probe": self.probe, "epoch": self.epoch, "first_token_ms": self.first_ms}
             more |= upstream
+            if self.seam:
+                more["seam"] = self.seam
         elif self.state is not None:
             since = None if self.since is None else round(self.since, 3)
             more |= {"state": self.state, "epoch": self.epoch, "since_seconds": since}
@@ -170,6 +174,7 @@ class RequestRecord:
         bound: the target that had the conversation's prompt in its cache.
         spread_key: by which its places are chosen, where a provider's sessions are spread over them.
         made: how many attempts have begun.
+        seam: how the attempts that are made now go on behind an answer that broke off; empty if there is none.
         sent_at: milliseconds until its first content went to the client.
         summary: None until the request is over.
     """
@@ -192,6 +197,7 @@ class RequestRecord:
     bound: str | None = None
     spread_key: bytes = b""
     made: int = 0
+    seam: str = ""
     sent_at: float | None = None
     summary: RequestSummary | None = None
     _json: tuple[int, str] = (-1, "")  # the candidates as JSON, when there were so many records

@@ -27,7 +27,7 @@ WALK = "deployments/failover/candidates.py"
 BREAKER, COMPARISON, STREAM = (
     "actors/breaker/circuit.py",
     "deployments/failover/comparison.py",
-    "deployments/failover/stream.py",
+    "deployments/failover/streams/answer.py",
 )
 AVOIDABLE = ("lost", "moved_avoidable", "late_recovery")
 

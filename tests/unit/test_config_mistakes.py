@@ -56,6 +56,9 @@ VALUES: list[tuple[str, Any, str]] = [
         "models.gpt-4.opnai: no such provider (known: aws_bedrock, openai, google_genai, anthropic, local)",
     ),
     ("models/gpt-4", ["openai"], "models.gpt-4: must be an object, not a list"),
+    ("rows", {"gtp-4": {}}, "rows.gtp-4: no such row (known: default, gpt-4), did you mean gpt-4?"),
+    ("rows", {"*": {"continuation": {"json": "yes"}}}, "rows.*.continuation.json: must be 'hold' or 'off'"),
+    ("rows", {"*": {"continuation": {"text": "all"}}}, "rows.*.continuation.text: unknown key (known: tools, json)"),
     ("providers", ["openai"], "providers: must be an object, not a list"),
     ("providers", "openai", "providers: must be an object, not text"),
     (
@@ -324,6 +327,7 @@ def test_the_names_of_local_models_are_true_in_rows_of_embeddings_too() -> None:
 FULL: dict[str, Any] = yaml.safe_load(
     textwrap.dedent("""
     mode: hybrid
+    rows: {"*": {continuation: {tools: hold, json: hold}}}
     modes: {hybrid: [local, aws, gpt], aws_only: [aws], local_only: [local]}
     providers:
       aws:
@@ -446,7 +450,8 @@ def keys_in(value: Any) -> set[str]:
 
 def test_the_full_config_below_names_every_key_there_is() -> None:
     sections = [cls for cls in subclasses(Section) if cls.__module__.startswith("deployments.config")]
-    ours = {name for cls in sections if cls.__name__ not in ("Overrides", "Tunables") for name in cls.model_fields}
+    sections = [cls for cls in sections if cls.__name__ not in ("Overrides", "Tunables")]
+    ours = {field.alias or name for cls in sections for name, field in cls.model_fields.items()}
     assert ours <= keys_in(FULL)
     assert parse(FULL)
 

@@ -9,7 +9,7 @@ import pytest
 
 from actors.breaker.outcomes import ENDINGS, Outcome
 from deployments.errors import BadRequest, DeadlineExceeded, NoAnswer, UnknownModel
-from deployments.failover.stream import StreamAnswer
+from deployments.failover.streams.answer import StreamAnswer
 from deployments.openai_api.chat import DONE, check_request
 from tests.clock import run_virtually
 from tests.unit.tiers import E500

@@ -55,8 +55,8 @@ class Ledgered:
         account = self.w.service.begin(Caller("http", "acme"), checked)
         return await self.w.service.failover.complete(checked, self.w.service.deadline(), account)
 
-    async def stream(self) -> Any:
-        checked = check_request({**REQUEST, "stream": True})
+    async def stream(self, **body: Any) -> Any:
+        checked = check_request({**REQUEST, "stream": True, **body})
         account = self.w.service.begin(Caller("http", "acme"), checked)
         return await self.w.service.failover.stream(checked, self.w.service.deadline(), account)
 

@@ -13,7 +13,7 @@ from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import Config, parse
 from deployments.config.places import Tier
 from deployments.config.resolved import ResolvedConfig
-from deployments.openai_api.chat import Head, chunk, completion, dump
+from deployments.openai_api.chat import Head, chunk, completion, dump, usage_chunk
 from deployments.python_api.chats import PythonApi
 from deployments.service.service import Service
 from deployments.telemetry.tracer import Tracer
@@ -37,6 +37,9 @@ class Script:
     ends: list[Outcome | None] = field(default_factory=lambda: [None])
     seconds: float = 0.0  # before the answer, or before the first frame
     words: list[str] = field(default_factory=lambda: ["Hel", "lo"])
+    deltas: list[dict[str, Any]] | None = None  # in place of the words
+    head: Head = HEAD  # of its streams
+    usage: dict[str, int] = field(default_factory=lambda: {"total_tokens": 3})  # of its streams
     pace: float = 0.0
     after: int | None = None  # a stream ends badly after so many words
     pieces: list[float] = field(default_factory=list)  # the pauses before each piece of a whole answer, and its end
@@ -83,14 +86,15 @@ class ScriptedHop:
         script = self.script_of(provider, call)
         self.traces.append(call.get("trace"))
         end = script.next_end()
-        words = script.words if script.after is None else script.words[: script.after]
+        deltas = [{"content": word} for word in script.words] if script.deltas is None else script.deltas
+        words = deltas if script.after is None else deltas[: script.after]
         try:
             await asyncio.sleep(script.seconds)
             if end is None or script.after is not None:
                 if script.told and call.get("hears_usage"):
                     yield {"told": script.told}
-                for word in words:
-                    yield chunk(HEAD, {"content": word})
+                for delta in words:
+                    yield chunk(script.head, delta)
                     await asyncio.sleep(script.pace)
         except (asyncio.CancelledError, GeneratorExit):
             script.cancelled += 1
@@ -98,10 +102,15 @@ class ScriptedHop:
         last = (
             {"outcome": asdict(end), "told": script.told}
             if end is not None
-            else {"usage": {"total_tokens": 3}, "tail": b""}
+            else {"usage": script.usage, "tail": _tail(script, call)}
         )
         took = script.seconds * 1000
         yield {**last, "upstream": {"first_ms": took, "ms": took + len(words) * script.pace * 1000}}
+
+
+def _tail(script: Script, call: Mapping[str, Any]) -> bytes:
+    wants = (call["body"].get("stream_options") or {}).get("include_usage")
+    return usage_chunk(script.head, script.usage) if wants else b""
 
 
 class ActorInProcess:

@@ -17,7 +17,8 @@ class Section(Strict):
     @classmethod
     def _know_keys(cls, given: object) -> object:
         """Refuse a key that is not known, first of all and with the names that are: pydantic would name none."""
+        known = [field.alias or name for name, field in cls.model_fields.items()]
         for key in given if isinstance(given, Mapping) else ():
-            if key not in cls.model_fields:
-                raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "known": list(cls.model_fields)})
+            if key not in known:
+                raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "known": known})
         return given

@@ -37,13 +37,13 @@ def _is_read(key: str, value: JsonValue) -> bool:
         return isinstance(value, dict) and any(value.values())
     if key == "audio":  # its first frame has an id alone
         return isinstance(value, dict) and bool(value.get("data") or value.get("transcript"))
-    if key in ("content", "refusal", "images") or _is_thought(key):
+    if key in ("content", "refusal", "images") or is_thought(key):
         return isinstance(value, str) or (isinstance(value, list | dict) and any(value))
     return False
 
 
 @functools.lru_cache(256)
-def _is_thought(key: str) -> bool:
+def is_thought(key: str) -> bool:
     return _THOUGHT.search(key) is not None and _NO_THOUGHT.search(key) is None
 
 
