@@ -48,8 +48,8 @@ class Metrics:
                     moved = site_of(previous.target), site_of(record.target), _failover_reason(previous)
                     self._meter.add("breakwater_failovers_total", moved)
                     if record.seam:
-                        labels = row, *moved[:2], record.seam, record.outcome
-                        self._meter.add("breakwater_continued_total", labels)
+                        continued = row, *moved[:2], record.seam, record.outcome
+                        self._meter.add("breakwater_continued_total", continued)
             else:
                 labels = provider_of(record.target), _without_names(reason)
                 self._meter.add("breakwater_skips_total", labels)
