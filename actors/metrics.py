@@ -71,6 +71,9 @@ METRICS: Mapping[str, MetricDefinition] = {
     "breakwater_provider_info": _gauge(
         "1 for a provider that can be called, 0 for one that is left out", "provider", "kind"
     ),
+    "breakwater_slow_targets": _gauge(
+        "targets that take far longer than they usually do, as this ingress replica sees it", "provider"
+    ),
     "breakwater_in_flight": _gauge("attempts under way, by this ingress replica", "provider"),
     # of an ingress: its two actors
     "breakwater_actor_calls_total": _counter("calls of the breaker actor", "method", "result"),

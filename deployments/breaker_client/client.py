@@ -22,7 +22,18 @@ from actors.breaker.circuit import Policy, State
 from actors.breaker.messages import Permit, ReportDetails, SeenHealth, Version, WatchAnswer
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.places import NO_PLACES
-from actors.breaker.plan import UNKNOWN_CIRCUIT, Candidate, CircuitSnapshot, Plan, Skipped, Target, plan, received, skip
+from actors.breaker.plan import (
+    UNKNOWN_CIRCUIT,
+    Candidate,
+    CircuitSnapshot,
+    Plan,
+    Skipped,
+    Target,
+    plan,
+    provider_of,
+    received,
+    skip,
+)
 from actors.metrics import Meter, NoMeter
 from deployments.breaker_client.actor_connection import ActorCall, ActorConnection
 from deployments.breaker_client.cut_calls import CutCalls
@@ -35,6 +46,7 @@ from deployments.breaker_client.report_queue import BUFFER, ReportQueue, details
 from deployments.breaker_client.response_times import ResponseTimes
 from deployments.breaker_client.stalls import BEAT, StallDetector
 from deployments.breaker_client.waiting import may_ask, seconds_to_wait
+from deployments.latency.latencies import Latencies
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -75,6 +87,7 @@ class BreakerClient:
         self.silence = StallDetector()
         self.flows = FlowingStreams()
         self.times = ResponseTimes()
+        self.latencies = Latencies()
         self.empty_answers = EmptyAnswers()
         self.cut_calls = CutCalls()
         self.places = NO_PLACES
@@ -105,6 +118,9 @@ class BreakerClient:
         """Set the gauges of attempts under way, of the snapshot's age, and of reports that wait."""
         for provider, number in self.under_way.items():
             self._meter.set("breakwater_in_flight", (provider,), number)
+        slow = Counter(provider_of(target) for target in self.latencies.slow_targets(self._clock()))
+        for provider in self.under_way:
+            self._meter.set("breakwater_slow_targets", (provider,), slow[provider])
         self._meter.set("breakwater_order_age_seconds", (), self._actor.age)
         self._meter.set("breakwater_reports_waiting", (), len(self.reports))
 
@@ -139,6 +155,14 @@ class BreakerClient:
         now = self._clock()
         quiet = [target for target in row if self.silence.quiet(target, now)]
         return plan(row, self._view(), now, self._policy, self.draw() if draw is None else draw, quiet)
+
+    def is_slow(self, target: Target) -> bool:
+        """Return whether a target takes far longer than it usually does: see `latency`."""
+        return self.latencies.slow(target, self._clock())
+
+    def try_slow(self, target: Target) -> bool:
+        """Return whether a request is to ask a slow target first nevertheless, to see how it does. It then must."""
+        return self.latencies.try_first(target, self._clock())
 
     def draw(self) -> float:
         return self._draw()

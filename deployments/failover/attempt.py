@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deployments.usage.records import AttemptUsage
 
 RENEW_SECONDS = 5.0  # shorter than any lease; a probe that has flowed for so long closes its circuit
+_CUT = frozenset({"first_token", "timeout", "unreachable", "deadline", "cancelled"})  # ends of one that said nothing
 LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
 
 
@@ -49,6 +50,7 @@ class Attempt:
     used: Mapping[str, Any] = field(default_factory=dict)  # what it has used, once it has ended
     body: Mapping[str, Any] | None = None  # the request as this target takes it
     extras: Mapping[str, Any] | None = None  # beside the chat, where it is asked as its client asks
+    kind: str = ""  # of its request, by which times are compared
     row: str | None = None  # where the configuration adds something to requests of this row's target
     has_images: bool = False  # whether images that we have fetched are in it
     hurried: bool = False  # whether its caller has named the deadline
@@ -64,18 +66,27 @@ class Attempt:
     def probe(self) -> bool:
         return is_exclusive(self.permit)
 
+    def note_waiting(self) -> None:
+        """Note that its target is asked now."""
+        whole = self.verb != "stream"
+        self.breaker.latencies.begin(self.target, self, self.kind, self.breaker.now(), of_whole=whole)
+
     def note_first_content(self) -> None:
         """Note that its content has begun."""
+        self.breaker.latencies.end(self.target, self)
         self.first_content_ms = self._ms()
-        self.content_at = self.breaker.now()
-        self._note_answer(self.content_at - self.began)
+        self.content_at = now = self.breaker.now()
+        self._note_answer(now - self.began)
+        self.breaker.latencies.first_content(self.target, self.kind, now - self.began, now, of_whole=False)
 
     def note_piece(self) -> None:
         """Note that pieces of a whole answer come. One that goes on for seconds is evidence, as a stream is."""
         self.pieces += 1
-        self.content_at = self.breaker.now()
+        self.content_at = now = self.breaker.now()
         if self.pieces == 1:
             self.first_content_ms = self._ms()
+            self.breaker.latencies.end(self.target, self)
+            self.breaker.latencies.first_content(self.target, self.kind, now - self.began, now, of_whole=True)
         elif self.pieces == 2:
             self.breaker.report_started(self.target, self.permit, self.began)
             self.breaker.flows.add(self)
@@ -134,6 +145,9 @@ class Attempt:
         if outcome.kind == "ok":
             self.record.mark_sent()
         ms = self._ms()
+        if self.first_content_ms is None:
+            self.breaker.latencies.end(self.target, self)
+            self._note_time(outcome)
         self.used = used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first)
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
         self.record.add_attempt(self._step(outcome, ms, used))
@@ -153,6 +167,14 @@ class Attempt:
             "completion_tokens": used["tokens_out"],
             "counted": used["counted"],
         }
+
+    def _note_time(self, outcome: Outcome) -> None:
+        """Note how long an attempt took that had no first content before its end."""
+        now, of_whole = self.breaker.now(), self.verb != "stream"
+        if outcome.kind == "ok":
+            self.breaker.latencies.whole_answer(self.target, self.kind, now - self.began, now)
+        elif outcome.kind in _CUT:
+            self.breaker.latencies.ended(self.target, self.kind, now - self.began, now, of_whole=of_whole)
 
     def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
         if whole and outcome.kind == "ok":

@@ -4,6 +4,7 @@ A plan that is made once is old when its second candidate is reached: a circuit 
 and a probe that nobody needed would have held a permit. So the plan is made again for each turn.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Candidate, Plan
 from deployments.errors import TOO_SMALL
 from deployments.failover.tried import Tried
+from deployments.latency.latencies import STILL_FIRST
+from deployments.providers.kinds import KINDS
 
 if TYPE_CHECKING:
     from deployments.breaker_client.client import BreakerClient
@@ -45,6 +48,7 @@ class Candidates:
     sure: bool = False  # whether targets are left out that are to be probed: there is no time to find out
     _waiting_since: float | None = None
     _draw: float = 0.0
+    _trial: bool | None = None
     _asked: set[str] = field(default_factory=set)
     _refused: set[str] = field(default_factory=set)
     _recorded: set[str] = field(default_factory=set)
@@ -65,11 +69,12 @@ class Candidates:
     def next(self) -> Turn | None:
         """Return whose turn it is; None if no target is left that may be asked now."""
         plan = self.breaker.plan(self.left, draw=self._draw)
+        candidates = self._by_speed(plan.candidates)
         record = self.tried.record
         if not self._asked and not record.order:
-            record.order = tuple(candidate.target for candidate in plan.candidates)
+            record.order = tuple(candidate.target for candidate in candidates)
         self._record_skipped(plan)
-        if may := [c for c in plan.candidates if self._is_allowed(c)]:
+        if may := [c for c in candidates if self._is_allowed(c)]:
             return Turn(may[0], len(may))
         if self.sure:
             return None
@@ -79,6 +84,29 @@ class Candidates:
         """Return the candidates that are left, in order, without those that gave no permit."""
         plan = self.breaker.plan(self.left, draw=self._draw)
         return [c for c in (*plan.candidates, *plan.panics) if c.target not in self._refused]
+
+    def _by_speed(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return the candidates with those that are slow now behind the others that are not in this machine.
+
+        The model in this machine stands in for a cloud, so a cloud that is slow is better.
+        """
+        slow = [c for c in candidates if self._is_slow(c)]
+        if not slow or self._tries(slow[0]):
+            return candidates
+        quick = [c for c in candidates if not (c.probe or c in slow or KINDS[self.rows.kind(c.target)].in_process)]
+        if not quick:
+            return candidates
+        self.tried.record.slow |= {c.target for c in slow}
+        return [*quick, *slow, *(c for c in candidates if c not in quick and c not in slow)]
+
+    def _tries(self, candidate: Candidate) -> bool:
+        """Return whether this request asks a slow target first, which is decided once."""
+        if self._trial is None:
+            self._trial = self._draw < STILL_FIRST and self.breaker.try_slow(candidate.target)
+        return self._trial
+
+    def _is_slow(self, candidate: Candidate) -> bool:
+        return not candidate.probe and self.breaker.is_slow(candidate.target)
 
     def ask(self, turn: Turn) -> None:
         """Note that this target is asked: it is not asked again."""

@@ -20,6 +20,7 @@ from deployments.failover.no_answer import no_answer
 from deployments.failover.streams.answer import COVER_SECONDS
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
+from deployments.latency.classes import class_of
 from deployments.openai_api.chat import Request
 from deployments.providers.base import LONG_CALL, CallMessage, call_dict
 from deployments.providers.kinds import KINDS
@@ -83,6 +84,7 @@ class FailoverRun(Generic[T]):
         row = self._by_tools(self._in_order(row, ground.affinity))
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
+        self._latency_class = class_of(request.body, request.size)
 
     def _by_tools(self, row: list[str]) -> list[str]:
         """Return the targets with those first that run the tools which the request offers, and no model of others has.
@@ -188,6 +190,7 @@ class FailoverRun(Generic[T]):
         attempt.row = fit.row
         attempt.extra_calls = MOST_EXTRA_CALLS
         attempt.keep_lease()
+        attempt.note_waiting()
         return attempt
 
     def _attempt(self, turn: Turn, permit: Permit, fit: RequestFit) -> Attempt:
@@ -195,7 +198,7 @@ class FailoverRun(Generic[T]):
         target, record, verb = turn.candidate.target, self._record, self._kind.verb
         self._candidates.ask(turn)
         attempt = Attempt(self._breaker, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
-        attempt.hurried = self._deadline.explicit
+        attempt.hurried, attempt.kind = self._deadline.explicit, self._latency_class
         at = asyncio.get_running_loop().time()
         usual = self._breaker.times.needed(target, verb)
         attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)

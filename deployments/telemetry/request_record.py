@@ -169,6 +169,7 @@ class RequestRecord:
         began_at: wall clock, milliseconds since the epoch.
         order: the candidates of its first plan, in order.
         scope: tags that a target must have to serve it.
+        slow: targets that stood behind others because they are slow now.
         barred: targets that its caller's limits can't count.
         session: the key of its conversation, if its caller names one.
         bound: the target that had the conversation's prompt in its cache.
@@ -191,6 +192,7 @@ class RequestRecord:
     began_at: int = field(default_factory=lambda: int(time.time() * 1000))
     records: list[AttemptRecord] = field(default_factory=list)
     order: tuple[str, ...] = ()
+    slow: frozenset[str] = frozenset()
     barred: frozenset[str] = frozenset()
     scope: frozenset[str] = frozenset()
     session: bytes | None = None
@@ -269,6 +271,9 @@ class RequestRecord:
             for target, candidate in told if self.bound is not None else ():
                 if target == self.bound:
                     candidate["session"] = True
+            for target, candidate in told if self.slow else ():
+                if target in self.slow:
+                    candidate["slow"] = True
             self._json = len(self.records), encode_json([candidate for _, candidate in told])
         return self._json[1]
 

@@ -334,18 +334,18 @@ def blocked(c: Case) -> Behaviour:
         return status(400, "content_policy_violation")
     if c.wire == "google_genai":
         body = b'{"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 7}}'
-        raw = b"data: " + body + b"\r\n\r\n" if c.stream else body
-        return Behaviour("raw", raw=raw, content_type="text/event-stream" if c.stream else "application/json")
+        return _either(body, b"data: " + body + b"\r\n\r\n", "text/event-stream")
     if c.wire == "anthropic":
-        if not c.stream:
-            return Behaviour("raw", raw=json.dumps(AnthropicWire().message([], "refusal")).encode())
         words = b"".join(AnthropicWire().frames([])).replace(b'"end_turn"', b'"refusal"')
-        return Behaviour("raw", raw=words, content_type="text/event-stream")
-    if c.stream:
-        parts = [event("messageStart", {"role": "assistant"}), event("messageStop", {"stopReason": "content_filtered"})]
-        return Behaviour("raw", raw=b"".join(parts), content_type="application/vnd.amazon.eventstream")
+        return _either(json.dumps(AnthropicWire().message([], "refusal")).encode(), words, "text/event-stream")
+    parts = [event("messageStart", {"role": "assistant"}), event("messageStop", {"stopReason": "content_filtered"})]
     body = b'{"output": {"message": {"role": "assistant", "content": []}}, "stopReason": "content_filtered"}'
-    return Behaviour("raw", raw=body)
+    return _either(body, b"".join(parts), "application/vnd.amazon.eventstream")
+
+
+def _either(whole: bytes, stream: bytes, content_type: str) -> Behaviour:
+    """These bytes, whole or as a stream: a whole answer may be asked for as either."""
+    return Behaviour("raw", raw=whole, streamed=Behaviour("raw", raw=stream, content_type=content_type))
 
 
 @fault("S13", "content policy")

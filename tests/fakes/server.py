@@ -79,6 +79,7 @@ class Behaviour:
     raw: bytes = b""
     content_type: str = "application/json"
     pace: float = 0.0  # seconds between frames
+    streamed: "Behaviour | None" = None  # what becomes of a request for a stream instead
     until: threading.Event | None = None  # set: what was endless comes to its end
 
 
@@ -282,6 +283,7 @@ class FakeServer:
         watch = asyncio.ensure_future(reader.read(1)) if b.kind in ("hang", "stall", "no_end") or b.pace else None
         try:
             streamed = self.vendor.wants_stream(request.route, request.body)
+            b = b.streamed or b if streamed else b
             alive = await (self._stream if streamed else self._whole)(b, writer, request, watch)
         finally:
             if watch is not None and not watch.done():

@@ -36,6 +36,7 @@ class Sight:
     def __init__(self, **seen: CircuitSnapshot):
         self.seen = {f"{name}/m": s for name, s in seen.items()}
         self.times = ResponseTimes()
+        self.slow: set[str] = set()
 
     def plan(self, row: Sequence[str], *, draw: float | None = None) -> Plan:
         assert draw == 0.25, "one request, one draw"
@@ -43,6 +44,12 @@ class Sight:
 
     def draw(self) -> float:
         return 0.25
+
+    def try_slow(self, target: str) -> bool:
+        raise AssertionError("the draw says no")
+
+    def is_slow(self, target: str) -> bool:
+        return target in self.slow
 
     def skipped(self, target: str, why: str, retry_in: float | None = None) -> Skipped:
         return skip(target, self.seen[target], NOW, why, retry_in)

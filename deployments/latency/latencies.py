@@ -1,0 +1,147 @@
+"""What one ingress knows of its targets' times, and which of them are slow. Pure.
+
+A target is *slow* while eight of its last twenty calls took longer than 95 of a hundred of its own usually do, and
+twice as long as half of them. It has not failed: new requests ask the others first. One in ten asks it still, but at
+most one in two seconds, which shows when it is itself again. Before a target is known, and once nobody has asked it for
+a minute, it is not slow.
+
+Times are compared within a class: what is measured (the first content, or a whole answer that comes at once), how long
+the prompt is, and whether the model is asked to think. A call that was ended before its first content counts with the
+time that it was given: it would have taken longer. One that still waits counts as soon as it has waited for so long.
+"""
+
+import math
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from deployments.latency.classes import first, whole
+from deployments.latency.tail import Tail
+from deployments.newest import Newest
+
+TARGETS = 1000  # a client may name any model of a provider
+ENOUGH = 50  # times before a class has a usual one
+RECENT, SLOW = 20, 8
+FACTOR = 2.0  # times the median
+FORGET_SECONDS = 60.0
+STILL_FIRST, STILL_SECONDS = 0.1, 2.0  # the share of requests that asks a slow target first; between two of them
+
+Class = str
+
+
+@dataclass(slots=True)
+class _Recent:
+    """The last calls: whether each was longer than usual."""
+
+    long: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    number: int = 0  # of the long ones
+    at: float = 0.0
+    tried_at: float = -STILL_SECONDS
+
+    def add(self, long: bool, now: float) -> None:
+        if now - self.at > FORGET_SECONDS:
+            self.long.clear()
+            self.number = 0
+        if len(self.long) == RECENT:
+            self.number -= self.long[0]
+        self.long.append(long)
+        self.number += long
+        self.at = now
+
+
+class Latencies:
+    def __init__(self) -> None:
+        self._tails = Newest[tuple[str, Class], Tail](TARGETS)
+        self._recent = Newest[str, _Recent](TARGETS)
+        self._waiting: dict[str, dict[Hashable, float]] = {}  # target: call: from when on it is late, the oldest first
+        self._in_pieces = Newest[str, bool](TARGETS)  # whether a target's whole answers come so
+
+    def begin(self, target: str, call: Hashable, kind: Class, now: float, *, of_whole: bool) -> None:
+        """Note that a call waits for its first content from now on."""
+        tail = self._tails.get((target, self.measure(target, kind, of_whole=of_whole)))
+        limit = math.inf if tail is None or tail.number < ENOUGH else _limit(tail, now)
+        self._waiting.setdefault(target, {})[call] = now + limit
+
+    def end(self, target: str, call: Hashable) -> None:
+        """Note that it waits no longer."""
+        if (waiting := self._waiting.get(target)) is not None:
+            waiting.pop(call, None)
+            if not waiting:
+                del self._waiting[target]
+
+    def first_content(self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool) -> None:
+        """Note that the first content came after so long; `of_whole`: that of a whole answer, which comes in pieces."""
+        if of_whole:
+            self._in_pieces[target] = True
+        self._note(target, first(kind), seconds, now)
+
+    def whole_answer(self, target: str, kind: Class, seconds: float, now: float) -> None:
+        """Note that a whole answer came at once, after so long."""
+        self._in_pieces[target] = False
+        self._note(target, whole(kind), seconds, now)
+
+    def ended(self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool) -> None:
+        """Note that a call was ended before its first content: it would have taken longer.
+
+        One that was given less than is usual says nothing.
+        """
+        measure = self.measure(target, kind, of_whole=of_whole)
+        if self._is_long(self._tail(target, measure, now), seconds, now):
+            self._note(target, measure, seconds, now)
+
+    def measure(self, target: str, kind: Class, *, of_whole: bool) -> Class:
+        """Return the class by which a target's calls are measured: its whole answers may come in pieces, or at once."""
+        return whole(kind) if of_whole and not self._in_pieces.get(target) else first(kind)
+
+    def _note(self, target: str, kind: Class, seconds: float, now: float) -> None:
+        tail = self._tail(target, kind, now)
+        recent = self._recent.get(target)
+        if recent is None:
+            recent = self._recent[target] = _Recent()
+        was_slow = self.slow(target, now)
+        long = self._is_long(tail, seconds, now)
+        recent.add(long, now)
+        if not (long and was_slow):  # what is usual is not learned from a target that is not itself
+            tail.add(seconds, now)
+
+    def slow(self, target: str, now: float) -> bool:
+        recent = self._recent.get(target)
+        long = recent.number if recent is not None and now - recent.at <= FORGET_SECONDS else 0
+        if long >= SLOW or target not in self._waiting:
+            return long >= SLOW
+        return long + self._late(target, now) >= SLOW
+
+    def slow_targets(self, now: float) -> list[str]:
+        return [target for target in self._recent if self.slow(target, now)]
+
+    def try_first(self, target: str, now: float) -> bool:
+        """Return whether a request may ask a slow target first, to see whether it is itself again. It then does."""
+        recent = self._recent.get(target)
+        if recent is None or now - recent.tried_at < STILL_SECONDS:
+            return recent is None
+        recent.tried_at = now
+        return True
+
+    def _late(self, target: str, now: float) -> int:
+        """Return how many of the calls that have waited for the longest have waited for too long, SLOW at the most."""
+        return sum(now >= late_at for late_at in islice(self._waiting[target].values(), SLOW))
+
+    def _is_long(self, tail: Tail, seconds: float, now: float) -> bool:
+        if tail.number < ENOUGH:
+            return False
+        return seconds > _limit(tail, now)
+
+    def _tail(self, target: str, kind: Class, now: float) -> Tail:
+        found = self._tails.get((target, kind))
+        if found is None:
+            found = self._tails[target, kind] = Tail(now)
+        return found
+
+    def known(self, target: str, kind: Class) -> Tail | None:
+        return self._tails.get((target, kind))
+
+
+def _limit(tail: Tail, now: float) -> float:
+    """Return the seconds beyond which a call is long."""
+    return max(tail.percentile(0.95, now), FACTOR * tail.percentile(0.5, now))

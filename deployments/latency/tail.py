@@ -1,0 +1,75 @@
+"""The distribution of one kind of times, in buckets and two windows: percentiles of the last minutes. Pure.
+
+A bucket is 6 % wide, which is as exact as any decision here needs. Of two windows the older one is forgotten when the
+newer one is full, so a figure is five to ten minutes deep.
+"""
+
+import math
+
+_WIDTH = math.log(1.06)
+_LEAST = 0.005  # seconds
+_BUCKETS = 192  # up to 350 s
+WINDOW_SECONDS = 300.0
+_FRESH_SECONDS = 3.0  # for which a percentile is used again
+
+
+class Tail:
+    """Times in seconds. `now` is monotonic."""
+
+    __slots__ = ("_asked", "_began", "_new", "_old", "number")
+
+    def __init__(self, now: float) -> None:
+        self._new, self._old = [0] * _BUCKETS, [0] * _BUCKETS
+        self._began = now
+        self.number = 0  # of times in both windows
+        self._asked: dict[float, tuple[float, float]] = {}  # share: its percentile, and until when it is used
+
+    def add(self, seconds: float, now: float) -> None:
+        self._turn(now)
+        self._new[_bucket(seconds)] += 1
+        self.number += 1
+
+    def percentile(self, share: float, now: float) -> float:
+        """Return the seconds that this share of the times does not exceed; 0 if there are none."""
+        known = self._asked.get(share)
+        if known is not None and now < known[1]:
+            return known[0]
+        self._turn(now)
+        found = self._percentile(share)
+        self._asked[share] = found, now + _FRESH_SECONDS
+        return found
+
+    def _percentile(self, share: float) -> float:
+        left = share * self.number
+        for at in range(_BUCKETS):
+            left -= self._new[at] + self._old[at]
+            if left <= 0 < self.number:
+                return _seconds(at)
+        return 0.0
+
+    def beyond(self, seconds: float, now: float) -> float:
+        """Return how much longer those take on average that have taken so long; 0 if none has."""
+        self._turn(now)
+        first = _bucket(seconds) + 1
+        counts = [self._new[at] + self._old[at] for at in range(first, _BUCKETS)]
+        number = sum(counts)
+        total = sum(count * (_seconds(at) - seconds) for at, count in enumerate(counts, first))
+        return total / number if number else 0.0
+
+    def _turn(self, now: float) -> None:
+        age = now - self._began
+        if age < WINDOW_SECONDS:
+            return
+        self._old = self._new if age < 2 * WINDOW_SECONDS else [0] * _BUCKETS
+        self._new, self._began = [0] * _BUCKETS, now
+        self.number = sum(self._old)
+        self._asked.clear()
+
+
+def _bucket(seconds: float) -> int:
+    return 0 if seconds <= _LEAST else min(_BUCKETS - 1, int(math.log(seconds / _LEAST) / _WIDTH) + 1)
+
+
+def _seconds(bucket: int) -> float:
+    """Return the upper end of a bucket."""
+    return _LEAST * math.exp(bucket * _WIDTH)

@@ -1,0 +1,228 @@
+"""Which targets are slow, by what they usually take. Pure, and on a virtual clock."""
+
+import asyncio
+import random
+import statistics
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.latency.classes import class_of
+from deployments.latency.latencies import ENOUGH, FORGET_SECONDS, RECENT, SLOW, Latencies
+from deployments.latency.tail import WINDOW_SECONDS, Tail
+from deployments.openai_api.chat import check_request
+from tests.clock import run_virtually
+from tests.unit.test_failover import read
+from tests.unit.world import ARGS, REQUEST, Script, World, world
+
+SECONDS = st.floats(0.006, 300)
+
+
+@given(st.lists(SECONDS, min_size=1, max_size=200), st.sampled_from([0.5, 0.9, 0.95, 0.98]))
+def test_a_percentile_is_right_to_six_in_a_hundred(times: list[float], share: float) -> None:
+    tail = Tail(0.0)
+    for seconds in times:
+        tail.add(seconds, 1.0)
+    ranked = sorted(times)
+    exact = ranked[min(len(ranked) - 1, max(0, -(-int(share * len(ranked) * 1000) // 1000) - 1))]
+    assert exact / 1.001 <= tail.percentile(share, 1.0) <= exact * 1.0601
+    assert sum(seconds <= tail.percentile(share, 1.0) * 1.0001 for seconds in times) >= share * len(times) - 1e-6
+
+
+def test_the_rest_of_a_wait_is_how_much_longer_those_take_that_have_taken_so_long() -> None:
+    tail = Tail(0.0)
+    for seconds in [0.1] * 90 + [4.0] * 10:
+        tail.add(seconds, 0.0)
+    assert tail.beyond(1.0, 0.0) == pytest.approx(3.0, rel=0.1)
+    assert tail.beyond(5.0, 0.0) == 0.0
+
+
+def test_what_is_older_than_two_windows_is_forgotten() -> None:
+    tail = Tail(0.0)
+    tail.add(9.0, 0.0)
+    tail.add(0.1, WINDOW_SECONDS)
+    assert tail.percentile(1.0, WINDOW_SECONDS) == pytest.approx(9.0, rel=0.07)
+    tail.add(0.1, 2 * WINDOW_SECONDS)
+    assert tail.percentile(1.0, 2 * WINDOW_SECONDS) == pytest.approx(0.1, rel=0.07)
+    assert Tail(0.0).percentile(0.5, 5.0) == 0.0
+    tail.add(0.1, 9 * WINDOW_SECONDS)
+    assert tail.number == 1
+
+
+def usual(number: int = ENOUGH, seconds: float = 0.5) -> Latencies:
+    known = Latencies()
+    for _ in range(number):
+        known.first_content("t", "0", seconds, 0.0, of_whole=False)
+    return known
+
+
+def take(known: Latencies, *seconds: float, at: float = 1.0, kind: str = "0") -> None:
+    for each in seconds:
+        known.first_content("t", kind, each, at, of_whole=False)
+
+
+def test_eight_of_twenty_that_take_far_longer_make_a_target_slow_and_others_itself_again() -> None:
+    known = usual()
+    take(known, *[4.0] * (SLOW - 1))
+    assert not known.slow("t", 1.0)
+    take(known, 4.0)
+    assert known.slow("t", 1.0)
+    take(known, *[0.5] * (RECENT - SLOW))
+    assert known.slow("t", 1.0)
+    take(known, 0.5)
+    assert not known.slow("t", 1.0)
+    assert not known.slow("other", 1.0)
+
+
+def test_before_it_is_known_what_is_usual_nothing_is_slow() -> None:
+    known = usual(ENOUGH - SLOW)
+    take(known, *[4.0] * SLOW)
+    assert not known.slow("t", 1.0)
+
+
+def test_a_little_longer_than_usual_is_not_slow_however_narrow_the_usual_is() -> None:
+    known = usual()
+    take(known, *[0.9] * RECENT)
+    assert not known.slow("t", 1.0)
+
+
+def test_a_target_that_nobody_asks_any_more_is_not_slow_for_ever() -> None:
+    known = usual()
+    take(known, *[4.0] * RECENT)
+    assert known.slow("t", 1.0 + FORGET_SECONDS)
+    assert not known.slow("t", 1.1 + FORGET_SECONDS)
+    take(known, 4.0, at=2.0 + FORGET_SECONDS)
+    assert not known.slow("t", 2.0 + FORGET_SECONDS)
+
+
+def test_what_becomes_of_a_target_that_stays_slow_is_what_is_usual_after_two_windows() -> None:
+    known, at = usual(), 1.0
+    while at < 2.5 * WINDOW_SECONDS:
+        take(known, 4.0, at=at)
+        at += 1.0
+    assert not known.slow("t", at)
+
+
+def test_calls_that_wait_for_too_long_count_before_their_end() -> None:
+    known = usual()
+    for call in range(SLOW):
+        known.begin("t", call, "0", 1.0, of_whole=False)
+    assert not known.slow("t", 1.9)
+    assert known.slow("t", 2.2)
+    known.end("t", 0)
+    assert not known.slow("t", 2.2)
+    for call in range(1, SLOW):
+        known.end("t", call)
+    assert not known._waiting
+
+
+def test_calls_that_were_ended_early_count_if_they_had_more_time_than_usual() -> None:
+    known = usual()
+    for seconds, slow in ((0.4, False), (5.0, True)):
+        for _ in range(SLOW):
+            known.ended("t", "0", seconds, 1.0, of_whole=False)
+        assert known.slow("t", 1.0) is slow
+
+
+def test_classes_are_apart() -> None:
+    known = usual()
+    take(known, *[4.0] * RECENT, kind="2t")
+    assert not known.slow("t", 1.0)
+    long = {"messages": [{"role": "user", "content": "x" * 20_000}]}
+    assert class_of({"messages": []}, 0) == "0"
+    assert class_of(long, 0) == class_of({}, 20_000) == "1"
+    assert class_of({"reasoning_effort": "high"}, 10**6) == "2t"
+    assert class_of({"messages": [{"content": [{"type": "text"}] * 300}], "reasoning_effort": "none"}, 0) == "2"
+
+
+def test_whole_answers_are_measured_as_they_come() -> None:
+    known = Latencies()
+    assert known.measure("t", "0", of_whole=True) == "whole.0"
+    known.first_content("t", "0", 0.5, 0.0, of_whole=True)
+    assert known.measure("t", "0", of_whole=True) == known.measure("t", "0", of_whole=False) == "first.0"
+    known.whole_answer("t", "0", 0.5, 0.0)
+    assert known.measure("t", "0", of_whole=True) == "whole.0"
+
+
+async def brown_out(w: World, *, rule: bool, stream: bool) -> tuple[float, int]:
+    """The 99th of a hundred first contents in ten minutes; in one of them the first provider takes eight times as long.
+
+    And how many calls there were for so many requests.
+    """
+    dice, first = random.Random(7), w.provider("aws")
+    w.breaker._draw = dice.random
+    if not rule:
+        w.breaker.is_slow = lambda target: False  # type: ignore[method-assign]
+    first.pieces = w.provider("openai").pieces = [0.01]
+    taken: list[float] = []
+
+    async def one(factor: float) -> None:
+        for script, median in ((first, 0.6 * factor), (w.provider("openai"), 0.8)):
+            script.seconds = median * dice.lognormvariate(0, 0.5)
+        request = check_request({**REQUEST, "stream": stream})
+        began = asyncio.get_running_loop().time()
+        if stream:
+            answer = await w.service.failover.stream(request, w.service.deadline())
+            taken.append(asyncio.get_running_loop().time() - began)
+            await read(answer)
+        else:
+            answer = await w.service.failover.complete(request, w.service.deadline())
+            taken.append(asyncio.get_running_loop().time() - began)
+
+    async def minute(factor: float) -> None:
+        asking = []
+        for _ in range(600):
+            asking.append(asyncio.create_task(one(factor)))
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*asking)
+
+    for factor in [1.0] * 5 + [8.0] + [1.0] * 4:
+        await minute(factor)
+    assert len(taken) == 6000
+    return statistics.quantiles(taken, n=100)[98], first.calls + w.provider("openai").calls
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streams", "whole answers as streams"])
+def test_in_a_brown_out_the_others_are_asked_first_and_nobody_is_asked_twice(stream: bool) -> None:
+    async def main(rule: bool) -> tuple[float, int]:
+        async with world(ARGS, aws=Script(), openai=Script()) as w:
+            return await brown_out(w, rule=rule, stream=stream)
+
+    (with_rule, asked), (without, _) = (run_virtually(main(rule)) for rule in (True, False))
+    assert asked == 6000
+    assert with_rule < without / 3
+    print(f"p99 {without:.2f} s without the rule, {with_rule:.2f} s with it")
+
+
+def test_the_local_model_does_not_stand_in_for_a_slow_cloud() -> None:
+    async def main() -> None:
+        async with world({**ARGS, "models": {"default": {"aws": "haiku", "local": "smol"}}}) as w:
+            w.breaker._draw = lambda: 0.5
+            await _make_slow(w, "aws/haiku")
+            answer = await w.service.failover.complete(check_request(REQUEST), w.service.deadline())
+            assert answer.target == "aws/haiku"
+
+    run_virtually(main())
+
+
+def test_one_in_ten_asks_it_still_and_the_explanation_tells_why_the_others_do_not() -> None:
+    async def main() -> None:
+        async with world() as w:
+            await _make_slow(w, "aws/haiku")
+            for draw, target in ((0.05, "aws/haiku"), (0.15, "openai/gpt")):
+                w.breaker._draw = lambda draw=draw: draw  # type: ignore[misc]
+                answer = await w.service.failover.complete(check_request(REQUEST), w.service.deadline())
+                assert answer.target == target
+                told: Any = answer.record.summary.candidates_json if answer.record.summary else ""
+                assert ('"slow":true' in told) is (draw > 0.1)
+
+    run_virtually(main())
+
+
+async def _make_slow(w: World, target: str) -> None:
+    now = w.breaker.now()
+    for seconds in [0.5] * ENOUGH + [9.0] * RECENT:
+        w.breaker.latencies.first_content(target, "0", seconds, now, of_whole=False)
+    assert w.breaker.is_slow(target)
