@@ -61,6 +61,9 @@ METRICS: Mapping[str, MetricDefinition] = {
         "attempts that went on behind an answer that broke off in mid-stream",
         *("row", "from", "to", "method", "outcome"),
     ),
+    "breakwater_hedges_total": _counter(
+        "second legs: won, lost or failed, by whom they were sent to", "row", "provider", "result"
+    ),
     "breakwater_skips_total": _counter("candidates that were not asked", "provider", "why"),
     "breakwater_failovers_total": _counter("moves from one candidate to the next", "from", "to", "reason"),
     "breakwater_tokens_total": _counter(

@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from actors.breaker.circuit import Policy, State
+from actors.breaker.circuit import Policy, State, share
 from actors.breaker.messages import Permit, ReportDetails, SeenHealth, Version, WatchAnswer
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.places import NO_PLACES
@@ -159,6 +159,15 @@ class BreakerClient:
     def is_slow(self, target: Target) -> bool:
         """Return whether a target takes far longer than it usually does: see `latency`."""
         return self.latencies.slow(target, self._clock())
+
+    def is_well(self, target: Target) -> bool:
+        """Return whether a target may be asked by a second leg: closed, at full share, neither slow nor quiet."""
+        now = self._clock()
+        seen = self._view().get(target, UNKNOWN_CIRCUIT)
+        if seen.state is not State.CLOSED or self.latencies.slow(target, now) or self.silence.quiet(target, now):
+            return False
+        policy = self._policy
+        return share(seen.ramp_from, now, policy.slow_start, policy.slow_start_from) >= 1.0
 
     def try_slow(self, target: Target) -> bool:
         """Return whether a request is to ask a slow target first nevertheless, to see how it does. It then must."""

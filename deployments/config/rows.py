@@ -1,10 +1,12 @@
 """What a row's answers get beside their targets: `rows.{row}`, and `rows."*"` for those that are not named."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from deployments.config.base.section import Section
+from deployments.config.base.values import NoSwitch, Seconds
+from deployments.latency.hedging import HedgeTerms
 
 Hold = Literal["hold", "off"]
 
@@ -27,8 +29,26 @@ class Continuation(Section):
         return self.json_answers == "hold"
 
 
+class Hedging(Section):
+    """When a second provider is asked beside a first that says nothing for too long, and how often at the most.
+
+    `budget` is the share of requests, and the delays are seconds until the second one is asked.
+    """
+
+    budget: Annotated[float, NoSwitch, Field(gt=0, le=0.2)] = 0.02
+    min_delay: Seconds = 0.3
+    max_delay: Seconds | None = None
+    max_prompt_tokens: Annotated[int, NoSwitch, Field(ge=1)] = 4000
+
+    @property
+    def terms(self) -> HedgeTerms:
+        most = None if self.max_delay is None else float(self.max_delay)
+        return HedgeTerms(self.budget, float(self.min_delay), most, self.max_prompt_tokens)
+
+
 class RowSettings(Section):
     continuation: Continuation = Continuation()
+    hedging: Hedging | None = None
 
 
 EVERY_ROW = "*"  # that has no settings of its own

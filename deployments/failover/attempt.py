@@ -5,7 +5,7 @@ lease is kept until then.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,8 @@ class Attempt:
     row: str | None = None  # where the configuration adds something to requests of this row's target
     has_images: bool = False  # whether images that we have fetched are in it
     hurried: bool = False  # whether its caller has named the deadline
+    on_content: "Callable[[Attempt], None] | None" = None  # is called once, with its first content
+    hedge: str = ""  # of a second leg: won, lost or failed
     seam: str = ""  # how it goes on behind an answer that broke off in mid-stream
     pieces: int = 0  # of a whole answer that comes as a stream: how often it was heard of
     extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint
@@ -73,20 +75,26 @@ class Attempt:
 
     def note_first_content(self) -> None:
         """Note that its content has begun."""
-        self.breaker.latencies.end(self.target, self)
+        if self.on_content is not None:
+            self.on_content(self)
         self.first_content_ms = self._ms()
         self.content_at = now = self.breaker.now()
         self._note_answer(now - self.began)
-        self.breaker.latencies.first_content(self.target, self.kind, now - self.began, now, of_whole=False)
+        self._note_content(now, of_whole=False)
+
+    def _note_content(self, now: float, *, of_whole: bool) -> None:
+        seconds = now - self.began
+        self.breaker.latencies.first_content(self.target, self.kind, seconds, now, of_whole=of_whole, call=self)
 
     def note_piece(self) -> None:
         """Note that pieces of a whole answer come. One that goes on for seconds is evidence, as a stream is."""
         self.pieces += 1
         self.content_at = now = self.breaker.now()
         if self.pieces == 1:
+            if self.on_content is not None:
+                self.on_content(self)
             self.first_content_ms = self._ms()
-            self.breaker.latencies.end(self.target, self)
-            self.breaker.latencies.first_content(self.target, self.kind, now - self.began, now, of_whole=True)
+            self._note_content(now, of_whole=True)
         elif self.pieces == 2:
             self.breaker.report_started(self.target, self.permit, self.began)
             self.breaker.flows.add(self)
@@ -145,8 +153,9 @@ class Attempt:
         if outcome.kind == "ok":
             self.record.mark_sent()
         ms = self._ms()
+        if self.hedge == "lost" and outcome.kind != "cancelled":
+            self.hedge = "won" if outcome.kind == "ok" else "failed"
         if self.first_content_ms is None:
-            self.breaker.latencies.end(self.target, self)
             self._note_time(outcome)
         self.used = used = {} if self.usage is None else self.usage.count(outcome, usage, body, first=first)
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
@@ -170,11 +179,14 @@ class Attempt:
 
     def _note_time(self, outcome: Outcome) -> None:
         """Note how long an attempt took that had no first content before its end."""
-        now, of_whole = self.breaker.now(), self.verb != "stream"
+        latencies, now, of_whole = self.breaker.latencies, self.breaker.now(), self.verb != "stream"
+        seconds = now - self.began
         if outcome.kind == "ok":
-            self.breaker.latencies.whole_answer(self.target, self.kind, now - self.began, now)
+            latencies.whole_answer(self.target, self.kind, seconds, now, self)
         elif outcome.kind in _CUT:
-            self.breaker.latencies.ended(self.target, self.kind, now - self.began, now, of_whole=of_whole)
+            latencies.ended(self.target, self.kind, seconds, now, of_whole=of_whole, call=self)
+        else:
+            latencies.forget(self.target, self)
 
     def _report(self, outcome: Outcome, ms: float, whole: bool, comparison: Comparison | None) -> None:
         if whole and outcome.kind == "ok":
@@ -231,4 +243,5 @@ class Attempt:
             used=used,
             param=outcome.param,
             seam=self.seam,
+            hedge=self.hedge,
         )

@@ -20,6 +20,7 @@ from deployments.failover.deadline import Deadline
 from deployments.failover.run import FailoverRun, Ground
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.failover.streams.hold import holds_of
+from deployments.latency.hedging import Hedges
 from deployments.openai_api.chat import Request
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.image_fetch import ImageFetcher, RequestImages
@@ -49,7 +50,7 @@ class Failover:
         affinity: Affinity | None = None,
     ):
         self._ground = Ground(
-            rows, limits, breaker, Refusals(breaker.now), Affinity() if affinity is None else affinity
+            rows, limits, breaker, Refusals(breaker.now), Affinity() if affinity is None else affinity, Hedges()
         )
         self._transport = transport
         self._images = images or ImageFetcher(ImageLimits())

@@ -16,11 +16,14 @@ from deployments.failover.candidates import Candidates, Turn
 from deployments.failover.comparison import Comparison
 from deployments.failover.deadline import Deadline
 from deployments.failover.fitting import Fitting
+from deployments.failover.legs.hedge import Hedge, may_have_two_legs
+from deployments.failover.legs.race import Race
 from deployments.failover.no_answer import no_answer
 from deployments.failover.streams.answer import COVER_SECONDS
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
 from deployments.latency.classes import class_of
+from deployments.latency.hedging import Hedges
 from deployments.openai_api.chat import Request
 from deployments.providers.base import LONG_CALL, CallMessage, call_dict
 from deployments.providers.kinds import KINDS
@@ -49,7 +52,7 @@ class Ground:
     """What all requests of one replica stand on.
 
     `limits` is provider to time limits, and may be replaced. `refusals` are the hints that targets have refused here.
-    `affinity` knows in whose cache a conversation's prompt is.
+    `affinity` knows in whose cache a conversation's prompt is, and `hedges` how many second legs a row has left.
     """
 
     rows: "ModelRows"
@@ -57,6 +60,7 @@ class Ground:
     breaker: "BreakerClient"
     refusals: Refusals
     affinity: Affinity
+    hedges: Hedges
 
 
 class FailoverRun(Generic[T]):
@@ -85,6 +89,7 @@ class FailoverRun(Generic[T]):
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
         self._latency_class = class_of(request.body, request.size)
+        self._hedge = self._hedging(ground)
 
     def _by_tools(self, row: list[str]) -> list[str]:
         """Return the targets with those first that run the tools which the request offers, and no model of others has.
@@ -134,7 +139,7 @@ class FailoverRun(Generic[T]):
                     continue
                 failed = self._tried.failures[-1][1] if attempt.ended else None
                 if failed is None:
-                    answer, failed = await self._ask(attempt)
+                    answer, failed, attempt = await self._ask_hedged(attempt)
                     if failed is None:
                         answered = (attempt.first_content_ms or (self._breaker.now() - attempt.began) * 1000) / 1000
                         assert answer is not None
@@ -217,6 +222,40 @@ class FailoverRun(Generic[T]):
                 return await self._images.inline(body)
         except TimeoutError:
             raise AttemptFailed(Outcome("deadline")) from None
+
+    def _hedging(self, ground: Ground) -> Hedge | None:
+        """Return the request's second leg, where its row has hedging and its caller takes it."""
+        settings = self._rows.settings_of(self._request.model).hedging
+        if settings is None or not self._record.caller.hedge:
+            return None
+        terms = settings.terms
+        if not may_have_two_legs(self._request, terms):
+            return None
+        row = self._rows.name_of(self._request.model)
+        return Hedge(row, terms, ground.hedges, self._breaker, self._candidates)
+
+    async def _ask_hedged(self, attempt: Attempt) -> tuple[T | None, Outcome | None, Attempt]:
+        """Return the answer, or how the attempt failed that ended last, and that attempt: a second leg's, if it won."""
+        hedge = self._hedge
+        delay = None if hedge is None else hedge.delay(attempt, self._limits[provider_of(attempt.target)].first_token)
+        if hedge is None or delay is None:
+            return (*await self._ask(attempt), attempt)
+
+        async def second() -> Attempt | None:
+            if (turn := hedge.turn(attempt)) is None:
+                return None
+            begun = await self._begin(turn)
+            if begun is None or begun.ended:
+                hedge.give_back()
+                return None
+            return begun
+
+        race = Race(attempt, self._ask, second, delay)
+        try:
+            return await race.run()
+        finally:
+            if race.second is not None:
+                hedge.note_result(attempt.target, race.second)
 
     async def _ask(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
         """Return the target's answer, or how the attempt failed. However it ends, the attempt has ended too."""
@@ -311,6 +350,8 @@ class FailoverRun(Generic[T]):
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
         attempt.end(outcome, over=False, comparison=comparison)
         self._tried.fail(attempt.target, outcome)
+        if self._hedge is not None and outcome.kind == "throttled":
+            self._hedge.note_throttled()
         if self._rows.places:
             self._candidates.share(attempt.target, outcome)
 

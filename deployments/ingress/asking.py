@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
+HEDGE_HEADER = "x-breakwater-hedge"
 # Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
 SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
 SCOPE_HEADER = b"x-breakwater-scope"
@@ -53,6 +54,7 @@ class Asking:
             key.name if key else None,
             headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
             explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
+            hedge=HEDGE_HEADER not in headers or _is_true(headers[HEDGE_HEADER]),
             trace=None if self._service.traces is None else extract(headers),
             session=session,
             scope=scope,
@@ -81,6 +83,8 @@ class Asking:
         }
         if place := served.get("place"):
             headers["x-breakwater-place"] = place
+        if hedged := answer.record.hedged:
+            headers["x-breakwater-hedged"] = hedged
         if served["degraded"]:
             headers["x-breakwater-degraded"] = "true"
         if names := answer.dropped if dropped is None else dropped:

@@ -9,9 +9,14 @@ _QUIET = (None, "none", "minimal")
 
 def class_of(body: Mapping[str, Any], size: int) -> str:
     """Return the class of a request. `size` is that of its JSON in bytes, 0 where it never was JSON."""
-    size = size or _texts(body.get("messages") or ())
+    size = size_of(body, size)
     length = sum(size > limit for limit in _BYTES)
     return f"{length}{'' if body.get('reasoning_effort') in _QUIET else 't'}"
+
+
+def size_of(body: Mapping[str, Any], size: int) -> int:
+    """Return how long a request is, in bytes or in characters; `size` is 0 where it never was JSON."""
+    return size or _texts(body.get("messages") or ())
 
 
 def _texts(messages: Sequence[Any]) -> int:

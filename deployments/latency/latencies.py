@@ -14,7 +14,6 @@ import math
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from itertools import islice
 
 from deployments.latency.classes import first, whole
 from deployments.latency.tail import Tail
@@ -50,67 +49,78 @@ class _Recent:
         self.at = now
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """Calls that wait for their first content: from when on each is late, the oldest first; and those that are."""
+
+    calls: dict[Hashable, float] = field(default_factory=dict)
+    late: set[Hashable] = field(default_factory=set)
+
+
 class Latencies:
+    """A `call` is any object that stands for one call."""
+
     def __init__(self) -> None:
         self._tails = Newest[tuple[str, Class], Tail](TARGETS)
         self._recent = Newest[str, _Recent](TARGETS)
-        self._waiting: dict[str, dict[Hashable, float]] = {}  # target: call: from when on it is late, the oldest first
+        self._waiting: dict[str, _Waiting] = {}
         self._in_pieces = Newest[str, bool](TARGETS)  # whether a target's whole answers come so
 
     def begin(self, target: str, call: Hashable, kind: Class, now: float, *, of_whole: bool) -> None:
         """Note that a call waits for its first content from now on."""
         tail = self._tails.get((target, self.measure(target, kind, of_whole=of_whole)))
         limit = math.inf if tail is None or tail.number < ENOUGH else _limit(tail, now)
-        self._waiting.setdefault(target, {})[call] = now + limit
+        if (waiting := self._waiting.get(target)) is None:
+            waiting = self._waiting[target] = _Waiting()
+        waiting.calls[call] = now + limit
 
-    def end(self, target: str, call: Hashable) -> None:
-        """Note that it waits no longer."""
-        if (waiting := self._waiting.get(target)) is not None:
-            waiting.pop(call, None)
-            if not waiting:
-                del self._waiting[target]
-
-    def first_content(self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool) -> None:
+    def first_content(
+        self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool, call: Hashable = None
+    ) -> None:
         """Note that the first content came after so long; `of_whole`: that of a whole answer, which comes in pieces."""
         if of_whole:
             self._in_pieces[target] = True
-        self._note(target, first(kind), seconds, now)
+        self._note(target, first(kind), seconds, now, call)
 
-    def whole_answer(self, target: str, kind: Class, seconds: float, now: float) -> None:
+    def whole_answer(self, target: str, kind: Class, seconds: float, now: float, call: Hashable = None) -> None:
         """Note that a whole answer came at once, after so long."""
         self._in_pieces[target] = False
-        self._note(target, whole(kind), seconds, now)
+        self._note(target, whole(kind), seconds, now, call)
 
-    def ended(self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool) -> None:
+    def ended(
+        self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool, call: Hashable = None
+    ) -> None:
         """Note that a call was ended before its first content: it would have taken longer.
 
         One that was given less than is usual says nothing.
         """
         measure = self.measure(target, kind, of_whole=of_whole)
-        if self._is_long(self._tail(target, measure, now), seconds, now):
-            self._note(target, measure, seconds, now)
+        tail = self._tail(target, measure, now)
+        if tail.number >= ENOUGH and seconds > _limit(tail, now):
+            self._note(target, measure, seconds, now, call)
+        else:
+            self.forget(target, call)
+
+    def forget(self, target: str, call: Hashable) -> bool:
+        """Take a call for one that waits no longer; return whether it was late."""
+        if (waiting := self._waiting.get(target)) is None:
+            return False
+        waiting.calls.pop(call, None)
+        was_late = call in waiting.late
+        waiting.late.discard(call)
+        if not (waiting.calls or waiting.late):
+            del self._waiting[target]
+        return was_late
 
     def measure(self, target: str, kind: Class, *, of_whole: bool) -> Class:
         """Return the class by which a target's calls are measured: its whole answers may come in pieces, or at once."""
         return whole(kind) if of_whole and not self._in_pieces.get(target) else first(kind)
 
-    def _note(self, target: str, kind: Class, seconds: float, now: float) -> None:
-        tail = self._tail(target, kind, now)
-        recent = self._recent.get(target)
-        if recent is None:
-            recent = self._recent[target] = _Recent()
-        was_slow = self.slow(target, now)
-        long = self._is_long(tail, seconds, now)
-        recent.add(long, now)
-        if not (long and was_slow):  # what is usual is not learned from a target that is not itself
-            tail.add(seconds, now)
-
     def slow(self, target: str, now: float) -> bool:
+        if target in self._waiting:
+            self._count_late(target, now)
         recent = self._recent.get(target)
-        long = recent.number if recent is not None and now - recent.at <= FORGET_SECONDS else 0
-        if long >= SLOW or target not in self._waiting:
-            return long >= SLOW
-        return long + self._late(target, now) >= SLOW
+        return recent is not None and recent.number >= SLOW and now - recent.at <= FORGET_SECONDS
 
     def slow_targets(self, now: float) -> list[str]:
         return [target for target in self._recent if self.slow(target, now)]
@@ -123,23 +133,40 @@ class Latencies:
         recent.tried_at = now
         return True
 
-    def _late(self, target: str, now: float) -> int:
-        """Return how many of the calls that have waited for the longest have waited for too long, SLOW at the most."""
-        return sum(now >= late_at for late_at in islice(self._waiting[target].values(), SLOW))
+    def known(self, target: str, kind: Class) -> Tail | None:
+        return self._tails.get((target, kind))
 
-    def _is_long(self, tail: Tail, seconds: float, now: float) -> bool:
-        if tail.number < ENOUGH:
-            return False
-        return seconds > _limit(tail, now)
+    def _note(self, target: str, kind: Class, seconds: float, now: float, call: Hashable) -> None:
+        """Note that a call took so long, or would have taken longer. One that was late has counted as long."""
+        tail, was_slow = self._tail(target, kind, now), self.slow(target, now)
+        was_late = self.forget(target, call)
+        long = was_late or (tail.number >= ENOUGH and seconds > _limit(tail, now))
+        if not was_late:
+            self._last(target).add(long, now)
+        if not (long and was_slow):  # what is usual is not learned from a target that is not itself
+            tail.add(seconds, now)
+
+    def _count_late(self, target: str, now: float) -> None:
+        """Count the calls that have waited for too long by now: once each, and before they end."""
+        waiting = self._waiting[target]
+        while waiting.calls:
+            call, late_at = next(iter(waiting.calls.items()))
+            if now < late_at:
+                return
+            del waiting.calls[call]
+            waiting.late.add(call)
+            self._last(target).add(True, now)
+
+    def _last(self, target: str) -> _Recent:
+        if (recent := self._recent.get(target)) is None:
+            recent = self._recent[target] = _Recent()
+        return recent
 
     def _tail(self, target: str, kind: Class, now: float) -> Tail:
         found = self._tails.get((target, kind))
         if found is None:
             found = self._tails[target, kind] = Tail(now)
         return found
-
-    def known(self, target: str, kind: Class) -> Tail | None:
-        return self._tails.get((target, kind))
 
 
 def _limit(tail: Tail, now: float) -> float:

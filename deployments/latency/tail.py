@@ -42,19 +42,11 @@ class Tail:
     def _percentile(self, share: float) -> float:
         left = share * self.number
         for at in range(_BUCKETS):
-            left -= self._new[at] + self._old[at]
-            if left <= 0 < self.number:
-                return _seconds(at)
+            count = self._new[at] + self._old[at]
+            if count and count >= left:
+                return _seconds(at - 1 + left / count)  # those of a bucket are taken to be spread over it
+            left -= count
         return 0.0
-
-    def beyond(self, seconds: float, now: float) -> float:
-        """Return how much longer those take on average that have taken so long; 0 if none has."""
-        self._turn(now)
-        first = _bucket(seconds) + 1
-        counts = [self._new[at] + self._old[at] for at in range(first, _BUCKETS)]
-        number = sum(counts)
-        total = sum(count * (_seconds(at) - seconds) for at, count in enumerate(counts, first))
-        return total / number if number else 0.0
 
     def _turn(self, now: float) -> None:
         age = now - self._began
@@ -70,6 +62,6 @@ def _bucket(seconds: float) -> int:
     return 0 if seconds <= _LEAST else min(_BUCKETS - 1, int(math.log(seconds / _LEAST) / _WIDTH) + 1)
 
 
-def _seconds(bucket: int) -> float:
-    """Return the upper end of a bucket."""
+def _seconds(bucket: float) -> float:
+    """Return the upper end of a bucket, or a place within it."""
     return _LEAST * math.exp(bucket * _WIDTH)

@@ -44,6 +44,8 @@ class Metrics:
         for record in records:
             if (reason := record.skipped) is None:
                 self._count_attempt(record)
+                if record.hedge:
+                    self._meter.add("breakwater_hedges_total", (row, provider_of(record.target), record.hedge))
                 if previous is not None:
                     moved = site_of(previous.target), site_of(record.target), _failover_reason(previous)
                     self._meter.add("breakwater_failovers_total", moved)

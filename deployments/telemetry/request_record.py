@@ -55,6 +55,7 @@ class AttemptRecord:
         used: tokens and cost. The attempt fills it when its usage record has counted them.
         param: the field of the request that the provider refused.
         seam: how it went on behind an answer that broke off in mid-stream: `restart`; empty if it did not.
+        hedge: of a second leg, sent while the first said nothing: `won`, `lost` or `failed`; empty if it is none.
     """
 
     target: str
@@ -74,6 +75,7 @@ class AttemptRecord:
     used: JsonObject = field(default_factory=dict)
     param: str | None = None
     seam: str = ""
+    hedge: str = ""
 
     @property
     def skipped(self) -> str | None:
@@ -104,6 +106,8 @@ class AttemptRecord:
             more |= upstream
             if self.seam:
                 more["seam"] = self.seam
+            if self.hedge:
+                more["hedge"] = self.hedge
         elif self.state is not None:
             since = None if self.since is None else round(self.since, 3)
             more |= {"state": self.state, "epoch": self.epoch, "since_seconds": since}
@@ -175,6 +179,7 @@ class RequestRecord:
         bound: the target that had the conversation's prompt in its cache.
         spread_key: by which its places are chosen, where a provider's sessions are spread over them.
         made: how many attempts have begun.
+        hedged: what became of a second leg, if one was sent: `won`, `lost` or `failed`.
         seam: how the attempts that are made now go on behind an answer that broke off; empty if there is none.
         sent_at: milliseconds until its first content went to the client.
         summary: None until the request is over.
@@ -200,6 +205,7 @@ class RequestRecord:
     spread_key: bytes = b""
     made: int = 0
     seam: str = ""
+    hedged: str = ""
     sent_at: float | None = None
     summary: RequestSummary | None = None
     _json: tuple[int, str] = (-1, "")  # the candidates as JSON, when there were so many records
@@ -240,6 +246,7 @@ class RequestRecord:
     def add_attempt(self, record: AttemptRecord) -> None:
         """Add an attempt that is over."""
         self.records.append(record)
+        self.hedged = record.hedge or self.hedged
 
     def mark_sent(self) -> None:
         """Note that content goes to the client now. Only the first call counts."""

@@ -23,7 +23,7 @@ class Caller:
 
     `explain`: the answer is to say what the request went through. `trace` are W3C's headers of the trace that
     the request is a part of, kept only where traces are on. `scope` are the tags that targets must have to serve it, as
-    the caller has written them, and `key_tags` those of its key.
+    the caller has written them, and `key_tags` those of its key. `hedge`: a second leg may be sent, if the row has any.
     """
 
     door: str
@@ -36,6 +36,7 @@ class Caller:
     session: str | None = None
     scope: object = None
     key_tags: frozenset[str] = frozenset()
+    hedge: bool = True
 
     @property
     def account(self) -> str | None:

@@ -58,6 +58,7 @@ VALUES: list[tuple[str, Any, str]] = [
     ("models/gpt-4", ["openai"], "models.gpt-4: must be an object, not a list"),
     ("rows", {"gtp-4": {}}, "rows.gtp-4: no such row (known: default, gpt-4), did you mean gpt-4?"),
     ("rows", {"*": {"continuation": {"json": "yes"}}}, "rows.*.continuation.json: must be 'hold' or 'off'"),
+    ("rows", {"*": {"hedging": {"budget": 0.5}}}, "rows.*.hedging.budget: must be at most 0.2"),
     ("rows", {"*": {"continuation": {"text": "all"}}}, "rows.*.continuation.text: unknown key (known: tools, json)"),
     ("providers", ["openai"], "providers: must be an object, not a list"),
     ("providers", "openai", "providers: must be an object, not text"),
@@ -327,7 +328,10 @@ def test_the_names_of_local_models_are_true_in_rows_of_embeddings_too() -> None:
 FULL: dict[str, Any] = yaml.safe_load(
     textwrap.dedent("""
     mode: hybrid
-    rows: {"*": {continuation: {tools: hold, json: hold}}}
+    rows:
+      "*":
+        continuation: {tools: hold, json: hold}
+        hedging: {budget: 0.05, min_delay: 0.2, max_delay: 4, max_prompt_tokens: 9}
     modes: {hybrid: [local, aws, gpt], aws_only: [aws], local_only: [local]}
     providers:
       aws:
