@@ -68,10 +68,15 @@ def upstream(port: int, folder: pathlib.Path, cores: set[int] | None) -> Iterato
 
 
 @contextlib.contextmanager
-def breakwater(place: Place, name: str = "breakwater") -> Iterator[System]:
+def breakwater(
+    place: Place, name: str = "breakwater", edit: Callable[[dict[str, Any]], None] | None = None
+) -> Iterator[System]:
+    """`edit` changes the configuration."""
     port = free_port()
-    config = place.folder / "config.yaml"
-    config.write_text(yaml.safe_dump(config_of(place, port), sort_keys=False))
+    config, made_config = place.folder / "config.yaml", config_of(place, port)
+    if edit is not None:
+        edit(made_config)
+    config.write_text(yaml.safe_dump(made_config, sort_keys=False))
     # Our environment first: Serve starts HAProxy by a script that asks for `python`.
     path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     its_own = {"BREAKWATER_ADMIN_KEY": "admin", "PATH": path, **serve_env(place.root), **place.env}

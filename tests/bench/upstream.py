@@ -3,10 +3,13 @@
     python -m tests.bench.upstream PORT
 
 Its bytes are made once. `POST /control?status=500` makes it answer with that status from now on, and
-`POST /control?away=9` makes it go for so many seconds: its port refuses, its connections are reset.
+`POST /control?away=9` makes it go for so many seconds: its port refuses, its connections are reset. `median=60` makes
+it wait before each answer, log-normally with that median in milliseconds, `slow=0.02` that share of them far longer,
+from five times the median on (Pareto), and `factor=8` all of them so many times longer.
 """
 
 import asyncio
+import random
 import re
 import sys
 from functools import lru_cache
@@ -21,7 +24,8 @@ from tests.fakes.openai_wire import OpenAIWire
 WIRE = OpenAIWire()
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%b\r\n\r\n"
 STREAM = re.compile(rb'"stream":\s*true')
-ORDER = re.compile(rb"(status|away)=([\d.]+)")
+ORDER = re.compile(rb"(status|away|median|slow|factor)=([\d.]+)")
+SPREAD, TAIL, SLOWEST = 0.5, 1.2, 5.0  # of the logarithms; of Pareto's law; times the median, of a slow one at least
 
 
 @lru_cache
@@ -50,6 +54,8 @@ def _chunk(data: bytes) -> bytes:
 class Upstream(asyncio.Protocol):
     # Of all connections:
     status = 200
+    waits: ClassVar[dict[str, float]] = {"median": 0.0, "slow": 0.0, "factor": 1.0}
+    dice: ClassVar[random.Random] = random.Random(7)
     open: ClassVar[set["Upstream"]] = set()
     server: ClassVar["Server"]
 
@@ -85,19 +91,20 @@ class Upstream(asyncio.Protocol):
             self._answer(body)
 
     def _obey(self, url: bytes) -> None:
-        found = ORDER.search(url)
-        if found is None:
-            return
-        if found[1] == b"status":
-            Upstream.status = int(found[2])
-        else:
-            Upstream.server.leave(float(found[2]))
+        for name, value in ORDER.findall(url):
+            if name == b"status":
+                Upstream.status = int(value)
+            elif name == b"away":
+                Upstream.server.leave(float(value))
+            else:
+                Upstream.waits[name.decode()] = float(value)
 
     def abort(self) -> None:
         self._transport.abort()
 
     def _answer(self, body: bytes) -> None:
         delay, frames, pace = wanted(body)
+        delay += self._waits()
         if not frames and STREAM.search(body):  # a whole answer that is asked for as a stream
             frames = WORDS
         if frames:
@@ -111,6 +118,15 @@ class Upstream(asyncio.Protocol):
             self._loop.call_later(delay / 1000, self._transport.write, whole())
         else:
             self._transport.write(whole())
+
+    def _waits(self) -> float:
+        """Return the milliseconds before an answer, drawn anew."""
+        waits, dice = Upstream.waits, Upstream.dice
+        if not (median := waits["median"]):
+            return 0
+        slow = dice.random() < waits["slow"]
+        drawn = SLOWEST * dice.paretovariate(TAIL) if slow else dice.lognormvariate(0, SPREAD)
+        return median * drawn * waits["factor"]
 
     def _write(self, parts: list[bytes], at: int, began: float, pace: float) -> None:
         """One part, and the next at its time, counted from the first: what was late does not add up."""
