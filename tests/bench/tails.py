@@ -3,9 +3,9 @@
     uv run python -m tests.bench.tails [--seconds 90] [--rate 60]
 
 The first provider answers after 60 ms, log-normally, and two calls in a hundred take 300 ms and far more; the second
-after 80 ms. Three rows have the same two providers: one without hedging, one with a budget of 0.02, one of 0.05. All are
-asked side by side, at one rate. Then the first provider is as slow as its light tail alone, and then eight times as slow
-as a whole for a while: there the rule for slow targets helps, and no call is made for it.
+after 80 ms. Three rows have the same two providers: one without hedging, one with a budget of 0.02, one of 0.05. All
+are asked side by side, at one rate. Then the first provider has its light tail alone, and then it is eight times as
+slow as a whole for a minute: there the rule for slow targets helps, and no call is made for it.
 """
 
 import argparse
