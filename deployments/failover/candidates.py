@@ -93,11 +93,15 @@ class Candidates:
         slow = [c for c in candidates if self._is_slow(c)]
         if not slow or self._tries(slow[0]):
             return candidates
-        quick = [c for c in candidates if not (c.probe or c in slow or KINDS[self.rows.kind(c.target)].in_process)]
+        quick = [c for c in candidates if not (c.probe or c in slow or self.is_stand_in(c.target))]
         if not quick:
             return candidates
         self.tried.record.slow |= {c.target for c in slow}
         return [*quick, *slow, *(c for c in candidates if c not in quick and c not in slow)]
+
+    def is_stand_in(self, target: str) -> bool:
+        """Return whether a target is the model in this machine, which stands in for clouds that can't be asked."""
+        return KINDS[self.rows.kind(target)].in_process
 
     def _tries(self, candidate: Candidate) -> bool:
         """Return whether this request asks a slow target first, which is decided once."""

@@ -171,17 +171,38 @@ def test_there_is_none_at_a_target_that_is_slow_itself_or_to_be_probed() -> None
 
 
 def test_a_429_in_the_row_ends_hedging_for_a_while() -> None:
+    hedges = Hedges()
+    hedges.note_throttled("row", 5.0)
+    assert not hedges.take("row", 5.1)
+    assert hedges.take("another", 5.1)
+    assert hedges.take("row", 5.1 + CALM_SECONDS)
+
     async def test(w: World) -> None:
         await ask(w)
-        w.provider("aws").ends, w.provider("aws").seconds = [None], 4.0
-        assert (await ask(w)).target == SECOND  # it is cooled
-        await asyncio.sleep(2)
-        assert (await ask(w)).target == FIRST
-        await asyncio.sleep(CALM_SECONDS)
-        assert (await ask(w)).target == SECOND
+        assert not w.service.failover._ground.hedges.take("default", w.breaker.now())
 
-    throttled = Outcome("throttled", status=429, retry_after=1.0)
-    in_hedged(test, aws=pieces(0.1, throttled), openai=pieces(0.5))
+    in_hedged(test, aws=pieces(0.1, Outcome("throttled", status=429)), openai=pieces(0.5))
+
+
+def test_the_local_model_is_no_second_leg() -> None:
+    async def test(w: World) -> None:
+        assert (await ask(w)).target == FIRST
+        assert w.provider("local").calls == 0
+
+    in_hedged(test, {**ON, "models": {"default": {"aws": "haiku", "local": "smol"}}}, aws=pieces(4.0))
+
+
+def test_a_client_that_leaves_ends_both_legs_at_once() -> None:
+    async def test(w: World) -> None:
+        asking = asyncio.create_task(ask(w))
+        await asyncio.sleep(3)
+        asking.cancel()
+        began = asyncio.get_running_loop().time()
+        await asyncio.wait([asking])
+        assert asyncio.get_running_loop().time() == began
+        assert (w.provider("aws").cancelled, w.provider("openai").cancelled) == (1, 1)
+
+    in_hedged(test, aws=pieces(9.0), openai=pieces(9.0))
 
 
 def test_what_a_second_leg_costs_is_in_the_ledger_as_an_estimate() -> None:

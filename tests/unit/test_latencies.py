@@ -104,11 +104,24 @@ def test_calls_that_wait_for_too_long_count_before_their_end_and_once() -> None:
     assert known.slow("t", 2.2)
     for call in range(SLOW):
         known.first_content("t", "0", 5.0, 6.0, of_whole=False, call=call)
-    take(known, *[0.5] * (RECENT - SLOW), at=6.0)
     assert known.slow("t", 6.0)
-    take(known, 0.5, at=6.0)
-    assert not known.slow("t", 6.0), "had they counted twice, there were more than eight of twenty"
     assert not known._waiting
+
+
+def test_a_call_that_was_late_counts_no_second_time_at_its_end() -> None:
+    known = usual()
+    for call in range(SLOW // 2):
+        known.begin("t", call, "0", 1.0, of_whole=False)
+    assert not known.slow("t", 2.2)
+    for call in range(SLOW // 2):
+        known.first_content("t", "0", 5.0, 6.0, of_whole=False, call=call)
+    assert not known.slow("t", 6.0)
+
+
+def test_what_is_usual_is_not_learned_from_a_target_that_is_not_itself() -> None:
+    known = usual()
+    take(known, *[4.0] * 500)
+    assert known.slow("t", 1.0)
 
 
 def test_a_few_calls_that_wait_among_many_that_do_not_make_no_target_slow() -> None:

@@ -37,7 +37,7 @@ class Hedge:
         """Return whose turn the second leg is, and take it from the row's budget; None if it is nobody's."""
         turn = self._candidates.next()
         now = self._breaker.now()
-        if turn is None or not self._is_well(turn):
+        if turn is None or not self._is_well(turn.candidate.target):
             return None
         if not self._hedges.is_worth(first.target, turn.candidate.target, now):
             return None
@@ -57,9 +57,9 @@ class Hedge:
     def _measure(self, attempt: "Attempt") -> str:
         return self._breaker.latencies.measure(attempt.target, attempt.kind, of_whole=attempt.verb != "stream")
 
-    def _is_well(self, turn: "Turn") -> bool:
-        candidate = turn.candidate
-        return not (candidate.probe or candidate.panic) and self._breaker.is_well(candidate.target)
+    def _is_well(self, target: str) -> bool:
+        """Return whether a target may be asked beside another. The model in this machine stands in when all are out."""
+        return self._breaker.is_well(target) and not self._candidates.is_stand_in(target)
 
 
 def may_have_two_legs(request: Request, terms: HedgeTerms) -> bool:

@@ -1,0 +1,178 @@
+"""Known bugs of restarts, second legs, slow targets and joined streams: each, put into a copy, must fail these tests.
+
+uv run pytest -m mutants tests/model/test_lost_mutants.py
+"""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+NEEDED = ("actors", "deployments", "tests", "pyproject.toml", "serve_config.yaml", "README.md")
+ANSWER, HOLD = "deployments/failover/streams/answer.py", "deployments/failover/streams/hold.py"
+KEPT, SEAM = "deployments/failover/streams/kept.py", "deployments/failover/streams/seam.py"
+RACE, HEDGE = "deployments/failover/legs/race.py", "deployments/failover/legs/hedge.py"
+BUDGET, SLOW = "deployments/latency/hedging.py", "deployments/latency/latencies.py"
+ATTEMPT, WALK = "deployments/failover/attempt.py", "deployments/failover/candidates.py"
+JOIN, CALLS = "deployments/providers/joined/chat.py", "deployments/failover/calls.py"
+
+
+@dataclass(frozen=True)
+class LostMutant:
+    """`tests` are the files under tests/ of which one must fail."""
+
+    bug: str
+    file: str
+    text: str
+    instead: str
+    tests: str
+
+
+MUTANTS = (
+    LostMutant(
+        "a text is delivered twice", KEPT, "self.open, self._frames = False, []", "pass", "unit/test_restarts.py"
+    ),
+    LostMutant(
+        "whatever was said is taken for a thought",
+        KEPT,
+        'all(map(is_thought, read_keys(choice.get("delta"))))',
+        "True",
+        "unit/test_restarts.py",
+    ),
+    LostMutant(
+        "the first error is masked by the next one's",
+        ANSWER,
+        "yield self._error_frame(outcome)\n\n    def _begin",
+        "yield self._error_frame(Outcome(*['server_error']))\n\n    def _begin",
+        "unit/test_restarts.py",
+    ),
+    LostMutant("a role comes again behind the seam", SEAM, 'name != "role" and ', "", "unit/test_restarts.py"),
+    LostMutant(
+        "a second id behind the seam", SEAM, "frames = frames.replace(old, new)", "pass", "unit/test_restarts.py"
+    ),
+    LostMutant(
+        "the last usage is the last provider's alone",
+        SEAM,
+        "total = added(total, usage)",
+        "pass",
+        "unit/test_restarts.py",
+    ),
+    LostMutant("half a call is sent", HOLD, "b'\"tool_calls\"' in frames", "False", "unit/test_restarts.py"),
+    LostMutant(
+        "what was held back is sent with the next", ANSWER, "self._hold.drop()", "pass", "unit/test_restarts.py"
+    ),
+    LostMutant("a restart probes", WALK, "or (self.sure and candidate.probe)", "", "unit/test_restarts.py"),
+    LostMutant(
+        "the request ends with the first of its attempts",
+        ANSWER,
+        "self._attempt.end(outcome, over=False)",
+        "self._attempt.end(outcome)",
+        "unit/test_restarts.py",
+    ),
+    LostMutant("the loser is not let go", RACE, "self._leg.cancel()\n        await", "await", "unit/test_hedging.py"),
+    LostMutant(
+        "an error wins",
+        RACE,
+        "asked is not None and asked[1] is None:\n            self._content",
+        "asked is not None:\n            self._content",
+        "unit/test_hedging.py",
+    ),
+    LostMutant("the first leg never loses", RACE, "self._runner.cancel()", "pass", "unit/test_hedging.py"),
+    LostMutant("the budget is ignored", BUDGET, "known.tokens < 1.0 or ", "", "unit/test_hedging.py"),
+    LostMutant("a 429 does not calm", BUDGET, "or now - known.throttled_at < CALM_SECONDS", "", "unit/test_hedging.py"),
+    LostMutant(
+        "a target that is not well is hedged with",
+        HEDGE,
+        "self._breaker.is_well(target) and ",
+        "",
+        "unit/test_hedging.py",
+    ),
+    LostMutant(
+        "the caller's no is not heard",
+        "deployments/failover/run.py",
+        "or not self._record.caller.hedge",
+        "",
+        "unit/test_hedging.py",
+    ),
+    LostMutant(
+        "a late call counts twice",
+        SLOW,
+        "if not was_late:\n            self._last",
+        "if True:\n            self._last",
+        "unit/test_latencies.py",
+    ),
+    LostMutant(
+        "what is usual is learned from the slow",
+        SLOW,
+        "if not (long and was_slow):",
+        "if True:",
+        "unit/test_latencies.py",
+    ),
+    LostMutant(
+        "a slow cloud is behind the local model",
+        WALK,
+        "or self.is_stand_in(c.target)",
+        "",
+        "unit/test_latencies.py",
+    ),
+    LostMutant("a call's index stays in a whole answer", JOIN, 'if k != "index"', "if True", "property/test_joined.py"),
+    LostMutant(
+        "pieces of a text are told once",
+        JOIN,
+        "value if name in _ONCE else had + value",
+        "value",
+        "property/test_joined.py",
+    ),
+    LostMutant(
+        "a flowing answer has its share alone",
+        CALLS,
+        "timer.move(min(clock() + silence, self._deadline.at))",
+        "pass",
+        "unit/test_pieces_of_whole_answers.py",
+    ),
+    LostMutant(
+        "what broke off cost nothing",
+        ATTEMPT,
+        "self.usage.delivered(came)",
+        "pass",
+        "unit/test_pieces_of_whole_answers.py",
+    ),
+)
+
+
+def mutated(mutant: LostMutant) -> str:
+    text = (ROOT / mutant.file).read_text()
+    assert text.count(mutant.text) == 1, f"{mutant.bug}: its text stands {text.count(mutant.text)} times"
+    return text.replace(mutant.text, mutant.instead)
+
+
+def copied(folder: pathlib.Path) -> None:
+    for name in NEEDED:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.bug.replace(" ", "-"))
+def test_the_mutant_is_noticed(mutant: LostMutant, tmp_path: pathlib.Path) -> None:
+    copied(tmp_path)
+    (tmp_path / mutant.file).write_text(mutated(mutant))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{mutant.tests}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1, f"{mutant.bug}: lives\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert "AssertionError" in done.stdout or "Error" in done.stdout
+
+
+def test_each_mutant_can_still_be_made() -> None:
+    """In the default run: a mutant whose text has gone would be no gate."""
+    for mutant in MUTANTS:
+        assert mutated(mutant) != (ROOT / mutant.file).read_text()
+        assert (ROOT / "tests" / mutant.tests).is_file()
