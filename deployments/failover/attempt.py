@@ -55,6 +55,7 @@ class Attempt:
     has_images: bool = False  # whether images that we have fetched are in it
     hurried: bool = False  # whether its caller has named the deadline
     on_content: "Callable[[Attempt], None] | None" = None  # is called once, with its first content
+    number: int = 0  # of its request's attempts, in the order in which they begin
     hedge: str = ""  # of a second leg: won, lost or failed
     seam: str = ""  # how it goes on behind an answer that broke off in mid-stream
     pieces: int = 0  # of a whole answer that comes as a stream: how often it was heard of
@@ -244,4 +245,5 @@ class Attempt:
             param=outcome.param,
             seam=self.seam,
             hedge=self.hedge,
+            number=self.number,
         )

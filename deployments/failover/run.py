@@ -210,6 +210,7 @@ class FailoverRun(Generic[T]):
         if record.usage is not None:
             attempt.usage = record.usage.open(target)
         record.made += 1
+        attempt.number = record.made
         return attempt
 
     def _wants_images(self, body: Mapping[str, Any], target: str) -> bool:
@@ -344,7 +345,7 @@ class FailoverRun(Generic[T]):
         if self._rows.tells and (told := self._rows.tells.get(provider_of(attempt.target))) is not None:
             call["caller"] = self._record.words_of(told)
         if self._record.trace is not None:
-            call["trace"] = self._record.trace.context.child(self._record.made).headers()
+            call["trace"] = self._record.trace.context.child(attempt.number).headers()
         return call
 
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:

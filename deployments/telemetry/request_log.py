@@ -8,7 +8,8 @@ import logging
 
 from actors.breaker.plan import parts_of, place_of
 from actors.ledger.rows import encode_json
-from deployments.telemetry.request_record import RequestSummary
+from deployments.openai_api.json_types import JsonDict
+from deployments.telemetry.request_record import AttemptRecord, RequestSummary
 
 SERVE_LOGGER = "ray.serve"  # Serve writes this logger and all beneath it to the replica's log
 _request_log = logging.getLogger(f"{SERVE_LOGGER}.requests")
@@ -22,7 +23,7 @@ def line_of(summary: RequestSummary) -> str:
     """Return the log line of a request that is over, as a JSON object."""
     provider, model = parts_of(summary.target or "")
     place = place_of(summary.target or "")
-    attempts = [{"target": a.target, "outcome": a.outcome, "status": a.status, "ms": a.ms} for a in summary.attempts]
+    attempts = [_attempt(record) for record in summary.attempts]
     return encode_json(
         {
             "event": "request",
@@ -43,6 +44,16 @@ def line_of(summary: RequestSummary) -> str:
             "tokens_out": summary.used["tokens_out"],
         }
     )
+
+
+def _attempt(record: AttemptRecord) -> JsonDict:
+    told: JsonDict = {
+        "target": record.target,
+        "outcome": record.outcome,
+        "status": record.status,
+        "ms": record.ms,
+    }
+    return told | {name: word for name, word in (("seam", record.seam), ("hedge", record.hedge)) if word}
 
 
 def flush_log() -> None:

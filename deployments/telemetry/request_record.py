@@ -55,6 +55,7 @@ class AttemptRecord:
         used: tokens and cost. The attempt fills it when its usage record has counted them.
         param: the field of the request that the provider refused.
         seam: how it went on behind an answer that broke off in mid-stream: `restart`; empty if it did not.
+        number: of the attempt, by the order in which they began; 0 of a target that was skipped.
         hedge: of a second leg, sent while the first said nothing: `won`, `lost` or `failed`; empty if it is none.
     """
 
@@ -76,6 +77,7 @@ class AttemptRecord:
     param: str | None = None
     seam: str = ""
     hedge: str = ""
+    number: int = 0
 
     @property
     def skipped(self) -> str | None:

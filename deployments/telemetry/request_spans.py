@@ -35,7 +35,9 @@ def request_spans(summary: RequestSummary, trace: Trace) -> list[Span]:
         tuple(_events(summary, trace.began)),
         _error(summary),
     )
-    return [root, *(_attempt_span(record, trace, number) for number, record in enumerate(summary.attempts, 1))]
+    # By the order in which they began, as their calls were told: of two legs the second may end first.
+    numbered = ((record.number or at, record) for at, record in enumerate(summary.attempts, 1))
+    return [root, *(_attempt_span(record, trace, number) for number, record in numbered)]
 
 
 def _route(summary: RequestSummary, trace: Trace) -> str | None:
@@ -116,6 +118,8 @@ def _attempt_span(record: AttemptRecord, trace: Trace, number: int) -> Span:
         "breakwater.verdict": record.verdict,
         "breakwater.probe": record.probe,
         "breakwater.epoch": record.epoch,
+        "breakwater.seam": record.seam or None,
+        "breakwater.hedge": record.hedge or None,
         "breakwater.first_token_ms": record.first_ms,
         "http.response.status_code": record.status,
         "error.type": record.outcome if failed else None,

@@ -1,6 +1,7 @@
 """A second leg beside a first that says nothing for too long. On a virtual clock, through the whole failover."""
 
 import asyncio
+import json
 import random
 import statistics
 from collections.abc import Callable, Mapping
@@ -15,9 +16,12 @@ from deployments.errors import BreakwaterError
 from deployments.latency.hedging import BURST, CALM_SECONDS, ENOUGH, ENOUGH_LEGS, LEARN_SECONDS, Hedges, HedgeTerms
 from deployments.openai_api.chat import check_request
 from deployments.telemetry.explain import explain
+from deployments.telemetry.request_log import line_of
+from deployments.telemetry.trace_context import parse_context
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_failover import read
+from tests.unit.test_traces import Book
 from tests.unit.test_usage_records import Ledgered, with_ledger
 from tests.unit.world import ARGS, REQUEST, Script, World, world
 
@@ -369,3 +373,22 @@ def test_in_a_total_outage_there_are_no_more_calls_than_the_budget_has() -> None
         simulated(light, budget, 2000, aws=Script([down]), openai=Script([down]))[1] for budget in (None, 0.05)
     )
     assert with_it <= without + 0.05 * 2000 + BURST
+
+
+def test_the_trace_and_the_log_tell_of_both_legs_each_by_its_own_number() -> None:
+    async def main() -> None:
+        book = Book()
+        async with world(ON, book.traces, aws=pieces(4.0), openai=Script([Outcome("server_error")], seconds=0.2)) as w:
+            learn(w)
+            answer = await ask(w)
+            root, *legs = book.spans
+            found = {span.attributes["breakwater.target"]: span for span in legs}
+            told = [parse_context(headers) for headers in w.hop.traces]
+            assert [context and context.span_id for context in told] == [
+                found[FIRST].context.span_id,
+                found[SECOND].context.span_id,
+            ]
+            assert (found[SECOND].attributes["breakwater.hedge"], root.error) == ("failed", None)
+            assert [a.get("hedge") for a in json.loads(line_of(answer.record.summary))["attempts"]] == ["failed", None]
+
+    run_virtually(main())

@@ -120,8 +120,9 @@ def test_a_call_that_was_late_counts_no_second_time_at_its_end() -> None:
 
 def test_what_is_usual_is_not_learned_from_a_target_that_is_not_itself() -> None:
     known = usual()
-    take(known, *[4.0] * 500)
-    assert known.slow("t", 1.0)
+    for number in range(500):
+        take(known, 4.0, at=1.0 + number / 10)
+    assert known.slow("t", 51.0)
 
 
 def test_a_few_calls_that_wait_among_many_that_do_not_make_no_target_slow() -> None:
