@@ -58,6 +58,7 @@ class Attempt:
     number: int = 0  # of its request's attempts, in the order in which they begin
     hedge: str = ""  # of a second leg: won, lost or failed
     seam: str = ""  # how it goes on behind an answer that broke off in mid-stream
+    unbound: bool = False  # whether it may take longer than its share of the time, as long as it flows
     pieces: int = 0  # of a whole answer that comes as a stream: how often it was heard of
     extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint
 
@@ -153,6 +154,8 @@ class Attempt:
         self.breaker.flows.remove(self)
         if outcome.kind == "ok":
             self.record.mark_sent()
+        if outcome.kind == "ok" and self.on_content is not None and self.first_content_ms is None:
+            self.on_content(self)  # a whole answer that comes at once: the other leg ends before it
         ms = self._ms()
         if self.hedge == "lost" and outcome.kind != "cancelled":
             self.hedge = "won" if outcome.kind == "ok" else "failed"
@@ -183,7 +186,7 @@ class Attempt:
         latencies, now, of_whole = self.breaker.latencies, self.breaker.now(), self.verb != "stream"
         seconds = now - self.began
         if outcome.kind == "ok":
-            latencies.whole_answer(self.target, self.kind, seconds, now, self)
+            latencies.whole_answer(self.target, self.kind, self)
         elif outcome.kind in _CUT:
             latencies.ended(self.target, self.kind, seconds, now, of_whole=of_whole, call=self)
         else:

@@ -77,6 +77,7 @@ class WholeCall:
         def on_piece() -> None:
             attempt.note_piece()
             if not (attempt.probe and attempt.more):  # else the time that is kept for the others stays theirs
+                attempt.unbound = True
                 timer.move(min(clock() + silence, self._deadline.at))
 
         message: CallMessage = {**call, "verb": self._verb}

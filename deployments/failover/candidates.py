@@ -97,7 +97,9 @@ class Candidates:
         if not quick:
             return candidates
         self.tried.record.slow |= {c.target for c in slow}
-        return [*quick, *slow, *(c for c in candidates if c not in quick and c not in slow)]
+        others = [c for c in candidates if not (c.probe or c in quick or c in slow)]
+        ordered = iter([*quick, *slow, *others])
+        return [c if c.probe else next(ordered) for c in candidates]  # a probe stays where it is due
 
     def is_stand_in(self, target: str) -> bool:
         """Return whether a target is the model in this machine, which stands in for clouds that can't be asked."""
@@ -115,6 +117,10 @@ class Candidates:
     def ask(self, turn: Turn) -> None:
         """Note that this target is asked: it is not asked again."""
         self._asked.add(turn.candidate.target)
+
+    def leave_out(self, target: str) -> None:
+        """Note that a target can't be asked for this request any more."""
+        self._asked.add(target)
 
     def share(self, failed: str, outcome: Outcome) -> None:
         """Leave out the targets for which this failure holds too: other places of its provider."""

@@ -126,9 +126,18 @@ class FailoverRun(Generic[T]):
         if self._rows.places:
             self._candidates.share(target, outcome)
         self._candidates.sure = True
+        self._as_chats()
         self._deadline = self._deadline.anew()
         self._record.seam = "restart"
         return await self._first_answer()
+
+    def _as_chats(self) -> None:
+        """Have those asked as chats that would be asked in the client's own words: the stream has begun as a chat."""
+        for target in self._candidates.left:
+            if self._fits[target].extras is not None:
+                self._fits[target] = fit = self._rows.fit_as_chat(target, self._request)
+                if fit.lacks:
+                    self._candidates.leave_out(target)
 
     async def _first_answer(self) -> T | None:
         """Return the answer of the first target that gives one; None if none does."""
@@ -245,11 +254,13 @@ class FailoverRun(Generic[T]):
         async def second() -> Attempt | None:
             if (turn := hedge.turn(attempt)) is None:
                 return None
-            begun = await self._begin(turn)
-            if begun is None or begun.ended:
-                hedge.give_back()
-                return None
-            return begun
+            begun = None
+            try:
+                begun = await self._begin(turn)
+            finally:
+                if begun is None or begun.ended:
+                    hedge.give_back()
+            return None if begun is None or begun.ended else begun
 
         race = Race(attempt, self._ask, second, delay)
         try:
@@ -305,7 +316,7 @@ class FailoverRun(Generic[T]):
             with timer.until(min(attempt.until, gone_at)):
                 return await self._kind.begin(attempt, self._call(attempt, limits), limits, timer), None
         except TimeoutError:
-            late = self._late_in_pieces() if attempt.pieces else self._late(attempt, gone_at)
+            late = self._late_in_pieces(attempt) if attempt.pieces else self._late(attempt, gone_at)
             outcome = Outcome("stalled" if timer.stalled else late, content=attempt.pieces > 0)
         except AttemptFailed as error:
             outcome = error.outcome
@@ -318,9 +329,13 @@ class FailoverRun(Generic[T]):
         """Return the kind of an attempt whose time is over."""
         return "unreachable" if gone_at < attempt.until and attempt.first_content_ms is None else "deadline"
 
-    def _late_in_pieces(self) -> str:
-        """Return the kind of one that had spoken: what ended it, the request's time or the replica's silence?"""
-        return "deadline" if asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS else "unreachable"
+    def _late_in_pieces(self, attempt: Attempt) -> str:
+        """Return the kind of one that had spoken: what ended it, the request's time or the replica's silence?
+
+        A probe has its share of the time alone, in which it may flow.
+        """
+        over = asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS
+        return "deadline" if over or not attempt.unbound else "unreachable"
 
     def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
         assert attempt.body is not None

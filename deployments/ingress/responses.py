@@ -20,6 +20,7 @@ from deployments.errors import (
     error_object,
 )
 from deployments.failover.streams.answer import StreamAnswer
+from deployments.failover.streams.hold import SIGN
 from deployments.ingress.body.encodings import ENCODINGS
 from deployments.ingress.body.in_flight import Held
 from deployments.openai_api.chat import DONE
@@ -59,7 +60,7 @@ class EventStream(Response):
                 more = True
                 async for data in frames:
                     more = not data.endswith(DONE)  # the last bytes and the end of the body go in one write
-                    if body := self._encode(data):
+                    if body := data if data == SIGN else self._encode(data):
                         await send({"type": "http.response.body", "body": body, "more_body": more})
             if more:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,9 +1,10 @@
-"""Which requests take alike long: by what is measured, the prompt's length, and whether a model is to think. Pure."""
+"""Which requests take alike long: by the prompt's length, whether a model is to think, and how it is asked. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 _BYTES = (8 * 1024, 64 * 1024)  # of a request's JSON: some 2,000 and 16,000 tokens
+_AT_ONCE = ("tools", "functions", "logprobs")
 _QUIET = (None, "none", "minimal")
 
 
@@ -11,7 +12,10 @@ def class_of(body: Mapping[str, Any], size: int) -> str:
     """Return the class of a request. `size` is that of its JSON in bytes, 0 where it never was JSON."""
     size = size_of(body, size)
     length = sum(size > limit for limit in _BYTES)
-    return f"{length}{'' if body.get('reasoning_effort') in _QUIET else 't'}"
+    thinks = "" if body.get("reasoning_effort") in _QUIET else "t"
+    # Some servers are asked for a stream unless a request has one of these.
+    at_once = (body.get("n") or 1) > 1 or any(body.get(name) for name in _AT_ONCE)
+    return f"{length}{thinks}{'w' if at_once else ''}"
 
 
 def size_of(body: Mapping[str, Any], size: int) -> int:
@@ -23,13 +27,3 @@ def _texts(messages: Sequence[Any]) -> int:
     """Return the characters of the contents, roughly: who measures exactly takes longer than it is worth."""
     contents = [message.get("content") or "" for message in messages if isinstance(message, Mapping)]
     return sum(len(c) if isinstance(c, str) else 256 * len(c) for c in contents)
-
-
-def first(kind: str) -> str:
-    """Return the class of times until the first content."""
-    return f"first.{kind}"
-
-
-def whole(kind: str) -> str:
-    """Return the class of times until a whole answer that comes at once."""
-    return f"whole.{kind}"

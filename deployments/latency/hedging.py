@@ -98,12 +98,12 @@ class Hedges:
         return found
 
 
-def delay(latencies: Latencies, target: str, measure: str, terms: HedgeTerms, most: float, now: float) -> float | None:
+def delay(latencies: Latencies, target: str, kind: str, terms: HedgeTerms, most: float, now: float) -> float | None:
     """Return after how many seconds without content a second leg is sent; None if too little is known of the target.
 
-    `measure` is the class of times by which its calls are measured, and `most` the longest delay.
+    `kind` is the request's class, and `most` the longest delay.
     """
-    tail = latencies.known(target, measure)
+    tail = latencies.known(target, kind)
     if tail is None or tail.number < ENOUGH:
         return None
     return min(max(tail.percentile(1.0 - terms.budget, now), terms.min_delay), most)

@@ -5,17 +5,16 @@ twice as long as half of them. It has not failed: new requests ask the others fi
 most one in two seconds, which shows when it is itself again. Before a target is known, and once nobody has asked it for
 a minute, it is not slow.
 
-Times are compared within a class: what is measured (the first content, or a whole answer that comes at once), how long
-the prompt is, and whether the model is asked to think. A call that was ended before its first content counts with the
-time that it was given: it would have taken longer. One that still waits counts as soon as it has waited for so long.
+Times are those until the first content, and are compared within a class of requests (`classes.py`). Those of whole
+answers that come at once are not: they say how long an answer was. A call that was ended before its first content
+counts with the time that it was given: it would have taken longer. One that still waits counts as soon as it has waited
+for so long.
 """
 
-import math
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from deployments.latency.classes import first, whole
 from deployments.latency.tail import Tail
 from deployments.newest import Newest
 
@@ -51,9 +50,12 @@ class _Recent:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Calls that wait for their first content: from when on each is late, the oldest first; and those that are."""
+    """Calls that wait for their first content, by class: from when on each is late, the oldest first.
 
-    calls: dict[Hashable, float] = field(default_factory=dict)
+    And those that are late.
+    """
+
+    calls: dict[Class, dict[Hashable, float]] = field(default_factory=dict)
     late: set[Hashable] = field(default_factory=set)
 
 
@@ -64,28 +66,29 @@ class Latencies:
         self._tails = Newest[tuple[str, Class], Tail](TARGETS)
         self._recent = Newest[str, _Recent](TARGETS)
         self._waiting: dict[str, _Waiting] = {}
-        self._in_pieces = Newest[str, bool](TARGETS)  # whether a target's whole answers come so
+        self._at_once = Newest[tuple[str, Class], bool](TARGETS)  # whether a target's whole answers come so
 
     def begin(self, target: str, call: Hashable, kind: Class, now: float, *, of_whole: bool) -> None:
         """Note that a call waits for its first content from now on."""
-        tail = self._tails.get((target, self.measure(target, kind, of_whole=of_whole)))
-        limit = math.inf if tail is None or tail.number < ENOUGH else _limit(tail, now)
+        tail = self._tails.get((target, kind))
+        if tail is None or tail.number < ENOUGH or not self.is_measured(target, kind, of_whole=of_whole):
+            return
         if (waiting := self._waiting.get(target)) is None:
             waiting = self._waiting[target] = _Waiting()
-        waiting.calls[call] = now + limit
+        waiting.calls.setdefault(kind, {})[call] = now + _limit(tail, now)
 
     def first_content(
         self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool, call: Hashable = None
     ) -> None:
         """Note that the first content came after so long; `of_whole`: that of a whole answer, which comes in pieces."""
         if of_whole:
-            self._in_pieces[target] = True
-        self._note(target, first(kind), seconds, now, call)
+            self._at_once[target, kind] = False
+        self._note(target, kind, seconds, now, call)
 
-    def whole_answer(self, target: str, kind: Class, seconds: float, now: float, call: Hashable = None) -> None:
-        """Note that a whole answer came at once, after so long."""
-        self._in_pieces[target] = False
-        self._note(target, whole(kind), seconds, now, call)
+    def whole_answer(self, target: str, kind: Class, call: Hashable = None) -> None:
+        """Note that a whole answer came at once. How long it took says how long it was, and nothing of its target."""
+        self._at_once[target, kind] = True
+        self.forget(target, call)
 
     def ended(
         self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool, call: Hashable = None
@@ -94,10 +97,10 @@ class Latencies:
 
         One that was given less than is usual says nothing.
         """
-        measure = self.measure(target, kind, of_whole=of_whole)
-        tail = self._tail(target, measure, now)
-        if tail.number >= ENOUGH and seconds > _limit(tail, now):
-            self._note(target, measure, seconds, now, call)
+        tail = self._tails.get((target, kind))
+        told = tail is not None and tail.number >= ENOUGH and seconds > _limit(tail, now)
+        if told and self.is_measured(target, kind, of_whole=of_whole):
+            self._note(target, kind, seconds, now, call)
         else:
             self.forget(target, call)
 
@@ -105,16 +108,20 @@ class Latencies:
         """Take a call for one that waits no longer; return whether it was late."""
         if (waiting := self._waiting.get(target)) is None:
             return False
-        waiting.calls.pop(call, None)
+        for kind, calls in waiting.calls.items():
+            if calls.pop(call, None) is not None:
+                if not calls:
+                    del waiting.calls[kind]
+                break
         was_late = call in waiting.late
         waiting.late.discard(call)
         if not (waiting.calls or waiting.late):
             del self._waiting[target]
         return was_late
 
-    def measure(self, target: str, kind: Class, *, of_whole: bool) -> Class:
-        """Return the class by which a target's calls are measured: its whole answers may come in pieces, or at once."""
-        return whole(kind) if of_whole and not self._in_pieces.get(target) else first(kind)
+    def is_measured(self, target: str, kind: Class, *, of_whole: bool) -> bool:
+        """Return whether a first content can be waited for: a target's whole answers may come at once."""
+        return not of_whole or self._at_once.get((target, kind)) is False
 
     def slow(self, target: str, now: float) -> bool:
         if target in self._waiting:
@@ -134,6 +141,7 @@ class Latencies:
         return True
 
     def known(self, target: str, kind: Class) -> Tail | None:
+        """Return the distribution of a target's times; None if there is none."""
         return self._tails.get((target, kind))
 
     def _note(self, target: str, kind: Class, seconds: float, now: float, call: Hashable) -> None:
@@ -149,13 +157,16 @@ class Latencies:
     def _count_late(self, target: str, now: float) -> None:
         """Count the calls that have waited for too long by now: once each, and before they end."""
         waiting = self._waiting[target]
-        while waiting.calls:
-            call, late_at = next(iter(waiting.calls.items()))
-            if now < late_at:
-                return
-            del waiting.calls[call]
-            waiting.late.add(call)
-            self._last(target).add(True, now)
+        for kind, calls in [*waiting.calls.items()]:
+            while calls:
+                call, late_at = next(iter(calls.items()))
+                if now < late_at:
+                    break
+                del calls[call]
+                waiting.late.add(call)
+                self._last(target).add(True, now)
+            if not calls:
+                del waiting.calls[kind]
 
     def _last(self, target: str) -> _Recent:
         if (recent := self._recent.get(target)) is None:

@@ -248,6 +248,15 @@ class ModelRows:
             return replace(fit, demands=fit.demands + conceded.dropped)
         return replace(fit, extras=conceded.body, dropped=fit.dropped + conceded.dropped)
 
+    def fit_as_chat(self, target: str, request: Request) -> RequestFit:
+        """Return a request that came in its client's own words in the form in which other targets take it."""
+        assert request.native is not None
+        drop, kind, model = request.drop or self._drop, self.kind(target), self.base_model(target)
+        body = with_result_ids(request.body)
+        rules = rules_of(kind, model)
+        adapted = adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
+        return fit_translated(request.native, self._fit_chat(kind, model, adapted, drop), drop)
+
     def _fit(self, target: str, body: JsonObject, drop: Drop, native: Native | None = None) -> RequestFit:
         kind, model = self.kind(target), self.base_model(target)
         if not self._chats:

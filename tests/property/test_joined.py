@@ -140,6 +140,49 @@ def read(choice: Mapping[str, Any]) -> tuple[Any, ...]:
     return message["content"] or None, message.get("refusal") or None, called, choice["finish_reason"]
 
 
+def chunks_of(*deltas: dict[str, Any], **more: Any) -> list[bytes]:
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "row"}
+    frames = [frame({**head, "choices": [{"index": 0, "delta": delta}], **more}) for delta in deltas]
+    return [*frames, frame({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})]
+
+
+def message_of(*deltas: dict[str, Any]) -> dict[str, Any]:
+    message: dict[str, Any] = joined(chunks_of(*deltas))["choices"][0]["message"]
+    return message
+
+
+def test_chunks_without_choices_say_something_else() -> None:
+    for odd in ({"sources": ["x"]}, {"choices": None}, {"choices": []}):
+        frames = [frame({"id": "c", **odd}), *chunks_of({"content": "Hi"})]
+        assert joined(frames)["choices"][0]["message"]["content"] == "Hi"
+    assert joined([frame({"sources": ["x"]}), *chunks_of({"content": "Hi"})])["sources"] == ["x"]
+
+
+def test_a_content_of_parts_keeps_all_of_them() -> None:
+    """Mistral, Reasoning: thoughts are parts of the content, and its text may be a text or a part."""
+
+    def think(text: str) -> dict[str, Any]:
+        return {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]}
+
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Let me see"}]}
+    answer = {"type": "text", "text": "Hi you"}
+    said = [{"content": "Hi"}, {"content": " you"}]
+    assert message_of({"content": ""}, think("Let me"), think(" see"), *said)["content"] == [thought, answer]
+    assert message_of({"content": [{"type": "text", "text": "Hi"}]}, {"content": " you"})["content"] == [answer]
+
+
+def test_details_of_reasoning_are_told_as_they_go_back() -> None:
+    """OpenRouter, Reasoning tokens: pieces have an index, and say their format again and again."""
+
+    def detail(text: str) -> dict[str, Any]:
+        return {
+            "reasoning_details": [{"type": "reasoning.text", "text": text, "format": "f-v1", "index": 0, "id": "r"}]
+        }
+
+    whole = {"type": "reasoning.text", "text": "Let me see", "format": "f-v1", "index": 0, "id": "r"}
+    assert message_of(detail("Let me"), detail(" see"), {"content": "x"})["reasoning_details"] == [whole]
+
+
 def test_a_long_answer_is_read_in_slices() -> None:
     words = [f"word {n} " for n in range(3000)]
     head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "row"}

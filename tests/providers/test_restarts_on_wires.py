@@ -8,9 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from deployments.failover.streams.hold import SIGN
 from deployments.openai_api.chat import DONE, frames_to_chunks
 from tests.doors.anthropic_types import check_order, events_in, folded
 from tests.doors.responses import check_response, read_events
+from tests.fakes.anthropic_wire import AnthropicWire
 from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer
@@ -88,6 +90,45 @@ def test_by_responses(how: Behaviour) -> None:
         part["text"] for item in last["response"]["output"] if item["type"] == "message" for part in item["content"]
     ]
     assert "".join(texts) == ANSWER
+
+
+def test_a_target_that_has_the_clients_own_api_is_asked_as_a_chat_behind_a_seam() -> None:
+    made = {"openai": FakeServer(Thinking()), "anthropic": FakeServer(AnthropicWire())}
+    made["openai"].behave = Behaviour("cut", after=3)
+
+    async def main() -> bytes:
+        async with http_of(args_for(made)) as (http, _):
+            body = {"model": "all", "stream": True, "messages": HI, "max_tokens": 100, "system": "Be brief."}
+            return (await http.post("/v1/messages", json=body)).content
+
+    events = events_in(asyncio.run(main()))
+    for fake in made.values():
+        fake.stop()
+    check_order(events)
+    assert "".join(block["text"] for block in folded(events)["content"] if block["type"] == "text") == ANSWER
+    assert len(made["anthropic"].received) == 1
+
+
+TOOLS = {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
+
+
+def test_a_client_of_another_api_is_shown_the_sign_of_life_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.failover.streams.answer.SIGN_SECONDS", 0.1)
+    made = {"openai": FakeServer(OpenAIWire())}
+    made["openai"].behave = Behaviour("answer", pace=0.1)
+    args = {**args_for(made), "rows": {"*": {"continuation": {"tools": "hold"}}}}
+
+    async def main() -> bytes:
+        async with http_of(args) as (http, _):
+            body = {"model": "all", "stream": True, "messages": HI, "max_tokens": 100, **TOOLS}
+            return (await http.post("/v1/messages", json=body)).content
+
+    data = asyncio.run(main())
+    made["openai"].stop()
+    assert SIGN in data
+    events = events_in(data.replace(SIGN, b""))
+    check_order(events)
+    assert folded(events)["stop_reason"] == "tool_use"
 
 
 @WAYS

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.breaker.outcomes import Outcome
 from deployments.latency.classes import class_of
 from deployments.latency.latencies import ENOUGH, FORGET_SECONDS, RECENT, SLOW, Latencies
 from deployments.latency.tail import WINDOW_SECONDS, Tail
@@ -155,13 +156,26 @@ def test_classes_are_apart() -> None:
     assert class_of({"messages": [{"content": [{"type": "text"}] * 300}], "reasoning_effort": "none"}, 0) == "2"
 
 
-def test_whole_answers_are_measured_as_they_come() -> None:
-    known = Latencies()
-    assert known.measure("t", "0", of_whole=True) == "whole.0"
-    known.first_content("t", "0", 0.5, 0.0, of_whole=True)
-    assert known.measure("t", "0", of_whole=True) == known.measure("t", "0", of_whole=False) == "first.0"
-    known.whole_answer("t", "0", 0.5, 0.0)
-    assert known.measure("t", "0", of_whole=True) == "whole.0"
+def test_whole_answers_that_come_at_once_say_nothing_of_their_target() -> None:
+    known = usual()
+    assert not known.is_measured("t", "0w", of_whole=True)
+    for _ in range(RECENT):
+        known.whole_answer("t", "0w")
+        known.ended("t", "0w", 30.0, 1.0, of_whole=True)
+    assert not known.slow("t", 1.0)
+    assert known.is_measured("t", "0", of_whole=False)
+    known.first_content("t", "0", 0.5, 1.0, of_whole=True)
+    assert known.is_measured("t", "0", of_whole=True)
+    assert class_of({"tools": [{}]}, 9) == class_of({"n": 2}, 9) == "0w"
+    assert class_of({"tools": [], "n": 1}, 9) == "0"
+
+
+def test_a_call_of_which_nothing_is_known_hides_no_others() -> None:
+    known = usual()
+    known.begin("t", "first", "2t", 0.0, of_whole=False)
+    for call in range(SLOW):
+        known.begin("t", call, "0", 1.0, of_whole=False)
+    assert known.slow("t", 9.0)
 
 
 async def brown_out(w: World, *, rule: bool, stream: bool) -> tuple[float, int]:
@@ -212,6 +226,20 @@ def test_in_a_brown_out_the_others_are_asked_first_and_nobody_is_asked_twice(str
     assert asked == 6000
     assert with_rule < without / 3
     print(f"p99 {without:.2f} s without the rule, {with_rule:.2f} s with it")
+
+
+def test_a_target_that_is_to_be_probed_is_probed_where_another_is_slow() -> None:
+    async def main() -> None:
+        async with world(aws=Script([Outcome("server_error")] * 3 + [None])) as w:
+            for _ in range(3):
+                await w.service.failover.complete(check_request(REQUEST), w.service.deadline())
+            await asyncio.sleep(75)
+            w.breaker._draw = lambda: 0.5
+            await _make_slow(w, "openai/gpt")
+            answer = await w.service.failover.complete(check_request(REQUEST), w.service.deadline())
+            assert (answer.target, w.provider("aws").calls) == ("aws/haiku", 4)
+
+    run_virtually(main())
 
 
 def test_the_local_model_does_not_stand_in_for_a_slow_cloud() -> None:

@@ -71,7 +71,11 @@ async def test_a_probe_that_flows_leaves_the_others_their_time(w: World) -> None
         await complete(w)
     await asyncio.sleep(75)
     w.provider("aws").pieces = [2.0] * 100
-    assert (await complete(w, seconds=60)).target == "openai/gpt"
+    answer = await complete(w, seconds=60)
+    assert answer.target == "openai/gpt"
+    assert [r.verdict for r in answer.record.records] == ["neutral", "ok"]
+    await w.settle()
+    assert w.targets()["aws/haiku"]["state"] != "open"
 
 
 def test_what_came_of_one_that_broke_off_is_in_the_ledger() -> None:

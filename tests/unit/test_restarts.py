@@ -118,6 +118,31 @@ def test_the_next_may_break_off_too_and_the_one_after_it_answers() -> None:
     in_worlds(breaking(), second, test, local=answering())
 
 
+def test_if_the_next_breaks_off_too_and_nobody_is_left_the_client_sees_how_the_first_did() -> None:
+    async def test(w: World) -> None:
+        _, data = await asked(w)
+        assert frames_to_chunks(data)[-1]["error"]["message"] == "The stream from aws/haiku broke off: cut."
+
+    second = Script([Outcome("broken", content=True, message="cut2")], deltas=[ROLE, {"content": "x"}], after=2)
+    in_worlds(breaking(), second, test)
+
+
+def test_silence_after_it_is_that_of_who_speaks_now() -> None:
+    async def test(w: World) -> None:
+        waited, detector = list[str](), w.breaker.silence
+        wait: Any = detector.wait
+
+        def noted(target: str, *more: Any) -> None:
+            waited.append(target)
+            wait(target, *more)
+
+        detector.wait = noted  # type: ignore[method-assign]
+        await asked(w)
+        assert waited[-1] == "openai/gpt"
+
+    in_worlds(breaking(), answering(), test)
+
+
 def test_if_nobody_can_answer_the_client_sees_the_first_error() -> None:
     async def test(w: World) -> None:
         answer, data = await asked(w)
@@ -190,6 +215,18 @@ def test_what_both_have_used_is_the_requests() -> None:
     with_ledger(test, aws=breaking(), openai=answering())
 
 
+def test_so_is_what_an_answer_has_used_of_which_nothing_was_sent() -> None:
+    async def test(x: Ledgered) -> None:
+        data = await read(await x.stream(stream_options={"include_usage": True}, **JSON))
+        _, (first, second) = x.rows
+        assert frames_to_chunks(data)[-1]["usage"]["prompt_tokens"] == (first.tokens_in or 0) + (second.tokens_in or 0)
+
+    second = Script(deltas=[ROLE, {"content": '{"a": 1}'}], head=SECOND, usage=USAGE)
+    with_ledger(test, HELD, aws=breaking(ROLE, {"content": '{"b"'}), openai=second)
+
+
+SCHEMA = {"name": "a", "schema": {"type": "object"}}
+JSON: dict[str, Any] = {"response_format": {"type": "json_schema", "json_schema": SCHEMA}}
 HALF, WHOLE = [ROLE, *CALL[:2]], [ROLE, *CALL]
 
 
@@ -200,6 +237,7 @@ def test_half_a_call_that_was_held_back_is_forgotten_and_another_provider_calls(
         assert made.id == "call_2"
         assert made.function.arguments == '{"a": 2}'
         assert b"call_1" not in data
+        assert {chunk["id"] for chunk in frames_to_chunks(data)} == {"chatcmpl-1"}
         assert data.endswith(DONE)
 
     whole = [ROLE, {"tool_calls": [{"index": 0, "id": "call_2", "function": {"name": "f", "arguments": '{"a": 2}'}}]}]
@@ -215,6 +253,18 @@ def test_a_call_that_is_whole_comes_at_once_and_as_it_was() -> None:
     in_worlds(Script(deltas=WHOLE, usage=USAGE), answering(), test, HELD)
 
 
+def test_empty_lists_of_calls_hold_nothing_back() -> None:
+    async def test(w: World) -> None:
+        request = check_request({**REQUEST, "stream": True, "tools": TOOLS})
+        answer = await w.service.failover.stream(request, w.service.deadline())
+        parts = [part async for part in answer.frames()]
+        await answer.close()
+        assert len(parts) == 3
+
+    deltas = [{"content": text, "tool_calls": empty} for text, empty in (("Hel", None), ("lo", []))]
+    in_worlds(Script(deltas=deltas, pace=1.0), answering(), test, HELD)
+
+
 def test_prose_before_a_call_that_breaks_off_was_said() -> None:
     async def test(w: World) -> None:
         _, data = await asked(w, tools=TOOLS)
@@ -224,15 +274,13 @@ def test_prose_before_a_call_that_breaks_off_was_said() -> None:
     in_worlds(breaking(ROLE, {"content": "I look."}, *CALL[:2]), answering(), test, HELD)
 
 
-SCHEMA = {"name": "a", "schema": {"type": "object"}}
-JSON: dict[str, Any] = {"response_format": {"type": "json_schema", "json_schema": SCHEMA}}
-
-
 def test_json_is_held_back_until_it_is_whole() -> None:
     async def test(w: World) -> None:
         _, data = await asked(w, **JSON)
         assert json.loads(summed(data).choices[0].message.content or "") == {"a": 1}
         assert data.endswith(DONE)
+        assert {chunk["id"] for chunk in frames_to_chunks(data)} == {"chatcmpl-2"}
+        assert [m["to"] for m in markers(data)] == ["openai/gpt"]
 
     second = Script(deltas=[ROLE, {"content": '{"a":'}, {"content": "1}"}], head=SECOND, usage=USAGE)
     in_worlds(breaking(ROLE, {"content": '{"b"'}), second, test, HELD)

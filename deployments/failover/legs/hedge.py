@@ -26,12 +26,12 @@ class Hedge:
 
     def delay(self, attempt: "Attempt", first_token: float) -> float | None:
         """Return after how many seconds a first leg that says nothing gets a second; None if it gets none."""
-        if attempt.probe:
+        latencies = self._breaker.latencies
+        of_whole = attempt.verb != "stream"
+        if attempt.probe or not latencies.is_measured(attempt.target, attempt.kind, of_whole=of_whole):
             return None
         most = first_token / 2 if self._terms.max_delay is None else self._terms.max_delay
-        return delay(
-            self._breaker.latencies, attempt.target, self._measure(attempt), self._terms, most, self._breaker.now()
-        )
+        return delay(latencies, attempt.target, attempt.kind, self._terms, most, self._breaker.now())
 
     def turn(self, first: "Attempt") -> "Turn | None":
         """Return whose turn the second leg is, and take it from the row's budget; None if it is nobody's."""
@@ -53,9 +53,6 @@ class Hedge:
 
     def note_throttled(self) -> None:
         self._hedges.note_throttled(self._row, self._breaker.now())
-
-    def _measure(self, attempt: "Attempt") -> str:
-        return self._breaker.latencies.measure(attempt.target, attempt.kind, of_whole=attempt.verb != "stream")
 
     def _is_well(self, target: str) -> bool:
         """Return whether a target may be asked beside another. The model in this machine stands in when all are out."""

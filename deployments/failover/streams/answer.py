@@ -13,7 +13,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.streams.hold import SIGN, SIGN_SECONDS, Hold, Holds
-from deployments.failover.streams.kept import Kept
+from deployments.failover.streams.kept import Kept, head_of
 from deployments.failover.streams.seam import SecondHead, marker, with_sum
 from deployments.openai_api.chat import DONE, NATIVE_FRAME, Head, bare_chunk, frame, usage_of
 from deployments.rpc.port import AnswerStream, EndMessage
@@ -61,7 +61,7 @@ class StreamAnswer:
         self._kept: Kept | None = None  # while another provider may begin anew
         self._hold: Hold | None = None
         self._second: SecondHead | None = None  # behind a seam
-        self._before: list[Attempt] = []  # whose answers broke off
+        self._before: list[tuple[Attempt, Outcome]] = []  # whose answers broke off, and how
         self._sent_at = 0.0  # when its client last got something
         self._frame_at: float | None = None  # since when its reader has had a frame, on the loop's clock
         self._watch: asyncio.TimerHandle | None = None
@@ -140,7 +140,9 @@ class StreamAnswer:
         self.usage, tail = item["usage"], item["tail"]
         self._attempt.end(Outcome("ok", content=True), usage=self.usage)
         if self._second is not None:
-            tail = self._summed(self._second.rest(tail))
+            tail = self._second.rest(tail)
+        if self._before:
+            tail = self._summed(tail)
         return held + tail + self._explained() + DONE
 
     async def _anew(self, outcome: Outcome) -> bytes | None:
@@ -153,12 +155,15 @@ class StreamAnswer:
         before, self._frame_at = self._attempt, None
         await self._source.aclose()
         later = await restart(before.target, outcome)
+        if later is not None and later.native:  # no client reads a chat that goes on in another API's words
+            await later.close()
+            later = None
         if later is None:
-            self.record.finish(outcome.kind, before.target)
+            self.record.finish(self._first_end(outcome).kind, before.target)
             return None
         if self._hold is not None:
             self._hold.drop()
-        self._before.append(before)
+        self._before.append((before, outcome))
         self._attempt, self._source, self._idle = later._attempt, later._source, later._idle
         self._begin()
         return self._behind_the_seam(before.target, outcome, later._first)
@@ -166,17 +171,16 @@ class StreamAnswer:
     def _behind_the_seam(self, before: str, outcome: Outcome, first: bytes) -> bytes:
         """Return the frames with which another provider begins, with the marker before them, under the known head."""
         assert self._kept is not None
-        head = self._kept.head()
         told = {"from": before, "to": self._attempt.target, "method": "restart", "why": outcome.kind}
-        if head is None:  # the client has had nothing at all, so it is no second head
-            head = self.record.request_id, self.record.began_at // 1000
+        if (head := self._kept.head()) is None:  # the client has had nothing at all, so this one is the first
+            head = head_of(first) or (self.record.request_id, self.record.began_at // 1000)
             return marker(head, self.record.row, told) + first
         self._second = SecondHead(head)
         return marker(head, self.record.row, told) + self._second.first(first)
 
     def _summed(self, tail: bytes) -> bytes:
         """Return the last frames with the usage of all providers, those included whose answers broke off."""
-        attempts = [*self._before, self._attempt]
+        attempts = [*(attempt for attempt, _ in self._before), self._attempt]
         used = [attempt.used_tokens() for attempt in attempts]
         told = [{"target": a.target, **u} for a, u in zip(attempts, used, strict=True) if u is not None]
         usages = [usage_of(u["prompt_tokens"], u["completion_tokens"]) for u in used[:-1] if u is not None]
@@ -209,14 +213,14 @@ class StreamAnswer:
             raise AttemptFailed(self._abandoned)
         silent_at = asyncio.get_running_loop().time() + self._idle + COVER_SECONDS
         until = min(silent_at, self._deadline.end) if self._deadline.explicit else silent_at
-        breaker = self._attempt.breaker
-        breaker.silence.wait(self.target, self, breaker.now())
+        breaker, target = self._attempt.breaker, self._attempt.target
+        breaker.silence.wait(target, self, breaker.now())
         try:
             with self._timer.until(until):
                 item = await anext(self._source, None)
             if isinstance(item, bytes) or (item and "usage" in item):
                 self._attempt.content_at = now = breaker.now()
-                breaker.silence.heard(self.target, self, now)
+                breaker.silence.heard(target, self, now)
         except TimeoutError:
             stalled = "stalled" if self._timer.stalled else "unreachable"
             kind = stalled if until == silent_at else "deadline"
@@ -224,13 +228,18 @@ class StreamAnswer:
         except AttemptFailed as error:
             raise AttemptFailed(replace(error.outcome, content=True)) from error
         finally:
-            breaker.silence.gone(self.target, self)
+            breaker.silence.gone(target, self)
         if item is None:
             raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
         return item
 
+    def _first_end(self, outcome: Outcome) -> Outcome:
+        """Return how the first of the answers broke off: what came of going on is no news to its client."""
+        return self._before[0][1] if self._before else outcome
+
     def _error_frame(self, outcome: Outcome) -> bytes:
         error: BreakwaterError
+        outcome = self._first_end(outcome)
         if outcome.kind == "deadline":
             error = DeadlineExceeded("The request's deadline passed in mid-stream.", self.record.entries)
         else:

@@ -4,11 +4,15 @@ Half a call is of no use to a client, and a dangerous thing to act on. As long a
 provider can begin anew if the stream breaks. What it costs is time: the client gets a call, or the whole JSON, at once.
 """
 
+import re
 from typing import Literal
 
 from deployments.openai_api.json_types import JsonObject
 
 Holds = Literal["all", "calls"] | None
+
+# Some servers send empty ones with every delta.
+_CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
 
 SIGN = b": held back until it is whole\n\n"  # a comment, which no client reads: a proxy must not take us for silent
 SIGN_SECONDS = 10.0
@@ -32,7 +36,7 @@ class Hold:
 
     def take(self, frames: bytes) -> bytes:
         """Return the frames if they may go to the client; else keep them, and return nothing."""
-        if self._frames or self._all or b'"tool_calls"' in frames or b'"function_call"' in frames:
+        if self._frames or self._all or _CALLS.search(frames):
             self._frames.append(frames)
             return b""
         return frames

@@ -42,10 +42,15 @@ class Kept:
 
     def head(self) -> tuple[str, int] | None:
         """Return the id and the second of creation that the client knows the answer by; None if it knows none."""
-        for chunk in frames_to_chunks(b"".join(self._frames)):
-            if isinstance(chunk.get("id"), str) and isinstance(chunk.get("created"), int):
-                return chunk["id"], chunk["created"]
-        return None
+        return head_of(b"".join(self._frames))
+
+
+def head_of(frames: bytes) -> tuple[str, int] | None:
+    """Return the id and the second of creation that the first of these frames has; None if none has them."""
+    for chunk in frames_to_chunks(frames):
+        if isinstance(chunk.get("id"), str) and isinstance(chunk.get("created"), int):
+            return chunk["id"], chunk["created"]
+    return None
 
 
 def _is_thought(chunk: JsonDict) -> bool:

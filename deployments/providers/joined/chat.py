@@ -9,11 +9,16 @@ from collections.abc import Iterable, Iterator
 from deployments.errors import failed
 from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonValue, parse_leniently
+from deployments.providers.openai.stream.content import choices_of
 from deployments.providers.sse import payloads
 
 SLICE = 32 * 1024  # bytes of frames that are parsed in one step
 _OF_CHUNKS = frozenset({"choices", "object", "usage", "obfuscation"})  # `obfuscation` is OpenAI's padding
 _ONCE = frozenset({"id", "type", "role"})  # texts of a delta that are told once, however often
+_PIECES = frozenset(
+    {"name", "arguments", "text", "thinking", "summary", "data", "signature", "transcript", "content", "refusal"}
+)  # texts of objects inside a delta that come in pieces; of others, such as a `format`, each piece has all
+_RUNS = frozenset({"text", "thinking"})  # parts of a content that go on with the one before, as Mistral's
 
 
 class ChatJoin:
@@ -51,7 +56,7 @@ class ChatJoin:
             if name not in _OF_CHUNKS and (value is not None or name not in self._answer):
                 self._answer[name] = value
         self._usage = chunk.get("usage") or self._usage
-        for choice in chunk["choices"]:
+        for choice in choices_of(chunk):
             index = choice.get("index") or 0
             known = self._choices.get(index)
             if known is None:
@@ -86,19 +91,21 @@ def _with_logprobs(known: JsonValue, more: JsonValue) -> JsonValue:
     return known
 
 
-def _add_delta(known: JsonDict, delta: JsonDict) -> None:
-    """Add the pieces of one delta, or of an object inside it."""
+def _add_delta(known: JsonDict, delta: JsonDict, *, inner: bool = False) -> None:
+    """Add the pieces of one delta, or of an object inside it, where only some texts are pieces."""
     for name, value in delta.items():
         had = known.get(name)
         if had is None or value is None:
             if had is None:
                 known[name] = _begun(value)
         elif isinstance(had, str) and isinstance(value, str):
-            known[name] = value if name in _ONCE else had + value
+            once = name not in _PIECES if inner else name in _ONCE
+            known[name] = value if once else had + value
         elif isinstance(had, dict) and isinstance(value, dict):
-            _add_delta(had, value)
-        elif isinstance(had, list) and isinstance(value, list):
-            _add_items(had, value)
+            _add_delta(had, value, inner=True)
+        elif isinstance(had, str | list) and isinstance(value, str | list):
+            known[name] = _parts_of(had)
+            _add_items(known[name], _parts_of(value))
         else:
             known[name] = value
 
@@ -111,16 +118,31 @@ def _begun(value: JsonValue) -> JsonValue:
     return items
 
 
+def _parts_of(value: str | list[JsonValue]) -> list[JsonValue]:
+    """Return a content that is a text or a list of parts as a list."""
+    if isinstance(value, list):
+        return value
+    return [{"type": "text", "text": value}] if value else []
+
+
 def _add_items(known: list[JsonValue], items: Iterable[JsonValue]) -> None:
-    """Add the items of a list: those with an index to the one that has it, any others behind all."""
+    """Add the items of a list: those with an index to the one that has it, a part of a text to one before it."""
     for item in items:
-        same = None
-        if isinstance(item, dict) and "index" in item:
-            same = next((one for one in known if isinstance(one, dict) and one.get("index") == item["index"]), None)
-        if same is None:
-            known.append(item)
+        if (same := _same(known, item)) is None:
+            known.append({**item} if isinstance(item, dict) else item)
         else:
-            _add_delta(same, {name: value for name, value in item.items() if name != "index"})
+            _add_delta(same, {name: value for name, value in item.items() if name != "index"}, inner=True)
+
+
+def _same(known: list[JsonValue], item: JsonValue) -> JsonDict | None:
+    """Return the item that this one goes on with; None if it begins another."""
+    if not isinstance(item, dict):
+        return None
+    if "index" in item:
+        return next((one for one in known if isinstance(one, dict) and one.get("index") == item["index"]), None)
+    last = known[-1] if known else None
+    goes_on = item.get("type") in _RUNS and isinstance(last, dict) and last.get("type") == item["type"]
+    return last if goes_on else None
 
 
 def _whole(choice: JsonDict) -> JsonDict:

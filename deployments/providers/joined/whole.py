@@ -35,6 +35,7 @@ from deployments.providers.joined.chat import ChatJoin
 from deployments.providers.joined.first_content import FirstContents
 from deployments.providers.joined.native import MessageJoin, ResponseJoin
 from deployments.providers.timing import note_again, note_piece
+from deployments.providers.translated import translating
 from deployments.providers.transport import MAX_ANSWER
 
 Choice = Literal["auto", "always", "never"]
@@ -101,12 +102,14 @@ class WholeAnswers:
                 async with contextlib.aclosing(stream_within(self._inner, asked)) as items:
                     async for item in items:
                         if isinstance(item, End):
-                            join.add(item.tail)
-                            return Completed(join.body(), item.usage, native=bool(call.api))
+                            with translating():
+                                join.add(item.tail)
+                                return Completed(join.body(), item.usage, native=bool(call.api))
                         wait.hear()
                         note_piece()
                         told = item.told or told
-                        join.add(item.data)
+                        with translating():
+                            join.add(item.data)
                         if len(kept) < MOST_KEPT:
                             kept += item.data
                         if (size := size + len(item.data)) > MAX_ANSWER:
