@@ -138,7 +138,7 @@ MUTANTS = (
     LostMutant(
         "pieces of a text are told once",
         JOIN,
-        "value if name in _ONCE else had + value",
+        "value if once else had + value",
         "value",
         "property/test_joined.py",
     ),
