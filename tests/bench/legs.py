@@ -1,0 +1,76 @@
+"""What restarts, the rule for slow targets and hedging cost a request that needs none of them.
+
+    uv run python -m tests.bench.legs
+
+Medians of seven rounds, in microseconds of CPU of the ingress, without sockets.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+
+from deployments.failover.streams.kept import Kept
+from deployments.latency.classes import class_of
+from deployments.latency.hedging import Hedges, HedgeTerms, delay
+from deployments.latency.latencies import Latencies
+from deployments.openai_api.chat import Head, chunk
+
+TIMES, ROUNDS = 20_000, 7
+BODY = {"messages": [{"role": "user", "content": "x" * 500}] * 10}
+FRAME = chunk(Head("chatcmpl-1", 1, "default"), {"content": "Hel"})
+TERMS = HedgeTerms(0.02, 0.3, None, 4000)
+
+
+def known() -> Latencies:
+    made = Latencies()
+    for _ in range(500):
+        made.first_content("a/m", "0", 0.5, 0.0, of_whole=True)
+    return made
+
+
+def microseconds(work: Callable[[], object]) -> float:
+    rounds = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        for _ in range(TIMES):
+            work()
+        rounds.append((time.process_time() - began) / TIMES * 1e6)
+    return statistics.median(rounds)
+
+
+async def figures() -> dict[str, float]:
+    loop, times, hedges = asyncio.get_running_loop(), known(), Hedges()
+
+    def slow_rule() -> None:
+        call = object()
+        times.begin("a/m", call, "0", 1.0, of_whole=False)
+        times.slow("a/m", 1.0)
+        times.slow("b/m", 1.0)
+        times.first_content("a/m", "0", 0.5, 1.0, of_whole=False, call=call)
+
+    def hedging() -> None:
+        hedges.count("row", TERMS)
+        delay(times, "a/m", "0", TERMS, 5.0, 1.0)
+        loop.call_later(5.0, hedging).cancel()
+
+    def keeping() -> None:
+        Kept().add(FRAME)
+
+    return {
+        "the rule for slow targets, a request": microseconds(slow_rule),
+        "the class of a request of 5 kB by HTTP": microseconds(lambda: class_of(BODY, 5_000)),
+        "the class of the same by handle": microseconds(lambda: class_of(BODY, 0)),
+        "hedging, a request of a row that has it": microseconds(hedging),
+        "what may begin anew, a stream": microseconds(keeping),
+    }
+
+
+def main() -> None:
+    print("| what | µs |\n|---|---|")
+    for what, spent in asyncio.run(figures()).items():
+        print(f"| {what} | {spent:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
