@@ -222,6 +222,24 @@ def test_auto_asks_others_servers_for_plain_texts_alone(body: dict[str, Any], st
     bench.fake.stop()
 
 
+class WithoutUsage(OpenAIWire):
+    """A server whose streams tell no usage."""
+
+    def _frames(self, deltas: list[dict[str, Any]], finish: str, usage: Any = None) -> list[bytes]:
+        *frames, _usage, done = super()._frames(deltas, finish)
+        return [*frames, done]
+
+
+def test_a_server_whose_streams_tell_no_usage_is_asked_for_whole_answers_that_may() -> None:
+    fake = FakeServer(WithoutUsage())
+    bench = Bench("openai", lambda: provider_at("openai", fake.url, 3.0), fake)
+    done = answered(bench, "auto", times=2)
+    streams = [got.body["stream"] for got in fake.received]
+    fake.stop()
+    assert streams == [True, False]
+    assert done.usage is not None
+
+
 def test_an_answer_with_sound_is_asked_for_as_it_is() -> None:
     bench = cloud("openai")
     assert bench.fake is not None

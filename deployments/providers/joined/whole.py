@@ -5,7 +5,7 @@ is ended then. As a stream it shows within `first_token` that it lives, it may t
 stops to generate when its client leaves. Its body is the one that the server would have given whole.
 
 A server may refuse to stream, by its kind, its model or its owner's rights. That is no failure: it is asked once more
-for the whole answer, and asked so for an hour.
+for the whole answer, and asked so for an hour. So is one whose stream has told no usage: its whole answers may.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ class WholeAnswers:
             if call.again <= 0 or not may_not_stream(error.outcome, call.body):
                 raise
         note_again()
-        self._refused[call.place, call.model] = self._now() + REFUSED_SECONDS
+        self._ask_whole(call)
         return await run_within_total(self._inner.complete, replace(call, again=call.again - 1))
 
     def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
@@ -86,6 +86,9 @@ class WholeAnswers:
 
     async def close(self) -> None:
         await self._inner.close()
+
+    def _ask_whole(self, call: Call) -> None:
+        self._refused[call.place, call.model] = self._now() + REFUSED_SECONDS
 
     def _streams(self, call: Call) -> bool:
         if self._choice == "never" or _has_sound(call.body):
@@ -102,6 +105,8 @@ class WholeAnswers:
                 async with contextlib.aclosing(stream_within(self._inner, asked)) as items:
                     async for item in items:
                         if isinstance(item, End):
+                            if item.usage is None and self._choice == "auto":
+                                self._ask_whole(call)
                             with translating():
                                 join.add(item.tail)
                                 return Completed(join.body(), item.usage, native=bool(call.api))
