@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import heapq
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 from deployments.errors import BreakwaterError
@@ -17,6 +18,7 @@ from tests.model.truth import Asked
 
 LONGEST_PAUSE = 3600.0  # then a provider must have been let go
 _CALLER = Caller("handle")
+_SAID = re.compile(rb"<(\w)>")
 READ = 2  # frames after which a reader that pauses does
 
 
@@ -124,7 +126,7 @@ class Client:
         asked.made = getattr(trail, "made", 0)
 
     def _check(self, asked: Asked, data: bytes) -> None:
-        if f"<{asked.provider}>".encode() not in data:
+        if not any(f"{a}{asked.provider}{b}".encode() in data for a, b in ("<>", "()")):
             raise ValueError(f"content of somebody else than {asked.provider}: {data[:80]!r}")
 
     def _look_for_held(self, asked: Asked) -> None:
@@ -134,9 +136,10 @@ class Client:
             self._figures.wrong(Wrong("leaks", self._now(), asked.replica, asked.number, what))
 
     async def _read(self, asked: Asked, frames: AsyncIterator[bytes]) -> None:
-        number, data = 0, b""
+        number, data, said = 0, b"", set[bytes]()
         async for data in frames:
             number += 1
+            said |= set(_SAID.findall(data))
             if number == 1:
                 self._check(asked, data)
             if number == READ and asked.pauses:
@@ -145,6 +148,8 @@ class Client:
         whole, failed = data.endswith(DONE), b'"error"' in data
         if whole is failed:
             raise ValueError(f"sealed as whole, or ended without a word: {data[-200:]!r}")
+        if len(said) > 1:
+            raise ValueError(f"two providers have made one answer: {said}")
         asked.end = "ok" if whole else "broken"
         if failed:
             asked.why = data[:300].decode(errors="replace")

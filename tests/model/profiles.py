@@ -17,6 +17,17 @@ def even(rate: float, **more: object) -> Load:
 
 
 _ALL = (
+    # a model thinks all the time, and its provider breaks streams meanwhile: another begins anew
+    Script(
+        "thinking",
+        40,
+        300,
+        THREE,
+        {"default": ("a", "b", "c")},
+        even(2.0, streams=1.0, lengths=(3.0, 6.0), thinking=99),
+        2,
+        faults=(Fault("a", "mid-stream", 30, 90), Fault("b", "mid-stream", 120, 150)),
+    ),
     # 1: each permit takes longer than the ingress waits for it
     Script(
         "slow-actor",

@@ -88,6 +88,7 @@ class Load:
     longest: float = 3600.0
     lengths: tuple[float, float] = (1.0, 10.0)  # of the other streams, seconds
     bursts: tuple[Burst, ...] = ()
+    thinking: int = 0  # frames of each stream in which its model only thinks
     odd: str | None = None
     odd_rate: float = 0.0
     odd_together: int = 1  # so many of its requests at one instant

@@ -30,6 +30,12 @@ def test_a_world_by_hand_loses_nothing(name: str) -> None:
     assert nothing_avoidable(PROFILES[name]).requests > 0
 
 
+def test_no_stream_is_lost_while_its_model_thinks() -> None:
+    figures = nothing_avoidable(PROFILES["thinking"])
+    assert figures.calls > figures.requests + 5  # those that broke off were begun anew
+    assert figures.broken_streams == 0
+
+
 def test_the_same_seed_is_the_same_history() -> None:
     script = drawn(7, 30)
     first, second = simulate(script), simulate(script)

@@ -29,6 +29,7 @@ class Wires:
         self.open: dict[int, float] = {}  # request to when its stream began, as long as it is not closed
         self._rng = random.Random(f"{truth.script.seed}/wires")
         self._frames = {name: chunk(HEAD, {"content": f"<{name}> "}) for name in truth.tiers}
+        self._thoughts = {name: chunk(HEAD, {"reasoning_content": f"({name}) "}) for name in truth.tiers}
         self._wholes = {name: dump(completion(HEAD, f"<{name}>", "stop", None)) for name in truth.tiers}
 
     def _begin(self, provider: str, call: Mapping[str, Any]) -> tuple[Asked, Limits, Act]:
@@ -58,16 +59,20 @@ class Wires:
             if act.outcome is not None:
                 yield _told(act.outcome)
                 return
-            yield self._frames[provider]
+            yield self._frame(provider, 1)
             for number in range(2, max(2, math.ceil(asked.length / pace)) + 1):
                 await asyncio.sleep(pace * self._rng.uniform(0.8, 1.2))
                 if (outcome := await self._interrupted(provider, act, number, began, limits)) is not None:
                     yield _told(outcome)
                     return
-                yield self._frames[provider]
+                yield self._frame(provider, number)
             yield {"usage": None, "tail": b""}
         finally:
             self.open.pop(asked.number, None)
+
+    def _frame(self, provider: str, number: int) -> bytes:
+        thinks = number <= self._truth.script.load.thinking
+        return self._thoughts[provider] if thinks else self._frames[provider]
 
     async def _interrupted(self, provider: str, act: Act, number: int, began: float, limits: Limits) -> Outcome | None:
         """A fault of the provider reaches the streams that flow, too: how one ends of it, once it has."""
