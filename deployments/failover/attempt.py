@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from deployments.usage.records import AttemptUsage
 
 RENEW_SECONDS = 5.0  # shorter than any lease; a probe that has flowed for so long closes its circuit
-_CUT = frozenset({"first_token", "timeout", "unreachable", "deadline", "cancelled"})  # ends of one that said nothing
+_CUT = frozenset({"deadline", "cancelled"})  # ends by which others have ended an attempt that had said nothing
+_FAILED = frozenset({Verdict.FAILED_START, Verdict.FAILED_STREAM})
 LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
 
 
@@ -189,6 +190,8 @@ class Attempt:
             latencies.whole_answer(self.target, self.kind, self)
         elif outcome.kind in _CUT:
             latencies.ended(self.target, self.kind, seconds, now, of_whole=of_whole, call=self)
+        elif outcome.verdict in _FAILED:
+            latencies.failed(self.target, self)
         else:
             latencies.forget(self.target, self)
 

@@ -1,9 +1,10 @@
 """What one ingress knows of its targets' times, and which of them are slow. Pure.
 
-A target is *slow* while eight of its last twenty calls took longer than 95 of a hundred of its own usually do, and
-twice as long as half of them. It has not failed: new requests ask the others first. One in ten asks it still, but at
-most one in two seconds, which shows when it is itself again. Before a target is known, and once nobody has asked it for
-a minute, it is not slow.
+A target is *slow* while eight of its last twenty calls took longer than 95 of a hundred of its own usually do, twice as
+long as half of them, and longer than a second. It has not failed: new requests ask the others first. One in ten asks it
+still, but at most one in two seconds, which shows when it is itself again. Before a target is known, and once nobody
+has asked it for a minute, it is not slow. A failure is for its circuit to judge: it counts for nothing here, and ends
+what was counted before it.
 
 Times are those until the first content, and are compared within a class of requests (`classes.py`). Those of whole
 answers that come at once are not: they say how long an answer was. A call that was ended before its first content
@@ -18,10 +19,10 @@ from dataclasses import dataclass, field
 from deployments.latency.tail import Tail
 from deployments.newest import Newest
 
-TARGETS = 1000  # a client may name any model of a provider
+TARGETS = 500  # a client may name any model of a provider; a class of one takes 3 kB
 ENOUGH = 50  # times before a class has a usual one
 RECENT, SLOW = 20, 8
-FACTOR = 2.0  # times the median
+FACTOR, LEAST_SECONDS = 2.0, 1.0  # times the median; within a second no first content is late
 FORGET_SECONDS = 60.0
 STILL_FIRST, STILL_SECONDS = 0.1, 2.0  # the share of requests that asks a slow target first; between two of them
 
@@ -39,13 +40,16 @@ class _Recent:
 
     def add(self, long: bool, now: float) -> None:
         if now - self.at > FORGET_SECONDS:
-            self.long.clear()
-            self.number = 0
+            self.clear()
         if len(self.long) == RECENT:
             self.number -= self.long[0]
         self.long.append(long)
         self.number += long
         self.at = now
+
+    def clear(self) -> None:
+        self.long.clear()
+        self.number = 0
 
 
 @dataclass(slots=True)
@@ -103,6 +107,12 @@ class Latencies:
             self._note(target, kind, seconds, now, call)
         else:
             self.forget(target, call)
+
+    def failed(self, target: str, call: Hashable) -> None:
+        """Note that a call has failed. What its target's circuit judges is not judged here too, nor what was before."""
+        self.forget(target, call)
+        if (recent := self._recent.get(target)) is not None:
+            recent.clear()
 
     def forget(self, target: str, call: Hashable) -> bool:
         """Take a call for one that waits no longer; return whether it was late."""
@@ -182,4 +192,4 @@ class Latencies:
 
 def _limit(tail: Tail, now: float) -> float:
     """Return the seconds beyond which a call is long."""
-    return max(tail.percentile(0.95, now), FACTOR * tail.percentile(0.5, now))
+    return max(tail.percentile(0.95, now), FACTOR * tail.percentile(0.5, now), LEAST_SECONDS)

@@ -9,6 +9,8 @@ of the rates of tokens has no test of its own yet.
 | an ingress's own circuits | those of the actor | what the actor has forgotten too |
 | usual pauses, and silent targets, of streams | 1000 targets | a sign of stalls: the idle limit still holds |
 | usual times of answers | 1000 targets | how much of a deadline a tier is given |
+| usual times of first contents, and which targets are slow | 500 targets and classes | what is slow is learned anew |
+| results of second legs | 1000 pairs of targets | whether they are worth it is learned anew |
 | rates of tokens | 1000 pairs of target and caller | estimates of cut streams begin anew |
 | lessons of refusals | 1024 targets, 64 of each | one more refusal, of which the tier is asked again |
 | an ingress's last requests | 10,000 | nothing: the ledger has them |
@@ -30,6 +32,9 @@ from deployments.breaker_client.local_breaker import LocalBreaker
 from deployments.breaker_client.response_times import TARGETS, ResponseTimes
 from deployments.breaker_client.stalls import TARGETS as STALLS
 from deployments.breaker_client.stalls import StallDetector
+from deployments.latency.hedging import ROWS, Hedges
+from deployments.latency.latencies import TARGETS as LATENCIES
+from deployments.latency.latencies import Latencies
 from deployments.routing.concessions import Lesson
 from deployments.routing.refusals import MOST_LESSONS, MOST_TARGETS, Refusals
 from deployments.usage.budget import Budget, Reservation
@@ -50,6 +55,16 @@ def test_an_ingress_keeps_no_circuit_of_a_target_that_the_actor_has_forgotten() 
         own.note(f"p/functions/{number}", Report(epoch=0, verdict=Verdict.FAILED_START), 1.0, closed=True)
     own.keep({"p/functions/7": Breaker(state=State.CLOSED)})
     assert list(own._circuits) == ["p/functions/7"]
+
+
+def test_times_and_results_of_targets_that_nobody_asks_again_are_forgotten() -> None:
+    times, hedges = Latencies(), Hedges()
+    for number in range(3 * LATENCIES):
+        times.first_content(f"openai/{number}", str(number), 0.5, 0.0, of_whole=True)
+        hedges.is_worth("first", f"openai/{number}", 0.0)
+    assert len(times._tails) == len(times._recent) == len(times._at_once) == LATENCIES
+    assert not times._waiting
+    assert len(hedges._results) == ROWS
 
 
 def test_silent_targets_that_nobody_asks_again_are_forgotten() -> None:

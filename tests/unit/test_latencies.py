@@ -80,6 +80,23 @@ def test_a_little_longer_than_usual_is_not_slow_however_narrow_the_usual_is() ->
     assert not known.slow("t", 1.0)
 
 
+def test_within_a_second_nothing_is_late() -> None:
+    known = usual(seconds=0.01)
+    take(known, *[0.9] * RECENT)
+    assert not known.slow("t", 1.0)
+    take(known, *[1.1] * SLOW)
+    assert known.slow("t", 1.0)
+
+
+def test_a_failure_is_for_the_circuit_to_judge_and_what_was_slow_before_it_too() -> None:
+    known = usual()
+    take(known, *[4.0] * RECENT)
+    known.begin("t", "call", "0", 1.0, of_whole=False)
+    known.failed("t", "call")
+    assert not known.slow("t", 1.0)
+    assert not known._waiting
+
+
 def test_a_target_that_nobody_asks_any_more_is_not_slow_for_ever() -> None:
     known = usual()
     take(known, *[4.0] * RECENT)
@@ -176,6 +193,21 @@ def test_a_call_of_which_nothing_is_known_hides_no_others() -> None:
     for call in range(SLOW):
         known.begin("t", call, "0", 1.0, of_whole=False)
     assert known.slow("t", 9.0)
+
+
+def test_a_target_that_hung_and_answers_again_is_not_slow_for_that() -> None:
+    async def main() -> None:
+        async with world() as w:
+            now = w.breaker.now()
+            for _ in range(ENOUGH):
+                w.breaker.latencies.first_content("aws/haiku", "0", 0.5, now, of_whole=True)
+            w.provider("aws").ends, w.provider("aws").seconds = [Outcome("first_token")], 10.0
+            await asyncio.gather(
+                *(w.service.failover.complete(check_request(REQUEST), w.service.deadline()) for _ in range(20))
+            )
+            assert not w.breaker.is_slow("aws/haiku")
+
+    run_virtually(main())
 
 
 async def brown_out(w: World, *, rule: bool, stream: bool) -> tuple[float, int]:

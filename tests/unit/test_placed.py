@@ -26,6 +26,9 @@ class WithToken:
         self.credential = credential
         self.refusals = 0
 
+    def streams_whole(self, call: Call) -> bool:
+        return False
+
     async def complete(self, call: Call) -> Completed:
         note_sent()
         if self.refusals:
@@ -80,7 +83,7 @@ async def test_each_place_has_a_credential_that_is_renewed_and_doubted_by_itself
         await asyncio.sleep(61.5)
         assert gauges.age == {("openai", "a"): 61, ("openai", "b"): 60}
         assert (await made.complete(call_at("a")))["body"] == b"token-1"
-        made._provider._places["a"]._inner.refusals = 1
+        made._provider._places["a"]._inner._inner.refusals = 1
         assert (await made.complete(call_at("a")))["outcome"]["kind"] == "credential"
         await asyncio.sleep(1)
         assert (await made.complete(call_at("a")))["body"] == b"token-2"
