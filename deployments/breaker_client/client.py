@@ -332,6 +332,8 @@ class BreakerClient:
             before = self._seen.get(target)
             if self._version is None or before is None or before.epoch != seen.epoch or version[0] != self._version[0]:
                 self._own.forget(target)  # the actor's word replaces ours once it has moved
+            if before is not None and before.epoch != seen.epoch:
+                self.latencies.begin_anew(target)
         self._own.keep(fresh)
         self._seen, self._version = fresh, version
         self._permits.changed()

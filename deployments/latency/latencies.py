@@ -111,6 +111,10 @@ class Latencies:
     def failed(self, target: str, call: Hashable) -> None:
         """Note that a call has failed. What its target's circuit judges is not judged here too, nor what was before."""
         self.forget(target, call)
+        self.begin_anew(target)
+
+    def begin_anew(self, target: str) -> None:
+        """Forget the last calls, as its circuit does that has moved, or that an operator has reset."""
         if (recent := self._recent.get(target)) is not None:
             recent.clear()
 

@@ -210,6 +210,20 @@ def test_a_target_that_hung_and_answers_again_is_not_slow_for_that() -> None:
     run_virtually(main())
 
 
+def test_an_operator_who_resets_a_target_ends_it() -> None:
+    async def main() -> None:
+        async with world() as w:
+            await _make_slow(w, "aws/haiku")
+            await w.actor.command("reset", "openai")
+            await w.settle()
+            assert w.breaker.is_slow("aws/haiku")
+            await w.actor("command", "reset", "aws")
+            await w.settle()
+            assert not w.breaker.is_slow("aws/haiku")
+
+    run_virtually(main())
+
+
 async def brown_out(w: World, *, rule: bool, stream: bool) -> tuple[float, int]:
     """The 99th of a hundred first contents in ten minutes; in one of them the first provider takes eight times as long.
 
