@@ -148,7 +148,14 @@ class ProviderReplica:
         return self._stream(call) if verb == "stream" else self._complete_as_stream(call, tell)
 
     async def _complete_as_stream(self, call: CallMessage, tell: Tell) -> AsyncGenerator[Item, None]:
-        yield await self._complete(call, Pieces(tell) if call.get("hears_pieces") else None)
+        if not call.get("hears_pieces"):
+            yield await self._complete(call)
+            return
+        pieces = Pieces(tell)
+        try:
+            yield await self._complete(call, pieces)
+        finally:
+            pieces.close()
 
     def _call(self, message: CallMessage) -> Call:
         call = call_of(message)

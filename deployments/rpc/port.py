@@ -50,7 +50,7 @@ class ReplyMessage(TypedDict):
 class PieceMessage(TypedDict):
     """Pieces of a whole answer have come: `pieces` is how many of these messages there were, this one included.
 
-    The first is sent with the answer's first content. For a call that hears pieces.
+    The first is sent a moment after the answer's first content. For a call that hears pieces.
     """
 
     pieces: int

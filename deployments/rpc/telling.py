@@ -3,12 +3,14 @@
 Some vendors tell their usage with each chunk, and pieces may come a thousand times a second: both are told seldom.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from deployments.openai_api.json_types import JsonObject
 from deployments.rpc.port import PIECE_SECONDS, PieceMessage, UsageMessage
 
+FIRST_SECONDS = 0.02  # after the first piece of a whole answer
 USAGE_SECONDS = 1.0  # between two messages of a stream's usage so far
 
 
@@ -30,13 +32,27 @@ class UsageSoFar:
 
 
 class Pieces:
-    """Called for each piece of a whole answer: tells of the first, and from time to time that more have come."""
+    """Called for each piece of a whole answer: tells that they come, and from time to time that more have come.
+
+    The first time is a moment late: an answer that is whole by then needs no such message. `close` it then.
+    """
 
     def __init__(self, tell: Callable[[PieceMessage], None]):
-        self._tell, self._told, self._at = tell, 0, float("-inf")
+        self._tell, self._told, self._at = tell, 0, 0.0
+        self._loop = asyncio.get_running_loop()
+        self._first: asyncio.TimerHandle | None = None
 
     def __call__(self) -> None:
-        if (now := time.monotonic()) - self._at >= PIECE_SECONDS:
-            self._at = now
-            self._told += 1
-            self._tell({"pieces": self._told})
+        if self._first is None:
+            self._first = self._loop.call_later(FIRST_SECONDS, self._tell_of_them)
+        elif self._told and self._loop.time() - self._at >= PIECE_SECONDS:
+            self._tell_of_them()
+
+    def close(self) -> None:
+        if self._first is not None:
+            self._first.cancel()
+
+    def _tell_of_them(self) -> None:
+        self._at = self._loop.time()
+        self._told += 1
+        self._tell({"pieces": self._told})
