@@ -4,14 +4,14 @@ uv run pytest -m mutants tests/model/test_lost_mutants.py
 """
 
 import pathlib
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.model.copies import ROOT, copied, mutated
+
 NEEDED = ("actors", "deployments", "tests", "pyproject.toml", "serve_config.yaml", "README.md")
 ANSWER, HOLD = "deployments/failover/streams/answer.py", "deployments/failover/streams/hold.py"
 KEPT, SEAM = "deployments/failover/streams/kept.py", "deployments/failover/streams/seam.py"
@@ -159,26 +159,10 @@ MUTANTS = (
 )
 
 
-def mutated(mutant: LostMutant) -> str:
-    text = (ROOT / mutant.file).read_text()
-    assert text.count(mutant.text) == 1, f"{mutant.bug}: its text stands {text.count(mutant.text)} times"
-    return text.replace(mutant.text, mutant.instead)
-
-
-def copied(folder: pathlib.Path) -> None:
-    for name in NEEDED:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, target)
-
-
 @pytest.mark.mutants
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.bug.replace(" ", "-"))
 def test_the_mutant_is_noticed(mutant: LostMutant, tmp_path: pathlib.Path) -> None:
-    copied(tmp_path)
+    copied(NEEDED, tmp_path)
     (tmp_path / mutant.file).write_text(mutated(mutant))
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{mutant.tests}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)

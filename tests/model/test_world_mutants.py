@@ -4,39 +4,22 @@ uv run pytest -m mutants
 """
 
 import pathlib
-import shutil
 import subprocess
 import sys
 
 import pytest
 
+from tests.model.copies import ROOT, copied, mutated
 from tests.model.profiles import PROFILES
 from tests.model.world_mutants import WORLD_MUTANTS, WorldMutant
 
-ROOT = pathlib.Path(__file__).parents[2]
 NEEDED = ("actors", "deployments", "tests/__init__.py", "tests/clock.py", "tests/unit", "tests/model")
-
-
-def mutated(mutant: WorldMutant) -> str:
-    text = (ROOT / mutant.file).read_text()
-    assert text.count(mutant.text) == 1, f"{mutant.name}: its text stands {text.count(mutant.text)} times"
-    return text.replace(mutant.text, mutant.instead)
-
-
-def copied(folder: pathlib.Path) -> None:
-    for name in NEEDED:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__", "test_*"))
-        else:
-            shutil.copy(ROOT / name, target)
 
 
 @pytest.mark.mutants
 @pytest.mark.parametrize("mutant", WORLD_MUTANTS, ids=lambda m: f"{m.name}-{m.bug.replace(' ', '-')}")
 def test_the_mutant_fails_the_question_of_the_product(mutant: WorldMutant, tmp_path: pathlib.Path) -> None:
-    copied(tmp_path)
+    copied(NEEDED, tmp_path, "test_*")
     (tmp_path / mutant.file).write_text(mutated(mutant))
     command = [sys.executable, "-m", "tests.model", "--profile", mutant.profile]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
