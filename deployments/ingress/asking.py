@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from actors.ledger.rows import LONGEST_TEXT
@@ -53,8 +54,8 @@ class Asking:
             headers.get("x-agent-id") or None,
             key.name if key else None,
             headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
-            explain=EXPLAIN_HEADER in headers and _is_true(headers[EXPLAIN_HEADER]),
-            hedge=HEDGE_HEADER not in headers or _is_true(headers[HEDGE_HEADER]),
+            explain=_choice(headers, EXPLAIN_HEADER, unless_told=False),
+            hedge=_choice(headers, HEDGE_HEADER, unless_told=True),
             trace=None if self._service.traces is None else extract(headers),
             session=session,
             scope=scope,
@@ -110,8 +111,9 @@ def _session_and_scope_in(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str |
     return session, ",".join(value.decode("latin-1") for name, value in headers if name == SCOPE_HEADER)
 
 
-def _is_true(word: str) -> bool:
-    """Return the header's choice. What is neither would be taken for no, and nobody would be told."""
-    if word.lower() not in ("true", "false", ""):
-        raise BadRequest(f"'{EXPLAIN_HEADER}' must be true or false.", EXPLAIN_HEADER)
-    return word.lower() == "true"
+def _choice(headers: Headers, name: str, *, unless_told: bool) -> bool:
+    """Return the header's choice; an empty one is none. What is neither would be taken for no, and nobody be told."""
+    word = headers.get(name, "").lower()
+    if word not in ("true", "false", ""):
+        raise BadRequest(f"'{name}' must be true or false.", name)
+    return word == "true" if word else unless_told

@@ -179,6 +179,7 @@ def test_a_method_that_a_path_does_not_have_is_told_with_those_that_it_has(metho
         ("x-request-timeout-seconds", KEY, "must be a positive number of seconds, as 2.5, without a unit."),
         ("x-breakwater-drop-unsupported", "yes", "must be one of none, hints, all."),
         ("x-breakwater-explain", "yes", "must be true or false."),
+        ("x-breakwater-hedge", "no", "must be true or false."),
     ],
 )
 def test_a_mistake_in_a_header_is_told_by_the_headers_name(name: str, value: str, sentence: str) -> None:

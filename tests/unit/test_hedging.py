@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import BreakwaterError
+from deployments.ingress.asking import Asking
 from deployments.latency.hedging import BURST, CALM_SECONDS, ENOUGH, ENOUGH_LEGS, LEARN_SECONDS, Hedges, HedgeTerms
 from deployments.openai_api.chat import check_request
+from deployments.service.auth import ANONYMOUS
 from deployments.telemetry.explain import explain
 from deployments.telemetry.request_log import line_of
 from deployments.telemetry.trace_context import parse_context
@@ -142,6 +145,19 @@ def test_there_is_none_where_it_is_not_wanted(args: Mapping[str, Any], body: Any
         assert w.provider("openai").calls == 0
 
     in_hedged(test, args, aws=pieces(4.0), openai=pieces(0.5))
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"), [(None, True), ("", True), ("true", True), ("True", True), ("false", False), ("FALSE", False)]
+)
+def test_a_header_wants_none(header: str | None, wanted: bool) -> None:
+    async def test(w: World) -> None:
+        fields = [] if header is None else [(b"x-breakwater-hedge", header.encode())]
+        caller = Asking(w.service).caller(Request({"type": "http", "headers": fields}), ANONYMOUS)
+        assert caller.hedge is wanted
+        assert (await ask(w, caller=caller)).target == (SECOND if wanted else FIRST)
+
+    in_hedged(test, aws=pieces(9.0), openai=pieces(0.5))
 
 
 def test_there_is_none_before_the_first_is_known() -> None:
