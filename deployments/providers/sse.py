@@ -1,7 +1,9 @@
 """The events of an SSE stream, cut out of a body that comes in pieces of any size. Pure."""
 
+from collections.abc import Iterator
+
 from deployments.openai_api.chat import NATIVE_FRAME, dump
-from deployments.openai_api.json_types import JsonObject
+from deployments.openai_api.json_types import JsonDict, JsonObject, parse_leniently
 
 MAX_EVENT = 64 * 1024 * 1024  # bytes: a longer event is no frame of an answer
 
@@ -60,3 +62,13 @@ def payloads(events: bytes) -> list[bytes]:
             data = [line[5:] for line in lines if line.startswith(b"data:")]
             found.append(b"\n".join(data or lines))
     return found
+
+
+def has_event(data: bytes) -> bool:
+    """Return whether an event says anything. `[DONE]` says nothing; some servers end other streams by it too."""
+    return data.strip() not in (b"", b"[DONE]")
+
+
+def objects(events: bytes) -> Iterator[JsonDict]:
+    """Yield the JSON of each event that says anything."""
+    return (parse_leniently(data) for data in payloads(events) if has_event(data))

@@ -252,17 +252,14 @@ class ModelRows:
         """Return a request that came in its client's own words in the form in which other targets take it."""
         assert request.native is not None
         drop, kind, model = request.drop or self._drop, self.kind(target), self.base_model(target)
-        body = with_result_ids(request.body)
-        rules = rules_of(kind, model)
-        adapted = adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
+        adapted = _adapted(kind, model, with_result_ids(request.body))
         return fit_translated(request.native, self._fit_chat(kind, model, adapted, drop), drop)
 
     def _fit(self, target: str, body: JsonObject, drop: Drop, native: Native | None = None) -> RequestFit:
         kind, model = self.kind(target), self.base_model(target)
         if not self._chats:
             return fit_request(unsupported_in_embedding, kind, body, drop, model)
-        rules = rules_of(kind, model)
-        adapted = adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
+        adapted = _adapted(kind, model, body)
         if native is not None and native.api == KINDS[kind].native_api:
             return fit_native(native, adapted.body, adapted.dropped, drop)
         fit = self._fit_chat(kind, model, adapted, drop)
@@ -278,6 +275,12 @@ class ModelRows:
         if drop == "none":
             return RequestFit(fit.body, adapted.missing + dropped + fit.missing)
         return RequestFit(fit.body, adapted.missing + fit.missing, dropped + fit.dropped)
+
+
+def _adapted(kind: str, model: str, body: JsonObject) -> Adapted:
+    """Return a chat with what its model is known to take otherwise."""
+    rules = rules_of(kind, model)
+    return adapt(rules, body) if rules is not None and rules.touch(body) else Adapted(body)
 
 
 def _own_messages(fit: RequestFit, model: str) -> tuple[RequestFit, tuple[str, ...]]:

@@ -76,8 +76,6 @@ class Race(Generic[T]):
         assert self._leg is not None
         try:
             second = await asyncio.shield(self._leg)
-        except asyncio.CancelledError:
-            raise
         except Exception:
             if asked is None:
                 raise

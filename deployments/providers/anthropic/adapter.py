@@ -24,7 +24,7 @@ from deployments.providers.claude.thoughts import refuses_thoughts
 from deployments.providers.credentials.addresses import Vertex
 from deployments.providers.extras import merged
 from deployments.providers.request_body import body_with_bytes
-from deployments.providers.sse import SseEvents, payloads
+from deployments.providers.sse import SseEvents, has_event, payloads
 from deployments.providers.timing import note_again, note_model
 from deployments.providers.translated import translated, translating
 from deployments.providers.translation.offer import call_limit
@@ -64,7 +64,7 @@ class AnthropicProvider:
                     data = await answer.read()
                     ended = not data
                     whole = events.end() if ended else events.feed(data)
-                    batch = translated(codec.frames(_object(one), one) for one in payloads(whole) if _is_event(one))
+                    batch = translated(codec.frames(_object(one), one) for one in payloads(whole) if has_event(one))
                     if batch.data or codec.finished:
                         end = end_of(head, codec.usage, call) if codec.finished else None
                         yield Frames(batch.data, content=batch.content, end=end, told=codec.usage)
@@ -132,10 +132,6 @@ def _terms_after(terms: Terms, refused: Outcome, call: Call) -> Terms:
         if (found := _MOST.search(refused.message)) is not None:
             return replace(terms, most=int(found["most"]) or None)
     return terms
-
-
-def _is_event(data: bytes) -> bool:
-    return data.strip() not in (b"", b"[DONE]")  # as servers end a stream that speak OpenAI's API too
 
 
 def _object(data: bytes) -> JsonDict:

@@ -4,13 +4,13 @@ Texts are put together, calls and choices by their index; of what we do not know
 delta, where texts are pieces (as the openai SDK adds them up). The usage, which the stream's end tells, is its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from deployments.errors import failed
 from deployments.openai_api.chat import dump
-from deployments.openai_api.json_types import JsonDict, JsonValue, parse_leniently
+from deployments.openai_api.json_types import JsonDict, JsonValue
 from deployments.providers.openai.stream.content import choices_of
-from deployments.providers.sse import payloads
+from deployments.providers.sse import objects
 
 SLICE = 32 * 1024  # bytes of frames that are parsed in one step
 _OF_CHUNKS = frozenset({"choices", "object", "usage", "obfuscation"})  # `obfuscation` is OpenAI's padding
@@ -48,7 +48,7 @@ class ChatJoin:
     def _read(self) -> None:
         data = b"".join(self._raw)
         self._raw, self._size = [], 0
-        for chunk in _chunks(data):
+        for chunk in objects(data):
             self._add_chunk(chunk)
 
     def _add_chunk(self, chunk: JsonDict) -> None:
@@ -62,12 +62,6 @@ class ChatJoin:
             if known is None:
                 known = self._choices[index] = {"index": index, "message": {}, "logprobs": None, "finish_reason": None}
             _add_choice(known, choice)
-
-
-def _chunks(data: bytes) -> Iterator[JsonDict]:
-    for payload in payloads(data):
-        if payload.strip() not in (b"", b"[DONE]"):
-            yield parse_leniently(payload)
 
 
 def _add_choice(known: JsonDict, choice: JsonDict) -> None:

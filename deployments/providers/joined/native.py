@@ -4,12 +4,10 @@ A response of the Responses API is told whole by the event that ends it. A messa
 from its blocks, as the anthropic SDK does it (`accumulate_event`).
 """
 
-from collections.abc import Iterator
-
 from deployments.errors import failed
 from deployments.openai_api.chat import dump
 from deployments.openai_api.json_types import JsonDict, JsonObject, parse_leniently
-from deployments.providers.sse import payloads
+from deployments.providers.sse import objects
 
 _INPUT = "partial_json"
 _PIECES = {"text_delta": "text", "thinking_delta": "thinking"}
@@ -25,7 +23,7 @@ class ResponseJoin:
         self._last = frames or self._last  # events are not cut, and only the last one is needed
 
     def body(self) -> bytes:
-        for event in reversed(list(_events(self._last))):
+        for event in reversed(list(objects(self._last))):
             if event.get("type") in ("response.completed", "response.incomplete"):
                 return dump(event["response"])
         raise failed("malformed", "the stream has no whole response", status=200)
@@ -39,7 +37,7 @@ class MessageJoin:
         self._arguments: dict[int, list[str]] = {}
 
     def add(self, frames: bytes) -> None:
-        for event in _events(frames):
+        for event in objects(frames):
             self._take(event)
 
     def body(self) -> bytes:
@@ -87,9 +85,3 @@ class MessageJoin:
         usage = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
         told = {name: value for name, value in event.items() if name not in ("type", "delta", "usage")}
         self._message |= {**event["delta"], **told, "usage": {**(self._message.get("usage") or {}), **usage}}
-
-
-def _events(frames: bytes) -> Iterator[JsonDict]:
-    for payload in payloads(frames):
-        if payload.strip() not in (b"", b"[DONE]"):
-            yield parse_leniently(payload)

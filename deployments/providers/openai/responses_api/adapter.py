@@ -25,7 +25,7 @@ from deployments.providers.openai.responses_api.request import responses_body
 from deployments.providers.openai.responses_api.stream import EventReader
 from deployments.providers.openai.responses_api.terms import KnownTerms, terms_after
 from deployments.providers.openai.stops import cut_answer, stop_cutter
-from deployments.providers.sse import SseEvents, payloads
+from deployments.providers.sse import SseEvents, has_event, payloads
 from deployments.providers.timing import note_again, note_model
 from deployments.providers.translated import Translated, translated, translating
 from deployments.providers.transport import UpstreamResponse
@@ -117,7 +117,7 @@ def build(settings: OpenAISettings, connect: float) -> ResponsesProvider:
 
 
 def _batch(reader: EventReader | NativeReader, events: bytes) -> Translated:
-    told = (data for data in payloads(events) if data.strip() not in (b"", b"[DONE]"))
+    told = (data for data in payloads(events) if has_event(data))
     return translated(frames for data in told for frames in reader.read(_event(data), data))
 
 
