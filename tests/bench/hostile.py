@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import json
 import pathlib
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +22,7 @@ import uvloop
 from tests.bench.attacks import BODIES, HOLDS
 from tests.bench.figures import Sample, percentile
 from tests.bench.load import Pool, open_loop, request_bytes
-from tests.bench.processes import CannotRun, memory_of
+from tests.bench.processes import ended, memory_of
 from tests.bench.scenarios import WHOLE_50
 from tests.bench.systems import Place, System, breakwater, upstream
 from tests.cluster.conftest import ROOT, free_port
@@ -103,24 +101,13 @@ def run(chosen: argparse.Namespace, folder: pathlib.Path) -> None:
                 print(line(name, samples, calm, most, found), flush=True)
 
 
-def _leave(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.hostile")
     parser.add_argument("--only", default="", help="attacks whose name has this")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each body (6)")
     parser.add_argument("--hold", type=float, default=75.0, help="seconds of connections that are held open (75)")
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
-    try:
-        with tempfile.TemporaryDirectory(prefix="breakwater-bench-") as folder:
-            run(parser.parse_args(), pathlib.Path(folder))
-    except CannotRun as error:
-        print(f"this bench can't run: {error}", file=sys.stderr)
-        return 1
-    return 0
+    chosen = parser.parse_args()
+    return ended(lambda folder: run(chosen, folder))
 
 
 if __name__ == "__main__":

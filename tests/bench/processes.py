@@ -10,9 +10,11 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # What a process's command line has, and what we call it; the first that fits. All else of Ray is `ray`.
@@ -172,3 +174,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 break  # who is left will not go by itself
             time.sleep(0.1)
         process.poll()
+
+
+def ended(run: Callable[[pathlib.Path], None]) -> int:
+    """Run a bench in a folder of its own, and return its exit code. A signal ends first what the bench has started."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # a shell's background job is told to ignore SIGINT
+    try:
+        with tempfile.TemporaryDirectory(prefix="breakwater-bench-") as folder:
+            run(pathlib.Path(folder))
+    except CannotRun as error:
+        print(f"this bench can't run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)

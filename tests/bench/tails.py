@@ -13,9 +13,7 @@ import asyncio
 import contextlib
 import json
 import pathlib
-import signal
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +21,7 @@ import uvloop
 
 from tests.bench.figures import Sample, percentile
 from tests.bench.load import Pool, open_loop, request_bytes
-from tests.bench.processes import CannotRun
+from tests.bench.processes import CannotRun, ended
 from tests.bench.scenarios import MODEL, Ask
 from tests.bench.systems import Place, System, breakwater, post, upstream
 from tests.cluster.conftest import free_port
@@ -106,22 +104,12 @@ def run(chosen: argparse.Namespace, folder: pathlib.Path) -> None:
         print("\nThe last one is compared with eight times the 99th of the ordinary minute.")
 
 
-def _leave(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.tails")
     parser.add_argument("--seconds", type=float, default=90.0, help="of each figure (90)")
     parser.add_argument("--rate", type=float, default=60.0, help="requests a second, of all rows together (60)")
-    signal.signal(signal.SIGTERM, _leave)
-    try:
-        with tempfile.TemporaryDirectory(prefix="breakwater-bench-") as folder:
-            run(parser.parse_args(), pathlib.Path(folder))
-    except CannotRun as error:
-        print(f"this bench can't run: {error}", file=sys.stderr)
-        return 1
-    return 0
+    chosen = parser.parse_args()
+    return ended(lambda folder: run(chosen, folder))
 
 
 if __name__ == "__main__":
