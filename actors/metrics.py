@@ -64,6 +64,11 @@ METRICS: Mapping[str, MetricDefinition] = {
     "breakwater_hedges_total": _counter(
         "second legs: won, lost or failed, by whom they were sent to", "row", "provider", "result"
     ),
+    "breakwater_idempotent_total": _counter(
+        "requests with an idempotency key, and those that an SDK sent again: new, joined, replayed, taken_over, "
+        "reused (for another request), unavailable",
+        "result",
+    ),
     "breakwater_skips_total": _counter("candidates that were not asked", "provider", "why"),
     "breakwater_failovers_total": _counter("moves from one candidate to the next", "from", "to", "reason"),
     "breakwater_tokens_total": _counter(

@@ -10,6 +10,7 @@ BreakwaterError
 │   ├── NotFound, WrongRoute  404, 405
 │   ├── BodyTooSlow           408
 │   ├── TooLarge              413
+│   ├── KeyReused             422, another request had its idempotency key
 │   ├── UnknownEncoding       415
 │   ├── WrongContentType      415
 │   ├── OutOfScope            403, no target has the tags that the request keeps to
@@ -160,6 +161,14 @@ class UnknownEncoding(CallerError):
 
     status = 415
     code = "unsupported_content_encoding"
+
+
+class KeyReused(CallerError):
+    """Another request had the same idempotency key. A vendor's SDK would send it again after a 409."""
+
+    status = 422
+    code = "idempotency_key_reused"
+    param = "idempotency-key"
 
 
 class WrongContentType(CallerError):

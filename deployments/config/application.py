@@ -24,6 +24,7 @@ from deployments.config.settings import (
     BreakerSettings,
     CorsSettings,
     EmbeddingRow,
+    IdempotencySettings,
     ImageSettings,
     Mode,
     Models,
@@ -58,6 +59,7 @@ class Config(Accounting):
     embeddings: dict[Title, EmbeddingRow] = Field(default_factory=dict)
     images: ImageSettings = ImageSettings()
     affinity: AffinitySettings = AffinitySettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
     cors: CorsSettings | None = None
     hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"

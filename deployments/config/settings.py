@@ -20,6 +20,7 @@ from deployments.config.base.values import (
     Tag,
     Title,
     Variable,
+    read_seconds,
 )
 from deployments.providers.time_limits import TimeLimits
 from deployments.secrecy import unset
@@ -137,6 +138,20 @@ class AffinitySettings(Section):
 
     seconds: SecondsOrNone = 300
     longest: Seconds = 3600
+
+
+class IdempotencySettings(Section):
+    """How requests that are sent twice share one answer.
+
+    `join`: a request with the idempotency key of one that still runs joins it. `keep`: seconds that a whole answer with
+    a key is kept from its end. `linger`: seconds that a request goes on without its client, and that an answer which
+    nobody got is kept. `unavailable`: what happens to a request with a key while nobody knows the others.
+    """
+
+    join: bool = True
+    keep: Annotated[float, Field(ge=0, le=86_400), BeforeValidator(read_seconds)] = 0
+    linger: SecondsOrNone = 30
+    unavailable: Literal["answer", "refuse"] = "answer"
 
 
 class CorsSettings(Section):

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -15,9 +15,11 @@ from deployments.errors import BadRequest
 from deployments.failover.calls import Answer
 from deployments.failover.deadline import Deadline
 from deployments.failover.streams.answer import StreamAnswer
+from deployments.ingress.body.in_flight import Held
 from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.ingress.responses import NOSNIFF
 from deployments.openai_api.chat import Request as Checked
+from deployments.openai_api.json_types import JsonDict
 from deployments.routing.request_fit import dropped_header
 from deployments.service.arguments import parse_drop
 from deployments.service.auth import Identity
@@ -34,6 +36,17 @@ HEDGE_HEADER = "x-breakwater-hedge"
 SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
 SCOPE_HEADER = b"x-breakwater-scope"
 _READ = (*SESSION_HEADERS, SCOPE_HEADER)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was read. `held` is its body, which its handler releases."""
+
+    request: Request
+    caller: Caller
+    deadline: Deadline
+    body: JsonDict
+    held: Held
 
 
 class Asking:

@@ -10,6 +10,7 @@ from ray.serve._private import http_util
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from actors.answers_actor import answers_actor
 from actors.breaker_actor import breaker_actor
 from actors.ledger_actor import ledger_actor
 from actors.ray_metrics import RayMeter
@@ -21,6 +22,7 @@ from deployments.doors.messages.door import MESSAGES
 from deployments.doors.responses.door import RESPONSES
 from deployments.errors import ErrorAnswer
 from deployments.gc_tuning import collect_garbage_seldom
+from deployments.idempotency.answers_client import AnswersClient
 from deployments.ingress.by_handle import HttpAnswer, HttpRequest, answer_by_handle, call_by_handle
 from deployments.ingress.gate import utf8_headers
 from deployments.ingress.http import build_api_by_handle, build_http_api
@@ -88,8 +90,17 @@ class Ingress:
         self._ledger_starting = True
         self._traces = tracer_for(INGRESS)
         transport = PooledTransport(handles, resolved.kinds().keys() - resolved.fixed())
+        self._answers_actor = answers_actor(self._app)
+        self._answers_starting = True
         self._service = Service(
-            resolved, self._breaker, transport, self._ledger, [log_request], self._meter, self._traces
+            resolved,
+            self._breaker,
+            transport,
+            self._ledger,
+            [log_request],
+            self._meter,
+            self._traces,
+            AnswersClient(self._connect_answers),
         )
         self._metering: asyncio.Task[None] | None = None
         self._python = PythonApi(self._service)
@@ -120,6 +131,11 @@ class Ingress:
     async def _connect_ledger(self) -> ActorCall:
         actor = await self._ledger_actor.get_or_create(self._ledger_config, newest=self._ledger_starting)
         self._ledger_starting = False
+        return _caller_of(actor)
+
+    async def _connect_answers(self) -> ActorCall:
+        actor = await self._answers_actor.get_or_create({}, newest=self._answers_starting)
+        self._answers_starting = False
         return _caller_of(actor)
 
     def _sample(self) -> None:

@@ -11,6 +11,7 @@ from deployments.doors.door import Door, Opened, dropped_of, told_in_clients_wor
 from deployments.errors import NoAnswer
 from deployments.failover.calls import Answer
 from deployments.failover.streams.answer import StreamAnswer
+from deployments.ingress.asking import Asked
 from deployments.ingress.body.bodies import Bodies
 from deployments.ingress.responses import EncodedStream, Json
 from deployments.openai_api.chat import dump
@@ -27,23 +28,20 @@ class DoorHandlers:
     def __init__(self, service: "Service", asking: "Asking", bodies: Bodies, door: Door):
         self._service, self._asking, self._bodies, self._door = service, asking, bodies, door
 
-    async def ask(self, request: Request, identity: Identity) -> Response:
-        caller, deadline = self._asking.caller(request, identity, self._door.name), self._asking.deadline(request)
-        body, held = await self._bodies.read_object(request)
-        with held:
-            opened = self._door.open(body, request.headers.items())
-            checked = replace(self._asking.with_drop(opened.request, request), size=held.size)
-            self._service.check_dropped(checked, opened.dropped)
-            with told_in_clients_words(opened.paths):
-                try:
-                    if checked.stream:
-                        stream = await self._service.stream(checked, deadline, caller)
-                        encoder = opened.encoder(self._service.served(stream, checked))
-                        return EncodedStream(stream, self._headers(stream, opened), held.keep(), encoder)
-                    return self._whole(await self._service.complete(checked, deadline, caller), opened)
-                except NoAnswer as error:
-                    self._service.measure(checked, error)
-                    raise
+    async def ask(self, asked: Asked) -> Response:
+        opened = self._door.open(asked.body, asked.request.headers.items())
+        checked = replace(self._asking.with_drop(opened.request, asked.request), size=asked.held.size)
+        self._service.check_dropped(checked, opened.dropped)
+        with told_in_clients_words(opened.paths):
+            try:
+                if checked.stream:
+                    stream = await self._service.stream(checked, asked.deadline, asked.caller)
+                    encoder = opened.encoder(self._service.served(stream, checked))
+                    return EncodedStream(stream, self._headers(stream, opened), asked.held.keep(), encoder)
+                return self._whole(await self._service.complete(checked, asked.deadline, asked.caller), opened)
+            except NoAnswer as error:
+                self._service.measure(checked, error)
+                raise
 
     async def count(self, request: Request, _: Identity) -> Response:
         """Answer how many tokens a prompt has, by the estimate that limits go by."""

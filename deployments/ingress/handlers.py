@@ -12,6 +12,7 @@ from starlette.responses import Response
 from actors.ledger.messages import Viewer
 from actors.ledger.rollup import columns_of
 from deployments.failover.calls import Answer
+from deployments.ingress.asking import Asked
 from deployments.ingress.body.bodies import SMALL_BODY, Bodies
 from deployments.ingress.responses import NOSNIFF, EventStream, Json, is_anthropics
 from deployments.openai_api.chat import check_chat, dump
@@ -28,22 +29,16 @@ class Handlers:
     def __init__(self, service: "Service", asking: "Asking", bodies: Bodies):
         self._service, self._asking, self._bodies = service, asking, bodies
 
-    async def chat(self, request: Request, identity: Identity) -> Response:
-        caller, deadline = self._asking.caller(request, identity), self._asking.deadline(request)
-        body, held = await self._bodies.read_object(request)
-        with held:
-            checked = self._asking.with_drop(check_chat(body, held.size), request)
-            if checked.stream:
-                answer = await self._service.stream(checked, deadline, caller)
-                return EventStream(answer, self._asking.headers(answer), held.keep())
-            return self._whole(await self._service.complete(checked, deadline, caller))
+    async def chat(self, asked: Asked) -> Response:
+        checked = self._asking.with_drop(check_chat(asked.body, asked.held.size), asked.request)
+        if checked.stream:
+            answer = await self._service.stream(checked, asked.deadline, asked.caller)
+            return EventStream(answer, self._asking.headers(answer), asked.held.keep())
+        return self._whole(await self._service.complete(checked, asked.deadline, asked.caller))
 
-    async def embeddings(self, request: Request, identity: Identity) -> Response:
-        caller, deadline = self._asking.caller(request, identity), self._asking.deadline(request)
-        body, held = await self._bodies.read_object(request)
-        with held:
-            checked = self._asking.with_drop(check_embedding_request(body, held.size), request)
-            return self._whole(await self._service.embeddings(checked, deadline, caller))
+    async def embeddings(self, asked: Asked) -> Response:
+        checked = self._asking.with_drop(check_embedding_request(asked.body, asked.held.size), asked.request)
+        return self._whole(await self._service.embeddings(checked, asked.deadline, asked.caller))
 
     def _whole(self, answer: Answer) -> Response:
         body = answer.body

@@ -28,6 +28,7 @@ from deployments.ingress.gate.gate import Endpoint, Gate
 from deployments.ingress.gate.routes import Route
 from deployments.ingress.handlers import Handlers
 from deployments.ingress.paths import tidy
+from deployments.ingress.reading import Reading
 from deployments.ingress.responses import is_anthropics, response_to
 from deployments.ingress.wrong_routes import LONGEST_PATH, allowed_methods, hint_at
 from deployments.service.auth import Access, Identity
@@ -66,16 +67,20 @@ def route_table(service: "Service", *, by_handle: bool = False) -> list[Route]:
     asking, bodies, status = Asking(service, by_handle=by_handle), Bodies(), StatusRoutes(service)
     handlers = Handlers(service, asking, bodies)
     responses, messages = (DoorHandlers(service, asking, bodies, door) for door in (RESPONSES, MESSAGES))
+    reading = Reading(service, asking, bodies, _door_of)
+    chat, embeddings = reading.handler("http", handlers.chat), reading.handler("http", handlers.embeddings)
+    respond = reading.handler(RESPONSES.name, responses.ask, RESPONSES)
+    message = reading.handler(MESSAGES.name, messages.ask, MESSAGES)
     anyone, key, admin, either = Access.ANYONE, Access.KEY, Access.ADMIN, Access.KEY_OR_ADMIN
     return [
-        Route("POST", CHAT, key, "chat", MAX_BODY, JSON, handlers.chat),
-        Route("POST", "/v1/embeddings", key, "chat", MAX_BODY, JSON, handlers.embeddings),
-        Route("POST", RESPONSES_PATH, key, "chat", MAX_BODY, JSON, responses.ask),
+        Route("POST", CHAT, key, "chat", MAX_BODY, JSON, chat),
+        Route("POST", "/v1/embeddings", key, "chat", MAX_BODY, JSON, embeddings),
+        Route("POST", RESPONSES_PATH, key, "chat", MAX_BODY, JSON, respond),
         Route("POST", "/v1/responses/input_tokens", key, "chat", MAX_BODY, JSON, responses.count),
         Route("GET", "/v1/responses/{name:path}", key, None, 0, None, not_stored),
         Route("POST", "/v1/responses/{name:path}", key, None, 0, None, not_stored),
         Route("DELETE", "/v1/responses/{name:path}", key, None, 0, None, not_stored),
-        Route("POST", MESSAGES_PATH, key, "chat", MAX_BODY, JSON, messages.ask),
+        Route("POST", MESSAGES_PATH, key, "chat", MAX_BODY, JSON, message),
         Route("POST", "/v1/messages/count_tokens", key, "chat", MAX_BODY, JSON, messages.count),
         Route("GET", "/v1/models", key, None, 0, None, handlers.models),
         Route("GET", "/v1/models/{name:path}", key, None, 0, None, handlers.model),

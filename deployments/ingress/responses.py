@@ -23,7 +23,7 @@ from deployments.failover.streams.answer import StreamAnswer
 from deployments.failover.streams.hold import SIGN
 from deployments.ingress.body.encodings import ENCODINGS
 from deployments.ingress.body.in_flight import Held
-from deployments.openai_api.chat import DONE
+from deployments.openai_api.chat import DONE, frame
 
 # A browser is not to guess another type, such as a script's, from what an answer holds.
 NOSNIFF: Mapping[str, str] = {"x-content-type-options": "nosniff"}
@@ -68,6 +68,12 @@ class EventStream(Response):
             self._held.release()
             await self._answer.close()
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the answer was sent."""
+        summary = self._answer.record.summary
+        return summary is not None and summary.outcome == "ok"
+
 
 class EncodedStream(EventStream):
     """Sends a stream in the words of another API."""
@@ -99,6 +105,18 @@ def error_response(error: BreakwaterError, door: Door | None = None) -> Response
     if door is not None:
         return Json(door.error(error), status_code=door.status_of(error), headers=headers)
     return Json(error_object(error), status_code=error.status, headers=headers)
+
+
+def broken_frame(error: BreakwaterError, door: Door | None) -> bytes:
+    """Return the frame of a stream that breaks off with an error, for a reader of these bytes alone."""
+    if door is None:
+        return frame(error_object(error))
+    return b"event: error\n" + frame({"type": "error", **door.error(error)})
+
+
+def is_whole(response: Response) -> bool:
+    """Return whether a response that was sent held a whole answer, and not an error or a part."""
+    return response.whole if isinstance(response, EventStream) else response.status_code == 200
 
 
 def is_anthropics(scope: Scope) -> bool:

@@ -20,6 +20,8 @@ from deployments.failover.calls import Answer, Verb
 from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Failover
 from deployments.failover.streams.answer import StreamAnswer
+from deployments.idempotency.answers_client import AnswersClient, alone
+from deployments.idempotency.sharing import Sharing
 from deployments.openai_api.chat import Request
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.kinds import KINDS
@@ -50,7 +52,8 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 class Service:
     """Answers requests, for the HTTP API and the Python API alike.
 
-    `observers` get the summary of each finished request. Without `ledger` no usage is recorded and no limit holds.
+    `observers` get the summary of each finished request. Without `ledger` no usage is recorded and no limit holds, and
+    without `answers` this replica has no others.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Service:
         observers: Sequence[Observer] = (),
         meter: Meter | None = None,
         traces: Tracer | None = None,
+        answers: AnswersClient | None = None,
     ):
         self.resolved = resolved
         self._base_config = resolved.config  # without user_config
@@ -73,6 +77,7 @@ class Service:
         recent = RecentRequests()
         images = ImageFetcher(resolved.config.images.limits())
         affinity = resolved.config.affinity
+        self.sharing = Sharing(resolved.config.idempotency, answers or alone(), self.meter)
         self._affinity = Affinity(float(affinity.seconds), float(affinity.longest))
         self.failover = Failover(chat_rows(resolved), {}, breaker, transport, images, self._affinity)
         self.embedder = Failover(embedding_rows(resolved), {}, breaker, transport, images)

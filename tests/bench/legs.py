@@ -1,4 +1,4 @@
-"""What restarts, the rule for slow targets and hedging cost a request that needs none of them.
+"""What restarts, the rule for slow targets, hedging and keys cost a request that needs none of them.
 
     uv run python -m tests.bench.legs
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from deployments.failover.streams.kept import Kept
+from deployments.idempotency.wish import wish_of
 from deployments.latency.classes import class_of
 from deployments.latency.hedging import Hedges, HedgeTerms, delay
 from deployments.latency.latencies import Latencies
@@ -19,6 +20,9 @@ from deployments.openai_api.chat import Head, chunk
 TIMES, ROUNDS = 20_000, 7
 BODY = {"messages": [{"role": "user", "content": "x" * 500}] * 10}
 FRAME = chunk(Head("chatcmpl-1", 1, "default"), {"content": "Hel"})
+HEADERS = [(b"host", b"h"), (b"accept", b"*/*"), (b"content-type", b"application/json"), (b"content-length", b"99")]
+_SENT = {"retry-count": b"0", "read-timeout": b"600.0", "lang": b"python", "os": b"Linux", "arch": b"x64"}
+OF_AN_SDK = [*HEADERS, *((f"x-stainless-{name}".encode(), value) for name, value in _SENT.items())]
 TERMS = HedgeTerms(0.02, 0.3, None, 4000)
 
 
@@ -63,6 +67,8 @@ async def figures() -> dict[str, float]:
         "the class of the same by handle": microseconds(lambda: class_of(BODY, 0)),
         "hedging, a request of a row that has it": microseconds(hedging),
         "what may begin anew, a stream": microseconds(keeping),
+        "is it sent twice? a request of curl": microseconds(lambda: wish_of(HEADERS)),
+        "the same of the openai SDK": microseconds(lambda: wish_of(OF_AN_SDK)),
     }
 
 

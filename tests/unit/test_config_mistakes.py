@@ -60,6 +60,9 @@ VALUES: list[tuple[str, Any, str]] = [
     ("rows", {"*": {"continuation": {"json": "yes"}}}, "rows.*.continuation.json: must be 'hold' or 'off'"),
     ("rows", {"*": {"hedging": {"budget": 0.5}}}, "rows.*.hedging.budget: must be at most 0.2"),
     ("rows", {"*": {"continuation": {"text": "all"}}}, "rows.*.continuation.text: unknown key (known: tools, json)"),
+    ("idempotency", {"keep": "2d"}, "idempotency.keep: must be seconds, as 10, 10s, 500ms or 2m"),
+    ("idempotency", {"keep": 90_000}, "idempotency.keep: must be at most 86400"),
+    ("idempotency", {"unavailable": "no"}, "idempotency.unavailable: must be 'answer' or 'refuse'"),
     ("providers", ["openai"], "providers: must be an object, not a list"),
     ("providers", "openai", "providers: must be an object, not text"),
     (
@@ -429,6 +432,7 @@ FULL: dict[str, Any] = yaml.safe_load(
     cluster: trusted
     ledger: {folder: ~/ledger, url_env: DATABASE_URL, journal_megabytes: 64, keep: {requests: 90d, rollups: forever}}
     affinity: {seconds: 300, longest: 3600}
+    idempotency: {join: true, keep: 600, linger: 30, unavailable: answer}
     prices:
       gpt-4.1:
         {input: 2, output: 8, cached: 1, cache_write: 3, cache_write_1h: 4, reasoning: 8,

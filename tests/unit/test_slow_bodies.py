@@ -17,6 +17,7 @@ from deployments.ingress.asking import Asking
 from deployments.ingress.body.bodies import MOST_SECONDS, SILENCE_SECONDS, Bodies
 from deployments.ingress.body.in_flight import BytesInFlight
 from deployments.ingress.handlers import Handlers
+from deployments.ingress.reading import Reading
 from deployments.openai_api.chat import check_chat
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.openai_api.sizes import MOST_FIELDS, MOST_MESSAGE_FIELDS, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
@@ -237,11 +238,13 @@ def test_the_most_that_a_request_may_have_is_taken() -> None:
 @in_world
 async def test_a_body_is_held_until_its_request_is_over_and_a_streams_until_its_last_frame(w: World) -> None:
     bodies = Bodies()
-    handlers, in_flight = Handlers(w.service, Asking(w.service), bodies), bodies.in_flight
+    asking, in_flight = Asking(w.service), bodies.in_flight
+    reading = Reading(w.service, asking, bodies, lambda _: None)
+    chat = reading.handler("http", Handlers(w.service, asking, bodies).chat)
 
     async def asked(body: dict[str, Any]) -> Response:
         data = json.dumps(body).encode()
-        answering = asyncio.create_task(handlers.chat(request(slowly(data, pause=0)), ANONYMOUS))
+        answering = asyncio.create_task(chat(request(slowly(data, pause=0)), ANONYMOUS))
         await asyncio.sleep(0.5)
         assert in_flight.held == len(data), "while its provider is asked"
         return await answering

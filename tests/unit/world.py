@@ -13,6 +13,7 @@ from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import Config, parse
 from deployments.config.places import Tier
 from deployments.config.resolved import ResolvedConfig
+from deployments.idempotency.answers_client import AnswersClient
 from deployments.openai_api.chat import Head, chunk, completion, dump, usage_chunk
 from deployments.python_api.chats import PythonApi
 from deployments.service.service import Service
@@ -233,7 +234,10 @@ def _tier(name: str, config: Config, reasons: Mapping[str, str]) -> Tier:
 
 @contextlib.asynccontextmanager
 async def world(
-    args: Mapping[str, Any] = ARGS, traces: Tracer | None = None, **scripts: Script
+    args: Mapping[str, Any] = ARGS,
+    traces: Tracer | None = None,
+    answers: AnswersClient | None = None,
+    **scripts: Script,
 ) -> AsyncIterator[World]:
     layout = layout_of(args)
     sites = [f"{tier.name}#{place.name}" for tier in layout.tiers for place in tier.places]
@@ -248,7 +252,7 @@ async def world(
         return made[0]
 
     breaker = BreakerClient(connect, layout.config.policy(), clock=asyncio.get_running_loop().time, draw=lambda: 0.0)
-    service = Service(layout, breaker, hop, traces=traces)
+    service = Service(layout, breaker, hop, traces=traces, answers=answers)
     breaker.start()
     await breaker.connected.wait()
     try:

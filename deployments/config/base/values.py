@@ -17,7 +17,8 @@ _ADDED = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1
 _UNFILLED = "is not filled in from the environment: write the value itself, without $ and {}"
 
 
-def _read_seconds(value: object) -> object:
+def read_seconds(value: object) -> object:
+    """Return the seconds of a text as 2m; anything else as it is, to be checked."""
     if isinstance(value, bool):
         raise wrong("must be seconds, as 10, 10s, 500ms or 2m, not true or false")
     if not isinstance(value, str):
@@ -122,8 +123,8 @@ def check_whole(value: object) -> object:
 
 
 NoSwitch = BeforeValidator(check_whole)
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False), BeforeValidator(_read_seconds)]
-SecondsOrNone = Annotated[float, Field(ge=0, le=3600), BeforeValidator(_read_seconds)]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False), BeforeValidator(read_seconds)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=3600), BeforeValidator(read_seconds)]
 Variable = Annotated[str, AfterValidator(_check_variable)]
 Url = Annotated[str, AfterValidator(_check_url)]
 Filled = Annotated[str, Field(min_length=1)]

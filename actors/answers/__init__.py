@@ -1,0 +1,5 @@
+"""Which request answers for an idempotency key, and who reads along?
+
+Runs in: the answers actor.
+Imports: nothing.
+"""
