@@ -71,6 +71,7 @@ ENDINGS: Mapping[str, Ending] = MappingProxyType(
         "lost": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our replica died in mid-call"),
         "busy": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own queue is full"),
         "stalled": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own event loop stood still"),
+        "unverified": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.NOBODY, "it was not proven to go on with the text"),
         "conflict": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.PROVIDER, "409: locked for a moment"),
         # No word of the target, whatever a client sends: five of them must not open a circuit that is half open.
         "internal_error": Ending(_V.REFUSED, _V.REFUSED, True, Guilt.US, "a bug of ours: this provider was not asked"),

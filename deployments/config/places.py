@@ -171,6 +171,10 @@ class Tier:
     credential: str | None = None  # in words
 
 
+# How a model is asked to go on with a text: see continuation/methods.py.
+Continues = Literal["prefill", "continue_final_message", "prefix", "partial", "instruct", "none"]
+
+
 def server_of(address: str) -> str:
     """Return the host and the port of a URL, by which servers are told apart."""
     return urlsplit(address).netloc.rpartition("@")[2].lower() or address
@@ -180,6 +184,7 @@ class Provider(ExtraOptions):
     has_one_model: ClassVar[bool] = False  # whatever a row calls it
     timeouts: TimeoutOverrides = TimeoutOverrides()
     whole_as_stream: Literal["auto", "always", "never"] = "auto"
+    continues: dict[Filled, Continues] = Field(default_factory=dict)
 
     def objection(self, model: str) -> str | None:
         """Return why the model must not have this name, by which answers, the ledger and metrics call it."""

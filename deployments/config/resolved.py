@@ -146,6 +146,11 @@ class ResolvedConfig:
         found = {name: settings.tells_callers() for name, settings in self.config.providers.items()}
         return {name: parts for name, parts in found.items() if parts}
 
+    def continues(self) -> dict[str, tuple[str | None, Mapping[str, str]]]:
+        """Return by provider where its server is, if it is not the vendor's, and how its models are asked to go on."""
+        found = self.config.providers.items()
+        return {name: (getattr(settings, "base_url", None), settings.continues) for name, settings in found}
+
     def windows(self) -> dict[str, int]:
         """Return the context window of each target in tokens, where it is known."""
         return self._windows(self.config.chat_models(), lambda settings, model: settings.window(model))

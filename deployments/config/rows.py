@@ -14,8 +14,14 @@ Hold = Literal["hold", "off"]
 class Continuation(Section):
     """How an answer goes on at another provider when its stream breaks off.
 
-    `tools` and `json`: `hold` holds calls of tools, and answers that must be JSON, back until they are whole.
+    `tools` and `json`: `hold` holds calls of tools, and answers that must be JSON, back until they are whole. `mode`:
+    whether another provider goes on with a `text` that was sent in part, or, of `all`, with one that is JSON too. It
+    goes on `attempts` times at most, and with texts of `max_text` bytes.
     """
+
+    mode: Literal["off", "text", "all"] = "off"
+    attempts: Annotated[int, NoSwitch, Field(ge=1, le=5)] = 1
+    max_text: Annotated[int, NoSwitch, Field(ge=1024, le=4 * 1024 * 1024)] = 256 * 1024
 
     tools: Hold = "off"
     json_answers: Hold = Field(default="off", alias="json")

@@ -14,12 +14,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from deployments.config.settings import ImageLimits
+from deployments.continuation.rest import may_continue, wants_json
 from deployments.errors import BreakwaterError
 from deployments.failover.calls import Answer, CallKind, StreamCall, Verb, WholeCall
 from deployments.failover.deadline import Deadline
-from deployments.failover.run import FailoverRun, Ground
+from deployments.failover.run import Answered, FailoverRun, Ground
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.failover.streams.hold import holds_of
+from deployments.failover.streams.kept import Kept, KeptBytes
+from deployments.failover.streams.rest import NoPrefill
 from deployments.latency.hedging import Hedges
 from deployments.openai_api.chat import Request
 from deployments.providers.time_limits import TimeLimits
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
     from deployments.breaker_client.client import BreakerClient
     from deployments.routing.model_rows import ModelRows
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Answered)
+BYTES_A_CHARACTER = 8  # of a text, as frames: most of a frame is its head
 
 
 class Failover:
@@ -49,10 +53,9 @@ class Failover:
         images: ImageFetcher | None = None,
         affinity: Affinity | None = None,
     ):
-        self._ground = Ground(
-            rows, limits, breaker, Refusals(breaker.now), Affinity() if affinity is None else affinity, Hedges()
-        )
-        self._transport = transport
+        known = Affinity() if affinity is None else affinity
+        self._ground = Ground(rows, limits, breaker, Refusals(breaker.now), known, Hedges(), NoPrefill(breaker.now))
+        self._transport, self._kept = transport, KeptBytes()
         self._images = images or ImageFetcher(ImageLimits())
 
     async def complete(
@@ -71,6 +74,10 @@ class Failover:
             answer = await run.answer()
         row = self.rows.settings_of(request.model).continuation
         answer.may_begin_anew(run.restart, holds_of(request.body, tools=row.holds_tools, json=row.holds_json))
+        continues = row.mode != "off" and record.caller.continues
+        if continues and may_continue(request.body, json=row.mode == "all"):
+            kept = Kept(row.max_text * BYTES_A_CHARACTER, self._kept)
+            answer.may_go_on(run.go_on, row.attempts, kept, must_be_json=wants_json(request.body))
         return answer
 
     def _run(self, request: Request, deadline: Deadline, kind: CallKind[T], record: RequestRecord) -> FailoverRun[T]:

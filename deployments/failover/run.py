@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
@@ -20,6 +20,7 @@ from deployments.failover.legs.hedge import Hedge, may_have_two_legs
 from deployments.failover.legs.race import Race
 from deployments.failover.no_answer import no_answer
 from deployments.failover.streams.answer import COVER_SECONDS
+from deployments.failover.streams.rest import NoPrefill, Rest
 from deployments.failover.time_share import share
 from deployments.failover.tried import Tried
 from deployments.latency.classes import class_of
@@ -37,14 +38,22 @@ from deployments.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
     from deployments.breaker_client.client import BreakerClient
+    from deployments.continuation.opening import Opening
     from deployments.failover.calls import CallKind
     from deployments.routing.model_rows import ModelRows
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Answered")
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 EARLY_SECONDS = 0.001  # before a deadline that is as good as over
 MOST_EXTRA_CALLS = 5  # of one attempt, those of the provider's adapter included: a vendor names one fault at a time
+
+
+class Answered(Protocol):
+    """An answer, whole or begun, and who gave it."""
+
+    @property
+    def target(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -53,6 +62,7 @@ class Ground:
 
     `limits` is provider to time limits, and may be replaced. `refusals` are the hints that targets have refused here.
     `affinity` knows in whose cache a conversation's prompt is, and `hedges` how many second legs a row has left.
+    `no_prefill` are targets that can't be asked for the rest of a text as others are.
     """
 
     rows: "ModelRows"
@@ -61,6 +71,7 @@ class Ground:
     refusals: Refusals
     affinity: Affinity
     hedges: Hedges
+    no_prefill: NoPrefill
 
 
 class FailoverRun(Generic[T]):
@@ -76,14 +87,15 @@ class FailoverRun(Generic[T]):
         record: RequestRecord,
     ):
         self._rows, self._limits, self._breaker = ground.rows, ground.limits, ground.breaker
-        self._refusals = ground.refusals
+        self._ground, self._refusals = ground, ground.refusals
         self._request = request
         self._deadline = deadline
         self._kind = kind
         self._images = images
         self._record = record
         self._tried = Tried(record)
-        self._fits = Fitting(ground.rows, ground.refusals, request, record, self._tried).fits()
+        self._fits = self._forms = Fitting(ground.rows, ground.refusals, request, record, self._tried).fits()
+        self._rest: Rest | None = None  # of a text that another target has begun
         row = self._rows.places.ordered(list(self._fits), record.spread_key)
         row = self._by_tools(self._in_order(row, ground.affinity))
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
@@ -122,14 +134,34 @@ class FailoverRun(Generic[T]):
 
         None if no target can give one now that is known to be healthy: nobody is probed then, and nothing waited for.
         """
+        self._leave(target, outcome)
+        self._record.seam, self._rest = "restart", None
+        return await self._first_answer()
+
+    async def go_on(self, target: str, outcome: Outcome, text: str, used: int) -> "tuple[T, Opening] | None":
+        """Return another target's answer that goes on with a text, and what is to prove it. None as in `restart`.
+
+        `used` are the tokens that the text took.
+        """
+        self._leave(target, outcome)
+        self._rest = rest = Rest(self._rows, self._ground.no_prefill, text, used)
+        self._forms = {}
+        for left in self._candidates.left:
+            if (fit := rest.fit(left, self._fits[left])) is None:
+                self._candidates.leave_out(left)
+            else:
+                self._forms[left] = fit
+        answer = await self._first_answer()
+        return None if answer is None else (answer, rest.opening(answer.target))
+
+    def _leave(self, target: str, outcome: Outcome) -> None:
+        """Leave a target whose answer broke off in mid-stream. Who is asked from now on must be known to be well."""
         self._tried.fail(target, outcome)
         if self._rows.places:
             self._candidates.share(target, outcome)
         self._candidates.sure = True
         self._as_chats()
         self._deadline = self._deadline.anew()
-        self._record.seam = "restart"
-        return await self._first_answer()
 
     def _as_chats(self) -> None:
         """Have those asked as chats that would be asked in the client's own words: the stream has begun as a chat."""
@@ -183,7 +215,7 @@ class FailoverRun(Generic[T]):
         fault of the provider. So they come before the permit.
         """
         target = turn.candidate.target
-        fit = self._fits[target]
+        fit = self._forms[target]
         body = fit.body
         if fit.extras is None and self._wants_images(body, target):
             try:
@@ -220,6 +252,8 @@ class FailoverRun(Generic[T]):
             attempt.usage = record.usage.open(target)
         record.made += 1
         attempt.number = record.made
+        if self._rest is not None:
+            attempt.seam = self._rest.word(target)
         return attempt
 
     def _wants_images(self, body: Mapping[str, Any], target: str) -> bool:
@@ -359,6 +393,8 @@ class FailoverRun(Generic[T]):
             call["row"] = attempt.row
         if self._rows.tells and (told := self._rows.tells.get(provider_of(attempt.target))) is not None:
             call["caller"] = self._record.words_of(told)
+        if self._rest is not None and (must := self._rest.must(attempt.target)) is not None:
+            call["must"] = must
         if self._record.trace is not None:
             call["trace"] = self._record.trace.context.child(attempt.number).headers()
         return call
@@ -366,6 +402,8 @@ class FailoverRun(Generic[T]):
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
         attempt.end(outcome, over=False, comparison=comparison)
         self._tried.fail(attempt.target, outcome)
+        if self._rest is not None:
+            self._ground.no_prefill.learn(attempt.target, outcome)
         if self._hedge is not None and outcome.kind == "throttled":
             self._hedge.note_throttled()
         if self._rows.places:
@@ -374,6 +412,8 @@ class FailoverRun(Generic[T]):
     def _goes_on(self) -> bool:
         """May another target be asked after the last failure?"""
         target, outcome = self._tried.failures[-1]
+        if self._rest is not None:
+            return True  # whatever it says of a request that is not the client's own
         if outcome.kind == "too_long" and target in self._rows.windows:
             self._candidates.least = self._rows.window(target)
             return True

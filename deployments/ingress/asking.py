@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
 HEDGE_HEADER = "x-breakwater-hedge"
+CONTINUE_HEADER = "x-breakwater-continue"
 # Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
 SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
 SCOPE_HEADER = b"x-breakwater-scope"
@@ -69,6 +70,7 @@ class Asking:
             headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
             explain=_choice(headers, EXPLAIN_HEADER, unless_told=False),
             hedge=_choice(headers, HEDGE_HEADER, unless_told=True),
+            continues=_choice(headers, CONTINUE_HEADER, unless_told=True),
             trace=None if self._service.traces is None else extract(headers),
             session=session,
             scope=scope,

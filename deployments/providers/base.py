@@ -42,6 +42,7 @@ class Call:
     caller: Mapping[str, str] | None = None  # who asks, for a vendor that is to be told
     extras: Extras | None = None  # what the configuration adds to its request
     place: str = ""  # of the provider, if that has places
+    must: str | None = None  # it goes on with the text of its last message; what must come first, which may be nothing
     flows: bool = False  # a whole answer may take as long as pieces of it come: who waits for it hears of them
 
     @property
@@ -264,6 +265,8 @@ class CallMessage(TypedDict):
     `api`: the body is a request of that API as its client wrote it, and the answer is to be one too. `place`: by which
     of the provider's places it goes. `hears_pieces`: who waits for a whole answer takes a `PieceMessage` from time to
     time while pieces of it come; an older ingress does not.
+    `must`: it is to go on with the text of the last message, and must begin with this; an older replica knows no such
+    thing.
     `caller`: who asks, for a provider whose settings say that its vendor is told: a part of `tenant`, `agent` and
     `request_id`. `row`: the row of its target, where the configuration adds something to that target's requests.
     """
@@ -284,6 +287,7 @@ class CallMessage(TypedDict):
     row: NotRequired[str]
     place: NotRequired[str]
     hears_pieces: NotRequired[bool]
+    must: NotRequired[str]
 
 
 def call_dict(body: JsonObject, model: str, name: str, limits: TimeLimits) -> CallMessage:
@@ -301,4 +305,5 @@ def call_of(data: CallMessage) -> Call:
     again, within, is_long = data.get("again", MOST_AGAIN), data.get("within", math.inf), data.get("is_long", False)
     more = again, is_long, within, data.get("cache_key"), data.get("api", ""), data.get("caller")
     place, flows = data.get("place", ""), data.get("hears_pieces", False)
-    return Call(data["body"], data["model"], data["name"], limits, *more, place=place, flows=flows)
+    must = data.get("must")
+    return Call(data["body"], data["model"], data["name"], limits, *more, place=place, flows=flows, must=must)

@@ -9,6 +9,7 @@ from actors.breaker.places import NO_PLACES, Places
 from actors.breaker.plan import PLACE, model_of, parts_of, provider_of, target_of
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.config.rows import EVERY_ROW, USUAL, RowSettings
+from deployments.continuation.methods import CONFIGURED, Method, configured_word, method_of
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
 from deployments.openai_api.cache_marks import with_kept_marks
@@ -48,7 +49,8 @@ class ModelRows:
     of ours to the vendor's own ids of their models, and `tells` providers to what their vendors are told of a caller.
     `with_extras` are rows with their targets to whose requests the configuration adds something, and `tags` what says
     which targets serve requests that keep to a scope.
-    `places` are those of the providers. `settings` are the rows' own, and of `*` those of all others.
+    `places` are those of the providers. `settings` are the rows' own, and of `*` those of all others. `continues` has
+    for each provider what decides how its models are asked to go on with a text.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class ModelRows:
         tags: "Tags | None" = None,
         places: Places = NO_PLACES,
         settings: Mapping[str, RowSettings] | None = None,
+        continues: Mapping[str, tuple[str | None, Mapping[str, str]]] | None = None,
     ):
+        self._continues = continues or {}
         self.places = places
         self._settings: Mapping[str, RowSettings] = settings or {}
         self._tags = tags
@@ -112,6 +116,13 @@ class ModelRows:
 
     def kind(self, target: str) -> str:
         return self._kinds[provider_of(target)]
+
+    def continuation_of(self, target: str) -> Method | None:
+        """Return how a target is asked to go on with a text that another one has begun; None if it is not asked."""
+        base_url, configured = self._continues.get(provider_of(target), (None, {}))
+        if (word := configured_word(model_of(target), configured)) is not None:
+            return CONFIGURED[word]
+        return method_of(self.kind(target), self.base_model(target), base_url)
 
     def base_model(self, target: str) -> str:
         """Return the vendor's own id of a target's model."""
@@ -306,6 +317,7 @@ def chat_rows(resolved: "ResolvedConfig") -> ModelRows:
         with_extras=resolved.with_extras(),
         tags=resolved.tags(),
         settings=resolved.config.rows,
+        continues=resolved.continues(),
     )
 
 

@@ -24,6 +24,7 @@ class Caller:
     `explain`: the answer is to say what the request went through. `trace` are W3C's headers of the trace that
     the request is a part of, kept only where traces are on. `scope` are the tags that targets must have to serve it, as
     the caller has written them, and `key_tags` those of its key. `hedge`: a second leg may be sent, if the row has any.
+    `continues`: another provider may go on with a text, if the row lets it.
     """
 
     door: str
@@ -37,6 +38,7 @@ class Caller:
     scope: object = None
     key_tags: frozenset[str] = frozenset()
     hedge: bool = True
+    continues: bool = True
 
     @property
     def account(self) -> str | None:

@@ -45,6 +45,8 @@ class Script:
     after: int | None = None  # a stream ends badly after so many words
     pieces: list[float] = field(default_factory=list)  # the pauses before each piece of a whole answer, and its end
     told: dict[str, int] | None = None  # the usage that it has told by then
+    by_body: Callable[[Mapping[str, Any]], list[dict[str, Any]] | Outcome] | None = None  # the deltas of a stream
+    bodies: list[Mapping[str, Any]] = field(default_factory=list)  # of the streams that were asked for
     calls: int = 0
     cancelled: int = 0
 
@@ -87,7 +89,11 @@ class ScriptedHop:
         script = self.script_of(provider, call)
         self.traces.append(call.get("trace"))
         end = script.next_end()
+        script.bodies.append(call["body"])
         deltas = [{"content": word} for word in script.words] if script.deltas is None else script.deltas
+        if script.by_body is not None:
+            said = script.by_body(call["body"])
+            deltas, end = ([], said) if isinstance(said, Outcome) else (said, end)
         words = deltas if script.after is None else deltas[: script.after]
         try:
             await asyncio.sleep(script.seconds)

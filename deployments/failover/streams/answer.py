@@ -1,7 +1,8 @@
 """A stream that has begun: its frames, its limits, and how one that breaks off goes on or ends. No Ray.
 
 As long as its client has had nothing of the answer itself, another provider begins anew, and the client sees no seam:
-see `kept.py`, `hold.py` and `seam.py`. Else it ends with an error frame and without `[DONE]`.
+see `kept.py`, `hold.py` and `seam.py`. Where its row lets a text go on, another one goes on with it, if that is proven:
+see `deployments/continuation`. Else it ends with an error frame and without `[DONE]`.
 """
 
 import asyncio
@@ -11,11 +12,15 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
+from deployments.continuation.opening import Opening
+from deployments.continuation.stitch import Unverified
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.streams.hold import SIGN, SIGN_SECONDS, Hold, Holds
 from deployments.failover.streams.kept import Kept, head_of
 from deployments.failover.streams.seam import SecondHead, marker, with_sum
 from deployments.openai_api.chat import DONE, NATIVE_FRAME, Head, bare_chunk, frame, usage_of
+from deployments.openai_api.json_types import JsonDict
+from deployments.providers.openai.stream.content import is_json
 from deployments.rpc.port import AnswerStream, EndMessage
 
 if TYPE_CHECKING:
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
 
 # Asks another target for the same answer from its beginning, after that target's answer ended so; None if none can.
 Restart = Callable[[str, Outcome], Awaitable[Optional["StreamAnswer"]]]
+# Asks another target for the rest of a text, for which so many tokens were used; None if none can give it.
+GoOn = Callable[[str, Outcome, str, int], Awaitable[tuple["StreamAnswer", Opening] | None]]
+WayOn = Callable[[str, Outcome], Awaitable[tuple[Optional["StreamAnswer"], Opening | None]]]
 
 COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
 READER_SECONDS = (
@@ -58,6 +66,10 @@ class StreamAnswer:
         self._timer = DeadlineTimer()
         self._entry = attempt.usage
         self._restart: Restart | None = None
+        self._go_on: GoOn | None = None
+        self._attempts_left = 0  # to go on with a text
+        self._must_be_json = False  # the text, where another one has gone on with it
+        self._opening: Opening | None = None  # of a provider that goes on, until it is proven that it does
         self._kept: Kept | None = None  # while another provider may begin anew
         self._hold: Hold | None = None
         self._second: SecondHead | None = None  # behind a seam
@@ -73,6 +85,12 @@ class StreamAnswer:
         if not self.native:
             self._restart, self._kept = restart, Kept()
             self._hold = None if holds is None else Hold(holds)
+
+    def may_go_on(self, go_on: "GoOn", attempts: int, kept: Kept, *, must_be_json: bool) -> None:
+        """Let others go on, by `go_on`, with a text that this one has begun, so many times."""
+        if not self.native:
+            self._go_on, self._attempts_left, self._kept = go_on, attempts, kept
+            self._must_be_json = must_be_json
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Yield SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
@@ -94,6 +112,8 @@ class StreamAnswer:
                     return
             except AttemptFailed as error:
                 outcome = error.outcome
+            except Unverified as error:
+                outcome = Outcome("unverified", content=True, message=str(error))
             if (item := await self._anew(outcome)) is None:
                 yield self._error_frame(outcome)
 
@@ -103,8 +123,15 @@ class StreamAnswer:
             self._attempt.breaker.flows.add(self._attempt)
 
     def _passed(self, frames: bytes) -> bytes:
-        """Return what the client gets for these frames. Frames behind which nobody begins anew pass as they are."""
-        if self._second is not None:
+        """Return what the client gets for these frames. Frames behind which nobody begins anew pass as they are.
+
+        Raises Unverified.
+        """
+        if self._opening is not None:
+            if (opened := self._opening.add(frames)) is None:
+                return b""
+            frames, self._opening = self._marked(opened), None
+        elif self._second is not None:
             frames = self._second.rest(frames)
         if self._kept is None:
             self.record.mark_sent()
@@ -134,7 +161,11 @@ class StreamAnswer:
         return passed
 
     def _end(self, item: EndMessage) -> bytes:
-        """Return the last frames of an answer that is whole."""
+        """Return the last frames of an answer that is whole. Raises Unverified."""
+        if self._opening is not None:
+            raise Unverified("the answer ended before it was known to go on")
+        if self._must_be_json and self._second is not None and not self._is_json():
+            raise Unverified("with what follows the text is no JSON")
         held = b"" if self._hold is None else self._hold.release()
         self.record.mark_sent()
         self.usage, tail = item["usage"], item["tail"]
@@ -145,16 +176,21 @@ class StreamAnswer:
             tail = self._summed(tail)
         return held + tail + self._explained() + DONE
 
+    def _is_json(self) -> bool:
+        text = None if self._kept is None else self._kept.text(ended=True)
+        return text is not None and is_json(text)
+
     async def _anew(self, outcome: Outcome) -> bytes | None:
         """Return the first frames of another provider's answer behind a seam; None if the stream ends with an error."""
-        restart = self._restart if self._abandoned is None and outcome.ending.failover else None
-        if restart is None or self._kept is None or not self._kept.thoughts_alone():
+        ask = self._way_on() if self._abandoned is None and outcome.ending.failover else None
+        if ask is None:
             self._attempt.end(outcome)
             return None
         self._attempt.end(outcome, over=False)
         before, self._frame_at = self._attempt, None
+        self._opening = None
         await self._source.aclose()
-        later = await restart(before.target, outcome)
+        later, opening = await ask(before.target, outcome)
         if later is not None and later.native:  # no client reads a chat that goes on in another API's words
             await later.close()
             later = None
@@ -166,12 +202,45 @@ class StreamAnswer:
         self._before.append((before, outcome))
         self._attempt, self._source, self._idle = later._attempt, later._source, later._idle
         self._begin()
-        return self._behind_the_seam(before.target, outcome, later._first)
+        self._opening = opening
+        return self._behind_the_seam(later._first) if opening is None else later._first
 
-    def _behind_the_seam(self, before: str, outcome: Outcome, first: bytes) -> bytes:
+    def _way_on(self) -> WayOn | None:
+        """Return how another provider is asked: for all of the answer, or for the rest of its text; None if none is."""
+        restart, go_on = self._restart, self._go_on
+        if self._kept is None:
+            return None
+        if restart is not None and self._kept.thoughts_alone():
+
+            async def begin_anew(target: str, outcome: Outcome) -> tuple[StreamAnswer | None, None]:
+                return await restart(target, outcome), None
+
+            return begin_anew
+        if go_on is None or self._attempts_left <= 0 or (text := self._kept.text()) is None:
+            return None
+
+        async def ask_for_rest(target: str, outcome: Outcome) -> tuple[StreamAnswer | None, Opening | None]:
+            return await go_on(target, outcome, text, self._used_for(text)) or (None, None)
+
+        return ask_for_rest
+
+    def _used_for(self, text: str) -> int:
+        """Return how many tokens of the answer were made, or about how many: rather too many than too few."""
+        ended = [*(attempt for attempt, _ in self._before), self._attempt]
+        counted = sum(used["completion_tokens"] for attempt in ended if (used := attempt.used_tokens()) is not None)
+        return counted or len(text) // 3 + 1
+
+    def _marked(self, opened: bytes) -> bytes:
+        """Return the frames of a provider that is proven to go on with the text, with the marker before them."""
+        self._attempts_left -= 1
+        return self._behind_the_seam(opened)
+
+    def _behind_the_seam(self, first: bytes) -> bytes:
         """Return the frames with which another provider begins, with the marker before them, under the known head."""
         assert self._kept is not None
-        told = {"from": before, "to": self._attempt.target, "method": "restart", "why": outcome.kind}
+        before, outcome = next(it for it in reversed(self._before) if it[1].kind != "unverified")
+        told: JsonDict = {"from": before.target, "to": self._attempt.target, "method": self._attempt.seam}
+        told |= {"why": outcome.kind, **({"at": len(self._kept.text() or "")} if self._kept.said else {})}
         if (head := self._kept.head()) is None:  # the client has had nothing at all, so this one is the first
             head = head_of(first) or (self.record.request_id, self.record.began_at // 1000)
             return marker(head, self.record.row, told) + first
@@ -259,6 +328,8 @@ class StreamAnswer:
     async def close(self) -> None:
         """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""
         self._timer.close()
+        if self._kept is not None:
+            self._kept.close()
         if self._watch is not None:
             self._watch.cancel()
         self._attempt.end(Outcome("cancelled", content=True))

@@ -4,45 +4,92 @@ Another provider may, as long as the client has had nothing of the answer itself
 thought before it speaks. Nearly every stream says something with its first frame. So that is looked for in the bytes of
 each batch until it is found, and from then on nothing is kept and nothing is looked for. If the stream breaks before
 that, what was kept is parsed, and only what is known to be a thought counts as one.
+
+Where another provider may go on with a text, frames are kept behind that too, as they are: they are parsed only if the
+stream breaks. All that is kept of all streams has a bound: what is beyond it is not continued.
 """
 
 import re
 
+from deployments.continuation.delivered import text_of
 from deployments.openai_api.chat import NATIVE_FRAME, frames_to_chunks
 from deployments.openai_api.json_types import JsonDict
 from deployments.providers.openai.stream.content import choices_of, is_thought, read_keys
 
+MOST_OF_ALL = 128 * 1024 * 1024  # bytes of frames of texts
 MOST_KEPT = 256 * 1024  # bytes of thoughts; an answer that thought for longer is not begun anew
 
 # A text or calls, as nearly all answers begin. What looks so inside a thought is found too: then none begins anew.
 _SAID = re.compile(rb'"content"\s*:\s*(?:"[^"]|[\[{])|"tool_calls"\s*:\s*\[')
 
 
+class KeptBytes:
+    """How many bytes of frames are kept of all streams of a replica."""
+
+    def __init__(self, most: int = MOST_OF_ALL):
+        self.most, self.held = most, 0
+
+
 class Kept:
-    """The frames that went to a client, while they may be thoughts alone."""
+    """The frames that went to a client, while they may be thoughts alone; of a text `most` bytes more, if it may go on.
 
-    __slots__ = ("_frames", "_size", "open")
+    `close` it once nothing more is asked of it.
+    """
 
-    def __init__(self) -> None:
-        self.open = True  # whether another provider may still begin anew
+    __slots__ = ("_all", "_frames", "_held", "_most", "_size", "open", "said")
+
+    def __init__(self, most: int = 0, of_all: KeptBytes | None = None) -> None:
+        self.open = True  # whether anything is kept
+        self.said = False  # whether something of the answer itself was sent
+        self._all = of_all or KeptBytes()
+        self._most = most
         self._frames: list[bytes] = []
-        self._size = 0
+        self._size = self._held = 0
 
     def add(self, frames: bytes) -> None:
-        """Take frames that go to the client. Not called any more once it is not open."""
+        """Take frames that go to the client."""
+        if not self.open:
+            return
         self._size += len(frames)
-        if self._size > MOST_KEPT or frames.startswith(NATIVE_FRAME) or _SAID.search(frames):
-            self.open, self._frames = False, []
-        else:
+        if not self.said:
+            if self._size > MOST_KEPT or frames.startswith(NATIVE_FRAME):
+                self.close()
+                return
+            self.said = _SAID.search(frames) is not None
+        if self.said:
+            self._hold()
+        if self.open:
             self._frames.append(frames)
+
+    def _hold(self) -> None:
+        """Count what is kept of a text."""
+        more = self._size - self._held
+        if self._size > self._most or self._all.held + more > self._all.most:
+            self.close()
+        else:
+            self._all.held += more
+            self._held += more
+
+    def close(self) -> None:
+        """Forget what was kept. Does nothing the second time."""
+        self.open, self._frames = False, []
+        self._all.held -= self._held
+        self._held = 0
 
     def thoughts_alone(self) -> bool:
         """Return whether all that the client has had is thoughts, or nothing at all."""
-        return self.open and all(_is_thought(chunk) for chunk in frames_to_chunks(b"".join(self._frames)))
+        if not self.open or self.said:
+            return False
+        return all(_is_thought(chunk) for chunk in frames_to_chunks(b"".join(self._frames)))
+
+    def text(self, *, ended: bool = False) -> str | None:
+        """Return the text that the client has had, if it has had nothing else of the answer; None if it has."""
+        text = text_of(self._frames, ended=ended) if self.open and self.said else None
+        return text if text is not None and text.strip() else None
 
     def head(self) -> tuple[str, int] | None:
         """Return the id and the second of creation that the client knows the answer by; None if it knows none."""
-        return head_of(b"".join(self._frames))
+        return next((head for frames in self._frames if (head := head_of(frames)) is not None), None)
 
 
 def head_of(frames: bytes) -> tuple[str, int] | None:

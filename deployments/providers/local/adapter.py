@@ -54,7 +54,8 @@ class LocalProvider:
 
     async def _frames(self, call: Call, codec: StreamCodec, wait: float) -> AsyncGenerator[bytes, None]:
         """Yield the answer's frames. A request that the model can't take is refused before the wait for a slot."""
-        request, choice = to_engine(call), choice_of(call.body)
+        request = to_engine(call)
+        choice = choice_of(call.body) if call.must is None else Choice()  # a text that was begun goes on as a text
         async with self._engine.slot(wait):
             if (tool := await self._chosen(choice, call, request)) is not None:
                 codec.tool, request = tool, to_engine(call, tool)
@@ -81,7 +82,7 @@ class LocalProvider:
         The engine reports no error: it answers as if there were no schema. So the grammar is tried for one token, after
         a letter that only the grammar would produce.
         """
-        proof = grammar_for(call.body, tool, start=_CANARY)
+        proof = None if call.must is not None else grammar_for(call.body, tool, start=_CANARY)
         if proof is None:
             return
         if proof not in self._proven:

@@ -15,7 +15,7 @@ from deployments.openai_api.chat import Head, chunk, completion, max_tokens_of, 
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.base import Call
 from deployments.providers.local.prompt import check_messages, prompt_of
-from deployments.providers.local.tools import Tool, grammar_of
+from deployments.providers.local.tools import Tool, beginning_with, grammar_of
 
 MAX_TOKENS = 256  # when the request names none: a small model rarely knows when to stop
 
@@ -45,7 +45,8 @@ def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
         "stream_options": {"include_usage": True},
         # A last tier that thought before it spoke would be silent for too long.
         "chat_template_kwargs": {"enable_thinking": False},
-        **({"grammar": grammar} if grammar is not None else {}),
+        **({"grammar": grammar} if grammar is not None and call.must is None else {}),
+        **(_going_on(call.must, body) if call.must is not None else {}),
         **(_logprobs(body) if tool is None else {}),
         **{name: value for name, value in options.items() if value is not None},
         # 32 bits, of which the last number means any.
@@ -53,6 +54,17 @@ def to_engine(call: Call, tool: Tool | None = None) -> JsonDict:
         # A text may end where it likes; half of the arguments would be no call.
         **({"stop": stops} if stops and tool is None else {}),
     }
+
+
+def _going_on(must: str, body: JsonObject) -> JsonDict:
+    """Return what makes the engine go on with its last message, as this text begins.
+
+    It feeds what was said to the schema of a `response_format`, and not to a grammar of ours, which would begin anew.
+    """
+    going_on: JsonDict = {"continue_final_message": True, "add_generation_prompt": False}
+    if schema_of(body) is not None:
+        return {**going_on, "response_format": body["response_format"]}
+    return {**going_on, "grammar": beginning_with(must)} if must else going_on
 
 
 def grammar_for(body: JsonObject, tool: Tool | None, start: str = "") -> str | None:
@@ -170,6 +182,8 @@ class StreamCodec:
         """Return the finish reason. Raises `broken` without one, and `malformed` if the answer breaks its grammar."""
         if self.finish is None:
             raise failed("broken", "the engine stopped without a finish reason")
+        if self.call.must is not None:
+            return self.finish  # of a text that another one has begun
         bound = self.tool is not None or (schema_of(self.call.body) is not None and not self.call.body.get("stop"))
         if bound and self.finish != "length" and not _is_json("".join(self.text)):
             raise failed("malformed", "the engine's answer does not match its grammar")

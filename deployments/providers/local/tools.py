@@ -111,6 +111,16 @@ def grammar_of(schema: JsonObject, start: str = "", *, lenient: bool = False) ->
     return f"%llguidance {{}}\nstart: {rule}\nvalue: %json {held}"
 
 
+_PLAIN = re.compile(r"[\w<>]|[^\x00-\x7f]")
+
+
+def beginning_with(text: str) -> str:
+    """Return a grammar of the engine that admits whatever begins with a text."""
+    escaped = "".join(sign if _PLAIN.match(sign) or sign.isspace() else f"\\{sign}" for sign in text)
+    escaped = escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    return f"%llguidance {{}}\nstart: /{escaped}(?s:.*)/\n"
+
+
 _LARGEST = 2**53 - 1  # that every JSON reader keeps exactly
 _LITERAL = frozenset({"const", "enum", "default", "examples"})
 

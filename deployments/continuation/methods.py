@@ -1,0 +1,102 @@
+"""How each model is asked to go on with a text that another one has begun, by the pattern of its id. Pure.
+
+Some go on behind an assistant's turn that comes last. Others refuse that, or begin a new turn. Those are asked by a
+turn of the user, and have to repeat the last words, so that the place is found where they go on.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+Word = Literal["prefill", "continue_final_message", "prefix", "partial", "instruct", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to ask.
+
+    Attributes:
+        word: its name, as the configuration and the marker in a stream have it.
+        trusted: whether it is known to go on behind what it was given. Another one has to repeat a word first.
+        repeats: whether it may repeat all that it was given.
+        forced: whether its server can be held to the text that must come first.
+    """
+
+    word: Word
+    trusted: bool = False
+    repeats: bool = True
+    forced: bool = False
+
+
+PREFILL = Method("prefill", trusted=True, repeats=False)
+INSTRUCT = Method("instruct")
+FORCED = Method("continue_final_message", trusted=True, repeats=False, forced=True)
+# What a configuration names is its operator's word: a server that ignores a flag answers as if it had none.
+CONFIGURED: Mapping[str, Method | None] = {
+    "prefill": Method("prefill"),
+    "continue_final_message": Method("continue_final_message"),
+    "prefix": Method("prefix"),
+    "partial": Method("partial"),
+    "instruct": INSTRUCT,
+    "none": None,
+}
+
+_CLAUDE = (
+    # Anthropic, "Prefill Claude's response", and "Migrating to Claude 4.6": from there on it is a 400.
+    (
+        r"claude-(?:v2|instant|3|haiku-4[-.]5|sonnet-4(?:[-.][05](?!\d)|-2025|@|$)|opus-4(?:[-.][015](?!\d)|-2025|@|$))",
+        PREFILL,
+    ),
+)
+_BEDROCK = (
+    *_CLAUDE,
+    (r"amazon\.nova", PREFILL),  # Amazon Nova, "Complete request schema": an assistant turn that comes last
+)
+# A live table of refusals: from 3.6 on, and by the light models of 3.5, it is a 400.
+_GOOGLE = ((r"gemini-(?:2\.5|3-|3\.1-|3\.5-flash(?!-lite))", PREFILL),)
+_HOSTS: tuple[tuple[str, Method], ...] = (
+    (r"(?:^|\.)mistral\.ai$", Method("prefix", trusted=True)),  # it repeats what it was given
+    (r"(?:^|\.)moonshot\.(?:ai|cn)$", Method("partial", trusted=True, repeats=False)),
+    (r"(?:^|\.)groq\.com$", PREFILL),
+)
+_BY_KIND: Mapping[str, tuple[tuple[str, Method], ...]] = {"bedrock": _BEDROCK, "anthropic": _CLAUDE, "google": _GOOGLE}
+
+
+def configured_word(model: str, configured: Mapping[str, str]) -> str | None:
+    """Return the method that a configuration names for a model. It maps patterns, with `*` for any text, to words."""
+    found = (
+        word for pattern, word in configured.items() if re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), model)
+    )
+    return next(found, None)
+
+
+def method_of(kind: str, model: str, base_url: str | None = None) -> Method | None:
+    """Return how a model is asked to go on, by the vendor's own id of it."""
+    if kind == "local":
+        return FORCED
+    if base_url is not None and (found := _at_host(base_url)) is not None:
+        return found
+    name = model.lower()
+    return next((method for pattern, method in _BY_KIND.get(kind, ()) if re.search(pattern, name)), INSTRUCT)
+
+
+def _at_host(base_url: str) -> Method | None:
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if host.endswith("deepseek.com") and parts.path.rstrip("/").endswith("/beta"):
+        return Method("prefix", trusted=True, repeats=False)  # DeepSeek, "Chat Prefix Completion (Beta)"
+    return next((method for pattern, method in _HOSTS if re.search(pattern, host)), None)
+
+
+_NO_PREFILL = re.compile(
+    r"prefill|last turn|must end with (?:a )?user|end(?:ing)? with a model turn|last role|add_generation_prompt|"
+    r"continue_final_message|final message",
+    re.IGNORECASE,
+)
+
+
+def refuses_prefill(message: str) -> bool:
+    """Return whether a refusal says that the assistant may not have the last word."""
+    return _NO_PREFILL.search(message) is not None
