@@ -1,5 +1,5 @@
 """How does an answer whose stream broke off go on at another provider, word for word?
 
 Runs in: ingress replicas.
-Imports: `openai_api` and `providers`.
+Imports: `openai_api`.
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
-from actors.breaker.plan import model_of, place_of, provider_of
+from actors.breaker.plan import provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt
@@ -18,6 +18,7 @@ from deployments.failover.deadline import Deadline
 from deployments.failover.fitting import Fitting
 from deployments.failover.legs.hedge import Hedge, may_have_two_legs
 from deployments.failover.legs.race import Race
+from deployments.failover.message import message_of
 from deployments.failover.no_answer import no_answer
 from deployments.failover.streams.answer import COVER_SECONDS
 from deployments.failover.streams.rest import NoPrefill, Rest
@@ -26,7 +27,6 @@ from deployments.failover.tried import Tried
 from deployments.latency.classes import class_of
 from deployments.latency.hedging import Hedges
 from deployments.openai_api.chat import Request
-from deployments.providers.base import LONG_CALL, CallMessage, call_dict
 from deployments.providers.kinds import KINDS
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.concessions import Concession, Lesson, concede, concede_extra
@@ -38,8 +38,8 @@ from deployments.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
     from deployments.breaker_client.client import BreakerClient
-    from deployments.continuation.opening import Opening
     from deployments.failover.calls import CallKind
+    from deployments.failover.streams.opening import Opening
     from deployments.routing.model_rows import ModelRows
 
 T = TypeVar("T", bound="Answered")
@@ -145,12 +145,9 @@ class FailoverRun(Generic[T]):
         """
         self._leave(target, outcome)
         self._rest = rest = Rest(self._rows, self._ground.no_prefill, text, used)
-        self._forms = {}
-        for left in self._candidates.left:
-            if (fit := rest.fit(left, self._fits[left])) is None:
-                self._candidates.leave_out(left)
-            else:
-                self._forms[left] = fit
+        self._forms = rest.fits(self._fits)
+        for other in self._fits.keys() - self._forms.keys():
+            self._candidates.leave_out(other)
         answer = await self._first_answer()
         return None if answer is None else (answer, rest.opening(answer.target))
 
@@ -344,11 +341,11 @@ class FailoverRun(Generic[T]):
     async def _call_once(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
         limits = self._limits[provider_of(attempt.target)]
         gone_at = asyncio.get_running_loop().time() + limits.connect + self._kind.limit(limits) + COVER_SECONDS
-        timer = DeadlineTimer()
+        message, timer = message_of(attempt, self._request, self._rows, limits, self._rest), DeadlineTimer()
         attempt.upstream = None
         try:
             with timer.until(min(attempt.until, gone_at)):
-                return await self._kind.begin(attempt, self._call(attempt, limits), limits, timer), None
+                return await self._kind.begin(attempt, message, limits, timer), None
         except TimeoutError:
             late = self._late_in_pieces(attempt) if attempt.pieces else self._late(attempt, gone_at)
             outcome = Outcome("stalled" if timer.stalled else late, content=attempt.pieces > 0)
@@ -370,34 +367,6 @@ class FailoverRun(Generic[T]):
         """
         over = asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS
         return "deadline" if over or not attempt.unbound else "unreachable"
-
-    def _call(self, attempt: Attempt, limits: TimeLimits) -> CallMessage:
-        assert attempt.body is not None
-        model = model_of(attempt.target)
-        native = self._request.native
-        if native is None or attempt.extras is None:
-            call = call_dict(attempt.body, model, self._request.model, limits)
-        else:
-            call = call_dict(native.body(attempt.body, attempt.extras), model, self._request.model, limits)
-            call["api"] = native.api
-        call["again"] = max(0, attempt.extra_calls)
-        call["hears_usage"] = True
-        call["within"] = attempt.until - asyncio.get_running_loop().time()
-        if self._request.size > LONG_CALL or attempt.has_images:
-            call["is_long"] = True
-        if place := place_of(attempt.target):
-            call["place"] = place
-        if self._record.session is not None:
-            call["cache_key"] = self._record.session.hex()
-        if attempt.row is not None:
-            call["row"] = attempt.row
-        if self._rows.tells and (told := self._rows.tells.get(provider_of(attempt.target))) is not None:
-            call["caller"] = self._record.words_of(told)
-        if self._rest is not None and (must := self._rest.must(attempt.target)) is not None:
-            call["must"] = must
-        if self._record.trace is not None:
-            call["trace"] = self._record.trace.context.child(attempt.number).headers()
-        return call
 
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
         attempt.end(outcome, over=False, comparison=comparison)

@@ -61,12 +61,19 @@ async def figures() -> dict[str, float]:
     def keeping() -> None:
         Kept().add(FRAME)
 
+    def keeping_text() -> None:
+        kept = Kept(most=1_000_000)
+        for _ in range(100):
+            kept.add(FRAME)
+        kept.close()
+
     return {
         "the rule for slow targets, a request": microseconds(slow_rule),
         "the class of a request of 5 kB by HTTP": microseconds(lambda: class_of(BODY, 5_000)),
         "the class of the same by handle": microseconds(lambda: class_of(BODY, 0)),
         "hedging, a request of a row that has it": microseconds(hedging),
         "what may begin anew, a stream": microseconds(keeping),
+        "what a text of 100 frames keeps, a frame": microseconds(keeping_text) / 100,
         "is it sent twice? a request of curl": microseconds(lambda: wish_of(HEADERS)),
         "the same of the openai SDK": microseconds(lambda: wish_of(OF_AN_SDK)),
     }

@@ -12,6 +12,7 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 
 class OpenAIWire:
     stream_type = "text/event-stream"
+    begins_anew = True  # behind a last turn of the assistant's
 
     def wants_stream(self, path: str, body: Mapping[str, Any]) -> bool:
         return bool(body.get("stream"))

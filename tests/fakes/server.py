@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tests.fakes.tool_use import Called, Mind, Talk, Turn
+from tests.fakes.going_on import told
+from tests.fakes.tool_use import Called, Mind, Talk, Turn, pieces
 from tests.fakes.vendors import Rule, first_refusal
 
 
@@ -123,7 +124,8 @@ class FakeServer:
     """`behave` is read at each request; `script` is used up before it, by requests that are not refused.
 
     `rules` are the vendor's (tests/fakes/vendors): what one of them refuses is not answered. `refused` has their names.
-    A `mind` says what is answered, where there is one: else each tool is called once, and then come the `words`.
+    A `mind` says what is answered, where there is one: else each tool is called once, and then come the `words`. With
+    a `text` that is told, and gone on with: see going_on.py.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class FakeServer:
         self._words = words
         self.words = list(words)
         self.mind: Mind | None = None
+        self.text: str | None = None
         self.behave = ANSWER
         self.script: list[Behaviour] = []
         self.received: list[Received] = []
@@ -161,7 +164,7 @@ class FakeServer:
     def reset(self) -> None:
         """Back to answering, with nothing remembered."""
         self.behave, self.script, self.received, self.objections = ANSWER, [], [], []
-        self.rules, self.refused, self.mind = (), [], None
+        self.rules, self.refused, self.mind, self.text = (), [], None, None
         self.words = list(self._words)
         self.arrived.clear()
         if self._server is None:
@@ -255,6 +258,9 @@ class FakeServer:
 
     def _turn(self, request: Received) -> Turn:
         """Return no calls where the tools are none that a fake understands: it answers in words."""
+        if self.text is not None:
+            anew: bool = getattr(self.vendor, "begins_anew", False)
+            return Turn(pieces(told(self.text, request.body, begins_anew=anew)))
         if self.mind is not None:
             return self.mind(self.vendor.talk(request.body))
         try:
@@ -266,15 +272,15 @@ class FakeServer:
     def _body(self, request: Received) -> bytes:
         turn = self._turn(request)
         body = self.vendor.whole_calls(turn.calls, turn.words) if turn.calls else self.vendor.whole(turn.words)
-        told: Callable[[Mapping[str, Any], bytes], bytes] | None = getattr(self.vendor, "told_whole", None)
-        return body if told is None else told(request.body, body)
+        tell: Callable[[Mapping[str, Any], bytes], bytes] | None = getattr(self.vendor, "told_whole", None)
+        return body if tell is None else tell(request.body, body)
 
     def _frames(self, request: Received) -> list[bytes]:
         turn = self._turn(request)
         made = self.vendor.frames_calls(turn.calls, turn.words) if turn.calls else self.vendor.frames(turn.words)
-        told: Callable[[Mapping[str, Any], list[bytes]], list[bytes]] | None
-        told = getattr(self.vendor, "told_frames", None)
-        return made if told is None else told(request.body, made)
+        tell: Callable[[Mapping[str, Any], list[bytes]], list[bytes]] | None
+        tell = getattr(self.vendor, "told_frames", None)
+        return made if tell is None else tell(request.body, made)
 
     async def _answer(
         self, request: Received, b: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -58,8 +58,11 @@ VALUES: list[tuple[str, Any, str]] = [
     ("models/gpt-4", ["openai"], "models.gpt-4: must be an object, not a list"),
     ("rows", {"gtp-4": {}}, "rows.gtp-4: no such row (known: default, gpt-4), did you mean gpt-4?"),
     ("rows", {"*": {"continuation": {"json": "yes"}}}, "rows.*.continuation.json: must be 'hold' or 'off'"),
+    ("rows", {"*": {"continuation": {"mode": "json"}}}, "rows.*.continuation.mode: must be 'off', 'text' or 'all'"),
+    ("rows", {"*": {"continuation": {"attempts": 9}}}, "rows.*.continuation.attempts: must be at most 5"),
+    ("providers/openai/continues", {"*": "flag"}, "providers.openai.continues.*: must be 'prefill', "),
     ("rows", {"*": {"hedging": {"budget": 0.5}}}, "rows.*.hedging.budget: must be at most 0.2"),
-    ("rows", {"*": {"continuation": {"text": "all"}}}, "rows.*.continuation.text: unknown key (known: tools, json)"),
+    ("rows", {"*": {"continuation": {"text": "all"}}}, "rows.*.continuation.text: unknown key (known: mode, "),
     ("idempotency", {"keep": "2d"}, "idempotency.keep: must be seconds, as 10, 10s, 500ms or 2m"),
     ("idempotency", {"keep": 90_000}, "idempotency.keep: must be at most 86400"),
     ("idempotency", {"unavailable": "no"}, "idempotency.unavailable: must be 'answer' or 'refuse'"),
@@ -333,7 +336,7 @@ FULL: dict[str, Any] = yaml.safe_load(
     mode: hybrid
     rows:
       "*":
-        continuation: {tools: hold, json: hold}
+        continuation: {mode: text, attempts: 1, max_text: 262144, tools: hold, json: hold}
         hedging: {budget: 0.05, min_delay: 0.2, max_delay: 4, max_prompt_tokens: 9}
     modes: {hybrid: [local, aws, gpt], aws_only: [aws], local_only: [local]}
     providers:
@@ -342,6 +345,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         region_env: AWS_REGION
         region: us-east-1
         whole_as_stream: always
+        continues: {"*claude-opus*": instruct}
         endpoint_url: https://aws.example
         api_key_env: AWS_BEARER_TOKEN_BEDROCK
         profile: llm

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actors.breaker.outcomes import Outcome
-from deployments.continuation.delivered import text_of
+from deployments.failover.streams.delivered import text_of
 from deployments.openai_api.chat import DONE, check_request, chunk, frames_to_chunks
 from deployments.telemetry.explain import explain
 from deployments.usage.caller import Caller

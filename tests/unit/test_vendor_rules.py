@@ -109,6 +109,11 @@ def media(kind: str) -> Request:
     return Request("/v1beta/models/gemini-2.5-pro:generateContent", {"contents": [{"role": "user", "parts": parts}]})
 
 
+def gone_on(model: str) -> Request:
+    turns = [{"role": role, "parts": [{"text": "Hi"}]} for role in ("user", "model")]
+    return Request(f"/v1beta/models/{model}:generateContent", {"contents": turns})
+
+
 def answer_schema(schema: Any, **more: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, **more}}
 
@@ -255,6 +260,7 @@ REFUSED: list[tuple[Rule, Request]] = [
     (bedrock_claude.window, converse(messages=LONG, inferenceConfig={"maxTokens": 64_000})),
     (gemini.file_of_others, generate(file="https://x/v1beta/files/abc")),
     (gemini.media_type, media("text/csv")),
+    (gemini.model_turn_last, gone_on("gemini-3.8-flash")),
     (gemini.penalties, generate(presencePenalty=0.3)),
     (gemini.logprobs, generate(responseLogprobs=True)),
     (gemini.thinking_budget, generate(thinkingConfig={"thinkingBudget": 0})),

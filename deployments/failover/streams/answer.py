@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
-from deployments.continuation.opening import Opening
 from deployments.continuation.stitch import Unverified
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.streams.hold import SIGN, SIGN_SECONDS, Hold, Holds
 from deployments.failover.streams.kept import Kept, head_of
+from deployments.failover.streams.opening import Opening
 from deployments.failover.streams.seam import SecondHead, marker, with_sum
 from deployments.openai_api.chat import DONE, NATIVE_FRAME, Head, bare_chunk, frame, usage_of
 from deployments.openai_api.json_types import JsonDict

@@ -11,7 +11,7 @@ stream breaks. All that is kept of all streams has a bound: what is beyond it is
 
 import re
 
-from deployments.continuation.delivered import text_of
+from deployments.failover.streams.delivered import text_of
 from deployments.openai_api.chat import NATIVE_FRAME, frames_to_chunks
 from deployments.openai_api.json_types import JsonDict
 from deployments.providers.openai.stream.content import choices_of, is_thought, read_keys

@@ -1,14 +1,14 @@
 """Which targets can give the rest of a text, and how each of them is asked for it. No Ray."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from actors.breaker.outcomes import Outcome
 from deployments.continuation.methods import INSTRUCT, Method, refuses_prefill
-from deployments.continuation.opening import Opening
 from deployments.continuation.rest import body_for_rest, may_straddle, tokens_left
 from deployments.continuation.stitch import Cut, Stitch, anchor_of, cut_for
+from deployments.failover.streams.opening import Opening
 from deployments.newest import Newest
 from deployments.routing.request_fit import RequestFit
 
@@ -55,8 +55,12 @@ class Rest:
         self._text, self._used = text, used
         self._asking: dict[str, _Asking] = {}
 
-    def fit(self, target: str, fit: RequestFit) -> RequestFit | None:
-        """Return the request for the rest as a target takes it; None if it is not to be asked."""
+    def fits(self, fits: Mapping[str, RequestFit]) -> dict[str, RequestFit]:
+        """Return the request for the rest for each target that can be asked for it."""
+        made = ((target, self._fit(target, fit)) for target, fit in fits.items())
+        return {target: fit for target, fit in made if fit is not None}
+
+    def _fit(self, target: str, fit: RequestFit) -> RequestFit | None:
         method = self._rows.continuation_of(target)
         if method is not None and method is not INSTRUCT and target in self._no_prefill:
             method = INSTRUCT

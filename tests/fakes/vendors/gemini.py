@@ -171,6 +171,19 @@ def file_of_others(asked: Asked) -> Refusal | None:
     return None
 
 
+def model_turn_last(asked: Asked) -> Refusal | None:
+    """Refuse a model's turn at the end: danny-avila/agents#323 (a table of models), opencode#47034, Zoo-Code#1052.
+
+    From 3.6 on, and by 3.5 Flash-Lite; not one that ends with the answer of a function.
+    """
+    contents = asked.body.get("contents") or [{}]
+    if contents[-1].get("role") != "model" or "functionResponse" in (contents[-1].get("parts") or [{}])[-1]:
+        return None
+    if version_of(asked) >= (3, 6) or "3.5-flash-lite" in model_of(asked):
+        return refuse("Requests ending with a model turn are not supported by this model.")
+    return None
+
+
 _MEDIA = re.compile(r"image/(?:png|jpeg|webp|heic|heif)|application/pdf|text/plain")
 
 
@@ -201,4 +214,5 @@ RULES: tuple[Rule, ...] = (
     schemas,
     file_of_others,
     media_type,
+    model_turn_last,
 )
