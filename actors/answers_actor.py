@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from actors.answers.exchange import Exchange
+from actors.answers.exchange import SETTLE_SECONDS, Exchange
 from actors.answers.messages import AnswersWhoAmI, Claimed, Heard, Item, LeadingByKey
 from actors.singleton import NamedActor, code_fingerprint
 
@@ -28,7 +28,7 @@ POLL_SECONDS = (
 class AnswersActor:
     def __init__(self, app: str, config: Mapping[str, object]):
         self._code = code_fingerprint()
-        self._exchange = Exchange()
+        self._exchange = Exchange(SETTLE_SECONDS)
 
     async def hello(self, config: Mapping[str, object]) -> AnswersWhoAmI:
         return await self.whoami()
@@ -47,6 +47,9 @@ class AnswersActor:
 
     async def end(self, run: str) -> bool:
         return await self._exchange.end(run)
+
+    async def drop(self, run: str) -> None:
+        await self._exchange.drop(run)
 
     async def read(self, run: str, index: int) -> Heard:
         return await self._exchange.read(run, index)

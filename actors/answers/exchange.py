@@ -9,23 +9,36 @@ from actors.answers.table import Answers
 POLL_SECONDS = (
     1.0  # that a question waits for news; then it is asked again, so that both ends know that the other lives
 )
+SETTLE_SECONDS = 1.5  # of a young actor: the replicas that lead runs have told it of them by then
 
 
 class Exchange:
-    def __init__(self) -> None:
+    """`settle`: so many seconds from now a key that is not known waits, because a run may have it."""
+
+    def __init__(self, settle: float = 0.0) -> None:
         self._answers = Answers(lambda: asyncio.get_running_loop().time())
-        self._bells: dict[str, asyncio.Event] = {}  # of a run or a replica, rung when there is news for who waits there
+        self._settle = settle
+        self._settled_at: float | None = None
+        self._bells: dict[str, asyncio.Event] = {}  # of a run, rung when there is news for who waits for it
+        self._leaders: dict[str, str] = {}  # run to the bell of its replica
 
     async def claim(self, key: str, fingerprint: str, run: str, replica: str, begin: bool = True) -> Claimed:
-        claimed = self._answers.claim(key, fingerprint, run, replica, begin=begin)
+        await self._settled(key)
+        claimed = self._answers.claim(key, fingerprint, run, begin=begin)
         if claimed["state"] == "join" and not claimed["ended"]:
-            self._ring(self._answers.replica_of(claimed["run"]))
+            self._ring(self._leaders.get(claimed["run"], ""))
+        elif claimed["state"] == "lead":
+            self._leaders[run] = replica
         return claimed
 
     async def watch(self, replica: str, leading: LeadingByKey, told: Sequence[str] = ()) -> list[str]:
-        """Return the runs that somebody wants to read, as soon as there is one that was not `told` of before."""
+        """Return the runs that somebody reads, as soon as there is one that was not `told` of before."""
         until = asyncio.get_running_loop().time() + POLL_SECONDS
-        while not (wanted := self._answers.renew(replica, leading)) or not set(wanted).difference(told):
+        names = {run["run"] for run in leading.values()}
+        self._answers.renew(leading)
+        self._leaders = {run: name for run, name in self._leaders.items() if self._answers.has(run)}
+        self._leaders |= dict.fromkeys(names, replica)
+        while not set(wanted := self._answers.wanted(names)).difference(told):
             if not await self._rung(replica, until):
                 break
         return wanted
@@ -38,6 +51,10 @@ class Exchange:
     async def end(self, run: str) -> bool:
         return self._answers.end(run)
 
+    async def drop(self, run: str) -> None:
+        self._answers.drop(run)
+        self._ring(run)
+
     async def read(self, run: str, index: int) -> Heard:
         """Return what there is of a run's answer from this item on, as soon as there is anything."""
         until = asyncio.get_running_loop().time() + POLL_SECONDS
@@ -45,6 +62,13 @@ class Exchange:
             if not await self._rung(run, until):
                 break
         return heard
+
+    async def _settled(self, key: str) -> None:
+        loop = asyncio.get_running_loop()
+        if self._settled_at is None:
+            self._settled_at = loop.time() + self._settle
+        if not self._answers.knows(key) and (left := self._settled_at - loop.time()) > 0:
+            await asyncio.sleep(left)
 
     async def _rung(self, name: str, until: float) -> bool:
         """Return whether there was news for this name before the loop's clock shows `until`."""

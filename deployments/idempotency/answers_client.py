@@ -19,7 +19,6 @@ ActorCall = Callable[..., Awaitable[Any]]
 CALL_SECONDS = 5.0  # the actor is made within, by the first call
 READ_SECONDS = 4.0  # a question that waits for news is answered after one
 AGAIN_SECONDS = 0.25  # between two tries to reach it
-SETTLE_SECONDS = 1.5  # after an absence: who leads runs has told a younger actor of them by then
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -35,18 +34,16 @@ class AnswersClient:
         self._connect = connect
         self._actor: ActorCall | None = None
         self._connecting = asyncio.Lock()
-        self._lost = False
-        self._settled_at = 0.0
         self.replica = secrets.token_hex(8)
 
-    async def claim(self, key: str, fingerprint: str, run: str, *, begin: bool = True) -> Claimed:
-        """Ask what a request with this key is to do. Raises AnswersAway."""
+    async def claim(self, key: str, fingerprint: str, run: str, until: float, *, begin: bool = True) -> Claimed:
+        """Ask what a request with this key is to do. Raises AnswersAway, at `until` at the latest.
+
+        Asked by the same name again, it answers the same again: so an answer that was lost costs nothing.
+        """
         loop = asyncio.get_running_loop()
-        until = loop.time() + CALL_SECONDS
         while True:
             try:
-                await self._open(until)
-                await asyncio.sleep(max(0.0, min(self._settled_at, until) - loop.time()))
                 claimed: Claimed = await self._call(until, "claim", key, fingerprint, run, self.replica, begin)
             except AnswersAway:
                 if loop.time() + AGAIN_SECONDS >= until:
@@ -70,6 +67,10 @@ class AnswersClient:
         waited: bool = await self._call(self._soon(CALL_SECONDS), "end", run)
         return waited
 
+    async def drop(self, run: str) -> None:
+        """Say that a run gives no answer. Raises AnswersAway."""
+        await self._call(self._soon(CALL_SECONDS), "drop", run)
+
     async def read(self, run: str, index: int) -> Heard:
         """Return more of another replica's answer. Raises AnswersAway."""
         heard: Heard = await self._call(self._soon(READ_SECONDS), "read", run, index)
@@ -90,8 +91,6 @@ class AnswersClient:
             async with asyncio.timeout_at(until), self._connecting:
                 if self._actor is None:
                     self._actor = await self._connect()
-                    if self._lost:
-                        self._lost, self._settled_at = False, self._soon(SETTLE_SECONDS)
                 return self._actor
         except Exception as error:  # Ray raises many kinds, and all mean that it is not there
             raise _away(error) from error
@@ -104,7 +103,7 @@ class AnswersClient:
         except Exception as error:
             log.warning("The answers actor does not answer '%s': %s", method, error or type(error).__name__)
             if self._actor is actor:
-                self._actor, self._lost = None, True
+                self._actor = None
             raise _away(error) from error
 
 

@@ -9,17 +9,20 @@ from deployments.idempotency.led_run import LedRun
 
 BATCH_SECONDS = 0.1  # of a stream, handed over at once
 MOST_KEPT = 1024 * 1024  # bytes of one answer
-TRIES = 40  # to hand over what is kept
+OVER_SECONDS = 10.0  # to hand over what is to be kept, however often the actor is away
 
 
 class Leading:
-    """`keep` and `linger` are seconds: of each whole answer, and of one whose client did not get it."""
+    """`keep` and `linger` are seconds: of each whole answer with a key, and of one whose client did not get it."""
 
     def __init__(self, answers: AnswersClient, keep: float, linger: float):
         self._answers, self._keep, self._linger = answers, keep, linger
         self._runs: dict[str, LedRun] = {}
         self._watching: asyncio.Task[None] | None = None
         self._finishing = set[asyncio.Task[None]]()
+
+    def __contains__(self, run: LedRun) -> bool:
+        return run.name in self._runs
 
     def add(self, run: LedRun) -> None:
         """Watch over a run that was claimed, until its answer has ended and is handed over."""
@@ -39,55 +42,64 @@ class Leading:
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
             for run in filter(None, map(self._runs.get, wanted)):
+                run.note_wanted()
                 if run.relayed is None:
                     run.relayed = asyncio.create_task(self._relay(run))
 
     async def _relay(self, run: LedRun) -> None:
-        """Hand a run's answer over as it comes."""
+        """Hand a run's answer over as it comes, until its end is there."""
         index, recording = 0, run.recording
-        while True:
-            await recording.read(index)
+        while run.name in self._runs:
+            await recording.wait_beyond(index)
             if not recording.ended:
                 await asyncio.sleep(BATCH_SECONDS)  # more of it may come
             items, ended = recording.items[index:], recording.ended
             try:
-                taken = await self._answers.put(run.name, index, items, ended=ended, keep=self._seconds(run, True))
+                if ended and recording.broken:
+                    return await self._answers.drop(run.name)
+                taken = await self._answers.put(run.name, index, items, ended=ended, keep=self._seconds(run))
             except AnswersAway:
                 taken = False
-                await asyncio.sleep(AGAIN_SECONDS)
             if taken and ended:
-                return
-            if not taken and run.name not in self._runs:
-                return
-            index = index + len(items) if taken else 0  # a younger actor has nothing of it
+                return None
             if not taken:
                 await asyncio.sleep(AGAIN_SECONDS)
+            index = index + len(items) if taken else 0  # a younger actor has nothing of it
+        return None
 
     async def _finish(self, run: LedRun) -> None:
         try:
             await run.over()
-            if run.relayed is None and not await self._hand_over(run):
-                return
-            if run.relayed is None:  # somebody waits who was not heard of yet
-                run.relayed = asyncio.create_task(self._relay(run))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TRIES * AGAIN_SECONDS):
-                    await run.relayed
+                async with asyncio.timeout(OVER_SECONDS):
+                    await self._hand_over(run)
         finally:
             self._runs.pop(run.name, None)
 
-    async def _hand_over(self, run: LedRun) -> bool:
-        """Give the actor what is to be kept of an answer. Return whether somebody waits for it who got nothing yet."""
-        keep = self._seconds(run, not run.delivered)
+    async def _hand_over(self, run: LedRun) -> None:
+        while True:
+            if await self._is_handed_over(run):
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _is_handed_over(self, run: LedRun) -> bool:
+        """Give the actor what is to be kept of an answer. Return whether nothing is left to be done."""
+        if run.relayed is not None:
+            await asyncio.shield(run.relayed)
         with contextlib.suppress(AnswersAway):
-            if keep > 0:
-                await self._answers.put(run.name, 0, run.recording.items, ended=True, keep=keep)
-                return False
-            return await self._answers.end(run.name)
+            if run.recording.broken:
+                await self._answers.drop(run.name)
+                return True
+            if (keep := self._seconds(run)) > 0:
+                return await self._answers.put(run.name, 0, run.recording.items, ended=True, keep=keep)
+            if not await self._answers.end(run.name):
+                return True
+            if run.relayed is None:  # somebody waits who was not heard of yet
+                run.relayed = asyncio.create_task(self._relay(run))
         return False
 
-    def _seconds(self, run: LedRun, may_be_missed: bool) -> float:
-        """Return for how long a run's answer is kept. `may_be_missed`: a client may come back for it."""
+    def _seconds(self, run: LedRun) -> float:
+        """Return for how long a run's answer is kept: for its own client too, if that has left without it."""
         if not run.recording.whole or run.recording.size > MOST_KEPT:
             return 0.0
-        return max(self._keep, self._linger if may_be_missed else 0.0)
+        return max(self._keep if run.keyed else 0.0, 0.0 if run.delivered else self._linger)

@@ -8,21 +8,26 @@ on, and the second joins it.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from actors.answers.messages import Claimed
 from actors.metrics import Meter
 from deployments.aio.turns import in_turns
 from deployments.config.settings import IdempotencySettings
-from deployments.errors import DeadlineExceeded, KeyReused, Unavailable
-from deployments.idempotency.answers_client import AnswersAway, AnswersClient, RemoteRun
+from deployments.errors import DeadlineExceeded, InternalError, KeyReused, Unavailable
+from deployments.idempotency.answers_client import CALL_SECONDS, AnswersAway, AnswersClient, RemoteRun
 from deployments.idempotency.leading import Leading
 from deployments.idempotency.led_run import LedRun
 from deployments.idempotency.recording import Gone, Run, Source
 from deployments.idempotency.shared_answer import SharedAnswer
-from deployments.idempotency.wish import Wish, digest, fingerprint
+from deployments.idempotency.wish import Wish, digest, fingerprint, wish_of
 
 TIMED_OUT = 504
+CLAIM_SHARE = 0.3  # of a request's time, to find out whether it was sent before
+RETRY_SECONDS = 0.5  # for the same of an SDK's retry without a key
+MOST_LINGERING = 64  # runs without a client
 GAVE_UP = 0.9  # of the time that an SDK waits: who leaves later has lost its patience, and comes again
 
 
@@ -50,14 +55,18 @@ class Sharing:
         self._linger = float(settings.linger)
         self._leading = Leading(answers, float(settings.keep), self._linger)
         self._here: dict[str, LedRun] = {}  # by key: what is read here needs no word with the actor
-        self._prepared: asyncio.Task[None] | None = None
-        self._claiming: asyncio.Task[None] | None = None
+        self._lingering = set[LedRun]()
+        self._tasks = set[asyncio.Task[None]]()
+        self._is_prepared = False
 
-    def concerns(self, wish: Wish | None, total: float) -> bool:
-        """Return whether a request is one that is shared, or that may be sent again while it is answered."""
-        if wish is None or not self._settings.join:
-            return False
-        return wish.key is not None or wish.retry > 0 or _may_lose_patience(wish, total)
+    def wish_in(self, headers: Sequence[tuple[bytes, bytes]], total: float) -> Wish | None:
+        """Return what a request says that is shared, or that may be sent again while it is answered; None for others.
+
+        `total` are the seconds that it is given. Raises BadRequest for a key that is none.
+        """
+        if not self._settings.join or (wish := wish_of(headers)) is None:
+            return None
+        return wish if wish.key is not None or wish.retry > 0 or _may_lose_patience(wish, total) else None
 
     async def answer(self, request: Repeatable) -> SharedAnswer:
         """Return the answer, once it can be sent. Raises KeyReused, DeadlineExceeded and Unavailable."""
@@ -73,13 +82,14 @@ class Sharing:
                 return answer
 
     async def _source(self, request: Repeatable, key: str, printed: str) -> tuple[Source, str]:
-        if (here := self._here.get(key)) is not None:
-            self._check(here.fingerprint == printed)
-            return here.join(), "joined"
+        if (here := self._run_here(key, printed)) is not None:
+            return here, "joined"
         name = secrets.token_hex(8)
         try:
-            claimed = await self._answers.claim(key, printed, name)
+            claimed = await self._claimed(request, key, printed, name)
         except AnswersAway as error:
+            if (here := self._run_here(key, printed)) is not None:  # which has waited as this one did
+                return here, "joined"
             if self._settings.unavailable == "refuse":
                 self._count("unavailable")
                 raise Unavailable("Nobody knows whether this request was sent before. Try again.") from error
@@ -90,6 +100,29 @@ class Sharing:
         led = self._lead(name, key, printed, request, self._left)
         self._leading.add(led)
         return led.join(), "taken_over" if claimed["lost"] else "new"
+
+    async def _claimed(self, request: Repeatable, key: str, printed: str, name: str) -> Claimed:
+        """Claim the key. A claim whose client leaves meanwhile is taken back: nobody would lead it."""
+        now = asyncio.get_running_loop().time()
+        until = min(now + CALL_SECONDS, now + CLAIM_SHARE * max(0.0, request.at - now))
+        claiming = asyncio.ensure_future(self._answers.claim(key, printed, name, until))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            self._keep(self._take_back(claiming, name))
+            raise
+
+    async def _take_back(self, claiming: "asyncio.Future[Claimed]", name: str) -> None:
+        with contextlib.suppress(AnswersAway):
+            if (await claiming)["state"] == "lead":
+                await self._answers.drop(name)
+
+    def _run_here(self, key: str, printed: str) -> LedRun | None:
+        here = self._here.get(key)
+        if here is None or not here.may_be_joined:
+            return None
+        self._check(here.fingerprint == printed)
+        return here.join()
 
     def _check(self, same: bool) -> None:
         if not same:
@@ -111,17 +144,19 @@ class Sharing:
                 self._await_retry(run, key)
 
         led = self._lead(secrets.token_hex(8), None, printed, request, left)
-        if self._prepared is None:
-            self._prepared = asyncio.create_task(self._answers.prepare())
+        if not self._is_prepared:
+            self._is_prepared = True
+            self._keep(self._answers.prepare())
         answer = await self._begun(led.join(), None, request)
         assert answer is not None  # a run of our own always has an answer
         return answer
 
     async def _first_try(self, key: str, printed: str) -> tuple[Source, str] | None:
-        if (here := self._here.get(key)) is not None:
-            return here.join(), "joined"
+        if (here := self._run_here(key, printed)) is not None:
+            return here, "joined"
+        until = asyncio.get_running_loop().time() + RETRY_SECONDS
         try:
-            claimed = await self._answers.claim(key, printed, "", begin=False)
+            claimed = await self._answers.claim(key, printed, "", until, begin=False)
         except AnswersAway:
             return None
         if claimed["state"] != "join":
@@ -132,29 +167,44 @@ class Sharing:
         """Let a run go on whose client has left: its SDK sends the same request again, to any replica."""
         run.key = key
         self._here[key] = run
-        run.stop_after(self._linger)
-        self._claiming = asyncio.create_task(self._claim(run))
+        self._left(run)
+        if not run.stopped and run not in self._leading:
+            self._keep(self._announce(run))
 
-    async def _claim(self, run: LedRun) -> None:
+    async def _announce(self, run: LedRun) -> None:
+        until = asyncio.get_running_loop().time() + CALL_SECONDS
         with contextlib.suppress(AnswersAway):
-            if (await self._answers.claim(run.key, run.fingerprint, run.name))["state"] == "lead":
+            claimed = await self._answers.claim(run.key, run.fingerprint, run.name, until)
+            if claimed["state"] == "lead" and run not in self._leading:
                 self._leading.add(run)
 
     def _lead(
         self, name: str, key: str | None, printed: str, request: Repeatable, left: Callable[[LedRun], None]
     ) -> LedRun:
-        led = LedRun(name, key or "", printed, request.run, left)
+        led = LedRun(name, key or "", printed, request.run, left, keyed=key is not None)
         if key is not None:
             self._here[key] = led
         led.at_end(self._forget)
         return led
 
     def _forget(self, run: LedRun) -> None:
+        self._lingering.discard(run)
         if self._here.get(run.key) is run:
             del self._here[run.key]
 
     def _left(self, run: LedRun) -> None:
-        run.stop_after(self._linger)
+        """Let a run go on without a client, if not too many do: Serve does not count those."""
+        self._lingering = {other for other in self._lingering if other.is_alone}
+        if len(self._lingering) >= MOST_LINGERING:
+            run.stop()
+        else:
+            self._lingering.add(run)
+            run.stop_after(self._linger)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _begun(self, source: Source, word: str | None, request: Repeatable) -> SharedAnswer | None:
         """Return the answer once it can be sent; None if nobody gives it any more."""
@@ -168,8 +218,10 @@ class Sharing:
         except TimeoutError:
             answer.leave()
             raise DeadlineExceeded("The request that was joined was not answered in time.") from None
-        except Gone:
+        except Gone as error:
             answer.leave()
+            if own:
+                raise InternalError("Breakwater failed by a bug of its own. Its log has the details.") from error
             return None
         except BaseException:
             answer.leave()

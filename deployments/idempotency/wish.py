@@ -9,7 +9,7 @@ each request how often they have sent it before (`x-stainless-retry-count`), and
 import hashlib
 import json
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deployments.errors import BadRequest
@@ -18,7 +18,7 @@ KEY_HEADER = "idempotency-key"
 _KEY, _RETRY, _TIMEOUT = KEY_HEADER.encode(), b"x-stainless-retry-count", b"x-stainless-read-timeout"
 _READ = frozenset({_KEY, _RETRY, _TIMEOUT})
 _FORM = re.compile(rb'"([\x20-\x7e]{1,255})"|([\x21\x23-\x7e][\x21-\x7e]{0,254})')
-_PIECES = 1024  # of JSON between two turns of others
+_PIECES, _LONG = 1024, 64 * 1024  # so many pieces, or one of so many bytes, between two turns of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,29 @@ def digest(*words: str | None) -> str:
 def fingerprint(body: object, others: Mapping[str, object]) -> Generator[None, None, str]:
     """Return what is the same for equal requests alone, in slices: the body's fields, in any order, and `others`."""
     hashed = hashlib.sha256()
-    for number, piece in enumerate(json.JSONEncoder(sort_keys=True).iterencode([body, others])):
-        hashed.update(piece.encode())
-        if number % _PIECES == _PIECES - 1:
+    for number, piece in enumerate(_pieces_of([body, dict(others)])):
+        hashed.update(piece)
+        if number % _PIECES == _PIECES - 1 or len(piece) == _LONG:
             yield
     return hashed.hexdigest()
+
+
+def _pieces_of(value: object) -> Iterator[bytes]:
+    """Yield what is the same for equal JSON values alone, and no piece of more than _LONG bytes."""
+    match value:
+        case dict():
+            yield b"{%d" % len(value)
+            for name in sorted(value):
+                yield from _pieces_of(name)
+                yield from _pieces_of(value[name])
+        case list():
+            yield b"[%d" % len(value)
+            for item in value:
+                yield from _pieces_of(item)
+        case str():
+            data = value.encode("utf-8", "surrogatepass")
+            yield b'"%d:' % len(data)
+            for at in range(0, len(data), _LONG):
+                yield data[at : at + _LONG]
+        case _:
+            yield f"{json.dumps(value)},".encode()

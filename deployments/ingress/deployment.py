@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ from deployments.usage.caller import Caller
 from deployments.usage.ledger_client import LedgerClient
 from deployments.usage.prices import PriceList
 
+NEWEST_SECONDS = 20.0  # from its start a replica is one of the newest version for sure
 CONNECT_SECONDS = 3.0  # how long a starting replica waits for the breaker actor; then it serves without it
 
 
@@ -91,7 +93,7 @@ class Ingress:
         self._traces = tracer_for(INGRESS)
         transport = PooledTransport(handles, resolved.kinds().keys() - resolved.fixed())
         self._answers_actor = answers_actor(self._app)
-        self._answers_starting = True
+        self._started_at = time.monotonic()
         self._service = Service(
             resolved,
             self._breaker,
@@ -134,9 +136,8 @@ class Ingress:
         return _caller_of(actor)
 
     async def _connect_answers(self) -> ActorCall:
-        actor = await self._answers_actor.get_or_create({}, newest=self._answers_starting)
-        self._answers_starting = False
-        return _caller_of(actor)
+        newest = time.monotonic() - self._started_at < NEWEST_SECONDS  # later another version may have come
+        return _caller_of(await self._answers_actor.get_or_create({}, newest=newest))
 
     def _sample(self) -> None:
         self._service.sample()

@@ -11,7 +11,7 @@ from starlette.types import Scope, Send
 from deployments.doors.door import Door
 from deployments.errors import BreakwaterError, NoAnswer
 from deployments.idempotency.sharing import Repeatable
-from deployments.idempotency.wish import Wish, wish_of
+from deployments.idempotency.wish import Wish
 from deployments.ingress.asking import DROP_HEADER, Asked, Asking
 from deployments.ingress.body.bodies import Bodies
 from deployments.ingress.gate.routes import Handler
@@ -21,6 +21,7 @@ from deployments.service.auth import Identity
 if TYPE_CHECKING:
     from deployments.service.service import Service
 
+BETA_HEADER = "anthropic-beta"
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 
@@ -38,10 +39,10 @@ class Reading:
 
         async def handle(request: Request, identity: Identity) -> Response:
             caller, deadline = self._asking.caller(request, identity, name), self._asking.deadline(request)
-            wish = wish_of(request.scope["headers"])
+            wish = self._service.sharing.wish_in(request.scope["headers"], deadline.total)
             body, held = await self._bodies.read_object(request)
             asked = Asked(request, caller, deadline, body, held)
-            if wish is not None and self._service.sharing.concerns(wish, deadline.total):
+            if wish is not None:
                 return await self._share(asked, wish, answer, door)
             with held:
                 return await answer(asked)
@@ -70,7 +71,8 @@ class Reading:
             error.code = "stream_interrupted"
             return broken_frame(error, door)
 
-        others = {"drop": request.headers.get(DROP_HEADER), "explain": caller.explain, "scope": caller.scope}
+        named = {name: request.headers.get(name) for name in (DROP_HEADER, BETA_HEADER)}
+        others = {**named, "explain": caller.explain, "scope": caller.scope}
         owner = (caller.key_name, caller.tenant, request.scope["path"])
         repeatable = Repeatable(wish, owner, asked.body, others, asked.deadline.at, run, broken)
         try:

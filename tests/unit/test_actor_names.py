@@ -9,7 +9,7 @@ from actors.breaker_actor import BreakerActor
 from actors.ledger_actor import LedgerActor
 
 NAMES = {
-    AnswersActor: ("actors.answers_actor", "claim end hello put read watch whoami"),
+    AnswersActor: ("actors.answers_actor", "claim drop end hello put read watch whoami"),
     BreakerActor: (
         "actors.breaker_actor",
         "_alone _configure _publish _restore _sample _save _say _version _watch_over ask command expect health hello "

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
-from actors.answers.exchange import Exchange
+from actors.answers.exchange import SETTLE_SECONDS, Exchange
 from actors.answers.table import LEASE_SECONDS
 from actors.breaker.outcomes import Outcome
 from deployments.idempotency.answers_client import AnswersClient
@@ -96,6 +96,7 @@ class Replicas:
     async def connect(self) -> Callable[..., Any]:
         async def call(method: str, *arguments: Any) -> Any:
             self.calls += 1
+            await asyncio.sleep(0.002)  # as over a process, and no loop without an end goes by unseen
             if self.away:
                 raise ConnectionError("killed")
             return await getattr(self.exchange, method)(*arguments)
@@ -443,7 +444,7 @@ def test_a_younger_actor_hears_of_the_runs_before_others_can_claim_their_keys() 
         await asyncio.sleep(1)
         r.away = True
         await asyncio.sleep(1.5)
-        r.away, r.exchange = False, Exchange()
+        r.away, r.exchange = False, Exchange(SETTLE_SECONDS)
         three = asyncio.create_task(r.ask(1))
         replies = await asyncio.gather(one, two, three)
         assert [reply.word for reply in replies] == ["new", "joined", "joined"]
