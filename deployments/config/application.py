@@ -125,6 +125,16 @@ class Config(Accounting):
         return self
 
     @model_validator(mode="after")
+    def _methods_that_fit(self) -> "Config":
+        for name, settings in self.providers.items():
+            kind = KINDS[row_of(settings)]
+            fit = ("none", *(() if kind.in_process else ("prefill", "instruct")))
+            for pattern, word in settings.continues.items():
+                if not kind.passes_through and word not in fit:
+                    raise ValueError(f"providers.{shown(name)}.continues.{shown(pattern)}: its API has no {word}")
+        return self
+
+    @model_validator(mode="after")
     def _known_tags(self) -> "Config":
         known = {tag for _, _, options in self._options() for tag in options.tags}
         known |= {tag for p in self.providers.values() for tags in p.place_tags().values() for tag in tags}

@@ -59,7 +59,6 @@ _GOOGLE = ((r"gemini-(?:2\.5|3-|3\.1-|3\.5-flash(?!-lite))", PREFILL),)
 _HOSTS: tuple[tuple[str, Method], ...] = (
     (r"(?:^|\.)mistral\.ai$", Method("prefix", trusted=True)),  # it repeats what it was given
     (r"(?:^|\.)moonshot\.(?:ai|cn)$", Method("partial", trusted=True, repeats=False)),
-    (r"(?:^|\.)groq\.com$", PREFILL),
 )
 _BY_KIND: Mapping[str, tuple[tuple[str, Method], ...]] = {"bedrock": _BEDROCK, "anthropic": _CLAUDE, "google": _GOOGLE}
 
@@ -73,7 +72,7 @@ def configured_word(model: str, configured: Mapping[str, str]) -> str | None:
 
 
 def method_of(kind: str, model: str, base_url: str | None = None) -> Method | None:
-    """Return how a model is asked to go on, by the vendor's own id of it."""
+    """Return how a model is asked to go on, by the vendor's own id. `base_url`: of who gets a chat as it is."""
     if kind == "local":
         return FORCED
     if base_url is not None and (found := _at_host(base_url)) is not None:
@@ -91,8 +90,8 @@ def _at_host(base_url: str) -> Method | None:
 
 
 _NO_PREFILL = re.compile(
-    r"prefill|last turn|must end with (?:a )?user|end(?:ing)? with a model turn|last role|add_generation_prompt|"
-    r"continue_final_message|final message",
+    r"pre-?fill|last turn|must end with|end(?:ing|s)? with an? (?:model|assistant|user)|last role|"
+    r"add_generation_prompt|continue_final_message|final message|assistant messages? at the end",
     re.IGNORECASE,
 )
 

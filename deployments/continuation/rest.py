@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from deployments.continuation.methods import INSTRUCT, Method
+from deployments.continuation.methods import Method
 from deployments.continuation.stitch import Cut
 from deployments.openai_api.chat import stops_of
 from deployments.openai_api.json_types import JsonDict, JsonObject
@@ -35,6 +35,7 @@ def may_continue(body: JsonObject, *, json: bool) -> bool:
         or (wants_json(body) and not json)
         or isinstance(choice, dict)
         or choice == "required"
+        or isinstance(body.get("function_call"), dict)
         or body["messages"][-1].get("role") == "assistant"
     )
 
@@ -57,14 +58,17 @@ def tokens_left(body: JsonObject, used: int) -> int | None:
 
 
 def body_for_rest(body: JsonObject, cut: Cut, anchor: str, method: Method, used: int) -> tuple[JsonDict, Sequence[str]]:
-    """Return the request for the rest, and the fields that it goes without. `used` tokens of its limit are gone."""
+    """Return the request for the rest, and the fields that it goes without. `used` tokens of its limit are gone.
+
+    `anchor`: the words that the model is asked to repeat, where it is asked to.
+    """
     dropped = [name for name in _THINKING if body.get(name) is not None]
     made: JsonDict = {name: value for name, value in body.items() if name not in dropped}
     for name in _LIMITS:
         if made.get(name) is not None:
             made[name] = max(1, int(made[name]) - used)
     messages: list[Any] = list(made["messages"])
-    if method is INSTRUCT:
+    if anchor:
         messages += [{"role": "assistant", "content": cut.begun + cut.must}]
         messages += [{"role": "user", "content": _PLEASE.format(anchor=anchor)}]
     elif cut.begun:

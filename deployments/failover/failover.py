@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from deployments.routing.model_rows import ModelRows
 
 T = TypeVar("T", bound=Answered)
-BYTES_A_CHARACTER = 8  # of a text, as frames: most of a frame is its head
 
 
 class Failover:
@@ -76,7 +75,7 @@ class Failover:
         answer.may_begin_anew(run.restart, holds_of(request.body, tools=row.holds_tools, json=row.holds_json))
         continues = row.mode != "off" and record.caller.continues
         if continues and may_continue(request.body, json=row.mode == "all"):
-            kept = Kept(row.max_text * BYTES_A_CHARACTER, self._kept)
+            kept = Kept(row.max_text, self._kept)
             answer.may_go_on(run.go_on, row.attempts, kept, must_be_json=wants_json(request.body))
         return answer
 

@@ -369,10 +369,12 @@ class FailoverRun(Generic[T]):
         return "deadline" if over or not attempt.unbound else "unreachable"
 
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
-        attempt.end(outcome, over=False, comparison=comparison)
-        self._tried.fail(attempt.target, outcome)
         if self._rest is not None:
             self._ground.no_prefill.learn(attempt.target, outcome)
+            if outcome.kind == "empty":  # nothing to add is no fault
+                outcome = Outcome("unverified", message=outcome.message)
+        attempt.end(outcome, over=False, comparison=comparison)
+        self._tried.fail(attempt.target, outcome)
         if self._hedge is not None and outcome.kind == "throttled":
             self._hedge.note_throttled()
         if self._rows.places:
@@ -382,7 +384,7 @@ class FailoverRun(Generic[T]):
         """May another target be asked after the last failure?"""
         target, outcome = self._tried.failures[-1]
         if self._rest is not None:
-            return True  # whatever it says of a request that is not the client's own
+            return outcome.kind != "content_filter"  # whatever else it says of a request that is not the client's own
         if outcome.kind == "too_long" and target in self._rows.windows:
             self._candidates.least = self._rows.window(target)
             return True

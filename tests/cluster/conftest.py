@@ -155,6 +155,8 @@ def config_of(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     for provider, after in NEXT.items():
         row = args["models"]["default"]
         args["models"][f"first-{provider}"] = {name: row[name] for name in (provider, after)}
+        args["models"][f"on-{provider}"] = {name: row[name] for name in (provider, after)}
+    args["rows"] = {f"on-{provider}": {"continuation": {"mode": "text"}} for provider in NEXT}
     for first in NEXT:
         for second in NEXT.keys() - {first}:
             args["models"][f"{first}-{second}"] = {name: args["models"]["default"][name] for name in (first, second)}

@@ -40,7 +40,7 @@ class Reply:
         if "error" in data:
             self.error, self.status = data["error"], data.get("status", self.status)
             return
-        if by := data.get("breakwater"):
+        if (by := data.get("breakwater")) and "provider" in by:
             self.provider, self.attempts = by["provider"], by["attempts"]
         self.usage = data.get("usage") or self.usage
         for choice in data["choices"]:

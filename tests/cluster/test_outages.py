@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster.conftest import CLOUDS, LIMITS, Cluster, eventually
 from tests.cluster.faults import OPENING, QUESTION
-from tests.cluster.replies import APIS, Reply
+from tests.cluster.replies import APIS, Api, Reply
 from tests.fakes.server import Behaviour, FakeServer, status
 
 CHAT = APIS["http"]
@@ -44,22 +44,24 @@ BROKEN_STREAMS: dict[str, Outage] = {
 }
 
 
-async def asked(client: httpx2.AsyncClient, url: str, body: dict[str, Any]) -> Reply:
+async def asked(client: httpx2.AsyncClient, url: str, body: dict[str, Any], api: Api = CHAT) -> Reply:
     reply, began = Reply(), time.monotonic()
-    reply.read(await client.post(f"{url}{CHAT.path}", json=body), CHAT)
+    reply.read(await client.post(f"{url}{api.path}", json=api.request(body)), api)
     reply.seconds = time.monotonic() - began
     return reply
 
 
-async def traffic(url: str, wire: str, stream: bool, count: int, rate: float = RATE) -> list[Reply]:
+async def traffic(
+    url: str, wire: str, stream: bool, count: int, rate: float = RATE, *, row: str = "", api: Api = CHAT
+) -> list[Reply]:
     """Open loop: each request leaves at its time, whatever became of those before it."""
-    body = {"model": f"first-{wire}", "stream": stream, "messages": QUESTION}
+    body = {"model": row or f"first-{wire}", "stream": stream, "messages": QUESTION}
     async with httpx2.AsyncClient(timeout=60) as client:
         loop = asyncio.get_running_loop()
         began, tasks = loop.time(), []
         for number in range(count):
             await asyncio.sleep(max(0.0, began + number / rate - loop.time()))
-            tasks.append(asyncio.create_task(asked(client, url, body)))
+            tasks.append(asyncio.create_task(asked(client, url, body, api)))
         return await asyncio.gather(*tasks)
 
 
@@ -108,6 +110,28 @@ def test_streams_that_break_after_some_tokens_cost_three_clients_theirs_at_most(
     lost = [r for r in during if not r.whole]
     assert all(r.error and r.error["code"] == "stream_interrupted" and not r.done for r in lost)
     assert len(lost) <= 3
+
+
+TEXT = "Paris is the capital of France, and the home of many people:\n\n- Édith\n- 日本の人\n\nThat is all of it."
+
+
+@pytest.mark.parametrize("wire", CLOUDS)
+@pytest.mark.parametrize("what", BROKEN_STREAMS)
+@pytest.mark.parametrize("door", APIS)
+def test_a_row_that_lets_texts_go_on_loses_none_of_them(
+    outage: Cluster, what: str, wire: str, door: str, outages: list[Any]
+) -> None:
+    for fake in outage.fakes.values():
+        fake.text = TEXT
+    row = f"on-{wire}"
+    healthy = asyncio.run(traffic(outage.url, wire, True, WARM, 2 * RATE, row=row, api=APIS[door]))
+    BROKEN_STREAMS[what](outage.fakes[wire], wire)
+    during = asyncio.run(traffic(outage.url, wire, True, RATE * SECONDS, row=row, api=APIS[door]))
+    noted(outages, f"text {what}, {door}", wire, True, healthy, during)
+    lost = [r for r in during if not (r.whole and r.text == TEXT)]
+    native = (door, wire) == ("messages", "anthropic")  # whose stream is in the client's own words, and no chat
+    assert [(r.text, r.error) for r in lost] == [] or (native and len(lost) <= 3)
+    assert all(r.error and r.error["code"] == "stream_interrupted" for r in lost)
 
 
 @pytest.mark.parametrize("wire", CLOUDS)

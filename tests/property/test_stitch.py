@@ -4,12 +4,13 @@ The client must get the text as it is, or an error. For servers that go on as th
 """
 
 import re
+import time
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from deployments.continuation.stitch import Stitch, Unverified, anchor_of, cut_for
+from deployments.continuation.stitch import Stitch, Unverified, anchor_of, cut_for, is_proof
 
 WORDS = [
     "the",
@@ -130,6 +131,7 @@ def test_a_model_that_was_asked_to_repeat_the_last_words_is_known_by_them(
 ) -> None:
     text, delivered, sizes = drawn
     anchor = anchor_of(delivered)
+    assume(anchor)
     assert delivered.rstrip().endswith(anchor)
     start = len(delivered.rstrip()) - len(anchor)
     answer = {
@@ -143,9 +145,67 @@ def test_a_model_that_was_asked_to_repeat_the_last_words_is_known_by_them(
     try:
         got = delivered + says(stitch, answer, sizes)
     except Unverified:
-        assert dialect != "obeys" or delivered.startswith(anchor)
         return
     assert got == text
+
+
+SEA = "The sea is wide. He came there, saw and conq"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'll continue from:\n\n{a}\n\n{a}uered the land.",
+        "{a}\n\n{a}uered the land.",
+        "{a}…\n{a}uered the land.",
+        "Your text ended with:\n{a}\nHere is the rest:\n{a}uered the land.",
+        "The sea is wide. He came here, saw and conquered the land, as many have done.",
+        "uered the land.",
+        "",
+        "{a}",
+    ],
+)
+@pytest.mark.parametrize("sizes", [[1], [5], [500]])
+def test_words_that_are_only_quoted_prove_nothing(answer: str, sizes: list[int]) -> None:
+    anchor = anchor_of(SEA)
+    stitch = Stitch(SEA, cut_for(SEA, trusted=False), anchor=anchor)
+    with pytest.raises(Unverified):
+        says(stitch, answer.replace("{a}", anchor), sizes)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "answer"),
+    [
+        ("The sea is wide. The", "The ocean is a large body of salt water."),
+        ("Yes, I", "I'm sorry, I can't see what was said before."),
+        ("Choose plan A", "As an AI, I can't choose for you."),
+        ("海は広いので", "では、続きを書きます。そして"),
+    ],
+)
+def test_a_server_that_ignores_what_it_was_given_is_found_out(delivered: str, answer: str) -> None:
+    stitch = Stitch(delivered, cut_for(delivered, trusted=False))
+    with pytest.raises(Unverified):
+        says(stitch, answer, [4])
+
+
+@pytest.mark.parametrize(
+    ("delivered", "rest"), [("I use a ", "nother word for it"), ("Do it in ", "to"), ("For some ", "thing else")]
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_word_that_had_ended_is_not_gone_on_with(delivered: str, rest: str, trusted: bool) -> None:
+    cut = cut_for(f"He says so: {delivered}", trusted=trusted)
+    stitch = Stitch(f"He says so: {delivered}", cut, trusted=trusted, repeats=False)
+    with pytest.raises(Unverified):
+        says(stitch, f"{cut.must}{rest}", [3])
+
+
+def test_a_long_text_that_is_said_again_costs_no_more_than_its_length() -> None:
+    text = "It is said that nobody knows it. " * 6000
+    stitch, began = Stitch(text, cut_for(text, trusted=True), trusted=True, repeats=True), time.process_time()
+    for at in range(0, len(text), 40):
+        assert stitch.add(text[at : at + 40]) is None
+    assert stitch.add("But some do.") == "But some do."
+    assert time.process_time() - began < 20  # a second on a slow machine; a quarter of an hour where it is squared
 
 
 @pytest.mark.parametrize(
@@ -153,11 +213,14 @@ def test_a_model_that_was_asked_to_repeat_the_last_words_is_known_by_them(
     [
         ("that holds ", "that holds", "", " "),
         ("to retrieve inf", "to retrieve", " inf", ""),
-        ("It is done.", "It is done.", "", ""),
-        ("日本語で", "日本語", "で", ""),
-        ("well-kno", "well-", "kno", ""),
+        ("It is done.", "It is", " done.", ""),
+        ("a well-kno", "a", " well-kno", ""),
+        ("मैं हिन्", "मैं", " हिन्", ""),
+        ("Le re\u0301", "Le", " re\u0301", ""),
+        ("I don'", "I", " don'", ""),
         ("Paris", "", "Paris", ""),
         ("a\n\n", "a", "", "\n\n"),
+        ("海と言います。" * 5, ("海と言います。" * 5)[:-8], "。海と言います。", ""),
     ],
 )
 def test_a_text_is_cut_where_a_model_can_go_on(delivered: str, begun: str, must: str, space: str) -> None:
@@ -166,19 +229,29 @@ def test_a_text_is_cut_where_a_model_can_go_on(delivered: str, begun: str, must:
 
 
 @pytest.mark.parametrize("delivered", ["It is done.", "It is done. ", "x = (", "- a\n"])
-def test_a_model_that_is_not_known_always_has_to_repeat_something(delivered: str) -> None:
-    assert cut_for(delivered, trusted=False).must.strip()
+def test_a_model_that_is_not_known_always_has_to_repeat_enough(delivered: str) -> None:
+    cut = cut_for(f"Nobody could say so: {delivered}", trusted=False)
+    assert is_proof(cut.must)
+    assert cut_for(delivered, trusted=False).begun == "", "of a few words nothing can be proven but all of them"
 
 
 def test_an_open_block_of_code_is_not_opened_again() -> None:
-    delivered = "So:\n```py\nx = (1,\n"
-    stitch = Stitch(delivered, cut_for(delivered, trusted=True), trusted=True, repeats=False)
-    assert says(stitch, "```python\n     2)\n```\nDone.", [4]) == "     2)\n```\nDone."
-    closed = Stitch(delivered, cut_for(delivered, trusted=True), trusted=True, repeats=False)
-    assert says(closed, "```\nDone.", [2]) == "```\nDone."
+    delivered = "So:\n```py\nx = (1, 22, 333, 4444,\n"
+    cut = cut_for(delivered, trusted=False)
+    for line in ("```python\n", "```py\n"):
+        stitch = Stitch(delivered, cut)
+        assert says(stitch, f"{line}{cut.must.lstrip()}\n     2)\n```\nDone.", [4]) == "     2)\n```\nDone."
+    for line in ("```\n", "``` \n", "```\r\n"):
+        with pytest.raises(Unverified):  # it closes the block, and then says what is not known to follow
+            says(Stitch(delivered, cut), f"{line}{cut.must.lstrip()}", [4])
 
 
 def test_a_call_of_a_tool_may_follow_a_text_that_is_whole_as_far_as_it_goes() -> None:
-    for delivered, may in (("I look it up.", True), ("I look it u", False)):
+    for delivered, said, may in (
+        ("I look it up.", " up.", True),
+        ("I look it up. ", "", True),
+        ("I look it u", "", False),
+    ):
         stitch = Stitch(delivered, cut_for(delivered, trusted=True), trusted=True, repeats=False)
+        stitch.add(said)
         assert stitch.may_call_now() is may

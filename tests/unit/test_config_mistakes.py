@@ -61,6 +61,8 @@ VALUES: list[tuple[str, Any, str]] = [
     ("rows", {"*": {"continuation": {"mode": "json"}}}, "rows.*.continuation.mode: must be 'off', 'text' or 'all'"),
     ("rows", {"*": {"continuation": {"attempts": 9}}}, "rows.*.continuation.attempts: must be at most 5"),
     ("providers/openai/continues", {"*": "flag"}, "providers.openai.continues.*: must be 'prefill', "),
+    ("providers/anthropic/continues", {"*": "prefix"}, "providers.anthropic.continues.*: its API has no prefix"),
+    ("providers/local/continues", {"*": "instruct"}, "providers.local.continues.*: its API has no instruct"),
     ("rows", {"*": {"hedging": {"budget": 0.5}}}, "rows.*.hedging.budget: must be at most 0.2"),
     ("rows", {"*": {"continuation": {"text": "all"}}}, "rows.*.continuation.text: unknown key (known: mode, "),
     ("idempotency", {"keep": "2d"}, "idempotency.keep: must be seconds, as 10, 10s, 500ms or 2m"),

@@ -69,6 +69,7 @@ class StreamAnswer:
         self._go_on: GoOn | None = None
         self._attempts_left = 0  # to go on with a text
         self._must_be_json = False  # the text, where another one has gone on with it
+        self._went_on = False
         self._opening: Opening | None = None  # of a provider that goes on, until it is proven that it does
         self._kept: Kept | None = None  # while another provider may begin anew
         self._hold: Hold | None = None
@@ -129,7 +130,7 @@ class StreamAnswer:
         """
         if self._opening is not None:
             if (opened := self._opening.add(frames)) is None:
-                return b""
+                return self._sign()
             frames, self._opening = self._marked(opened), None
         elif self._second is not None:
             frames = self._second.rest(frames)
@@ -141,6 +142,15 @@ class StreamAnswer:
         self.record.mark_sent()
         self._keep(frames)
         return frames
+
+    def _sign(self) -> bytes:
+        """Return a sign of life now and then, as long as nothing else goes to the client."""
+        now = asyncio.get_running_loop().time()
+        if not self._sent_at or now - self._sent_at < SIGN_SECONDS:
+            self._sent_at = self._sent_at or now
+            return b""
+        self._sent_at = now
+        return SIGN
 
     def _keep(self, frames: bytes) -> None:
         assert self._kept is not None
@@ -164,7 +174,7 @@ class StreamAnswer:
         """Return the last frames of an answer that is whole. Raises Unverified."""
         if self._opening is not None:
             raise Unverified("the answer ended before it was known to go on")
-        if self._must_be_json and self._second is not None and not self._is_json():
+        if self._must_be_json and self._went_on and not self._is_json():
             raise Unverified("with what follows the text is no JSON")
         held = b"" if self._hold is None else self._hold.release()
         self.record.mark_sent()
@@ -184,7 +194,8 @@ class StreamAnswer:
         """Return the first frames of another provider's answer behind a seam; None if the stream ends with an error."""
         ask = self._way_on() if self._abandoned is None and outcome.ending.failover else None
         if ask is None:
-            self._attempt.end(outcome)
+            self._attempt.end(outcome, over=not self._before)
+            self._finish(outcome)
             return None
         self._attempt.end(outcome, over=False)
         before, self._frame_at = self._attempt, None
@@ -195,7 +206,7 @@ class StreamAnswer:
             await later.close()
             later = None
         if later is None:
-            self.record.finish(self._first_end(outcome).kind, before.target)
+            self._finish(outcome)
             return None
         if self._hold is not None:
             self._hold.drop()
@@ -204,6 +215,11 @@ class StreamAnswer:
         self._begin()
         self._opening = opening
         return self._behind_the_seam(later._first) if opening is None else later._first
+
+    def _finish(self, outcome: Outcome) -> None:
+        """End the record of a stream that nobody goes on with, as its client sees it: as the first one broke off."""
+        first = self._before[0][0] if self._before else self._attempt
+        self.record.finish(self._first_end(outcome).kind, first.target)
 
     def _way_on(self) -> WayOn | None:
         """Return how another provider is asked: for all of the answer, or for the rest of its text; None if none is."""
@@ -232,7 +248,7 @@ class StreamAnswer:
 
     def _marked(self, opened: bytes) -> bytes:
         """Return the frames of a provider that is proven to go on with the text, with the marker before them."""
-        self._attempts_left -= 1
+        self._attempts_left, self._went_on = self._attempts_left - 1, True
         return self._behind_the_seam(opened)
 
     def _behind_the_seam(self, first: bytes) -> bytes:

@@ -18,8 +18,8 @@ def text_of(frames: Iterable[bytes], *, ended: bool = False) -> str | None:
         if "error" in chunk or (part := _text_in(chunk, ended)) is None:
             return None
         parts.append(part)
-    text = "".join(parts)
-    return None if "\ud800" <= text[-1:] <= "\udbff" else text
+    text = "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # halves in two frames are one
+    return None if text.endswith("\ufffd") else text
 
 
 def _text_in(chunk: JsonDict, ended: bool) -> str | None:

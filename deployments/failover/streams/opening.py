@@ -23,10 +23,6 @@ class Opening:
                 return made + b"".join(events[at + 1 :])
         return None
 
-    def end(self) -> None:
-        """Say that no more will come. Raises Unverified."""
-        raise Unverified("the answer ended before it was known to go on")
-
     def _chunk(self, chunk: JsonDict) -> bytes | None:
         choices = choices_of(chunk)
         if not choices:
@@ -47,4 +43,4 @@ class Opening:
         if (rest := self._stitch.add(text, last=last)) is None:
             return None
         kept = {**choice, "delta": {"content": rest} if rest else {}}
-        return frame({**chunk, "choices": [kept]}) if rest or last else b""
+        return frame({**chunk, "choices": [kept]})

@@ -67,8 +67,10 @@ class Rest:
         left = tokens_left(fit.body, self._used)
         if method is None or (left is not None and left <= 0) or may_straddle(fit.body, self._text):
             return None
-        cut = cut_for(self._text, trusted=method.trusted)
         anchor = anchor_of(self._text) if method is INSTRUCT else ""
+        cut = cut_for(self._text, trusted=method.trusted)
+        if method is INSTRUCT and not anchor:
+            cut = Cut("", self._text.rstrip(), cut.space)  # so short that all of it is asked for anew
         self._asking[target] = _Asking(method, cut, anchor)
         body, dropped = body_for_rest(fit.body, cut, anchor, method, self._used)
         return replace(fit, body=body, dropped=(*fit.dropped, *dropped))

@@ -45,10 +45,15 @@ class SecondHead:
             if (rest := _without_role(chunk)) is None:
                 continue
             made.append(event + b"\n\n" if rest is chunk else frame(rest))
-        return self.rest(b"".join(made))
+        return self._swapped(b"".join(made))
 
     def rest(self, frames: bytes) -> bytes:
         """Return frames that follow. A quote in a text is escaped in JSON, so the swap can touch no text."""
+        if b'"role"' in frames or self._swaps is None:
+            return self.first(frames)  # some servers say it with every delta
+        return self._swapped(frames)
+
+    def _swapped(self, frames: bytes) -> bytes:
         for old, new in self._swaps or ():
             frames = frames.replace(old, new)
         return frames
@@ -57,10 +62,12 @@ class SecondHead:
         swaps = list[tuple[bytes, bytes]]()
         given, made = _ID.search(event), chunk.get("id")
         if given is not None and isinstance(made, str) and made and made.encode() in given[0]:
-            swaps.append((given[0], b'"id":' + dump(self._id)))
-            swaps.append((b'"id":' + dump(made), b'"id":' + dump(self._id)))
-        if (created := _CREATED.search(event)) is not None and isinstance(chunk.get("created"), int):
-            swaps.append((created[0], b'"created":%d' % self._created))
+            # The first frame may be one of ours, and those behind it the server's own, with blanks.
+            ours = b'"id":' + dump(self._id)
+            swaps += [(old, ours) for old in (given[0], b'"id":' + dump(made), b'"id": ' + dump(made))]
+        if (created := _CREATED.search(event)) is not None and isinstance(stamp := chunk.get("created"), int):
+            ours = b'"created":%d' % self._created
+            swaps += [(old, ours) for old in (created[0], b'"created":%d' % stamp, b'"created": %d' % stamp)]
         self._swaps = tuple(dict.fromkeys(swaps))
 
 

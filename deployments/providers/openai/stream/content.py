@@ -61,7 +61,7 @@ def index_of(choice: JsonObject) -> int:
 def is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
