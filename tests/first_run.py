@@ -75,7 +75,9 @@ def check_the_first_run() -> None:
         assert stream.text.endswith("data: [DONE]\n\n"), stream
         for start in ("curl http://127.0.0.1:8000/v1/models", "curl http://127.0.0.1:8000/v1/providers"):
             assert curl(command(start)).status == 200
-        print("stream, models, providers: as the docs say")
+        keyed = curl(command("curl -H 'idempotency-key: order-4711'"))
+        assert (keyed.status, keyed.headers["x-breakwater-idempotent"]) == (200, "new"), keyed
+        print("stream, models, providers, a request with a key: as the docs say")
         wait_for("Ctrl-C stops it.", process, log)
         assert "Breakwater is ready" in log.read_text(), log.read_text()
         check_the_status()

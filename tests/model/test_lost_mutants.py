@@ -1,4 +1,4 @@
-"""Known bugs of restarts, second legs, slow targets and joined streams: each, put into a copy, must fail these tests.
+"""Known bugs of restarts, seams, second legs, slow targets, joined streams and keys: each, in a copy, must be noticed.
 
 uv run pytest -m mutants tests/model/test_lost_mutants.py
 """
@@ -18,6 +18,12 @@ KEPT, SEAM = "deployments/failover/streams/kept.py", "deployments/failover/strea
 RACE, HEDGE = "deployments/failover/legs/race.py", "deployments/failover/legs/hedge.py"
 BUDGET, SLOW = "deployments/latency/hedging.py", "deployments/latency/latencies.py"
 ATTEMPT, WALK = "deployments/failover/attempt.py", "deployments/failover/candidates.py"
+STITCH, REST = "deployments/continuation/stitch.py", "deployments/continuation/rest.py"
+OPENING, DELIVERED = "deployments/failover/streams/opening.py", "deployments/failover/streams/delivered.py"
+ASKED, READING = "deployments/failover/streams/rest.py", "deployments/ingress/reading.py"
+TABLE, LEADING = "actors/answers/table.py", "deployments/idempotency/leading.py"
+RECORDING, SHARING = "deployments/idempotency/recording.py", "deployments/idempotency/sharing.py"
+RUN = "deployments/idempotency/led_run.py"
 JOIN, CALLS = "deployments/providers/joined/chat.py", "deployments/failover/calls.py"
 
 
@@ -34,7 +40,11 @@ class LostMutant:
 
 MUTANTS = (
     LostMutant(
-        "a text is delivered twice", KEPT, "self.open, self._frames = False, []", "pass", "unit/test_restarts.py"
+        "a text is delivered twice",
+        KEPT,
+        "not self.open or self.said or self._thought",
+        "not self.open",
+        "unit/test_restarts.py",
     ),
     LostMutant(
         "whatever was said is taken for a thought",
@@ -155,6 +165,152 @@ MUTANTS = (
         "self.usage.delivered(came)",
         "pass",
         "unit/test_pieces_of_whole_answers.py",
+    ),
+    LostMutant(
+        "what begins anew is gone on with",
+        STITCH,
+        "if self._same >= LONG:\n                raise",
+        "if False:\n                raise",
+        "property/test_stitch.py",
+    ),
+    LostMutant("one word proves it", STITCH, "(trusted or is_proof(text[at:]))", "True", "property/test_stitch.py"),
+    LostMutant(
+        "white space comes twice",
+        STITCH,
+        "        return rest[at:]\n\n    def _unf",
+        "        return rest\n\n    def _unf",
+        "property/test_stitch.py",
+    ),
+    LostMutant(
+        "a word is gone on with that had ended",
+        STITCH,
+        "if space and at == 0 and",
+        "if False and",
+        "property/test_stitch.py",
+    ),
+    LostMutant(
+        "quoted words prove it",
+        STITCH,
+        "if self._anchor in rest[:",
+        "if False and self._anchor in rest[:",
+        "property/test_stitch.py",
+    ),
+    LostMutant(
+        "a rest that says nothing is one",
+        STITCH,
+        "if rest is None or not rest.strip():",
+        "if rest is None:",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "what is not proven goes to the client",
+        OPENING,
+        "if (rest := self._stitch.add(text, last=last)) is None:\n            return None",
+        "if (rest := text) is None:\n            return None",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "an answer that ends unproven is whole",
+        ANSWER,
+        'raise Unverified("the answer ended before it was known to go on")',
+        "pass",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "a call that was begun is gone on with",
+        DELIVERED,
+        'all(key == "content" or is_thought(key) for key in read)',
+        "True",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "the rest may be as long as the whole",
+        REST,
+        "max(1, int(made[name]) - used)",
+        "made[name]",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "a refusal of a last turn is forgotten",
+        ASKED,
+        "self._until[target] = self._now() + REMEMBERED_SECONDS",
+        "pass",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "who has nothing to add is ill",
+        "deployments/failover/run.py",
+        'if outcome.kind == "empty":',
+        "if False:",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "the caller's no to going on is not heard",
+        "deployments/failover/failover.py",
+        " and record.caller.continues",
+        "",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "frames stay kept",
+        ANSWER,
+        "self._kept.close()\n        if self._watch",
+        "pass\n        if self._watch",
+        "unit/test_continuation.py",
+    ),
+    LostMutant(
+        "an answer is replayed across tenants",
+        READING,
+        "(caller.key_name, caller.tenant, request",
+        "(caller.key_name, request",
+        "unit/test_idempotency.py",
+    ),
+    LostMutant(
+        "another body gets the answer too",
+        TABLE,
+        "if found.fingerprint != fingerprint:",
+        "if False:",
+        "unit/test_idempotency.py",
+    ),
+    LostMutant("an error is replayed", LEADING, "if not run.recording.whole or", "if", "unit/test_idempotency.py"),
+    LostMutant("two lead one key", TABLE, "if found is None or lost:", "if True:", "unit/test_answers_table.py"),
+    LostMutant(
+        "a run that is over comes back", TABLE, 'told["run"] not in self._over and ', "", "unit/test_answers_table.py"
+    ),
+    LostMutant(
+        "a run lives as long as its replica",
+        TABLE,
+        "known.heard = self._clock()\n            elif",
+        "[setattr(r, 'heard', self._clock()) for r in self._runs.values()]\n            elif",
+        "unit/test_answers_table.py",
+    ),
+    LostMutant(
+        "a broken answer ends as a whole one",
+        RECORDING,
+        "if len(self.items) <= index and self.broken and not self.full:",
+        "if False:",
+        "unit/test_keys_under_faults.py",
+    ),
+    LostMutant(
+        "a client that stops to read is read ahead of",
+        RECORDING,
+        "while self.size - self._read_bytes > MOST_AHEAD and not self.ahead:",
+        "while False:",
+        "unit/test_keys_under_faults.py",
+    ),
+    LostMutant(
+        "who leaves in a claim leaves a run",
+        SHARING,
+        "self._keep(self._take_back(claiming, name))",
+        "pass",
+        "unit/test_keys_under_faults.py",
+    ),
+    LostMutant(
+        "a run that is let go of is joined",
+        RUN,
+        "not self.stopped and (not self.recording.ended or self.recording.whole)",
+        "True",
+        "unit/test_keys_under_faults.py",
     ),
 )
 
