@@ -82,6 +82,12 @@ METRICS: Mapping[str, MetricDefinition] = {
     "breakwater_slow_targets": _gauge(
         "targets that take far longer than they usually do, as this ingress replica sees it", "provider"
     ),
+    "breakwater_limit": _gauge(
+        "calls that a target may have at once, as this ingress replica has found out; none where there is no limit",
+        *_TARGET,
+    ),
+    "breakwater_waiting": _gauge("requests that wait for room at their targets, at this ingress replica"),
+    "breakwater_shed_total": _counter("requests refused because they would have waited for too long", "priority"),
     "breakwater_in_flight": _gauge("attempts under way, by this ingress replica", "provider"),
     # of an ingress: its two actors
     "breakwater_actor_calls_total": _counter("calls of the breaker actor", "method", "result"),

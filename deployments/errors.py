@@ -21,6 +21,7 @@ BreakwaterError
 │   └── DeadlineExceeded      504, the request's deadline has passed
 ├── Unavailable               503, a part of Breakwater does not answer
 ├── TooBusy                   503, this replica holds too much already
+├── Overloaded                503, all targets have as many calls as they take
 └── InternalError             500, a bug of Breakwater
 ConfigError                   serve_config.yaml is invalid; the message names the key
 
@@ -290,6 +291,14 @@ class TooBusy(BreakwaterError):
 
     status = 503
     code = "too_busy"
+    retry_after = 1.0
+
+
+class Overloaded(BreakwaterError):
+    """All targets of a request have as many calls as they take, and it would wait for too long."""
+
+    status = 503
+    code = "at_capacity"
     retry_after = 1.0
 
 

@@ -29,6 +29,8 @@ from actors.breaker.plan import (
     Plan,
     Skipped,
     Target,
+    parts_of,
+    place_of,
     plan,
     provider_of,
     received,
@@ -47,6 +49,7 @@ from deployments.breaker_client.response_times import ResponseTimes
 from deployments.breaker_client.stalls import BEAT, StallDetector
 from deployments.breaker_client.waiting import may_ask, seconds_to_wait
 from deployments.latency.latencies import Latencies
+from deployments.overload.loads import Loads
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -88,6 +91,7 @@ class BreakerClient:
         self.flows = FlowingStreams()
         self.times = ResponseTimes()
         self.latencies = Latencies()
+        self.loads = Loads()
         self.empty_answers = EmptyAnswers()
         self.cut_calls = CutCalls()
         self.places = NO_PLACES
@@ -121,6 +125,9 @@ class BreakerClient:
         slow = Counter(provider_of(target) for target in self.latencies.slow_targets(self._clock()))
         for provider in self.under_way:
             self._meter.set("breakwater_slow_targets", (provider,), slow[provider])
+        for target, limit in self.loads.known().items():
+            self._meter.set("breakwater_limit", (*parts_of(target), place_of(target)), limit)
+        self._meter.set("breakwater_waiting", (), len(self.loads.line))
         self._meter.set("breakwater_order_age_seconds", (), self._actor.age)
         self._meter.set("breakwater_reports_waiting", (), len(self.reports))
 

@@ -29,6 +29,7 @@ from deployments.config.settings import (
     Mode,
     Models,
     Modes,
+    PrioritySettings,
     ScopeSettings,
     Timeouts,
 )
@@ -63,6 +64,7 @@ class Config(Accounting):
     cors: CorsSettings | None = None
     hosts: list[Host] = Field(default_factory=list)
     drop_unsupported: Drop = "hints"
+    priorities: PrioritySettings = PrioritySettings()
     tenants: list[Title] | None = None
     scopes: ScopeSettings = ScopeSettings()
     cluster: Literal["trusted"] | None = None  # nobody but us reaches Ray's own ports

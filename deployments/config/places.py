@@ -17,6 +17,7 @@ from deployments.config.base.section import Section
 from deployments.config.base.values import (
     AzureEndpoint,
     AzureVersion,
+    Concurrency,
     Filled,
     HeaderWord,
     Location,
@@ -185,6 +186,7 @@ class Provider(ExtraOptions):
     timeouts: TimeoutOverrides = TimeoutOverrides()
     whole_as_stream: Literal["auto", "always", "never"] = "auto"
     continues: dict[Filled, Continues] = Field(default_factory=dict)
+    concurrency: Concurrency | None = None
 
     def objection(self, model: str) -> str | None:
         """Return why the model must not have this name, by which answers, the ledger and metrics call it."""

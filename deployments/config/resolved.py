@@ -146,6 +146,11 @@ class ResolvedConfig:
         found = {name: settings.tells_callers() for name, settings in self.config.providers.items()}
         return {name: parts for name, parts in found.items() if parts}
 
+    def concurrency(self) -> dict[str, int | str]:
+        """Return by provider how many calls its targets may have at once; without those that may have any number."""
+        found = {name: settings.concurrency for name, settings in self.config.providers.items()}
+        return {name: number for name, number in found.items() if number is not None}
+
     def continues(self) -> dict[str, tuple[str | None, Mapping[str, str]]]:
         """Return by provider where its server is, if it is not the vendor's, and how its models are asked to go on."""
         found = self.config.providers.items()

@@ -22,6 +22,7 @@ from deployments.config.base.values import (
     Variable,
     read_seconds,
 )
+from deployments.overload.line import Priority
 from deployments.providers.time_limits import TimeLimits
 from deployments.secrecy import unset
 
@@ -178,6 +179,18 @@ class ScopeSettings(Section):
     def of(self, tenant: str | None, key: str | None) -> frozenset[str]:
         """Return the tags for who has this tenant and a key of this name."""
         return frozenset((*self.tenants.get(tenant or "", ()), *self.keys.get(key or "", ())))
+
+
+class PrioritySettings(Section):
+    """The highest priority that who has a tenant, or the holder of a key, may have, by name; `others`: all others."""
+
+    tenants: dict[Title, Priority] = Field(default_factory=dict)
+    keys: dict[Title, Priority] = Field(default_factory=dict)
+    others: Priority = "normal"
+
+    def most(self, key: str | None, tenant: str | None) -> Priority:
+        """Return the highest priority of who has this key and this tenant: what its key says counts first."""
+        return self.keys.get(key or "") or self.tenants.get(tenant or "") or self.others
 
 
 class EmbeddingRow(Section):

@@ -18,11 +18,14 @@ from deployments.telemetry.request_record import AttemptRecord, RequestRecord
 
 if TYPE_CHECKING:
     from deployments.breaker_client.client import BreakerClient
+    from deployments.overload.limit import Limit
     from deployments.usage.records import AttemptUsage
 
 RENEW_SECONDS = 5.0  # shorter than any lease; a probe that has flowed for so long closes its circuit
 _CUT = frozenset({"deadline", "cancelled"})  # ends by which others have ended an attempt that had said nothing
 _FAILED = frozenset({Verdict.FAILED_START, Verdict.FAILED_STREAM})
+_TOO_MANY = frozenset({"throttled", "overloaded"})
+SHORT_RETRY = 1.0  # seconds: who asks for no longer pause has too many calls at once, and no quota that is used up
 LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
 
 
@@ -59,6 +62,8 @@ class Attempt:
     number: int = 0  # of its request's attempts, in the order in which they begin
     hedge: str = ""  # of a second leg: won, lost or failed
     seam: str = ""  # how it goes on behind an answer that broke off in mid-stream
+    limit: "Limit | None" = None  # of its target's calls
+    for_load: bool = False  # its target refused it because of the number of its calls
     unbound: bool = False  # whether it may take longer than its share of the time, as long as it flows
     pieces: int = 0  # of a whole answer that comes as a stream: how often it was heard of
     extra_calls: int = 0  # how often the target may still be asked again, in other words or without a hint
@@ -66,6 +71,9 @@ class Attempt:
     def __post_init__(self) -> None:
         self.began, self.seam = self.record.clock(), self.record.seam
         self.breaker.under_way[provider_of(self.target)] += 1
+        self.limit = self.breaker.loads.limit(self.target) if self.breaker.loads else None
+        if self.limit is not None:
+            self.limit.take()
 
     @property
     def probe(self) -> bool:
@@ -87,6 +95,8 @@ class Attempt:
 
     def _note_content(self, now: float, *, of_whole: bool) -> None:
         seconds = now - self.began
+        if self.limit is not None:
+            self.limit.answered(seconds, now)
         self.breaker.latencies.first_content(self.target, self.kind, seconds, now, of_whole=of_whole, call=self)
 
     def note_piece(self) -> None:
@@ -152,6 +162,7 @@ class Attempt:
             return
         self.ended = True
         self.breaker.under_way[provider_of(self.target)] -= 1
+        self.for_load = self.limit is not None and self._give_back(outcome)
         self.breaker.flows.remove(self)
         if outcome.kind == "ok":
             self.record.mark_sent()
@@ -167,9 +178,26 @@ class Attempt:
         self.record.add_attempt(self._step(outcome, ms, used))
         if self.usage is not None:
             self.usage.settle(outcome, over=over, trail=self.record.candidates_json)
-        self._report(outcome, ms, whole, comparison)
+        if self.for_load:
+            self._say(outcome, ms, whole, Verdict.NEUTRAL)  # it is well, and has as many calls as it takes
+        else:
+            self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
             self.record.finish(outcome.kind, self.target if outcome.content else None)
+
+    def _give_back(self, outcome: Outcome) -> bool:
+        """Free its place among the calls of its target. Return whether it was refused for their number."""
+        limit, loads, now = self.limit, self.breaker.loads, self.breaker.now()
+        assert limit is not None
+        refused = outcome.kind in _TOO_MANY and (outcome.retry_after or 0.0) <= SHORT_RETRY
+        for_load = refused and limit.is_for_load(now)
+        if outcome.kind == "ok" and self.first_content_ms is None:
+            limit.answered(now - self.began, now)
+        limit.release(now, ok=outcome.kind == "ok", refused=for_load)
+        if outcome.kind == "ok":
+            loads.line.note(now - self.began)
+        loads.line.wake(self.target)
+        return for_load
 
     def used_tokens(self) -> dict[str, Any] | None:
         """Return the tokens that it has used, once it has ended, and who counted them; None if nobody did."""

@@ -4,15 +4,18 @@ A plan that is made once is old when its second candidate is reached: a circuit 
 and a probe that nobody needed would have held a permit. So the plan is made again for each turn.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Candidate, Plan
-from deployments.errors import TOO_SMALL
+from deployments.errors import TOO_SMALL, Overloaded
 from deployments.failover.tried import Tried
 from deployments.latency.latencies import STILL_FIRST
+from deployments.overload.line import Ticket
 from deployments.providers.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 # How long a request waits while no target may be asked: for a target that may be probed within a second, and for a
 # probe that is in flight. It keeps half of its time for an answer, or less if its targets are known to need less.
+MOST_AGAIN = 3  # refusals for load of one target, before it has failed
 SOON_SECONDS, PROBE_SECONDS = 5.0, 20.0
 
 
@@ -45,8 +49,11 @@ class Candidates:
     tried: Tried
     verb: str = "whole"  # or stream
     least: float = 0.0  # a window must be larger than this
+    ticket: Ticket | None = None  # by which the request waited for room
+    full: tuple[str, ...] = ()  # the targets that might be asked now, if they did not have as many calls as they take
     sure: bool = False  # whether targets are left out that are to be probed: there is no time to find out
     _waiting_since: float | None = None
+    _again: Counter[str] = field(default_factory=Counter)
     _draw: float = 0.0
     _trial: bool | None = None
     _asked: set[str] = field(default_factory=set)
@@ -74,11 +81,38 @@ class Candidates:
         if not self._asked and not record.order:
             record.order = tuple(candidate.target for candidate in candidates)
         self._record_skipped(plan)
+        self.full = ()
         if may := [c for c in candidates if self._is_allowed(c)]:
-            return Turn(may[0], len(may))
+            return self._with_room(may)
         if self.sure:
             return None
         return next((Turn(c, 1) for c in plan.panics if self._is_allowed(c)), None)
+
+    def _with_room(self, may: list[Candidate]) -> Turn | None:
+        """Return the turn of the first one that has room for one call more; None if all are `full`."""
+        loads, priority = self.breaker.loads, self.tried.record.caller.priority
+        # Whose turn has come in the line is behind nobody there any more.
+        may_go = loads.has_room if self.ticket is not None else partial(loads.may_go, priority)
+        found = next((c for c in may if c.probe or may_go(c.target)), None) if loads else may[0]
+        if found is None:
+            self.full = tuple(c.target for c in may)
+            return None
+        return Turn(found, len(may))
+
+    async def room(self, until: float) -> bool:
+        """Wait in line until one of the `full` targets may have room. Return False if it does not come to that.
+
+        Raises Overloaded, unless a failure of another target says more.
+        """
+        loads, priority = self.breaker.loads, self.tried.record.caller.priority
+        try:
+            calls = loads.calls(self.full)
+            self.ticket = await loads.line.wait(priority, self.full, calls, until, self.ticket)
+        except Overloaded:
+            if self.tried.failures:
+                return False
+            raise
+        return True
 
     def candidates(self) -> list[Candidate]:
         """Return the candidates that are left, in order, without those that gave no permit."""
@@ -121,6 +155,12 @@ class Candidates:
     def leave_out(self, target: str) -> None:
         """Note that a target can't be asked for this request any more."""
         self._asked.add(target)
+
+    def ask_again(self, target: str) -> None:
+        """Note that a target refused the call for its load alone: it may be asked again, once it has room."""
+        self._again[target] += 1
+        if self._again[target] <= MOST_AGAIN:
+            self._asked.discard(target)
 
     def share(self, failed: str, outcome: Outcome) -> None:
         """Leave out the targets for which this failure holds too: other places of its provider."""

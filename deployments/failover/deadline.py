@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, replace
 
+PATIENCE = 0.95  # of what a client waits: the rest is for the way back
 ANEW_SECONDS = 30.0  # a client that has a part of an answer waits so long at most for its next one
 
 
@@ -15,17 +16,34 @@ class Deadline:
         total: seconds that the request was given.
         explicit: the caller named it, so it ends streams too.
         stream_end: when it ends a stream that flows; None: at `at`.
+        patience_end: when its client stops to wait for a whole answer, if it says so. That ends nothing: the time is
+            shared so that the next targets still have some of it.
     """
 
     at: float
     total: float
     explicit: bool
     stream_end: float | None = None
+    patience_end: float | None = None
 
     @property
     def end(self) -> float:
         """When the caller's own deadline ends a stream that flows."""
         return self.at if self.stream_end is None else self.stream_end
+
+    @property
+    def hurries(self) -> bool:
+        """Whether the caller has said how long it waits: then a target that is too slow for it may be well."""
+        return self.explicit or self.patience_end is not None
+
+    def left_for(self, tiers: int, now: float) -> float:
+        """Return the seconds that so many targets share: those in which the client waits, but for the last target."""
+        end = self.patience_end
+        return max(0.0, (self.at if tiers <= 1 or end is None or end <= now else min(self.at, end)) - now)
+
+    def with_patience(self, began: float, seconds: float) -> "Deadline":
+        """Return the deadline of a whole answer for which its client waits so long, from when it began to."""
+        return replace(self, patience_end=began + PATIENCE * seconds)
 
     def answer_within(self, seconds: float) -> "Deadline":
         """Return the deadline with the first content of the answer due within `seconds` from now at the latest."""

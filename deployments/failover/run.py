@@ -88,11 +88,8 @@ class FailoverRun(Generic[T]):
     ):
         self._rows, self._limits, self._breaker = ground.rows, ground.limits, ground.breaker
         self._ground, self._refusals = ground, ground.refusals
-        self._request = request
-        self._deadline = deadline
-        self._kind = kind
-        self._images = images
-        self._record = record
+        self._request, self._record, self._deadline = request, record, deadline
+        self._kind, self._images = kind, images
         self._tried = Tried(record)
         self._fits = self._forms = Fitting(ground.rows, ground.refusals, request, record, self._tried).fits()
         self._rest: Rest | None = None  # of a text that another target has begun
@@ -199,6 +196,10 @@ class FailoverRun(Generic[T]):
         while (now := clock()) < until:
             if (turn := candidates.next()) is not None or candidates.sure:
                 return turn
+            if candidates.full:
+                if await candidates.room(until):
+                    continue
+                return None
             self._comparison.settle()
             if not await self._breaker.hope(candidates, candidates.left, *candidates.hope(now, until)):
                 return None
@@ -241,10 +242,10 @@ class FailoverRun(Generic[T]):
         target, record, verb = turn.candidate.target, self._record, self._kind.verb
         self._candidates.ask(turn)
         attempt = Attempt(self._breaker, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
-        attempt.hurried, attempt.kind = self._deadline.explicit, self._latency_class
+        attempt.hurried, attempt.kind = self._deadline.hurries, self._latency_class
         at = asyncio.get_running_loop().time()
         usual = self._breaker.times.needed(target, verb)
-        attempt.until = at + share(max(0.0, self._deadline.at - at), turn.tiers, usual)
+        attempt.until = at + share(self._deadline.left_for(turn.tiers, at), turn.tiers, usual)
         if record.usage is not None:
             attempt.usage = record.usage.open(target)
         record.made += 1
@@ -289,9 +290,9 @@ class FailoverRun(Generic[T]):
             try:
                 begun = await self._begin(turn)
             finally:
-                if begun is None or begun.ended:
+                if gone := begun is None or begun.ended:
                     hedge.give_back()
-            return None if begun is None or begun.ended else begun
+            return None if gone else begun
 
         race = Race(attempt, self._ask, second, delay)
         try:
@@ -347,7 +348,7 @@ class FailoverRun(Generic[T]):
             with timer.until(min(attempt.until, gone_at)):
                 return await self._kind.begin(attempt, message, limits, timer), None
         except TimeoutError:
-            late = self._late_in_pieces(attempt) if attempt.pieces else self._late(attempt, gone_at)
+            late = self._late(attempt, gone_at)
             outcome = Outcome("stalled" if timer.stalled else late, content=attempt.pieces > 0)
         except AttemptFailed as error:
             outcome = error.outcome
@@ -357,16 +358,14 @@ class FailoverRun(Generic[T]):
         return None, outcome
 
     def _late(self, attempt: Attempt, gone_at: float) -> str:
-        """Return the kind of an attempt whose time is over."""
-        return "unreachable" if gone_at < attempt.until and attempt.first_content_ms is None else "deadline"
+        """Return the kind of an attempt whose time is over: what ended it, the request's time or the replica's silence?
 
-    def _late_in_pieces(self, attempt: Attempt) -> str:
-        """Return the kind of one that had spoken: what ended it, the request's time or the replica's silence?
-
-        A probe has its share of the time alone, in which it may flow.
+        A probe that has spoken has its share of the time alone, in which it may flow.
         """
-        over = asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS
-        return "deadline" if over or not attempt.unbound else "unreachable"
+        if attempt.pieces:
+            over = asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS
+            return "deadline" if over or not attempt.unbound else "unreachable"
+        return "unreachable" if gone_at < attempt.until and attempt.first_content_ms is None else "deadline"
 
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
         if self._rest is not None:
@@ -375,6 +374,8 @@ class FailoverRun(Generic[T]):
                 outcome = Outcome("unverified", message=outcome.message)
         attempt.end(outcome, over=False, comparison=comparison)
         self._tried.fail(attempt.target, outcome)
+        if attempt.for_load:
+            self._candidates.ask_again(attempt.target)
         if self._hedge is not None and outcome.kind == "throttled":
             self._hedge.note_throttled()
         if self._rows.places:
@@ -383,8 +384,8 @@ class FailoverRun(Generic[T]):
     def _goes_on(self) -> bool:
         """May another target be asked after the last failure?"""
         target, outcome = self._tried.failures[-1]
-        if self._rest is not None:
-            return outcome.kind != "content_filter"  # whatever else it says of a request that is not the client's own
+        if self._rest is not None:  # the request is not the client's own, whatever is said of it
+            return outcome.kind != "content_filter"
         if outcome.kind == "too_long" and target in self._rows.windows:
             self._candidates.least = self._rows.window(target)
             return True

@@ -18,8 +18,10 @@ from deployments.failover.streams.answer import StreamAnswer
 from deployments.ingress.body.in_flight import Held
 from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.ingress.responses import NOSNIFF
+from deployments.keys.key import Key
 from deployments.openai_api.chat import Request as Checked
 from deployments.openai_api.json_types import JsonDict
+from deployments.overload.line import PRIORITIES, Priority
 from deployments.routing.request_fit import dropped_header
 from deployments.service.arguments import parse_drop
 from deployments.service.auth import Identity
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 DROP_HEADER = "x-breakwater-drop-unsupported"
 EXPLAIN_HEADER = "x-breakwater-explain"
 HEDGE_HEADER = "x-breakwater-hedge"
+PRIORITY_HEADER = "x-breakwater-priority"
 CONTINUE_HEADER = "x-breakwater-continue"
 # Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
 SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
@@ -71,11 +74,21 @@ class Asking:
             explain=_choice(headers, EXPLAIN_HEADER, unless_told=False),
             hedge=_choice(headers, HEDGE_HEADER, unless_told=True),
             continues=_choice(headers, CONTINUE_HEADER, unless_told=True),
+            priority=self._priority(headers, key, tenant),
             trace=None if self._service.traces is None else extract(headers),
             session=session,
             scope=scope,
             key_tags=key.tags if key else frozenset(),
         )
+
+    def _priority(self, headers: Headers, key: Key | None, tenant: str | None) -> Priority:
+        """Return the request's priority, as far as its caller may have it."""
+        word = headers.get(PRIORITY_HEADER, "").lower() or "normal"
+        if word not in PRIORITIES:
+            raise BadRequest(f"'{PRIORITY_HEADER}' must be critical, normal or batch.", PRIORITY_HEADER)
+        settings = self._service.resolved.config.priorities
+        most = settings.most(None if key is None else key.name, key.speaks_for(tenant) if key else tenant)
+        return max(word, most, key=PRIORITIES.index)
 
     def deadline(self, request: Request) -> Deadline:
         """Return by when to answer: before HAProxy, which waits for no deadline of a caller, ends it untyped."""

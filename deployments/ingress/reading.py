@@ -1,5 +1,6 @@
 """From a route to its handler: reads the body, and has a request that was sent twice share one answer. No Ray."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -38,9 +39,12 @@ class Reading:
         """Return the handler of a route whose answers are paid for. `name` is its API's, in accounts too."""
 
         async def handle(request: Request, identity: Identity) -> Response:
+            began = asyncio.get_running_loop().time()
             caller, deadline = self._asking.caller(request, identity, name), self._asking.deadline(request)
             wish = self._service.sharing.wish_in(request.scope["headers"], deadline.total)
             body, held = await self._bodies.read_object(request)
+            if wish is not None and wish.patience is not None and body.get("stream") is not True:
+                deadline = deadline.with_patience(began, wish.patience)
             asked = Asked(request, caller, deadline, body, held)
             if wish is not None:
                 return await self._share(asked, wish, answer, door)

@@ -24,6 +24,7 @@ from deployments.idempotency.answers_client import AnswersClient, alone
 from deployments.idempotency.sharing import Sharing
 from deployments.openai_api.chat import Request
 from deployments.openai_api.json_types import JsonObject
+from deployments.overload.loads import Loads
 from deployments.providers.kinds import KINDS
 from deployments.routing.image_fetch import ImageFetcher
 from deployments.routing.model_rows import chat_rows, embedding_rows
@@ -71,6 +72,7 @@ class Service:
         self._base_config = resolved.config  # without user_config
         self.breaker = breaker
         breaker.places = resolved.places
+        breaker.loads = Loads(resolved.concurrency())
         self.ledger = ledger
         self.authenticator = Authenticator(resolved.config.auth)
         self.meter = meter or NoMeter()

@@ -57,6 +57,7 @@ class Feed:
                 for name in model_rows.names
             },
             stalled=frozenset(name for name in targets if service.breaker.silence.quiet(name, now)),
+            slow=frozenset(filter(service.breaker.is_slow, targets)),
             ledger=None if service.ledger is None else service.ledger.health(),
         )
         return build_status(service.resolved, data)

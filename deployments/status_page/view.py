@@ -31,7 +31,7 @@ RATE_SLOTS = 6  # the rate of calls is taken over so many complete slots at most
 Health = Literal["healthy", "degraded", "unhealthy"]
 SlotSeries: TypeAlias = Mapping[str, Sequence[float]]  # by `ok`, `failed` and `ms`, one value a slot, the newest last
 _HEALTH: tuple[Health, ...] = ("healthy", "degraded", "unhealthy")
-_WORST = ("open", "resting", "half-open", "probing", "isolated", "ramping", "silent", "healthy")
+_WORST = ("open", "resting", "half-open", "probing", "isolated", "ramping", "silent", "slow", "healthy")
 _SHUT = _WORST[:5]
 _REASONS: Mapping[str, str] = {
     "failures": "its calls failed",
@@ -153,6 +153,7 @@ class StatusData:
         away: the breaker actor does not answer. Then `targets` come from its last snapshot, without counts.
         plans: the plan of each row, by the row's kind and name.
         stalled: targets whose streams have fallen silent together.
+        slow: targets that take far longer than they usually do, as this replica sees it.
         ledger: the health of the ledger's client, where there is one.
     """
 
@@ -162,6 +163,7 @@ class StatusData:
     away: bool
     plans: Mapping[tuple[str, str], Plan]
     stalled: frozenset[str] = frozenset()
+    slow: frozenset[str] = frozenset()
     ledger: ClientHealth | None = None
 
 
@@ -227,7 +229,7 @@ def _summarise(circuits: Sequence[CircuitStatus]) -> _Summary:
 
 def _circuit(name: str, target: TargetHealth, data: StatusData) -> CircuitStatus:
     share = target.get("share", 1.0)
-    word = _word(target, share, name in data.stalled)
+    word = _word(target, share, _stands_behind(name, data))
     return {
         "name": name,
         "model": f"{place}: {model_of(name)}" if (place := place_of(name)) else model_of(name),
@@ -246,7 +248,12 @@ def _circuit(name: str, target: TargetHealth, data: StatusData) -> CircuitStatus
     }
 
 
-def _word(target: TargetHealth, share: float, stalled: bool) -> str:
+def _stands_behind(target: str, data: StatusData) -> str | None:
+    """Return why others are asked before a target that lets all calls through; None if none is."""
+    return "silent" if target in data.stalled else "slow" if target in data.slow else None
+
+
+def _word(target: TargetHealth, share: float, behind: str | None) -> str:
     if target["isolated"]:
         return "isolated"
     match target["state"]:
@@ -254,7 +261,7 @@ def _word(target: TargetHealth, share: float, stalled: bool) -> str:
             return "resting" if target.get("reason") == "throttled" else "open"
         case "half_open":
             return "probing" if target["probing"] else "half-open"
-    return "ramping" if share < 1 else "silent" if stalled else "healthy"
+    return "ramping" if share < 1 else behind or "healthy"
 
 
 def _why(word: str, target: TargetHealth, share: float) -> str:
@@ -273,6 +280,8 @@ def _why(word: str, target: TargetHealth, share: float) -> str:
             return f"slow start: it is asked first for {share:.0%} of its requests"
         case "silent":
             return "its streams have fallen silent, so others are asked first"
+        case "slow":
+            return "it takes far longer than it usually does, so others are asked first"
     return "takes calls"
 
 
@@ -355,7 +364,7 @@ def _note(candidate: Candidate, data: StatusData) -> str | None:
     if candidate.probe:
         return "early probe (panic)" if candidate.panic else "probe"
     share = data.targets.get(candidate.target, {}).get("share", 1.0)
-    return f"first for {share:.0%}" if share < 1 else "silent" if candidate.target in data.stalled else None
+    return f"first for {share:.0%}" if share < 1 else _stands_behind(candidate.target, data)
 
 
 def _in_one_sentence(rows: Sequence[RowStatus]) -> str:

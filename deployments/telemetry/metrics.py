@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from actors.breaker.plan import labels_of, place_of, provider_of, site_of
 from actors.ledger.rows import NANOS
 from actors.metrics import Meter
-from deployments.errors import OUT_OF_SCOPE
+from deployments.errors import OUT_OF_SCOPE, Overloaded
 from deployments.telemetry.request_record import AttemptRecord, RequestSummary
 
 OTHER, NONE = "other", "none"
@@ -31,6 +31,8 @@ class Metrics:
         meter.add("breakwater_requests_total", (row, summary.caller.door, provider, summary.outcome))
         if summary.outcome in ("deadline_exceeded", "deadline"):
             meter.add("breakwater_deadline_misses_total", (row,))
+        if summary.outcome == Overloaded.code:
+            meter.add("breakwater_shed_total", (summary.caller.priority,))
         if summary.first_ms is not None and summary.stream:
             meter.observe("breakwater_first_token_seconds", (row, provider), summary.first_ms / 1000)
         if summary.outcome == "ok":

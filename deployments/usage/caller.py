@@ -11,6 +11,7 @@ from typing import Any
 from actors.ledger.budget import Refusal
 from actors.ledger.rows import LONGEST_TEXT, NANOS, clean
 from deployments.errors import BadRequest, LimitReached
+from deployments.overload.line import Priority
 from deployments.validation import TAG
 
 LAST_SECOND = 253_402_300_800.0  # of the year 9999: more no store can hold
@@ -25,6 +26,7 @@ class Caller:
     the request is a part of, kept only where traces are on. `scope` are the tags that targets must have to serve it, as
     the caller has written them, and `key_tags` those of its key. `hedge`: a second leg may be sent, if the row has any.
     `continues`: another provider may go on with a text, if the row lets it.
+    `priority`: who comes first where targets have as many calls as they take.
     """
 
     door: str
@@ -39,6 +41,7 @@ class Caller:
     key_tags: frozenset[str] = frozenset()
     hedge: bool = True
     continues: bool = True
+    priority: Priority = "normal"
 
     @property
     def account(self) -> str | None:

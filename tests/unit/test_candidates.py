@@ -15,6 +15,7 @@ from deployments.breaker_client.client import BreakerClient
 from deployments.breaker_client.response_times import ResponseTimes
 from deployments.failover.candidates import PROBE_SECONDS, SOON_SECONDS, Candidates, Turn
 from deployments.failover.tried import Tried
+from deployments.overload.loads import Loads
 from deployments.routing.model_rows import ModelRows
 from deployments.telemetry.request_record import RequestRecord
 from tests.unit.tiers import CONNECT, E500, REST_SECONDS, ask, in_tiers, opened, state
@@ -36,6 +37,7 @@ class Sight:
     def __init__(self, **seen: CircuitSnapshot):
         self.seen = {f"{name}/m": s for name, s in seen.items()}
         self.times = ResponseTimes()
+        self.loads = Loads()
         self.slow: set[str] = set()
 
     def plan(self, row: Sequence[str], *, draw: float | None = None) -> Plan:

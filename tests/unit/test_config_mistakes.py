@@ -63,6 +63,9 @@ VALUES: list[tuple[str, Any, str]] = [
     ("providers/openai/continues", {"*": "flag"}, "providers.openai.continues.*: must be 'prefill', "),
     ("providers/anthropic/continues", {"*": "prefix"}, "providers.anthropic.continues.*: its API has no prefix"),
     ("providers/local/continues", {"*": "instruct"}, "providers.local.continues.*: its API has no instruct"),
+    ("providers/openai/concurrency", 0, "providers.openai.concurrency: must be a whole number of calls, 1 to 100000"),
+    ("providers/openai/concurrency", True, "providers.openai.concurrency: must be a whole number of calls"),
+    ("priorities", {"others": "high"}, "priorities.others: must be 'critical', 'normal' or 'batch'"),
     ("rows", {"*": {"hedging": {"budget": 0.5}}}, "rows.*.hedging.budget: must be at most 0.2"),
     ("rows", {"*": {"continuation": {"text": "all"}}}, "rows.*.continuation.text: unknown key (known: mode, "),
     ("idempotency", {"keep": "2d"}, "idempotency.keep: must be seconds, as 10, 10s, 500ms or 2m"),
@@ -348,6 +351,7 @@ FULL: dict[str, Any] = yaml.safe_load(
         region: us-east-1
         whole_as_stream: always
         continues: {"*claude-opus*": instruct}
+        concurrency: auto
         endpoint_url: https://aws.example
         api_key_env: AWS_BEARER_TOKEN_BEDROCK
         profile: llm
@@ -438,6 +442,7 @@ FULL: dict[str, Any] = yaml.safe_load(
     cluster: trusted
     ledger: {folder: ~/ledger, url_env: DATABASE_URL, journal_megabytes: 64, keep: {requests: 90d, rollups: forever}}
     affinity: {seconds: 300, longest: 3600}
+    priorities: {tenants: {acme: critical}, keys: {alice: batch}, others: normal}
     idempotency: {join: true, keep: 600, linger: 30, unavailable: answer}
     prices:
       gpt-4.1:

@@ -464,9 +464,9 @@ def sdk(retry: int, seconds: float = 10.0) -> dict[str, str]:
 def test_an_sdk_that_lost_its_patience_joins_its_own_first_try(path: str, takes: float, second: int) -> None:
     async def test(r: Replicas) -> None:
         r.slow(takes)
-        await leave(r, 10.0, sdk(0), path=path)
+        await leave(r, 10.0, sdk(0), path=path, model="solo")
         await asyncio.sleep(0.4)
-        reply = await r.ask(second, headers=sdk(1), path=path)
+        reply = await r.ask(second, headers=sdk(1), path=path, model="solo")
         assert reply.status == 200
         assert reply.word == ("joined" if takes == 12.0 else "replayed")
         assert r.asked() == 1
@@ -477,11 +477,11 @@ def test_an_sdk_that_lost_its_patience_joins_its_own_first_try(path: str, takes:
 def test_an_sdk_may_lose_its_patience_twice() -> None:
     async def test(r: Replicas) -> None:
         r.slow(12.0)
-        await leave(r, 5.0, sdk(0, 5.0))
+        await leave(r, 5.0, sdk(0, 5.0), model="solo")
         await asyncio.sleep(0.4)
-        await leave(r, 5.0, sdk(1, 5.0))
+        await leave(r, 5.0, sdk(1, 5.0), model="solo")
         await asyncio.sleep(0.8)
-        reply = await r.ask(1, headers=sdk(2, 5.0))
+        reply = await r.ask(1, headers=sdk(2, 5.0), model="solo")
         assert (reply.status, reply.word) == (200, "joined")
         assert r.asked() == 1
 
@@ -501,7 +501,7 @@ def test_a_client_that_leaves_before_its_patience_ends_has_cancelled() -> None:
 def test_equal_requests_without_a_key_are_two_requests() -> None:
     async def test(r: Replicas) -> None:
         r.slow(12.0)
-        one, two = await both(r, 0, 0, headers=sdk(0))
+        one, two = await both(r, 0, 0, headers=sdk(0), model="solo")
         assert one.word is two.word is None
         assert r.asked() == 2
 
@@ -574,3 +574,27 @@ def test_many_with_one_key_at_many_replicas_are_one() -> None:
         assert r.asked() == 1
 
     run(test, count=4)
+
+
+@pytest.mark.parametrize(("seconds", "provider"), [(10.0, "openai"), (600.0, "aws")])
+def test_an_sdk_that_waits_for_ten_seconds_gets_an_answer_within_them(seconds: float, provider: str) -> None:
+    """The first provider takes 8 s: half of what the client waits for is not enough for it."""
+
+    async def test(r: Replicas) -> None:
+        r.worlds[0].provider("aws").seconds = 8.0
+        reply = await r.ask(0, headers=sdk(0, seconds))
+        assert reply.headers["x-breakwater-provider"] == provider
+
+    run(test)
+
+
+def test_the_last_provider_may_take_longer_than_its_client_waits() -> None:
+    async def test(r: Replicas) -> None:
+        r.slow(12.0)
+        solo = {"model": "solo"}
+        await leave(r, 10.0, sdk(0), **solo)
+        await asyncio.sleep(0.4)
+        assert (await r.ask(1, headers=sdk(1), **solo)).word == "joined"
+        assert r.asked() == 1
+
+    run(test)

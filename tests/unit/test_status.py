@@ -183,6 +183,13 @@ def test_streams_that_have_fallen_silent_are_the_reason_that_it_stands_behind() 
     assert said(scene.tier("aws", 0.0)) == ("silent", "its streams have fallen silent, so others are asked first")
 
 
+def test_so_is_that_it_takes_far_longer_than_it_usually_does() -> None:
+    scene = Scene(slow=frozenset({"aws/haiku"}))
+    why = "it takes far longer than it usually does, so others are asked first"
+    assert said(scene.tier("aws", 0.0)) == ("slow", why)
+    assert scene.at(0.0)["rows"][0]["order"][0]["note"] == "slow"
+
+
 def test_figures_are_of_the_last_five_minutes_and_of_all_circuits_of_a_provider() -> None:
     args = {**ARGS, "models": {**ARGS["models"], "smart": {"aws": "sonnet", "openai": "gpt"}}}
     scene = Scene(layout_of(args))

@@ -122,7 +122,14 @@ def check_whole(value: object) -> object:
     return value
 
 
+def _check_concurrency(value: object) -> object:
+    if value == "auto" or (type(value) is int and 1 <= value <= 100_000):
+        return value
+    raise wrong("must be a whole number of calls, 1 to 100000, or auto")
+
+
 NoSwitch = BeforeValidator(check_whole)
+Concurrency = Annotated[int | str, BeforeValidator(_check_concurrency)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False), BeforeValidator(read_seconds)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=3600), BeforeValidator(read_seconds)]
 Variable = Annotated[str, AfterValidator(_check_variable)]

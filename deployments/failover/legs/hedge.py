@@ -37,7 +37,11 @@ class Hedge:
         """Return whose turn the second leg is, and take it from the row's budget; None if it is nobody's."""
         turn = self._candidates.next()
         now = self._breaker.now()
-        if turn is None or not self._is_well(turn.candidate.target):
+        if (
+            turn is None
+            or not self._breaker.loads.has_room(turn.candidate.target)
+            or not self._is_well(turn.candidate.target)
+        ):
             return None
         if not self._hedges.is_worth(first.target, turn.candidate.target, now):
             return None

@@ -1,0 +1,62 @@
+"""How many calls of one target may be under way at once, as one ingress replica has found out. Pure.
+
+AIMD, as TCP has it: a refusal for load makes the limit smaller by a share, each answer makes it larger by a little. The
+time that answers take says nothing here: a model that writes a page takes longer than one that writes a line, whatever
+its load. So only refusals count. A target that was never refused has no limit.
+"""
+
+import math
+
+SHRINK = 0.7
+LEAST_PAUSE, MOST_PAUSE = 0.2, 5.0  # seconds between two shrinkings: the calls of one wave are refused together
+FORGET_SECONDS = 120.0  # without a refusal, and there is no limit any more
+ANSWERS_SECONDS = 2.0  # since an answer has begun: a refusal now is one for load, and no refusal of all calls
+
+
+class Limit:
+    """`fixed`: a limit that stays as it is; None: it is found out."""
+
+    def __init__(self, fixed: int | None = None):
+        self._fixed = fixed
+        self.value = math.inf if fixed is None else float(fixed)
+        self.under_way = 0
+        self._shrunk_at = self._answered_at = -math.inf
+        self._usual = 1.0  # seconds until an answer begins, about
+
+    @property
+    def has_room(self) -> bool:
+        return self.under_way < max(1, math.floor(self.value)) if self.value != math.inf else True
+
+    def is_for_load(self, now: float) -> bool:
+        """Return whether a refusal now is one for load: the target answers others meanwhile."""
+        return self._fixed is None and now - self._answered_at <= ANSWERS_SECONDS
+
+    def take(self) -> None:
+        """Count a call that begins."""
+        self.under_way += 1
+
+    def answered(self, seconds: float, now: float) -> None:
+        """Note that an answer has begun, so many seconds after its call."""
+        self._answered_at = now
+        self._usual += 0.2 * (seconds - self._usual)
+
+    def release(self, now: float, *, ok: bool, refused: bool) -> None:
+        """Count a call that has ended. `refused`: the target had too many of them."""
+        if self._fixed is None:
+            if refused:
+                self._shrink(now)
+            elif ok and self.value != math.inf:
+                self._grow(now)
+        self.under_way -= 1
+
+    def _shrink(self, now: float) -> None:
+        if now - self._shrunk_at < min(max(self._usual, LEAST_PAUSE), MOST_PAUSE):
+            return
+        self._shrunk_at = now
+        self.value = max(1.0, SHRINK * min(self.value, self.under_way))
+
+    def _grow(self, now: float) -> None:
+        if now - self._shrunk_at > FORGET_SECONDS:
+            self.value = math.inf
+        elif self.under_way >= self.value / 2:  # a limit that nobody comes near says nothing when it is not reached
+            self.value += 1 / self.value

@@ -1,0 +1,107 @@
+"""Those who wait for a target, by priority. No Ray.
+
+The critical come first, then the normal, then the batch. Who waits for long moves up, so that batch work is not starved
+for ever; but never before the critical. Who could not be answered in time anyway is refused at once, and while many
+wait, batch work first and then the normal.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from deployments.errors import Overloaded
+
+Priority = Literal["critical", "normal", "batch"]
+Ticket = tuple[int, float]  # its number, and since when it waits
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+AGE_SECONDS = 10.0  # that make a priority better by one
+LEAST_ROOM = 16  # requests that may wait, however small a limit is
+ROOM = 4.0  # times the calls that may be under way
+SHARES: dict[Priority, float] = {"critical": 1.0, "normal": 0.9, "batch": 0.7}  # of the room
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    rank: int
+    number: int
+    since: float
+    targets: Collection[str]
+    woken: asyncio.Future[None] = field(repr=False)
+
+    def place(self, now: float) -> tuple[int, int]:
+        """Return by what it is sorted: the least is the next."""
+        best = min(self.rank, 1)  # what is not critical does not become so
+        return max(best, self.rank - int((now - self.since) / AGE_SECONDS)), self.number
+
+
+class Line:
+    def __init__(self) -> None:
+        self._waiting: list[_Waiting] = []
+        self._numbers = itertools.count()
+        self._seconds = 1.0  # that a call takes, about
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def note(self, seconds: float) -> None:
+        """Note how long a call took."""
+        self._seconds += 0.1 * (seconds - self._seconds)
+
+    def is_behind(self, priority: Priority, targets: Collection[str]) -> bool:
+        """Return whether somebody waits for one of these targets who comes before a request with this priority."""
+        rank = PRIORITIES.index(priority)
+        now = asyncio.get_running_loop().time()
+        others = [w for w in self._waiting if not w.woken.done() and w.place(now)[0] <= rank]
+        return any(target in other.targets for other in others for target in targets)
+
+    async def wait(
+        self, priority: Priority, targets: Collection[str], calls: float, until: float, ticket: Ticket | None = None
+    ) -> Ticket:
+        """Wait until it is this request's turn at one of the targets; return the ticket by which it waited.
+
+        With that it waits at its old place if somebody else was faster. Raises Overloaded, at once where there is no
+        sense in waiting. `calls`: how many of them may be under way at once. `until`: on the loop's clock.
+        """
+        loop = asyncio.get_running_loop()
+        if ticket is None:
+            self._check(priority, calls, until - loop.time())
+            ticket = next(self._numbers), loop.time()
+        mine = _Waiting(PRIORITIES.index(priority), *ticket, targets, loop.create_future())
+        self._waiting.append(mine)
+        try:
+            async with asyncio.timeout_at(until):
+                await mine.woken
+        except TimeoutError:
+            raise self._refusal(self.estimate(priority, calls)) from None
+        finally:
+            self._waiting.remove(mine)
+        return ticket
+
+    def estimate(self, priority: Priority, calls: float) -> float:
+        """Return about how many seconds a request with this priority would wait."""
+        return (self._before(priority) + 1) * self._seconds / max(1.0, calls)
+
+    def _before(self, priority: Priority) -> int:
+        """Return how many wait who come before a request with this priority that comes now."""
+        rank = PRIORITIES.index(priority)
+        return sum(w.rank <= rank for w in self._waiting)
+
+    def _check(self, priority: Priority, calls: float, left: float) -> None:
+        room = max(LEAST_ROOM, ROOM * calls) * SHARES[priority]
+        seconds, before = self.estimate(priority, calls), self._before(priority)
+        if before >= room or seconds > left:
+            raise self._refusal(seconds)
+
+    def _refusal(self, seconds: float) -> Overloaded:
+        error = Overloaded("All targets of this model have as many calls as they take. Try again later.")
+        error.retry_after = max(1.0, seconds)
+        return error
+
+    def wake(self, target: str) -> None:
+        """Let the next one go on who waits for a target."""
+        now = asyncio.get_running_loop().time()
+        found = [w for w in self._waiting if target in w.targets and not w.woken.done()]
+        if found:
+            min(found, key=lambda w: w.place(now)).woken.set_result(None)
