@@ -196,7 +196,7 @@ class Attempt:
         limit.release(now, ok=outcome.kind == "ok", refused=for_load)
         if outcome.kind == "ok":
             loads.line.note(now - self.began)
-        loads.line.wake(self.target)
+        loads.line.wake(self.target, max(0, limit.room))
         return for_load
 
     def used_tokens(self) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ and a probe that nobody needed would have held a permit. So the plan is made aga
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from actors.breaker.outcomes import Outcome
@@ -91,9 +90,9 @@ class Candidates:
     def _with_room(self, may: list[Candidate]) -> Turn | None:
         """Return the turn of the first one that has room for one call more; None if all are `full`."""
         loads, priority = self.breaker.loads, self.tried.record.caller.priority
-        # Whose turn has come in the line is behind nobody there any more.
-        may_go = loads.has_room if self.ticket is not None else partial(loads.may_go, priority)
-        found = next((c for c in may if c.probe or may_go(c.target)), None) if loads else may[0]
+        if not loads:
+            return Turn(may[0], len(may))
+        found = next((c for c in may if c.probe or loads.may_go(priority, c.target, self.ticket)), None)
         if found is None:
             self.full = tuple(c.target for c in may)
             return None

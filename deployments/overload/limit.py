@@ -8,6 +8,7 @@ its load. So only refusals count. A target that was never refused has no limit.
 import math
 
 SHRINK = 0.7
+MOST_ROOM = 1_000_000
 LEAST_PAUSE, MOST_PAUSE = 0.2, 5.0  # seconds between two shrinkings: the calls of one wave are refused together
 FORGET_SECONDS = 120.0  # without a refusal, and there is no limit any more
 ANSWERS_SECONDS = 2.0  # since an answer has begun: a refusal now is one for load, and no refusal of all calls
@@ -24,8 +25,13 @@ class Limit:
         self._usual = 1.0  # seconds until an answer begins, about
 
     @property
+    def room(self) -> int:
+        """How many calls more it may have now; it may be less than none."""
+        return MOST_ROOM if self.value == math.inf else max(1, math.floor(self.value)) - self.under_way
+
+    @property
     def has_room(self) -> bool:
-        return self.under_way < max(1, math.floor(self.value)) if self.value != math.inf else True
+        return self.room > 0
 
     def is_for_load(self, now: float) -> bool:
         """Return whether a refusal now is one for load: the target answers others meanwhile."""

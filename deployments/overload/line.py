@@ -6,34 +6,47 @@ wait, batch work first and then the normal.
 """
 
 import asyncio
+import heapq
 import itertools
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from deployments.errors import Overloaded
 
 Priority = Literal["critical", "normal", "batch"]
-Ticket = tuple[int, float]  # its number, and since when it waits
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+LOOK_SECONDS = 1.0  # between two looks of one that waits
 AGE_SECONDS = 10.0  # that make a priority better by one
 LEAST_ROOM = 16  # requests that may wait, however small a limit is
 ROOM = 4.0  # times the calls that may be under way
 SHARES: dict[Priority, float] = {"critical": 1.0, "normal": 0.9, "batch": 0.7}  # of the room
 
 
+class Ticket(NamedTuple):
+    """By what a request waits: its number, and since when, on the loop's clock."""
+
+    number: int
+    since: float
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     rank: int
-    number: int
+    number: float
     since: float
     targets: Collection[str]
     woken: asyncio.Future[None] = field(repr=False)
 
-    def place(self, now: float) -> tuple[int, int]:
+    def place(self, now: float) -> tuple[int, float]:
         """Return by what it is sorted: the least is the next."""
-        best = min(self.rank, 1)  # what is not critical does not become so
-        return max(best, self.rank - int((now - self.since) / AGE_SECONDS)), self.number
+        return _place(self.rank, self.number, now - self.since)
+
+
+def _place(rank: int, number: float, waited: float) -> tuple[int, float]:
+    best = min(rank, 1)  # what is not critical does not become so
+    return max(best, rank - int(waited / AGE_SECONDS)), number
 
 
 class Line:
@@ -49,17 +62,17 @@ class Line:
         """Note how long a call took."""
         self._seconds += 0.1 * (seconds - self._seconds)
 
-    def is_behind(self, priority: Priority, targets: Collection[str]) -> bool:
-        """Return whether somebody waits for one of these targets who comes before a request with this priority."""
-        rank = PRIORITIES.index(priority)
+    def is_behind(self, priority: Priority, target: str, ticket: "Ticket | None" = None) -> bool:
+        """Return whether somebody waits for a target who comes before a request with this priority, and this ticket."""
         now = asyncio.get_running_loop().time()
-        others = [w for w in self._waiting if not w.woken.done() and w.place(now)[0] <= rank]
-        return any(target in other.targets for other in others for target in targets)
+        number, since = ticket or (math.inf, now)
+        mine = _place(PRIORITIES.index(priority), number, now - since)
+        return any(w.place(now) < mine for w in self._waiting if target in w.targets and not w.woken.done())
 
     async def wait(
-        self, priority: Priority, targets: Collection[str], calls: float, until: float, ticket: Ticket | None = None
-    ) -> Ticket:
-        """Wait until it is this request's turn at one of the targets; return the ticket by which it waited.
+        self, priority: Priority, targets: Collection[str], calls: float, until: float, ticket: "Ticket | None" = None
+    ) -> "Ticket":
+        """Wait until it is this request's turn at one of the targets, or may be; return the ticket by which it waited.
 
         With that it waits at its old place if somebody else was faster. Raises Overloaded, at once where there is no
         sense in waiting. `calls`: how many of them may be under way at once. `until`: on the loop's clock.
@@ -67,16 +80,21 @@ class Line:
         loop = asyncio.get_running_loop()
         if ticket is None:
             self._check(priority, calls, until - loop.time())
-            ticket = next(self._numbers), loop.time()
+            ticket = Ticket(next(self._numbers), loop.time())
         mine = _Waiting(PRIORITIES.index(priority), *ticket, targets, loop.create_future())
         self._waiting.append(mine)
         try:
-            async with asyncio.timeout_at(until):
-                await mine.woken
-        except TimeoutError:
-            raise self._refusal(self.estimate(priority, calls)) from None
-        finally:
+            # Whoever was woken may have asked another target: so each looks by itself from time to time.
+            await asyncio.wait([mine.woken], timeout=min(LOOK_SECONDS, max(0.0, until - loop.time())))
+        except asyncio.CancelledError:
             self._waiting.remove(mine)
+            if mine.woken.done():
+                for target in targets:
+                    self.wake(target)
+            raise
+        self._waiting.remove(mine)
+        if loop.time() >= until:
+            raise self._refusal(self.estimate(priority, calls))
         return ticket
 
     def estimate(self, priority: Priority, calls: float) -> float:
@@ -99,9 +117,11 @@ class Line:
         error.retry_after = max(1.0, seconds)
         return error
 
-    def wake(self, target: str) -> None:
-        """Let the next one go on who waits for a target."""
+    def wake(self, target: str, room: int = 1) -> None:
+        """Let the next ones go on who wait for a target, as many as it has room for."""
+        if not self._waiting:
+            return
         now = asyncio.get_running_loop().time()
         found = [w for w in self._waiting if target in w.targets and not w.woken.done()]
-        if found:
-            min(found, key=lambda w: w.place(now)).woken.set_result(None)
+        for waiting in heapq.nsmallest(room, found, key=lambda w: w.place(now)):
+            waiting.woken.set_result(None)

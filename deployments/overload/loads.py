@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from actors.breaker.plan import provider_of
 from deployments.overload.limit import Limit
-from deployments.overload.line import Line, Priority
+from deployments.overload.line import Line, Priority, Ticket
 
 
 class Loads:
@@ -44,6 +44,6 @@ class Loads:
         """Return the limits that are in force, by target."""
         return {target: limit.value for target, limit in self._limits.items() if limit.value != math.inf}
 
-    def may_go(self, priority: Priority, target: str) -> bool:
+    def may_go(self, priority: Priority, target: str, ticket: Ticket | None = None) -> bool:
         """Return whether a request may ask a target now: there is room, and nobody waits who comes before it."""
-        return self.has_room(target) and not (len(self.line) and self.line.is_behind(priority, (target,)))
+        return self.has_room(target) and not (len(self.line) and self.line.is_behind(priority, target, ticket))

@@ -123,10 +123,13 @@ def line_of(*waiting: tuple[Priority, float]) -> list[Priority]:
     order: list[Priority] = []
 
     async def main() -> None:
-        line = Line()
+        line, free, until = Line(), [0], asyncio.get_running_loop().time() + 600
 
         async def wait(priority: Priority) -> None:
-            await line.wait(priority, ("aws/haiku",), 100, asyncio.get_running_loop().time() + 600)
+            ticket = None
+            while ticket is None or not free[0] or line.is_behind(priority, "aws/haiku", ticket):
+                ticket = await line.wait(priority, ("aws/haiku",), 100, until, ticket)
+            free[0] -= 1
             order.append(priority)
 
         tasks = []
@@ -135,6 +138,7 @@ def line_of(*waiting: tuple[Priority, float]) -> list[Priority]:
             tasks.append(asyncio.create_task(wait(priority)))
         await asyncio.sleep(0.1)
         while len(order) < len(tasks):
+            free[0] = 1
             line.wake("openai/gpt")
             line.wake("aws/haiku")
             await asyncio.sleep(0.1)
@@ -335,5 +339,41 @@ def test_nobody_has_a_higher_priority_than_it_may(said: str, most: dict[str, Any
             await r.ask(headers={"x-breakwater-priority": said, "x-tenant-id": "acme"})
             assert seen == [found]
             assert (await r.ask(headers={"x-breakwater-priority": "highest"})).status == 400
+
+    run_virtually(main())
+
+
+def test_whoever_leaves_as_it_is_called_leaves_its_turn_to_the_next() -> None:
+    async def main() -> None:
+        line, until = Line(), asyncio.get_running_loop().time() + 600
+        first, second = (asyncio.create_task(line.wait("normal", ("a",), 9, until)) for _ in range(2))
+        await asyncio.sleep(0.1)
+        line.wake("a")
+        first.cancel()
+        began = asyncio.get_running_loop().time()
+        await second
+        assert asyncio.get_running_loop().time() - began < 0.1
+        await asyncio.gather(first, return_exceptions=True)
+        assert len(line) == 0
+
+    run_virtually(main())
+
+
+def test_nobody_waits_for_a_call_that_ends_where_none_is_under_way() -> None:
+    """Whoever was woken asked another target: nothing ends there any more that would wake the next one."""
+
+    async def main() -> None:
+        async with world(
+            {**ARGS, "providers": {**ARGS["providers"], "openai": {"kind": "openai", "concurrency": 1}}}
+        ) as w:
+            limit = w.breaker.loads.limit("aws/haiku")
+            assert limit is not None
+            limit.value, limit.under_way = 1.0, 1
+            waiting = asyncio.create_task(asked(w, "solo"))
+            await asyncio.sleep(0.5)
+            limit.under_way = 0  # and nobody says so
+            name, seconds = await waiting
+            assert (name, seconds < 2) == ("aws/haiku", True)
+            assert limit.under_way == 0
 
     run_virtually(main())
