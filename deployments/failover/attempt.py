@@ -73,7 +73,7 @@ class Attempt:
         self.breaker.under_way[provider_of(self.target)] += 1
         self.limit = self.breaker.loads.limit(self.target) if self.breaker.loads else None
         if self.limit is not None:
-            self.limit.take()
+            self.limit.take(self.breaker.now())
 
     @property
     def probe(self) -> bool:
@@ -187,16 +187,15 @@ class Attempt:
 
     def _give_back(self, outcome: Outcome) -> bool:
         """Free its place among the calls of its target. Return whether it was refused for their number."""
-        limit, loads, now = self.limit, self.breaker.loads, self.breaker.now()
+        limit, now, ok = self.limit, self.breaker.now(), outcome.kind == "ok"
         assert limit is not None
-        refused = outcome.kind in _TOO_MANY and (outcome.retry_after or 0.0) <= SHORT_RETRY
+        refused = outcome.kind in _TOO_MANY and not outcome.content and (outcome.retry_after or 0.0) <= SHORT_RETRY
         for_load = refused and limit.is_for_load(now)
-        if outcome.kind == "ok" and self.first_content_ms is None:
+        if ok and self.first_content_ms is None:
             limit.answered(now - self.began, now)
-        limit.release(now, ok=outcome.kind == "ok", refused=for_load)
-        if outcome.kind == "ok":
-            loads.line.note(now - self.began)
-        loads.line.wake(self.target, max(0, limit.room))
+        had_begun = ok or self.first_content_ms is not None
+        limit.release(now, now - self.began, ok=ok, refused=for_load, had_begun=had_begun)
+        self.breaker.loads.line.wake(self.target, limit.room)
         return for_load
 
     def used_tokens(self) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ A plan that is made once is old when its second candidate is reached: a circuit 
 and a probe that nobody needed would have held a permit. So the plan is made again for each turn.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 # How long a request waits while no target may be asked: for a target that may be probed within a second, and for a
 # probe that is in flight. It keeps half of its time for an answer, or less if its targets are known to need less.
-MOST_AGAIN = 3  # refusals for load of one target, before it has failed
+MOST_AGAIN = 3  # refusals for load of one request, before they are failures
 SOON_SECONDS, PROBE_SECONDS = 5.0, 20.0
 
 
@@ -52,7 +51,8 @@ class Candidates:
     full: tuple[str, ...] = ()  # the targets that might be asked now, if they did not have as many calls as they take
     sure: bool = False  # whether targets are left out that are to be probed: there is no time to find out
     _waiting_since: float | None = None
-    _again: Counter[str] = field(default_factory=Counter)
+    _again: dict[str, float] = field(default_factory=dict)  # targets that have refused it for load, and until when
+    _refused_for_load: int = 0
     _draw: float = 0.0
     _trial: bool | None = None
     _asked: set[str] = field(default_factory=set)
@@ -88,27 +88,34 @@ class Candidates:
         return next((Turn(c, 1) for c in plan.panics if self._is_allowed(c)), None)
 
     def _with_room(self, may: list[Candidate]) -> Turn | None:
-        """Return the turn of the first one that has room for one call more; None if all are `full`."""
+        """Return the turn of the first one that has room for one call more; None if all are `full`.
+
+        One that has refused this request for its load comes behind the others, and after a pause.
+        """
         loads, priority = self.breaker.loads, self.tried.record.caller.priority
         if not loads:
             return Turn(may[0], len(may))
-        found = next((c for c in may if c.probe or loads.may_go(priority, c.target, self.ticket)), None)
-        if found is None:
+        now = self.breaker.now()
+        found = [c for c in may if self._again.get(c.target, 0.0) <= now]
+        found.sort(key=lambda c: c.target in self._again)
+        first = next((c for c in found if c.probe or loads.may_go(priority, c.target, self.ticket)), None)
+        if first is None:
             self.full = tuple(c.target for c in may)
             return None
-        return Turn(found, len(may))
+        return Turn(first, len(may))
 
     async def room(self, until: float) -> bool:
         """Wait in line until one of the `full` targets may have room. Return False if it does not come to that.
 
-        Raises Overloaded, unless a failure of another target says more.
+        Raises Overloaded, unless another failure of a target says more.
         """
         loads, priority = self.breaker.loads, self.tried.record.caller.priority
+        calls, seconds = loads.calls(self.full), loads.seconds(self.full)
+        until -= min(self.breaker.times.needed(target, self.verb) for target in self.full)  # for the answer
         try:
-            calls = loads.calls(self.full)
-            self.ticket = await loads.line.wait(priority, self.full, calls, until, self.ticket)
+            self.ticket = await loads.line.wait(priority, self.full, calls, until, self.ticket, seconds)
         except Overloaded:
-            if self.tried.failures:
+            if len(self.tried.failures) > self._refused_for_load:
                 return False
             raise
         return True
@@ -156,10 +163,13 @@ class Candidates:
         self._asked.add(target)
 
     def ask_again(self, target: str) -> None:
-        """Note that a target refused the call for its load alone: it may be asked again, once it has room."""
-        self._again[target] += 1
-        if self._again[target] <= MOST_AGAIN:
+        """Note that a target refused the call for its load alone: it may be asked again, after a pause."""
+        limit = self.breaker.loads.limit(target)
+        pause = 0.0 if limit is None else limit.pause
+        self._refused_for_load += 1
+        if self._refused_for_load <= MOST_AGAIN:
             self._asked.discard(target)
+            self._again[target] = self.breaker.now() + pause
 
     def share(self, failed: str, outcome: Outcome) -> None:
         """Leave out the targets for which this failure holds too: other places of its provider."""

@@ -31,10 +31,9 @@ class Deadline:
         """When the caller's own deadline ends a stream that flows."""
         return self.at if self.stream_end is None else self.stream_end
 
-    @property
-    def hurries(self) -> bool:
-        """Whether the caller has said how long it waits: then a target that is too slow for it may be well."""
-        return self.explicit or self.patience_end is not None
+    def hurries(self, tiers: int) -> bool:
+        """Whether the caller's own word limits a target: then one that is too slow for it may be well."""
+        return self.explicit or (tiers > 1 and self.patience_end is not None)
 
     def left_for(self, tiers: int, now: float) -> float:
         """Return the seconds that so many targets share: those in which the client waits, but for the last target."""
@@ -43,7 +42,8 @@ class Deadline:
 
     def with_patience(self, began: float, seconds: float) -> "Deadline":
         """Return the deadline of a whole answer for which its client waits so long, from when it began to."""
-        return replace(self, patience_end=began + PATIENCE * seconds)
+        end = began + PATIENCE * seconds
+        return replace(self, patience_end=end) if began < end < self.at else self
 
     def answer_within(self, seconds: float) -> "Deadline":
         """Return the deadline with the first content of the answer due within `seconds` from now at the latest."""

@@ -197,6 +197,7 @@ class FailoverRun(Generic[T]):
             if (turn := candidates.next()) is not None or candidates.sure:
                 return turn
             if candidates.full:
+                self._comparison.settle()
                 if await candidates.room(until):
                     continue
                 return None
@@ -242,7 +243,7 @@ class FailoverRun(Generic[T]):
         target, record, verb = turn.candidate.target, self._record, self._kind.verb
         self._candidates.ask(turn)
         attempt = Attempt(self._breaker, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
-        attempt.hurried, attempt.kind = self._deadline.hurries, self._latency_class
+        attempt.hurried, attempt.kind = self._deadline.hurries(turn.tiers), self._latency_class
         at = asyncio.get_running_loop().time()
         usual = self._breaker.times.needed(target, verb)
         attempt.until = at + share(self._deadline.left_for(turn.tiers, at), turn.tiers, usual)
@@ -369,17 +370,15 @@ class FailoverRun(Generic[T]):
 
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
         if self._rest is not None:
-            self._ground.no_prefill.learn(attempt.target, outcome)
-            if outcome.kind == "empty":  # nothing to add is no fault
-                outcome = Outcome("unverified", message=outcome.message)
+            outcome = self._rest.as_it_counts(attempt.target, outcome)
         attempt.end(outcome, over=False, comparison=comparison)
         self._tried.fail(attempt.target, outcome)
         if attempt.for_load:
             self._candidates.ask_again(attempt.target)
+        elif self._rows.places:
+            self._candidates.share(attempt.target, outcome)
         if self._hedge is not None and outcome.kind == "throttled":
             self._hedge.note_throttled()
-        if self._rows.places:
-            self._candidates.share(attempt.target, outcome)
 
     def _goes_on(self) -> bool:
         """May another target be asked after the last failure?"""

@@ -16,7 +16,7 @@ from actors.answers.messages import Claimed, Heard, Item, LeadingByKey
 from deployments.idempotency.recording import Gone
 
 ActorCall = Callable[..., Awaitable[Any]]
-CALL_SECONDS = 5.0  # the actor is made within, by the first call
+CALL_SECONDS = 10.0  # the actor is made within, by the first call
 READ_SECONDS = 4.0  # a question that waits for news is answered after one
 AGAIN_SECONDS = 0.25  # between two tries to reach it
 
@@ -34,6 +34,7 @@ class AnswersClient:
         self._connect = connect
         self._actor: ActorCall | None = None
         self._connecting = asyncio.Lock()
+        self.was_away = False  # when a key was last claimed
         self.replica = secrets.token_hex(8)
 
     async def claim(self, key: str, fingerprint: str, run: str, until: float, *, begin: bool = True) -> Claimed:
@@ -47,9 +48,11 @@ class AnswersClient:
                 claimed: Claimed = await self._call(until, "claim", key, fingerprint, run, self.replica, begin)
             except AnswersAway:
                 if loop.time() + AGAIN_SECONDS >= until:
+                    self.was_away = True
                     raise
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
+                self.was_away = False
                 return claimed
 
     async def watch(self, leading: LeadingByKey, told: Iterable[str]) -> list[str]:

@@ -26,6 +26,7 @@ from deployments.idempotency.wish import Wish, digest, fingerprint, wish_of
 
 TIMED_OUT = 504
 CLAIM_SHARE = 0.3  # of a request's time, to find out whether it was sent before
+AWAY_SECONDS = 1.0  # for the same where the actor could not be asked the last time
 RETRY_SECONDS = 0.5  # for the same of an SDK's retry without a key
 MOST_LINGERING = 64  # runs without a client
 GAVE_UP = 0.9  # of the time that an SDK waits: who leaves later has lost its patience, and comes again
@@ -104,7 +105,8 @@ class Sharing:
     async def _claimed(self, request: Repeatable, key: str, printed: str, name: str) -> Claimed:
         """Claim the key. A claim whose client leaves meanwhile is taken back: nobody would lead it."""
         now = asyncio.get_running_loop().time()
-        until = min(now + CALL_SECONDS, now + CLAIM_SHARE * max(0.0, request.at - now))
+        most = AWAY_SECONDS if self._answers.was_away else CALL_SECONDS
+        until = min(now + most, now + CLAIM_SHARE * max(0.0, request.at - now))
         claiming = asyncio.ensure_future(self._answers.claim(key, printed, name, until))
         try:
             return await asyncio.shield(claiming)

@@ -12,6 +12,7 @@ MOST_ROOM = 1_000_000
 LEAST_PAUSE, MOST_PAUSE = 0.2, 5.0  # seconds between two shrinkings: the calls of one wave are refused together
 FORGET_SECONDS = 120.0  # without a refusal, and there is no limit any more
 ANSWERS_SECONDS = 2.0  # since an answer has begun: a refusal now is one for load, and no refusal of all calls
+FIRST_SECONDS = 5.0  # from a target's first call: while others are under way, nobody knows yet whether it answers any
 
 
 class Limit:
@@ -21,7 +22,10 @@ class Limit:
         self._fixed = fixed
         self.value = math.inf if fixed is None else float(fixed)
         self.under_way = 0
+        self.seconds = 1.0  # that a call takes, about
+        self._flowing = 0  # calls whose answers have begun
         self._shrunk_at = self._answered_at = -math.inf
+        self._first_at: float | None = None  # when a call began, until one is answered
         self._usual = 1.0  # seconds until an answer begins, about
 
     @property
@@ -33,30 +37,45 @@ class Limit:
     def has_room(self) -> bool:
         return self.room > 0
 
-    def is_for_load(self, now: float) -> bool:
-        """Return whether a refusal now is one for load: the target answers others meanwhile."""
-        return self._fixed is None and now - self._answered_at <= ANSWERS_SECONDS
+    @property
+    def pause(self) -> float:
+        """Return for how many seconds who was refused leaves it alone."""
+        return min(max(self._usual, LEAST_PAUSE), MOST_PAUSE)
 
-    def take(self) -> None:
+    def is_for_load(self, now: float) -> bool:
+        """Return whether a refusal now is one for load: the target answers others meanwhile, or may be about to."""
+        if self._fixed is not None:
+            return False
+        if self._first_at is not None:
+            return self.under_way > 1 and now - self._first_at <= FIRST_SECONDS
+        return self._flowing > 0 or now - self._answered_at <= max(ANSWERS_SECONDS, 2 * self._usual)
+
+    def take(self, now: float) -> None:
         """Count a call that begins."""
         self.under_way += 1
+        if self._first_at is None and self._answered_at == -math.inf:
+            self._first_at = now
 
     def answered(self, seconds: float, now: float) -> None:
         """Note that an answer has begun, so many seconds after its call."""
-        self._answered_at = now
+        self._flowing += 1
+        self._answered_at, self._first_at = now, None
         self._usual += 0.2 * (seconds - self._usual)
 
-    def release(self, now: float, *, ok: bool, refused: bool) -> None:
+    def release(self, now: float, seconds: float, *, ok: bool, refused: bool, had_begun: bool) -> None:
         """Count a call that has ended. `refused`: the target had too many of them."""
         if self._fixed is None:
             if refused:
                 self._shrink(now)
             elif ok and self.value != math.inf:
                 self._grow(now)
+        if ok:
+            self.seconds += 0.1 * (seconds - self.seconds)
         self.under_way -= 1
+        self._flowing -= had_begun
 
     def _shrink(self, now: float) -> None:
-        if now - self._shrunk_at < min(max(self._usual, LEAST_PAUSE), MOST_PAUSE):
+        if now - self._shrunk_at < self.pause:
             return
         self._shrunk_at = now
         self.value = max(1.0, SHRINK * min(self.value, self.under_way))

@@ -53,33 +53,36 @@ class Line:
     def __init__(self) -> None:
         self._waiting: list[_Waiting] = []
         self._numbers = itertools.count()
-        self._seconds = 1.0  # that a call takes, about
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    def note(self, seconds: float) -> None:
-        """Note how long a call took."""
-        self._seconds += 0.1 * (seconds - self._seconds)
 
     def is_behind(self, priority: Priority, target: str, ticket: "Ticket | None" = None) -> bool:
         """Return whether somebody waits for a target who comes before a request with this priority, and this ticket."""
         now = asyncio.get_running_loop().time()
         number, since = ticket or (math.inf, now)
         mine = _place(PRIORITIES.index(priority), number, now - since)
-        return any(w.place(now) < mine for w in self._waiting if target in w.targets and not w.woken.done())
+        return any(w.place(now) < mine for w in self._waiting if target in w.targets)
 
     async def wait(
-        self, priority: Priority, targets: Collection[str], calls: float, until: float, ticket: "Ticket | None" = None
+        self,
+        priority: Priority,
+        targets: Collection[str],
+        calls: float,
+        until: float,
+        ticket: "Ticket | None" = None,
+        seconds: float = 1.0,
     ) -> "Ticket":
         """Wait until it is this request's turn at one of the targets, or may be; return the ticket by which it waited.
 
         With that it waits at its old place if somebody else was faster. Raises Overloaded, at once where there is no
-        sense in waiting. `calls`: how many of them may be under way at once. `until`: on the loop's clock.
+        sense in waiting. `calls`: how many of them may be under way at once, of so many `seconds` each. `until`: on the
+        loop's clock.
         """
         loop = asyncio.get_running_loop()
+        waits = self._before(priority, targets), seconds / max(1.0, calls)
         if ticket is None:
-            self._check(priority, calls, until - loop.time())
+            self._check(priority, *waits, calls, until - loop.time())
             ticket = Ticket(next(self._numbers), loop.time())
         mine = _Waiting(PRIORITIES.index(priority), *ticket, targets, loop.create_future())
         self._waiting.append(mine)
@@ -94,28 +97,19 @@ class Line:
             raise
         self._waiting.remove(mine)
         if loop.time() >= until:
-            raise self._refusal(self.estimate(priority, calls))
+            raise _refusal(waits[1] * (waits[0] + 1))
         return ticket
 
-    def estimate(self, priority: Priority, calls: float) -> float:
-        """Return about how many seconds a request with this priority would wait."""
-        return (self._before(priority) + 1) * self._seconds / max(1.0, calls)
+    def _before(self, priority: Priority, targets: Collection[str]) -> int:
+        """Return how many wait for one of these targets who come before a request with this priority."""
+        rank, wanted = PRIORITIES.index(priority), set(targets)
+        return sum(w.rank <= rank for w in self._waiting if not wanted.isdisjoint(w.targets))
 
-    def _before(self, priority: Priority) -> int:
-        """Return how many wait who come before a request with this priority that comes now."""
-        rank = PRIORITIES.index(priority)
-        return sum(w.rank <= rank for w in self._waiting)
-
-    def _check(self, priority: Priority, calls: float, left: float) -> None:
+    def _check(self, priority: Priority, before: int, each: float, calls: float, left: float) -> None:
+        """Raise Overloaded if too many wait already, or a request would wait for longer than it may."""
         room = max(LEAST_ROOM, ROOM * calls) * SHARES[priority]
-        seconds, before = self.estimate(priority, calls), self._before(priority)
-        if before >= room or seconds > left:
-            raise self._refusal(seconds)
-
-    def _refusal(self, seconds: float) -> Overloaded:
-        error = Overloaded("All targets of this model have as many calls as they take. Try again later.")
-        error.retry_after = max(1.0, seconds)
-        return error
+        if before >= room or (before + 1) * each > left:
+            raise _refusal((before + 1) * each)
 
     def wake(self, target: str, room: int = 1) -> None:
         """Let the next ones go on who wait for a target, as many as it has room for."""
@@ -123,5 +117,12 @@ class Line:
             return
         now = asyncio.get_running_loop().time()
         found = [w for w in self._waiting if target in w.targets and not w.woken.done()]
-        for waiting in heapq.nsmallest(room, found, key=lambda w: w.place(now)):
+        room -= sum(w.woken.done() for w in self._waiting if target in w.targets)  # who has not gone yet
+        for waiting in heapq.nsmallest(max(0, room), found, key=lambda w: w.place(now)):
             waiting.woken.set_result(None)
+
+
+def _refusal(seconds: float) -> Overloaded:
+    error = Overloaded("All targets of this model have as many calls as they take. Try again later.")
+    error.retry_after = max(1.0, seconds)
+    return error

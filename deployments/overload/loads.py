@@ -40,6 +40,10 @@ class Loads:
         found = [self.limit(target) for target in targets]
         return sum(math.inf if limit is None else limit.value for limit in found)
 
+    def seconds(self, targets: Collection[str]) -> float:
+        """Return how many seconds a call of the quickest of these targets takes, about."""
+        return min((limit.seconds for target in targets if (limit := self.limit(target)) is not None), default=1.0)
+
     def known(self) -> Mapping[str, float]:
         """Return the limits that are in force, by target."""
         return {target: limit.value for target, limit in self._limits.items() if limit.value != math.inf}

@@ -239,9 +239,9 @@ MUTANTS = (
     ),
     LostMutant(
         "who has nothing to add is ill",
-        "deployments/failover/run.py",
-        'if outcome.kind == "empty":',
-        "if False:",
+        ASKED,
+        'if outcome.kind == "empty" else outcome',
+        'if outcome.kind == "none" else outcome',
         "unit/test_continuation.py",
     ),
     LostMutant(

@@ -416,7 +416,7 @@ def test_without_the_actor_a_request_with_a_key_is_answered_and_told_so() -> Non
     async def test(r: Replicas) -> None:
         r.away = True
         r.slow(2.0)
-        one, two = await both(r, 0, 0, 6.0)
+        one, two = await both(r, 0, 0, 10.5)
         assert (one.status, one.word) == (200, "unavailable")
         assert (two.status, two.word) == (200, "joined"), "the same replica needs no actor"
         assert r.asked() == 1

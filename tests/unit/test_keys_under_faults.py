@@ -177,7 +177,7 @@ def test_a_claim_that_takes_too_long_poisons_no_key() -> None:
     async def test(r: Replicas) -> None:
         r.slow(0.5)
         claim = r.exchange.claim
-        faulty(r, "claim", after=6)
+        faulty(r, "claim", after=12)
         one = await r.ask(0)
         assert (one.status, one.word) == (200, "unavailable")
         r.exchange.claim = claim  # type: ignore[method-assign]

@@ -33,24 +33,29 @@ ARGS: dict[str, Any] = {
 
 def limited(limit: Limit, calls: int) -> Limit:
     for _ in range(calls):
-        limit.take()
+        limit.take(0.0)
     limit.answered(1.0, 0.0)
     return limit
+
+
+def release(limit: Limit, now: float, *, ok: bool = False) -> None:
+    """End a call: an answer, or a refusal for load."""
+    limit.release(now, 1.0, ok=ok, refused=not ok, had_begun=False)
 
 
 def test_a_target_that_was_never_refused_has_no_limit() -> None:
     limit = limited(Limit(), 500)
     assert limit.has_room
-    limit.release(1.0, ok=True, refused=False)
+    release(limit, 1.0, ok=True)
     assert limit.value == math.inf
 
 
 def test_a_refusal_makes_the_limit_smaller_once_for_each_wave() -> None:
     limit = limited(Limit(), 100)
     for _ in range(30):
-        limit.release(1.0, ok=False, refused=True)
+        release(limit, 1.0)
     assert limit.value == 70.0
-    limit.release(3.0, ok=False, refused=True)
+    release(limit, 3.0)
     assert limit.value == pytest.approx(0.7 * 70)
 
 
@@ -58,40 +63,40 @@ def test_a_limit_never_falls_below_one_and_one_call_may_always_be_made() -> None
     limit = Limit()
     for now in range(50):
         assert limit.has_room
-        limit.take()
-        limit.release(10.0 * now, ok=False, refused=True)
+        limit.take(10.0 * now)
+        release(limit, 10.0 * now)
     assert limit.value == 1.0
 
 
 def test_answers_make_it_larger_only_where_it_is_made_use_of() -> None:
     limit = limited(Limit(), 10)
-    limit.release(1.0, ok=False, refused=True)
+    release(limit, 1.0)
     assert limit.value == 7.0
     for _ in range(8):
-        limit.release(1.5, ok=True, refused=False)
-        limit.take()
+        release(limit, 1.5, ok=True)
+        limit.take(1.5)
     assert limit.value > 8
     quiet = limited(Limit(), 10)
-    quiet.release(1.0, ok=False, refused=True)
+    release(quiet, 1.0)
     for _ in range(8):
-        quiet.release(1.5, ok=True, refused=False)
+        release(quiet, 1.5, ok=True)
     before = quiet.value
-    quiet.take()
-    quiet.release(1.6, ok=True, refused=False)
+    quiet.take(1.6)
+    release(quiet, 1.6, ok=True)
     assert quiet.value == before
 
 
 def test_without_a_refusal_for_long_there_is_no_limit_any_more() -> None:
     limit = limited(Limit(), 10)
-    limit.release(1.0, ok=False, refused=True)
-    limit.release(2.0 + FORGET_SECONDS, ok=True, refused=False)
+    release(limit, 1.0)
+    release(limit, 2.0 + FORGET_SECONDS, ok=True)
     assert limit.value == math.inf
 
 
 def test_a_fixed_limit_stays() -> None:
     limit = limited(Limit(2), 2)
     assert not limit.has_room
-    limit.release(1.0, ok=False, refused=True)
+    release(limit, 1.0)
     assert (limit.value, limit.has_room) == (2.0, True)
 
 
@@ -105,13 +110,13 @@ def test_it_comes_to_what_the_target_takes_within_a_minute(calls: int) -> None:
         for end in [end for end in ends if end <= now]:
             ends.remove(end)
             limit.answered(1.0, now)
-            limit.release(now, ok=True, refused=False)
+            release(limit, now, ok=True)
         if limit.has_room and limit.under_way < 3 * calls:
-            limit.take()
+            limit.take(now)
             if len(ends) < calls:
                 ends.append(now + 1.0)
             else:
-                limit.release(now, ok=False, refused=True)
+                release(limit, now)
         if now > 60:
             found.append(len(ends))
     assert statistics.mean(found) > 0.75 * calls
@@ -161,12 +166,11 @@ def test_who_waits_for_long_moves_up_but_not_before_the_critical() -> None:
 def test_of_many_the_batch_is_refused_first(priority: Priority, most: int) -> None:
     async def main() -> None:
         line = Line()
-        line.note(0.0)
         until = asyncio.get_running_loop().time() + 600
-        tasks = [asyncio.create_task(line.wait("critical", ("a",), 1, until)) for _ in range(most)]
+        tasks = [asyncio.create_task(line.wait("critical", ("a",), 1, until, seconds=0.1)) for _ in range(most)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded) as refused:
-            await line.wait(priority, ("a",), 1, until)
+            await line.wait(priority, ("a",), 1, until, seconds=0.1)
         assert refused.value.retry_after is not None
         assert refused.value.retry_after >= 1
         assert len(line) == most
@@ -182,11 +186,9 @@ def test_of_many_the_batch_is_refused_first(priority: Priority, most: int) -> No
 def test_who_could_not_be_answered_in_time_is_refused_at_once() -> None:
     async def main() -> None:
         line, clock = Line(), asyncio.get_running_loop().time
-        for _ in range(100):
-            line.note(20.0)
         began = clock()
         with pytest.raises(Overloaded):
-            await line.wait("critical", ("a",), 1, began + 5)
+            await line.wait("critical", ("a",), 1, began + 5, seconds=20.0)
         assert clock() == began
 
     run_virtually(main())
@@ -375,5 +377,92 @@ def test_nobody_waits_for_a_call_that_ends_where_none_is_under_way() -> None:
             name, seconds = await waiting
             assert (name, seconds < 2) == ("aws/haiku", True)
             assert limit.under_way == 0
+
+    run_virtually(main())
+
+
+def test_a_target_whose_answers_flow_is_refused_for_load_however_long_they_take() -> None:
+    limit = limited(Limit(), 9)
+    assert limit.is_for_load(60.0)
+    limit.release(61.0, 60.0, ok=True, refused=False, had_begun=True)
+    assert not limit.is_for_load(90.0)
+
+
+def test_at_the_start_nobody_knows_yet_whether_it_answers_any() -> None:
+    limit = Limit()
+    limit.take(0.0)
+    assert not limit.is_for_load(0.1), "it refuses the only call that it has"
+    limit.take(0.1)
+    assert limit.is_for_load(0.2)
+    assert not limit.is_for_load(9.0)
+
+
+def test_a_burst_at_the_start_makes_nobody_rest() -> None:
+    async def main() -> None:
+        async with world(ARGS) as w:
+            Busy(10).put_before(w)
+            found = await asyncio.gather(*(asked(w, "solo") for _ in range(20)))
+            assert [name for name, _ in found] == ["aws/haiku"] * 20
+            await w.settle()
+            assert w.targets()["aws/haiku"]["state"] == "closed"
+
+    run_virtually(main())
+
+
+def test_one_that_breaks_each_stream_opens_its_circuit_as_ever() -> None:
+    async def main() -> None:
+        async with world(ARGS) as w:
+            w.provider("aws").ends, w.provider("aws").after = [Outcome("overloaded", content=True)], 1
+            for _ in range(4):
+                request = check_request({**REQUEST, "model": "solo", "stream": True})
+                try:
+                    await read(await w.service.failover.stream(request, w.service.deadline(5)))
+                except NoAnswer:
+                    break
+                await w.settle()
+            assert w.targets()["aws/haiku"]["state"] == "open"
+
+    run_virtually(main())
+
+
+def test_who_was_refused_for_load_asks_the_next_one_first() -> None:
+    async def main() -> None:
+        async with world(ARGS) as w:
+            busy = Busy(1)
+            busy.put_before(w)
+            one = asyncio.create_task(asked(w, "default"))
+            await asyncio.sleep(0.1)
+            name, _ = await asked(w, "default")
+            assert (name, busy.refused) == ("openai/gpt", 1)
+            await one
+
+    run_virtually(main())
+
+
+def test_those_who_wait_for_another_target_are_not_before_one() -> None:
+    async def main() -> None:
+        line, until = Line(), asyncio.get_running_loop().time() + 5
+        tasks = [asyncio.create_task(line.wait("normal", ("a",), 9, until, seconds=0.1)) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        other = asyncio.create_task(line.wait("normal", ("b",), 1, until, seconds=0.1))
+        await asyncio.sleep(0.1)
+        line.wake("b")
+        await other
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run_virtually(main())
+
+
+def test_who_is_called_is_before_who_comes_at_that_moment() -> None:
+    async def main() -> None:
+        line, until = Line(), asyncio.get_running_loop().time() + 600
+        waiting = asyncio.create_task(line.wait("critical", ("a",), 9, until))
+        await asyncio.sleep(0.1)
+        line.wake("a")
+        assert line.is_behind("batch", "a")
+        await waiting
+        assert not line.is_behind("batch", "a")
 
     run_virtually(main())

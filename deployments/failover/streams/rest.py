@@ -75,6 +75,12 @@ class Rest:
         body, dropped = body_for_rest(fit.body, cut, anchor, method, self._used)
         return replace(fit, body=body, dropped=(*fit.dropped, *dropped))
 
+    def as_it_counts(self, target: str, outcome: Outcome) -> Outcome:
+        """Return what a failed attempt to go on says of its target. What it refused is remembered."""
+        self._no_prefill.learn(target, outcome)
+        # Nothing to add is no fault.
+        return Outcome("unverified", message=outcome.message) if outcome.kind == "empty" else outcome
+
     def word(self, target: str) -> str:
         """Return the name of the method by which a target is asked."""
         return self._asking[target].method.word
