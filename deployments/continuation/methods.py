@@ -43,24 +43,21 @@ CONFIGURED: Mapping[str, Method | None] = {
     "none": None,
 }
 
-_CLAUDE = (
+# Of models that are asked by their vendor's own API. What is not here refuses it, or begins a new turn.
+_MODELS: tuple[tuple[str, Method], ...] = (
     # Anthropic, "Prefill Claude's response", and "Migrating to Claude 4.6": from there on it is a 400.
     (
         r"claude-(?:v2|instant|3|haiku-4[-.]5|sonnet-4(?:[-.][05](?!\d)|-2025|@|$)|opus-4(?:[-.][015](?!\d)|-2025|@|$))",
         PREFILL,
     ),
-)
-_BEDROCK = (
-    *_CLAUDE,
     (r"amazon\.nova", PREFILL),  # Amazon Nova, "Complete request schema": an assistant turn that comes last
+    # A live table of refusals: from 3.6 on, and by the light models of 3.5, it is a 400.
+    (r"gemini-(?:2\.5|3-|3\.1-|3\.5-flash(?!-lite))", PREFILL),
 )
-# A live table of refusals: from 3.6 on, and by the light models of 3.5, it is a 400.
-_GOOGLE = ((r"gemini-(?:2\.5|3-|3\.1-|3\.5-flash(?!-lite))", PREFILL),)
 _HOSTS: tuple[tuple[str, Method], ...] = (
     (r"(?:^|\.)mistral\.ai$", Method("prefix", trusted=True)),  # it repeats what it was given
     (r"(?:^|\.)moonshot\.(?:ai|cn)$", Method("partial", trusted=True, repeats=False)),
 )
-_BY_KIND: Mapping[str, tuple[tuple[str, Method], ...]] = {"bedrock": _BEDROCK, "anthropic": _CLAUDE, "google": _GOOGLE}
 
 
 def configured_word(model: str, configured: Mapping[str, str]) -> str | None:
@@ -71,14 +68,17 @@ def configured_word(model: str, configured: Mapping[str, str]) -> str | None:
     return next(found, None)
 
 
-def method_of(kind: str, model: str, base_url: str | None = None) -> Method | None:
-    """Return how a model is asked to go on, by the vendor's own id. `base_url`: of who gets a chat as it is."""
-    if kind == "local":
+def method_of(model: str, *, in_process: bool, passes_through: bool, base_url: str | None = None) -> Method:
+    """Return how a model is asked to go on, by the vendor's own id of it.
+
+    `passes_through`: its server gets a chat as it is, at `base_url` if that is not its vendor's.
+    """
+    if in_process:
         return FORCED
-    if base_url is not None and (found := _at_host(base_url)) is not None:
-        return found
+    if passes_through:
+        return INSTRUCT if base_url is None else _at_host(base_url) or INSTRUCT
     name = model.lower()
-    return next((method for pattern, method in _BY_KIND.get(kind, ()) if re.search(pattern, name)), INSTRUCT)
+    return next((method for pattern, method in _MODELS if re.search(pattern, name)), INSTRUCT)
 
 
 def _at_host(base_url: str) -> Method | None:

@@ -122,8 +122,8 @@ class ModelRows:
         base_url, configured = self._continues.get(provider_of(target), (None, {}))
         if (word := configured_word(model_of(target), configured)) is not None:
             return CONFIGURED[word]
-        kind = self.kind(target)
-        return method_of(kind, self.base_model(target), base_url if KINDS[kind].passes_through else None)
+        kind, model = KINDS[self.kind(target)], self.base_model(target)
+        return method_of(model, in_process=kind.in_process, passes_through=kind.passes_through, base_url=base_url)
 
     def base_model(self, target: str) -> str:
         """Return the vendor's own id of a target's model."""

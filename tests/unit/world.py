@@ -46,7 +46,7 @@ class Script:
     pieces: list[float] = field(default_factory=list)  # the pauses before each piece of a whole answer, and its end
     told: dict[str, int] | None = None  # the usage that it has told by then
     by_body: Callable[[Mapping[str, Any]], list[dict[str, Any]] | Outcome] | None = None  # the deltas of a stream
-    bodies: list[Mapping[str, Any]] = field(default_factory=list)  # of the streams that were asked for
+    bodies: list[Mapping[str, Any]] = field(default_factory=list)  # of the last streams that were asked for
     calls: int = 0
     cancelled: int = 0
 
@@ -89,7 +89,7 @@ class ScriptedHop:
         script = self.script_of(provider, call)
         self.traces.append(call.get("trace"))
         end = script.next_end()
-        script.bodies.append(call["body"])
+        script.bodies = [*script.bodies[-3:], call["body"]]
         deltas = [{"content": word} for word in script.words] if script.deltas is None else script.deltas
         if script.by_body is not None:
             said = script.by_body(call["body"])
