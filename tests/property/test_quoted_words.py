@@ -145,3 +145,10 @@ def test_a_request_for_whose_search_others_would_wait_moves_no_circuit_by_a_text
     message = "Incorrect API key provided: sk-x."
     assert Outcome(kinds_of(message, 400, asked)[0]).verdict is Verdict.MISCONFIGURED
     assert Outcome(kinds_of(message, 400, {**asked, "metadata": LONG[name]})[0]).verdict in STILL
+
+
+def test_words_of_a_vendor_and_of_a_client_together_are_no_word_of_the_vendors() -> None:
+    said = "is not servable in region"
+    asked = {"model": "row", "messages": [{"role": "user", "content": f"Please explain {said} to me."}]}
+    for kind in kinds_of(f"This argument is not supported: {said}", 400, asked):
+        assert Outcome(kind).verdict in STILL, kind

@@ -44,7 +44,9 @@ RULES: tuple[Rule, ...] = (
         _DOC,
         r"operation not allowed|not authorized|access (?:is )?denied|use case details|INVALID_PAYMENT_INSTRUMENT",
         r"marketplace",
-        rf"(?:unsupported|not (?:supported|available|allowed)){_GAP}{{0,40}}\b(?:country|countries|regions?)\b",
+        # What stands behind a colon may be a value of the client's.
+        rf"(?:unsupported|not (?:supported|available|allowed))(?:(?!:){_GAP}){{0,40}}"
+        r"\b(?:country|countries|regions?)\b",
         rf"data retention mode|account {_GAP}{{0,60}}(?:verif|suspend)|security token|api key",
         statuses=(400, 401, 403, 404),
     ),
