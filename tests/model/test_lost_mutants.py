@@ -166,13 +166,6 @@ MUTANTS = (
         "pass",
         "unit/test_pieces_of_whole_answers.py",
     ),
-    LostMutant(
-        "what begins anew is gone on with",
-        STITCH,
-        "if self._same >= LONG:\n                raise",
-        "if False:\n                raise",
-        "property/test_stitch.py",
-    ),
     LostMutant("one word proves it", STITCH, "(trusted or is_proof(text[at:]))", "True", "property/test_stitch.py"),
     LostMutant(
         "white space comes twice",
@@ -323,7 +316,7 @@ def test_the_mutant_is_noticed(mutant: LostMutant, tmp_path: pathlib.Path) -> No
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{mutant.tests}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1, f"{mutant.bug}: lives\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert "AssertionError" in done.stdout or "Error" in done.stdout
+    assert any(word in done.stdout for word in ("Error", "DID NOT RAISE"))
 
 
 def test_each_mutant_can_still_be_made() -> None:

@@ -173,6 +173,15 @@ def test_words_that_are_only_quoted_prove_nothing(answer: str, sizes: list[int])
         says(stitch, answer.replace("{a}", anchor), sizes)
 
 
+def test_words_that_are_said_more_than_once_prove_nothing() -> None:
+    delivered = "The sea is wide. He came there, saw,"
+    anchor = anchor_of(delivered)
+    with pytest.raises(Unverified):
+        says(
+            Stitch(delivered, cut_for(delivered, trusted=False), anchor=anchor), f"{anchor}\n\n{anchor} and left.", [5]
+        )
+
+
 @pytest.mark.parametrize(
     ("delivered", "answer"),
     [

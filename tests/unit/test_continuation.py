@@ -323,6 +323,18 @@ def test_a_rest_that_says_nothing_is_none(answer: str) -> None:
     run(test, args(method="prefill"), aws=first(10), openai=script)
 
 
+def test_a_rest_that_is_only_what_had_to_be_said_is_none() -> None:
+    async def test(w: World) -> None:
+        _, data = await asked(w)
+        assert not data.endswith(DONE)
+
+    def says_it(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return pieces("".join(WORDS[:10]).removeprefix(begun(body)))
+
+    local = Script([Outcome("server_error", status=500)])
+    run(test, args(method="prefill"), aws=first(10), openai=second(says_it), local=local)
+
+
 def test_a_text_that_is_too_long_to_be_kept_ends_as_before_and_nothing_stays_kept() -> None:
     async def test(w: World) -> None:
         _, data = await asked(w)
