@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from actors.answers.messages import Claimed, Heard, Item, LeadingByKey
 from actors.answers.table import Answers
 
-POLL_SECONDS = (
-    1.0  # that a question waits for news; then it is asked again, so that both ends know that the other lives
-)
+# That a question waits for news; then it is asked again, so that both ends know that the other lives.
+POLL_SECONDS = 1.0
 SETTLE_SECONDS = 1.5  # of a young actor: the replicas that lead runs have told it of them by then
 
 

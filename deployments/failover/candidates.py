@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # How long a request waits while no target may be asked: for a target that may be probed within a second, and for a
 # probe that is in flight. It keeps half of its time for an answer, or less if its targets are known to need less.
-MOST_AGAIN = 3  # refusals for load of one request, before they are failures
 SOON_SECONDS, PROBE_SECONDS = 5.0, 20.0
+MOST_AGAIN = 3  # refusals for load of one request, before they are failures
 
 
 @dataclass(frozen=True, slots=True)

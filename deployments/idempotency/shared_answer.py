@@ -26,7 +26,6 @@ class SharedAnswer(Response):
         self._source, self._word, self._broken = source, word, broken
         self._items: list[Item] = []
         self._ended = False
-        self.sent = False  # whether anything of it went to the client
 
     async def begin(self) -> int:
         """Wait until it can be sent; return its status. Raises Gone."""
@@ -45,7 +44,6 @@ class SharedAnswer(Response):
             await self.begin()
             head, *parts = self._items
             assert not isinstance(head, bytes)
-            self.sent = True
             await send({"type": "http.response.start", "status": head["status"], "headers": self._told(head)})
             await send(_body(parts, more=not self._ended))
             await self._send_rest(send)

@@ -97,7 +97,7 @@ class Sharing:
             return self._lead(name, key, printed, request, self._left).join(), "unavailable"
         self._check(claimed["state"] != "other")
         if claimed["state"] == "join":
-            return RemoteRun(self._answers, claimed["run"]), "replayed" if claimed["ended"] else "joined"
+            return self._joined(claimed)
         led = self._lead(name, key, printed, request, self._left)
         self._leading.add(led)
         return led.join(), "taken_over" if claimed["lost"] else "new"
@@ -118,6 +118,9 @@ class Sharing:
         with contextlib.suppress(AnswersAway):
             if (await claiming)["state"] == "lead":
                 await self._answers.drop(name)
+
+    def _joined(self, claimed: Claimed) -> tuple[Source, str]:
+        return RemoteRun(self._answers, claimed["run"]), "replayed" if claimed["ended"] else "joined"
 
     def _run_here(self, key: str, printed: str) -> LedRun | None:
         here = self._here.get(key)
@@ -163,7 +166,7 @@ class Sharing:
             return None
         if claimed["state"] != "join":
             return None
-        return RemoteRun(self._answers, claimed["run"]), "replayed" if claimed["ended"] else "joined"
+        return self._joined(claimed)
 
     def _await_retry(self, run: LedRun, key: str) -> None:
         """Let a run go on whose client has left: its SDK sends the same request again, to any replica."""

@@ -9,8 +9,9 @@ from deployments.overload.line import Line, Priority, Ticket
 
 
 class Loads:
-    """`of_providers`: how many calls a provider's targets may have at once; `auto` finds it
-    out. Those that are not named have no limit.
+    """`of_providers`: how many calls a provider's targets may have at once; `auto` finds it out.
+
+    Those that are not named have no limit.
     """
 
     def __init__(self, of_providers: Mapping[str, int | str] | None = None):
