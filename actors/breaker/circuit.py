@@ -21,7 +21,7 @@ absence. Neither opens the circuit; five that end without a word of the target d
 What counts is found by comparison. A failure is *in a row* with others only if no call that began after
 it has gone well: one client's four slow prompts end at one instant, and hundreds have begun and gone well
 in between. What every tier of one request did alike is the request's own and comes as NEUTRAL or REFUSED
-(deployments/failover/comparison.py). The ratio counts what has begun well, not only what has ended, and what
+(deployments/failover/attempts/comparison.py). The ratio counts what has begun well, not only what has ended, and what
 flows counts as well: a stream that is older than those that broke, and goes on, ends their run.
 
 A circuit that a probe has closed gets its traffic back bit by bit (`share`), and remembers for a while

@@ -41,9 +41,7 @@ class Ending:
     failover: bool  # may the next candidate be asked, as long as nothing was sent to the client?
     guilt: Guilt
     why: str
-    alike: str = (
-        ""  # maybe the request's own fault: if all that it asks fail so, see deployments/failover/comparison.py
-    )
+    alike: str = ""  # maybe the request's own fault, if all that it asks fail so (failover/attempts/comparison.py)
 
 
 _V = Verdict
@@ -72,6 +70,7 @@ ENDINGS: Mapping[str, Ending] = MappingProxyType(
         "busy": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own queue is full"),
         "stalled": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.US, "our own event loop stood still"),
         "unverified": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.NOBODY, "it was not proven to go on with the text"),
+        "overtaken": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.NOBODY, "it was silent, and another went on sooner"),
         "conflict": Ending(_V.NEUTRAL, _V.NEUTRAL, True, Guilt.PROVIDER, "409: locked for a moment"),
         # No word of the target, whatever a client sends: five of them must not open a circuit that is half open.
         "internal_error": Ending(_V.REFUSED, _V.REFUSED, True, Guilt.US, "a bug of ours: this provider was not asked"),

@@ -73,6 +73,11 @@ class DeadlineTimer:
             self._set(at)
 
     @property
+    def waits(self) -> bool:
+        """Is a wait active, whose limit may be moved?"""
+        return self._task is not None
+
+    @property
     def expired(self) -> bool:
         """Has the last wait timed out? Tells our own TimeoutError from one that was raised inside."""
         return self._graces == _OVER

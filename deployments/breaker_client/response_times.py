@@ -1,9 +1,9 @@
 """How long a target's answers usually take, as one ingress has seen it. Pure.
 
 The measure is the slowest of its recent answers: a maximum that fades, so that one slow answer is forgotten
-within some hundred others. Two questions need it: how much of a deadline a tier needs (`failover/time_share.py`), and
-whether a call that our own share of the time has cut had been given enough to say something of the tier
-(`failover/comparison.py`).
+within some hundred others. Two questions need it: how much of a deadline a tier needs
+(`failover/attempts/time_share.py`), and whether a call that our own share of the time has cut had been given enough to
+say something of the tier (`failover/attempts/comparison.py`).
 """
 
 from dataclasses import dataclass

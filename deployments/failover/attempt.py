@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from actors.breaker.messages import Permit, is_exclusive
 from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import provider_of
-from deployments.failover.comparison import Comparison
+from deployments.failover.attempts.comparison import Comparison
 from deployments.rpc.port import outcome_in
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord
 

@@ -10,11 +10,11 @@ from actors.breaker.plan import provider_of
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed
 from deployments.failover.attempt import Attempt
-from deployments.failover.deadline import Deadline
-from deployments.failover.streams.answer import COVER_SECONDS, StreamAnswer
+from deployments.failover.attempts.deadline import Deadline
+from deployments.failover.streams.answer import StreamAnswer
 from deployments.failover.streams.probe import hold_back
 from deployments.providers.base import CallMessage
-from deployments.providers.time_limits import TimeLimits
+from deployments.providers.time_limits import COVER_SECONDS, TimeLimits
 from deployments.rpc.port import (
     PIECE_SECONDS,
     AnswerStream,

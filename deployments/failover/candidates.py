@@ -26,6 +26,9 @@ SOON_SECONDS, PROBE_SECONDS = 5.0, 20.0
 MOST_AGAIN = 3  # refusals for load of one request, before they are failures
 
 
+Mark = tuple[frozenset[str], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A candidate to be asked now.
@@ -157,6 +160,15 @@ class Candidates:
     def ask(self, turn: Turn) -> None:
         """Note that this target is asked: it is not asked again."""
         self._asked.add(turn.candidate.target)
+
+    def mark(self) -> Mark:
+        """Return who was asked until now, for `back_to`."""
+        return frozenset(self._asked), self.sure
+
+    def back_to(self, mark: Mark) -> None:
+        """Take it that nobody was asked since then, but for those that have failed."""
+        failed = {target for target, _ in self.tried.failures}
+        self._asked, self.sure = {*mark[0], *(self._asked & failed)}, mark[1]
 
     def leave_out(self, target: str) -> None:
         """Note that a target can't be asked for this request any more."""

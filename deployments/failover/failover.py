@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 from deployments.config.settings import ImageLimits
 from deployments.continuation.rest import may_continue, wants_json
 from deployments.errors import BreakwaterError
+from deployments.failover.attempts.deadline import Deadline
 from deployments.failover.calls import Answer, CallKind, StreamCall, Verb, WholeCall
-from deployments.failover.deadline import Deadline
-from deployments.failover.run import Answered, FailoverRun, Ground
+from deployments.failover.ground import Ground
+from deployments.failover.run import Answered, FailoverRun
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.failover.streams.hold import holds_of
 from deployments.failover.streams.kept import Kept, KeptBytes
@@ -72,11 +73,13 @@ class Failover:
             run = self._run(request, deadline, StreamCall(self._transport, deadline), record)
             answer = await run.answer()
         row = self.rows.settings_of(request.model).continuation
-        answer.may_begin_anew(run.restart, holds_of(request.body, tools=row.holds_tools, json=row.holds_json))
+        answer.may_begin_anew(run, holds_of(request.body, tools=row.holds_tools, json=row.holds_json))
         continues = row.mode != "off" and record.caller.continues
         if continues and may_continue(request.body, json=row.mode == "all"):
             kept = Kept(row.max_text, self._kept)
-            answer.may_go_on(run.go_on, row.attempts, kept, must_be_json=wants_json(request.body))
+            answer.may_go_on(row.attempts, kept, must_be_json=wants_json(request.body))
+        if run.may_rescue:
+            answer.may_be_rescued()
         return answer
 
     def _run(self, request: Request, deadline: Deadline, kind: CallKind[T], record: RequestRecord) -> FailoverRun[T]:

@@ -9,44 +9,34 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from actors.breaker.messages import Permit
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
-from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, DeadlineExceeded, NoAnswer
 from deployments.failover.attempt import Attempt
-from deployments.failover.candidates import Candidates, Turn
-from deployments.failover.comparison import Comparison
-from deployments.failover.deadline import Deadline
+from deployments.failover.attempts.comparison import Comparison
+from deployments.failover.attempts.deadline import Deadline
+from deployments.failover.attempts.one_target import EARLY_SECONDS, MOST_EXTRA_CALLS, OneTarget
+from deployments.failover.attempts.time_share import share
+from deployments.failover.candidates import Candidates, Mark, Turn
 from deployments.failover.fitting import Fitting
+from deployments.failover.ground import Ground
 from deployments.failover.legs.hedge import Hedge, may_have_two_legs
 from deployments.failover.legs.race import Race
-from deployments.failover.message import message_of
 from deployments.failover.no_answer import no_answer
-from deployments.failover.streams.answer import COVER_SECONDS
-from deployments.failover.streams.rest import NoPrefill, Rest
-from deployments.failover.time_share import share
+from deployments.failover.row_order import row_of
+from deployments.failover.streams.rest import Rest
 from deployments.failover.tried import Tried
 from deployments.latency.classes import class_of
-from deployments.latency.hedging import Hedges
 from deployments.openai_api.chat import Request
 from deployments.providers.kinds import KINDS
-from deployments.providers.time_limits import TimeLimits
-from deployments.routing.concessions import Concession, Lesson, concede, concede_extra
 from deployments.routing.image_fetch import RequestImages, remote_images
-from deployments.routing.refusals import Refusals
 from deployments.routing.request_fit import RequestFit
-from deployments.sessions.affinity import Affinity
 from deployments.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
-    from deployments.breaker_client.client import BreakerClient
     from deployments.failover.calls import CallKind
     from deployments.failover.streams.opening import Opening
-    from deployments.routing.model_rows import ModelRows
 
 T = TypeVar("T", bound="Answered")
 log = logging.getLogger(f"ray.serve.{__name__}")
-
-EARLY_SECONDS = 0.001  # before a deadline that is as good as over
-MOST_EXTRA_CALLS = 5  # of one attempt, those of the provider's adapter included: a vendor names one fault at a time
 
 
 class Answered(Protocol):
@@ -57,21 +47,15 @@ class Answered(Protocol):
 
 
 @dataclass(slots=True)
-class Ground:
-    """What all requests of one replica stand on.
+class _Beside:
+    """A target that is asked beside a silent one: how all was before it, and its attempt."""
 
-    `limits` is provider to time limits, and may be replaced. `refusals` are the hints that targets have refused here.
-    `affinity` knows in whose cache a conversation's prompt is, and `hedges` how many second legs a row has left.
-    `no_prefill` are targets that can't be asked for the rest of a text as others are.
-    """
-
-    rows: "ModelRows"
-    limits: Mapping[str, TimeLimits]
-    breaker: "BreakerClient"
-    refusals: Refusals
-    affinity: Affinity
-    hedges: Hedges
-    no_prefill: NoPrefill
+    rest: Rest | None
+    forms: dict[str, RequestFit]
+    deadline: Deadline
+    seam: str
+    asked: Mark
+    leg: Attempt | None = None
 
 
 class FailoverRun(Generic[T]):
@@ -87,38 +71,19 @@ class FailoverRun(Generic[T]):
         record: RequestRecord,
     ):
         self._rows, self._limits, self._breaker = ground.rows, ground.limits, ground.breaker
-        self._ground, self._refusals = ground, ground.refusals
+        self._ground = ground
         self._request, self._record, self._deadline = request, record, deadline
         self._kind, self._images = kind, images
+        self._one = OneTarget(ground.rows, ground.limits, ground.refusals, request, kind)
         self._tried = Tried(record)
         self._fits = self._forms = Fitting(ground.rows, ground.refusals, request, record, self._tried).fits()
         self._rest: Rest | None = None  # of a text that another target has begun
-        row = self._rows.places.ordered(list(self._fits), record.spread_key)
-        row = self._by_tools(self._in_order(row, ground.affinity))
+        row = row_of(self._fits, request, record, ground)
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
         self._latency_class = class_of(request.body, request.size)
         self._hedge = self._hedging(ground)
-
-    def _by_tools(self, row: list[str]) -> list[str]:
-        """Return the targets with those first that run the tools which the request offers, and no model of others has.
-
-        The others can still answer without such a tool, if all of those are out.
-        """
-        if self._request.native is None or not self._request.native.hosted:
-            return row
-        return sorted(row, key=lambda target: self._fits[target].extras is None)
-
-    def _in_order(self, row: list[str], affinity: Affinity) -> list[str]:
-        """Return the targets with the one first that has the conversation's prompt in its cache, if it is healthy."""
-        key = self._record.session
-        first = None if key is None or not row else affinity.preferred(key, row, self._breaker.now())
-        if first is None:
-            return row
-        self._record.bound = first
-        if first == row[0] or not any(not c.probe for c in self._breaker.plan([first]).candidates):
-            return row
-        return [first, *(target for target in row if target != first)]
+        self._beside: _Beside | None = None
 
     async def answer(self) -> T:
         """Return the answer. Raises NoAnswer or DeadlineExceeded."""
@@ -141,18 +106,82 @@ class FailoverRun(Generic[T]):
         `used` are the tokens that the text took.
         """
         self._leave(target, outcome)
+        rest = self._ask_for_rest(text, used)
+        answer = await self._first_answer()
+        return None if answer is None else (answer, rest.opening(answer.target))
+
+    def _ask_for_rest(self, text: str, used: int) -> Rest:
         self._rest = rest = Rest(self._rows, self._ground.no_prefill, text, used)
         self._forms = rest.fits(self._fits)
         for other in self._fits.keys() - self._forms.keys():
             self._candidates.leave_out(other)
-        answer = await self._first_answer()
-        return None if answer is None else (answer, rest.opening(answer.target))
+        return rest
+
+    @property
+    def may_rescue(self) -> bool:
+        """Whether another target may be asked beside one that falls silent in mid-stream."""
+        return self._hedge is not None and not self._record.hedged
+
+    async def beside(self, attempt: Attempt, text: str | None, used: int) -> "tuple[T, Opening | None] | None":
+        """Return another target's answer while an attempt is silent: from its beginning, or to the rest of a text.
+
+        None if no second leg may be sent, or it has failed. `take_over` or `call_off` it.
+        """
+        if (hedge := self._hedge) is None or not self.may_rescue:
+            return None
+        before = _Beside(self._rest, self._forms, self._deadline, self._record.seam, self._candidates.mark())
+        self._beside = before
+        self._prepare()
+        rest = None if text is None else self._ask_for_rest(text, used)
+        if rest is None:
+            self._record.seam, self._rest = "restart", None
+        answered = None
+        try:
+            before.leg = leg = await self._second_leg(hedge, hedge.turn_beside())
+            if leg is None:
+                return None
+            leg.hedge = "lost"  # unless it goes on before the first one does
+            answer, _ = await self._ask(leg)
+            if answer is None:
+                return None
+            answered = (leg.first_content_ms or 0.0) / 1000
+            return answer, None if rest is None else rest.opening(answer.target)
+        finally:
+            self._comparison.settle(answered)
+            self._breaker.leave(self._candidates)
+
+    def take_over(self, target: str, outcome: Outcome) -> None:
+        """Take it that the target that was asked beside goes on, and that the answer of `target` has ended so."""
+        self._beside = None
+        self._note_end(target, outcome)
+
+    def call_off(self, failed: Outcome | None) -> None:
+        """Take it that the target that was asked beside is of no use: all is as before, but for how it has failed."""
+        before, self._beside = self._beside, None
+        if before is None:
+            return
+        self._rest, self._forms, self._deadline, self._record.seam = (
+            before.rest,
+            before.forms,
+            before.deadline,
+            before.seam,
+        )
+        if failed is not None and before.leg is not None:
+            self._note_end(before.leg.target, failed)
+        self._candidates.back_to(before.asked)
 
     def _leave(self, target: str, outcome: Outcome) -> None:
         """Leave a target whose answer broke off in mid-stream. Who is asked from now on must be known to be well."""
+        self._note_end(target, outcome)
+        self._prepare()
+
+    def _note_end(self, target: str, outcome: Outcome) -> None:
         self._tried.fail(target, outcome)
         if self._rows.places:
             self._candidates.share(target, outcome)
+
+    def _prepare(self) -> None:
+        """Prepare to ask others behind a stream that has begun."""
         self._candidates.sure = True
         self._as_chats()
         self._deadline = self._deadline.anew()
@@ -285,15 +314,7 @@ class FailoverRun(Generic[T]):
             return (*await self._ask(attempt), attempt)
 
         async def second() -> Attempt | None:
-            if (turn := hedge.turn(attempt)) is None:
-                return None
-            begun = None
-            try:
-                begun = await self._begin(turn)
-            finally:
-                if gone := begun is None or begun.ended:
-                    hedge.give_back()
-            return None if gone else begun
+            return await self._second_leg(hedge, hedge.turn(attempt))
 
         race = Race(attempt, self._ask, second, delay)
         try:
@@ -302,71 +323,28 @@ class FailoverRun(Generic[T]):
             if race.second is not None:
                 hedge.note_result(attempt.target, race.second)
 
+    async def _second_leg(self, hedge: Hedge, turn: Turn | None) -> Attempt | None:
+        """Begin a second leg, whose turn is taken from the row's budget; None if it does not come to that."""
+        if turn is None:
+            return None
+        begun = None
+        try:
+            begun = await self._begin(turn)
+        finally:
+            if gone := begun is None or begun.ended:
+                hedge.give_back()
+        return None if gone else begun
+
     async def _ask(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
         """Return the target's answer, or how the attempt failed. However it ends, the attempt has ended too."""
         try:
-            return await self._ask_without_hints(attempt)
+            answer, failed = await self._one.ask(attempt, self._deadline, self._rest)
+            if failed is not None:
+                self._end(attempt, failed, self._comparison)
         except BaseException:
             attempt.end(Outcome("cancelled"), over=False)
             raise
-
-    async def _ask_without_hints(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
-        """A target that refuses a hint is asked once more without it. If it then answers, that is remembered."""
-        lessons, of_fields = list[Lesson](), 0
-        answer, failed = await self._call_once(attempt)
-        while failed is not None and attempt.extra_calls > 0 and self._may_leave_out(failed):
-            if (made := self._concede(attempt, failed, of_fields)) is None:
-                break
-            attempt.dropped = tuple(dict.fromkeys((*attempt.dropped, *made.dropped)))
-            attempt.extra_calls -= 1
-            lessons += made.lessons
-            of_fields += made.of_field
-            answer, failed = await self._call_once(attempt)
-        if failed is not None:
-            self._end(attempt, failed, self._comparison)
-        elif lessons:
-            self._refusals.learn(attempt.target, lessons)
         return answer, failed
-
-    def _concede(self, attempt: Attempt, refusal: Outcome, of_fields: int) -> Concession | None:
-        """Leave out of an attempt's request what its target refuses; return None if the refusal names no hint."""
-        assert attempt.body is not None
-        if attempt.extras and (made := concede_extra(refusal, attempt.extras)) is not None:
-            attempt.extras = made.body
-        elif (made := concede(refusal, attempt.body, of_fields)) is not None:
-            attempt.body = made.body
-        return made
-
-    def _may_leave_out(self, refusal: Outcome) -> bool:
-        return refusal.kind == "rejected" and not refusal.content and self._rows.may_drop_hints(self._request)
-
-    async def _call_once(self, attempt: Attempt) -> tuple[T | None, Outcome | None]:
-        limits = self._limits[provider_of(attempt.target)]
-        gone_at = asyncio.get_running_loop().time() + limits.connect + self._kind.limit(limits) + COVER_SECONDS
-        message, timer = message_of(attempt, self._request, self._rows, limits, self._rest), DeadlineTimer()
-        attempt.upstream = None
-        try:
-            with timer.until(min(attempt.until, gone_at)):
-                return await self._kind.begin(attempt, message, limits, timer), None
-        except TimeoutError:
-            late = self._late(attempt, gone_at)
-            outcome = Outcome("stalled" if timer.stalled else late, content=attempt.pieces > 0)
-        except AttemptFailed as error:
-            outcome = error.outcome
-            attempt.extra_calls -= attempt.upstream.get("again", 0) if attempt.upstream else 0
-        finally:
-            timer.close()
-        return None, outcome
-
-    def _late(self, attempt: Attempt, gone_at: float) -> str:
-        """Return the kind of an attempt whose time is over: what ended it, the request's time or the replica's silence?
-
-        A probe that has spoken has its share of the time alone, in which it may flow.
-        """
-        if attempt.pieces:
-            over = asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS
-            return "deadline" if over or not attempt.unbound else "unreachable"
-        return "unreachable" if gone_at < attempt.until and attempt.first_content_ms is None else "deadline"
 
     def _end(self, attempt: Attempt, outcome: Outcome, comparison: Comparison | None = None) -> None:
         if self._rest is not None:

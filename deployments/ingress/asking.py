@@ -12,8 +12,8 @@ from starlette.requests import Request
 from actors.ledger.rows import LONGEST_TEXT
 from deployments.config.silence import longest_silence
 from deployments.errors import BadRequest
+from deployments.failover.attempts.deadline import Deadline
 from deployments.failover.calls import Answer
-from deployments.failover.deadline import Deadline
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.ingress.body.in_flight import Held
 from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 
+COVER_SECONDS = 1.0  # how long after its own limit a replica that has said nothing counts as gone
+
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:

@@ -10,8 +10,8 @@ import orjson
 
 from deployments.doors.door import Door, Opened, dropped_of, told_in_clients_words
 from deployments.errors import BreakwaterError, error_dict
+from deployments.failover.attempts.deadline import Deadline
 from deployments.failover.calls import Answer
-from deployments.failover.deadline import Deadline
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.openai_api.chat import Request, check_json
 from deployments.openai_api.json_types import JsonDict, JsonObject

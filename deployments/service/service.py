@@ -16,8 +16,8 @@ from deployments.config.application import INGRESS, apply_user_config
 from deployments.config.resolved import ResolvedConfig
 from deployments.doors.door import Served
 from deployments.errors import BadRequest, ConfigError, NoAnswer
+from deployments.failover.attempts.deadline import Deadline
 from deployments.failover.calls import Answer, Verb
-from deployments.failover.deadline import Deadline
 from deployments.failover.failover import Failover
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.idempotency.answers_client import AnswersClient, alone

@@ -29,8 +29,8 @@ FILES = (
     *(
         f"deployments/failover/{name}.py"
         for name in (
-            *("failover", "run", "calls", "candidates", "tried", "no_answer"),
-            *("comparison", "time_share", "attempt"),
+            *("failover", "run", "candidates", "tried", "no_answer", "calls", "attempts/one_target"),
+            *("attempts/comparison", "attempts/time_share", "attempt"),
         )
     ),
     *(

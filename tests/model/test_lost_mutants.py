@@ -24,6 +24,7 @@ ASKED, READING = "deployments/failover/streams/rest.py", "deployments/ingress/re
 TABLE, LEADING = "actors/answers/table.py", "deployments/idempotency/leading.py"
 RECORDING, SHARING = "deployments/idempotency/recording.py", "deployments/idempotency/sharing.py"
 RUN = "deployments/idempotency/led_run.py"
+RESCUE, FAILOVER_RUN = "deployments/failover/streams/rescue.py", "deployments/failover/run.py"
 JOIN, CALLS = "deployments/providers/joined/chat.py", "deployments/failover/calls.py"
 
 
@@ -39,6 +40,41 @@ class LostMutant:
 
 
 MUTANTS = (
+    LostMutant(
+        "a first one that speaks again is answered with the other one's text too",
+        RESCUE,
+        "        if self._task is not None:\n            self._drop()",
+        "        if self._task is not None:\n            pass",
+        "property/test_rescue_races.py",
+    ),
+    LostMutant(
+        "a rescue costs nothing of the budget",
+        HEDGE,
+        "turn is not None and self._hedges.take(self._row, self._breaker.now()) else None",
+        "turn is not None else None",
+        "unit/test_rescue.py",
+    ),
+    LostMutant(
+        "who was let go can never be asked again",
+        FAILOVER_RUN,
+        "        self._candidates.back_to(before.asked)\n",
+        "",
+        "unit/test_rescue.py",
+    ),
+    LostMutant(
+        "a request has a rescue for each silence",
+        FAILOVER_RUN,
+        "return self._hedge is not None and not self._record.hedged",
+        "return self._hedge is not None",
+        "unit/test_rescue.py",
+    ),
+    LostMutant(
+        "our own standstill is a provider's silence",
+        RESCUE,
+        "now - self._due > LATE_SECONDS",
+        "now - self._due > 1e9",
+        "unit/test_rescue.py",
+    ),
     LostMutant(
         "a text is delivered twice",
         KEPT,
@@ -79,8 +115,8 @@ MUTANTS = (
     LostMutant(
         "the request ends with the first of its attempts",
         ANSWER,
-        "self._attempt.end(outcome, over=False)",
-        "self._attempt.end(outcome)",
+        "self._attempt.end(outcome, over=False)\n        before",
+        "self._attempt.end(outcome)\n        before",
         "unit/test_restarts.py",
     ),
     LostMutant("the loser is not let go", RACE, "leg.cancel()\n        gone", "gone", "unit/test_hedging.py"),
@@ -205,8 +241,8 @@ MUTANTS = (
     LostMutant(
         "an answer that ends unproven is whole",
         ANSWER,
-        'raise Unverified("the answer ended before it was known to go on")',
-        "pass",
+        'raise Unverified("the answer ended before it was known to go on")\n        if self._must',
+        "pass\n        if self._must",
         "unit/test_continuation.py",
     ),
     LostMutant(
@@ -247,8 +283,8 @@ MUTANTS = (
     LostMutant(
         "frames stay kept",
         ANSWER,
-        "self._kept.close()\n        if self._watch",
-        "pass\n        if self._watch",
+        "self._kept.close()\n        self._reader",
+        "pass\n        self._reader",
         "unit/test_continuation.py",
     ),
     LostMutant(

@@ -26,7 +26,7 @@ LINK, PERMITS, PLAN = (
 WALK = "deployments/failover/candidates.py"
 BREAKER, COMPARISON, STREAM = (
     "actors/breaker/circuit.py",
-    "deployments/failover/comparison.py",
+    "deployments/failover/attempts/comparison.py",
     "deployments/failover/streams/answer.py",
 )
 AVOIDABLE = ("lost", "moved_avoidable", "late_recovery")
@@ -175,7 +175,7 @@ WORLD_MUTANTS = [
     WorldMutant(
         "W16",
         "each tier may take all the time that is left",
-        "deployments/failover/time_share.py",
+        "deployments/failover/attempts/time_share.py",
         "    if tiers <= 1:\n",
         "    if tiers <= 99:\n",
         "time-left-over",
@@ -184,7 +184,7 @@ WORLD_MUTANTS = [
     WorldMutant(
         "W17",
         "the time is kept for the last tier alone",
-        "deployments/failover/time_share.py",
+        "deployments/failover/attempts/time_share.py",
         "    return max(left / 2, 2 * left / (tiers + 1), min(1.5 * usual, 0.75 * left))\n",
         "    return 0.98 * left\n",
         "five-tiers",
@@ -194,9 +194,9 @@ WORLD_MUTANTS = [
     WorldMutant(
         "W18",
         "a reader that takes nothing holds its provider for ever",
-        STREAM,
-        "        if self._frame_at is not None and until <= clock():\n",
-        "        if self._frame_at is not None and until <= clock() - 1e9:\n",
+        "deployments/failover/streams/reader_watch.py",
+        "        if self.frame_at is not None and until <= now:\n",
+        "        if self.frame_at is not None and until <= now - 1e9:\n",
         "readers-that-stop",
         ("leaks",),
     ),

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from deployments.failover.streams.answer import READER_SECONDS
+from deployments.failover.streams.reader_watch import READER_SECONDS
 from deployments.openai_api.chat import DONE
 from tests.unit.test_failover import SERVER_ERROR, complete, in_world, stream
 from tests.unit.test_local_breaker import heal

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.failover.time_share import share
+from deployments.failover.attempts.time_share import share
 from tests.unit.tiers import CONNECT, ask, in_tiers, row_of
 from tests.unit.world import World
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from actors.breaker.circuit import State
 from actors.breaker.outcomes import ENDINGS, Outcome, Verdict
-from deployments.failover.comparison import LEAST_UNKNOWN, Comparison
+from deployments.failover.attempts.comparison import LEAST_UNKNOWN, Comparison
 from deployments.openai_api.chat import check_request
 from deployments.usage.caller import Caller
 from tests.unit.test_circuit import Circuit

@@ -14,7 +14,7 @@ from actors.breaker.outcomes import ENDINGS
 from deployments import client as theirs
 from deployments.client import OUTCOMES, BadRequest, Client, FailoverResult, NoAnswer, error_from, outcome_of
 from deployments.errors import BreakwaterError, error_dict
-from deployments.failover import time_share as shares
+from deployments.failover.attempts import time_share as shares
 from deployments.python_api.guarded_functions import Functions
 from tests.clock import run_virtually
 from tests.unit.test_failover import in_world

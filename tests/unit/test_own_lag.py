@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from deployments.breaker_client.stalls import LAG
-from deployments.failover.streams.answer import COVER_SECONDS
+from deployments.providers.time_limits import COVER_SECONDS
 from tests.clock import run_virtually
 from tests.unit.tiers import TWO, ask, in_tiers, stand_still, state
 from tests.unit.world import World, world

@@ -9,7 +9,8 @@ import pytest
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import failed
-from deployments.failover.streams.answer import READER_SECONDS, StreamAnswer
+from deployments.failover.streams.answer import StreamAnswer
+from deployments.failover.streams.reader_watch import READER_SECONDS
 from deployments.openai_api.chat import DONE
 from tests.unit.test_failover import stream
 from tests.unit.tiers import E500, REST_SECONDS, ask, in_tiers, nothing_is_left, opened, state

@@ -42,6 +42,7 @@ class Script:
     head: Head = HEAD  # of its streams
     usage: dict[str, int] = field(default_factory=lambda: {"total_tokens": 3})  # of its streams
     pace: float = 0.0
+    pauses: dict[int, float] = field(default_factory=dict)  # after so many words of a stream, in place of the pace
     after: int | None = None  # a stream ends badly after so many words
     pieces: list[float] = field(default_factory=list)  # the pauses before each piece of a whole answer, and its end
     told: dict[str, int] | None = None  # the usage that it has told by then
@@ -100,9 +101,9 @@ class ScriptedHop:
             if end is None or script.after is not None:
                 if script.told and call.get("hears_usage"):
                     yield {"told": script.told}
-                for delta in words:
+                for number, delta in enumerate(words, 1):
                     yield chunk(script.head, delta)
-                    await asyncio.sleep(script.pace)
+                    await asyncio.sleep(script.pauses.get(number, script.pace))
         except (asyncio.CancelledError, GeneratorExit):
             script.cancelled += 1
             raise

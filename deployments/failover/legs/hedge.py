@@ -35,17 +35,21 @@ class Hedge:
 
     def turn(self, first: "Attempt") -> "Turn | None":
         """Return whose turn the second leg is, and take it from the row's budget; None if it is nobody's."""
-        turn = self._candidates.next()
-        now = self._breaker.now()
-        if (
-            turn is None
-            or not self._breaker.loads.has_room(turn.candidate.target)
-            or not self._is_well(turn.candidate.target)
-        ):
-            return None
-        if not self._hedges.is_worth(first.target, turn.candidate.target, now):
+        turn, now = self._free_turn(), self._breaker.now()
+        if turn is None or not self._hedges.is_worth(first.target, turn.candidate.target, now):
             return None
         return turn if self._hedges.take(self._row, now) else None
+
+    def turn_beside(self) -> "Turn | None":
+        """Return whose turn it is beside a stream that has fallen silent, as `turn` does."""
+        turn = self._free_turn()
+        return turn if turn is not None and self._hedges.take(self._row, self._breaker.now()) else None
+
+    def _free_turn(self) -> "Turn | None":
+        turn = self._candidates.next()
+        if turn is None or not self._breaker.loads.has_room(turn.candidate.target):
+            return None
+        return turn if self._is_well(turn.candidate.target) else None
 
     def note_result(self, first: str, second: "Attempt") -> None:
         """Note whether a second leg has won, once it has ended or its answer has begun."""

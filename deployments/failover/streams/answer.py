@@ -6,38 +6,38 @@ see `deployments/continuation`. Else it ends with an error frame and without `[D
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.continuation.stitch import Unverified
 from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
+from deployments.failover.streams.elsewhere import Elsewhere
 from deployments.failover.streams.hold import SIGN, SIGN_SECONDS, Hold, Holds
 from deployments.failover.streams.kept import Kept, head_of
 from deployments.failover.streams.opening import Opening
-from deployments.failover.streams.seam import SecondHead, marker, with_sum
-from deployments.openai_api.chat import DONE, NATIVE_FRAME, Head, bare_chunk, frame, usage_of
-from deployments.openai_api.json_types import JsonDict
+from deployments.failover.streams.parts import Parts
+from deployments.failover.streams.reader_watch import ReaderWatch
+from deployments.failover.streams.rescue import Rescue, Rescued
+from deployments.failover.streams.seam import SecondHead, marker
+from deployments.openai_api.chat import DONE, NATIVE_FRAME, Head, bare_chunk, frame
 from deployments.providers.openai.stream.content import is_json
+from deployments.providers.time_limits import COVER_SECONDS
 from deployments.rpc.port import AnswerStream, EndMessage
 
 if TYPE_CHECKING:
     from deployments.failover.attempt import Attempt
-    from deployments.failover.deadline import Deadline
+    from deployments.failover.attempts.deadline import Deadline
     from deployments.telemetry.request_record import RequestRecord
 
-# Asks another target for the same answer from its beginning, after that target's answer ended so; None if none can.
-Restart = Callable[[str, Outcome], Awaitable[Optional["StreamAnswer"]]]
-# Asks another target for the rest of a text, for which so many tokens were used; None if none can give it.
-GoOn = Callable[[str, Outcome, str, int], Awaitable[tuple["StreamAnswer", Opening] | None]]
-WayOn = Callable[[str, Outcome], Awaitable[tuple[Optional["StreamAnswer"], Opening | None]]]
 
-COVER_SECONDS = 1.0  # how long after a replica's own limit it counts as gone
-READER_SECONDS = (
-    600.0  # without taking a frame: a client that reads so slowly must not hold a provider's connection for ever
-)
+@dataclass(frozen=True, slots=True)
+class WayOn:
+    """What another provider is asked for: the rest of a text, or without one all of the answer."""
+
+    text: str | None
 
 
 class StreamAnswer:
@@ -65,8 +65,8 @@ class StreamAnswer:
         self._explain = explain
         self._timer = DeadlineTimer()
         self._entry = attempt.usage
-        self._restart: Restart | None = None
-        self._go_on: GoOn | None = None
+        self._elsewhere: Elsewhere | None = None  # where another provider is asked
+        self._rescue: Rescue | None = None
         self._attempts_left = 0  # to go on with a text
         self._must_be_json = False  # the text, where another one has gone on with it
         self._went_on = False
@@ -74,29 +74,33 @@ class StreamAnswer:
         self._kept: Kept | None = None  # while another provider may begin anew
         self._hold: Hold | None = None
         self._second: SecondHead | None = None  # behind a seam
-        self._before: list[tuple[Attempt, Outcome]] = []  # whose answers broke off, and how
+        self._parts = Parts()
         self._sent_at = 0.0  # when its client last got something
-        self._frame_at: float | None = None  # since when its reader has had a frame, on the loop's clock
-        self._watch: asyncio.TimerHandle | None = None
+        self._reader = ReaderWatch(deadline, self._leave)
         self._abandoned: Outcome | None = None  # how it ended while its reader took nothing
         self._closing: asyncio.Task[None] | None = None
 
-    def may_begin_anew(self, restart: "Restart", holds: Holds) -> None:
-        """Let another provider answer, by `restart`, where this one breaks off and its client has had nothing yet."""
+    def may_begin_anew(self, elsewhere: Elsewhere, holds: Holds) -> None:
+        """Let another provider answer where this one breaks off and its client has had nothing yet."""
         if not self.native:
-            self._restart, self._kept = restart, Kept()
+            self._elsewhere, self._kept = elsewhere, Kept()
             self._hold = None if holds is None else Hold(holds)
 
-    def may_go_on(self, go_on: "GoOn", attempts: int, kept: Kept, *, must_be_json: bool) -> None:
-        """Let others go on, by `go_on`, with a text that this one has begun, so many times."""
+    def may_go_on(self, attempts: int, kept: Kept, *, must_be_json: bool) -> None:
+        """Let others go on, so many times, with a text that this one has begun."""
         if not self.native:
-            self._go_on, self._attempts_left, self._kept = go_on, attempts, kept
+            self._attempts_left, self._kept = attempts, kept
             self._must_be_json = must_be_json
+
+    def may_be_rescued(self) -> None:
+        """Let another provider answer, or go on, where this one falls silent and has not broken off yet."""
+        if self._elsewhere is not None and not self._attempt.probe:
+            self._rescue = Rescue(self._beside, self._interrupt, self._elsewhere.call_off)
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Yield SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""
         clock = asyncio.get_running_loop().time
-        self._watch_reader()
+        self._reader.start()
         item: bytes | EndMessage | None = self._first
         self._begin()
         while item is not None:
@@ -104,7 +108,7 @@ class StreamAnswer:
                 while isinstance(item, bytes):
                     if self._entry is not None:
                         self._entry.delivered(item)
-                    self._frame_at = clock()
+                    self._reader.frame_at = clock()
                     if frames := self._passed(item):
                         yield frames
                     item = await self._next()
@@ -182,9 +186,7 @@ class StreamAnswer:
         self._attempt.end(Outcome("ok", content=True), usage=self.usage)
         if self._second is not None:
             tail = self._second.rest(tail)
-        if self._before:
-            tail = self._summed(tail)
-        return held + tail + self._explained() + DONE
+        return held + self._parts.summed(tail, self._attempt) + self._explained() + DONE
 
     def _is_json(self) -> bool:
         text = None if self._kept is None else self._kept.text(ended=True)
@@ -192,59 +194,110 @@ class StreamAnswer:
 
     async def _anew(self, outcome: Outcome) -> bytes | None:
         """Return the first frames of another provider's answer behind a seam; None if the stream ends with an error."""
-        ask = self._way_on() if self._abandoned is None and outcome.ending.failover else None
-        if ask is None:
-            self._attempt.end(outcome, over=not self._before)
+        self._reader.frame_at = None
+        rescued = await self._rescued(outcome)
+        way = self._way_on() if self._abandoned is None and outcome.ending.failover else None
+        if way is None and rescued is None:
+            self._attempt.end(outcome, over=not self._parts.before)
             self._finish(outcome)
             return None
         self._attempt.end(outcome, over=False)
-        before, self._frame_at = self._attempt, None
-        self._opening = None
+        before, self._opening = self._attempt, None
         await self._source.aclose()
-        later, opening = await ask(before.target, outcome)
+        if rescued is not None:
+            self._move_to(rescued.later, outcome)
+            return self._marked(rescued.first) if rescued.has_text else self._behind_the_seam(rescued.first)
+        assert way is not None
+        later, opening = await self._asked(way, before.target, outcome)
         if later is not None and later.native:  # no client reads a chat that goes on in another API's words
             await later.close()
             later = None
         if later is None:
             self._finish(outcome)
             return None
-        if self._hold is not None:
-            self._hold.drop()
-        self._before.append((before, outcome))
-        self._attempt, self._source, self._idle = later._attempt, later._source, later._idle
-        self._begin()
+        self._move_to(later, outcome)
         self._opening = opening
         return self._behind_the_seam(later._first) if opening is None else later._first
 
+    def _move_to(self, later: "StreamAnswer", outcome: Outcome) -> None:
+        """Take the frames from another provider, after the answer of the one before it has ended so."""
+        if self._hold is not None:
+            self._hold.drop()
+        self._parts.add(self._attempt, outcome)
+        self._attempt, self._source, self._idle = later._attempt, later._source, later._idle
+        self._begin()
+
+    async def _rescued(self, outcome: Outcome) -> Rescued | None:
+        """Return who goes on that was asked while this stream was silent; None if nobody was, or does."""
+        rescue, self._rescue = self._rescue, None
+        if rescue is None:
+            return None
+        if self._abandoned is not None or not outcome.ending.failover:
+            await rescue.close()
+            return None
+        if (rescued := await rescue.take()) is None:
+            return None
+        assert self._elsewhere is not None
+        second = rescued.later._attempt
+        second.hedge = second.record.hedged = "won"
+        self._elsewhere.take_over(self._attempt.target, outcome)
+        return rescued
+
     def _finish(self, outcome: Outcome) -> None:
         """End the record of a stream that nobody goes on with, as its client sees it: as the first one broke off."""
-        first = self._before[0][0] if self._before else self._attempt
-        self.record.finish(self._first_end(outcome).kind, first.target)
+        self.record.finish(self._parts.first_end(outcome).kind, self._parts.first(self._attempt).target)
 
-    def _way_on(self) -> WayOn | None:
-        """Return how another provider is asked: for all of the answer, or for the rest of its text; None if none is."""
-        restart, go_on = self._restart, self._go_on
-        if self._kept is None:
+    def _way_on(self) -> "WayOn | None":
+        """Return what another provider is asked for: all of the answer, or the rest of its text; None if none is."""
+        if self._kept is None or self._elsewhere is None:
             return None
-        if restart is not None and self._kept.thoughts_alone():
+        if self._kept.thoughts_alone():
+            return WayOn(None)
+        text = self._kept.text() if self._attempts_left > 0 else None
+        return None if text is None else WayOn(text)
 
-            async def begin_anew(target: str, outcome: Outcome) -> tuple[StreamAnswer | None, None]:
-                return await restart(target, outcome), None
+    async def _asked(self, way: "WayOn", target: str, outcome: Outcome) -> "tuple[StreamAnswer | None, Opening | None]":
+        assert self._elsewhere is not None
+        if way.text is None:
+            return await self._elsewhere.restart(target, outcome), None
+        return await self._elsewhere.go_on(
+            target, outcome, way.text, self._parts.used_for(way.text, self._attempt)
+        ) or (None, None)
 
-            return begin_anew
-        if go_on is None or self._attempts_left <= 0 or (text := self._kept.text()) is None:
+    async def _beside(self) -> "tuple[StreamAnswer, Opening | None] | None":
+        """Ask another provider while this one is silent."""
+        way = None if self._parts.before or self._opening is not None else self._way_on()
+        if way is None or self._elsewhere is None:
             return None
+        used = 0 if way.text is None else self._parts.used_for(way.text, self._attempt)
+        return await self._elsewhere.beside(self._attempt, way.text, used)
 
-        async def ask_for_rest(target: str, outcome: Outcome) -> tuple[StreamAnswer | None, Opening | None]:
-            return await go_on(target, outcome, text, self._used_for(text)) or (None, None)
+    def _interrupt(self) -> None:
+        """End the wait for a silent provider: another one is proven to go on."""
+        if self._timer.waits:
+            self._timer.move(asyncio.get_running_loop().time())
 
-        return ask_for_rest
+    async def first_behind(self, opening: "Opening | None") -> bytes:
+        """Return the first frames of an answer that goes on, once that is proven. Raises AttemptFailed, Unverified."""
+        self._begin()
+        item: bytes | EndMessage = self._first
+        while isinstance(item, bytes):
+            if opening is None:
+                return item
+            if self._entry is not None:
+                self._entry.delivered(item)
+            if (opened := opening.add(item)) is not None:
+                return opened
+            item = await self._next()
+        if (outcome := self._attempt.failure_in(item)) is not None:
+            raise AttemptFailed(outcome)
+        raise Unverified("the answer ended before it was known to go on")
 
-    def _used_for(self, text: str) -> int:
-        """Return how many tokens of the answer were made, or about how many: rather too many than too few."""
-        ended = [*(attempt for attempt, _ in self._before), self._attempt]
-        counted = sum(used["completion_tokens"] for attempt in ended if (used := attempt.used_tokens()) is not None)
-        return counted or len(text) // 3 + 1
+    async def give_up(self, outcome: Outcome) -> None:
+        """Let go of an answer that is not used after all. Its request goes on."""
+        self._timer.close()
+        self._attempt.end(outcome, over=False)
+        await self._source.aclose()
 
     def _marked(self, opened: bytes) -> bytes:
         """Return the frames of a provider that is proven to go on with the text, with the marker before them."""
@@ -254,49 +307,28 @@ class StreamAnswer:
     def _behind_the_seam(self, first: bytes) -> bytes:
         """Return the frames with which another provider begins, with the marker before them, under the known head."""
         assert self._kept is not None
-        before, outcome = next(it for it in reversed(self._before) if it[1].kind != "unverified")
-        told: JsonDict = {"from": before.target, "to": self._attempt.target, "method": self._attempt.seam}
-        told |= {"why": outcome.kind, **({"at": len(self._kept.text() or "")} if self._kept.said else {})}
+        told = self._parts.seam(self._attempt, len(self._kept.text() or "") if self._kept.said else None)
         if (head := self._kept.head()) is None:  # the client has had nothing at all, so this one is the first
             head = head_of(first) or (self.record.request_id, self.record.began_at // 1000)
             return marker(head, self.record.row, told) + first
         self._second = SecondHead(head)
         return marker(head, self.record.row, told) + self._second.first(first)
 
-    def _summed(self, tail: bytes) -> bytes:
-        """Return the last frames with the usage of all providers, those included whose answers broke off."""
-        attempts = [*(attempt for attempt, _ in self._before), self._attempt]
-        used = [attempt.used_tokens() for attempt in attempts]
-        told = [{"target": a.target, **u} for a, u in zip(attempts, used, strict=True) if u is not None]
-        usages = [usage_of(u["prompt_tokens"], u["completion_tokens"]) for u in used[:-1] if u is not None]
-        return with_sum(tail, usages, told)
-
-    def _watch_reader(self) -> None:
-        """Set a timer, seldom: a reader that takes no frame must not hold a provider for longer than it may."""
-        clock = asyncio.get_running_loop().time
-        until = clock() if self._frame_at is None else self._frame_at
-        until += READER_SECONDS
-        if self._deadline.explicit:
-            until = min(until, max(self._deadline.end, clock()))
-        if self._frame_at is not None and until <= clock():
-            self._leave()
-        else:
-            later = max(until, clock() + 1.0)
-            self._watch = asyncio.get_running_loop().call_at(later, self._watch_reader)
-
-    def _leave(self) -> None:
+    def _leave(self, outcome: Outcome) -> None:
         """Let go of the provider: the reader has taken no frame for too long."""
-        late = self._deadline.explicit and asyncio.get_running_loop().time() >= self._deadline.end
-        why = f"the client read nothing for {READER_SECONDS:g} s"
-        self._abandoned = Outcome("deadline", content=True) if late else Outcome("cancelled", content=True, message=why)
-        self._attempt.end(self._abandoned)
+        self._abandoned = outcome
+        self._attempt.end(outcome)
         self._closing = asyncio.ensure_future(self._source.aclose())
 
     async def _next(self) -> bytes | EndMessage:
-        self._frame_at = None
+        self._reader.frame_at = None
         if self._abandoned is not None:
             raise AttemptFailed(self._abandoned)
-        silent_at = asyncio.get_running_loop().time() + self._idle + COVER_SECONDS
+        clock = asyncio.get_running_loop().time
+        now = clock()
+        silent_at = now + self._idle + COVER_SECONDS
+        if (rescue := self._rescue) is not None:
+            rescue.wait(now)
         until = min(silent_at, self._deadline.end) if self._deadline.explicit else silent_at
         breaker, target = self._attempt.breaker, self._attempt.target
         breaker.silence.wait(target, self, breaker.now())
@@ -304,9 +336,13 @@ class StreamAnswer:
             with self._timer.until(until):
                 item = await anext(self._source, None)
             if isinstance(item, bytes) or (item and "usage" in item):
+                if rescue is not None:
+                    rescue.heard(clock())
                 self._attempt.content_at = now = breaker.now()
                 breaker.silence.heard(target, self, now)
         except TimeoutError:
+            if rescue is not None and rescue.proven is not None:
+                raise AttemptFailed(Outcome("overtaken", content=True)) from None
             stalled = "stalled" if self._timer.stalled else "unreachable"
             kind = stalled if until == silent_at else "deadline"
             raise AttemptFailed(Outcome(kind, content=True)) from None
@@ -318,13 +354,9 @@ class StreamAnswer:
             raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
         return item
 
-    def _first_end(self, outcome: Outcome) -> Outcome:
-        """Return how the first of the answers broke off: what came of going on is no news to its client."""
-        return self._before[0][1] if self._before else outcome
-
     def _error_frame(self, outcome: Outcome) -> bytes:
         error: BreakwaterError
-        outcome = self._first_end(outcome)
+        outcome = self._parts.first_end(outcome)
         if outcome.kind == "deadline":
             error = DeadlineExceeded("The request's deadline passed in mid-stream.", self.record.entries)
         else:
@@ -346,8 +378,9 @@ class StreamAnswer:
         self._timer.close()
         if self._kept is not None:
             self._kept.close()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._reader.close()
+        if self._rescue is not None:
+            await self._rescue.close()
         self._attempt.end(Outcome("cancelled", content=True))
         self.record.finish("cancelled", self._attempt.target)  # does nothing if it has ended
         if self._closing is not None:
