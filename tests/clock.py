@@ -10,11 +10,20 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+TURNS = 3_000_000  # of the loop, about a minute of real time: no test of one thing needs so many
+
+
+class RunsAway(BaseException):
+    """A test does not come to its end. No `except Exception` of the code under test may swallow that."""
+
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     loop: "VirtualLoop"
 
     def select(self, timeout: float | None = None) -> Any:
+        self.loop.turns -= 1
+        if self.loop.turns == 0:
+            raise RunsAway(f"the loop still turns, {self.loop.now:.0f} s after it began")
         if timeout is not None and len(self._fd_to_key) == 1:
             # Nothing is open but the loop's own end, by which others wake it from a sleep: and it never sleeps.
             if timeout > 0:
@@ -31,6 +40,7 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
 class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.now = 1000.0
+        self.turns = TURNS
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
@@ -39,9 +49,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
-def run_virtually(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on a virtual clock; no task may be left."""
+def run_virtually(main: Coroutine[Any, Any, T], turns: int = TURNS) -> T:
+    """Run to the end on a virtual clock, in so many turns of the loop; no task may be left. Raises RunsAway."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.turns = turns
         return runner.run(_alone(main))
 
 

@@ -1,6 +1,7 @@
 """The answers actor without Ray: the table of runs, and who waits for news of them."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 from actors.answers.messages import Claimed, Heard, Item, LeadingByKey
@@ -8,6 +9,7 @@ from actors.answers.table import Answers
 
 # That a question waits for news; then it is asked again, so that both ends know that the other lives.
 POLL_SECONDS = 1.0
+LATE_SECONDS = 0.5  # a timer that fires so late tells that this process stood still
 SETTLE_SECONDS = 1.5  # of a young actor: the replicas that lead runs have told it of them by then
 
 
@@ -20,9 +22,11 @@ class Exchange:
         self._settled_at: float | None = None
         self._bells: dict[str, asyncio.Event] = {}  # of a run, rung when there is news for who waits for it
         self._leaders: dict[str, str] = {}  # run to the bell of its replica
+        self._due: dict[object, float] = {}  # by when each question that waits is answered, about the oldest first
 
     async def claim(self, key: str, fingerprint: str, run: str, replica: str, begin: bool = True) -> Claimed:
         await self._settled(key)
+        self._look()
         claimed = self._answers.claim(key, fingerprint, run, begin=begin)
         if claimed["state"] == "join" and not claimed["ended"]:
             self._ring(self._leaders.get(claimed["run"], ""))
@@ -57,6 +61,7 @@ class Exchange:
     async def read(self, run: str, index: int) -> Heard:
         """Return what there is of a run's answer from this item on, as soon as there is anything."""
         until = asyncio.get_running_loop().time() + POLL_SECONDS
+        self._look()
         while not ((heard := self._answers.read(run, index))["items"] or heard["ended"] or heard["gone"]):
             if not await self._rung(run, until):
                 break
@@ -71,13 +76,23 @@ class Exchange:
 
     async def _rung(self, name: str, until: float) -> bool:
         """Return whether there was news for this name before the loop's clock shows `until`."""
-        bell = self._bells.setdefault(name, asyncio.Event())
+        bell, question = self._bells.setdefault(name, asyncio.Event()), object()
+        self._due[question] = until
         try:
             async with asyncio.timeout_at(until):
                 return await bell.wait()
         except TimeoutError:
+            self._look()
             self._ring(name)  # whoever else waits looks once more, and no bell stays behind
             return False
+        finally:
+            del self._due[question]
+
+    def _look(self) -> None:
+        """Look whether this process stood still: the questions that wait should have been answered long ago."""
+        oldest = next(iter(self._due.values()), math.inf)
+        if asyncio.get_running_loop().time() - oldest > LATE_SECONDS:
+            self._answers.spare()
 
     def _ring(self, name: str) -> None:
         if (bell := self._bells.pop(name, None)) is not None:

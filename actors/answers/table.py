@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from actors.answers.messages import Claimed, Heard, Item, LeadingByKey
 
 LEASE_SECONDS = 5.0  # without a word of it, and a run is lost
+SPARE_SECONDS = 2.5  # in which replicas speak again that could not be heard
 LOOK_SECONDS = 5.0  # since a reader last looked, and it has left
 READ_SECONDS = 30.0  # that an answer is there for those who have joined it, from their last look at it
 OVER_SECONDS = 60.0  # that a run is known to be over: a late word of it is no news
@@ -85,6 +86,12 @@ class Answers:
                 known.heard = self._clock()
             elif told["run"] not in self._over and (key not in self._by_key or self._is_lost(self._by_key[key])):
                 self._lead(key, told["fingerprint"], told["run"])
+
+    def spare(self) -> None:
+        """Let no run be lost for a moment: the actor itself stood still, and has heard nobody."""
+        latest = self._clock() - LEASE_SECONDS + SPARE_SECONDS
+        for run in self._runs.values():
+            run.heard = max(run.heard, latest)
 
     def wanted(self, runs: Collection[str]) -> list[str]:
         """Return those of these runs that somebody reads now."""

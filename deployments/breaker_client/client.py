@@ -122,7 +122,7 @@ class BreakerClient:
         """Set the gauges of attempts under way, of the snapshot's age, and of reports that wait."""
         for provider, number in self.under_way.items():
             self._meter.set("breakwater_in_flight", (provider,), number)
-        slow = Counter(provider_of(target) for target in self.latencies.slow_targets(self._clock()))
+        slow = Counter(provider_of(target) for target in self.latencies.slow_targets(self.listened()))
         for provider in self.under_way:
             self._meter.set("breakwater_slow_targets", (provider,), slow[provider])
         for target, limit in self.loads.known().items():
@@ -147,6 +147,10 @@ class BreakerClient:
     def now(self) -> float:
         return self._clock()
 
+    def listened(self) -> float:
+        """Return the instant on the clock that stands still while our own loop does: a wait on it is a target's own."""
+        return self.silence.listened(self._clock())
+
     def last_seen(self) -> dict[Target, SeenHealth]:
         """Return what can be said of each target without the actor."""
         return last_seen(self._seen, self._clock())
@@ -165,20 +169,24 @@ class BreakerClient:
 
     def is_slow(self, target: Target) -> bool:
         """Return whether a target takes far longer than it usually does: see `latency`."""
-        return self.latencies.slow(target, self._clock())
+        return self.latencies.slow(target, self.listened())
 
     def is_well(self, target: Target) -> bool:
         """Return whether a target may be asked by a second leg: closed, at full share, neither slow nor quiet."""
         now = self._clock()
         seen = self._view().get(target, UNKNOWN_CIRCUIT)
-        if seen.state is not State.CLOSED or self.latencies.slow(target, now) or self.silence.quiet(target, now):
+        if (
+            seen.state is not State.CLOSED
+            or self.latencies.slow(target, self.silence.listened(now))
+            or self.silence.quiet(target, now)
+        ):
             return False
         policy = self._policy
         return share(seen.ramp_from, now, policy.slow_start, policy.slow_start_from) >= 1.0
 
     def try_slow(self, target: Target) -> bool:
         """Return whether a request is to ask a slow target first nevertheless, to see how it does. It then must."""
-        return self.latencies.try_first(target, self._clock())
+        return self.latencies.try_first(target, self.listened())
 
     def draw(self) -> float:
         return self._draw()

@@ -12,7 +12,7 @@ from itertools import islice
 from deployments.newest import Newest
 
 FACTOR = 3.0  # times the longest usual pause
-UNKNOWN = 1.0  # seconds of silence that say something before any pause was seen
+UNKNOWN = 1.0  # seconds of silence that say something before enough pauses were seen
 FADING = 0.98  # a long pause is forgotten within a few hundred frames
 NO_PAUSE = 0.001  # seconds: such a frame had come before we asked for it
 CATCH_UP = 0.5  # seconds in which we read what came while we did not listen
@@ -49,8 +49,8 @@ class StallDetector:
                     waiting.update(dict.fromkeys(waiting, now - self._missed))
         self._beat = now
 
-    def _listened(self, now: float) -> float:
-        """Return the instant on the clock that stands still while we do."""
+    def listened(self, now: float) -> float:
+        """Return the instant on the clock that stands still while we do, in seconds."""
         return now - self._missed - self._late(now)
 
     def _late(self, now: float) -> float:
@@ -62,13 +62,14 @@ class StallDetector:
 
     def wait(self, target: str, stream: Hashable, now: float) -> None:
         """Note that the stream now waits for its provider (and not for its own reader)."""
-        self._waiting.setdefault(target, {})[stream] = self._listened(now)
+        self._waiting.setdefault(target, {})[stream] = self.listened(now)
 
     def heard(self, target: str, stream: Hashable, now: float) -> None:
         """Note that frames came: the pause was one that its streams make."""
         self._quiet.pop(target, None)
         since = self._waiting[target].pop(stream)
-        waited, usual = self._listened(now) - since, self._usual.get(target, 0.0)
+        # A few pauses are no measure yet: the first two frames of a stream often come together.
+        waited, usual = self.listened(now) - since, self._usual.get(target, UNKNOWN / FACTOR)
         # Frames that came while we did not listen are read without a pause, all at once: they say nothing of pauses.
         pause = max(waited, usual if waited <= NO_PAUSE and self._catches_up(now) else FADING * usual)
         self._usual[target] = pause
@@ -95,8 +96,8 @@ class StallDetector:
         waiting = self._waiting.get(target)
         if not waiting or len(waiting) < TOGETHER:
             return False
-        usual = self._usual.get(target)
-        since = self._listened(now) - (UNKNOWN if usual is None else max(usual + LEAST, FACTOR * usual))
+        usual = self._usual.get(target, UNKNOWN / FACTOR)
+        since = self.listened(now) - max(usual + LEAST, FACTOR * usual)
         if self._beat is not None and now - self._beat > LAG:
             return False  # it is we who did not listen
         needed = max(TOGETHER, len(waiting) // 2 + 1)

@@ -44,6 +44,7 @@ class Attempt:
     renewal: asyncio.Task[None] | None = None
     ended: bool = False
     verb: str = "whole"  # or stream
+    asked_at: float | None = None  # when its target was asked, on the clock that stands still while our own loop does
     content_at: float = 0.0  # when content last came
     dropped: tuple[str, ...] = ()  # fields that this target's provider has no use for
     more: bool = False  # whether another target is left to ask
@@ -82,7 +83,8 @@ class Attempt:
     def note_waiting(self) -> None:
         """Note that its target is asked now."""
         whole = self.verb != "stream"
-        self.breaker.latencies.begin(self.target, self, self.kind, self.breaker.now(), of_whole=whole)
+        self.asked_at = now = self.breaker.listened()
+        self.breaker.latencies.begin(self.target, self, self.kind, now, of_whole=whole)
 
     def note_first_content(self) -> None:
         """Note that its content has begun."""
@@ -94,10 +96,11 @@ class Attempt:
         self._note_content(now, of_whole=False)
 
     def _note_content(self, now: float, *, of_whole: bool) -> None:
-        seconds = now - self.began
         if self.limit is not None:
-            self.limit.answered(seconds, now)
-        self.breaker.latencies.first_content(self.target, self.kind, seconds, now, of_whole=of_whole, call=self)
+            self.limit.answered(now - self.began, now)
+        latencies, listened = self.breaker.latencies, self.breaker.listened()
+        seconds = listened - (self.asked_at or listened)
+        latencies.first_content(self.target, self.kind, seconds, listened, of_whole=of_whole, call=self)
 
     def note_piece(self) -> None:
         """Note that pieces of a whole answer come. One that goes on for seconds is evidence, as a stream is."""
@@ -211,8 +214,8 @@ class Attempt:
 
     def _note_time(self, outcome: Outcome) -> None:
         """Note how long an attempt took that had no first content before its end."""
-        latencies, now, of_whole = self.breaker.latencies, self.breaker.now(), self.verb != "stream"
-        seconds = now - self.began
+        latencies, now, of_whole = self.breaker.latencies, self.breaker.listened(), self.verb != "stream"
+        seconds = now - (self.asked_at or now)
         if outcome.kind == "ok":
             latencies.whole_answer(self.target, self.kind, self)
         elif outcome.kind in _CUT:

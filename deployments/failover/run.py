@@ -155,6 +155,11 @@ class FailoverRun(Generic[T]):
         self._beside = None
         self._note_end(target, outcome)
 
+    def end_beside(self) -> None:
+        """End the attempt of the target that was asked beside: it belongs to the request, which may end before it."""
+        if self._beside is not None and (leg := self._beside.leg) is not None:
+            leg.end(Outcome("cancelled", content=leg.first_content_ms is not None), over=False)
+
     def call_off(self, failed: Outcome | None) -> None:
         """Take it that the target that was asked beside is of no use: all is as before, but for how it has failed."""
         before, self._beside = self._beside, None

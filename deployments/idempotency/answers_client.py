@@ -131,12 +131,17 @@ class RemoteRun:
         self._answers, self._run = answers, run
 
     async def read(self, index: int) -> tuple[list[Item], bool]:
-        """As `Source.read`. An actor that is away for a moment may have lost the answer: then it is gone."""
+        """As `Source.read`. An actor that was away for a moment may have lost the answer: then it is gone."""
+        clock, away_since = asyncio.get_running_loop().time, None
         while True:
             try:
                 heard = await self._answers.read(self._run, index)
             except AnswersAway as error:
-                raise Gone from error
+                away_since = away_since or clock()
+                if clock() - away_since > READ_SECONDS:
+                    raise Gone from error
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
             if heard["gone"]:
                 raise Gone
             if heard["items"] or heard["ended"]:

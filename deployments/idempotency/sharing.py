@@ -97,6 +97,9 @@ class Sharing:
             return self._lead(name, key, printed, request, self._left).join(), "unavailable"
         self._check(claimed["state"] != "other")
         if claimed["state"] == "join":
+            here = self._here.get(key)  # where two came at one instant
+            if here is not None and here.name == claimed["run"] and here.may_be_joined:
+                return here.join(), "joined"
             return self._joined(claimed)
         led = self._lead(name, key, printed, request, self._left)
         self._leading.add(led)

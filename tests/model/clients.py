@@ -6,6 +6,7 @@ import heapq
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
 
 from deployments.errors import BreakwaterError
 from deployments.openai_api.chat import DONE, check_request
@@ -14,6 +15,7 @@ from deployments.usage.caller import Caller
 from tests.model.drawn import log_uniform
 from tests.model.figures import Figures, Wrong
 from tests.model.script import Script
+from tests.model.terms.terms import PRIORITIES
 from tests.model.truth import Asked
 
 LONGEST_PAUSE = 3600.0  # then a provider must have been let go
@@ -65,7 +67,17 @@ def _drawn(rng: random.Random, script: Script, number: int, at: float, odd: str 
         odd=odd,
         leaves=1 + leaves / 2 if odd == "silent" else leaves if leaving else None,
         pauses=pauses if pausing else 0.0,
+        **_by_terms(script, number, plain=odd is None and not (hurried or leaving or pausing)),
     )
+
+
+def _by_terms(script: Script, number: int, *, plain: bool) -> dict[str, Any]:
+    """What the world's terms say of one request. They draw by themselves, so that a world without them is as it was."""
+    if script.terms is None:
+        return {}
+    rng = random.Random(f"{script.seed}/{number}/terms")
+    keyed = plain and rng.random() < script.terms.keyed
+    return {"keyed": keyed, "priority": rng.choices(PRIORITIES, (0.2, 0.5, 0.3))[0]}
 
 
 class Client:
@@ -104,9 +116,9 @@ class Client:
 
     async def _ask(self, asked: Asked) -> None:
         service = self._services[asked.replica]
-        body = {"model": asked.row, "stream": asked.stream}
-        request = check_request({**body, "messages": [{"role": "user", "content": str(asked.number)}]})
-        deadline, trail = service.deadline(asked.deadline), service.begin(_CALLER, request)
+        request = check_request({**self._body(asked), "messages": [{"role": "user", "content": str(asked.number)}]})
+        deadline, trail = service.deadline(asked.deadline), service.begin(self._caller(asked), request)
+        asked.request_id = trail.request_id
         if asked.stream:
             answer = await service.failover.stream(request, deadline, trail)
             self._answered(asked, answer.target, answer.record)
@@ -121,9 +133,15 @@ class Client:
             self._check(asked, done.body)
             asked.end = "ok"
 
+    def _body(self, asked: Asked) -> dict[str, Any]:
+        return {"model": asked.row, "stream": asked.stream}
+
+    def _caller(self, asked: Asked) -> Caller:
+        return _CALLER
+
     def _answered(self, asked: Asked, target: str, trail: object) -> None:
         asked.first, asked.provider, asked.story = self._now(), target.partition("/")[0], trail
-        asked.made = getattr(trail, "made", 0)
+        asked.made, asked.hedged = getattr(trail, "made", 0), getattr(trail, "hedged", "")
 
     def _check(self, asked: Asked, data: bytes) -> None:
         if not any(f"{a}{asked.provider}{b}".encode() in data for a, b in ("<>", "()")):

@@ -3,9 +3,12 @@
 import math
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from tests.model.script import KINDS, ODD, Burst, Command, Fault, Load, Outage, Script, Stall, Tier
+from tests.model.terms.terms import drawn_terms
 
+MOST_BY_TERMS = 5_000  # where each text is read, and each row
 MOST = 20_000.0  # requests of a run, about
 SHORT = 600.0  # a run of hours has few requests a second instead
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -29,13 +32,15 @@ def drawn(seed: int, seconds: float) -> Script:
     rows = _rows(rng, [tier.name for tier in tiers])
     replicas = rng.randint(1, 4) if rate > 0.05 else rng.randint(1, 2)
     low = log_uniform(rng, 0.001, 2.0)
+    load = _load(rng, rate, seconds, rows)
+    terms = drawn_terms(seed, [tier.name for tier in tiers])
     return Script(
         name=f"seed {seed}",
         seed=seed,
         seconds=seconds,
         tiers=tiers,
         rows=rows,
-        load=_load(rng, rate, seconds, rows),
+        load=load if terms is None else replace(load, most=MOST_BY_TERMS),
         replicas=replicas,
         latency=(low, low * rng.choice([1.0, 1.2, 3.0])),
         lost=rng.choice([0.0, 0.01, 0.03]),
@@ -44,6 +49,7 @@ def drawn(seed: int, seconds: float) -> Script:
         outages=_outages(rng, seconds, replicas),
         commands=_commands(rng, seconds, tiers),
         stalls=_stalls(rng, seconds),
+        terms=terms,
     )
 
 

@@ -7,10 +7,20 @@ from dataclasses import dataclass, field
 
 ORACLES = (
     *("lost", "moved_avoidable", "broken", "stuck", "two_probes", "late_recovery", "leaks", "errors"),
-    *("waited", "status"),
+    *("waited", "status", "legs", "budget", "rows", "keys", "starved"),
 )
 KEPT = 200  # cases of each oracle and run
-COUNTS = ("requests", "calls", "calls_into_dead", "asks", "probes", "broken_streams", "provider_faults")
+COUNTS = (
+    "requests",
+    "calls",
+    "calls_into_dead",
+    "asks",
+    "probes",
+    "broken_streams",
+    "provider_faults",
+    "seams",
+    "second_legs",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class Figures:
     probes: int = 0
     broken_streams: int = 0  # of providers that broke them
     provider_faults: int = 0
+    seams: int = 0  # in streams
+    second_legs: int = 0
     actor_faults: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     learning: Counter[str] = field(default_factory=Counter)  # lost, and excused: why

@@ -147,6 +147,8 @@ class Oracle:
         return self.excuses.settling(provider, asked) if late and spent else None
 
     def _judge_moved(self, asked: Asked, provider: str) -> None:
+        if asked.hedged == "won":  # it spoke first, though the other would have answered in time
+            return
         place = asked.tiers.index(provider)
         better = [p for k, p in enumerate(asked.tiers[:place]) if self.could(asked, k)]
         reasons = [self.excuses.settling(p, asked) for p in better]

@@ -4,6 +4,7 @@ Seconds since the run began. The number is that of the finding in the review of 
 """
 
 from tests.model.script import TENTH, Burst, Command, Fault, Load, Outage, Script, Stall, Tier
+from tests.model.terms.terms import Terms
 
 TWO = (Tier("a"), Tier("b"))
 THREE = (*TWO, Tier("c"))
@@ -15,6 +16,9 @@ NEVER = float("inf")
 def even(rate: float, **more: object) -> Load:
     return Load(rate=rate, even=True, **more)  # type: ignore[arg-type]
 
+
+BREAKS = ("mid-stream", "stall", "lost", "mid-stream", "stall")
+TEXTS = Terms(hedging=0.05, continues=True)
 
 _ALL = (
     # a model thinks all the time, and its provider breaks streams meanwhile: another begins anew
@@ -239,6 +243,95 @@ _ALL = (
         even(0.5, streams=1.0, pausing=0.1, pauses=(4000, 5000)),
         2,
         faults=(Fault("a", "500", 100, 130),),
+    ),
+    # 15: texts go on, rescued or not; second legs; requests that come twice; a target that is full
+    Script(
+        "texts-that-go-on",
+        31,
+        600,
+        THREE,
+        {"default": ("a", "b", "c")},
+        even(3.0, streams=1.0),
+        2,
+        faults=tuple(Fault("a", kind, 40 + 80 * i, 60 + 80 * i) for i, kind in enumerate(BREAKS)),
+        terms=Terms(continues=True),
+    ),
+    Script(
+        "texts-that-are-rescued",
+        32,
+        600,
+        THREE,
+        {"default": ("a", "b", "c")},
+        even(3.0, streams=1.0),
+        2,
+        faults=tuple(Fault("a", kind, 40 + 80 * i, 60 + 80 * i) for i, kind in enumerate(BREAKS)),
+        terms=TEXTS,
+    ),
+    # Silences of some seconds: most of those who are asked beside are not needed.
+    Script(
+        "seldom-silent",
+        37,
+        600,
+        THREE,
+        {"default": ("a", "b", "c")},
+        even(3.0, streams=1.0),
+        2,
+        faults=tuple(Fault("a", "stall", 30 + 15 * i, 32.4 + 15 * i) for i in range(36)),
+        terms=TEXTS,
+    ),
+    Script(
+        "still-for-seconds",
+        38,
+        400,
+        TWO,
+        AB,
+        even(20.0, streams=1.0, lengths=(1.0, 3.0)),
+        1,
+        stalls=tuple(Stall(60.0 + 40 * i, 4.5) for i in range(8)),
+        terms=Terms(),
+    ),
+    Script(
+        "second-legs",
+        33,
+        600,
+        TWO,
+        AB,
+        even(8.0, streams=0.7),
+        2,
+        faults=(Fault("a", "hang", 100, 160), Fault("b", "500", 250, 300), Fault("a", "429", 350, 410, 20.0)),
+        terms=Terms(hedging=0.05, tail=0.03),
+    ),
+    Script(
+        "sent-twice",
+        34,
+        400,
+        TWO,
+        AB,
+        even(3.0),
+        3,
+        faults=(Fault("a", "refuse", 60, 100), Fault("a", "mid-stream", 200, 230)),
+        terms=Terms(keyed=0.8),
+    ),
+    Script(
+        "sent-twice-and-all-else",
+        35,
+        400,
+        THREE,
+        {"default": ("a", "b", "c")},
+        even(3.0),
+        3,
+        faults=(Fault("a", "refuse", 60, 100), Fault("a", "mid-stream", 200, 230), Fault("b", "stall", 220, 250)),
+        terms=Terms(hedging=0.05, continues=True, keyed=0.5, tail=0.03, ignores=("c",)),
+    ),
+    Script(
+        "full",
+        36,
+        400,
+        (Tier("a", 0.5, 1.0), Tier("b", 0.5, 1.0)),
+        {"default": ("a",), "second": ("a", "b")},
+        Load(rate=9.0, streams=0.3, lengths=(1.0, 3.0), bursts=(Burst(100, 130, 25.0),)),
+        1,
+        terms=Terms(capacity={"a": 6}),
     ),
     # 14: all throttle, then one is well
     Script(

@@ -7,6 +7,8 @@ hand.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.model.terms.terms import Terms
+
 MODEL = "m"  # every provider's upstream model
 
 # How a provider is at fault; "lost" is a replica of ours that dies with its calls.
@@ -112,10 +114,17 @@ class Script:
     outages: tuple[Outage, ...] = ()
     commands: tuple[Command, ...] = ()
     stalls: tuple[Stall, ...] = ()
+    terms: Terms | None = None
 
     def config(self) -> dict[str, object]:
         """The application's args."""
+        terms = self.terms or Terms()
         return {
-            "providers": {t.name: {"kind": "openai", "base_url": f"http://127.0.0.1:1/{t.name}"} for t in self.tiers},
+            "providers": {
+                t.name: {"kind": "openai", "base_url": f"http://127.0.0.1:1/{t.name}", **terms.provider(t.name)}
+                for t in self.tiers
+            },
             "models": {row: dict.fromkeys(names, MODEL) for row, names in self.rows.items()},
+            **({"rows": {"*": row}} if (row := terms.row()) else {}),
+            **({"idempotency": {"keep": 600}} if terms.keyed else {}),
         }

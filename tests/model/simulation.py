@@ -5,13 +5,17 @@ One script is one history: everything random comes from its seed. The run is jud
 
 import asyncio
 import contextlib
+import pathlib
 import random
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from actors.answers.exchange import Exchange
 from actors.breaker.circuit import Policy
 from deployments.breaker_client.client import BreakerClient
+from deployments.idempotency.answers_client import AnswersClient
 from deployments.service.service import Service
 from tests.clock import VirtualLoop, run_virtually
 from tests.model.clients import Client, requests
@@ -20,6 +24,10 @@ from tests.model.figures import Figures, Wrong
 from tests.model.oracle import Oracle
 from tests.model.promises import DETECTED
 from tests.model.script import MODEL, Command, Fault, Outage, Script
+from tests.model.terms.book import Book
+from tests.model.terms.clients import KeyedClient, TextClient
+from tests.model.terms.judge import TermsJudge
+from tests.model.terms.wires import TextWires
 from tests.model.truth import Asked, Truth
 from tests.model.wires import Wires
 from tests.unit.world import layout_of
@@ -38,12 +46,19 @@ class Simulation:
         self.opens: dict[Fault, float] = {}
         self.services: list[Service] = []
         self.began = 0.0
+        self.books: list[Book] = []
+        self.exchange = Exchange()
 
     def now(self) -> float:
         """Seconds since the run began."""
         return asyncio.get_running_loop().time() - self.began
 
     async def run(self) -> Figures:
+        with tempfile.TemporaryDirectory() as folder:
+            self.folder = pathlib.Path(folder)
+            return await self._run()
+
+    async def _run(self) -> Figures:
         self.began = asyncio.get_running_loop().time()
         self._build()
         work = self._happenings()
@@ -58,20 +73,50 @@ class Simulation:
             await _ended(work)
             for service in self.services:
                 await service.breaker.close()
+            for book in self.books:
+                book.shut()
         return self.figures
 
     def _build(self) -> None:
         script = self.script
         layout = layout_of(script.config())
-        self.wires = Wires(self.truth, self.asked, self.figures, self.now)
+        self.wires = self._wires()
         self.lease = layout.config.policy().lease
         self.permits = Permits(self.lease, self.figures, self.now)
         for number in range(script.replicas):
             link = self._link(number, layout.config.policy())
-            self.services.append(Service(layout, link, self.wires))
+            book = self._book(number)
+            observers = [] if book is None else [book.note]
+            self.services.append(Service(layout, link, self.wires, book, observers, answers=self._answers()))
         rng = random.Random(f"{script.seed}/actor")
         self.actor = Actor(self.services[0].breaker_config(), rng, self.truth, self.now)
         self.network = Network(script, self.actor, self.permits, self.figures, self.now)
+
+    def _wires(self) -> Wires:
+        if self.script.terms is None:
+            return Wires(self.truth, self.asked, self.figures, self.now)
+        return TextWires(self.truth, self.asked, self.figures, self.now, self.script.terms)
+
+    def _book(self, number: int) -> Book | None:
+        if self.script.terms is None:
+            return None
+
+        self.books.append(Book(self.folder / str(number), asyncio.get_running_loop().time))
+        return self.books[-1]
+
+    def _answers(self) -> AnswersClient | None:
+        """The replicas share one table of answers."""
+        if self.script.terms is None:
+            return None
+
+        async def call(method: str, *arguments: Any) -> Any:
+            await asyncio.sleep(self.script.latency[0])
+            return await getattr(self.exchange, method)(*arguments)
+
+        async def connect() -> Callable[..., Awaitable[Any]]:
+            return call
+
+        return AnswersClient(connect)
 
     def _link(self, number: int, policy: Policy) -> BreakerClient:
         async def connect() -> Callable[..., Awaitable[Any]]:
@@ -133,12 +178,19 @@ class Simulation:
             self.opens[fault] = max(self.opens.get(fault, 0.0), self.now() + seen["retry_in"])
 
     async def _clients(self) -> None:
-        client, tasks = Client(self.services, self.figures, self.now, self.wires.open), set[asyncio.Task[None]]()
+        terms, tasks = self.script.terms, set[asyncio.Task[None]]()
+        kind = Client if terms is None else TextClient
+        client = kind(self.services, self.figures, self.now, self.wires.open)
+        keyed = (
+            KeyedClient(self.services, self.books, self.figures, self.now, self.script.seed)
+            if terms is not None
+            else None
+        )
         for asked in requests(self.script):
             if (wait := asked.began - self.now()) > 0:
                 await asyncio.sleep(wait)
             self.asked.append(asked)
-            task = asyncio.create_task(client.ask(asked))
+            task = asyncio.create_task((keyed if keyed is not None and asked.keyed else client).ask(asked))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         if tasks:
@@ -149,6 +201,8 @@ class Simulation:
 
     def _judge(self) -> None:
         Oracle(self.truth, self.asked, self.figures, self.opens).judge()
+        if isinstance(self.wires, TextWires):
+            TermsJudge(self.script, self.truth, self.asked, self.figures, self.books, self.wires.calls).judge()
         self.figures.wrongs = [replace(w, run=self.script.name) for w in self.figures.wrongs]
         if self.figures.counts:
             self.figures.runs.append(self.script.name)
@@ -176,4 +230,4 @@ async def _ended(tasks: list["asyncio.Task[None]"]) -> None:
 
 
 def simulate(script: Script) -> Figures:
-    return run_virtually(Simulation(script).run())
+    return run_virtually(Simulation(script).run(), turns=10**9)

@@ -11,13 +11,15 @@ import pytest
 
 from tests.model.copies import ROOT, copied, mutated
 from tests.model.profiles import PROFILES
+from tests.model.terms.mutants import TERMS_MUTANTS
 from tests.model.world_mutants import WORLD_MUTANTS, WorldMutant
 
+MUTANTS = [*WORLD_MUTANTS, *TERMS_MUTANTS]
 NEEDED = ("actors", "deployments", "tests/__init__.py", "tests/clock.py", "tests/unit", "tests/model")
 
 
 @pytest.mark.mutants
-@pytest.mark.parametrize("mutant", WORLD_MUTANTS, ids=lambda m: f"{m.name}-{m.bug.replace(' ', '-')}")
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.name}-{m.bug.replace(' ', '-')}")
 def test_the_mutant_fails_the_question_of_the_product(mutant: WorldMutant, tmp_path: pathlib.Path) -> None:
     copied(NEEDED, tmp_path, "test_*")
     (tmp_path / mutant.file).write_text(mutated(mutant))
@@ -30,7 +32,7 @@ def test_the_mutant_fails_the_question_of_the_product(mutant: WorldMutant, tmp_p
 
 def test_each_mutant_can_still_be_made() -> None:
     """In the default run: a mutant whose text has gone would be no gate."""
-    for mutant in WORLD_MUTANTS:
+    for mutant in MUTANTS:
         assert mutated(mutant) != (ROOT / mutant.file).read_text()
         assert mutant.profile in PROFILES
-    assert len({m.name for m in WORLD_MUTANTS}) == 22
+    assert len({m.name for m in MUTANTS}) == 37

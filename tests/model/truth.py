@@ -4,6 +4,8 @@ The wires act by it, and the oracle judges by it afterwards: the code under test
 """
 
 import bisect
+import zlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from actors.breaker.outcomes import Outcome
 from tests.model.script import TENTH, Fault, Script, Tier
 
+LIMIT_SECONDS = 180.0  # for so long a limit may be smaller than what a target takes
+TAIL_FACTOR, TAIL_OF_STREAM, TAIL_OF_WHOLE = 15.0, 8.0, 24.0  # what is slow for no reason is within all limits
 SLOW_FIRST = 30.0  # seconds to the first token of a slow prompt, at every tier
 SLOW_FACTOR = 10.0
 FLAKY = 0.3
@@ -29,6 +33,8 @@ class Asked:
     began: float
     luck: float  # in [0, 1): how much of an answer it asks for
     length: float  # seconds that its stream takes
+    keyed: bool = False  # with an idempotency key, and more than once
+    priority: str = "normal"
     deadline: float | None = None
     odd: str | None = None
     leaves: float | None = None  # after so many seconds
@@ -41,6 +47,10 @@ class Asked:
     status: int | None = None
     why: str = ""
     story: Any = None  # the trail, or the error's attempts
+    request_id: str = ""
+    hedged: str = ""  # what became of a second leg before its answer
+    seams: list[Any] = field(default_factory=list)  # what the markers in its stream told
+    used: int | None = None  # completion tokens, as its client was told
 
     @property
     def decided(self) -> float | None:
@@ -95,6 +105,7 @@ class Truth:
     met: dict[Fault, float] = field(default_factory=dict)  # when a call met it last
     met_first: dict[Fault, float] = field(default_factory=dict)
     stalls: list[tuple[float, float]] = field(default_factory=list)  # when they ended, how long they were
+    full: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # when each refused a call for load
     tiers: dict[str, Tier] = field(default_factory=dict)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     _begins: dict[str, list[float]] = field(default_factory=dict)
@@ -120,10 +131,19 @@ class Truth:
 
     def faulty(self, provider: str, since: float, until: float, asked: Asked | None = None) -> bool:
         """Was it at fault at any time between, for that request?"""
+        if self.was_full(provider, since, until):
+            return True
         last = self.last_fault(provider, until)
         if last is None or last.end < since:
             return False
         return last.kind != TENTH or asked is None or _tenth(asked)
+
+    def was_full(self, provider: str, since: float, until: float) -> bool:
+        """Did it refuse a call for its load between, or so shortly before that its limit may still be small?"""
+        refused = self.full.get(provider)
+        if not refused:
+            return False
+        return bisect.bisect_right(refused, until) > bisect.bisect_left(refused, since - LIMIT_SECONDS)
 
     def isolated(self, provider: str, since: float, until: float) -> bool:
         return any(i.provider == provider and i.since <= until and since <= i.until for i in self.isolations)
@@ -135,7 +155,16 @@ class Truth:
     def need(self, asked: Asked, provider: str) -> float:
         """Seconds until it would begin to answer, in health; an odd prompt is another matter."""
         tier = self.tiers[provider]
-        return (tier.first if asked.stream else tier.whole) * (0.5 + asked.luck)
+        usual = (tier.first if asked.stream else tier.whole) * (0.5 + asked.luck)
+        if not self._in_tail(asked, provider):
+            return usual
+        return max(usual, min(usual * TAIL_FACTOR, TAIL_OF_STREAM if asked.stream else TAIL_OF_WHOLE))
+
+    def _in_tail(self, asked: Asked, provider: str) -> bool:
+        terms = self.script.terms
+        if terms is None or not terms.tail:
+            return False
+        return zlib.crc32(f"{self.script.seed} {asked.number} {provider}".encode()) / 2**32 < terms.tail
 
     def act(self, asked: Asked, provider: str, at: float, limits: Limits) -> Act:
         """What becomes of a call that begins at that instant."""

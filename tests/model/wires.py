@@ -47,7 +47,7 @@ class Wires:
         await asyncio.sleep(act.seconds)
         if act.outcome is None:
             return {"body": self._wholes[provider], "usage": None}
-        return _told(act.outcome)
+        return told_of(act.outcome)
 
     async def stream(self, provider: str, call: Mapping[str, Any]) -> AsyncGenerator[Item, None]:
         began = self._now()
@@ -57,13 +57,13 @@ class Wires:
         try:
             await asyncio.sleep(act.seconds)
             if act.outcome is not None:
-                yield _told(act.outcome)
+                yield told_of(act.outcome)
                 return
             yield self._frame(provider, 1)
             for number in range(2, max(2, math.ceil(asked.length / pace)) + 1):
                 await asyncio.sleep(pace * self._rng.uniform(0.8, 1.2))
                 if (outcome := await self._interrupted(provider, act, number, began, limits)) is not None:
-                    yield _told(outcome)
+                    yield told_of(outcome)
                     return
                 yield self._frame(provider, number)
             yield {"usage": None, "tail": b""}
@@ -92,7 +92,7 @@ class Wires:
         return None
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
+def told_of(outcome: Outcome) -> dict[str, Any]:
     """A replica that dies says nothing: the way to it fails."""
     if outcome.kind == "lost":
         raise AttemptFailed(outcome)

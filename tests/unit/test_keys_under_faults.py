@@ -13,6 +13,7 @@ from actors.answers.exchange import SETTLE_SECONDS, Exchange
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.idempotency.wish import fingerprint
 from deployments.ingress.responses import EventStream
+from tests.clock import VirtualLoop
 from tests.unit.test_idempotency import (
     ARGS,
     CHAT,
@@ -434,5 +435,46 @@ def test_only_so_many_runs_go_on_without_a_client() -> None:
         await asyncio.gather(*(leave(r, 1.0, {"idempotency-key": f"k{n}"}) for n in range(70)))
         await asyncio.sleep(0.1)
         assert r.worlds[0].provider("aws").cancelled == 6
+
+    run(test)
+
+
+def test_two_that_come_at_one_instant_to_one_replica_need_nobody_to_read_the_answer() -> None:
+    async def test(r: Replicas) -> None:
+        r.slow(2.0)
+        reads = 0
+        real = r.exchange.read
+
+        async def read(*arguments: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await real(*arguments)
+
+        with patch.object(r.exchange, "read", read):
+            one, two = await asyncio.gather(r.ask(0), r.ask(0))
+        assert sorted([str(one.word), str(two.word)]) == ["joined", "new"]
+        assert one.body == two.body
+        assert reads == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("seconds", [4.0, 30.0])
+def test_a_standstill_of_the_actor_ends_no_run(seconds: float) -> None:
+    """It has heard nobody meanwhile, which says nothing of them."""
+
+    async def test(r: Replicas) -> None:
+        wordy(r, 40, 0.5)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+
+        def stand_still() -> None:
+            loop.now += seconds
+
+        loop.call_later(5.0, stand_still)
+        one, two = await both(r, 0, 1, 2.0, stream=True)
+        assert two.word == "joined"
+        assert one.body == two.body
+        assert two.body.endswith(b"data: [DONE]\n\n")
 
     run(test)

@@ -156,24 +156,41 @@ def test_whoever_speaks_ends_it_at_once() -> None:
 @pytest.mark.parametrize("beats", [(), (1.0,)])
 def test_frames_that_come_while_we_do_not_listen_make_no_usual_pause_shorter(beats: tuple[float, ...]) -> None:
     """We read them all at once, before our own next beat or after it."""
-    silence = StallDetector()
-    silence.beat(0.0)
-    silence.wait("t", 0, 0.0)
-    silence.heard("t", 0, 0.1)
+    silence = learned(0.1, 100)
     for now in beats:
-        silence.beat(now)
+        silence.beat(10 + now)
     for _ in range(1000):
-        silence.wait("t", 0, 1.0)
-        silence.heard("t", 0, 1.0)
-    for tenth in range(10, 30):
+        silence.wait("t", 0, 11.0)
+        silence.heard("t", 0, 11.0)
+    for tenth in range(110, 130):
         silence.beat(tenth / 10)
-    silence.wait("t", 1, 2.9)
-    silence.wait("t", 2, 2.9)
-    silence.beat(3.0)
-    silence.beat(3.1)
-    assert not silence.quiet("t", 3.15)
-    silence.beat(3.2)
-    assert silence.quiet("t", 3.25)
+    silence.wait("t", 1, 12.9)
+    silence.wait("t", 2, 12.9)
+    silence.beat(13.0)
+    silence.beat(13.1)
+    assert not silence.quiet("t", 13.15)
+    silence.beat(13.2)
+    assert silence.quiet("t", 13.25)
+
+
+def learned(pause: float, number: int) -> StallDetector:
+    """Return what has heard a stream's frames at equal distances, from the instant 0 on."""
+    silence = StallDetector()
+    for frame in range(number):
+        silence.beat(frame * pause)
+        silence.wait("t", 0, frame * pause)
+        silence.heard("t", 0, (frame + 1) * pause)
+    return silence
+
+
+def test_a_few_pauses_are_no_measure_of_the_usual_ones() -> None:
+    """The first two frames of a stream often come together."""
+    silence = learned(0.0, 3)
+    silence.wait("t", 1, 0.0)
+    silence.wait("t", 2, 0.0)
+    for tenth in range(12):
+        silence.beat(tenth / 10)
+        assert silence.quiet("t", tenth / 10) is (tenth >= 10)
 
 
 def test_frames_that_come_without_a_pause_otherwise_do() -> None:

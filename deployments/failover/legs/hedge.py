@@ -31,7 +31,7 @@ class Hedge:
         if attempt.probe or not latencies.is_measured(attempt.target, attempt.kind, of_whole=of_whole):
             return None
         most = first_token / 2 if self._terms.max_delay is None else self._terms.max_delay
-        return delay(latencies, attempt.target, attempt.kind, self._terms, most, self._breaker.now())
+        return delay(latencies, attempt.target, attempt.kind, self._terms, most, self._breaker.listened())
 
     def turn(self, first: "Attempt") -> "Turn | None":
         """Return whose turn the second leg is, and take it from the row's budget; None if it is nobody's."""

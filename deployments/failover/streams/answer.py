@@ -94,8 +94,8 @@ class StreamAnswer:
 
     def may_be_rescued(self) -> None:
         """Let another provider answer, or go on, where this one falls silent and has not broken off yet."""
-        if self._elsewhere is not None and not self._attempt.probe:
-            self._rescue = Rescue(self._beside, self._interrupt, self._elsewhere.call_off)
+        if (elsewhere := self._elsewhere) is not None and not self._attempt.probe:
+            self._rescue = Rescue(self._beside, self._interrupt, elsewhere.end_beside, elsewhere.call_off)
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Yield SSE frames, ended by `[DONE]`, or by an error frame and nothing after it."""

@@ -37,6 +37,10 @@ class Elsewhere(Protocol):
         """Take it that the one beside goes on, and that the answer of `target` has ended so."""
         ...
 
+    def end_beside(self) -> None:
+        """End the attempt of the one beside at once: the first one has spoken. It is let go of after that."""
+        ...
+
     def call_off(self, failed: Outcome | None) -> None:
         """Take it that the one beside is not used: it is not needed, or its answer has `failed` so."""
         ...

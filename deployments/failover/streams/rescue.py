@@ -39,7 +39,8 @@ class Rescued:
 class Rescue:
     """Watches one stream, which says when it begins to wait and when it has heard something.
 
-    `begin` asks another provider, `ready` is called once that is proven to go on, and `call_off` if it is not used.
+    `begin` asks another provider, `ready` is called once that is proven to go on, `end` once it is known not to be
+    needed, and `call_off` when all of it is over that is not used.
     The stream must `take` what comes of it, or `close`.
     """
 
@@ -47,9 +48,10 @@ class Rescue:
         self,
         begin: "Callable[[], Awaitable[tuple[StreamAnswer, Opening | None] | None]]",
         ready: Callable[[], None],
+        end: Callable[[], None],
         call_off: Callable[[Outcome | None], None],
     ):
-        self._begin, self._ready, self._call_off = begin, ready, call_off
+        self._begin, self._ready, self._end, self._call_off = begin, ready, end, call_off
         self._loop = asyncio.get_running_loop()
         self._since: float | None = None  # when the stream began to wait; None while it does not
         self._longest = 0.0  # pause of the stream
@@ -98,6 +100,7 @@ class Rescue:
     def _drop(self) -> None:
         if not self._dropped and self._task is not None:
             self._dropped = True
+            self._end()
             self._task.cancel()
 
     def _stop_timer(self) -> None:

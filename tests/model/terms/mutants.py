@@ -1,0 +1,162 @@
+"""Known bugs of seams, second legs, keys and lines, and the simulated world that each must die in."""
+
+from tests.model.world_mutants import WorldMutant
+
+STREAM, SEAM = "deployments/failover/streams/answer.py", "deployments/failover/streams/seam.py"
+RACE, HEDGE, BUDGET = (
+    "deployments/failover/legs/race.py",
+    "deployments/failover/legs/hedge.py",
+    "deployments/latency/hedging.py",
+)
+RESCUE, PARTS = "deployments/failover/streams/rescue.py", "deployments/failover/streams/parts.py"
+READING, SHARING, LINE = (
+    "deployments/ingress/reading.py",
+    "deployments/idempotency/sharing.py",
+    "deployments/overload/line.py",
+)
+ATTEMPT = "deployments/failover/attempt.py"
+GO_ON, RESCUED, LEGS, TWICE, FULL = (
+    "texts-that-go-on",
+    "texts-that-are-rescued",
+    "second-legs",
+    "sent-twice",
+    "full",
+)
+
+TERMS_MUTANTS = [
+    WorldMutant(
+        "T1",
+        "a text that breaks off is lost",
+        STREAM,
+        "if self._attempts_left > 0 else None",
+        "if False else None",
+        GO_ON,
+        ("lost",),
+    ),
+    WorldMutant(
+        "T2",
+        "what the second one says again comes twice",
+        STREAM,
+        "frames, self._opening = self._marked(opened), None",
+        "frames, self._opening = self._marked(frames), None",
+        GO_ON,
+        ("errors",),
+    ),
+    WorldMutant(
+        "T3",
+        "a second role, and a second head",
+        STREAM,
+        "            frames = self._second.rest(frames)\n",
+        "            pass\n",
+        GO_ON,
+        ("errors",),
+    ),
+    WorldMutant(
+        "T4",
+        "the client hears of the last one's usage alone",
+        PARTS,
+        "        return with_sum(tail, usages, told)",
+        "        return tail",
+        GO_ON,
+        ("rows",),
+    ),
+    WorldMutant(
+        "T5",
+        "a first one that speaks again is answered with the other's text",
+        RESCUE,
+        "        if self._task is not None:\n            self._drop()",
+        "        if self._task is not None:\n            pass",
+        "seldom-silent",
+        ("errors", "legs"),
+    ),
+    WorldMutant(
+        "T6",
+        "a rescue that was not needed goes on at its provider",
+        RESCUE,
+        '                    await begun[0].give_up(failed or Outcome("cancelled", content=True))\n',
+        "                    pass\n",
+        "seldom-silent",
+        ("leaks", "rows", "legs"),
+    ),
+    WorldMutant(
+        "T7",
+        "second legs cost nothing",
+        BUDGET,
+        "        known.tokens -= 1.0\n",
+        "",
+        RESCUED,
+        ("budget",),
+    ),
+    WorldMutant(
+        "T8",
+        "a loser is a failure of its target",
+        RACE,
+        'self._first.end(Outcome("cancelled"), over=False)',
+        'self._first.end(Outcome("first_token"), over=False)',
+        LEGS,
+        ("moved_avoidable",),
+    ),
+    WorldMutant(
+        "T9",
+        "a second leg at the target of the first",
+        HEDGE,
+        "        turn = self._candidates.next()\n",
+        "        self._candidates._asked.clear()\n        turn = self._candidates.next()\n",
+        LEGS,
+        ("legs",),
+    ),
+    WorldMutant(
+        "T10",
+        "the loser is not let go of",
+        RACE,
+        "                self._called_off += 1\n                self._runner.cancel()\n",
+        "                pass\n",
+        LEGS,
+        ("legs", "stuck", "lost", "moved_avoidable", "errors"),
+    ),
+    WorldMutant(
+        "T11",
+        "two that are one are two",
+        SHARING,
+        '        if claimed["state"] == "join":\n',
+        "        if False:\n",
+        TWICE,
+        ("keys",),
+    ),
+    WorldMutant(
+        "T12",
+        "a key is one for all tenants",
+        READING,
+        "(caller.key_name, caller.tenant, request",
+        "(caller.key_name, None, request",
+        TWICE,
+        ("keys", "lost"),
+    ),
+    WorldMutant(
+        "T13",
+        "who is critical waits behind all others",
+        LINE,
+        "mine = _Waiting(PRIORITIES.index(priority),",
+        "mine = _Waiting(2 - PRIORITIES.index(priority),",
+        FULL,
+        ("starved",),
+    ),
+    WorldMutant(
+        "T14",
+        "an attempt behind a seam has no row",
+        ATTEMPT,
+        "            self.usage.settle(outcome, over=over, trail=self.record.candidates_json)\n",
+        "            self.seam or self.usage.settle(outcome, over=over, trail=self.record.candidates_json)\n",
+        GO_ON,
+        ("rows",),
+    ),
+    WorldMutant(
+        "T15",
+        "our own standstill makes a target slow",
+        "deployments/breaker_client/client.py",
+        "        return self.silence.listened(self._clock())\n",
+        "        return self._clock()\n",
+        "still-for-seconds",
+        ("moved_avoidable",),
+    ),
+]
