@@ -1,10 +1,10 @@
 """What one ingress knows of its targets' times, and which of them are slow. Pure.
 
-A target is *slow* while eight of its last twenty calls took longer than 95 of a hundred of its own usually do, twice as
-long as half of them, and longer than a second. It has not failed: new requests ask the others first. One in ten asks it
-still, but at most one in two seconds, which shows when it is itself again. Before a target is known, and once nobody
-has asked it for a minute, it is not slow. A failure is for its circuit to judge: it counts for nothing here, and ends
-what was counted before it.
+A target is *slow* while eight of the twenty calls that began last took longer than 95 of a hundred of its own usually
+do, twice as long as half of them, and longer than a second. It has not failed: new requests ask the others first. One
+in ten asks it still, but at most one in two seconds, which shows when it is itself again. Before a target is known, and
+once nobody has asked it for a minute, it is not slow. A failure is for its circuit to judge: it counts for nothing
+here, and ends what was counted before it.
 
 Times are those until the first content, and are compared within a class of requests (`classes.py`). Those of whole
 answers that come at once are not: they say how long an answer was. A call that was ended before its first content
@@ -12,7 +12,7 @@ counts with the time that it was given: it would have taken longer. One that sti
 for so long.
 """
 
-from collections import deque
+import bisect
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -31,35 +31,38 @@ Class = str
 
 @dataclass(slots=True)
 class _Recent:
-    """The last calls: whether each was longer than usual."""
+    """The last calls in the order in which they began: when that was, and whether each was longer than usual.
 
-    long: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    In the order in which they ended, the last ones of a crowd would be its longest.
+    """
+
+    calls: list[tuple[float, bool]] = field(default_factory=list)
     number: int = 0  # of the long ones
     at: float = 0.0
     tried_at: float = -STILL_SECONDS
 
-    def add(self, long: bool, now: float) -> None:
+    def add(self, long: bool, began: float, now: float) -> None:
         if now - self.at > FORGET_SECONDS:
             self.clear()
-        if len(self.long) == RECENT:
-            self.number -= self.long[0]
-        self.long.append(long)
+        bisect.insort(self.calls, (began, long), key=_began)
         self.number += long
+        if len(self.calls) > RECENT:
+            self.number -= self.calls.pop(0)[1]
         self.at = now
 
     def clear(self) -> None:
-        self.long.clear()
+        self.calls.clear()
         self.number = 0
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """Calls that wait for their first content, by class: from when on each is late, the oldest first.
+    """Calls that wait for their first content, by class: when each began, and from when on it may be late.
 
     And those that are late.
     """
 
-    calls: dict[Class, dict[Hashable, float]] = field(default_factory=dict)
+    calls: dict[Class, dict[Hashable, tuple[float, float]]] = field(default_factory=dict)
     late: set[Hashable] = field(default_factory=set)
 
 
@@ -79,7 +82,7 @@ class Latencies:
             return
         if (waiting := self._waiting.get(target)) is None:
             waiting = self._waiting[target] = _Waiting()
-        waiting.calls.setdefault(kind, {})[call] = now + _limit(tail, now)
+        waiting.calls.setdefault(kind, {})[call] = now, now + _limit(tail, now)
 
     def first_content(
         self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool, call: Hashable = None
@@ -164,7 +167,7 @@ class Latencies:
         was_late = self.forget(target, call)
         long = was_late or (tail.number >= ENOUGH and seconds > _limit(tail, now))
         if not was_late:
-            self._last(target).add(long, now)
+            self._last(target).add(long, now - seconds, now)
         if not (long and was_slow):  # what is usual is not learned from a target that is not itself
             tail.add(seconds, now)
 
@@ -173,12 +176,16 @@ class Latencies:
         waiting = self._waiting[target]
         for kind, calls in [*waiting.calls.items()]:
             while calls:
-                call, late_at = next(iter(calls.items()))
+                call, (began, late_at) = next(iter(calls.items()))
                 if now < late_at:
+                    break
+                # What is usual may have been learned from the quickest calls of a crowd: by now more is known.
+                if now < (late_at := began + _limit(self._tail(target, kind, now), now)):
+                    calls[call] = began, late_at
                     break
                 del calls[call]
                 waiting.late.add(call)
-                self._last(target).add(True, now)
+                self._last(target).add(True, began, now)
             if not calls:
                 del waiting.calls[kind]
 
@@ -192,6 +199,10 @@ class Latencies:
         if found is None:
             found = self._tails[target, kind] = Tail(now)
         return found
+
+
+def _began(call: tuple[float, bool]) -> float:
+    return call[0]
 
 
 def _limit(tail: Tail, now: float) -> float:

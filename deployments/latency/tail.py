@@ -22,7 +22,8 @@ class Tail:
         self._new, self._old = [0] * _BUCKETS, [0] * _BUCKETS
         self._began = now
         self.number = 0  # of times in both windows
-        self._asked: dict[float, tuple[float, float]] = {}  # share: its percentile, and until when it is used
+        # Share: its percentile, and until when it is used, or until there are so many times.
+        self._asked: dict[float, tuple[float, float, int]] = {}
 
     def add(self, seconds: float, now: float) -> None:
         self._turn(now)
@@ -32,11 +33,11 @@ class Tail:
     def percentile(self, share: float, now: float) -> float:
         """Return the seconds that this share of the times does not exceed; 0 if there are none."""
         known = self._asked.get(share)
-        if known is not None and now < known[1]:
+        if known is not None and now < known[1] and self.number < known[2]:
             return known[0]
         self._turn(now)
         found = self._percentile(share)
-        self._asked[share] = found, now + _FRESH_SECONDS
+        self._asked[share] = found, now + _FRESH_SECONDS, 2 * self.number
         return found
 
     def _percentile(self, share: float) -> float:

@@ -285,7 +285,7 @@ _ALL = (
         400,
         TWO,
         AB,
-        even(20.0, streams=1.0, lengths=(1.0, 3.0)),
+        even(60.0, streams=1.0, lengths=(1.0, 2.0)),
         1,
         stalls=tuple(Stall(60.0 + 40 * i, 4.5) for i in range(8)),
         terms=Terms(),

@@ -51,8 +51,9 @@ def usual(number: int = ENOUGH, seconds: float = 0.5) -> Latencies:
 
 
 def take(known: Latencies, *seconds: float, at: float = 1.0, kind: str = "0") -> None:
+    """Calls that begin then, one after the other."""
     for each in seconds:
-        known.first_content("t", kind, each, at, of_whole=False)
+        known.first_content("t", kind, each, at + each, of_whole=False)
 
 
 def test_eight_of_twenty_that_take_far_longer_make_a_target_slow_and_others_itself_again() -> None:
@@ -100,10 +101,10 @@ def test_a_failure_is_for_the_circuit_to_judge_and_what_was_slow_before_it_too()
 def test_a_target_that_nobody_asks_any_more_is_not_slow_for_ever() -> None:
     known = usual()
     take(known, *[4.0] * RECENT)
-    assert known.slow("t", 1.0 + FORGET_SECONDS)
-    assert not known.slow("t", 1.1 + FORGET_SECONDS)
+    assert known.slow("t", 5.0 + FORGET_SECONDS)
+    assert not known.slow("t", 5.1 + FORGET_SECONDS)
     take(known, 4.0, at=2.0 + FORGET_SECONDS)
-    assert not known.slow("t", 2.0 + FORGET_SECONDS)
+    assert not known.slow("t", 6.0 + FORGET_SECONDS)
 
 
 def test_what_becomes_of_a_target_that_stays_slow_is_what_is_usual_after_two_windows() -> None:
@@ -158,8 +159,21 @@ def test_calls_that_were_ended_early_count_if_they_had_more_time_than_usual() ->
     known = usual()
     for seconds, slow in ((0.4, False), (5.0, True)):
         for _ in range(SLOW):
-            known.ended("t", "0", seconds, 1.0, of_whole=False)
+            known.ended("t", "0", seconds, 1.0 + seconds, of_whole=False)
         assert known.slow("t", 1.0) is slow
+
+
+@pytest.mark.parametrize("known", [0, ENOUGH])
+def test_the_end_of_a_crowd_is_not_slow(known: int) -> None:
+    """Its longest calls end last, one after the other; and the first that end are its shortest."""
+    told, rng = usual(known, 1.0), random.Random(7)
+    times = [rng.lognormvariate(0.0, 0.5) for _ in range(700)]
+    for call in range(700):
+        told.begin("t", call, "0", 1.0 + call / 300, of_whole=False)
+    ends = sorted((1.0 + call / 300 + seconds, call) for call, seconds in enumerate(times))
+    for at, call in ends:
+        told.first_content("t", "0", times[call], at, of_whole=False, call=call)
+        assert not told.slow("t", at), at
 
 
 def test_classes_are_apart() -> None:
@@ -316,5 +330,5 @@ def test_one_in_ten_asks_it_still_and_the_explanation_tells_why_the_others_do_no
 async def _make_slow(w: World, target: str) -> None:
     now = w.breaker.now()
     for seconds in [0.5] * ENOUGH + [9.0] * RECENT:
-        w.breaker.latencies.first_content(target, "0", seconds, now, of_whole=False)
+        w.breaker.latencies.first_content(target, "0", seconds, now + seconds, of_whole=False)
     assert w.breaker.is_slow(target)

@@ -15,6 +15,7 @@ from tests.model.terms.terms import Terms
 from tests.model.truth import Asked, Truth
 
 LOST_LEGS = ("lost", "failed")
+LEAST_WAIT = 0.25  # seconds: within them many are let in, one after the other
 
 
 class TermsJudge:
@@ -82,6 +83,12 @@ class TermsJudge:
             return
         if len(asked.seams) >= 1 or not asked.provider:  # it goes on once
             return
+        unproven = [
+            e["provider"]
+            for e in asked.entries()
+            if e["outcome"] == "unverified" and e["provider"] not in self._terms.ignores
+        ]
+        self._check(not unproven, "lost", asked, f"{unproven} went on, and nobody believed it")
         since, until = asked.began - LONGEST_OPEN - RAMP, asked.ended
         excuses = Excuses(self._truth)
         tried = {e["provider"] for e in asked.entries() if not e["outcome"].startswith("skipped")}
@@ -95,17 +102,23 @@ class TermsJudge:
                 self._check(False, "lost", asked, f"{name} would have gone on")
 
     def _judge_priorities(self) -> None:
-        """Nobody who is critical is sent away while batch work that came later is let in to the same row."""
+        """Batch work never comes before who is critical, has come earlier, and waits for the same targets."""
         if not self._terms.capacity:
             return
         batch = defaultdict[tuple[int, str], list[tuple[float, float]]](list)
         for asked in self._asked:
-            if asked.priority == "batch" and asked.first is not None:
-                batch[asked.replica, asked.row].append((asked.began, asked.first))
+            if asked.priority == "batch" and (start := self._start(asked)) is not None:
+                batch[asked.replica, asked.row].append((asked.began, start))
         for asked in self._asked:
-            if asked.priority != "critical" or asked.end != "failed" or asked.status != 503 or asked.ended is None:
+            start = self._start(asked) or asked.ended
+            waits = asked.made == 1 or "Overloaded" in asked.why  # one that was refused itself rests for a moment
+            if asked.priority != "critical" or not waits or start is None:
                 continue
-            if "at_capacity" not in asked.why:
-                continue
-            later = [b for b in batch[asked.replica, asked.row] if asked.began < b[0] and b[1] < asked.ended]
-            self._check(not later, "starved", asked, f"batch work that came later was answered: {later[:2]}")
+            before = [b for b in batch[asked.replica, asked.row] if asked.began < b[0] and b[1] < start - LEAST_WAIT]
+            self._check(not before, "starved", asked, f"batch work that came later was let in: {before[:2]}")
+
+    def _start(self, asked: Asked) -> float | None:
+        """When the call began that has answered it."""
+        if asked.first is None or asked.provider is None or asked.keyed:
+            return None
+        return asked.first - self._truth.need(asked, asked.provider)

@@ -15,9 +15,8 @@ READING, SHARING, LINE = (
     "deployments/overload/line.py",
 )
 ATTEMPT = "deployments/failover/attempt.py"
-GO_ON, RESCUED, LEGS, TWICE, FULL = (
+GO_ON, LEGS, TWICE, FULL = (
     "texts-that-go-on",
-    "texts-that-are-rescued",
     "second-legs",
     "sent-twice",
     "full",
@@ -36,11 +35,11 @@ TERMS_MUTANTS = [
     WorldMutant(
         "T2",
         "what the second one says again comes twice",
-        STREAM,
-        "frames, self._opening = self._marked(opened), None",
-        "frames, self._opening = self._marked(frames), None",
+        "deployments/continuation/stitch.py",
+        "return text[len(must) :] if text.startswith(must) else None",
+        "return text if text.startswith(must) else None",
         GO_ON,
-        ("errors",),
+        ("errors", "lost"),
     ),
     WorldMutant(
         "T3",
@@ -71,12 +70,12 @@ TERMS_MUTANTS = [
     ),
     WorldMutant(
         "T6",
-        "a rescue that was not needed goes on at its provider",
+        "a rescue that was not needed ends after its request",
         RESCUE,
-        '                    await begun[0].give_up(failed or Outcome("cancelled", content=True))\n',
-        "                    pass\n",
+        "            self._end()\n",
+        "",
         "seldom-silent",
-        ("leaks", "rows", "legs"),
+        ("rows",),
     ),
     WorldMutant(
         "T7",
@@ -84,7 +83,7 @@ TERMS_MUTANTS = [
         BUDGET,
         "        known.tokens -= 1.0\n",
         "",
-        RESCUED,
+        "seldom-silent",
         ("budget",),
     ),
     WorldMutant(
@@ -112,7 +111,7 @@ TERMS_MUTANTS = [
         "                self._called_off += 1\n                self._runner.cancel()\n",
         "                pass\n",
         LEGS,
-        ("legs", "stuck", "lost", "moved_avoidable", "errors"),
+        ("legs", "stuck", "lost", "moved_avoidable", "errors", "rows"),
     ),
     WorldMutant(
         "T11",
@@ -136,8 +135,8 @@ TERMS_MUTANTS = [
         "T13",
         "who is critical waits behind all others",
         LINE,
-        "mine = _Waiting(PRIORITIES.index(priority),",
-        "mine = _Waiting(2 - PRIORITIES.index(priority),",
+        "    return max(best, rank - int(waited / AGE_SECONDS)), number\n",
+        "    return -max(best, rank), number\n",
         FULL,
         ("starved",),
     ),
