@@ -13,6 +13,7 @@ from actors.breaker.plan import Candidate, Plan
 from deployments.errors import TOO_SMALL, Overloaded
 from deployments.failover.tried import Tried
 from deployments.latency.latencies import STILL_FIRST
+from deployments.overload.limit import LEAST_PAUSE
 from deployments.overload.line import Ticket
 from deployments.providers.kinds import KINDS
 
@@ -178,6 +179,8 @@ class Candidates:
         """Note that a target refused the call for its load alone: it may be asked again, after a pause."""
         limit = self.breaker.loads.limit(target)
         pause = 0.0 if limit is None else limit.pause
+        if self.tried.record.caller.priority == "critical":
+            pause = min(pause, LEAST_PAUSE)  # others leave it alone for longer
         self._refused_for_load += 1
         if self._refused_for_load <= MOST_AGAIN:
             self._asked.discard(target)

@@ -310,8 +310,8 @@ def test_with_three_times_too_much_the_critical_are_served_as_ever_and_the_batch
         figures = {priority: of(priority) for priority in ("critical", "normal", "batch")}
         print(f"\nalone p99 {usual:.2f} s; served and p99: {figures}")
         assert figures["critical"][0] > 0.994
-        assert figures["critical"][1] < 1.3 * usual
-        assert figures["batch"][0] < 0.6
+        assert figures["critical"][1] < 1.2 * usual
+        assert figures["batch"][0] < 0.3
         assert w.service.breaker.loads.line._waiting == []
 
     run_virtually(main())
