@@ -35,6 +35,7 @@ class AnswersClient:
         self._actor: ActorCall | None = None
         self._connecting = asyncio.Lock()
         self.was_away = False  # when a key was last claimed
+        self._looking: asyncio.Task[None] | None = None
         self.replica = secrets.token_hex(8)
 
     async def claim(self, key: str, fingerprint: str, run: str, until: float, *, begin: bool = True) -> Claimed:
@@ -49,11 +50,22 @@ class AnswersClient:
             except AnswersAway:
                 if loop.time() + AGAIN_SECONDS >= until:
                     self.was_away = True
+                    self._look_again()
                     raise
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 self.was_away = False
                 return claimed
+
+    def _look_again(self) -> None:
+        """See in the background whether the actor is back: one that is merely slow gets the time that it needs."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._find())
+
+    async def _find(self) -> None:
+        with contextlib.suppress(AnswersAway):
+            await self._call(self._soon(CALL_SECONDS), "claim", "", "", "", self.replica, False)
+            self.was_away = False
 
     async def watch(self, leading: LeadingByKey, told: Iterable[str]) -> list[str]:
         """Say which runs this replica leads; return those that somebody wants to read. Raises AnswersAway."""

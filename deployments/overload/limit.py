@@ -51,7 +51,9 @@ class Limit:
         return self._flowing > 0 or now - self._answered_at <= max(ANSWERS_SECONDS, 2 * self._usual)
 
     def take(self, now: float) -> None:
-        """Count a call that begins."""
+        """Count a call that begins. After a long time without a refusal nothing is known of a limit any more."""
+        if self._fixed is None and now - self._shrunk_at > FORGET_SECONDS:
+            self.value = math.inf
         self.under_way += 1
         if self._first_at is None and self._answered_at == -math.inf:
             self._first_at = now
@@ -81,7 +83,5 @@ class Limit:
         self.value = max(1.0, SHRINK * min(self.value, self.under_way))
 
     def _grow(self, now: float) -> None:
-        if now - self._shrunk_at > FORGET_SECONDS:
-            self.value = math.inf
-        elif self.under_way >= self.value / 2:  # a limit that nobody comes near says nothing when it is not reached
+        if self.under_way >= self.value / 2:  # a limit that nobody comes near says nothing when it is not reached
             self.value += 1 / self.value

@@ -14,7 +14,7 @@ from actors.breaker.outcomes import Outcome
 from tests.model.script import TENTH, Fault, Script, Tier
 
 LIMIT_SECONDS = 180.0  # for so long a limit may be smaller than what a target takes
-TAIL_FACTOR, TAIL_OF_STREAM, TAIL_OF_WHOLE = 15.0, 8.0, 24.0  # what is slow for no reason is within all limits
+TAIL_FACTOR, TAIL_OF_STREAM, TAIL_OF_WHOLE = 15.0, 8.0, 15.0  # what is slow for no reason is within all limits
 SLOW_FIRST = 30.0  # seconds to the first token of a slow prompt, at every tier
 SLOW_FACTOR = 10.0
 FLAKY = 0.3
@@ -48,6 +48,8 @@ class Asked:
     why: str = ""
     story: Any = None  # the trail, or the error's attempts
     request_id: str = ""
+    told_apart: bool = False  # its client was told that its tries may be two requests
+    at_once: tuple[str, ...] = ()  # more calls at one time than it may have
     hedged: str = ""  # what became of a second leg before its answer
     seams: list[Any] = field(default_factory=list)  # what the markers in its stream told
     used: int | None = None  # completion tokens, as its client was told

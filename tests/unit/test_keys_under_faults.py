@@ -478,3 +478,16 @@ def test_a_standstill_of_the_actor_ends_no_run(seconds: float) -> None:
         assert two.body.endswith(b"data: [DONE]\n\n")
 
     run(test)
+
+
+def test_an_actor_that_was_away_and_is_slow_is_asked_again() -> None:
+    async def test(r: Replicas) -> None:
+        r.away = True
+        assert (await r.ask(0, headers={"idempotency-key": "while-it-is-away"})).word == "unavailable"
+        r.away = False
+        faulty(r, "claim", after=1.8)
+        assert (await r.ask(0, headers={"idempotency-key": "once-more"})).word == "unavailable"
+        await asyncio.sleep(5.0)
+        assert (await r.ask(0)).word == "new"
+
+    run(test)

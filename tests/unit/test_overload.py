@@ -89,6 +89,10 @@ def test_answers_make_it_larger_only_where_it_is_made_use_of() -> None:
 def test_without_a_refusal_for_long_there_is_no_limit_any_more() -> None:
     limit = limited(Limit(), 10)
     release(limit, 1.0)
+    limit.take(0.9 + FORGET_SECONDS)
+    assert limit.value < math.inf
+    limit.take(1.1 + FORGET_SECONDS)
+    assert limit.value == math.inf
     release(limit, 2.0 + FORGET_SECONDS, ok=True)
     assert limit.value == math.inf
 

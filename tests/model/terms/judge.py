@@ -48,6 +48,7 @@ class TermsJudge:
             legs += len(hedged)
             self._check(len(hedged) <= 1, "legs", asked, f"second legs: {hedged}")
             self._figures.seams += len(asked.seams)
+            self._check(not asked.at_once or asked.told_apart, "legs", asked, f"calls at once: {asked.at_once}")
             self._judge_rows(asked, records)
             if asked.end == "broken":
                 self._judge_text(asked)
@@ -110,15 +111,18 @@ class TermsJudge:
             if asked.priority == "batch" and (start := self._start(asked)) is not None:
                 batch[asked.replica, asked.row].append((asked.began, start))
         for asked in self._asked:
-            start = self._start(asked) or asked.ended
-            waits = asked.made == 1 or "Overloaded" in asked.why  # one that was refused itself rests for a moment
-            if asked.priority != "critical" or not waits or start is None:
+            start = asked.ended if "Overloaded" in asked.why else self._start(asked)
+            # One that was refused itself rests for a moment, and who waits for a probe stands in no line.
+            alone = asked.steps() in ([f"{asked.provider}: ok"], [])
+            if asked.priority != "critical" or start is None or not alone:
                 continue
             before = [b for b in batch[asked.replica, asked.row] if asked.began < b[0] and b[1] < start - LEAST_WAIT]
-            self._check(not before, "starved", asked, f"batch work that came later was let in: {before[:2]}")
+            what = f"batch work that came later was let in: {before[:2]}, before {start}"
+            self._check(not before, "starved", asked, what)
 
     def _start(self, asked: Asked) -> float | None:
-        """When the call began that has answered it."""
-        if asked.first is None or asked.provider is None or asked.keyed:
+        """When the call began that has answered it, where its provider takes so many at once."""
+        if asked.provider not in self._terms.capacity or asked.keyed:
             return None
-        return asked.first - self._truth.need(asked, asked.provider)
+        records = (r for r in self._records.get(asked.request_id, []) if r.target.startswith(f"{asked.provider}/"))
+        return next((asked.began + record.at / 1000 for record in records), None)

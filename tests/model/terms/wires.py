@@ -8,7 +8,7 @@ from typing import Any
 
 from actors.breaker.outcomes import Outcome
 from deployments.openai_api.chat import completion, dump
-from tests.model.figures import Figures, Wrong
+from tests.model.figures import Figures
 from tests.model.terms.terms import Terms
 from tests.model.terms.texts import PROMPT_TOKENS, Speaker, begun_in, left_of, text_of, words_of
 from tests.model.truth import Act, Asked, Limits, Truth
@@ -35,7 +35,7 @@ class TextWires(Wires):
         legs = self.under_way[asked.number]
         legs.append(provider)
         if len(legs) > (1 if self._terms.hedging is None else 2) or len(set(legs)) < len(legs):
-            self._figures.wrong(Wrong("legs", self._now(), asked.replica, asked.number, f"calls at once: {legs}"))
+            asked.at_once = tuple(legs)
         self._at_once[provider] += 1
         if self._at_once[provider] > self._terms.capacity.get(provider, 10**9):
             self._truth.full[provider].append(self._now())
