@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from deployments.failover.streams.kept import Kept
+from deployments.failover.streams.rescue import Rescue
 from deployments.idempotency.wish import wish_of
 from deployments.latency.classes import class_of
 from deployments.latency.hedging import Hedges, HedgeTerms, delay
@@ -43,6 +44,10 @@ def microseconds(work: Callable[[], object]) -> float:
     return statistics.median(rounds)
 
 
+async def _never() -> None:
+    """No other provider is asked."""
+
+
 async def figures() -> dict[str, float]:
     loop, times, hedges = asyncio.get_running_loop(), known(), Hedges()
 
@@ -67,7 +72,13 @@ async def figures() -> dict[str, float]:
             kept.add(FRAME)
         kept.close()
 
-    return {
+    rescue = Rescue(_never, lambda: None, lambda: None, lambda _: None)
+
+    def watching() -> None:
+        rescue.wait(1.0)
+        rescue.heard(1.0)
+
+    made = {
         "the rule for slow targets, a request": microseconds(slow_rule),
         "the class of a request of 5 kB by HTTP": microseconds(lambda: class_of(BODY, 5_000)),
         "the class of the same by handle": microseconds(lambda: class_of(BODY, 0)),
@@ -76,7 +87,10 @@ async def figures() -> dict[str, float]:
         "what a text of 100 frames keeps, a frame": microseconds(keeping_text) / 100,
         "is it sent twice? a request of curl": microseconds(lambda: wish_of(HEADERS)),
         "the same of the openai SDK": microseconds(lambda: wish_of(OF_AN_SDK)),
+        "what may be rescued, a batch of frames": microseconds(watching),
     }
+    await rescue.close()
+    return made
 
 
 def main() -> None:
