@@ -1,0 +1,147 @@
+"""The image and compose.yaml. `uv run pytest -m image` builds it, from a base that debootstrap makes, and runs it.
+
+The schema of compose files is `schema/compose-spec.json` of compose-spec (Apache-2.0) at 170098ba07d9, without its
+descriptions.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import jsonschema
+import pytest
+import yaml
+
+from deployments.ops import cluster_config
+from tests.containers.manifests import ROOT, command
+
+FOLDER = ROOT / "deployments" / "ops" / "image"
+DOCKERFILE = (FOLDER / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def test_hadolint_finds_nothing() -> None:
+    done = subprocess.run([command("hadolint"), str(FOLDER / "Dockerfile")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+
+
+def test_hadolint_would_find_something(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE.replace("# hadolint ignore=DL3008\n", ""))
+    done = subprocess.run([command("hadolint"), str(tmp_path / "Dockerfile")], capture_output=True, text=True)
+    assert "DL3008" in done.stdout
+
+
+def test_the_config_in_the_image_is_made_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cluster_config.main() == 0
+    assert capsys.readouterr().out == (FOLDER / "serve_config.yaml").read_text()
+
+
+def test_the_image_holds_what_it_copies_and_nothing_else() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {name for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()}
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_it_runs_as_a_user_that_may_write_its_state_alone() -> None:
+    final = DOCKERFILE.rsplit("\nFROM ", 1)[1]
+    assert re.findall(r"^USER (.*)$", final, re.MULTILINE) == ["1000"]
+    assert "COPY --from=build /opt/breakwater /opt/breakwater" in final  # as root's own
+    assert "HEALTHCHECK" in final
+    assert "ENTRYPOINT" not in re.sub(r"^#.*$", "", final, flags=re.MULTILINE)  # KubeRay has a command of its own
+    assert not re.search(r"gcc|build-essential|pip install|uv ", final)
+
+
+def test_compose_is_a_compose_file() -> None:
+    schema = json.loads((pathlib.Path(__file__).parent / "compose_spec.json").read_text())
+    compose = jsonschema.Draft7Validator(schema)
+    compose.validate(COMPOSE)
+    wrong = {**COMPOSE, "services": {"breakwater": {"imagee": "breakwater"}}}
+    with pytest.raises(jsonschema.ValidationError, match="imagee"):
+        compose.validate(wrong)
+
+
+def test_compose_names_files_that_exist_and_no_secret() -> None:
+    for service in COMPOSE["services"].values():
+        mounted = [volume.split(":")[0] for volume in service.get("volumes", [])]
+        assert all((FOLDER / name).exists() for name in mounted if name.startswith("."))
+        assert all(name in COMPOSE["volumes"] for name in mounted if not name.startswith("."))
+        for name, value in service.get("environment", {}).items():
+            assert "${" in value or not re.search("KEY|PASSWORD|URL", name), name
+    assert (FOLDER / COMPOSE["services"]["breakwater"]["build"]["context"]).resolve() == ROOT
+    needed = set(re.findall(r"_env: (\w+)", (FOLDER / "serve_config.yaml").read_text()))
+    assert needed <= COMPOSE["services"]["breakwater"]["environment"].keys()
+
+
+def buildah(store: pathlib.Path, *arguments: str, seconds: float = 900) -> str:
+    env = {**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"}
+    place = ["--root", str(store / "store"), "--runroot", str(store / "run")]
+    done = subprocess.run(["buildah", *place, *arguments], capture_output=True, text=True, env=env, timeout=seconds)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@contextlib.contextmanager
+def running(store: pathlib.Path, image: str) -> Iterator[None]:
+    """The image as `docker run` would start it, in this machine's own network."""
+    container = buildah(store, "from", "--pull-never", image).strip()
+    settings = {
+        "BREAKWATER_API_KEYS": "key-of-alice:acme:alice",
+        "BREAKWATER_ADMIN_KEY": "key-of-the-operators",
+        "BREAKWATER_LEDGER_URL": "postgresql://breakwater@127.0.0.1:1/breakwater",  # away: answers come all the same
+        "HOME": "/home/ray",
+        "RAY_AUTH_TOKEN": "0" * 64,
+    }
+    env = [f"--env={name}={value}" for name, value in settings.items()]
+    place = ["--root", str(store / "store"), "--runroot", str(store / "run")]
+    arguments = ["run", "--user=1000", *env, container, "--", "deployments/ops/image/start.sh"]
+    isolated = {**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"}
+    with (store / "serve.log").open("w") as log:
+        process = subprocess.Popen(["buildah", *place, *arguments], stdout=log, stderr=log, env=isolated)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.mark.image
+@pytest.mark.skipif(not (shutil.which("buildah") and shutil.which("debootstrap")), reason="needs buildah, debootstrap")
+def test_the_image_is_built_and_answers(tmp_path: pathlib.Path) -> None:
+    """`apt-get install buildah debootstrap crun`; as root. It uses port 8000 of this machine."""
+    root = tmp_path / "root"
+    subprocess.run(["debootstrap", "--variant=minbase", "bookworm", str(root)], check=True, capture_output=True)
+    subprocess.run(["tar", "-C", str(root), "-cf", str(tmp_path / "root.tar"), "."], check=True)
+    shutil.rmtree(root)
+    (tmp_path / "Containerfile").write_text("FROM scratch\nADD root.tar /\n")
+    buildah(tmp_path, "bud", "-t", "localhost/base:1", "-f", str(tmp_path / "Containerfile"), str(tmp_path))
+    shutil.copy(CERTIFICATES, tmp_path / "ca.crt")
+    trusted = ["--volume", f"{tmp_path}/ca.crt:/ca.crt:ro", "--env=SSL_CERT_FILE=/ca.crt", "--env=PIP_CERT=/ca.crt"]
+    base = ["--pull-never", "--layers=false", "--build-arg", "BASE=localhost/base:1"]
+    buildah(tmp_path, "bud", *base, *trusted, "-t", "breakwater", "-f", str(FOLDER / "Dockerfile"), str(ROOT))
+    with running(tmp_path, "localhost/breakwater"):
+        assert "smollm2" in _answer(time.monotonic() + 300)
+
+
+def _answer(until: float) -> str:
+    """Return who answers a chat, once anybody does."""
+    body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
+    request = urllib.request.Request("http://127.0.0.1:8000/v1/chat/completions", json.dumps(body).encode())
+    request.add_header("content-type", "application/json")
+    request.add_header("authorization", "Bearer key-of-alice")
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                return str(reply.headers["x-breakwater-provider"]) + str(reply.headers["x-breakwater-model"])
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(2)
