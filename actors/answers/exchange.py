@@ -92,7 +92,7 @@ class Exchange:
         """Look whether this process stood still: the questions that wait should have been answered long ago."""
         oldest = next(iter(self._due.values()), math.inf)
         if asyncio.get_running_loop().time() - oldest > LATE_SECONDS:
-            self._answers.spare()
+            self._answers.spare(oldest)
 
     def _ring(self, name: str) -> None:
         if (bell := self._bells.pop(name, None)) is not None:

@@ -87,11 +87,12 @@ class Answers:
             elif told["run"] not in self._over and (key not in self._by_key or self._is_lost(self._by_key[key])):
                 self._lead(key, told["fingerprint"], told["run"])
 
-    def spare(self) -> None:
-        """Let no run be lost for a moment: the actor itself stood still, and has heard nobody."""
+    def spare(self, since: float) -> None:
+        """Let no run be lost for a moment that was not before `since`: from then on the actor itself stood still."""
         latest = self._clock() - LEASE_SECONDS + SPARE_SECONDS
         for run in self._runs.values():
-            run.heard = max(run.heard, latest)
+            if run.heard + LEASE_SECONDS > since:
+                run.heard = max(run.heard, latest)
 
     def wanted(self, runs: Collection[str]) -> list[str]:
         """Return those of these runs that somebody reads now."""

@@ -55,6 +55,7 @@ class _Beside:
     deadline: Deadline
     seam: str
     asked: Mark
+    failures: int
     leg: Attempt | None = None
 
 
@@ -129,7 +130,14 @@ class FailoverRun(Generic[T]):
         """
         if (hedge := self._hedge) is None or not self.may_rescue:
             return None
-        before = _Beside(self._rest, self._forms, self._deadline, self._record.seam, self._candidates.mark())
+        before = _Beside(
+            self._rest,
+            self._forms,
+            self._deadline,
+            self._record.seam,
+            self._candidates.mark(),
+            len(self._tried.failures),
+        )
         self._beside = before
         self._prepare()
         rest = None if text is None else self._ask_for_rest(text, used)
@@ -172,8 +180,10 @@ class FailoverRun(Generic[T]):
             before.seam,
         )
         if failed is not None and before.leg is not None:
-            self._note_end(before.leg.target, failed)
+            self._tried.fail(before.leg.target, failed)
         self._candidates.back_to(before.asked)
+        for target, outcome in self._tried.failures[before.failures :] if self._rows.places else ():
+            self._candidates.share(target, outcome)
 
     def _leave(self, target: str, outcome: Outcome) -> None:
         """Leave a target whose answer broke off in mid-stream. Who is asked from now on must be known to be well."""
@@ -194,10 +204,10 @@ class FailoverRun(Generic[T]):
     def _as_chats(self) -> None:
         """Have those asked as chats that would be asked in the client's own words: the stream has begun as a chat."""
         for target in self._candidates.left:
-            if self._fits[target].extras is not None:
+            if (fit := self._fits[target]).extras is not None:
                 self._fits[target] = fit = self._rows.fit_as_chat(target, self._request)
-                if fit.lacks:
-                    self._candidates.leave_out(target)
+            if fit.lacks:
+                self._candidates.leave_out(target)
 
     async def _first_answer(self) -> T | None:
         """Return the answer of the first target that gives one; None if none does."""

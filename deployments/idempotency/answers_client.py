@@ -144,16 +144,18 @@ class RemoteRun:
 
     async def read(self, index: int) -> tuple[list[Item], bool]:
         """As `Source.read`. An actor that was away for a moment may have lost the answer: then it is gone."""
-        clock, away_since = asyncio.get_running_loop().time, None
+        away_since: float | None = None
         while True:
             try:
                 heard = await self._answers.read(self._run, index)
             except AnswersAway as error:
-                away_since = away_since or clock()
-                if clock() - away_since > READ_SECONDS:
+                now = asyncio.get_running_loop().time()
+                away_since = now if away_since is None else away_since
+                if now - away_since > READ_SECONDS:
                     raise Gone from error
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
+            away_since = None
             if heard["gone"]:
                 raise Gone
             if heard["items"] or heard["ended"]:

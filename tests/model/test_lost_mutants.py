@@ -48,6 +48,28 @@ MUTANTS = (
         "property/test_rescue_races.py",
     ),
     LostMutant(
+        "a client that leaves while the other is waited for leaves it running",
+        ANSWER,
+        "            rescued = await self._rescue.result()\n",
+        "            rescue, self._rescue = self._rescue, None\n            rescued = await rescue.result()\n"
+        "            self._rescue = rescue\n",
+        "unit/test_rescue.py",
+    ),
+    LostMutant(
+        "a client that is cancelled twice leaves its request without an end",
+        ANSWER,
+        "            self._rescue.drop()\n",
+        "            await self._rescue.close()\n",
+        "unit/test_rescue.py",
+    ),
+    LostMutant(
+        "what a rescue opens with is counted twice",
+        ANSWER,
+        "        self._counted = rescued.has_text\n",
+        "",
+        "unit/test_rescue.py",
+    ),
+    LostMutant(
         "a rescue costs nothing of the budget",
         HEDGE,
         "turn is not None and self._hedges.take(self._row, self._breaker.now()) else None",

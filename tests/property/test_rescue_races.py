@@ -7,12 +7,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.openai_api.chat import check_request
+from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_continuation import TEXT, WORDS, Dialect, begun, goes_on, ignores, pieces, second
+from tests.unit.test_failover import read
 from tests.unit.test_hedging import hedged
 from tests.unit.test_rescue import asked, config, said
 from tests.unit.test_restarts import BROKEN, ROLE
-from tests.unit.world import Script, world
+from tests.unit.world import REQUEST, Script, world
 
 
 def ignores_the_text(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -59,5 +62,54 @@ def test_one_text_whoever_speaks_first(
             assert "lost" not in legs or "won" not in legs
             await asyncio.sleep(0.3)
             assert not +w.breaker.under_way
+
+    run_virtually(main())
+
+
+@given(
+    st.integers(1, 40),
+    SECONDS,
+    st.one_of(st.none(), st.integers(2, 70)),
+    SECONDS,
+    st.sampled_from((0.0, 0.1, 0.4)),
+    st.sampled_from((goes_on, ignores_the_text)),
+    st.sampled_from((2.0, 2.0000001, 2.1, 2.5, 3.0, 3.05, 4.0, 6.0)),
+    st.tuples(st.integers(0, 6), st.integers(0, 4)),
+    st.booleans(),
+)
+def test_whenever_a_client_leaves_nothing_is_left_behind(
+    cut: int,
+    pause: float,
+    ends: int | None,
+    wait: float,
+    pace: float,
+    dialect: Dialect,
+    leaves: float,
+    turns: tuple[int, int],
+    twice: bool,
+) -> None:
+    async def main() -> None:
+        deltas = [ROLE, *({"content": word} for word in WORDS)]
+        first = Script([BROKEN if ends else None], deltas=deltas, after=ends, pauses={cut: pause})
+        async with world(
+            config(), aws=first, openai=second(dialect, seconds=wait, pace=pace), local=second(goes_on)
+        ) as w:
+            request = check_request({**REQUEST, "stream": True})
+            record = w.service.begin(Caller("http"), request)
+            answer = await w.service.failover.stream(request, w.service.deadline(), record)
+            reading = asyncio.create_task(read(answer))
+            await asyncio.sleep(leaves)
+            for wait_turns in turns if twice else turns[:1]:
+                for _ in range(wait_turns):
+                    await asyncio.sleep(0)
+                reading.cancel()
+            await asyncio.wait([reading])
+            await asyncio.sleep(0.5)
+            assert record.summary is not None
+            assert not +w.breaker.under_way
+            assert not w.breaker.silence._waiting
+            assert not w.breaker.latencies._waiting
+            assert not w.service.failover._kept.held
+            assert sorted(r.number for r in record.records if r.number) == list(range(1, record.made + 1))
 
     run_virtually(main())

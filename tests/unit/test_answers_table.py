@@ -53,6 +53,18 @@ def test_who_only_looks_never_leads(stage: Stage) -> None:
     assert stage.claim("", begin=False) == "join"
 
 
+def test_a_standstill_of_the_table_loses_no_run_and_brings_none_back(stage: Stage) -> None:
+    stage.claim("dead", key="one")
+    stage.now += 2 * LEASE_SECONDS
+    stage.claim("alive", key="another")
+    stage.now += 1.0
+    began = stage.now
+    stage.now += 2 * LEASE_SECONDS
+    stage.answers.spare(began)
+    assert stage.claim("r2", key="another") == "join"
+    assert stage.claim("r3", key="one") == "lead"
+
+
 def test_a_run_of_which_nothing_is_heard_is_lost_and_the_next_one_leads(stage: Stage) -> None:
     stage.claim("r1")
     stage.claim("r2")

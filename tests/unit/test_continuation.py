@@ -99,7 +99,7 @@ def first(cut: int, **more: Any) -> Script:
 
 
 def second(dialect: Dialect, **more: Any) -> Script:
-    return Script(by_body=dialect, head=SECOND, usage=USAGE, **more)
+    return Script(**{"by_body": dialect, "head": SECOND, "usage": USAGE, **more})
 
 
 def run(test: Callable[[World], Any], config: Mapping[str, Any], **scripts: Script) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from actors.answers.exchange import SETTLE_SECONDS, Exchange
 from deployments.failover.streams.answer import StreamAnswer
+from deployments.idempotency.answers_client import AnswersAway, RemoteRun
 from deployments.idempotency.wish import fingerprint
 from deployments.ingress.responses import EventStream
-from tests.clock import VirtualLoop
+from tests.clock import VirtualLoop, run_virtually
 from tests.unit.test_idempotency import (
     ARGS,
     CHAT,
@@ -491,3 +492,23 @@ def test_an_actor_that_was_away_and_is_slow_is_asked_again() -> None:
         assert (await r.ask(0)).word == "new"
 
     run(test)
+
+
+def test_a_reader_outlasts_two_short_absences_of_the_actor() -> None:
+    class Actor:
+        def __init__(self) -> None:
+            self.began = asyncio.get_running_loop().time()
+
+        async def read(self, run: str, index: int) -> dict[str, Any]:
+            now = asyncio.get_running_loop().time() - self.began
+            if 3.0 <= now < 3.1 or 30.0 <= now < 30.5:
+                raise AnswersAway("killed")
+            if now > 60:
+                return {"items": [b"x"], "ended": True, "gone": False}
+            await asyncio.sleep(1.0)
+            return {"items": [], "ended": False, "gone": False}
+
+    async def main() -> Any:
+        return await RemoteRun(Actor(), "r").read(0)  # type: ignore[arg-type]
+
+    assert run_virtually(main()) == ([b"x"], True)

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from actors.breaker.outcomes import Outcome
+from deployments.failover.run import FailoverRun
 from deployments.failover.streams.rescue import PAUSES, SILENT_SECONDS
 from deployments.latency.hedging import BURST
 from deployments.openai_api.chat import DONE, check_request, frames_to_chunks
@@ -33,6 +36,12 @@ def silent(seconds: float = FOR_EVER, cut: int = CUT, **more: Any) -> Script:
     """A stream that says a part of the text, and then nothing for so long."""
     deltas = [ROLE, *({"content": word} for word in WORDS)]
     return Script(deltas=deltas, pauses={cut + 1: seconds}, **more)
+
+
+def breaking(after: float) -> Script:
+    """The same, that breaks off then."""
+    deltas = [ROLE, *({"content": word} for word in WORDS)]
+    return Script([BROKEN], deltas=deltas, after=CUT + 1, pauses={CUT + 1: after})
 
 
 async def asked(w: World, caller: Caller | None = None, **body: Any) -> tuple[Any, bytes, float]:
@@ -220,6 +229,118 @@ def test_a_client_that_leaves_meanwhile_lets_go_of_both() -> None:
         assert (w.provider("aws").cancelled, w.provider("openai").cancelled) == (1, 1)
 
     run(test, aws=silent(), openai=second(goes_on, seconds=2.0))
+
+
+def test_a_client_that_leaves_while_the_other_is_waited_for_lets_go_of_it() -> None:
+    async def test(w: World) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3.5):
+                await asked(w)
+        assert w.provider("openai").cancelled == 1
+
+    run(test, aws=breaking(after=3.0), openai=second(goes_on, seconds=2.0))
+
+
+def test_a_client_that_leaves_while_the_first_is_closed_lets_go_of_the_other() -> None:
+    class Slow:
+        """A stream that takes its time to close."""
+
+        def __init__(self, source: Any):
+            self.source, self.seconds = source, 5.0
+
+        async def __anext__(self) -> Any:
+            return await anext(self.source)
+
+        async def aclose(self) -> None:
+            seconds, self.seconds = self.seconds, 0.0
+            await asyncio.sleep(seconds)
+            await self.source.aclose()
+
+    async def test(w: World) -> None:
+        request = check_request({**REQUEST, "stream": True})
+        answer = await w.service.failover.stream(request, w.service.deadline())
+        answer._source = Slow(answer._source)  # type: ignore[assignment]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3.0):
+                await read(answer)
+
+    run(test, aws=silent(), openai=second(goes_on, pace=0.05))
+
+
+@pytest.mark.parametrize("at", [1.0, 3.0])
+@pytest.mark.parametrize("turns", range(1, 6))
+def test_a_client_that_is_cancelled_twice_leaves_a_request_that_has_ended(turns: int, at: float) -> None:
+    async def test(w: World) -> None:
+        request = check_request({**REQUEST, "stream": True})
+        record = w.service.begin(Caller("http"), request)
+        answer = await w.service.failover.stream(request, w.service.deadline(), record)
+        reading = asyncio.create_task(read(answer))
+        await asyncio.sleep(at)
+        reading.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert record.summary is not None
+
+    run(test, aws=silent(), openai=second(goes_on, seconds=2.0))
+
+
+def test_what_a_failed_rescue_says_of_other_places_holds() -> None:
+    async def test(w: World) -> None:
+        down = Outcome("server_error", status=500)
+        w.provider("openai#a").ends = w.provider("openai#b").ends = [down]
+        _, data, _ = await asked(w)
+        assert said(data) == TEXT
+        assert (w.provider("openai#a").calls, w.provider("openai#b").calls) == (1, 0)
+
+    made = config(models={"default": {"aws": "haiku", "openai": "gpt", "third": "gpt"}})
+    made["providers"]["openai"]["places"] = [{"name": n, "api_key_env": f"KEY_{n}"} for n in "ab"]
+    made["providers"]["third"] = {"kind": "openai", "base_url": "http://127.0.0.1:8/v1", "continues": {"*": "prefill"}}
+    run(test, made, aws=breaking(after=5.0), third=second(goes_on))
+
+
+def test_who_can_not_be_asked_as_a_chat_is_not_asked_after_a_rescue_either() -> None:
+    async def test(w: World) -> None:
+        request = check_request({**REQUEST, "stream": True})
+        answer = await w.service.failover.stream(request, w.service.deadline())
+        run, rows = answer._elsewhere, w.service.failover.rows
+        assert isinstance(run, FailoverRun)
+        fit = run._fits["third/gpt"]
+        run._fits["third/gpt"] = replace(fit, extras={})
+        with patch.object(rows, "fit_as_chat", lambda *_: replace(fit, extras=None, missing=("messages",))):
+            await read(answer)
+        assert (w.provider("third").calls, w.provider("openai").calls) == (0, 2)
+
+    made = config(models={"default": {"aws": "haiku", "third": "gpt", "openai": "gpt"}})
+    made["providers"]["third"] = {"kind": "openai", "base_url": "http://127.0.0.1:8/v1", "continues": {"*": "prefill"}}
+    broken = Script([BROKEN], deltas=[ROLE, *({"content": w} for w in WORDS)], after=40, pauses={21: 2.5})
+    run(test, made, aws=broken, openai=second(goes_on, seconds=1.0), third=second(goes_on))
+
+
+def test_where_the_one_that_goes_on_breaks_off_too_its_end_is_the_requests() -> None:
+    async def test(w: World) -> None:
+        answer, data, _ = await asked(w)
+        assert b"The stream from openai/gpt broke off: cut" in data
+        assert (answer.record.summary.outcome, answer.record.summary.target) == ("broken", "openai/gpt")
+
+    made = config(models={"default": {"aws": "haiku", "openai": "gpt"}})
+    del made["providers"]["local"]
+    run(test, made, aws=silent(), openai=second(lambda body: goes_on(body)[:6], ends=[BROKEN], after=6))
+
+
+def test_what_a_rescue_opens_with_is_counted_once() -> None:
+    async def test(x: Ledgered) -> None:
+        await read(await x.stream())
+        _, rows = x.rows
+        counted.append(rows[-1].tokens_out)
+
+    counted: list[int] = []
+    made = config()
+    made["providers"]["openai"]["continues"] = {"*": "instruct"}
+    for first in (breaking(after=0.0), silent()):
+        with_ledger(test, made, aws=first, openai=second(obeys, usage=None))
+    assert counted[0] == counted[1] > 0
 
 
 def test_a_process_that_stood_still_asks_nobody_for_it() -> None:

@@ -75,6 +75,7 @@ class StreamAnswer:
         self._hold: Hold | None = None
         self._second: SecondHead | None = None  # behind a seam
         self._parts = Parts()
+        self._counted = False  # whether the next frames were counted when they came
         self._sent_at = 0.0  # when its client last got something
         self._reader = ReaderWatch(deadline, self._leave)
         self._abandoned: Outcome | None = None  # how it ended while its reader took nothing
@@ -106,8 +107,9 @@ class StreamAnswer:
         while item is not None:
             try:
                 while isinstance(item, bytes):
-                    if self._entry is not None:
+                    if self._entry is not None and not self._counted:
                         self._entry.delivered(item)
+                    self._counted = False
                     self._reader.frame_at = clock()
                     if frames := self._passed(item):
                         yield frames
@@ -205,7 +207,7 @@ class StreamAnswer:
         before, self._opening = self._attempt, None
         await self._source.aclose()
         if rescued is not None:
-            self._move_to(rescued.later, outcome)
+            self._adopt(rescued, outcome)
             return self._marked(rescued.first) if rescued.has_text else self._behind_the_seam(rescued.first)
         assert way is not None
         later, opening = await self._asked(way, before.target, outcome)
@@ -224,24 +226,37 @@ class StreamAnswer:
         if self._hold is not None:
             self._hold.drop()
         self._parts.add(self._attempt, outcome)
+        later._timer.close()
         self._attempt, self._source, self._idle = later._attempt, later._source, later._idle
         self._begin()
 
     async def _rescued(self, outcome: Outcome) -> Rescued | None:
-        """Return who goes on that was asked while this stream was silent; None if nobody was, or does."""
-        rescue, self._rescue = self._rescue, None
-        if rescue is None:
+        """Return who goes on that was asked while this stream was silent; None if nobody was, or does.
+
+        Until it is adopted `close` lets go of it, wherever the client leaves.
+        """
+        if self._rescue is None:
             return None
         if self._abandoned is not None or not outcome.ending.failover:
-            await rescue.close()
-            return None
-        if (rescued := await rescue.take()) is None:
-            return None
+            await self._rescue.close()
+            rescued = None
+        else:
+            rescued = await self._rescue.result()
+        if rescued is None:
+            self._rescue = None
+        return rescued
+
+    def _adopt(self, rescued: Rescued, outcome: Outcome) -> None:
+        """Take the frames from who was asked while this stream was silent."""
+        assert self._rescue is not None
         assert self._elsewhere is not None
+        self._rescue.adopt()
+        self._rescue = None
         second = rescued.later._attempt
         second.hedge = second.record.hedged = "won"
         self._elsewhere.take_over(self._attempt.target, outcome)
-        return rescued
+        self._move_to(rescued.later, outcome)
+        self._counted = rescued.has_text
 
     def _finish(self, outcome: Outcome) -> None:
         """End the record of a stream that nobody goes on with, as its client sees it: as the first one broke off."""
@@ -360,8 +375,8 @@ class StreamAnswer:
         if outcome.kind == "deadline":
             error = DeadlineExceeded("The request's deadline passed in mid-stream.", self.record.entries)
         else:
-            text = outcome.message or outcome.ending.why
-            error = NoAnswer(f"The stream from {self.target} broke off: {text}.", self.record.entries)
+            text, target = outcome.message or outcome.ending.why, self._parts.first(self._attempt).target
+            error = NoAnswer(f"The stream from {target} broke off: {text}.", self.record.entries)
             error.code = "stream_interrupted"
         told = {"breakwater": {"explained": self._explain(self.record)}} if self.record.explain else {}
         return frame({"error": error.body(), **told})
@@ -380,9 +395,12 @@ class StreamAnswer:
             self._kept.close()
         self._reader.close()
         if self._rescue is not None:
-            await self._rescue.close()
+            self._rescue.drop()
         self._attempt.end(Outcome("cancelled", content=True))
         self.record.finish("cancelled", self._attempt.target)  # does nothing if it has ended
+        # Whoever closes it may be cancelled from here on: nothing is waited for before that.
+        if self._rescue is not None:
+            await self._rescue.close()
         if self._closing is not None:
             await self._closing
         await self._source.aclose()

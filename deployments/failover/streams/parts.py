@@ -21,12 +21,15 @@ class Parts:
         self.before.append((attempt, outcome))
 
     def first_end(self, outcome: Outcome) -> Outcome:
-        """Return how the first of the answers broke off: what came of going on is no news to its client."""
-        return self.before[0][1] if self.before else outcome
+        """Return how the first of the answers broke off: what came of going on is no news to its client.
+
+        One that was overtaken had not broken off.
+        """
+        return next((ended for _, ended in self.before if ended.kind != "overtaken"), outcome)
 
     def first(self, attempt: "Attempt") -> "Attempt":
-        """Return the first attempt, where `attempt` is the last one."""
-        return self.before[0][0] if self.before else attempt
+        """Return whose answer broke off first, where `attempt` is the last one."""
+        return next((one for one, ended in self.before if ended.kind != "overtaken"), attempt)
 
     def used_for(self, text: str, last: "Attempt") -> int:
         """Return how many tokens of a text were made, or about how many: rather too many than too few."""

@@ -41,7 +41,7 @@ class Rescue:
 
     `begin` asks another provider, `ready` is called once that is proven to go on, `end` once it is known not to be
     needed, and `call_off` when all of it is over that is not used.
-    The stream must `take` what comes of it, or `close`.
+    The stream must `adopt` its `result`, or `close` it.
     """
 
     def __init__(
@@ -79,22 +79,31 @@ class Rescue:
         """Who goes on, as long as the first one has said nothing."""
         return None if self._dropped else self._proven
 
-    async def take(self) -> Rescued | None:
-        """Return who goes on, once that is known; None if nobody does. It is over then: nothing is watched any more."""
+    async def result(self) -> Rescued | None:
+        """Return who goes on, once that is known; None if nobody does: then all of it is over."""
         self._stop_timer()
         if self._task is None:
             return None
         await self._known.wait()
-        self._taken = self.proven is not None
+        if self.proven is None:
+            await asyncio.wait([self._task])
+        return self.proven
+
+    def adopt(self) -> None:
+        """Take it that who goes on is the stream's own from now on."""
+        self._taken = True
         self._decided.set()
-        await asyncio.wait([self._task])
-        return self._proven if self._taken else None
+
+    def drop(self) -> None:
+        """Begin to let go of what was not adopted. It has ended for the request then; `close` waits for the rest."""
+        self._stop_timer()
+        if not self._taken:
+            self._drop()
 
     async def close(self) -> None:
-        """Let go of what was not taken."""
-        self._stop_timer()
-        if self._task is not None and not self._taken:
-            self._drop()
+        """Let go of what was not adopted."""
+        self.drop()
+        if self._task is not None:
             await asyncio.wait([self._task])
 
     def _drop(self) -> None:
