@@ -13,6 +13,7 @@ for so long.
 """
 
 import bisect
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -36,7 +37,7 @@ class _Recent:
     In the order in which they ended, the last ones of a crowd would be its longest.
     """
 
-    calls: list[tuple[float, bool]] = field(default_factory=list)
+    calls: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=RECENT + 1))
     number: int = 0  # of the long ones
     at: float = 0.0
     tried_at: float = -STILL_SECONDS
@@ -47,7 +48,7 @@ class _Recent:
         bisect.insort(self.calls, (began, long), key=_began)
         self.number += long
         if len(self.calls) > RECENT:
-            self.number -= self.calls.pop(0)[1]
+            self.number -= self.calls.popleft()[1]
         self.at = now
 
     def clear(self) -> None:
