@@ -33,7 +33,7 @@ BOUNDED = frozenset(
     {
         *("RecentRequests._explanations", "RecentRequests._ids", "ResponseTimes._times", "StallDetector._usual"),
         *("CutCalls._targets", "_Seen.answered"),
-        *("Latencies._tails", "Latencies._recent", "Latencies._at_once", "_Recent.long", "Tail._new", "Tail._old"),
+        *("Latencies._tails", "Latencies._recent", "Latencies._at_once", "_Recent.calls", "Tail._new", "Tail._old"),
         *("LedgerClient._estimators", "Budget._standings", "Budget._claimed", "Budget._ours", "Budget._ahead"),
         *("Counters._minutes", "Counters._minutes[]", "Counters._older", "Counters._older[]"),
         *("Leases._subjects", "Leases._subjects[]", "Leases._of[]", "Held.now", "Held.periods", "Held.periods[]"),
