@@ -2,9 +2,9 @@
 
 A target is *slow* while eight of the twenty calls that began last took longer than 95 of a hundred of its own usually
 do, twice as long as half of them, and longer than a second. It has not failed: new requests ask the others first. One
-in ten asks it still, but at most one in two seconds, which shows when it is itself again. Before a target is known, and
-once nobody has asked it for a minute, it is not slow. A failure is for its circuit to judge: it counts for nothing
-here, and ends what was counted before it.
+in ten asks it still, but at most one in four seconds: four of these that are quick, one after the other, show that it
+is itself again. Before a target is known, and once nobody has asked it for a minute, it is not slow. A failure is for
+its circuit to judge: it counts for nothing here, and ends what was counted before it.
 
 Times are those until the first content, and are compared within a class of requests (`classes.py`). Those of whole
 answers that come at once are not: they say how long an answer was. A call that was ended before its first content
@@ -13,6 +13,7 @@ for so long.
 """
 
 import bisect
+import math
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ ENOUGH = 50  # times before a class has a usual one
 RECENT, SLOW = 20, 8
 FACTOR, LEAST_SECONDS = 2.0, 1.0  # times the median; within a second no first content is late
 FORGET_SECONDS = 60.0
-STILL_FIRST, STILL_SECONDS = 0.1, 2.0  # the share of requests that asks a slow target first; between two of them
+ITSELF_AGAIN = 4  # calls of a slow target, one after the other, that take no longer than usual
+STILL_FIRST, STILL_SECONDS = 0.1, 4.0  # the share of requests that asks a slow target first; between two of them
 
 Class = str
 
@@ -41,6 +43,7 @@ class _Recent:
     number: int = 0  # of the long ones
     at: float = 0.0
     tried_at: float = -STILL_SECONDS
+    slow_since: float = math.inf
 
     def add(self, long: bool, began: float, now: float) -> None:
         if now - self.at > FORGET_SECONDS:
@@ -50,10 +53,20 @@ class _Recent:
         if len(self.calls) > RECENT:
             self.number -= self.calls.popleft()[1]
         self.at = now
+        if self.number < SLOW:
+            self.slow_since = math.inf
+        elif self.slow_since == math.inf:
+            self.slow_since = now
+
+    @property
+    def itself_again(self) -> bool:
+        """Whether the calls that began last, since it is slow, were all quick."""
+        last = list(self.calls)[-ITSELF_AGAIN:]
+        return self.number >= SLOW and all(began > self.slow_since and not late for began, late in last)
 
     def clear(self) -> None:
         self.calls.clear()
-        self.number = 0
+        self.number, self.slow_since = 0, math.inf
 
 
 @dataclass(slots=True)
@@ -168,7 +181,11 @@ class Latencies:
         was_late = self.forget(target, call)
         long = was_late or (tail.number >= ENOUGH and seconds > _limit(tail, now))
         if not was_late:
-            self._last(target).add(long, now - seconds, now)
+            recent = self._last(target)
+            recent.add(long, now - seconds, now)
+            # Quick calls end before slow ones that began with them: while one of those waits, they say nothing.
+            if recent.itself_again and not self._waits_since(target, recent.slow_since):
+                recent.clear()
         if not (long and was_slow):  # what is usual is not learned from a target that is not itself
             tail.add(seconds, now)
 
@@ -189,6 +206,10 @@ class Latencies:
                 self._last(target).add(True, began, now)
             if not calls:
                 del waiting.calls[kind]
+
+    def _waits_since(self, target: str, since: float) -> bool:
+        waiting = self._waiting.get(target)
+        return waiting is not None and any(b > since for calls in waiting.calls.values() for b, _ in calls.values())
 
     def _last(self, target: str) -> _Recent:
         if (recent := self._recent.get(target)) is None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from actors.breaker.outcomes import Outcome
 from deployments.latency.classes import class_of
-from deployments.latency.latencies import ENOUGH, FORGET_SECONDS, RECENT, SLOW, Latencies
+from deployments.latency.latencies import ENOUGH, FORGET_SECONDS, ITSELF_AGAIN, RECENT, SLOW, Latencies
 from deployments.latency.tail import WINDOW_SECONDS, Tail
 from deployments.openai_api.chat import check_request
 from tests.clock import run_virtually
@@ -62,11 +62,37 @@ def test_eight_of_twenty_that_take_far_longer_make_a_target_slow_and_others_itse
     assert not known.slow("t", 1.0)
     take(known, 4.0)
     assert known.slow("t", 1.0)
-    take(known, *[0.5] * (RECENT - SLOW))
+    take(known, *[0.5] * (RECENT - SLOW))  # they began beside those
     assert known.slow("t", 1.0)
     take(known, 0.5)
     assert not known.slow("t", 1.0)
     assert not known.slow("other", 1.0)
+
+
+def test_four_quick_ones_in_turn_show_that_it_is_itself_again() -> None:
+    known = usual()
+    take(known, *[4.0] * RECENT)
+    take(known, *[0.5] * (ITSELF_AGAIN - 1), at=10.0)
+    assert known.slow("t", 11.0)
+    take(known, 4.0, at=11.0)
+    take(known, *[0.5] * (ITSELF_AGAIN - 1), at=20.0)
+    assert known.slow("t", 21.0)
+    take(known, 0.5, at=22.0)
+    assert not known.slow("t", 23.0)
+
+
+def test_a_target_of_whose_calls_every_other_one_is_slow_is_slow() -> None:
+    """The quick ones end first: at each moment those that began last and have ended are quick."""
+    known = usual()
+    for call in range(60):
+        known.begin("t", call, "0", 1.0 + call / 20, of_whole=False)
+    for tick in range(70):
+        now = 1.0 + tick / 20
+        for call in range(1, 60, 2):
+            if abs(1.0 + call / 20 + 0.5 - now) < 1e-9:
+                known.first_content("t", "0", 0.5, now, of_whole=False, call=call)
+        if now > 3.0:  # they end in turn, the quick ones of those that began last before the slow ones
+            assert known.slow("t", now), now
 
 
 def test_before_it_is_known_what_is_usual_nothing_is_slow() -> None:
