@@ -1,10 +1,10 @@
 """What one ingress knows of its targets' times, and which of them are slow. Pure.
 
-A target is *slow* while eight of the twenty calls that began last took longer than 95 of a hundred of its own usually
-do, twice as long as half of them, and longer than a second. It has not failed: new requests ask the others first. One
-in ten asks it still, but at most one in four seconds: four of these that are quick, one after the other, show that it
-is itself again. Before a target is known, and once nobody has asked it for a minute, it is not slow. A failure is for
-its circuit to judge: it counts for nothing here, and ends what was counted before it.
+A target is *slow* while eight of the last twenty calls that were watched took longer than 95 of a hundred of its own
+usually do, twice as long as half of them, and longer than a second. It has not failed: new requests ask the others
+first. One in ten asks it still, but at most one in four seconds: four of these that are quick, one after the other,
+show that it is itself again. Before a target is known, and once nobody has asked it for a minute, it is not slow. A
+failure is for its circuit to judge: it counts for nothing here, and ends what was counted before it.
 
 Times are those until the first content, and are compared within a class of requests (`classes.py`). Those of whole
 answers that come at once are not: they say how long an answer was. A call that was ended before its first content
@@ -12,11 +12,11 @@ counts with the time that it was given: it would have taken longer. One that sti
 for so long.
 """
 
-import bisect
 import math
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from deployments.latency.tail import Tail
 from deployments.newest import Newest
@@ -34,12 +34,9 @@ Class = str
 
 @dataclass(slots=True)
 class _Recent:
-    """The last calls in the order in which they began: when that was, and whether each was longer than usual.
+    """The last calls that were watched: when each began, and whether it was longer than usual."""
 
-    In the order in which they ended, the last ones of a crowd would be its longest.
-    """
-
-    calls: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=RECENT + 1))
+    calls: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=RECENT))
     number: int = 0  # of the long ones
     at: float = 0.0
     tried_at: float = -STILL_SECONDS
@@ -48,10 +45,10 @@ class _Recent:
     def add(self, long: bool, began: float, now: float) -> None:
         if now - self.at > FORGET_SECONDS:
             self.clear()
-        bisect.insort(self.calls, (began, long), key=_began)
+        if len(self.calls) == RECENT:
+            self.number -= self.calls[0][1]
+        self.calls.append((began, long))
         self.number += long
-        if len(self.calls) > RECENT:
-            self.number -= self.calls.popleft()[1]
         self.at = now
         if self.number < SLOW:
             self.slow_since = math.inf
@@ -60,7 +57,7 @@ class _Recent:
 
     @property
     def itself_again(self) -> bool:
-        """Whether the calls that began last, since it is slow, were all quick."""
+        """Whether the last calls, which have begun since it is slow, were all quick."""
         last = list(self.calls)[-ITSELF_AGAIN:]
         return self.number >= SLOW and all(began > self.slow_since and not late for began, late in last)
 
@@ -71,13 +68,20 @@ class _Recent:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Calls that wait for their first content, by class: when each began, and from when on it may be late.
+    """Watched calls that wait for their first content, by class: when each began, and from when on it may be late.
 
     And those that are late.
+
+    Only so many wait at a time, and each counts once: else the calls that end last would be the longest of a crowd, and
+    those that end first its quickest.
     """
 
     calls: dict[Class, dict[Hashable, tuple[float, float]]] = field(default_factory=dict)
     late: set[Hashable] = field(default_factory=set)
+
+    @property
+    def is_full(self) -> bool:
+        return sum(map(len, self.calls.values())) >= RECENT
 
 
 class Latencies:
@@ -96,6 +100,8 @@ class Latencies:
             return
         if (waiting := self._waiting.get(target)) is None:
             waiting = self._waiting[target] = _Waiting()
+        if waiting.is_full:
+            return
         waiting.calls.setdefault(kind, {})[call] = now, now + _limit(tail, now)
 
     def first_content(
@@ -135,20 +141,21 @@ class Latencies:
         if (recent := self._recent.get(target)) is not None:
             recent.clear()
 
-    def forget(self, target: str, call: Hashable) -> bool:
-        """Take a call for one that waits no longer; return whether it was late."""
+    def forget(self, target: str, call: Hashable) -> Literal["", "waiting", "late"]:
+        """Take a call for one that waits no longer; return what it was until now, if it was watched."""
         if (waiting := self._waiting.get(target)) is None:
-            return False
+            return ""
+        found: Literal["", "waiting", "late"] = "late" if call in waiting.late else ""
+        waiting.late.discard(call)
         for kind, calls in waiting.calls.items():
             if calls.pop(call, None) is not None:
+                found = "waiting"
                 if not calls:
                     del waiting.calls[kind]
                 break
-        was_late = call in waiting.late
-        waiting.late.discard(call)
         if not (waiting.calls or waiting.late):
             del self._waiting[target]
-        return was_late
+        return found
 
     def is_measured(self, target: str, kind: Class, *, of_whole: bool) -> bool:
         """Return whether a first content can be waited for: a target's whole answers may come at once."""
@@ -178,9 +185,9 @@ class Latencies:
     def _note(self, target: str, kind: Class, seconds: float, now: float, call: Hashable) -> None:
         """Note that a call took so long, or would have taken longer. One that was late has counted as long."""
         tail, was_slow = self._tail(target, kind, now), self.slow(target, now)
-        was_late = self.forget(target, call)
-        long = was_late or (tail.number >= ENOUGH and seconds > _limit(tail, now))
-        if not was_late:
+        watched = self.forget(target, call)
+        long = watched == "late" or (tail.number >= ENOUGH and seconds > _limit(tail, now))
+        if watched == "waiting":
             recent = self._last(target)
             recent.add(long, now - seconds, now)
             # Quick calls end before slow ones that began with them: while one of those waits, they say nothing.
@@ -221,10 +228,6 @@ class Latencies:
         if found is None:
             found = self._tails[target, kind] = Tail(now)
         return found
-
-
-def _began(call: tuple[float, bool]) -> float:
-    return call[0]
 
 
 def _limit(tail: Tail, now: float) -> float:

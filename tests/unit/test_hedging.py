@@ -172,7 +172,9 @@ def test_there_is_none_before_the_first_is_known() -> None:
 def test_there_is_none_at_a_target_that_is_slow_itself_or_to_be_probed() -> None:
     async def slow(w: World) -> None:
         for _ in range(20):
-            w.breaker.latencies.first_content(SECOND, "0", 30.0, w.breaker.now() + 30.0, of_whole=True)
+            now = w.breaker.now()
+            w.breaker.latencies.begin(SECOND, "call", "0", now, of_whole=True)
+            w.breaker.latencies.first_content(SECOND, "0", 30.0, now + 30.0, of_whole=True, call="call")
         assert (await ask(w)).target == FIRST
         assert w.provider("openai").calls == 0
 

@@ -53,7 +53,8 @@ def usual(number: int = ENOUGH, seconds: float = 0.5) -> Latencies:
 def take(known: Latencies, *seconds: float, at: float = 1.0, kind: str = "0") -> None:
     """Calls that begin then, one after the other."""
     for each in seconds:
-        known.first_content("t", kind, each, at + each, of_whole=False)
+        known.begin("t", "call", kind, at, of_whole=False)
+        known.first_content("t", kind, each, at + each, of_whole=False, call="call")
 
 
 def test_eight_of_twenty_that_take_far_longer_make_a_target_slow_and_others_itself_again() -> None:
@@ -81,17 +82,18 @@ def test_four_quick_ones_in_turn_show_that_it_is_itself_again() -> None:
     assert not known.slow("t", 23.0)
 
 
-def test_a_target_of_whose_calls_every_other_one_is_slow_is_slow() -> None:
+@pytest.mark.parametrize("rate", [10, 100])
+def test_a_target_of_whose_calls_six_in_ten_are_slow_is_slow(rate: int) -> None:
     """The quick ones end first: at each moment those that began last and have ended are quick."""
-    known = usual()
-    for call in range(60):
-        known.begin("t", call, "0", 1.0 + call / 20, of_whole=False)
-    for tick in range(70):
-        now = 1.0 + tick / 20
-        for call in range(1, 60, 2):
-            if abs(1.0 + call / 20 + 0.5 - now) < 1e-9:
-                known.first_content("t", "0", 0.5, now, of_whole=False, call=call)
-        if now > 3.0:  # they end in turn, the quick ones of those that began last before the slow ones
+    known, rng = usual(), random.Random(5)
+    times = [5.0 if rng.random() < 0.6 else 0.5 for _ in range(10 * rate)]
+    events = [(1.0 + call / rate, 0, call) for call in range(10 * rate)]
+    for now, ended, call in sorted([*events, *((at + times[call], 1, call) for at, _, call in events)]):
+        if ended:
+            known.first_content("t", "0", times[call], now, of_whole=False, call=call)
+        else:
+            known.begin("t", call, "0", now, of_whole=False)
+        if 6.0 < now < 11.0:
             assert known.slow("t", now), now
 
 
@@ -185,7 +187,8 @@ def test_calls_that_were_ended_early_count_if_they_had_more_time_than_usual() ->
     known = usual()
     for seconds, slow in ((0.4, False), (5.0, True)):
         for _ in range(SLOW):
-            known.ended("t", "0", seconds, 1.0 + seconds, of_whole=False)
+            known.begin("t", "call", "0", 1.0, of_whole=False)
+            known.ended("t", "0", seconds, 1.0 + seconds, of_whole=False, call="call")
         assert known.slow("t", 1.0) is slow
 
 
@@ -356,5 +359,6 @@ def test_one_in_ten_asks_it_still_and_the_explanation_tells_why_the_others_do_no
 async def _make_slow(w: World, target: str) -> None:
     now = w.breaker.now()
     for seconds in [0.5] * ENOUGH + [9.0] * RECENT:
-        w.breaker.latencies.first_content(target, "0", seconds, now + seconds, of_whole=False)
+        w.breaker.latencies.begin(target, "call", "0", now, of_whole=False)
+        w.breaker.latencies.first_content(target, "0", seconds, now + seconds, of_whole=False, call="call")
     assert w.breaker.is_slow(target)
