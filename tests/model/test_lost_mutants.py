@@ -107,8 +107,8 @@ MUTANTS = (
     LostMutant(
         "the first error is masked by the next one's",
         ANSWER,
-        "yield self._error_frame(outcome)\n\n    def _begin",
-        "yield self._error_frame(Outcome(*['server_error']))\n\n    def _begin",
+        "yield self._parts.error_frame(outcome, self._attempt, explained)",
+        "yield Parts().error_frame(outcome, self._attempt, explained)",
         "unit/test_restarts.py",
     ),
     LostMutant("a role comes again behind the seam", SEAM, 'name != "role" and ', "", "unit/test_restarts.py"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.continuation.stitch import Unverified
-from deployments.errors import AttemptFailed, BreakwaterError, DeadlineExceeded, NoAnswer
+from deployments.errors import AttemptFailed
 from deployments.failover.streams.elsewhere import Elsewhere
 from deployments.failover.streams.hold import SIGN, SIGN_SECONDS, Hold, Holds
 from deployments.failover.streams.kept import Kept, head_of
@@ -22,7 +22,7 @@ from deployments.failover.streams.parts import Parts
 from deployments.failover.streams.reader_watch import ReaderWatch
 from deployments.failover.streams.rescue import Rescue, Rescued
 from deployments.failover.streams.seam import SecondHead, marker
-from deployments.openai_api.chat import DONE, NATIVE_FRAME, Head, bare_chunk, frame
+from deployments.openai_api.chat import DONE, NATIVE_FRAME, Head, bare_chunk
 from deployments.providers.openai.stream.content import is_json
 from deployments.providers.time_limits import COVER_SECONDS
 from deployments.rpc.port import AnswerStream, EndMessage
@@ -122,7 +122,8 @@ class StreamAnswer:
             except Unverified as error:
                 outcome = Outcome("unverified", content=True, message=str(error))
             if (item := await self._anew(outcome)) is None:
-                yield self._error_frame(outcome)
+                explained = self._explain(self.record) if self.record.explain else None
+                yield self._parts.error_frame(outcome, self._attempt, explained)
 
     def _begin(self) -> None:
         self._entry = self._attempt.usage
@@ -368,18 +369,6 @@ class StreamAnswer:
         if item is None:
             raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
         return item
-
-    def _error_frame(self, outcome: Outcome) -> bytes:
-        error: BreakwaterError
-        outcome = self._parts.first_end(outcome)
-        if outcome.kind == "deadline":
-            error = DeadlineExceeded("The request's deadline passed in mid-stream.", self.record.entries)
-        else:
-            text, target = outcome.message or outcome.ending.why, self._parts.first(self._attempt).target
-            error = NoAnswer(f"The stream from {target} broke off: {text}.", self.record.entries)
-            error.code = "stream_interrupted"
-        told = {"breakwater": {"explained": self._explain(self.record)}} if self.record.explain else {}
-        return frame({"error": error.body(), **told})
 
     def _explained(self) -> bytes:
         """Return a chunk without a choice, as the one with the usage is."""

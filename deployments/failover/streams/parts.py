@@ -1,10 +1,12 @@
 """Whose answers one stream is made of: those that broke off, and the one that speaks now. No Ray."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from actors.breaker.outcomes import Outcome
+from deployments.errors import BreakwaterError, DeadlineExceeded, NoAnswer
 from deployments.failover.streams.seam import with_sum
-from deployments.openai_api.chat import usage_of
+from deployments.openai_api.chat import frame, usage_of
 from deployments.openai_api.json_types import JsonDict
 
 if TYPE_CHECKING:
@@ -52,3 +54,15 @@ class Parts:
         told = [{"target": a.target, **u} for a, u in zip(attempts, used, strict=True) if u is not None]
         usages = [usage_of(u["prompt_tokens"], u["completion_tokens"]) for u in used[:-1] if u is not None]
         return with_sum(tail, usages, told)
+
+    def error_frame(self, outcome: Outcome, last: "Attempt", explained: Mapping[str, Any] | None) -> bytes:
+        """Return the frame that ends a stream which nobody goes on with; `explained` is told in it."""
+        outcome, entries = self.first_end(outcome), last.record.entries
+        error: BreakwaterError
+        if outcome.kind == "deadline":
+            error = DeadlineExceeded("The request's deadline passed in mid-stream.", entries)
+        else:
+            text, target = outcome.message or outcome.ending.why, self.first(last).target
+            error = NoAnswer(f"The stream from {target} broke off: {text}.", entries)
+            error.code = "stream_interrupted"
+        return frame({"error": error.body(), **({} if explained is None else {"breakwater": {"explained": explained}})})
