@@ -33,8 +33,8 @@ from deployments.breaker_client.response_times import TARGETS, ResponseTimes
 from deployments.breaker_client.stalls import TARGETS as STALLS
 from deployments.breaker_client.stalls import StallDetector
 from deployments.latency.hedging import ROWS, Hedges
+from deployments.latency.latencies import ENOUGH, Latencies
 from deployments.latency.latencies import TARGETS as LATENCIES
-from deployments.latency.latencies import Latencies
 from deployments.routing.concessions import Lesson
 from deployments.routing.refusals import MOST_LESSONS, MOST_TARGETS, Refusals
 from deployments.usage.budget import Budget, Reservation
@@ -60,7 +60,11 @@ def test_an_ingress_keeps_no_circuit_of_a_target_that_the_actor_has_forgotten() 
 def test_times_and_results_of_targets_that_nobody_asks_again_are_forgotten() -> None:
     times, hedges = Latencies(), Hedges()
     for number in range(3 * LATENCIES):
-        times.first_content(f"openai/{number}", str(number), 0.5, 0.0, of_whole=True)
+        target, kind = f"openai/{number}", str(number)
+        for _ in range(ENOUGH):
+            times.first_content(target, kind, 0.5, 0.0, of_whole=True)
+        times.begin(target, "call", kind, 0.0, of_whole=False)
+        times.first_content(target, kind, 0.5, 0.5, of_whole=True, call="call")
         hedges.is_worth("first", f"openai/{number}", 0.0)
     assert len(times._tails) == len(times._recent) == len(times._at_once) == LATENCIES
     assert not times._waiting
