@@ -1,7 +1,7 @@
 """What one ingress knows of its targets' times, and which of them are slow. Pure.
 
 A target is *slow* while eight of the last twenty calls that were watched took longer than 95 of a hundred of its own
-usually do, twice as long as half of them, and longer than a second. It has not failed: new requests ask the others
+usually do, twice as long as half of them, and longer than 0.7 s. It has not failed: new requests ask the others
 first. One in ten asks it still, but at most one in four seconds: four of these that are quick, one after the other,
 show that it is itself again. Before a target is known, and once nobody has asked it for a minute, it is not slow. A
 failure is for its circuit to judge: it counts for nothing here, and ends what was counted before it.
@@ -24,7 +24,7 @@ from deployments.newest import Newest
 TARGETS = 500  # a client may name any model of a provider; a class of one takes 3 kB
 ENOUGH = 50  # times before a class has a usual one
 RECENT, SLOW = 20, 8
-FACTOR, LEAST_SECONDS = 2.0, 1.0  # times the median; within a second no first content is late
+FACTOR, LEAST_SECONDS = 2.0, 0.7  # times the median; within so many seconds no first content is late
 FORGET_SECONDS = 60.0
 ITSELF_AGAIN = 4  # calls of a slow target, one after the other, that take no longer than usual
 STILL_FIRST, STILL_SECONDS = 0.1, 4.0  # the share of requests that asks a slow target first; between two of them
