@@ -175,11 +175,7 @@ class BreakerClient:
         """Return whether a target may be asked by a second leg: closed, at full share, neither slow nor quiet."""
         now = self._clock()
         seen = self._view().get(target, UNKNOWN_CIRCUIT)
-        if (
-            seen.state is not State.CLOSED
-            or self.latencies.slow(target, self.silence.listened(now))
-            or self.silence.quiet(target, now)
-        ):
+        if seen.state is not State.CLOSED or self.is_slow(target) or self.silence.quiet(target, now):
             return False
         policy = self._policy
         return share(seen.ramp_from, now, policy.slow_start, policy.slow_start_from) >= 1.0

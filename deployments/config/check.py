@@ -56,10 +56,15 @@ def _found(path: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return ours
 
 
+def serve_env() -> dict[str, str]:
+    """Return the variables of serve.env; none if there is no such file."""
+    lines = ENVIRONMENT.read_text(encoding="utf-8").splitlines() if ENVIRONMENT.exists() else []
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
 def environment_of_ray() -> Mapping[str, str]:
     """Return the environment in which Ray starts, as far as that is known: ours, over the one in serve.env."""
-    lines = ENVIRONMENT.read_text(encoding="utf-8").splitlines() if ENVIRONMENT.exists() else []
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | dict(os.environ)
+    return serve_env() | dict(os.environ)
 
 
 def check(path: str) -> str:

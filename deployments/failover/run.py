@@ -1,7 +1,6 @@
 """One request's failover, step by step: whose turn it is, its attempt, its call, and the error at the end. No Ray."""
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from deployments.failover.streams.opening import Opening
 
 T = TypeVar("T", bound="Answered")
-log = logging.getLogger(f"ray.serve.{__name__}")
 
 
 class Answered(Protocol):
@@ -123,7 +121,7 @@ class FailoverRun(Generic[T]):
         """Whether another target may be asked beside one that falls silent in mid-stream."""
         return self._hedge is not None and not self._record.hedged
 
-    async def beside(self, attempt: Attempt, text: str | None, used: int) -> "tuple[T, Opening | None] | None":
+    async def beside(self, text: str | None, used: int) -> "tuple[T, Opening | None] | None":
         """Return another target's answer while an attempt is silent: from its beginning, or to the rest of a text.
 
         None if no second leg may be sent, or it has failed. `take_over` or `call_off` it.

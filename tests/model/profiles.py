@@ -18,7 +18,15 @@ def even(rate: float, **more: object) -> Load:
 
 
 BREAKS = ("mid-stream", "stall", "lost", "mid-stream", "stall")
+BROKEN = tuple(Fault("a", kind, 40 + 80 * i, 60 + 80 * i) for i, kind in enumerate(BREAKS))
 TEXTS = Terms(hedging=0.05, continues=True)
+
+
+def texts(name: str, seed: int, faults: tuple[Fault, ...], terms: Terms) -> Script:
+    """A world of streams alone, at three providers, of which the first has these faults."""
+    load = even(3.0, streams=1.0)
+    return Script(name, seed, 600, THREE, {"default": ("a", "b", "c")}, load, 2, faults=faults, terms=terms)
+
 
 _ALL = (
     # a model thinks all the time, and its provider breaks streams meanwhile: another begins anew
@@ -245,40 +253,10 @@ _ALL = (
         faults=(Fault("a", "500", 100, 130),),
     ),
     # 15: texts go on, rescued or not; second legs; requests that come twice; a target that is full
-    Script(
-        "texts-that-go-on",
-        31,
-        600,
-        THREE,
-        {"default": ("a", "b", "c")},
-        even(3.0, streams=1.0),
-        2,
-        faults=tuple(Fault("a", kind, 40 + 80 * i, 60 + 80 * i) for i, kind in enumerate(BREAKS)),
-        terms=Terms(continues=True),
-    ),
-    Script(
-        "texts-that-are-rescued",
-        32,
-        600,
-        THREE,
-        {"default": ("a", "b", "c")},
-        even(3.0, streams=1.0),
-        2,
-        faults=tuple(Fault("a", kind, 40 + 80 * i, 60 + 80 * i) for i, kind in enumerate(BREAKS)),
-        terms=TEXTS,
-    ),
+    texts("texts-that-go-on", 31, BROKEN, Terms(continues=True)),
+    texts("texts-that-are-rescued", 32, BROKEN, TEXTS),
     # Silences of some seconds: most of those who are asked beside are not needed.
-    Script(
-        "seldom-silent",
-        37,
-        600,
-        THREE,
-        {"default": ("a", "b", "c")},
-        even(3.0, streams=1.0),
-        2,
-        faults=tuple(Fault("a", "stall", 30 + 15 * i, 32.4 + 15 * i) for i in range(36)),
-        terms=TEXTS,
-    ),
+    texts("seldom-silent", 37, tuple(Fault("a", "stall", 30 + 15 * i, 32.4 + 15 * i) for i in range(36)), TEXTS),
     Script(
         "still-for-seconds",
         38,

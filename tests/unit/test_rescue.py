@@ -32,6 +32,13 @@ def config(mode: str = "text", **more: Any) -> dict[str, Any]:
     return {**made, **more}
 
 
+def with_third(*order: str) -> dict[str, Any]:
+    """The same with a provider more; those two go on in this order."""
+    made = config(models={"default": {"aws": "haiku", **dict.fromkeys(order, "gpt")}})
+    made["providers"]["third"] = {"kind": "openai", "base_url": "http://127.0.0.1:8/v1", "continues": {"*": "prefill"}}
+    return made
+
+
 def silent(seconds: float = FOR_EVER, cut: int = CUT, **more: Any) -> Script:
     """A stream that says a part of the text, and then nothing for so long."""
     deltas = [ROLE, *({"content": word} for word in WORDS)]
@@ -141,9 +148,7 @@ def test_a_second_that_fails_leaves_it_to_the_idle_limit_and_the_next_provider()
             ("third", "ok"),
         ]
 
-    made = config()
-    made["providers"]["third"] = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "continues": {"*": "prefill"}}
-    made["models"] = {"default": {"aws": "haiku", "openai": "gpt", "third": "gpt"}}
+    made = with_third("openai", "third")
     del made["providers"]["local"]
     down = Outcome("server_error", status=500)
     run(test, made, aws=silent(), openai=Script([down]), third=second(goes_on))
@@ -214,8 +219,7 @@ def test_a_request_that_has_had_a_second_leg_is_not_rescued() -> None:
         legs = [(p, o) for p, o, hedge in hedged(answer) if hedge]
         assert legs == [("openai", "cancelled")]
 
-    made = config(models={"default": {"aws": "haiku", "openai": "gpt", "third": "gpt"}})
-    made["providers"]["third"] = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "continues": {"*": "prefill"}}
+    made = with_third("openai", "third")
     late = silent()
     late.seconds = 4.5
     run(test, made, aws=late, openai=second(goes_on, seconds=9.0), third=second(goes_on))
@@ -294,9 +298,8 @@ def test_what_a_failed_rescue_says_of_other_places_holds() -> None:
         assert said(data) == TEXT
         assert (w.provider("openai#a").calls, w.provider("openai#b").calls) == (1, 0)
 
-    made = config(models={"default": {"aws": "haiku", "openai": "gpt", "third": "gpt"}})
+    made = with_third("openai", "third")
     made["providers"]["openai"]["places"] = [{"name": n, "api_key_env": f"KEY_{n}"} for n in "ab"]
-    made["providers"]["third"] = {"kind": "openai", "base_url": "http://127.0.0.1:8/v1", "continues": {"*": "prefill"}}
     run(test, made, aws=breaking(after=5.0), third=second(goes_on))
 
 
@@ -312,8 +315,7 @@ def test_who_can_not_be_asked_as_a_chat_is_not_asked_after_a_rescue_either() -> 
             await read(answer)
         assert (w.provider("third").calls, w.provider("openai").calls) == (0, 2)
 
-    made = config(models={"default": {"aws": "haiku", "third": "gpt", "openai": "gpt"}})
-    made["providers"]["third"] = {"kind": "openai", "base_url": "http://127.0.0.1:8/v1", "continues": {"*": "prefill"}}
+    made = with_third("third", "openai")
     broken = Script([BROKEN], deltas=[ROLE, *({"content": w} for w in WORDS)], after=40, pauses={21: 2.5})
     run(test, made, aws=broken, openai=second(goes_on, seconds=1.0), third=second(goes_on))
 

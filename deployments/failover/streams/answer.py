@@ -199,7 +199,8 @@ class StreamAnswer:
         """Return the first frames of another provider's answer behind a seam; None if the stream ends with an error."""
         self._reader.frame_at = None
         rescued = await self._rescued(outcome)
-        way = self._way_on() if self._abandoned is None and outcome.ending.failover else None
+        may_ask = rescued is None and self._abandoned is None and outcome.ending.failover
+        way = self._way_on() if may_ask else None
         if way is None and rescued is None:
             self._attempt.end(outcome, over=not self._parts.before)
             self._finish(outcome)
@@ -286,7 +287,7 @@ class StreamAnswer:
         if way is None or self._elsewhere is None:
             return None
         used = 0 if way.text is None else self._parts.used_for(way.text, self._attempt)
-        return await self._elsewhere.beside(self._attempt, way.text, used)
+        return await self._elsewhere.beside(way.text, used)
 
     def _interrupt(self) -> None:
         """End the wait for a silent provider: another one is proven to go on."""

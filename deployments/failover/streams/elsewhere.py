@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Optional, Protocol
 from actors.breaker.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from deployments.failover.attempt import Attempt
     from deployments.failover.streams.answer import StreamAnswer
     from deployments.failover.streams.opening import Opening
 
@@ -24,10 +23,8 @@ class Elsewhere(Protocol):
         """
         ...
 
-    async def beside(
-        self, attempt: "Attempt", text: str | None, used: int
-    ) -> "tuple[StreamAnswer, Opening | None] | None":
-        """Return an answer as of `restart`, or of `go_on` with a text, while `attempt` is only silent.
+    async def beside(self, text: str | None, used: int) -> "tuple[StreamAnswer, Opening | None] | None":
+        """Return an answer as of `restart`, or of `go_on` with a text, while the first one is only silent.
 
         None if no second leg may be sent, or it has failed. `take_over` or `call_off` it.
         """

@@ -10,7 +10,8 @@ import importlib.metadata
 import sys
 from typing import Any
 
-from deployments.ops.cluster_config import HOME, ROOT, dump, serve_config
+from deployments.config.check import serve_env
+from deployments.ops.cluster_config import HOME, dump, serve_config
 
 IMAGE = "breakwater"  # `images` of an overlay names the real one
 LONGEST_STREAM = 900  # seconds: `graceful_shutdown_timeout_s` of the deployments
@@ -32,9 +33,7 @@ SMALL_HEADER = """\
 
 def environment() -> dict[str, str]:
     """Return the variables of `serve.env` for all pods: head and workers must agree."""
-    lines = (ROOT / "serve.env").read_text().splitlines()
-    found = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    kept = {name: value for name, value in found.items() if name not in OF_SERVE_RUN}
+    kept = {name: value for name, value in serve_env().items() if name not in OF_SERVE_RUN}
     kept["RAY_SERVE_HAPROXY_BINARY_PATH"] = f"{HOME}/deployments/ops/haproxy"
     return kept | {"PYTHONPATH": f"{HOME}:{HOME}/deployments/ops/serve_run/site"}
 

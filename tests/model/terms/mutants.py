@@ -2,7 +2,7 @@
 
 from tests.model.world_mutants import WorldMutant
 
-STREAM, SEAM = "deployments/failover/streams/answer.py", "deployments/failover/streams/seam.py"
+STREAM = "deployments/failover/streams/answer.py"
 RACE, HEDGE, BUDGET = (
     "deployments/failover/legs/race.py",
     "deployments/failover/legs/hedge.py",
