@@ -30,6 +30,8 @@ NAMESPACE = "breakwater"
 SCHEMA = 2  # of the checkpoint
 GONE_SECONDS = 3.0  # that an actor is gone before a replica makes another that is not of the newest version for sure
 LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint may be what kills us
+# `ray start --labels breakwater=actors` marks the nodes that an actor runs on while there is one; else any will do.
+PREFERRED: dict[str, Any] = {"label_selector": {"breakwater": "actors"}, "fallback_strategy": [{"label_selector": {}}]}
 
 
 def code_fingerprint() -> str:
@@ -43,6 +45,7 @@ def code_fingerprint() -> str:
 class NamedActor:
     """One process's way to the application's actor of a role. Found once, its handle is good until the actor has died.
 
+    `options` say where it must run; without them it runs on a PREFERRED node if there is one.
     Ray restarts the actor behind the handle, so one that is unavailable is not looked for again: while the control
     store is away nobody could find it.
     """
@@ -99,7 +102,7 @@ class NamedActor:
             max_task_retries=0,
             num_cpus=0,
             max_concurrency=10_000,
-            **self._options,
+            **(self._options or PREFERRED),
         ).remote(self._app, config)
 
     def _wait_for_another(self, now: float) -> None:

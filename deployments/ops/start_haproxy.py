@@ -8,6 +8,9 @@
   BREAKWATER_HAPROXY_HEAD_SECONDS changes it. A connection on which nothing was said is closed without an answer.
 - With a limit on the bytes a second of all large bodies together (BREAKWATER_HAPROXY_BODY_MEGABYTES): reading them is
   work for HAProxy and for the ingress, which Serve has read all that comes, and their neighbours wait for it.
+- With an end, after 6 s, to connections to a node that has vanished: a stream over one would wait for TIMEOUT_SERVER.
+- BREAKWATER_HAPROXY_NEAR=1: with all requests for the ingress replicas of its own node, while one is up. Then another
+  node's death cuts no stream here. It is for nodes that get equal shares from a load balancer.
 - Ended with its parent, Serve's HAProxyManager: it closes its ports at once and ends its streams first (soft stop). A
   HAProxy that is left behind keeps the ports, and the next start fails.
 
@@ -43,6 +46,14 @@ _TABLE = """
 backend breakwater_bodies
     stick-table type integer size 1 expire 60s store bytes_in_rate(1s)
 """
+# A process that stands still keeps its connections: the kernels exchange these signs of life.
+_SIGNS_OF_LIFE = """
+    option srvtcpka
+    srvtcpka-idle 2s
+    srvtcpka-intvl 2s
+    srvtcpka-cnt 2"""
+_BACKEND = r"^backend .*\n(?:    .*\n)+"
+_SERVER = r"^(    server (\S+) (\S+):\d+ check)(?! backup)"
 _CLIENT_TIMEOUT = r"^(defaults\n(?:    .*\n)*?    timeout client \d+s)$"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2); it outlives execve(2)
 
@@ -51,11 +62,26 @@ def closed(config: str) -> str:
     """Return the configuration with statistics, metrics and the admin socket for this machine's own user."""
     for pattern, replacement in _CLOSED:
         config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
+    if "srvtcpka" not in config:
+        config = re.sub(_CLIENT_TIMEOUT, rf"\1{_SIGNS_OF_LIFE}", config, count=1, flags=re.MULTILINE)
+        config = re.sub(_SERVER, r"\1 tcp-ut 6s", config, flags=re.MULTILINE)
+        if os.environ.get("BREAKWATER_HAPROXY_NEAR") == "1":
+            config = re.sub(_BACKEND, lambda backend: _near(backend[0]), config, flags=re.MULTILINE)
     if "timeout http-request" not in config:
         seconds = os.environ.get("BREAKWATER_HAPROXY_HEAD_SECONDS", HEAD_SECONDS)
         limit = rf"\1\n    timeout http-request {int(seconds)}s\n    option http-ignore-probes"
         config = re.sub(_CLIENT_TIMEOUT, limit, config, count=1, flags=re.MULTILINE)
     return config if "breakwater_bodies" in config else _paced(config)
+
+
+def _near(backend: str) -> str:
+    """Return a backend that takes one of this node's servers at random, unless that is down or refuses.
+
+    A rule whose server is down is passed over, and without one the backend balances over all servers.
+    """
+    own = [name for _, name, host in re.findall(_SERVER, backend, flags=re.MULTILINE) if host == "127.0.0.1"]
+    rules = "".join(f"    use-server {name} if {{ rand({len(own) - i}) eq 0 }}\n" for i, name in enumerate(own))
+    return re.sub(r"^    server ", f"{rules}    server ", backend, count=1, flags=re.MULTILINE)
 
 
 def _paced(config: str) -> str:

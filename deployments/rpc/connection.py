@@ -29,6 +29,8 @@ from deployments.rpc.server import PIECE_BYTES, Item, ServerMessage
 HOLD_BYTES = 256 * 1024  # unread bytes of a stream: beyond them the replica is told to hold it
 PART_PAUSE = 0.001  # seconds, while the replica has not read what was sent before
 STUCK_SECONDS = 0.05  # of such waiting, after which the connection takes no new calls
+# Without a sign of life, of which there is one each second: first a replica gets no new calls, then it counts as gone.
+QUIET_SECONDS, SILENT_SECONDS = 2.0, 5.0
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # beyond them the stream fails
 
 
@@ -121,12 +123,14 @@ class Connection:
         *,
         parts: bool = False,
         apart: bool = False,
+        beats: bool = False,
     ):
         self.replica = replica
         self.capacity = capacity  # calls at a time
         self.takes_parts, self.takes_apart = parts, apart  # older replicas do not
+        self._beats = beats
         self.streams: dict[int, ClientStream] = {}
-        self.used_at = self.confirmed_at = asyncio.get_running_loop().time()
+        self.used_at = self.confirmed_at = self.heard_at = asyncio.get_running_loop().time()
         self.confirmed_in = 0  # the number of the last of Serve's answers that named this replica
         self.closed = asyncio.Event()
         self._in_flight = in_flight
@@ -199,6 +203,20 @@ class Connection:
     def close(self) -> None:
         self._framed.close()
 
+    def is_quiet(self, now: float) -> bool:
+        """Return whether signs of life are missing, so that a new call should have another replica."""
+        return self._beats and now - self.heard_at > QUIET_SECONDS
+
+    def is_silent(self, now: float) -> bool:
+        """Return whether the replica stands still for long, or its node can't be reached."""
+        return self._beats and now - self.heard_at > SILENT_SECONDS
+
+    def give_up(self) -> None:
+        """Close the connection to a silent replica. Its calls fail as `lost`: that is no fault of the provider."""
+        self._fail_all(f"the provider's replica has given no sign of life for {SILENT_SECONDS:g} s")
+        self._in_flight.avoid(self.replica, time.monotonic())
+        self.close()
+
     def _flush_soon(self) -> None:
         """Send one message with all that is queued in this turn of the event loop."""
         if not self._flush_scheduled:
@@ -216,6 +234,7 @@ class Connection:
 
     def _on_message(self, message: ServerMessage) -> None:
         in_flight, items = message
+        self.heard_at = self._loop.time()
         self._in_flight.learn(self.replica, in_flight, time.monotonic())
         for number, item in items:
             if (stream := self.streams.get(number)) is not None:  # else its reader has given it up
@@ -232,9 +251,12 @@ class Connection:
             self.hold(stream.number, held=True)
 
     def _on_lost(self) -> None:
-        for stream in list(self.streams.values()):
-            stream.fail(failed("lost", "the provider's replica went away"))
+        self._fail_all("the provider's replica went away")
         self.closed.set()
+
+    def _fail_all(self, why: str) -> None:
+        for stream in list(self.streams.values()):
+            stream.fail(failed("lost", why))
 
 
 def _split_calls(calls: list[CallFrame]) -> list[list[CallFrame]]:

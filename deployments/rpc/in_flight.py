@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+FULL = 2**31  # more calls than any replica takes
 FRESH_SECONDS = 5.0  # other processes send calls too, so an older count is not used
 
 
@@ -14,6 +15,10 @@ class InFlightCounts:
         self._counts[replica] = (calls, now)
         if len(self._counts) > 1000:  # replicas that no longer exist
             self._counts = {name: known for name, known in self._counts.items() if now - known[1] < FRESH_SECONDS}
+
+    def avoid(self, replica: str, now: float) -> None:
+        """Count a silent replica as full for a while, or until it reports its calls."""
+        self.learn(replica, FULL, now)
 
     def begin(self, replica: str) -> None:
         """Count one more call that is sent to the replica."""

@@ -39,6 +39,7 @@ HANDSHAKE_SECONDS = 3.0  # the longest that Serve, the replica and the connectio
 RETRY_SECONDS, SMALL_REPLICA_SECONDS = 1.0, 10.0
 BACKOFF_SECONDS = 10.0  # until the next attempt to reach a replica on another node that could not be reached
 CLOSE_SECONDS = 5.0
+LATE_SECONDS = 0.5  # by which this process may be late, and still know that a replica is silent
 
 
 class ConnectionPool:
@@ -64,6 +65,8 @@ class ConnectionPool:
         now = asyncio.get_running_loop().time()
         last, self._needed_at = self._needed_at, now
         usable = [c for c in self._connections.values() if c.open and self._is_fresh(c)]
+        if len(usable) > 1:
+            usable = [c for c in usable if not c.is_quiet(now)] or usable
         if not usable:
             if now - last < FOLLOW_UP_SECONDS:
                 self._ask(now)
@@ -173,8 +176,8 @@ class ConnectionPool:
                 self._backoff[replica] = now + BACKOFF_SECONDS
                 self._unconnected[replica] = now
             raise
-        parts, apart = hello.get("parts", False), hello.get("apart", False)
-        connection = Connection(replica, capacity, framed, self._in_flight, parts=parts, apart=apart)
+        able = {name: bool(hello.get(name)) for name in ("parts", "apart", "beats")}
+        connection = Connection(replica, capacity, framed, self._in_flight, **able)
         self._connections[replica] = connection
         self._confirm(connection)
         self._unconnected.pop(replica, None)
@@ -194,15 +197,22 @@ class ConnectionPool:
             self._not_before = asyncio.get_running_loop().time() + RETRY_SECONDS
 
     async def _maintain(self) -> None:
-        """Close unused connections, and ask Serve the more often the more replicas there are.
+        """Close unused and silent connections, and ask Serve the more often the more replicas there are.
 
         Each replica must be named long before its connection would no longer be fresh.
         """
         loop = asyncio.get_running_loop()
         while self._connections:
-            await asyncio.sleep(2 * REFRESH_SECONDS / max(2, len(self._connections) + len(self._unconnected)))
+            due = loop.time() + 2 * REFRESH_SECONDS / max(2, len(self._connections) + len(self._unconnected))
+            await asyncio.sleep(due - loop.time())
             now = loop.time()
             for connection in self._connections.values():
+                if now - due > LATE_SECONDS:
+                    connection.heard_at = now  # what has come meanwhile is not read yet
+                elif connection.is_silent(now):
+                    log.warning("%s: replica %s is silent and gets no calls.", self._provider, connection.replica)
+                    connection.give_up()
+                    continue
                 unused = now - connection.used_at > IDLE_SECONDS
                 if not connection.streams and (unused or not self._is_fresh(connection)):
                     connection.close()

@@ -84,7 +84,7 @@ class HelloMessage(TypedDict):
     """A replica's answer to a control call: its calls at a time and in flight, and where to connect, if one may.
 
     `secret` authenticates both ends of the connection. `parts`: it takes a long call in parts. `apart`: it
-    takes one whose values come apart, too (`long_calls.py`).
+    takes one whose values come apart, too (`long_calls.py`). `beats`: it is never silent on a connection for long.
     """
 
     replica: str
@@ -94,6 +94,7 @@ class HelloMessage(TypedDict):
     secret: NotRequired[bytes]
     parts: NotRequired[bool]
     apart: NotRequired[bool]
+    beats: NotRequired[bool]
 
 
 def outcome_message(outcome: Outcome) -> OutcomeMessage:

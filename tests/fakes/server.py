@@ -134,8 +134,9 @@ class FakeServer:
         words: Sequence[str] = ("Paris", " is", " the", " capital", "."),
         tls: ssl.SSLContext | None = None,
         port: int = 0,
+        host: str = "127.0.0.1",
     ):
-        self._tls = tls
+        self._tls, self._host = tls, host
         self.vendor = vendor
         self._words = words
         self.words = list(words)
@@ -159,7 +160,7 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://{self._host}:{self.port}"
 
     def reset(self) -> None:
         """Back to answering, with nothing remembered."""
@@ -189,7 +190,7 @@ class FakeServer:
     async def _listen(self) -> None:
         # A vendor takes a burst; with asyncio's own backlog of 100 it may be met with resets.
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, limit=2**24, ssl=self._tls, backlog=1024
+            self._serve, self._host, self.port, limit=2**24, ssl=self._tls, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -292,8 +293,8 @@ class FakeServer:
             b = b.streamed or b if streamed else b
             alive = await (self._stream if streamed else self._whole)(b, writer, request, watch)
         finally:
-            if watch is not None and not watch.done():
-                watch.cancel()
+            if watch is not None and not watch.cancel() and not watch.cancelled():
+                watch.exception()  # a reset that nobody waited for
         request.finished.set()
         return alive and watch is None
 

@@ -1,6 +1,6 @@
 """Play Serve's HAProxyManager, with Ray's own code and no cluster: start HAProxy, and replace it for each line read.
 
-    python haproxy_manager.py FOLDER PORT REPLICA_PORT
+    python haproxy_manager.py FOLDER PORT REPLICA_HOST:PORT [REPLICA_HOST:PORT ...]
 
 prints the pid of HAProxy each time. Its settings are those of the environment, as Serve's are.
 """
@@ -14,9 +14,10 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve.config import HTTPOptions
 
 
-def api(folder: pathlib.Path, port: int, replica: int) -> HAProxyApi:
-    server = ServerConfig("replica", "127.0.0.1", replica)
-    backend = BackendConfig("llm", "/", app_name="llm", servers=[server], protocol=RequestProtocol.HTTP)
+def api(folder: pathlib.Path, port: int, replicas: list[str]) -> HAProxyApi:
+    places = [replica.rsplit(":", 1) for replica in replicas]
+    servers = [ServerConfig(f"replica-{i}", host, int(port)) for i, (host, port) in enumerate(places)]
+    backend = BackendConfig("llm", "/", app_name="llm", servers=servers, protocol=RequestProtocol.HTTP)
     config = HAProxyConfig(
         http_options=HTTPOptions(host="127.0.0.1", port=port),
         socket_path=str(folder / "admin.sock"),
@@ -29,8 +30,8 @@ def api(folder: pathlib.Path, port: int, replica: int) -> HAProxyApi:
     return HAProxyApi(config, {"llm": backend}, str(folder / "haproxy.cfg"))
 
 
-async def main(folder: str, port: str, replica: str) -> None:
-    proxy = api(pathlib.Path(folder), int(port), int(replica))
+async def main(folder: str, port: str, *replicas: str) -> None:
+    proxy = api(pathlib.Path(folder), int(port), list(replicas))
     await proxy.start()
     print(proxy._proc.pid, flush=True)
     while await asyncio.to_thread(sys.stdin.readline):

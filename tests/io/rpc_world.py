@@ -133,7 +133,8 @@ class World:
                     if self.swallowed and self.chosen in self.swallows and "address" in word:
                         word["address"] = self.swallowed
                     if self.older:
-                        word.pop("parts", None)
+                        for added in ("parts", "beats"):
+                            word.pop(added, None)
                     yield pickle.loads(pickle.dumps(word))
         finally:
             self.open -= 1

@@ -12,7 +12,7 @@ import pytest
 from deployments.errors import AttemptFailed
 from deployments.rpc.admission import Capacity
 from deployments.rpc.client import POOLED_BYTES, _pickle_call
-from deployments.rpc.connection import HOLD_BYTES, MAX_UNREAD_BYTES
+from deployments.rpc.connection import HOLD_BYTES, MAX_UNREAD_BYTES, Connection
 from deployments.rpc.framing import connect
 from deployments.rpc.long_calls import PART, PART_BYTES
 from deployments.rpc.pool import (
@@ -208,7 +208,7 @@ def test_a_slow_reader_that_cannot_be_held_ends_at_the_bound_and_alone() -> None
 def test_an_ingress_that_does_not_read_fills_no_memory() -> None:
     async def main(world: World) -> None:
         connection = await world.connection()
-        connection._framed._transport.pause_reading()  # type: ignore[union-attr]
+        stand_still(connection)
         streams = [await world.stream(str(n), frame=b"x" * PIECE_BYTES, frames=100, every=0.001) for n in range(3)]
         await asyncio.sleep(5)
         assert sum(world.upstream.given.values()) < 30
@@ -288,11 +288,17 @@ def test_no_timer_is_set_for_a_frame_whose_reader_keeps_up() -> None:
     on(main)
 
 
+def stand_still(connection: Connection) -> None:
+    """As an ingress that reads nothing, and whose timers do not fire either."""
+    connection._beats = False
+    connection._framed._transport.pause_reading()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("seconds", [READER_SECONDS - 1, READER_SECONDS + 1])
 def test_an_ingress_that_reads_nothing_for_long_loses_the_calls_that_wait_for_it(seconds: float) -> None:
     async def main(world: World) -> None:
         connection = await world.connection()
-        connection._framed._transport.pause_reading()  # type: ignore[union-attr]
+        stand_still(connection)
         streams = [await world.stream(str(n), frame=b"x" * PIECE_BYTES, frames=100, every=0.001) for n in range(3)]
         await asyncio.sleep(seconds)
         kept = seconds < READER_SECONDS
@@ -308,7 +314,7 @@ def test_an_ingress_that_reads_nothing_for_long_loses_the_calls_that_wait_for_it
 def test_a_whole_answer_that_nobody_reads_for_long_ends_typed_too() -> None:
     async def main(world: World) -> None:
         connection = await world.connection()
-        connection._framed._transport.pause_reading()  # type: ignore[union-attr]
+        stand_still(connection)
         long = asyncio.create_task(world.complete("long", size=PIECE_BYTES * 100))
         await asyncio.sleep(READER_SECONDS + 1)
         assert not world.upstream.open

@@ -46,9 +46,16 @@ class Answers(socketserver.BaseRequestHandler):
     server: "Replica"
 
     def handle(self) -> None:
+        self.server.connections.append(self.request)
         with contextlib.suppress(OSError):
             while path := self._path():
-                answer = {"/flow": self._flow, "/hush": self._hush, "/much": self._much, "/late": self._late}
+                answer = {
+                    "/-/healthz": self._live,
+                    "/flow": self._flow,
+                    "/hush": self._hush,
+                    "/much": self._much,
+                    "/late": self._late,
+                }
                 {**answer, "/refuse": self._refuse, "/swallow": self._swallow}.get(path, self._say)()
 
     def _path(self) -> str:
@@ -58,6 +65,10 @@ class Answers(socketserver.BaseRequestHandler):
         return head.split()[1].decode() if head else ""
 
     def _say(self) -> None:
+        self.server.asked += 1
+        self.request.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    def _live(self) -> None:
         self.request.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
     def _late(self) -> None:
@@ -107,11 +118,20 @@ class Replica(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), Answers)
+        self.asked = 0  # besides checks of its health
+        self.connections: list[socket.socket] = []
         self.end = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
+
+    def die(self) -> None:
+        self.shutdown()
+        self.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         self.end.set()
@@ -130,7 +150,7 @@ class Proxy:
     manager: "subprocess.Popen[str] | None" = None
     pids: list[int] = field(default_factory=list)
 
-    def start(self, **settings: str) -> None:
+    def start(self, *others: Replica, **settings: str) -> None:
         env = {
             **os.environ,
             **serve_env(),
@@ -140,7 +160,8 @@ class Proxy:
             "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
             **settings,
         }
-        command = [sys.executable, str(MANAGER), str(self.folder), str(self.port), str(self.replica.server_address[1])]
+        replicas = ["{}:{}".format(*replica.server_address) for replica in (self.replica, *others)]
+        command = [sys.executable, str(MANAGER), str(self.folder), str(self.port), *replicas]
         self.manager = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
         )
@@ -275,6 +296,36 @@ def test_a_stream_of_a_replica_that_has_gone_silent_is_given_up(proxy: Proxy) ->
         began = time.monotonic()
         assert not rest_of(client).endswith(b"0\r\n\r\n")
         assert SILENCE - 0.5 < time.monotonic() - began < SILENCE + 3
+
+
+@pytest.fixture
+def others() -> Iterator[list[Replica]]:
+    """A second replica of this node, and one of another."""
+    made = [Replica(), Replica("127.0.0.2")]
+    yield made
+    for replica in made:
+        replica.stop()
+
+
+def test_requests_stay_on_their_node_and_go_to_another_when_none_of_its_replicas_is_up(
+    proxy: Proxy, others: list[Replica]
+) -> None:
+    [second, far] = others
+    proxy.start(*others, BREAKWATER_HAPROXY_NEAR="1")
+    assert {proxy.status() for _ in range(60)} == {b"HTTP/1.1 200 OK"}
+    assert far.asked == 0
+    assert proxy.replica.asked + second.asked == 60
+    assert min(proxy.replica.asked, second.asked) > 10
+    proxy.replica.die()
+    second.die()
+    assert {proxy.status() for _ in range(10)} == {b"HTTP/1.1 200 OK"}
+    assert far.asked == 10
+
+
+def test_without_the_switch_all_nodes_get_requests(proxy: Proxy, others: list[Replica]) -> None:
+    proxy.start(*others)
+    assert {proxy.status() for _ in range(60)} == {b"HTTP/1.1 200 OK"}
+    assert others[1].asked > 10
 
 
 def test_a_reader_that_stops_for_longer_is_not_taken_for_a_silent_replica(proxy: Proxy) -> None:

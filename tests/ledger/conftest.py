@@ -44,11 +44,12 @@ def unprivileged() -> dict[str, Any]:
 
 @dataclass
 class Postgres:
-    """A server of our own."""
+    """A server of our own. With an address it listens there too, for machines of that network, on the usual port."""
 
     where: pathlib.Path  # its programs
     folder: pathlib.Path
     who: dict[str, Any]
+    address: str = ""
     server: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,10 +64,14 @@ class Postgres:
     def create(self) -> None:
         command = [self.where / "initdb", "-D", self.folder / "data", "-A", "trust", "-U", "ledger", "-E", "UTF8"]
         subprocess.run([*command, "--no-sync"], check=True, **self._quiet)
+        if self.address:
+            with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
 
     def start(self) -> None:
-        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder}", "-c", "fsync=off"]
-        command = [self.where / "postgres", "-D", self.folder / "data", *settings]
+        settings = f"listen_addresses={self.address}", f"unix_socket_directories={self.folder}", "fsync=off"
+        options = [word for setting in settings for word in ("-c", setting)]
+        command = [self.where / "postgres", "-D", self.folder / "data", *options]
         self.server = subprocess.Popen(command, stderr=subprocess.DEVNULL, **self._quiet)
         until(lambda: answers(self.url))
 
@@ -91,7 +96,7 @@ def postgres_server() -> Iterator[Postgres]:
 
 
 @contextlib.contextmanager
-def own_server() -> Iterator[Postgres]:
+def own_server(address: str = "") -> Iterator[Postgres]:
     """Run a server, and leave nothing of it behind. Raises RuntimeError if PostgreSQL is not installed."""
     if (where := programs()) is None:
         raise RuntimeError("PostgreSQL is not installed")
@@ -99,7 +104,7 @@ def own_server() -> Iterator[Postgres]:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ledger-"))
     if who:
         os.chown(folder, who["user"], who["group"])
-    server = Postgres(where, folder, who)
+    server = Postgres(where, folder, who, address)
     server.create()
     server.start()
     try:

@@ -35,6 +35,10 @@ def environment() -> dict[str, str]:
     """Return the variables of `serve.env` for all pods: head and workers must agree."""
     kept = {name: value for name, value in serve_env().items() if name not in OF_SERVE_RUN}
     kept["RAY_SERVE_HAPROXY_BINARY_PATH"] = f"{HOME}/deployments/ops/haproxy"
+    # The Service gives each node its share, so a node's requests may stay there: another node's death then cuts none.
+    kept["BREAKWATER_HAPROXY_NEAR"] = "1"
+    # How long the head waits for a node that has vanished, five times in a row; 10000 by default.
+    kept["RAY_health_check_timeout_ms"] = "3000"
     return kept | {"PYTHONPATH": f"{HOME}:{HOME}/deployments/ops/serve_run/site"}
 
 
@@ -129,6 +133,7 @@ def _workers() -> dict[str, Any]:
     more = {"topologySpreadConstraints": [spread], "automountServiceAccountToken": False}
     return {
         "groupName": "workers",
+        "labels": {"breakwater": "actors"},  # the breaker and the ledger then outlive the head
         "replicas": 2,
         "minReplicas": 2,
         "maxReplicas": 8,
