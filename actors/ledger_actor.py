@@ -61,11 +61,18 @@ class LedgerActor:
     async def whoami(self) -> LedgerWhoAmI:
         return {"pid": os.getpid(), "code": self._code}
 
-    async def write(self, replica: str, number: int, data: bytes, subjects: Claims | Sequence[str] = ()) -> WriteAnswer:
-        return await self._writer.write(replica, number, data, subjects)
+    async def write(
+        self,
+        replica: str,
+        number: int,
+        data: bytes,
+        subjects: Claims | Sequence[str] = (),
+        host: str | None = None,
+    ) -> WriteAnswer:
+        return await self._writer.write(replica, number, data, subjects, host)
 
     async def bury(self, replica: str) -> bool:
-        return await self._writer.settle_as_lost(replica)
+        return await self._writer.bury(replica)
 
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
         return await self._writer.usage(filters, group_by)

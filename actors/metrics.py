@@ -95,6 +95,7 @@ METRICS: Mapping[str, MetricDefinition] = {
     "breakwater_reports_waiting": _gauge("reports that are not with the breaker actor yet"),
     "breakwater_ledger_lag_seconds": _gauge("age of the oldest row that is not in the store yet"),
     "breakwater_ledger_lag_rows": _gauge("lines that are not in the store yet"),
+    "breakwater_ledger_missing_journals": _gauge("replicas that are gone, and whose journals nobody has found"),
     "breakwater_ledger_dropped_total": _counter(
         "lines that are lost: the journal was full, or they were damaged, refused, or of a deleted day"
     ),

@@ -143,6 +143,7 @@ class WriteAnswer(TypedDict):
     rejected: NotRequired[int]  # lines of the batch that are damaged or no rows
     leases: NotRequired[Leased]  # only where claims were sent
     recalled: NotRequired[list[str]]  # subjects whose lease others need
+    missing: NotRequired[int]  # journals of replicas that are gone without a word
 
 
 class FoundRequest(TypedDict):
@@ -164,6 +165,7 @@ class WriterHealth(TypedDict):
     refused_rows: int  # rows that the store refuses, and rows of days that were deleted: they are in no sum
     lost_rows: int
     adopted_journals: int
+    missing_journals: list[tuple[str, str | None, float]]  # replica, host, seconds of silence
 
 
 class ClientHealth(TypedDict):
@@ -176,3 +178,4 @@ class ClientHealth(TypedDict):
     dropped: int  # lines that will never be counted: the journal was full, or they were damaged
     adopted: int
     refused: int
+    missing: int  # journals of replicas that are gone without a word, as the ledger actor said last

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.ledger.budget import Change, Counters
+from actors.ledger.journal.missing import MISSING_AFTER_SECONDS, Writers
 from actors.ledger.journal.orphans import Orphan, orphans
 from actors.ledger.leases import Leases
 from actors.ledger.messages import (
@@ -93,8 +94,8 @@ class LedgerWriter:
         self._turn = asyncio.Lock()
         self._began = clock()
         self._reread_at = self._began + REREAD_SECONDS
-        self._heard: dict[str, float] = {}
-        self._rejected_lines = self._refused_rows = self._lost_rows = self._recovered_journals = 0
+        self._writers = Writers()
+        self._rejected_lines = self._refused_rows = self._lost_rows = self._recovered_journals = self._missing = 0
 
     async def configure(self, config: StoreConfig) -> None:
         """Take another store, if it is another."""
@@ -103,14 +104,21 @@ class LedgerWriter:
             async with self._turn:
                 await self._writing(self._leave, "another store was configured")
 
-    async def write(self, replica: str, number: int, data: bytes, subjects: Claims | Sequence[str] = ()) -> WriteAnswer:
+    async def write(
+        self,
+        replica: str,
+        number: int,
+        data: bytes,
+        subjects: Claims | Sequence[str] = (),
+        host: str | None = None,
+    ) -> WriteAnswer:
         """Take a batch of lines. Return whether it is committed, and the totals and leases of these subjects.
 
         A replica of an earlier version names its subjects and claims nothing: it has no leases.
         A batch that is sent again while it still waits is not written twice; number 0 has no identity.
-        Without lines it is a sign of life.
+        Without lines it is a sign of life. `host` is where the replica runs, if it will say that it leaves.
         """
-        self._heard[replica] = self._clock()
+        self._writers.hear(replica, host, self._clock())
         key = (replica, number)
         batch = self._queued.get(key)
         if batch is None:
@@ -124,6 +132,7 @@ class LedgerWriter:
         written = await asyncio.shield(batch.done)
         store = "up" if written else "down"
         answer: WriteAnswer = {"number": number, "store": store, "totals": {}, "rejected": batch.rejected}
+        answer["missing"] = self._missing
         if written:
             answer["totals"] = self._counters.totals(subject for subject in subjects if subject != SENT)
             if isinstance(subjects, Mapping):
@@ -141,12 +150,16 @@ class LedgerWriter:
         finally:
             self._writer = None
 
-    async def settle_as_lost(self, replica: str) -> bool:
-        """Settle as lost what this replica has left open: it is dead, and its journal is written.
+    async def bury(self, replica: str) -> bool:
+        """Settle as lost what this replica has left open: it is gone, and its journal is written.
 
         Return whether the store took it.
         """
-        self._heard.pop(replica, None)
+        if settled := await self._settle(replica):
+            self._writers.forget(replica)
+        return settled
+
+    async def _settle(self, replica: str) -> bool:
         settled = await self._attempted(self._settle_as_lost, replica)
         if settled:
             self._leases.drop(replica)
@@ -174,12 +187,13 @@ class LedgerWriter:
             "store": "down" if self._trouble else "up",
             "trouble": self._trouble,
             "dialect": self._store.dialect if self._store else None,
-            "replicas": len(self._heard),
+            "replicas": len(self._writers.heard_since(self._clock() - MISSING_AFTER_SECONDS)),
             "waiting_batches": len(self._waiting),
             "rejected_lines": self._rejected_lines,
             "refused_rows": self._refused_rows,
             "lost_rows": self._lost_rows,
             "adopted_journals": self._recovered_journals,
+            "missing_journals": list(self._writers.missing(self._clock())),
         }
 
     async def patrol(self) -> None:
@@ -190,13 +204,23 @@ class LedgerWriter:
         before = self._clock() - LOST_AFTER_SECONDS
         with contextlib.suppress(Exception):  # a store that is away is known from every write
             for owner in await self._writing(self._silent, before):
-                await self.settle_as_lost(owner)
-        self._heard = {owner: at for owner, at in self._heard.items() if at >= before}
-        self._leases.keep(self._heard)
+                await self._settle(owner)  # its journal may still be found
+        self._leases.keep(self._writers.heard_since(before))
+        self._tell_missing()
         if self._clock() >= self._reread_at:
             self._reread_at = self._clock() + REREAD_SECONDS
             await self._reread()
         await self.purge()
+
+    def _tell_missing(self) -> None:
+        missing = self._writers.missing(self._clock())
+        if len(missing) > self._missing:
+            log.warning(
+                "The journals of %d replicas are missing: rows that they had not sent lie on the disks of their nodes. "
+                "They ran on: %s",
+                *(len(missing), ", ".join(sorted({each.host or "an unknown node" for each in missing}))),
+            )
+        self._missing = len(missing)
 
     async def _reread(self) -> None:
         """Take the counters from the store: another ledger actor may write to it too, as of a node that was cut off."""
@@ -236,7 +260,7 @@ class LedgerWriter:
             for chunk in orphan.chunks(CHUNK):
                 if (await self.write(orphan.owner, 0, chunk))["store"] != "up":
                     return orphan.release()
-            if not await self.settle_as_lost(orphan.owner):
+            if not await self.bury(orphan.owner):
                 return orphan.release()
         except BaseException:
             orphan.release()
@@ -313,7 +337,7 @@ class LedgerWriter:
     def _silent(self, before: float) -> list[str]:
         """Return the replicas with open rows that have not been heard since then."""
         owners = self._opened().owners_of_open_rows()
-        return [owner for owner in owners if self._heard.get(owner, self._began) < before]
+        return [owner for owner in owners if self._writers.heard_at(owner, self._began) < before]
 
     def _opened(self) -> LedgerStore:
         if self._store is None:
@@ -323,11 +347,13 @@ class LedgerWriter:
             try:
                 store.start()
                 self._counters = self._counted(store)
-                self._leases.await_claims(store.owners_of_open_rows(), self._clock())
+                self._leases.await_claims(owners := store.owners_of_open_rows(), self._clock())
             except BaseException:
                 store.close()
                 raise
             self._store = store
+            for owner in owners:
+                self._writers.expect(owner, self._clock())
         return self._store
 
     def _read_counters(self) -> tuple[Counters, set[str]]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve._private import http_util
 from ray.serve.handle import DeploymentHandle
@@ -86,6 +87,7 @@ class Ingress:
             ),
             limits=config.limits.limits(),
             most=config.ledger.journal_megabytes * 1024 * 1024,
+            host=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
         )
         self._ledger_config = config.ledger.for_actor(self._app)
         self._ledger_actor = ledger_actor(self._app, self._ledger_config)

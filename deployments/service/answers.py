@@ -77,6 +77,7 @@ class LedgerHealth(TypedDict):
     dropped: int  # rows lost because the journal was full
     adopted: int  # journals of dead replicas that were taken over
     refused: int  # requests that a limit refused
+    missing: int  # journals of replicas that are gone with their nodes, as the ledger actor knows
 
 
 class HealthSummary(TypedDict):

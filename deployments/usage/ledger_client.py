@@ -62,6 +62,7 @@ class LedgerClient:
         prices: PriceList | None = None,
         limits: Limits | None = None,
         most: int = MOST,
+        host: str = "",
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -69,7 +70,7 @@ class LedgerClient:
         self.replica = secrets.token_hex(8)
         self.budget = Budget(limits or Limits())
         self._connect = connect
-        self._folder = folder
+        self._folder, self._host = folder, host
         self._wall, self.seconds = wall, clock
         self._journal = Journal(folder, self.replica, most=most, clock=clock)
         self._estimators = Newest[tuple[str, tuple[str, ...]], TokenEstimator](ESTIMATORS)
@@ -82,7 +83,7 @@ class LedgerClient:
         self._sent_at = clock()
         self._answered: asyncio.Event = asyncio.Event()  # is set when the actor has answered, or has not
         self._up = False
-        self._recovered = self._refused = self._rejected = self._reported = 0
+        self._recovered = self._refused = self._rejected = self._reported = self._missing = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # for what lies before a position
 
@@ -105,6 +106,8 @@ class LedgerClient:
                 if self.budget.holds:
                     self.budget.give_back()
                     await self._send()
+                if self._actor is not None:
+                    await self._send_to_store("bury", self.replica)  # else this journal would count as missing
         self._journal.close()
 
     # What a request asks and tells.
@@ -182,12 +185,14 @@ class LedgerClient:
             "dropped": self._lost,
             "adopted": self._recovered,
             "refused": self._refused,
+            "missing": self._missing,
         }
 
     def sample(self, meter: Meter) -> None:
         """Set the gauges of how far the store is behind."""
         meter.set("breakwater_ledger_lag_seconds", (), self._lag())
         meter.set("breakwater_ledger_lag_rows", (), self._journal.lines)
+        meter.set("breakwater_ledger_missing_journals", (), self._missing)
         lost = self._lost
         meter.add("breakwater_ledger_dropped_total", (), lost - self._reported)
         self._reported = lost
@@ -266,7 +271,7 @@ class LedgerClient:
             self.budget.cut(self._journal.end)
         data, position = self._batch
         claims = self.budget.report(position, self.now(), self.seconds()) if self.budget.limits else {}
-        ack: WriteAnswer = await self._send_to_store("write", self.replica, self._number, data, claims)
+        ack: WriteAnswer = await self._send_to_store("write", self.replica, self._number, data, claims, self._host)
         self._batch = None
         self._sent_at = self.seconds()
         self._journal.acknowledge(position, data.count(b"\n"))
@@ -297,6 +302,7 @@ class LedgerClient:
             raise StoreAway("the ledger's store is down")
         if isinstance(answer, dict):
             self._rejected += answer.get("rejected", 0)
+            self._missing = answer.get("missing", 0)
         return answer
 
     async def _patrol(self) -> None:

@@ -112,6 +112,7 @@ async def test_while_the_actor_is_away_rows_wait_and_none_is_lost_or_doubled(w: 
     assert ((await w.total())["attempts"], (await w.total())["cost_nanos"]) == (200, 200 * 360_000)
     assert link.health() == {
         "store": "up", "journal": "disk", "lag_rows": 0, "lag_seconds": 0.0, "dropped": 0, "adopted": 0, "refused": 0,
+        "missing": 0,
     }  # fmt: skip
 
 
@@ -324,7 +325,7 @@ async def test_a_usage_of_a_provider_that_is_nonsense_is_no_usage_and_is_estimat
 async def test_a_batch_that_waits_is_not_queued_twice(w: World) -> None:
     desk = w.actor.desk
     first, second = await asyncio.gather(desk.write("r", 1, b"", []), desk.write("r", 1, b"", []))
-    assert first == second == {"number": 1, "store": "up", "totals": {}, "rejected": 0}
+    assert first == second == {"number": 1, "store": "up", "totals": {}, "rejected": 0, "missing": 0}
 
 
 @in_world

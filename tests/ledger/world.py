@@ -53,7 +53,7 @@ class DeskInProcess:
         if self.away:
             raise ConnectionError("killed")
         self.writes += method == "write"
-        answer = await getattr(self.desk, {"bury": "settle_as_lost"}.get(method, method))(*arguments)
+        answer = await getattr(self.desk, method)(*arguments)
         await asyncio.sleep(self.seconds)
         if self.loses_answers:
             raise ConnectionError("the answer was lost")
@@ -74,8 +74,15 @@ class World:
         return START + asyncio.get_running_loop().time() - 1000
 
     def replica(
-        self, *, start: bool = True, most: int = 64 * 1024 * 1024, limits: Limits | None = None
+        self,
+        *,
+        start: bool = True,
+        most: int = 64 * 1024 * 1024,
+        limits: Limits | None = None,
+        node: str = "journal",
     ) -> LedgerClient:
+        """Begin a replica; `node` names the disk that its journal is on."""
+
         async def connect() -> Callable[..., Awaitable[Any]]:
             if self.actor.away:
                 raise ConnectionError("killed")
@@ -84,10 +91,11 @@ class World:
         clock = asyncio.get_running_loop().time
         link = LedgerClient(
             connect,
-            self.folder / "journal",
+            self.folder / node,
             prices=PRICES,
             limits=limits,
             most=most,
+            host=node,
             wall=lambda: self.now,
             clock=clock,
         )

@@ -7,6 +7,7 @@ to another as soon as it is told to: that is the work of the Service in front of
 import asyncio
 import itertools
 import json
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ HUNG = 40.0  # seconds without a frame
 
 @dataclass
 class Asked:
+    name: str  # its x-request-id
     entry: str
     began: float  # on time.monotonic
     seconds: float = 0.0
@@ -51,7 +53,8 @@ class Load:
     site: Site
     rate: float = 20.0
     streams: int = 20
-    entries: list[Machine] = field(default_factory=list)
+    entries: list[Machine] = field(default_factory=list)  # where the Service sends clients now
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
     asked: list[Asked] = field(default_factory=list)
     streamed: list[Streamed] = field(default_factory=list)
 
@@ -87,10 +90,11 @@ class Load:
                 tasks.create_task(self._ask((kept, fresh)[number // len(self.entries) % 2], entry))
 
     async def _ask(self, client: httpx2.AsyncClient, entry: Machine) -> None:
-        made = Asked(entry.name, time.monotonic())
+        made = Asked(f"{self.name}-{len(self.asked)}", entry.name, time.monotonic())
         self.asked.append(made)
         try:
-            answer = await client.post(url_of(entry), json=body(stream=False), headers=HEADERS)
+            headers = HEADERS | {"x-request-id": made.name}
+            answer = await client.post(url_of(entry), json=body(stream=False), headers=headers)
             made.status, made.code = answer.status_code, code_of(answer.content)
             told = ("x-breakwater-provider", "x-breakwater-attempts")
             made.by = " ".join(answer.headers.get(name, "") for name in told)
