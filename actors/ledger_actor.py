@@ -44,7 +44,7 @@ class LedgerActor:
 
     def __init__(self, app: str, config: LedgerConfig):
         # SQLAlchemy takes 0.15 s and 15 MB: each ingress knows this class, and only the actor needs the writer.
-        from actors.ledger.writer import PATROL_SECONDS, LedgerWriter
+        from actors.ledger.single_writer.writer import PATROL_SECONDS, LedgerWriter
 
         self._code = code_fingerprint()
         self._writer = LedgerWriter(_resolved(config))

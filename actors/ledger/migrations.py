@@ -187,6 +187,10 @@ def _set_abandoned(connection: Connection, table: str, name: str, cost: int) -> 
     connection.execute(text(script), {"cost": min(cost, 2**62), "name": name})
 
 
+_WRITERS = """
+CREATE TABLE ledger_writers (owner TEXT NOT NULL PRIMARY KEY, host TEXT, heard_at BIGINT NOT NULL)
+"""
+
 Migration = str | Callable[[Connection], None]
 MIGRATIONS: Sequence[Sequence[Migration]] = (
     (_FIRST,),
@@ -195,6 +199,7 @@ MIGRATIONS: Sequence[Sequence[Migration]] = (
     (_DAYS, _fill_days),
     (_TOTALS, _fill_totals),
     (_ABANDONED, _fill_abandoned),
+    (_WRITERS,),
 )
 
 

@@ -28,7 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError
 
+from actors.ledger import heartbeats
 from actors.ledger.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
+from actors.ledger.heartbeats import MissingJournal
 from actors.ledger.messages import QuestionTooLong
 from actors.ledger.migrations import MIGRATIONS, migrate
 from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, add_attempts, add_request, bounded, lines_of, totals_of
@@ -166,6 +168,22 @@ class LedgerStore:
         open_rows = (table.c.owner == owner) & (table.c.state == "open")
         rows = self._rows[table].found(connection, self._rows[table].all.where(open_rows))
         return len(rows), self._merge(connection, table, [as_lost(row, at) for row in rows], sums)
+
+    def beat(self, hosts: Mapping[str, str | None], now: int) -> list[MissingJournal]:
+        """Write down that these replicas were heard at `now`. Return the journals that are missing."""
+        with self._writing() as connection:
+            heartbeats.beat(connection, hosts, now)
+            return heartbeats.missing(connection, now)
+
+    def heard_since(self, since: int) -> set[str]:
+        """Return the replicas that any ledger actor has heard since then."""
+        with self.reading() as connection:
+            return heartbeats.heard_since(connection, since)
+
+    def forget(self, owner: str) -> None:
+        """Take a replica as gone, with all its rows in the store."""
+        with self._writing() as connection:
+            heartbeats.forget(connection, owner)
 
     def owners_of_open_rows(self) -> set[str]:
         with self.reading() as connection:

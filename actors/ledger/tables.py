@@ -111,4 +111,13 @@ TOTALS = Table(
 # Up to which instant requests and attempts were deleted. The rollup keeps their figures.
 PURGED = Table("ledger_purged", METADATA, Column("upto", BigInteger, nullable=False))
 
+# Who writes to this store, and when each was heard last: see heartbeats.py.
+WRITERS = Table(
+    "ledger_writers",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("host", Text),
+    Column("heard_at", BigInteger, nullable=False),
+)
+
 VERSION = Table("ledger_schema", METADATA, Column("version", Integer, nullable=False))

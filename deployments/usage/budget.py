@@ -1,9 +1,9 @@
 """One replica's budget: who may begin a request, and what is held for it until it has ended. Pure.
 
 A request is admitted if each of its subjects uses less than the replica's lease of each limit: see
-actors/ledger/leases.py. What it may cost at most is then *held*, and given back when it has ended and its rows have
-been counted. A subject that nothing is known of yet, or whose lease is used up, is asked for with the next batch, and
-its requests wait for that one answer.
+actors/ledger/single_writer/leases.py. What it may cost at most is then *held*, and given back when it has ended and its
+rows have been counted. A subject that nothing is known of yet, or whose lease is used up, is asked for with the next
+batch, and its requests wait for that one answer.
 
 Positions are those of the replica's journal: what lies behind one is not yet acknowledged. `now` is the wall clock in
 milliseconds, which says which minute and month it is. `at` is monotonic, in seconds: it says how old knowledge is.

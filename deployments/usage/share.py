@@ -1,6 +1,6 @@
 """A replica's share of the limits of one subject: its leases, what it has spent, what it holds. Pure.
 
-What a replica may do by itself, and why, is in actors/ledger/leases.py.
+What a replica may do by itself, and why, is in actors/ledger/single_writer/leases.py.
 """
 
 import math

@@ -85,8 +85,8 @@ class Replicas:
 
     async def start(self) -> None:
         for ingress in self._ingresses:
-            ingress.link.start()
-        await asyncio.gather(*(ingress.link.connected.wait() for ingress in self._ingresses))
+            ingress.breaker.start()
+        await asyncio.gather(*(ingress.breaker.connected.wait() for ingress in self._ingresses))
 
     async def run(self, rate: float, every: int, seconds: float) -> dict[str, Any]:
         """`rate` requests a second of each replica; below 0, as many as go."""

@@ -17,10 +17,10 @@ from typing import Any
 
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Counters, Limit, Limits
-from actors.ledger.leases import Leases
 from actors.ledger.messages import WriteAnswer
 from actors.ledger.rows import encode_json
-from actors.ledger.writer import LedgerWriter
+from actors.ledger.single_writer.leases import Leases
+from actors.ledger.single_writer.writer import LedgerWriter
 from deployments.config.ledger import Price
 from deployments.usage.budget import Reservation
 from deployments.usage.ledger_client import LedgerClient

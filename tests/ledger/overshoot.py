@@ -20,9 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from actors.ledger.budget import MINUTE, Counters, Limit, Limits, Refusal, Spend
-from actors.ledger.leases import Leases
 from actors.ledger.messages import WriteAnswer
 from actors.ledger.rows import month_of
+from actors.ledger.single_writer.leases import Leases
 from deployments.usage.budget import Asking, Budget, Reservation
 
 SUBJECT = "tenant:acme"

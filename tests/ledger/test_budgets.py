@@ -7,9 +7,9 @@ import time
 import pytest
 
 from actors.ledger.budget import FORGET_SECONDS, FORGOTTEN_AT_ONCE, MINUTE, Counters, Limit, Limits, Refusal, Spend
-from actors.ledger.leases import Leases
 from actors.ledger.messages import StoreConfig
-from actors.ledger.writer import REREAD_SECONDS, LedgerWriter
+from actors.ledger.single_writer.leases import Leases
+from actors.ledger.single_writer.writer import REREAD_SECONDS, LedgerWriter
 from deployments.usage.budget import Reservation
 from deployments.usage.ledger_client import LEASE_SECONDS, WAIT_SECONDS, LedgerClient
 from tests.ledger.world import OK, START, World, admitted, answered, asked, at_once, in_world

@@ -37,7 +37,6 @@ BOUNDED = frozenset(
         *("LedgerClient._estimators", "Budget._standings", "Budget._claimed", "Budget._ours", "Budget._ahead"),
         *("Counters._minutes", "Counters._minutes[]", "Counters._older", "Counters._older[]"),
         *("Leases._subjects", "Leases._subjects[]", "Leases._of[]", "Held.now", "Held.periods", "Held.periods[]"),
-        *("Writers._known",),
         *("ScriptedHop.traces",),  # the test's own
     }
 )

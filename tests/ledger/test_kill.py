@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from actors.ledger.journal.orphans import orphans
+from actors.ledger.single_writer.writer import LedgerWriter
 from actors.ledger.store import LedgerStore
 from actors.ledger.tables import ATTEMPTS, REQUESTS
-from actors.ledger.writer import LedgerWriter
 from tests.checkouts import EARLIER, ROOT, checkout
 
 

@@ -18,9 +18,9 @@ from actors.ledger.queries import found, usage
 from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST_GROUPS, columns_of
 from actors.ledger.rollup import TOTALS as TOTALS_BY
 from actors.ledger.rows import LOST, Record, day_of
+from actors.ledger.single_writer.writer import LedgerWriter
 from actors.ledger.store import DAY_MS, LedgerStore
 from actors.ledger.tables import DAYS, MONTHS, REQUESTS, TOTALS
-from actors.ledger.writer import LedgerWriter
 from tests.ledger.conftest import DIALECTS, raw
 from tests.ledger.rows import NOON, opened, request, settled
 from tests.ledger.world import at_once

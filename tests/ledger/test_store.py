@@ -15,9 +15,9 @@ from actors.ledger.messages import UnknownQuestion
 from actors.ledger.migrations import MIGRATIONS, NewerSchema
 from actors.ledger.queries import usage
 from actors.ledger.rows import LOST
+from actors.ledger.single_writer.writer import LedgerWriter
 from actors.ledger.store import READERS, LedgerStore, refuses
 from actors.ledger.tables import ATTEMPTS, METADATA, MONTHS, REQUESTS
-from actors.ledger.writer import LedgerWriter
 from tests.ledger.conftest import raw
 from tests.ledger.rows import NOON, opened, request, settled
 from tests.ledger.world import at_once

@@ -11,7 +11,7 @@ from typing import Any
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limits, Refusal
 from actors.ledger.queries import usage
-from actors.ledger.writer import LedgerWriter
+from actors.ledger.single_writer.writer import LedgerWriter
 from deployments.config.ledger import Accounting
 from deployments.usage.budget import Reservation
 from deployments.usage.ledger_client import LedgerClient
@@ -80,13 +80,14 @@ class World:
         most: int = 64 * 1024 * 1024,
         limits: Limits | None = None,
         node: str = "journal",
+        actor: "DeskInProcess | None" = None,
     ) -> LedgerClient:
         """Begin a replica; `node` names the disk that its journal is on."""
 
         async def connect() -> Callable[..., Awaitable[Any]]:
-            if self.actor.away:
+            if (actor or self.actor).away:
                 raise ConnectionError("killed")
-            return self.actor
+            return actor or self.actor
 
         clock = asyncio.get_running_loop().time
         link = LedgerClient(

@@ -43,6 +43,10 @@ class Machine:
             self.run = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     @property
+    def alive(self) -> bool:
+        return self.run is not None and self.run.poll() is None
+
+    @property
     def first(self) -> int:
         """Return the process that is the first of its namespace: the child of `unshare`."""
         assert self.run is not None

@@ -205,6 +205,10 @@ class Site:
         url = f"http://{machine.address}:8000{path}"
         return httpx2.get(url, headers={"authorization": f"Bearer {KEY}"}, timeout=5).json()
 
+    def command(self, machine: Machine, verb: str, provider: str) -> None:
+        url = f"http://{machine.address}:8000/v1/providers/{provider}/{verb}"
+        httpx2.post(url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=10).raise_for_status()
+
     def breaker_answers(self, machine: Machine) -> bool:
         return bool(self.get(machine, "/v1/providers")["breaker_actor"] == "reachable")
 

@@ -13,8 +13,8 @@ from actors.ledger.budget import (
     Spend,
     subjects_of,
 )
-from actors.ledger.leases import SETTLING_SECONDS, SILENT_SECONDS, Leases
 from actors.ledger.messages import WriteAnswer
+from actors.ledger.single_writer.leases import SETTLING_SECONDS, SILENT_SECONDS, Leases
 from deployments.config.ledger import LimitsSettings
 from deployments.usage.budget import ANSWER_SECONDS, ASKING, FRESH_SECONDS, Budget, Reservation
 

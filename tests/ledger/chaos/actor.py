@@ -4,7 +4,7 @@ import asyncio
 import pathlib
 import sys
 
-from actors.ledger.writer import LedgerWriter
+from actors.ledger.single_writer.writer import LedgerWriter
 from tests.ledger.chaos.clock import clock_of
 from tests.ledger.chaos.socket_calls import serve_calls
 

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.ledger.budget import Change, Counters
-from actors.ledger.journal.missing import MISSING_AFTER_SECONDS, Writers
+from actors.ledger.heartbeats import BEAT_SECONDS, Heard, MissingJournal
 from actors.ledger.journal.orphans import Orphan, orphans
-from actors.ledger.leases import Leases
 from actors.ledger.messages import (
     KEEP_ALL,
     SENT,
@@ -37,6 +36,7 @@ from actors.ledger.messages import (
 )
 from actors.ledger.queries import found, usage
 from actors.ledger.rows import Record, day_of, parse
+from actors.ledger.single_writer.leases import Leases
 from actors.ledger.store import DAY_MS, QUESTION_SECONDS, READERS, LedgerStore, refuses
 
 log = logging.getLogger(__name__)
@@ -94,8 +94,9 @@ class LedgerWriter:
         self._turn = asyncio.Lock()
         self._began = clock()
         self._reread_at = self._began + REREAD_SECONDS
-        self._writers = Writers()
-        self._rejected_lines = self._refused_rows = self._lost_rows = self._recovered_journals = self._missing = 0
+        self._heard = Heard()
+        self._beat_at = self._began
+        self._rejected_lines = self._refused_rows = self._lost_rows = self._recovered_journals = 0
 
     async def configure(self, config: StoreConfig) -> None:
         """Take another store, if it is another."""
@@ -118,7 +119,7 @@ class LedgerWriter:
         A batch that is sent again while it still waits is not written twice; number 0 has no identity.
         Without lines it is a sign of life. `host` is where the replica runs, if it will say that it leaves.
         """
-        self._writers.hear(replica, host, self._clock())
+        self._heard.hear(replica, host, self._clock())
         key = (replica, number)
         batch = self._queued.get(key)
         if batch is None:
@@ -132,7 +133,7 @@ class LedgerWriter:
         written = await asyncio.shield(batch.done)
         store = "up" if written else "down"
         answer: WriteAnswer = {"number": number, "store": store, "totals": {}, "rejected": batch.rejected}
-        answer["missing"] = self._missing
+        answer["missing"] = len(self._heard.missing)
         if written:
             answer["totals"] = self._counters.totals(subject for subject in subjects if subject != SENT)
             if isinstance(subjects, Mapping):
@@ -155,9 +156,10 @@ class LedgerWriter:
 
         Return whether the store took it.
         """
-        if settled := await self._settle(replica):
-            self._writers.forget(replica)
-        return settled
+        buried = await self._settle(replica) and await self._attempted(self._forget, replica)
+        if buried:
+            self._heard.forget(replica)
+        return buried
 
     async def _settle(self, replica: str) -> bool:
         settled = await self._attempted(self._settle_as_lost, replica)
@@ -187,13 +189,13 @@ class LedgerWriter:
             "store": "down" if self._trouble else "up",
             "trouble": self._trouble,
             "dialect": self._store.dialect if self._store else None,
-            "replicas": len(self._writers.heard_since(self._clock() - MISSING_AFTER_SECONDS)),
+            "replicas": len(self._heard),
             "waiting_batches": len(self._waiting),
             "rejected_lines": self._rejected_lines,
             "refused_rows": self._refused_rows,
             "lost_rows": self._lost_rows,
             "adopted_journals": self._recovered_journals,
-            "missing_journals": list(self._writers.missing(self._clock())),
+            "missing_journals": list(self._heard.missing),
         }
 
     async def patrol(self) -> None:
@@ -205,22 +207,25 @@ class LedgerWriter:
         with contextlib.suppress(Exception):  # a store that is away is known from every write
             for owner in await self._writing(self._silent, before):
                 await self._settle(owner)  # its journal may still be found
-        self._leases.keep(self._writers.heard_since(before))
-        self._tell_missing()
+        self._heard.forget_older(before)
+        self._leases.keep(set(self._heard))
+        if self._clock() >= self._beat_at:
+            self._beat_at = self._clock() + BEAT_SECONDS
+            await self._beat()
         if self._clock() >= self._reread_at:
             self._reread_at = self._clock() + REREAD_SECONDS
             await self._reread()
         await self.purge()
 
-    def _tell_missing(self) -> None:
-        missing = self._writers.missing(self._clock())
-        if len(missing) > self._missing:
-            log.warning(
-                "The journals of %d replicas are missing: rows that they had not sent lie on the disks of their nodes. "
-                "They ran on: %s",
-                *(len(missing), ", ".join(sorted({each.host or "an unknown node" for each in missing}))),
-            )
-        self._missing = len(missing)
+    async def _beat(self) -> None:
+        """Write down whom we have heard, and see whom nobody has."""
+        hosts = self._heard.hosts(self._clock() - BEAT_SECONDS)
+        async with self._turn:
+            try:
+                missing = await self._writing(self._put_beat, hosts)
+            except Exception:  # a store that is away is known from every write
+                return
+        self._heard.learn(missing)
 
     async def _reread(self) -> None:
         """Take the counters from the store: another ledger actor may write to it too, as of a node that was cut off."""
@@ -336,8 +341,17 @@ class LedgerWriter:
 
     def _silent(self, before: float) -> list[str]:
         """Return the replicas with open rows that have not been heard since then."""
-        owners = self._opened().owners_of_open_rows()
-        return [owner for owner in owners if self._writers.heard_at(owner, self._began) < before]
+        store = self._opened()
+        silent = {owner for owner in store.owners_of_open_rows() if self._heard.at(owner, self._began) < before}
+        since = int((self._wall() - LOST_AFTER_SECONDS) * 1000)
+        return sorted(silent - store.heard_since(since)) if silent else []
+
+    def _put_beat(self, hosts: Mapping[str, str | None]) -> list[MissingJournal]:
+        return self._opened().beat(hosts, int(self._wall() * 1000))
+
+    def _forget(self, owner: str) -> list[Change]:
+        self._opened().forget(owner)
+        return []
 
     def _opened(self) -> LedgerStore:
         if self._store is None:
@@ -347,13 +361,11 @@ class LedgerWriter:
             try:
                 store.start()
                 self._counters = self._counted(store)
-                self._leases.await_claims(owners := store.owners_of_open_rows(), self._clock())
+                self._leases.await_claims(store.owners_of_open_rows(), self._clock())
             except BaseException:
                 store.close()
                 raise
             self._store = store
-            for owner in owners:
-                self._writers.expect(owner, self._clock())
         return self._store
 
     def _read_counters(self) -> tuple[Counters, set[str]]:

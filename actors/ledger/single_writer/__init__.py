@@ -1,0 +1,7 @@
+"""Who writes to the store, and how much may each replica use before it is asked again?
+
+Starts at writer.py; leases.py is what replicas hold of a limit.
+
+Runs in: the ledger actor.
+Imports: the files beside this folder, and the journal.
+"""
