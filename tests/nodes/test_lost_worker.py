@@ -47,7 +47,9 @@ def test_a_worker_is_lost(tmp_path: pathlib.Path, fault: str, with_actors: bool)
         print(f"\n{fault}: the breaker was heard again after {back:.1f} s")
         print_table(("before", before), ("of the survivor", after))
         for each in after.broken:
-            print(f"{each.began - at:.1f} s: {each.frames} frames, {each.ended}, {each.last - at:.1f} s, {each.gap:.1f} s")
+            print(
+                f"{each.began - at:.1f} s: {each.frames} frames, {each.ended}, {each.last - at:.1f} s, {each.gap:.1f} s"
+            )
         check_survivors(after, at, fault)
         if fault == "killed":
             check_that_it_comes_back(site, load, site.machines[victim])
