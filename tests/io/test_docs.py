@@ -365,3 +365,14 @@ def test_the_site_is_built_and_loads_nothing_from_another_host(tmp_path: pathlib
 
 def test_codex_is_told_as_its_test_sets_it_up() -> None:
     assert CODEX_CONFIG.format(url="http://127.0.0.1:8000") in (ROOT / "docs/clients.md").read_text()
+
+
+def test_each_alert_leads_to_what_is_to_be_done() -> None:
+    data = yaml.safe_load((ROOT / "deployments" / "ops" / "alerts.yml").read_text())
+    alerts = {rule["alert"]: rule["annotations"] for rule in data["groups"][0]["rules"] if "alert" in rule}
+    page = "docs/operations.md"
+    described = re.findall(r"^### (Breakwater\w+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert sorted(described) == sorted(alerts)
+    for name, annotations in alerts.items():
+        assert annotations["runbook"] == f"{page}#{name.lower()}"
+        assert name.lower() in anchors(page)
