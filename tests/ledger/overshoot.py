@@ -9,6 +9,9 @@ Budgets, leases and counters are the real ones. Simulated are requests that come
 minutes and use up to what was held for them; batches that are late, or lost, or whose answers are; replicas that die
 with what they have under way and are replaced; clocks that differ. The ledger is not away for so long that replicas
 count alone: `without_ledger: refuse`.
+
+Then it prints the same of a month's budget that several clusters share, each with a ledger actor of its own, which
+reads once a minute what the others have written to the store.
 """
 
 import heapq
@@ -17,12 +20,14 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from actors.ledger.budget import MINUTE, Counters, Limit, Limits, Refusal, Spend
 from actors.ledger.messages import WriteAnswer
 from actors.ledger.rows import month_of
 from actors.ledger.single_writer.leases import Leases
+from actors.ledger.single_writer.writer import REREAD_SECONDS
 from deployments.usage.budget import Asking, Budget, Reservation
 
 SUBJECT = "tenant:acme"
@@ -45,6 +50,7 @@ class Load:
     deaths: float = 0.0  # of replicas, a minute
     skew: float = 0.0  # seconds that their clocks may be off
     uneven: bool = False  # most requests come to one replica
+    clusters: int = 1  # that share a store; the replicas belong to them in turn
 
 
 @dataclass(eq=False)
@@ -58,6 +64,15 @@ class Replica:
     calls: int = 0
     waiting: list[tuple[float, int, int]] = field(default_factory=list)
     dead: bool = False
+    cluster: int = 0
+
+
+@dataclass
+class LedgerActor:
+    """What one cluster's ledger actor knows."""
+
+    counters: Counters = field(default_factory=Counters)
+    leases: Leases = field(default_factory=Leases)
 
 
 class World:
@@ -69,14 +84,17 @@ class World:
         self.made = 0  # replicas, the dead included
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
-        self._counters, self._leases = Counters(), Leases()
-        self._taken: set[tuple[str, int]] = set()
+        self._actors = [LedgerActor() for _ in range(load.clusters)]
+        self._taken: dict[tuple[str, int], Spend] = {}  # the rows in the store
         self.replicas = [self._replica() for _ in range(load.replicas)]
 
     def run(self) -> "World":
         self._after(self.draw.expovariate(self.load.rate), self._arrive)
         if self.load.deaths:
             self._after(self.draw.expovariate(self.load.deaths / 60), self._kill)
+        if self.load.clusters > 1:
+            for actor in self._actors:
+                self._after(self.draw.uniform(0, REREAD_SECONDS), partial(self._reread, actor))
         while self._events and self._events[0][0] <= self.load.seconds:
             self.now, _, event = heapq.heappop(self._events)
             event()
@@ -89,8 +107,18 @@ class World:
         self.made += 1
         limits = Limits({SUBJECT: self.load.limit}, refuse_unseen=True)
         replica = Replica(f"r{self.made}", Budget(limits), self.draw.uniform(-self.load.skew, self.load.skew))
+        replica.cluster = self.made % self.load.clusters
         self._after(self.draw.uniform(0, BATCH), lambda: self._send(replica))
         return replica
+
+    def _reread(self, actor: LedgerActor) -> None:
+        """As LedgerWriter does: take the counters from the store, where others write too."""
+        self._after(REREAD_SECONDS, partial(self._reread, actor))
+        counters = Counters()
+        for spend in self._taken.values():
+            counters.add(SUBJECT, spend)
+        actor.leases.recall(actor.counters.costs_otherwise(counters))
+        actor.counters = counters
 
     def _wall(self, replica: Replica) -> int:
         return START + int((self.now + replica.skew) * 1000)
@@ -155,7 +183,7 @@ class World:
 
         def arrive() -> None:
             if self.draw.random() >= self.load.lost:
-                answer = self._take(replica.name, rows, claims)
+                answer = self._take(replica, rows, claims)
                 if self.draw.random() >= self.load.lost:
                     self._after(back, lambda: self._answered(replica, call, end, answer))
 
@@ -165,13 +193,14 @@ class World:
     def _delay(self) -> float:
         return self.draw.uniform(0, 1.5) if self.draw.random() < self.load.late else self.draw.uniform(0.001, 0.02)
 
-    def _take(self, name: str, rows: list[tuple[int, Spend]], claims: dict[str, object]) -> WriteAnswer:
+    def _take(self, replica: Replica, rows: list[tuple[int, Spend]], claims: dict[str, object]) -> WriteAnswer:
+        actor = self._actors[replica.cluster]
         for number, spend in rows:
-            if (name, number) not in self._taken:
-                self._taken.add((name, number))
-                self._counters.add(SUBJECT, spend)
-        totals = self._counters.totals(subject for subject in claims if subject)
-        leases, recalled = self._leases.answer(name, claims, self._counters, self.now)
+            if (replica.name, number) not in self._taken:
+                self._taken[replica.name, number] = spend
+                actor.counters.add(SUBJECT, spend)
+        totals = actor.counters.totals(subject for subject in claims if subject)
+        leases, recalled = actor.leases.answer(replica.name, claims, actor.counters, self.now)
         return {"number": 0, "store": "up", "totals": totals, "leases": leases, "recalled": recalled}
 
     def _answered(self, replica: Replica, call: int, end: int, answer: WriteAnswer) -> None:
@@ -205,8 +234,8 @@ class World:
         self.replicas.append(self._replica())
 
         def bury() -> None:
-            self._take(replica.name, replica.rows, {})
-            self._leases.drop(replica.name)
+            self._take(replica, replica.rows, {})
+            self._actors[replica.cluster].leases.drop(replica.name)
 
         self._after(BURIED_AFTER, bury)
 
@@ -255,6 +284,21 @@ def main(seeds: int) -> None:
                 over, bound = max(over, world.overshoot()), max(bound, world.made)
                 shares.append(world.share_used())
             print(f"{name:<20}{replicas:>9}{over:>11.2f}{bound:>7}{min(shares):>7.0%}")
+    shared_budget(seeds)
+
+
+BUDGET = Load(8, Limit(monthly_cost=2_400_000), seconds=420.0, longest=2.0)  # it lasts for about five minutes
+
+
+def shared_budget(seeds: int) -> None:
+    """Print how far a budget is overrun that clusters share."""
+    print(f"\n{'clusters':<10}{'overrun':>9}   of a month's budget (the most of {seeds} seeds)")
+    for clusters in (1, 2, 3, 4):
+        load = replace(BUDGET, clusters=clusters)
+        assert load.limit.monthly_cost is not None
+        worst = max(World(load, seed).run().overshoot() for seed in range(seeds))
+        over = worst * load.worst[1] / load.limit.monthly_cost
+        print(f"{clusters:<10}{over:>9.1%}")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Load:
     site: Site
     rate: float = 20.0
     streams: int = 20
+    pace: float = PACE
     entries: list[Machine] = field(default_factory=list)  # where the Service sends clients now
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     asked: list[Asked] = field(default_factory=list)
@@ -62,6 +63,8 @@ class Load:
         self.entries = self.entries or list(self.site.workers)
 
     def __enter__(self) -> "Load":
+        for fake in self.site.fakes.values():
+            fake.pace = self.pace
         self._ending = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._thread.start()
@@ -80,7 +83,7 @@ class Load:
         async with kept, fresh, asyncio.TaskGroup() as tasks:
             for _ in range(self.streams):
                 tasks.create_task(self._stream_on(fresh))
-                await asyncio.sleep(PACE / self.streams)
+                await asyncio.sleep(self.pace / self.streams)
             began = time.monotonic()
             for number in itertools.count():
                 if self._ending:
@@ -111,7 +114,7 @@ class Load:
             made = Streamed(entry.name, time.monotonic())
             self.streamed.append(made)
             try:
-                async with asyncio.timeout(FRAMES * PACE + LONGEST_WAIT):
+                async with asyncio.timeout(FRAMES * self.pace + LONGEST_WAIT):
                     made.ended = await self._stream(client, entry, made)
             except (httpx2.HTTPError, TimeoutError) as error:
                 made.ended = type(error).__name__

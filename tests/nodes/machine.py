@@ -1,7 +1,7 @@
 """One machine of a Ray cluster, and what can happen to it: a process in namespaces of its own, as in a pod.
 
-Its processes are in a PID namespace, where `ray start --block` is the first one, and have a `/tmp` of their own, which
-outlives them as a disk does.
+Its processes are in a PID namespace, where `ray start --block` is the first one. The folders of Ray and of HAProxy are its
+own, and outlive them as a disk does.
 """
 
 import os
@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from tests.nodes.network import Network
 
 
+OWN = ("/tmp/ray", "/tmp/haproxy-serve")  # where Ray and Serve write by default
+
+
 @dataclass
 class Machine:
     """`words` are those of its `ray start`."""
 
     network: Network
     name: str
-    disk: pathlib.Path  # its /tmp
+    disk: pathlib.Path  # what it has written
     words: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     address: str = ""
@@ -30,14 +33,20 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.address = self.network.add(self.name)
-        (self.disk / "tmp").mkdir(parents=True)
+        for path in map(pathlib.Path, OWN):
+            path.mkdir(exist_ok=True)  # somewhere to mount its own
+            self._own(path).mkdir(parents=True)
+
+    def _own(self, path: pathlib.Path) -> pathlib.Path:
+        return self.disk / path.name
 
     def start(self) -> None:
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-ip-address={self.address}", "--block"]
-        script = 'mount --bind "$0" /tmp && mount -t proc proc /proc && exec "$@"'
+        mounts = "".join(f"mount --bind {self._own(pathlib.Path(path))} {path} && " for path in OWN)
+        script = mounts + 'mount -t proc proc /proc && exec "$@"'
         command = ["ip", "netns", "exec", self.network.namespace(self.name)]
         command += ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-        command += ["sh", "-c", script, str(self.disk / "tmp"), *ray, *self.words]
+        command += ["sh", "-c", script, "sh", *ray, *self.words]
         with (self.disk / "ray.log").open("ab") as log:
             environment = {**os.environ, **self.environment}
             self.run = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -11,9 +11,11 @@ FRAMES = 60
 class Provider(FakeServer):
     """A provider that is asked for long answers and for short ones: we ask it for a stream either way."""
 
+    pace = PACE
+
     def _next(self, request: Received) -> Behaviour:
         found = super()._next(request)
-        return Behaviour(pace=PACE) if found is ANSWER and is_long(request) else found
+        return Behaviour(pace=self.pace) if found is ANSWER and is_long(request) else found
 
     def _turn(self, request: Received) -> Turn:
         return Turn([" word"] * FRAMES) if is_long(request) else super()._turn(request)

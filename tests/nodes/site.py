@@ -24,7 +24,6 @@ from deployments.ops.cluster_config import serve_config
 from deployments.ops.kuberay.rayservice import environment
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
-from tests.fakes.server import FakeServer
 from tests.ledger.conftest import own_server
 from tests.nodes.machine import Machine
 from tests.nodes.network import SWITCH, Network, inside
@@ -35,7 +34,7 @@ KEY = "sk-of-a-caller"
 ADMIN = "of-an-operator"
 WORKERS = ("one", "two")
 PROVIDERS = ("openai", "google_genai")
-STATE = "/tmp/state"  # the ledger's folder: on each machine's own disk
+STATE = "/tmp/ray/breakwater"  # the ledger's folder: on each machine's own disk
 DEADLINE = 120.0  # seconds for a start on a busy machine
 
 # As KubeRay sets them on all pods, and the last one on workers with the fault tolerance of the head.
@@ -54,7 +53,7 @@ def eventually(what: Callable[[], Any], seconds: float = 60.0) -> Any:
         time.sleep(0.1)
 
 
-def config_of(fakes: Mapping[str, FakeServer]) -> dict[str, Any]:
+def config_of(fakes: Mapping[str, Provider]) -> dict[str, Any]:
     """Return KubeRay's config with two providers, each at its fake."""
     config: dict[str, Any] = yaml.safe_load(serve_config())
     [application] = config["applications"]
@@ -76,7 +75,7 @@ def config_of(fakes: Mapping[str, FakeServer]) -> dict[str, Any]:
 class Site:
     folder: pathlib.Path
     network: Network
-    fakes: dict[str, FakeServer]
+    fakes: dict[str, Provider]
     config: dict[str, Any]
     ledger_url: str
     labels: Mapping[str, str] = field(default_factory=dict)  # a machine's name: Ray's labels of it
