@@ -1,7 +1,7 @@
 """One machine of a Ray cluster, and what can happen to it: a process in namespaces of its own, as in a pod.
 
-Its processes are in a PID namespace, where `ray start --block` is the first one. The folders of Ray and of HAProxy are its
-own, and outlive them as a disk does.
+Its processes are in a PID namespace, where `ray start --block` is the first one. The folders of Ray and of HAProxy are
+its own, and outlive them as a disk does.
 """
 
 import os
@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tests.nodes.network import Network
-
 
 OWN = ("/tmp/ray", "/tmp/haproxy-serve")  # where Ray and Serve write by default
 

@@ -35,7 +35,8 @@ ADMIN = "of-an-operator"
 WORKERS = ("one", "two")
 PROVIDERS = ("openai", "google_genai")
 STATE = "/tmp/ray/breakwater"  # the ledger's folder: on each machine's own disk
-DEADLINE = 120.0  # seconds for a start on a busy machine
+SETTLED = 5.0  # seconds until each HAProxy has seen twice that its new servers live
+DEADLINE = 240.0  # seconds for a start on a busy machine
 
 # As KubeRay sets them on all pods, and the last one on workers with the fault tolerance of the head.
 OPERATORS = {"RAY_gcs_server_request_timeout_seconds": "5", "RAY_SERVE_KV_TIMEOUT_S": "5"}
@@ -103,6 +104,7 @@ class Site:
         self.deploy(self.config)
         eventually(self.running, DEADLINE)
         eventually(lambda: len(self.ready()) == len(WORKERS), DEADLINE)
+        time.sleep(SETTLED)
 
     def start_redis(self) -> None:
         folder = self.folder / "redis"

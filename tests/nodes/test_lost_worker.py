@@ -24,7 +24,6 @@ FAULTS: dict[str, Callable[[Machine], None]] = {
 }
 DYING = 1.5  # seconds that the processes of a killed raylet go on, and take requests
 IDLE, COVER = 15.0, 3.0  # the longest silence of a stream, and how late that may be noticed
-LONGEST = 6.0  # seconds that a request waits for a machine that gives no sign of life
 
 
 @pytest.mark.parametrize("with_actors", [True, False], ids=["with the actors", "without the actors"])
@@ -47,9 +46,7 @@ def test_a_worker_is_lost(tmp_path: pathlib.Path, fault: str, with_actors: bool)
         print(f"\n{fault}: the breaker was heard again after {back:.1f} s")
         print_table(("before", before), ("of the survivor", after))
         for each in after.broken:
-            print(
-                f"{each.began - at:.1f} s: {each.frames} frames, {each.ended}, {each.last - at:.1f} s, {each.gap:.1f} s"
-            )
+            print(f"{each.began - at:.1f} to {each.last - at:.1f} s: {each.ended}, silent for {each.gap:.1f} s")
         check_survivors(after, at, fault)
         if fault == "killed":
             check_that_it_comes_back(site, load, site.machines[victim])
@@ -79,7 +76,7 @@ def check_survivors(after: Outcome, at: float, fault: str) -> None:
     """Each request is answered; a stream is whole, or ends with an error of ours and soon."""
     dying = DYING if fault == "killed" else 0.0
     assert [each for each in after.lost if each.began - at > dying] == []
-    assert after.longest < LONGEST
+    assert after.longest < IDLE + COVER
     ends = {each.ended for each in after.broken}
     if fault == "terminated":
         assert ends == set()
