@@ -50,6 +50,7 @@ from actors.singleton import LOOP_SECONDS, LOOP_STARTS, SCHEMA, CheckpointStore,
 log = logging.getLogger(__name__)
 
 PATROL_SECONDS = 1.0  # between two looks for leases whose time is over, and for a successor
+SAME_SECONDS = 0.05  # how old an answer may be that a watcher gets: it holds times from now on
 POLL_SECONDS = (30.0, 60.0)  # a parked poll's time limit, drawn at random against a herd
 
 
@@ -68,6 +69,7 @@ class BreakerActor:
         self._changed = asyncio.Event()
         self._logged: dict[Target, str] = {}  # target: the state that the log has
         self._published = -1
+        self._told: tuple[float, WatchAnswer] | None = None  # the last answer to a watcher, and when it was made
         self._checkpoints = CheckpointWriter(lambda: self._registry.version, self._save)
         self._cut_off = False  # the log has it that the store can't be asked
         self._configure(config)
@@ -143,11 +145,7 @@ class BreakerActor:
                     await self._changed.wait()
             except TimeoutError:
                 break
-        answer: WatchAnswer = {
-            "version": self._version(),
-            "policy": asdict(self._registry.policy),
-            "targets": self._registry.snapshot(time.monotonic()),
-        }
+        answer = snapshot_of(self, time.monotonic())
         await self._publish()  # nobody sees what a successor would not remember
         return answer
 
@@ -264,6 +262,18 @@ class BreakerActor:
             return True
         log.warning("Incarnation %d of the breaker actor has a successor. It exits.", self._incarnation)
         os._exit(0)  # Ray's own exit_actor works only inside a method call
+
+
+def snapshot_of(actor: BreakerActor, now: float) -> WatchAnswer:
+    """Return what watchers are told. A change wakes all of them at once, and all get the one answer.
+
+    It is no method: Ray knows the actor by the names of those.
+    """
+    made = actor._told
+    if made is None or made[1]["version"] != actor._version() or now - made[0] > SAME_SECONDS:
+        policy, targets = asdict(actor._registry.policy), actor._registry.snapshot(now)
+        made = actor._told = now, {"version": actor._version(), "policy": policy, "targets": targets}
+    return made[1]
 
 
 def log_hidden(overrides: PolicyFields, before: PolicyFields, after: PolicyFields) -> None:

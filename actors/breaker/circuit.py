@@ -126,6 +126,19 @@ class Slot:
     broke: int = 0
     flowed: float = 0.0
 
+    def plus(
+        self, *, began: float = 0, failed: float = 0, ended: float = 0, broke: float = 0, flowed: float = 0.0
+    ) -> "Slot":
+        """Return the slot with more of these. `replace` takes three times as long, and each report makes one."""
+        return Slot(
+            self.number,
+            int(self.began + began),
+            int(self.failed + failed),
+            int(self.ended + ended),
+            int(self.broke + broke),
+            self.flowed + flowed,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -251,7 +264,9 @@ def step(b: Breaker, now: float, message: Message, policy: Policy, jitter: float
         case Ask():
             return _ask(b, now, message, policy)
         case Report():
-            return _report(b, now, replace(message, retry_after=_sane(message.retry_after)), policy, jitter)
+            sane = _sane(message.retry_after)
+            message = message if sane == message.retry_after else replace(message, retry_after=sane)
+            return _report(b, now, message, policy, jitter)
         case Release(lease):
             return Step(_drop(b, lease))
         case Isolate(seconds):
@@ -342,12 +357,14 @@ def _went_well(b: Breaker, now: float, r: Report, policy: Policy) -> Breaker:
     """A call has begun well, or a stream has ended well; a whole answer proves what both do."""
     if r.verdict is Verdict.STARTED or r.whole:
         ring = _noted(b.ring, now, policy, began=r.count, ended=r.count if r.whole else 0)
-        b = replace(b, began_well=_newest(b.began_well, r.began), start_run=0, ring=ring)
+        news: dict[str, Any] = {"began_well": _newest(b.began_well, r.began), "start_run": 0, "ring": ring}
     else:
         # A stream's end says nothing of the way in: it connected long ago.
         ring = _noted(b.ring, now, policy, ended=r.count)
-        b = replace(b, ended_well=_newest(b.ended_well, r.began), ring=ring)
-    return b if r.verdict is Verdict.STARTED else replace(b, stream_run=0, broke_at=0.0, strikes=0, faults=0)
+        news = {"ended_well": _newest(b.ended_well, r.began), "ring": ring}
+    if r.verdict is not Verdict.STARTED:
+        news |= {"stream_run": 0, "broke_at": 0.0, "strikes": 0, "faults": 0}
+    return replace(b, **news)
 
 
 def _flowing(b: Breaker, now: float, r: Report, policy: Policy) -> Breaker:
@@ -374,7 +391,7 @@ def _noted(ring: tuple[Slot, ...], now: float, policy: Policy, **more: float) ->
     last = Slot(number)
     if kept and kept[-1].number == number:
         *kept, last = kept  # type: ignore[assignment]
-    return (*kept, replace(last, **{name: getattr(last, name) + value for name, value in more.items()}))
+    return (*kept, last.plus(**more))
 
 
 def _mostly_failed(ring: tuple[Slot, ...], policy: Policy) -> bool:

@@ -6,7 +6,7 @@ seconds, because no two processes share a monotonic clock and a wall clock may s
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 from actors.breaker.circuit import (
@@ -356,19 +356,17 @@ def _seen(b: Breaker) -> tuple[object, ...]:
 
 
 _REFILLS = ("start_run", "stream_run", "began_well", "ended_well", "broke_at", "ring", "panicked", "trial")
+_KEPT_OF_CIRCUIT = [f.name for f in fields(Breaker) if f.name not in (*_REFILLS, "leases")]
 
 
 def _remaining(b: Breaker, now: float) -> CircuitCheckpoint:
-    data: dict[str, Any] = asdict(b)
-    for key in _REFILLS:
-        del data[key]
+    data: dict[str, Any] = {name: getattr(b, name) for name in _KEPT_OF_CIRCUIT}
     data["open_until"] = max(0.0, b.open_until - now)
     data["isolated_until"] = max(0.0, b.isolated_until - now)
     data["ramp_from"] = None if b.ramp_from is None else now - b.ramp_from
     data["since"] = now - b.since
     # A probe that is out belongs to the process that granted it: here it can only be a ghost.
     data["ghosts"] = [{"name": x.name, "until": x.until - now} for x in (*b.leases, *b.ghosts)]
-    del data["leases"]
     return cast(CircuitCheckpoint, data)
 
 

@@ -84,8 +84,8 @@ MUTANTS = [
         "M8b",
         "a first token resets the run of streams",
         B,
-        "start_run=0, ring=ring)\n",
-        "start_run=0, stream_run=0, ring=ring)\n",
+        '"start_run": 0, "ring": ring}\n',
+        '"start_run": 0, "stream_run": 0, "ring": ring}\n',
         ("first-token-keeps-stream-run",),
     ),
     Mutant(
@@ -198,17 +198,16 @@ MUTANTS = [
         "M21",
         "the epoch moves with the window",
         B,
-        "    return b if r.verdict is Verdict.STARTED else replace(b, stream_run=0,",
-        "    b = replace(b, epoch=b.epoch + (len(b.ring) > 1))\n"
-        "    return b if r.verdict is Verdict.STARTED else replace(b, stream_run=0,",
+        "    return replace(b, **news)\n",
+        "    return replace(b, epoch=b.epoch + (len(ring) > 1), **news)\n",
         ("epoch-moves-with-nothing-else",),
     ),
     Mutant(
         "M22",
         "the end of an old stream clears the run before content",
         B,
-        "b = replace(b, ended_well=_newest(b.ended_well, r.began), ring=ring)",
-        "b = replace(b, ended_well=_newest(b.ended_well, r.began), start_run=0, ring=ring)",
+        'news = {"ended_well": _newest(b.ended_well, r.began), "ring": ring}',
+        'news = {"ended_well": _newest(b.ended_well, r.began), "start_run": 0, "ring": ring}',
         ("stream-end-keeps-start-run",),
     ),
     Mutant(
