@@ -17,7 +17,6 @@ pytestmark = pytest.mark.nodes
 AWAY = (5.0, 30.0, 120.0)  # seconds
 SETTLED = 20.0  # seconds after the head's start, which takes the cores for a while
 LABELS = {name: "breakwater=actors" for name in WORKERS}  # as KubeRay's manifests have it
-LATER = 3.0  # seconds that a request may take while the head starts on the cores that serve
 
 
 def failover(site: Site, load: Load) -> list[float]:
@@ -66,7 +65,6 @@ def test_while_the_head_is_away_answers_go_on(tmp_path: pathlib.Path) -> None:
         print_table(*rows, ("in all", whole))
         assert whole.lost == []
         assert [each.ended for each in whole.broken] == []
-        assert whole.longest < LATER
         eventually(lambda: not_once(site, load) == [])
         assert sums_agree(site)
 

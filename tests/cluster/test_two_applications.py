@@ -1,0 +1,57 @@
+"""Two applications of Breakwater on one cluster: each has circuits, limits and a ledger of its own."""
+
+import copy
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.test_whole_path import deploy
+from tests.fakes.server import status
+
+SECOND = "second"
+
+
+@pytest.fixture
+def both(llm: Cluster, tmp_path: pathlib.Path) -> Iterator[Cluster]:
+    """The cluster with a second application, below a path of its own."""
+    config = yaml.safe_load(llm.config.read_text())
+    with_second = copy.deepcopy(config)
+    second = copy.deepcopy(config["applications"][0])
+    second |= {"name": SECOND, "route_prefix": f"/{SECOND}"}
+    second["args"]["models"] = {"default": {"openai": "gpt-5.4-mini", "google_genai": "gemini-3.8-flash"}}
+    second["args"]["providers"] = {name: second["args"]["providers"][name] for name in ("openai", "google_genai")}
+    for name in ("rows", "embeddings", "limits"):
+        second["args"].pop(name, None)
+    second["deployments"] = [each for each in second["deployments"] if each["name"] in ("Ingress", "openai")]
+    with_second["applications"].append(second)
+    deploy(llm, with_second)
+    eventually(lambda: asked(llm).status_code == 200, 120)
+    yield llm
+    deploy(llm, config)
+
+
+def asked(llm: Cluster, path: str = f"/{SECOND}") -> httpx2.Response:
+    body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+    return httpx2.post(f"{llm.url}{path}/v1/chat/completions", json=body, timeout=30)
+
+
+def states(llm: Cluster, path: str) -> dict[str, Any]:
+    return dict(llm.get(f"{path}/v1/providers")["provider_states"])
+
+
+def test_a_circuit_opens_in_the_application_that_asked_and_in_no_other(both: Cluster) -> None:
+    before = both.get("/v1/usage")["data"][0]["requests"]
+    both.fakes["openai"].behave = status(500)
+    for _ in range(3):
+        assert asked(both).status_code == 200
+    eventually(lambda: states(both, f"/{SECOND}")["openai"] == "open")
+    assert states(both, "")["openai"] == "closed"
+    theirs = eventually(lambda: both.get(f"/{SECOND}/v1/usage")["data"][0])
+    assert theirs["requests"] >= 3
+    assert both.get("/v1/usage")["data"][0]["requests"] == before
+    assert both.post().status_code == 200
