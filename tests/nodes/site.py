@@ -119,6 +119,13 @@ class Site:
             self.redis.terminate()
             self.redis.wait(30)
 
+    def revive_head(self) -> None:
+        """Start the head again if it has ended, as its control store does without Redis: KubeRay would."""
+        if not self.head.alive:
+            self.head.kill()
+            self.head.start()
+        eventually(self.dashboard_answers, DEADLINE)
+
     def stop(self) -> None:
         for machine in self.machines.values():
             machine.kill()

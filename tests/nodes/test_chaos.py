@@ -136,10 +136,7 @@ class Chaos:
             quiet(self.dice.uniform(1, 15))
             self.site.start_redis()
             quiet(5)
-            if not self.site.head.alive:  # the control store ends without Redis; Kubernetes would start the head anew
-                self.site.head.kill()
-                self.site.head.start()
-                eventually(self.site.dashboard_answers, 240)
+            self.site.revive_head()
 
     def down(self) -> None:
         """The first provider is down: who probes it, does so alone."""
@@ -148,10 +145,10 @@ class Chaos:
             fake.behave = Behaviour("status", status=500, pace=PROBE_LASTS)
             eventually(lambda: self._state() == "open", 30)
             quiet(1)
-            before = len(fake.received)
+            before = len(fake.at_once)
             quiet(self.dice.uniform(5, 20))
-            self.probes += [request.beside for request in fake.received[before:]]
-            fake.behave = Behaviour()
+            self.probes += fake.at_once[before:]
+            fake.reset()
             eventually(lambda: self._state() == "closed", 60)
 
     def _state(self) -> str:
