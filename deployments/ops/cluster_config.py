@@ -48,9 +48,10 @@ def serve_config(*, small: bool = False) -> str:
     if small:
         return dump(config)
     # Three of each, on two nodes at least: one node's death must not take all of them. A redeploy starts one more at a
-    # time, for which there is room beside them: two nodes take four.
+    # time, for which there is room beside them: two nodes take four. More replicas would leave no room, and a redeploy
+    # would wait for ever: docs/kubernetes.md has the rule.
     spread = {"max_replicas_per_node": 2, "max_surge_percent": 34}
-    scaling = {"min_replicas": 3, "max_replicas": 8}
+    scaling = {"min_replicas": 3, "max_replicas": 3}
     names = ["Ingress", *args["providers"]]
     application["deployments"] = [{"name": name, **spread, "autoscaling_config": scaling} for name in names]
     return dump(config)

@@ -36,9 +36,9 @@ def user_config(config: Config) -> None:
 
 
 def scale(config: Config) -> None:
-    """Have one ingress replica more, or one less."""
+    """Have one ingress replica less, or one more: with four there is no place for a fifth, which a redeploy needs."""
     [ingress] = [each for each in config["applications"][0]["deployments"] if each["name"] == "Ingress"]
-    number = 7 - ingress["autoscaling_config"]["min_replicas"]
+    number = 5 - ingress["autoscaling_config"]["min_replicas"]
     ingress["autoscaling_config"] |= {"min_replicas": number, "max_replicas": number}
 
 
