@@ -51,7 +51,7 @@ def test_a_circuit_opens_in_the_application_that_asked_and_in_no_other(both: Clu
         assert asked(both).status_code == 200
     eventually(lambda: states(both, f"/{SECOND}")["openai"] == "open")
     assert states(both, "")["openai"] == "closed"
-    theirs = eventually(lambda: both.get(f"/{SECOND}/v1/usage")["data"][0])
+    [theirs] = eventually(lambda: both.get(f"/{SECOND}/v1/usage").get("data"))  # its ledger may still be starting
     assert theirs["requests"] >= 3
     assert both.get("/v1/usage")["data"][0]["requests"] == before
     assert both.post().status_code == 200
