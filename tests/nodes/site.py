@@ -163,7 +163,7 @@ class Site:
     def dashboard(self, method: str, path: str, **more: Any) -> Any:
         headers = {"x-ray-authorization": f"Bearer {self.token}"}
         url = f"http://{self.head.address}:8265{path}"
-        answer = httpx2.request(method, url, headers=headers, timeout=10, **more)
+        answer = httpx2.request(method, url, headers=headers, timeout=60, **more)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
