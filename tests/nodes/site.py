@@ -21,7 +21,7 @@ import httpx2
 import yaml
 
 from deployments.ops.cluster_config import serve_config
-from deployments.ops.kuberay.rayservice import environment
+from deployments.ops.kuberay.rayservice import LONGEST_STREAM, environment
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
 from tests.ledger.conftest import own_server
@@ -40,7 +40,10 @@ DEADLINE = 240.0  # seconds for a start on a busy machine
 
 # As KubeRay sets them on all pods, and the last one on workers with the fault tolerance of the head.
 OPERATORS = {"RAY_gcs_server_request_timeout_seconds": "5", "RAY_SERVE_KV_TIMEOUT_S": "5"}
-OF_WORKERS = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
+OF_WORKERS = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(LONGEST_STREAM + 30),  # of our manifests
+}
 
 
 def eventually(what: Callable[[], Any], seconds: float = 60.0) -> Any:

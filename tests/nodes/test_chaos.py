@@ -189,7 +189,8 @@ def report(outcome: Outcome, chaos: Chaos) -> None:
     for each in outcome.lost[:40]:
         print("lost:", each.entry, round(each.seconds, 2), each.status, each.code, _near(chaos, each.began))
     for stream in outcome.broken[:60]:
-        print("broken:", stream.entry, stream.frames, stream.ended, round(stream.gap, 1), _near(chaos, stream.last))
+        at = stream.last or stream.began
+        print("broken:", stream.entry, stream.frames, stream.ended, round(stream.gap, 1), _near(chaos, at))
 
 
 def _near(chaos: Chaos, at: float) -> str:
