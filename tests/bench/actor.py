@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -41,14 +41,15 @@ REQUEST_MS = 2.5  # CPU of a whole request: what the actor's part is a part of
 class Ingress:
     """One replica's link, and what it told the actor."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: str = "bench", config: Mapping[str, Any] = CONFIG) -> None:
+        self._app, self._config = app, config
         self.calls: Counter[str] = Counter()
         self.carried = self.items = 0
         self.took: list[float] = []
         self.breaker = BreakerClient(self._connect, Policy())
 
     async def _connect(self) -> ActorCall:
-        actor = await breaker_actor("bench").get_or_create(CONFIG, newest=False)
+        actor = await breaker_actor(self._app).get_or_create(self._config, newest=False)
 
         def call(method: str, *arguments: Any) -> Awaitable[Any]:
             answer = getattr(actor, method).remote(*arguments)

@@ -15,7 +15,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,8 +27,7 @@ from ray.experimental import internal_kv
 from actors.breaker.circuit import Policy, State
 from actors.breaker.outcomes import Outcome
 from actors.breaker_actor import breaker_actor
-from deployments.breaker_client.actor_connection import ActorCall
-from deployments.breaker_client.client import BreakerClient
+from tests.bench.actor import Ingress
 from tests.bench.figures import percentile
 from tests.bench.processes import cpu_of, rss_of
 
@@ -48,32 +47,11 @@ def config_of(targets: Sequence[str]) -> dict[str, Any]:
     return {"policy": asdict(Policy()), "targets": list(targets)}
 
 
-class Replica:
+class Replica(Ingress):
     """One ingress replica's end of the actor."""
 
     def __init__(self, config: dict[str, Any]):
-        self._config = config
-        self.took: list[float] = []  # seconds of each batch's round trip
-        self.calls: Counter[str] = Counter()
-        self.carried = 0
-        self.breaker = BreakerClient(self._connect, Policy())
-
-    async def _connect(self) -> ActorCall:
-        actor = await breaker_actor(APP).get_or_create(self._config, newest=False)
-
-        def call(method: str, *arguments: Any) -> Awaitable[Any]:
-            return self._counted(method, getattr(actor, method).remote(*arguments), *arguments)
-
-        return call
-
-    async def _counted(self, method: str, answer: Awaitable[Any], *arguments: Any) -> Any:
-        began = time.perf_counter()
-        found = await answer
-        self.calls[method] += 1
-        if method == "report":
-            self.took.append(time.perf_counter() - began)
-            self.carried += sum(item["count"] for item in arguments[2])
-        return found
+        super().__init__(APP, config)
 
     def report(self, target: str, outcome: Outcome) -> None:
         client = self.breaker

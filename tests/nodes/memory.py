@@ -2,9 +2,9 @@
 
 import pathlib
 import re
-import threading
 from dataclasses import dataclass, field
 
+from tests.nodes.repeated import Repeated
 from tests.nodes.site import Site
 
 PERIOD = 10.0  # seconds between two looks
@@ -14,27 +14,17 @@ GROWTH, SLACK = 1.15, 20.0  # times, and MB
 
 
 @dataclass
-class Memory:
+class Memory(Repeated):
     """MB of each process, by its name and number, every PERIOD seconds."""
 
     site: Site
+    period = PERIOD
     seen: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
-    def __enter__(self) -> "Memory":
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(PERIOD):
-            for machine in self.site.machines.values():
-                for pid, _ in list(machine.pids()):
-                    self._look(pid)
+    def look(self) -> None:
+        for machine in self.site.machines.values():
+            for pid, _ in list(machine.pids()):
+                self._look(pid)
 
     def _look(self, pid: int) -> None:
         try:

@@ -97,10 +97,8 @@ class Chaos:
             machine.cut()
             quiet(self.dice.uniform(3, 60))
             machine.mend()
-            # A machine that was taken for dead ends by itself; Kubernetes would start it anew.
             eventually(lambda: machine in self.site.ready() or not machine.alive, 120)
-            if not machine.alive or self._given_up(machine):
-                self._restart(machine)
+            self._restart_if_given_up(machine)
 
     def frozen(self) -> None:
         machine = self._worker()
@@ -109,12 +107,12 @@ class Chaos:
             quiet(self.dice.uniform(3, 45))
             machine.thaw()
             quiet(10)
-            if not machine.alive or self._given_up(machine):
-                self._restart(machine)
+            self._restart_if_given_up(machine)
 
-    def _given_up(self, machine: Machine) -> bool:
-        """Return whether Ray takes the machine for dead. Its processes notice that, and end."""
-        return machine.name not in eventually(self.site.nodes, 60).values()
+    def _restart_if_given_up(self, machine: Machine) -> None:
+        """Start a machine anew that Ray takes for dead, as Kubernetes would: its processes notice that, and end."""
+        if not machine.alive or machine.name not in eventually(self.site.nodes, 60).values():
+            self._restart(machine)
 
     def terminated(self) -> None:
         machine = self._worker()
