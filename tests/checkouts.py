@@ -9,6 +9,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # Before leases of limits, the rollup of days, checksums in journals, and long calls in parts.
 EARLIER = "0ca93ab"
+# The version before this one: without signs of life between replicas, and with a ledger of one cluster.
+LAST = "bd9202c"
 
 
 def checkout(revision: str, folder: pathlib.Path) -> pathlib.Path:
