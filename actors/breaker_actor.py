@@ -66,10 +66,10 @@ class BreakerActor:
         self._configured: PolicyFields = {}  # the policy as the application's config has it
         self._overrides: PolicyFields = {}  # what an operator has set since; it wins, and it is kept
         self._targets: tuple[Target, ...] = ()  # of the application's config
+        self._told: tuple[float, WatchAnswer] | None = None  # the last answer to a watcher, and when it was made
         self._changed = asyncio.Event()
         self._logged: dict[Target, str] = {}  # target: the state that the log has
         self._published = -1
-        self._told: tuple[float, WatchAnswer] | None = None  # the last answer to a watcher, and when it was made
         self._checkpoints = CheckpointWriter(lambda: self._registry.version, self._save)
         self._cut_off = False  # the log has it that the store can't be asked
         self._configure(config)
@@ -85,6 +85,7 @@ class BreakerActor:
         self._configured = dict(config["policy"])
         self._registry.policy = Policy(**{**self._configured, **self._overrides})
         self._targets = tuple(config["targets"])
+        self._told = None  # it has the policy of before
         self._registry.expect(self._targets, time.monotonic())
 
     def _sample(self) -> None:

@@ -192,6 +192,10 @@ class Counters:
             for subject, _ in costs.items() ^ self._months.get(month, {}).items()
         }
 
+    def take_months(self, other: "Counters") -> None:
+        """Take the costs of all months from there."""
+        self._months = other._months
+
     def months(self, subject: str) -> dict[str, int]:
         """Return the nano-dollars of the months of one subject."""
         return {month: costs[subject] for month, costs in self._months.items() if subject in costs}

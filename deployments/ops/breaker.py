@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -44,7 +44,7 @@ def back_up(url: str, path: pathlib.Path) -> str:
     overrides = _call(url, "/v1/breaker", "BREAKWATER_ADMIN_KEY")["overrides"]
     health = _call(url, "/v1/providers", "BREAKWATER_KEY")["provider_health"]
     thresholds = {name: each["value"] for name, each in overrides.items()}
-    isolated = {name: left for name, each in health.items() if (left := _isolated_for(each)) > 0}
+    isolated = {name: left for provider, each in health.items() for name, left in _isolated(provider, each)}
     told = {"schema": SCHEMA, "at": time.time(), "thresholds": thresholds, "isolated": isolated}
     with path.open("x", encoding="utf-8") as file:
         json.dump(told, file, indent=2)
@@ -54,13 +54,16 @@ def back_up(url: str, path: pathlib.Path) -> str:
 def restore(url: str, path: pathlib.Path) -> str:
     """Tell the breaker what the file holds. Return a sentence about it. An isolation lasts as long as it would have."""
     told = _read(path)
-    if told["thresholds"]:
-        _call(url, "/v1/breaker", "BREAKWATER_ADMIN_KEY", "PATCH", told["thresholds"])
     passed = max(0.0, time.time() - told["at"])
     left = {name: seconds - passed for name, seconds in told["isolated"].items() if seconds - passed > LEAST_LEFT}
+    calls: list[tuple[str, str, dict[str, Any]]] = [
+        ("PATCH", "/v1/breaker", {name: value}) for name, value in told["thresholds"].items()
+    ]
     for name, seconds in left.items():
-        path_of = f"/v1/providers/{quote(name, safe='')}/isolate?seconds={seconds:.0f}"
-        _call(url, path_of, "BREAKWATER_ADMIN_KEY", "POST", {})
+        calls.append(("POST", f"/v1/providers/{quote(name, safe='')}/isolate?seconds={seconds:.0f}", {}))
+    refused = [why for call in calls if (why := _refused(url, *call)) is not None]
+    if refused:  # the others are told
+        raise OSError("; ".join(refused))
     return f"The breaker has {_counted(told['thresholds'], left)} from {path}."
 
 
@@ -71,10 +74,24 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return told
 
 
-def _isolated_for(provider: dict[str, Any]) -> float:
-    """Return for how many seconds all of a provider's targets are isolated; 0 if one is not."""
-    targets = provider["targets"].values()
-    return max((t.get("isolated_for_seconds", 0.0) for t in targets), default=0.0) if provider["isolated"] else 0.0
+def _refused(url: str, method: str, path: str, body: dict[str, Any]) -> str | None:
+    """Return why the server did not take it; None if it did."""
+    try:
+        _call(url, path, "BREAKWATER_ADMIN_KEY", method, body)
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _isolated(provider: str, health: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the provider, or those of its places, all of whose targets are isolated, and for how many seconds."""
+    sites: dict[str, list[dict[str, Any]]] = {}
+    for target, each in health["targets"].items():
+        sites.setdefault(target.partition("/")[0], []).append(each)
+    whole = {provider: list(health["targets"].values())} if health["isolated"] else sites
+    for name, targets in whole.items():
+        if targets and all(each["isolated"] for each in targets):
+            yield name, max(each.get("isolated_for_seconds", 0.0) for each in targets)
 
 
 def _counted(thresholds: dict[str, Any], isolated: dict[str, float]) -> str:

@@ -46,7 +46,9 @@ _TABLE = """
 backend breakwater_bodies
     stick-table type integer size 1 expire 60s store bytes_in_rate(1s)
 """
-# A process that stands still keeps its connections: the kernels exchange these signs of life.
+# The kernels exchange these signs of life, so a process that stands still keeps its connections. Only one that does not
+# read what waits for it loses them, after UNREAD.
+UNREAD = "20s"
 _SIGNS_OF_LIFE = """
     option srvtcpka
     srvtcpka-idle 2s
@@ -64,7 +66,7 @@ def closed(config: str) -> str:
         config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
     if "srvtcpka" not in config:
         config = re.sub(_CLIENT_TIMEOUT, rf"\1{_SIGNS_OF_LIFE}", config, count=1, flags=re.MULTILINE)
-        config = re.sub(_SERVER, r"\1 tcp-ut 6s", config, flags=re.MULTILINE)
+        config = re.sub(_SERVER, rf"\1 tcp-ut {UNREAD}", config, flags=re.MULTILINE)
         if os.environ.get("BREAKWATER_HAPROXY_NEAR") == "1":
             config = re.sub(_BACKEND, lambda backend: _near(backend[0]), config, flags=re.MULTILINE)
     if "timeout http-request" not in config:
@@ -79,7 +81,7 @@ def _near(backend: str) -> str:
 
     A rule whose server is down is passed over, and without one the backend balances over all servers.
     """
-    own = [name for _, name, host in re.findall(_SERVER, backend, flags=re.MULTILINE) if host == "127.0.0.1"]
+    own = [name for _, name, host in re.findall(_SERVER, backend, flags=re.MULTILINE) if host in ("127.0.0.1", "::1")]
     rules = "".join(f"    use-server {name} if {{ rand({len(own) - i}) eq 0 }}\n" for i, name in enumerate(own))
     return re.sub(r"^    server ", f"{rules}    server ", backend, count=1, flags=re.MULTILINE)
 

@@ -27,9 +27,9 @@ MOST_HANDSHAKES = 64  # at once, of one listener: who comes beyond is refused be
 HIGH_WATER = 1024 * 1024  # bytes that wait here before the connection counts as full
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024  # bytes of one message
 _LENGTH = struct.Struct("!I")
-# A connection between nodes ends after 6 s without a sign of the other node, idle or not. The kernels exchange these
-# signs, so a process that stands still for longer keeps its connections.
-_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 2, socket.TCP_USER_TIMEOUT: 6_000}
+# A connection between nodes ends after 25 s without a sign of the other end, idle or not. An ingress knows sooner that
+# a replica is silent (connection.py); this is for the replica.
+_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 25_000}
 
 
 def _nothing() -> None:

@@ -207,6 +207,8 @@ class ConnectionPool:
             await asyncio.sleep(due - loop.time())
             now = loop.time()
             for connection in self._connections.values():
+                if connection.closed.is_set():
+                    continue
                 if now - due > LATE_SECONDS:
                     connection.heard_at = now  # what has come meanwhile is not read yet
                 elif connection.is_silent(now):

@@ -40,7 +40,7 @@ ServerMessage = tuple[int, list[tuple[int, Item]]]  # to the ingress: calls in f
 Run = Callable[[str, CallMessage, Tell], AsyncGenerator[Item, None]]
 
 PIECE_BYTES = 1024 * 1024  # of one message, unless a single item is larger
-BEAT_SECONDS = 1.0  # of silence on a connection, after which the replica says that it lives
+BEAT_SECONDS = 1.0  # the longest silence on a connection: then the replica says that it lives
 BACKLOG_BYTES = 8 * 1024 * 1024  # that wait for an ingress that does not read
 READER_SECONDS = 600.0  # without reading: then a reader loses its call, which would hold a slot for ever
 MIN_CALLS = 16  # at a time: a replica that takes fewer has no connections, as control calls need some of them
@@ -84,15 +84,15 @@ class ServerConnection:
     def open(self, framed: FramedConnection) -> None:
         self._framed = framed
         framed.listen(self._on_message, self.closed.set, self._flush_soon)
-        self._beat = self._loop.call_later(BEAT_SECONDS, self._say_that_we_live)
+        self._beat = self._loop.call_later(BEAT_SECONDS / 2, self._say_that_we_live)
 
     def _say_that_we_live(self) -> None:
         """Send a message without items if there was none for a while. A connection that is full says enough."""
         if self._framed is None or self._framed.closed:
             return
-        if self._loop.time() - self._sent_at >= BEAT_SECONDS and not self._framed.full:
+        if self._loop.time() - self._sent_at >= BEAT_SECONDS / 2 and not self._framed.full:
             self._framed.send((self._in_flight(), []))
-        self._beat = self._loop.call_later(BEAT_SECONDS, self._say_that_we_live)
+        self._beat = self._loop.call_later(BEAT_SECONDS / 2, self._say_that_we_live)
 
     def _on_message(self, message: ClientMessage) -> None:
         """Take a message of the ingress. An unknown number belongs to a call that has ended."""

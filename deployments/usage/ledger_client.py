@@ -83,6 +83,7 @@ class LedgerClient:
         self._sent_at = clock()
         self._answered: asyncio.Event = asyncio.Event()  # is set when the actor has answered, or has not
         self._up = False
+        self._known = False  # does the ledger expect to hear of us again?
         self._recovered = self._refused = self._rejected = self._reported = self._missing = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # for what lies before a position
@@ -106,9 +107,11 @@ class LedgerClient:
                 if self.budget.holds:
                     self.budget.give_back()
                     await self._send()
-                if self._actor is not None:
-                    await self._send_to_store("bury", self.replica)  # else this journal would count as missing
-        self._journal.close()
+                if self._known:
+                    await self._send_to_store("bury", self.replica)
+                    self._known = False
+        # Whoever finds the lock says in our place that we are gone: else this journal would count as missing.
+        self._journal.close(found_by_others=self._known)
 
     # What a request asks and tells.
 
@@ -271,6 +274,7 @@ class LedgerClient:
             self.budget.cut(self._journal.end)
         data, position = self._batch
         claims = self.budget.report(position, self.now(), self.seconds()) if self.budget.limits else {}
+        self._known = True
         ack: WriteAnswer = await self._send_to_store("write", self.replica, self._number, data, claims, self._host)
         self._batch = None
         self._sent_at = self.seconds()

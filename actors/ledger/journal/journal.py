@@ -124,8 +124,11 @@ class Journal:
                 return
         self._alarmed = False
 
-    def close(self) -> None:
-        """Leave. Lines that are not acknowledged stay on disk for another process to recover."""
+    def close(self, *, found_by_others: bool = False) -> None:
+        """Leave. Lines that are not acknowledged stay on disk for another process to recover.
+
+        With `found_by_others` the lock stays in any case, so that another process finds that we are gone.
+        """
         done = self.acked >= self.end
         if in_memory := sum(segment.lines for segment in self._segments if segment.path is None):
             log.error("The journal is closed while the disk refuses it. Its %d rows in memory are lost.", in_memory)
@@ -136,7 +139,7 @@ class Journal:
                 os.close(segment.fd)
         self._segments = [Segment(self.end)]
         if self._lock >= 0:
-            if done:
+            if done and not found_by_others:
                 lock_path(self._folder, self._owner).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1

@@ -95,7 +95,8 @@ class LedgerWriter:
         self._began = clock()
         self._reread_at = self._began + REREAD_SECONDS
         self._heard = Heard()
-        self._beat_at = self._began
+        self._beat_at = self._began + BEAT_SECONDS  # until then nearly nobody has been heard
+        self._beaten = False  # did the last beat come into the store?
         self._rejected_lines = self._refused_rows = self._lost_rows = self._recovered_journals = 0
 
     async def configure(self, config: StoreConfig) -> None:
@@ -156,10 +157,10 @@ class LedgerWriter:
 
         Return whether the store took it.
         """
-        buried = await self._settle(replica) and await self._attempted(self._forget, replica)
-        if buried:
-            self._heard.forget(replica)
-        return buried
+        if not await self._settle(replica):
+            return False
+        self._heard.forget(replica)  # before the store does: a beat that waits for its turn must not write it again
+        return await self._attempted(self._forget, replica)
 
     async def _settle(self, replica: str) -> bool:
         settled = await self._attempted(self._settle_as_lost, replica)
@@ -219,21 +220,24 @@ class LedgerWriter:
 
     async def _beat(self) -> None:
         """Write down whom we have heard, and see whom nobody has."""
-        hosts = self._heard.hosts(self._clock() - BEAT_SECONDS)
         async with self._turn:
+            hosts = self._heard.hosts(self._clock() - BEAT_SECONDS)
             try:
                 missing = await self._writing(self._put_beat, hosts)
             except Exception:  # a store that is away is known from every write
+                self._beaten = False
                 return
-        self._heard.learn(missing)
+        if self._beaten:  # else the store has not been told for long who lives
+            self._heard.learn(missing)
+        self._beaten = True
 
     async def _reread(self) -> None:
-        """Take the counters from the store: another ledger actor may write to it too, as of a node that was cut off."""
+        """Take from the store what a month has cost: others write to it too. Minutes are each actor's own."""
         async with self._turn:
             with contextlib.suppress(Exception):
                 counters, others = await self._writing(self._read_counters)
                 self._leases.recall(others)
-                self._counters = counters
+                self._counters.take_months(counters)
 
     async def purge(self) -> None:
         """Delete what need not be kept, so many rows a patrol, in steps between which the writes have their turn."""
