@@ -106,3 +106,33 @@ async def test_of_two_clusters_with_one_store_neither_gives_up_what_the_other_ha
     await patrolled(w, LOST_AFTER_SECONDS + BEAT_SECONDS, other)
     assert ((await w.total())["open"], (await w.total())["lost"]) == (1, 1)
     await other.stop()
+
+
+@in_world
+async def test_a_replica_that_could_not_say_that_it_leaves_is_buried_by_another(w: World) -> None:
+    """The ledger actor is away at that moment, and all rows are in the store."""
+    stays, leaves = w.replica(), w.replica()
+    answered(leaves)
+    await patrolled(w, BEAT_SECONDS)
+    w.actor.away = True
+    await leaves.close()
+    w.links.remove(leaves)
+    w.actor.away = False
+    await patrolled(w, SOON)
+    assert await missing(w) == []
+    assert stays.health()["adopted"] == 1
+
+
+@in_world
+async def test_an_actor_that_begins_takes_nobody_for_missing_whom_it_has_not_heard_yet(w: World) -> None:
+    replicas = [w.replica(node=name) for name in "abc"]
+    await patrolled(w, BEAT_SECONDS)
+    w.actor.away = True
+    await asyncio.sleep(3 * MISSING_SECONDS)
+    w.actor.start()
+    w.actor.away = False
+    for _ in range(20):
+        await w.actor.desk.patrol()
+        assert await missing(w) == []
+        await asyncio.sleep(PATROL_SECONDS)
+    assert len(replicas) == 3

@@ -135,7 +135,7 @@ def test_an_alert_says_what_is_so_where_and_what_to_do() -> None:
     for rule, query in zip(rules(), alerts(), strict=True):
         if "alert" in rule:
             assert rule["labels"]["severity"] in ("warning", "critical")
-            assert rule["annotations"].keys() == {"summary", "description"}
+            assert rule["annotations"].keys() == {"runbook", "summary", "description"}
             told = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])))
             assert told <= labels_told_apart(query), rule["alert"]
 
