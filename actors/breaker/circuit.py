@@ -126,16 +126,14 @@ class Slot:
     broke: int = 0
     flowed: float = 0.0
 
-    def plus(
-        self, *, began: float = 0, failed: float = 0, ended: float = 0, broke: float = 0, flowed: float = 0.0
-    ) -> "Slot":
+    def plus(self, *, began: int = 0, failed: int = 0, ended: int = 0, broke: int = 0, flowed: float = 0.0) -> "Slot":
         """Return the slot with more of these. `replace` takes three times as long, and each report makes one."""
         return Slot(
             self.number,
-            int(self.began + began),
-            int(self.failed + failed),
-            int(self.ended + ended),
-            int(self.broke + broke),
+            self.began + began,
+            self.failed + failed,
+            self.ended + ended,
+            self.broke + broke,
             self.flowed + flowed,
         )
 
@@ -384,7 +382,7 @@ def _overtaken(well: float | None, began: float | None) -> bool:
     return well is not None and began is not None and well > began
 
 
-def _noted(ring: tuple[Slot, ...], now: float, policy: Policy, **more: float) -> tuple[Slot, ...]:
+def _noted(ring: tuple[Slot, ...], now: float, policy: Policy, **more: Any) -> tuple[Slot, ...]:
     """The ring with one more note; slots that have left the window are dropped."""
     number = int(now * SLOTS // policy.window)
     kept = tuple(slot for slot in ring if slot.number > number - SLOTS)

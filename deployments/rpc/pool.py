@@ -203,8 +203,9 @@ class ConnectionPool:
         """
         loop = asyncio.get_running_loop()
         while self._connections:
-            due = loop.time() + 2 * REFRESH_SECONDS / max(2, len(self._connections) + len(self._unconnected))
-            await asyncio.sleep(due - loop.time())
+            pause = 2 * REFRESH_SECONDS / max(2, len(self._connections) + len(self._unconnected))
+            due = loop.time() + pause
+            await asyncio.sleep(pause)
             now = loop.time()
             for connection in self._connections.values():
                 if connection.closed.is_set():

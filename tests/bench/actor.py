@@ -146,7 +146,7 @@ def _each(total: float, count: int, how: str, unit: str = "") -> str:
 
 
 def measured(replicas: int) -> Iterator[list[str]]:
-    actor: Any = ray.get(_summoned.remote())
+    actor: Any = ray.get(summoned.remote())
     pid = ray.get(actor.whoami.remote())["pid"]
     processes: Any = [Replicas.remote(replicas // PROCESSES) for _ in range(PROCESSES)]
     ray.get([process.start.remote() for process in processes])
@@ -162,8 +162,9 @@ def measured(replicas: int) -> Iterator[list[str]]:
 
 
 @ray.remote(num_cpus=0)
-def _summoned() -> Any:
-    return asyncio.run(breaker_actor("bench").get_or_create(CONFIG, newest=True))
+def summoned(app: str = "bench", config: Mapping[str, Any] = CONFIG) -> Any:
+    """Make an application's breaker actor."""
+    return asyncio.run(breaker_actor(app).get_or_create(config, newest=True))
 
 
 def main() -> None:

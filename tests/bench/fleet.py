@@ -26,8 +26,7 @@ from ray.experimental import internal_kv
 
 from actors.breaker.circuit import Policy, State
 from actors.breaker.outcomes import Outcome
-from actors.breaker_actor import breaker_actor
-from tests.bench.actor import Ingress
+from tests.bench.actor import Ingress, summoned
 from tests.bench.figures import percentile
 from tests.bench.processes import cpu_of, rss_of
 
@@ -147,13 +146,8 @@ class Fleet:
         return max(len(internal_kv._internal_kv_get(key)) for key in keys)
 
 
-@ray.remote(num_cpus=0)
-def _made(config: dict[str, Any]) -> Any:
-    return asyncio.run(breaker_actor(APP).get_or_create(config, newest=True))
-
-
 def assembled(ingresses: int, targets: list[str]) -> Fleet:
-    actor: Any = ray.get(_made.remote(config_of(targets)))
+    actor: Any = ray.get(summoned.remote(APP, config_of(targets)))
     pid = ray.get(actor.whoami.remote())["pid"]
     made: Any = Process
     processes = [made.remote(ingresses // PROCESSES, targets, seed) for seed in range(PROCESSES)]

@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx2
@@ -215,8 +215,6 @@ def code_of(data: bytes) -> str:
     return str(error.get("code") or error.get("type") or "")
 
 
-def quiet(seconds: float, unless: Callable[[], bool] = lambda: False) -> None:
+def quiet(seconds: float) -> None:
     """Let the clients ask for so long."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not unless():
-        time.sleep(0.1)
+    time.sleep(max(0.0, seconds))
