@@ -20,6 +20,7 @@ from tests.cluster.conftest import Cluster, eventually
 from tests.cluster.faults import replica_pids
 from tests.cluster.test_chaos import Load, open_the_primary, whoami
 from tests.fakes.server import Behaviour, status
+from tests.repeated import Repeated
 
 pytestmark = pytest.mark.chaos
 
@@ -50,32 +51,22 @@ def frozen() -> Iterator[float]:
 
 
 @dataclass
-class Pulse:
+class Pulse(Repeated):
     """Ask somebody ten times a second how late he is."""
 
     name: str
     ask: Callable[[], Any]
     seconds: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    stop: threading.Event = field(default_factory=threading.Event)
+    period = 0.1
 
-    def __enter__(self) -> "Pulse":
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
-    def _run(self) -> None:
-        while not self.stop.wait(0.1):
-            began = time.monotonic()
-            try:
-                self.ask()
-            except Exception as error:
-                self.failed.append(f"{type(error).__name__}: {error}")
-            self.seconds.append(time.monotonic() - began)
+    def look(self) -> None:
+        began = time.monotonic()
+        try:
+            self.ask()
+        except Exception as error:
+            self.failed.append(f"{type(error).__name__}: {error}")
+        self.seconds.append(time.monotonic() - began)
 
     def prompt(self) -> None:
         usual, longest = statistics.median(self.seconds), max(self.seconds)

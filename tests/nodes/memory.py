@@ -4,8 +4,8 @@ import pathlib
 import re
 from dataclasses import dataclass, field
 
-from tests.nodes.repeated import Repeated
 from tests.nodes.site import Site
+from tests.repeated import Repeated
 
 PERIOD = 10.0  # seconds between two looks
 WARM, LONG = 60.0, 300.0  # seconds: what a process takes then is what it needs, and those that live so long are judged

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from tests.nodes.load import Load
-from tests.nodes.repeated import Repeated
 from tests.nodes.site import Site
+from tests.repeated import Repeated
 
 
 @dataclass
