@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from actors.answers.exchange import SETTLE_SECONDS, Exchange
 from actors.answers.messages import AnswersWhoAmI, Claimed, Heard, Item, LeadingByKey
-from actors.singleton import NamedActor, code_fingerprint
+from actors.singleton import NamedActor, code_fingerprint, leave_with_node
 
 ROLE = "answers"
 POLL_SECONDS = (
@@ -29,6 +29,7 @@ class AnswersActor:
     def __init__(self, app: str, config: Mapping[str, object]):
         self._code = code_fingerprint()
         self._exchange = Exchange(SETTLE_SECONDS)
+        leave_with_node(ROLE)
 
     async def hello(self, config: Mapping[str, object]) -> AnswersWhoAmI:
         return await self.whoami()

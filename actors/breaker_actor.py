@@ -45,7 +45,15 @@ from actors.breaker.registry import COMMANDS, Registry, state_of
 from actors.checkpoint_writer import CheckpointWriter
 from actors.control_thread import CONTROL
 from actors.ray_metrics import RayMeter
-from actors.singleton import LOOP_SECONDS, LOOP_STARTS, SCHEMA, CheckpointStore, NamedActor, code_fingerprint
+from actors.singleton import (
+    LOOP_SECONDS,
+    LOOP_STARTS,
+    SCHEMA,
+    CheckpointStore,
+    NamedActor,
+    code_fingerprint,
+    leave_with_node,
+)
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +83,7 @@ class BreakerActor:
         self._configure(config)
         self._restore()
         self._tasks: list[asyncio.Task[None]] = []
+        leave_with_node("breaker")
 
     def __repr__(self) -> str:
         """Return what Ray's dashboard shows beside the name, and what each log line begins with."""

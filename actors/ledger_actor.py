@@ -32,7 +32,7 @@ from actors.ledger.messages import (
     WriteAnswer,
     WriterHealth,
 )
-from actors.singleton import NamedActor, code_fingerprint
+from actors.singleton import NamedActor, code_fingerprint, leave_with_node
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class LedgerActor:
         self._writer = LedgerWriter(_resolved(config))
         self._pause = PATROL_SECONDS
         self._patrol: asyncio.Task[None] | None = None
+        if config["url_env"] is not None:  # else its store is a file of this node
+            leave_with_node(ROLE)
 
     async def hello(self, config: LedgerConfig) -> LedgerWhoAmI:
         """Take the application's store; return who answers."""

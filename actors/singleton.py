@@ -12,9 +12,11 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import pathlib
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 NAMESPACE = "breakwater"
 SCHEMA = 2  # of the checkpoint
 GONE_SECONDS = 3.0  # that an actor is gone before a replica makes another that is not of the newest version for sure
+DRAIN_SECONDS = 5.0  # between two looks whether the node is drained
 LOOP_STARTS, LOOP_SECONDS = 5, 60.0  # so many starts in so long: the checkpoint may be what kills us
 # `ray start --labels breakwater=actors` marks the nodes that an actor runs on while there is one; else any will do.
 PREFERRED: dict[str, Any] = {"label_selector": {"breakwater": "actors"}, "fallback_strategy": [{"label_selector": {}}]}
@@ -112,6 +115,35 @@ class NamedActor:
         if now - self._gone_since < GONE_SECONDS:
             raise ConnectionError(f"there is no {self._role} actor")
         self._gone_since = None
+
+
+def leave_with_node(role: str) -> None:
+    """Have this process end when its node is drained, so that Ray starts the actor on another node.
+
+    A node that is drained waits for its actors, and nobody ends ours: it would stand still until its time is over (a
+    quarter of an hour), and then take them with it all the same. To be called by the actor's constructor.
+    """
+    node = ray.get_runtime_context().get_node_id()
+    threading.Thread(target=_leave, args=(role, node), name="draining", daemon=True).start()
+
+
+def _leave(role: str, node: str) -> None:
+    while True:
+        time.sleep(DRAIN_SECONDS)
+        try:
+            draining = ray._private.state.state.get_draining_nodes()
+            leaves = node in draining and has_another(draining, ray.nodes())  # type: ignore[no-untyped-call]
+        except Exception as error:
+            log.debug("the %s actor can't tell whether its node is drained: %s", role, error)
+            continue
+        if leaves:
+            log.warning("The node of the %s actor is drained. The actor ends, and Ray starts it on another.", role)
+            os._exit(1)  # Ray restarts an actor whose process dies; what it must keep is in its store already
+
+
+def has_another(draining: Collection[str], nodes: Collection[Mapping[str, Any]]) -> bool:
+    """Return whether there is a living node that is not drained; `nodes` are as `ray.nodes()` has them."""
+    return any(node["Alive"] and node["NodeID"] not in draining for node in nodes)
 
 
 class CheckpointStore:

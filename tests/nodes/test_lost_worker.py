@@ -48,6 +48,8 @@ def test_a_worker_is_lost(tmp_path: pathlib.Path, fault: str, with_actors: bool)
         for each in after.broken:
             print(f"{each.began - at:.1f} to {each.last - at:.1f} s: {each.ended}, silent for {each.gap:.1f} s")
         check_survivors(after, at, fault)
+        if fault == "terminated":  # neither its replicas nor our actors hold it up
+            eventually(lambda: not site.machines[victim].alive, 120)
         if fault == "killed":
             check_that_it_comes_back(site, load, site.machines[victim])
 
