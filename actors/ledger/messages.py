@@ -7,7 +7,7 @@ keeps its name and its meaning; a new one is `NotRequired`.
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
-UsageRow = dict[str, Any]  # a row of a usage query: its columns are what was asked for, see queries.py
+UsageRow = dict[str, Any]  # a row of a usage query: its columns are what was asked for, see questions/usage.py
 
 
 class UnknownQuestion(ValueError):
@@ -75,7 +75,16 @@ class RequestIdentity(TypedDict):
     stream: bool
 
 
-class RequestEnding(TypedDict):
+class RequestTrail(TypedDict):
+    """What a request went through, as its last line has it; times are milliseconds, as in a `RequestSummary`."""
+
+    trail: str | None  # its candidates, as JSON
+    first_ms: NotRequired[float | None]  # until its first content went to the client
+    added_ms: NotRequired[float | None]  # our own part of that
+    failed_over: NotRequired[int]  # 1 if another than the first one answered, because that failed or is known to
+
+
+class RequestEnding(RequestTrail):
     """What the line says in which a request ends."""
 
     version: int
@@ -85,7 +94,6 @@ class RequestEnding(TypedDict):
     provider: str | None
     model: str | None
     attempts: int
-    trail: str | None
 
 
 class Used(TypedDict, total=False):
@@ -113,6 +121,7 @@ class AttemptLine(Used, total=False):
     ms: float
     first_ms: float | None
     ended_at: int
+    hedge: str | None
 
 
 class SubjectTotals(TypedDict):

@@ -170,26 +170,78 @@ _ABANDONED_BY_DAY = """
 
 
 def _fill_abandoned(connection: Connection) -> None:
+    _fill_cost(connection, "abandoned_cost", _ABANDONED_BY_DAY)
+
+
+def _fill_cost(connection: Connection, column: str, by_day: str) -> None:
     totals: dict[str, int] = {}
-    for number, tenant, agent, key, provider, model, cost in connection.execute(text(_ABANDONED_BY_DAY)).all():
+    for number, tenant, agent, key, provider, model, cost in connection.execute(text(by_day)).all():
         day = datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
         name = digest((day, tenant, agent, key, provider, model))
-        _set_abandoned(connection, "ledger_days", name, int(cost))
+        _set_cost(connection, column, "ledger_days", name, int(cost))
         whose = (("key", day, tenant, None, key, None, None), ("agent", day, None, agent, None, None, None))
         for total in map(digest, (*whose, ("target", day, None, None, None, provider, model))):
             totals[total] = totals.get(total, 0) + int(cost)
     for name, cost in totals.items():
-        _set_abandoned(connection, "ledger_totals", name, cost)
+        _set_cost(connection, column, "ledger_totals", name, cost)
 
 
-def _set_abandoned(connection: Connection, table: str, name: str, cost: int) -> None:
-    script = f"UPDATE {table} SET abandoned_cost = :cost WHERE name = :name"
+def _set_cost(connection: Connection, column: str, table: str, name: str, cost: int) -> None:
+    script = f"UPDATE {table} SET {column} = :cost WHERE name = :name"
     connection.execute(text(script), {"cost": min(cost, 2**62), "name": name})
 
 
 _WRITERS = """
 CREATE TABLE ledger_writers (owner TEXT NOT NULL PRIMARY KEY, host TEXT, heard_at BIGINT NOT NULL)
 """
+
+_CONSOLE = """
+ALTER TABLE ledger_requests ADD COLUMN first_ms DOUBLE PRECISION;
+ALTER TABLE ledger_requests ADD COLUMN added_ms DOUBLE PRECISION;
+ALTER TABLE ledger_requests ADD COLUMN failed_over BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE ledger_attempts ADD COLUMN hedge TEXT;
+ALTER TABLE ledger_days ADD COLUMN cancelled_cost BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE ledger_days ADD COLUMN hedged_cost BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE ledger_totals ADD COLUMN cancelled_cost BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE ledger_totals ADD COLUMN hedged_cost BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE ledger_slots (
+    slot BIGINT NOT NULL PRIMARY KEY, requests BIGINT NOT NULL, answered BIGINT NOT NULL, failed_over BIGINT NOT NULL,
+    attempts BIGINT NOT NULL, failures BIGINT NOT NULL, tokens_in BIGINT NOT NULL, tokens_out BIGINT NOT NULL,
+    cost BIGINT NOT NULL, abandoned_cost BIGINT NOT NULL);
+CREATE TABLE ledger_times (
+    slot BIGINT NOT NULL, measure TEXT NOT NULL, bucket BIGINT NOT NULL, count BIGINT NOT NULL,
+    PRIMARY KEY (slot, measure, bucket))
+"""
+# Old rows do not tell a hedge's leg that lost from a client that left.
+_CANCELLED_BY_DAY = """
+    SELECT asked_at / 86400000, tenant, agent, key_name, provider, model, sum(cost) FROM ledger_attempts
+    WHERE cost > 0 AND state = 'settled' AND kind = 'cancelled' GROUP BY 1, 2, 3, 4, 5, 6
+"""
+# Nobody looks at older minutes. They have no times: the rows did not know them.
+_LAST_DAY = "(SELECT coalesce(max(began_at), 0) - 90000000 FROM ledger_requests)"
+_BY_SLOT = (
+    f"""SELECT began_at / 60000, count(*), sum(CASE WHEN outcome = 'ok' THEN 1 ELSE 0 END), 0, 0, 0, 0, 0, 0, 0
+    FROM ledger_requests WHERE began_at >= {_LAST_DAY} GROUP BY 1""",
+    f"""SELECT asked_at / 60000, 0, 0, 0, count(*),
+        sum(CASE WHEN state = 'settled' AND kind NOT IN ('ok', 'cancelled') THEN 1 ELSE 0 END),
+        sum(tokens_in), sum(tokens_out), coalesce(sum(cost), 0),
+        coalesce(sum(CASE WHEN state = 'settled' AND coalesce(kind, '') = 'ok' THEN 0 ELSE cost END), 0)
+    FROM ledger_attempts WHERE asked_at >= {_LAST_DAY} GROUP BY 1""",
+)
+
+
+def _fill_slots(connection: Connection) -> None:
+    _fill_cost(connection, "cancelled_cost", _CANCELLED_BY_DAY)
+    slots: dict[int, list[int]] = {}
+    for script in _BY_SLOT:
+        for slot, *figures in connection.execute(text(script)):
+            known = slots.get(slot, [0] * len(figures))
+            slots[slot] = [min(int(more) + value, 2**62) for more, value in zip(figures, known, strict=True)]
+    insert = text(f"INSERT INTO ledger_slots VALUES (:slot, {', '.join(f':v{n}' for n in range(9))})")
+    lines = [{"slot": slot, **{f"v{n}": value for n, value in enumerate(total)}} for slot, total in slots.items()]
+    if lines:
+        connection.execute(insert, lines)
+
 
 Migration = str | Callable[[Connection], None]
 MIGRATIONS: Sequence[Sequence[Migration]] = (
@@ -200,6 +252,7 @@ MIGRATIONS: Sequence[Sequence[Migration]] = (
     (_TOTALS, _fill_totals),
     (_ABANDONED, _fill_abandoned),
     (_WRITERS,),
+    (_CONSOLE, _fill_slots),
 )
 
 

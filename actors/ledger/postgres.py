@@ -5,7 +5,9 @@ takes what we send, so no limit of TCP is ever reached, and the server's own lim
 waits would wait for ever, with all rows behind it, even when another server has long taken the place of the first.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -46,3 +48,17 @@ def wait_for_ever(connection: Connection) -> None:
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.connection.driver_connection.answer_seconds = None  # type: ignore[union-attr]
     connection.detach()
+
+
+@contextmanager
+def stopped_at(connection: Connection, until: float) -> Iterator[None]:
+    """Each statement may take what is left. The setting ends with the transaction."""
+
+    def limit(_: Any, cursor: Any, *__: Any) -> None:
+        cursor.execute(f"SET LOCAL statement_timeout = {max(1, int((until - time.monotonic()) * 1000))}")
+
+    event.listen(connection, "before_cursor_execute", limit)
+    try:
+        yield
+    finally:
+        event.remove(connection, "before_cursor_execute", limit)

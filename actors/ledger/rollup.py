@@ -26,7 +26,10 @@ FIGURES_OF_A_DAY = (
     *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "estimated"),
     *("unknown_cost", "cost", "timed", "microseconds", "first_timed", "first_microseconds"),
     "abandoned_cost",  # a part of the cost: of attempts that did not answer
+    "cancelled_cost",  # a part of that: their clients left
+    "hedged_cost",  # another part: of two legs that were asked side by side, those that did not answer
 )
+LOST_LEGS = ("lost", "failed", "beaten")  # of two, the one that did not answer: see rows.AttemptRow
 NOTHING = (0,) * len(FIGURES_OF_A_DAY)
 # Each kind of total by its names, beside the day. They are words of stores.
 TOTALS = {"key": ("tenant", "key_name"), "agent": ("agent",), "target": ("provider", "model")}
@@ -74,8 +77,18 @@ def _figures(row: AttemptRow) -> tuple[int, ...]:
         *(int(row.state != "open" and row.cost is None), row.cost or 0),
         *(int(timed), round((row.ms or 0) * 1000) if timed else 0),
         *(int(row.first_ms is not None), round((row.first_ms or 0) * 1000)),
-        0 if answer else row.cost or 0,
+        *_parts_without_answer(row),
     )
+
+
+def _parts_without_answer(row: AttemptRow) -> tuple[int, int, int]:
+    """Return what an attempt that did not answer cost, what of it is its client's leaving, and what a hedge's."""
+    cost = row.cost or 0
+    if not cost or (row.state == "settled" and row.kind == "ok"):
+        return 0, 0, 0
+    hedged = row.hedge in LOST_LEGS
+    cancelled = row.state == "settled" and row.kind == "cancelled" and not hedged
+    return cost, cost if cancelled else 0, cost if hedged else 0
 
 
 def totals_of(sums: Sums) -> Sums:
@@ -125,7 +138,8 @@ MOST_GROUPS = 10_000
 SHOWN = (
     *("attempts", "answers", "failures", "cancelled", "lost", "open"),
     *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "estimated"),
-    *("cost_nanos", "unknown_cost", "cost_usd", "abandoned_cost_usd", "avg_latency_ms", "avg_first_token_ms"),
+    *("cost_nanos", "unknown_cost", "cost_usd", "abandoned_cost_usd"),
+    *("failed_cost_usd", "hedged_cost_usd", "cancelled_cost_usd", "avg_latency_ms", "avg_first_token_ms"),
 )
 
 

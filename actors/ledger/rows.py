@@ -35,7 +35,10 @@ LARGEST = 2**53  # a number from outside must fit every store's integer
 # No answer has more tokens or costs more: a figure beyond is a vendor's error, and is cut, because its row is true
 # in all else. A million of the largest rows can be added up in 64 bits.
 _MOST_COST = 10_000 * NANOS
-_MOST_OF = {f"tokens_{of}": 2**31 for of in ("in", "out", "cached", "reasoning")} | {"cost": _MOST_COST}
+_MOST_OF = {f"tokens_{of}": 2**31 for of in ("in", "out", "cached", "reasoning")} | {
+    "cost": _MOST_COST,
+    "failed_over": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ class RequestRow:
     model: str | None = None
     attempts: int = 0
     trail: str | None = None  # who was skipped and why, and each attempt, as JSON
+    first_ms: float | None = None  # until its first content went to the client
+    added_ms: float | None = None  # our own part of that
+    failed_over: int = 0  # 1 if another than the first one answered, because that failed or is known to
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class AttemptRow:
     first_ms: float | None = None
     ended_at: int | None = None
     asked_at: int = 0  # when its request began: both belong to the day of this instant
+    hedge: str | None = None  # of a second leg: won, lost or failed; of a first one that lost to it: beaten
 
 
 @dataclass(frozen=True, slots=True)

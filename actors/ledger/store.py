@@ -11,7 +11,8 @@ It must not decide when to write, nor what a row says.
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -28,22 +29,21 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError
 
-from actors.ledger import heartbeats
+from actors.ledger import heartbeats, sqlite
 from actors.ledger.budget import MINUTE, Change, Counters, Spend, changes, subjects_of
 from actors.ledger.heartbeats import MissingJournal
 from actors.ledger.messages import QuestionTooLong
 from actors.ledger.migrations import MIGRATIONS, migrate
 from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, add_attempts, add_request, bounded, lines_of, totals_of
 from actors.ledger.rows import LOST, AttemptRow, Record, RequestRow, Row, after, as_lost, merged, month_of
+from actors.ledger.slots import FIGURES_OF_A_SLOT, Slots
 from actors.ledger.statements import FIGURES, Adding, TableRows
-from actors.ledger.tables import ATTEMPTS, DAYS, MONTHS, PURGED, REQUESTS, TOTALS
+from actors.ledger.tables import ATTEMPTS, DAYS, MONTHS, PURGED, REQUESTS, SLOTS, TIMES, TOTALS
 from actors.private_files import make_private_file, make_private_folder
 
 CHUNK = 500  # names in one question
 READERS = 4  # questions that are answered at once
-READER_KILOBYTES = 32 * 1024  # of SQLite's pages, for each of them
 QUESTION_SECONDS = 8.0  # a question's work ends after so long; an ingress waits a little longer for it
-PROGRESS_STEPS = 20_000  # of SQLite's machine between two looks at the clock: well under a millisecond
 DAY_MS = 86_400_000
 ANSWER_SECONDS = 30.0  # more than a statement may take on a server that is well
 LOCK = 0x6272_6561_6B77  # ours, of PostgreSQL's advisory locks
@@ -71,10 +71,12 @@ class LedgerStore:
         self._added_up = Adding(self._url, MONTHS, FIGURES)
         self._added_to_days = Adding(self._url, DAYS, FIGURES_OF_A_DAY)
         self._added_to_totals = Adding(self._url, TOTALS, FIGURES_OF_A_DAY)
+        self._added_to_slots = Adding(self._url, SLOTS, FIGURES_OF_A_SLOT)
+        self._added_to_times = Adding(self._url, TIMES, ["count"])
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._reader = self._engine("BEGIN", pool_size=READERS, isolation_level="REPEATABLE READ")
         if self.dialect == "sqlite":
-            event.listen(self._reader, "connect", _keep_pages)
+            event.listen(self._reader, "connect", sqlite.keep_pages)
 
     def _engine(self, begin: str, pool_size: int = 2, isolation_level: str | None = None) -> Engine:
         if self.dialect == "postgresql":
@@ -88,7 +90,7 @@ class LedgerStore:
             return made
         url = self._url.update_query_dict({"timeout": "10", **self._url.query})
         engine = create_engine(url, pool_size=pool_size)
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", sqlite.prepare)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
 
@@ -127,20 +129,25 @@ class LedgerStore:
         """Yield a connection whose work ends at `until` (monotonic). Raises QuestionTooLong."""
         if time.monotonic() >= until:  # it has waited for its turn so long that nobody waits for it any more
             raise QuestionTooLong("the ledger had too many questions")
-        with self.reading() as connection:
-            limit = _stopped_at if self.dialect == "sqlite" else _stopped_by_postgres
-            with limit(connection, until):
-                try:
-                    yield connection
-                except OperationalError as error:
-                    if time.monotonic() < until - 0.05:  # PostgreSQL has whole milliseconds and a clock of its own
-                        raise
-                    raise QuestionTooLong("the ledger stopped a question that took too long") from error
+        with self.reading() as connection, self._stopped_at(connection, until):
+            try:
+                yield connection
+            except OperationalError as error:
+                if time.monotonic() < until - 0.05:  # PostgreSQL has whole milliseconds and a clock of its own
+                    raise
+                raise QuestionTooLong("the ledger stopped a question that took too long") from error
+
+    def _stopped_at(self, connection: Connection, until: float) -> AbstractContextManager[None]:
+        if self.dialect == "sqlite":
+            return sqlite.stopped_at(connection, until)
+        from actors.ledger import postgres
+
+        return postgres.stopped_at(connection, until)
 
     def write(self, records: Sequence[Record]) -> list[Change]:
         """Take the rows that are newer. Return what they add to the subjects' counters."""
         self.late = 0
-        sums: Sums = {}
+        sums = _Rollup()
         with self._writing() as connection:
             purged = purged_upto(connection)
             moved = self._merge(connection, REQUESTS, merged(r.request for r in records), sums, purged)
@@ -151,7 +158,7 @@ class LedgerStore:
 
     def settle_as_lost(self, owner: str, at: int) -> tuple[int, list[Change]]:
         """Settle as lost what a dead replica has left open. Return how many rows, and what they add."""
-        sums: Sums = {}
+        sums = _Rollup()
         with self._writing() as connection:
             attempts = self._give_up(connection, ATTEMPTS, owner, at, sums)
             requests = self._give_up(connection, REQUESTS, owner, at, sums)
@@ -163,7 +170,7 @@ class LedgerStore:
         return attempts[0] + requests[0], moved
 
     def _give_up(
-        self, connection: Connection, table: Table, owner: str, at: int, sums: Sums
+        self, connection: Connection, table: Table, owner: str, at: int, sums: "_Rollup"
     ) -> tuple[int, list[Change]]:
         open_rows = (table.c.owner == owner) & (table.c.state == "open")
         rows = self._rows[table].found(connection, self._rows[table].all.where(open_rows))
@@ -212,7 +219,7 @@ class LedgerStore:
         return counters
 
     def _merge(
-        self, connection: Connection, table: Table, rows: Sequence[Row], sums: Sums, purged: int = 0
+        self, connection: Connection, table: Table, rows: Sequence[Row], sums: "_Rollup", purged: int = 0
     ) -> list[Change]:
         """Put the newer rows, and add what they say to the sums. A row that was deleted does not come again."""
         moved: list[Change] = []
@@ -264,8 +271,18 @@ class LedgerStore:
                 deleted += len(names)
         return deleted
 
-    def _add_up(self, connection: Connection, moved: Iterable[Change], sums: Sums) -> None:
-        """Add to the months what has moved, and to the days their sums."""
+    def purge_slots(self, before: int, most: int) -> int:
+        """Delete the slots before this one, `most` of them, with their times. Return how many."""
+        with self._writing() as connection:
+            asked = select(SLOTS.c.slot).where(SLOTS.c.slot < before).order_by(SLOTS.c.slot).limit(most)
+            last = max(connection.execute(asked).scalars(), default=None)
+            if last is None:
+                return 0
+            connection.execute(TIMES.delete().where(TIMES.c.slot <= last))
+            return connection.execute(SLOTS.delete().where(SLOTS.c.slot <= last)).rowcount
+
+    def _add_up(self, connection: Connection, moved: Iterable[Change], sums: "_Rollup") -> None:
+        """Add to the months what has moved, and to the days and slots their sums."""
         months: dict[tuple[str, str], list[int]] = {}
         for subject, spend in moved:
             total = months.setdefault((subject, month_of(spend.at)), [0, 0, 0, 0])
@@ -273,8 +290,18 @@ class LedgerStore:
                 total[i] += value
         lines = [(subject, month, *bounded(total)) for (subject, month), total in months.items()]
         self._added_up.put(connection, lines)
-        self._added_to_days.put(connection, lines_of(sums))
-        self._added_to_totals.put(connection, lines_of(totals_of(sums)))
+        self._added_to_days.put(connection, lines_of(sums.days))
+        self._added_to_totals.put(connection, lines_of(totals_of(sums.days)))
+        self._added_to_slots.put(connection, sums.slots.lines())
+        self._added_to_times.put(connection, sums.slots.lines_of_times())
+
+
+@dataclass(slots=True)
+class _Rollup:
+    """What one transaction adds to the rollups."""
+
+    days: Sums = field(default_factory=dict)
+    slots: Slots = field(default_factory=Slots)
 
 
 _KINDS = {REQUESTS: RequestRow, ATTEMPTS: AttemptRow}
@@ -284,8 +311,11 @@ _USED_LATELY = (
 )
 
 
-def _roll_up(sums: Sums, before: Mapping[tuple[str, int], Row], newer: Sequence[Row]) -> None:
-    """Add what newer rows say to the figures of their days, and take out what was said before."""
+def _roll_up(added: _Rollup, before: Mapping[tuple[str, int], Row], newer: Sequence[Row]) -> None:
+    """Add what newer rows say to the figures of their days and slots, and take out what was said before."""
+    for row in newer:
+        added.slots.move(before.get(_name(row)), row)
+    sums = added.days
     attempts: dict[str, tuple[dict[int, AttemptRow], dict[int, AttemptRow]]] = {}
     for row in newer:
         if isinstance(row, RequestRow):
@@ -304,31 +334,6 @@ def _roll_up(sums: Sums, before: Mapping[tuple[str, int], Row], newer: Sequence[
 
 def _name(row: RequestRow | AttemptRow) -> tuple[str, int]:
     return row.request_id, getattr(row, "number", 0)
-
-
-class _WideSum:
-    """A sum that 64 bits do not hold, as a text. SQLite's own fails; it is asked only after that has."""
-
-    def __init__(self) -> None:
-        self._sum = 0
-
-    def step(self, value: int | None) -> None:
-        self._sum += value or 0
-
-    def finalize(self) -> str:
-        return str(self._sum)
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.create_aggregate("wide_sum", 1, _WideSum)
-    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own comes too late to lock
-    for setting in ("journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {setting}")
-
-
-def _keep_pages(connection: Any, _: Any) -> None:
-    # A question by tenant reads the rollup in the order of an index: with SQLite's own 2 MB it reads each page anew.
-    connection.execute(f"PRAGMA cache_size={-READER_KILOBYTES}")
 
 
 _SQLSTATES = ("22", "23", "54")  # data, constraints, program limits: PostgreSQL's manual, appendix A
@@ -350,27 +355,3 @@ def began(row: RequestRow | AttemptRow) -> int:
 def purged_upto(connection: Connection) -> int:
     """Return the instant before which requests were deleted."""
     return connection.execute(select(PURGED.c.upto)).scalar() or 0
-
-
-@contextmanager
-def _stopped_at(connection: Connection, until: float) -> Iterator[None]:
-    raw: Any = connection.connection.dbapi_connection
-    raw.set_progress_handler(lambda: int(time.monotonic() >= until), PROGRESS_STEPS)
-    try:
-        yield
-    finally:
-        raw.set_progress_handler(None, 0)
-
-
-@contextmanager
-def _stopped_by_postgres(connection: Connection, until: float) -> Iterator[None]:
-    """Each statement may take what is left. The setting ends with the transaction."""
-
-    def limit(_: Any, cursor: Any, *__: Any) -> None:
-        cursor.execute(f"SET LOCAL statement_timeout = {max(1, int((until - time.monotonic()) * 1000))}")
-
-    event.listen(connection, "before_cursor_execute", limit)
-    try:
-        yield
-    finally:
-        event.remove(connection, "before_cursor_execute", limit)

@@ -13,6 +13,7 @@ from sqlalchemy import (
 )
 
 from actors.ledger.rollup import FIGURES_OF_A_DAY
+from actors.ledger.slots import FIGURES_OF_A_SLOT
 
 METADATA = MetaData()
 
@@ -37,6 +38,9 @@ REQUESTS = Table(
     Column("model", Text),
     Column("attempts", BigInteger, nullable=False),
     Column("trail", Text),
+    Column("first_ms", Double),
+    Column("added_ms", Double),
+    Column("failed_over", BigInteger, nullable=False),
 )
 
 ATTEMPTS = Table(
@@ -66,6 +70,7 @@ ATTEMPTS = Table(
     Column("first_ms", Double),
     Column("ended_at", BigInteger),
     Column("asked_at", BigInteger),
+    Column("hedge", Text),
     PrimaryKeyConstraint("request_id", "number"),
 )
 
@@ -106,6 +111,25 @@ TOTALS = Table(
     Column("kind", Text, nullable=False),
     *(Column(column.name, Text, nullable=column.nullable) for column in list(DAYS.columns)[1:7]),
     *(Column(name, BigInteger, nullable=False) for name in FIGURES_OF_A_DAY),
+)
+
+# What was asked in each minute of the last two days, by its number: see slots.py.
+SLOTS = Table(
+    "ledger_slots",
+    METADATA,
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, BigInteger, nullable=False) for name in FIGURES_OF_A_SLOT),
+)
+
+# How many of a minute's requests took so long: `bucket` is a range of milliseconds.
+TIMES = Table(
+    "ledger_times",
+    METADATA,
+    Column("slot", BigInteger, nullable=False),
+    Column("measure", Text, nullable=False),
+    Column("bucket", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("slot", "measure", "bucket"),
 )
 
 # Up to which instant requests and attempts were deleted. The rollup keeps their figures.

@@ -61,7 +61,7 @@ class Queries:
         return max(here, there, key=lambda found: found["began_at"])
 
     async def usage(self, filters: Mapping[str, object], group_by: Sequence[str] = ()) -> Sequence[JsonObject]:
-        """Return the usage of each group: see actors/ledger/queries.py. Raises BadRequest and Unavailable."""
+        """Return the usage of each group: see actors/ledger/questions/usage.py. Raises BadRequest and Unavailable."""
         if (name := unknown_in(filters, group_by)) is not None:
             raise BadRequest(f"'{name}' is no filter or group of usage. Known names: {', '.join(QUESTIONS)}.", name)
         if self._ledger is None:

@@ -164,7 +164,7 @@ class LedgerClient:
         return bool(done)
 
     async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[UsageRow]:
-        """Return what was used: see actors/ledger/queries.py. Raises ConnectionError while the ledger is away."""
+        """Return what was used: see actors/ledger/questions/usage.py. Raises ConnectionError while the ledger is away."""
         if self._actor is None:
             raise ConnectionError("the ledger actor is away")
         return list(await self._actor("usage", dict(filters), list(group_by)))

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import create_engine, text
 
-from actors.ledger.queries import usage
+from actors.ledger.questions.usage import usage
 from actors.ledger.rows import SETTLED, AttemptRow, Record, RequestRow, day_of
 from actors.ledger.store import DAY_MS, LedgerStore
 from tests.bench.ledger_fill import fill_on_the_server

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from actors.ledger.queries import usage
+from actors.ledger.questions.usage import usage
 from actors.ledger.rows import Record
 from actors.ledger.store import LedgerStore
 from actors.ledger.tables import ATTEMPTS, MONTHS, REQUESTS

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from pyarrow import parquet
 
-from actors.ledger.queries import usage
+from actors.ledger.questions.usage import usage
 from actors.ledger.store import LedgerStore
 from deployments.ops.ledger.commands import main, store_url
 from tests.ledger.rows import settled

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from actors.ledger.messages import QuestionTooLong, UnknownQuestion
-from actors.ledger.queries import found, usage
+from actors.ledger.questions.usage import found, usage
 from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST_GROUPS, columns_of
 from actors.ledger.rollup import TOTALS as TOTALS_BY
 from actors.ledger.rows import LOST, Record, day_of

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 from actors.ledger.budget import Spend
 from actors.ledger.messages import UnknownQuestion
 from actors.ledger.migrations import MIGRATIONS, NewerSchema
-from actors.ledger.queries import usage
+from actors.ledger.questions.usage import usage
 from actors.ledger.rows import LOST
 from actors.ledger.single_writer.writer import LedgerWriter
 from actors.ledger.store import READERS, LedgerStore, refuses

@@ -1,6 +1,6 @@
 """A request's trail in the ledger: the same story as in the memory of the ingress that served it."""
 
-from actors.ledger.queries import found
+from actors.ledger.questions.usage import found
 from actors.ledger.rows import parse
 from actors.ledger.store import LedgerStore
 from deployments.telemetry.explain import from_ledger

@@ -10,7 +10,7 @@ from typing import Any
 
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limits, Refusal
-from actors.ledger.queries import usage
+from actors.ledger.questions.usage import usage
 from actors.ledger.single_writer.writer import LedgerWriter
 from deployments.config.ledger import Accounting
 from deployments.usage.budget import Reservation

@@ -34,7 +34,7 @@ from actors.ledger.messages import (
     WriteAnswer,
     WriterHealth,
 )
-from actors.ledger.queries import found, usage
+from actors.ledger.questions.usage import found, usage
 from actors.ledger.rows import Record, day_of, parse
 from actors.ledger.single_writer.leases import Leases
 from actors.ledger.store import DAY_MS, QUESTION_SECONDS, READERS, LedgerStore, refuses

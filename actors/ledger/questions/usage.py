@@ -14,7 +14,16 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, fun
 from sqlalchemy.exc import OperationalError
 
 from actors.ledger.messages import FoundRequest, UnknownQuestion, UsageRow, Viewer
-from actors.ledger.rollup import FIGURES_OF_A_DAY, MOST_GROUPS, QUESTIONS, by_target, columns_of, total_for, unknown_in
+from actors.ledger.rollup import (
+    FIGURES_OF_A_DAY,
+    LOST_LEGS,
+    MOST_GROUPS,
+    QUESTIONS,
+    by_target,
+    columns_of,
+    total_for,
+    unknown_in,
+)
 from actors.ledger.rows import NANOS, day_of
 from actors.ledger.store import DAY_MS, QUESTION_SECONDS, LedgerStore, purged_upto
 from actors.ledger.tables import ATTEMPTS, DAYS, REQUESTS, TOTALS
@@ -155,10 +164,11 @@ def _of_attempts(question: Question, borders: Sequence[tuple[int, int]]) -> Sele
     a = ATTEMPTS.c
     settled = a.state == "settled"
     answered = settled & (a.kind == "ok")
+    cancelled, hedged = settled & (a.kind == "cancelled"), func.coalesce(a.hedge, "").in_(LOST_LEGS)
     figures = {
         "attempts": func.count(),
         "answers": _count(answered),
-        "cancelled": _count(settled & (a.kind == "cancelled")),
+        "cancelled": _count(cancelled),
         "failures": _count(settled & a.kind.not_in(("ok", "cancelled"))),
         "lost": _count(a.state == "lost"),
         "open": _count(a.state == "open"),
@@ -166,6 +176,8 @@ def _of_attempts(question: Question, borders: Sequence[tuple[int, int]]) -> Sele
         "estimated": _count(a.counted == "estimated"),
         "cost": _sum(a.cost, question),
         "abandoned_cost": _sum(case((~answered, a.cost)), question),
+        "cancelled_cost": _sum(case((cancelled & ~hedged, a.cost)), question),
+        "hedged_cost": _sum(case((~answered & hedged, a.cost)), question),
         "unknown_cost": _count((a.state != "open") & a.cost.is_(None)),
         "timed": func.count(case((answered, a.ms))),
         "microseconds": func.sum(case((answered, func.round(a.ms * 1000)))),
@@ -236,6 +248,7 @@ def _shown(question: Question, name: Group, figures: Figures) -> UsageRow:
     of = {**dict.fromkeys(FIGURES_OF_A_DAY, 0), **figures}
     # What cost nothing and what nobody can price are not the same.
     cost = None if of["unknown_cost"] and not of["cost"] else of["cost"]
+    failed = of["abandoned_cost"] - of["hedged_cost"] - of["cancelled_cost"]
     shown = {
         **of,
         **dict(zip(question.group_by, name, strict=True)),
@@ -243,6 +256,9 @@ def _shown(question: Question, name: Group, figures: Figures) -> UsageRow:
         "cost_nanos": cost,
         "cost_usd": None if cost is None else cost / NANOS,
         "abandoned_cost_usd": None if cost is None else of["abandoned_cost"] / NANOS,
+        "failed_cost_usd": None if cost is None else failed / NANOS,
+        "hedged_cost_usd": None if cost is None else of["hedged_cost"] / NANOS,
+        "cancelled_cost_usd": None if cost is None else of["cancelled_cost"] / NANOS,
         "avg_latency_ms": _average(of["microseconds"], of["timed"]),
         "avg_first_token_ms": _average(of["first_microseconds"], of["first_timed"]),
     }
