@@ -208,6 +208,10 @@ class Counters:
         requests, tokens = self.minutes(subject).get(period, (0, 0))
         return requests if limit == "requests_per_minute" else tokens
 
+    def seen(self, month: str) -> set[str]:
+        """Return the subjects that have had a cost in this month, or a request lately."""
+        return {*self._months.get(month, ()), *self._minutes, *self._older}
+
     def totals(self, subjects: Iterable[str]) -> Totals:
         """Return what an acknowledgement carries of these subjects."""
         return {name: {"minutes": dict(self.minutes(name)), "months": self.months(name)} for name in subjects}

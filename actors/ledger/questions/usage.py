@@ -279,7 +279,7 @@ def found(store: LedgerStore, name: str, viewer: Viewer | None = None) -> FoundR
 
     A caller's id may be another caller's too: of those, the newest that the `viewer` may see.
     """
-    seen = _seen_by(viewer)
+    seen = seen_by(viewer)
     with store.answering(time.monotonic() + QUESTION_SECONDS) as connection:
         for which in (REQUESTS.c.request_id == name, REQUESTS.c.caller_id == name):
             asked = select(REQUESTS).where(which, *seen).order_by(REQUESTS.c.began_at.desc()).limit(1)
@@ -289,7 +289,7 @@ def found(store: LedgerStore, name: str, viewer: Viewer | None = None) -> FoundR
     return None
 
 
-def _seen_by(viewer: Viewer | None) -> list[ColumnElement[bool]]:
+def seen_by(viewer: Viewer | None) -> list[ColumnElement[bool]]:
     if viewer is None:
         return []
     if viewer["tenant"] is not None:

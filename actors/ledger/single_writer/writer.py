@@ -27,17 +27,18 @@ from actors.ledger.messages import (
     SENT,
     Claims,
     FoundRequest,
-    Keep,
     StoreConfig,
     UsageRow,
     Viewer,
     WriteAnswer,
     WriterHealth,
 )
+from actors.ledger.questions.answers import Ground, answer
 from actors.ledger.questions.usage import found, usage
-from actors.ledger.rows import Record, day_of, parse
+from actors.ledger.rows import Record, month_of, parse
 from actors.ledger.single_writer.leases import Leases
-from actors.ledger.store import DAY_MS, QUESTION_SECONDS, READERS, LedgerStore, refuses
+from actors.ledger.single_writer.purging import pieces
+from actors.ledger.store import QUESTION_SECONDS, READERS, LedgerStore, refuses
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ LOST_AFTER_SECONDS = 600.0  # of silence; a replica that lives is heard every fe
 PATROL_SECONDS = 5.0
 REREAD_SECONDS = 60.0
 CHUNK = 256 * 1024
-PURGED_AT_ONCE, PURGES = 500, 20  # requests in one transaction, of some 30 ms; transactions in one patrol
+PURGES = 20  # transactions in one patrol, of each sort
 
 
 def in_thread(threads: int = 1) -> Run:
@@ -169,12 +170,21 @@ class LedgerWriter:
         return settled
 
     async def usage(self, filters: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[UsageRow]:
-        """Return rows as queries.usage does, and raise what it raises; ConnectionError while the store is away."""
+        """Return rows as questions.usage does, and raise what it raises; ConnectionError while the store is away.
+
+        Filters with a `question` are another question: see questions/answers.py.
+        """
         until = time.monotonic() + QUESTION_SECONDS  # the threads have no virtual clock
-        return list(await self._reading(usage, await self._here(), filters, group_by, until))
+        store = await self._here()
+        if "question" not in filters:
+            return list(await self._reading(usage, store, filters, group_by, until))
+        now = int(self._wall() * 1000)
+        seen = self._counters.seen(month_of(now)) if filters["question"] == "limits" else ()
+        ground = Ground(store, self._counters, seen, now, until)
+        return list(await self._reading(answer, ground, filters))
 
     async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
-        """Return the rows of one request: see queries.found. Raises ConnectionError while the store is away."""
+        """Return the rows of one request: see questions.usage.found. Raises ConnectionError while the store is away."""
         rows: FoundRequest | None = await self._reading(found, await self._here(), name, viewer)
         return rows
 
@@ -241,28 +251,18 @@ class LedgerWriter:
 
     async def purge(self) -> None:
         """Delete what need not be kept, so many rows a patrol, in steps between which the writes have their turn."""
+        if self._trouble is not None:
+            return  # every write tells of it
         keep = self._config.get("keep", KEEP_ALL)
-        for what in (self._purge_requests, self._purge_days):
+        for piece in pieces(self._opened, self._wall, keep):
             for _ in range(PURGES):
                 async with self._turn:
                     try:
-                        if await self._writing(what, keep) < PURGED_AT_ONCE:
+                        if not await self._writing(piece):
                             break
                     except Exception as error:
                         log.warning("The ledger could not delete old rows (%s). It tries again.", _first_line(error))
                         return
-
-    def _purge_requests(self, keep: Keep) -> int:
-        days = keep["requests"]
-        return 0 if days is None else self._opened().purge(self._day(-days) * DAY_MS, PURGED_AT_ONCE)
-
-    def _purge_days(self, keep: Keep) -> int:
-        days = keep["rollups"]
-        return 0 if days is None else self._opened().purge_days(day_of(self._day(-days) * DAY_MS), PURGED_AT_ONCE)
-
-    def _day(self, more: int) -> int:
-        """Return today's number, or that of the newest row: a clock that is ahead must not delete what is new."""
-        return min(int(self._wall() * 1000), self._opened().newest()) // DAY_MS + more
 
     async def _recover(self, orphan: Orphan) -> None:
         try:
