@@ -62,6 +62,7 @@ class Attempt:
     on_content: "Callable[[Attempt], None] | None" = None  # is called once, with its first content
     number: int = 0  # of its request's attempts, in the order in which they begin
     hedge: str = ""  # of a second leg: won, lost or failed
+    beaten: bool = False  # whether a second leg had content first
     seam: str = ""  # how it goes on behind an answer that broke off in mid-stream
     limit: "Limit | None" = None  # of its target's calls
     for_load: bool = False  # its target refused it because of the number of its calls
@@ -180,13 +181,17 @@ class Attempt:
         # Before its row is settled: that may write the request's last line, which tells of this attempt too.
         self.record.add_attempt(self._step(outcome, ms, used))
         if self.usage is not None:
-            self.usage.settle(outcome, over=over, trail=self.record.candidates_json)
+            self.usage.settle(outcome, over=over, trail=self.record.trail, hedge=self._leg(outcome))
         if self.for_load:
             self._say(outcome, ms, whole, Verdict.NEUTRAL)  # it is well, and has as many calls as it takes
         else:
             self._report(outcome, ms, whole, comparison)
         if over and outcome.last:
             self.record.finish(outcome.kind, self.target if outcome.content else None)
+
+    def _leg(self, outcome: Outcome) -> str:
+        """Return what the ledger has of it as one of two legs; empty if it was alone."""
+        return "beaten" if self.beaten or outcome.kind == "overtaken" else self.hedge
 
     def _give_back(self, outcome: Outcome) -> bool:
         """Free its place among the calls of its target. Return whether it was refused for their number."""

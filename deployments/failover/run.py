@@ -78,6 +78,7 @@ class FailoverRun(Generic[T]):
         self._fits = self._forms = Fitting(ground.rows, ground.refusals, request, record, self._tried).fits()
         self._rest: Rest | None = None  # of a text that another target has begun
         row = row_of(self._fits, request, record, ground)
+        record.row_order = tuple(row)
         self._candidates = Candidates(self._breaker, self._rows, row, self._tried, kind.verb)
         self._comparison = Comparison()
         self._latency_class = class_of(request.body, request.size)

@@ -1,15 +1,18 @@
 """Queries about finished requests: one request explained, and usage by tenant, agent, provider or model. No Ray."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from actors.ledger.messages import QuestionTooLong, UnknownQuestion, Viewer
+from actors.ledger.messages import QuestionTooLong, UnknownQuestion, UsageRow, Viewer
+from actors.ledger.questions.asked import WrongFilter, asked
 from actors.ledger.rollup import QUESTIONS, unknown_in
 from deployments.errors import BadRequest, BreakwaterError, NotFound, Unavailable, error_dict
 from deployments.openai_api.json_types import JsonObject
-from deployments.telemetry.explain import ExplainedRequest, RecentRequests, from_ledger, may_see
+from deployments.telemetry.explain import ExplainedRequest, RequestsPage, from_ledger, head_from_ledger, may_see
+from deployments.telemetry.recent import RecentRequests
 
 if TYPE_CHECKING:
     from deployments.usage.ledger_client import LedgerClient
@@ -18,8 +21,16 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 
 USAGE_SECONDS = 10.0  # how long a query may take the ledger, which stops its work before: store.QUESTION_SECONDS
 CAUGHT_UP_SECONDS = 2.0  # how long usage by handle waits for the last rows; they leave twice a second
+SHARED_SECONDS = 2.0  # so long the pages of this replica share what they ask of the traffic
 
 _Answer = TypeVar("_Answer")
+
+
+class RequestsAnswer(RequestsPage):
+    """The answer of `/v1/requests`."""
+
+    object: str
+    source: str  # ledger, or memory: of this replica alone, while the ledger is away
 
 
 class Queries:
@@ -28,6 +39,8 @@ class Queries:
     def __init__(self, recent: RecentRequests, ledger: "LedgerClient | None"):
         self._recent = recent
         self._ledger = ledger
+        self._traffic: asyncio.Task[UsageRow] | None = None
+        self._traffic_until = 0.0  # on the loop's clock
 
     async def request(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest:
         """Return the explanation of a request, by our id or by its `x-request-id`: see telemetry/explain.py.
@@ -67,6 +80,59 @@ class Queries:
         if self._ledger is None:
             raise _ledger_unavailable()
         return await self._answer(self._ledger.usage(filters, group_by))
+
+    async def requests(
+        self,
+        filters: Mapping[str, object],
+        before: str | None = None,
+        limit: int | str | None = None,
+        viewer: Viewer | None = None,
+    ) -> RequestsAnswer:
+        """Return a page of requests, the newest first: see actors/ledger/questions/asked.py. Raises BadRequest.
+
+        Without the ledger it is one of what this replica remembers, and `source` says so.
+        """
+        try:
+            wanted = asked(filters, before, limit, viewer)
+        except WrongFilter as error:
+            raise BadRequest(f"The requests can't be listed so: {error}.", error.name) from error
+        if self._ledger is not None:
+            with contextlib.suppress(Unavailable):
+                page = await self._newer(self._ledger.requests(filters, before, wanted.limit, viewer))
+                data = [head_from_ledger(row["request"], row["attempts"]) for row in page["data"]]
+                after, back = page["next"], page["looked_back_to"]
+                return {"object": "list", "data": data, "next": after, "looked_back_to": back, "source": "ledger"}
+        return {"object": "list", **self._recent.page(wanted), "source": "memory"}
+
+    async def traffic(self) -> JsonObject:
+        """Return the last hour and the last day: see actors/ledger/questions/traffic.py. Raises Unavailable.
+
+        All who ask within two seconds share one answer.
+        """
+        ledger, now = self._ledger, asyncio.get_running_loop().time()
+        if ledger is None:
+            raise _ledger_unavailable()
+        answer = self._traffic
+        if answer is None or (answer.done() and now >= self._traffic_until):
+            self._traffic_until = now + SHARED_SECONDS
+            self._traffic = answer = asyncio.create_task(self._newer(ledger.traffic()))
+            answer.add_done_callback(lambda of: of.cancelled() or of.exception())  # who asked may have left
+        return await asyncio.shield(answer)
+
+    async def limits(self) -> Sequence[JsonObject]:
+        """Return what is used of each limit: see actors/ledger/questions/used.py. Raises Unavailable."""
+        if self._ledger is None:
+            return []
+        return await self._newer(self._ledger.limits())
+
+    async def _newer(self, asked: Awaitable[_Answer]) -> _Answer:
+        """Return the answer to a question that not every version of the ledger actor knows, and that is well made."""
+        try:
+            return await self._answer(asked)
+        except BadRequest as error:
+            raise Unavailable(
+                "The ledger actor is of an earlier version, and is replaced in a moment. Try again soon."
+            ) from error
 
     async def _answer(self, asked: Awaitable[_Answer]) -> _Answer:
         try:

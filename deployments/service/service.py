@@ -36,8 +36,9 @@ from deployments.service.auth import Authenticator
 from deployments.service.operations import ACTOR_SECONDS, Operations
 from deployments.service.queries import Queries
 from deployments.sessions.affinity import Affinity, session_key
-from deployments.telemetry.explain import RecentRequests, explain
+from deployments.telemetry.explain import explain
 from deployments.telemetry.metrics import Metrics
+from deployments.telemetry.recent import RecentRequests
 from deployments.telemetry.request_record import Observer, RequestRecord, RequestSummary
 from deployments.telemetry.tracer import Tracer
 from deployments.usage.caller import Caller, check_caller, scope_of

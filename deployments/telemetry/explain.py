@@ -5,17 +5,14 @@ candidate in order why it was skipped, or how its attempt ended. It has no conte
 """
 
 import json
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 from actors.breaker.plan import parts_of, place_of
 from actors.ledger.messages import Viewer
-from actors.ledger.rows import NANOS, encode_json
+from actors.ledger.rows import NANOS
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.request_record import TOKENS, RequestRecord, RequestSummary
-
-MOST_REQUESTS = 10_000
 
 
 class PlaceName(TypedDict):
@@ -41,12 +38,13 @@ class RequestHead(TypedDict):
     attempts: int
     ms: float | None  # None while the request is open
     first_token_ms: float | None
-    added_ms: float | None  # our own part of `first_token_ms`; the ledger does not have it
+    added_ms: float | None  # our own part of `first_token_ms`
     tokens_in: int
     tokens_out: int
     tokens_cached: int
     tokens_reasoning: int
     cost_usd: float | None  # None if the cost of one attempt is unknown
+    failed_over: bool  # whether another target answered than the one whose turn it was, because that failed
 
 
 class ExplainedRequest(RequestHead):
@@ -55,17 +53,26 @@ class ExplainedRequest(RequestHead):
     candidates: list[JsonDict]
 
 
+class RequestsPage(TypedDict):
+    """A page of requests. `looked_back_to` is milliseconds since the epoch."""
+
+    data: list[RequestHead]
+    next: str | None  # `before` of the next page; None behind the last
+    looked_back_to: int
+
+
 def explain(record: RequestRecord) -> ExplainedRequest | None:
     """Return the explanation of a request that is over; None while it is under way."""
     summary = record.summary
-    return None if summary is None else {**_head(summary), "candidates": json.loads(summary.candidates_json)}
+    return None if summary is None else {**head_of(summary), "candidates": json.loads(summary.candidates_json)}
 
 
 def _place_in(place: str) -> PlaceName:
     return {"place": place} if place else {}
 
 
-def _head(summary: RequestSummary) -> RequestHead:
+def head_of(summary: RequestSummary) -> RequestHead:
+    """Return a request that is over without its candidates."""
     provider, model = parts_of(summary.target or "")
     used = summary.used
     return {
@@ -91,6 +98,7 @@ def _head(summary: RequestSummary) -> RequestHead:
         "tokens_cached": used["tokens_cached"],
         "tokens_reasoning": used["tokens_reasoning"],
         "cost_usd": _dollars(used["cost"]),
+        "failed_over": summary.failed_over,
     }
 
 
@@ -99,11 +107,18 @@ def from_ledger(row: JsonObject, attempts: list[JsonObject]) -> ExplainedRequest
 
     A request that is still open, or that was lost, has its attempts for candidates.
     """
+    candidates: list[JsonDict] = json.loads(row["trail"]) if row["trail"] else [_candidate(a) for a in attempts]
+    place = next((c.get("place", "") for c in candidates if c["outcome"] == "ok"), "")
+    return {**head_from_ledger(row, attempts), **_place_in(place), "candidates": candidates}
+
+
+def head_from_ledger(row: JsonObject, attempts: Sequence[JsonObject]) -> RequestHead:
+    """Return a request without its candidates, from its row and what its attempts have used."""
     costs = [a["cost"] for a in attempts]
     first = [a["first_ms"] for a in attempts if a["first_ms"] is not None]
     ended_at = row["ended_at"]
     tokens = {name: sum(a[name] for a in attempts) for name in TOKENS}
-    candidates: list[JsonDict] = json.loads(row["trail"]) if row["trail"] else [_candidate(a) for a in attempts]
+    first_ms = row.get("first_ms")  # an actor of an earlier version does not know it
     return {
         "request_id": row["request_id"],
         "x_request_id": row["caller_id"],
@@ -117,17 +132,16 @@ def from_ledger(row: JsonObject, attempts: list[JsonObject]) -> ExplainedRequest
         "outcome": row["outcome"] or row["state"],
         "provider": row["provider"],
         "model": row["model"],
-        **_place_in(next((c.get("place", "") for c in candidates if c["outcome"] == "ok"), "")),
         "attempts": len(attempts),
         "ms": None if ended_at is None else float(ended_at - row["began_at"]),
-        "first_token_ms": first[-1] if first else None,
-        "added_ms": None,
+        "first_token_ms": first_ms if first_ms is not None else first[-1] if first else None,
+        "added_ms": row.get("added_ms"),
         "tokens_in": tokens["tokens_in"],
         "tokens_out": tokens["tokens_out"],
         "tokens_cached": tokens["tokens_cached"],
         "tokens_reasoning": tokens["tokens_reasoning"],
         "cost_usd": _dollars(None if None in costs else sum(costs)),
-        "candidates": candidates,
+        "failed_over": bool(row.get("failed_over")),
     }
 
 
@@ -143,63 +157,6 @@ def _candidate(attempt: JsonObject) -> JsonDict:
 
 def _dollars(nanos: int | None) -> float | None:
     return None if nanos is None else nanos / NANOS
-
-
-class RecentRequests:
-    """The explanations of one ingress replica's last requests.
-
-    Each is kept as JSON, because the garbage collector does not look into bytes.
-    """
-
-    def __init__(self, most: int = MOST_REQUESTS):
-        self._most = most
-        self._explanations: OrderedDict[str, bytes] = OrderedDict()
-        # The caller's id with each who may ask for it: our id of the newest. One caller's word hides no other's.
-        self._ids: dict[tuple[str, str, str | None], str] = {}
-
-    def add(self, summary: RequestSummary) -> None:
-        head = encode_json(_head(summary))
-        self._explanations[summary.request_id] = f'{head[:-1]},"candidates":{summary.candidates_json}}}'.encode()
-        caller = summary.caller
-        for place in _places(caller.request_id, caller.tenant, caller.key_name):
-            self._ids[place] = summary.request_id
-        if len(self._explanations) > self._most:
-            _, oldest = self._explanations.popitem(last=False)
-            self._forget(json.loads(oldest))
-
-    def _forget(self, oldest: ExplainedRequest) -> None:
-        for place in _places(oldest["x_request_id"], oldest["tenant"], oldest["key"]):
-            if self._ids.get(place) == oldest["request_id"]:
-                del self._ids[place]
-
-    def find(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest | None:
-        """Return the request with our id; None if it is not here, or the viewer may not see it."""
-        data = self._explanations.get(name)
-        if data is None:
-            return None
-        found: ExplainedRequest = json.loads(data)
-        return found if may_see(viewer, found) else None
-
-    def find_named(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest | None:
-        """Return the newest request with the caller's id that the viewer may see; None if it is not here."""
-        ours = self._ids.get(_place_of(name, viewer))
-        return None if ours is None else self.find(ours, viewer)
-
-
-def _places(name: str | None, tenant: str | None, key: str | None) -> Iterator[tuple[str, str, str | None]]:
-    """Yield under what a caller's id is found: by those who see all, by its tenant, and by its key."""
-    if name is not None:
-        yield name, "all", None
-        if tenant is not None:
-            yield name, "tenant", tenant
-        if key is not None:
-            yield name, "key", key
-
-
-def _place_of(name: str, viewer: Viewer | None) -> tuple[str, str, str | None]:
-    if viewer is None:
-        return name, "all", None
-    return (name, "key", viewer["key"]) if viewer["tenant"] is None else (name, "tenant", viewer["tenant"])
 
 
 def may_see(viewer: Viewer | None, found: RequestHead) -> bool:

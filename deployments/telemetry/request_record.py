@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from actors.breaker.plan import Skipped, parts_of, place_of
+from actors.ledger.messages import RequestTrail
 from actors.ledger.rows import encode_json
 from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.telemetry.trace_context import Trace
@@ -135,6 +136,7 @@ class RequestSummary:
         status: HTTP status of the error that the caller got instead of content.
         trace: only where traces are on.
         session: the key of its conversation, if its caller names one.
+        failed_over: whether another target answered than the one whose turn it was.
     """
 
     request_id: str
@@ -153,6 +155,7 @@ class RequestSummary:
     status: int | None = None
     trace: Trace | None = None
     session: bytes | None = None
+    failed_over: bool = False
 
     @property
     def attempts(self) -> list[AttemptRecord]:
@@ -173,6 +176,7 @@ class RequestRecord:
         clock: seconds, monotonic. The event loop's own clock may know whole milliseconds only.
         began: on `clock`.
         began_at: wall clock, milliseconds since the epoch.
+        row_order: all targets that can take it, in the order in which they stand before it is known who is healthy.
         order: the candidates of its first plan, in order.
         scope: tags that a target must have to serve it.
         slow: targets that stood behind others because they are slow now.
@@ -198,6 +202,7 @@ class RequestRecord:
     began: float = 0.0
     began_at: int = field(default_factory=lambda: int(time.time() * 1000))
     records: list[AttemptRecord] = field(default_factory=list)
+    row_order: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
     slow: frozenset[str] = frozenset()
     barred: frozenset[str] = frozenset()
@@ -260,13 +265,46 @@ class RequestRecord:
         if self.summary is not None:
             return
         if self.usage is not None:
-            self.usage.finish(outcome, self.candidates_json)
+            self.usage.finish(outcome, self.trail)
         self.summary = self._summary_of(outcome, target, status)
         if self.observer is not None:
             try:
                 self.observer(self.summary)
             except Exception:
                 log.exception("request %s: an observer of its end failed; the request is not affected", self.request_id)
+
+    def trail(self) -> RequestTrail:
+        """Return what it went through until now, for the ledger."""
+        return {
+            "trail": self.candidates_json(),
+            "first_ms": self.sent_at,
+            "added_ms": self._added_ms(),
+            "failed_over": int(self.failed_over),
+        }
+
+    @property
+    def failed_over(self) -> bool:
+        """Return whether another target answers than the one whose turn it was, because that failed or is known to.
+
+        A target that can't take the request is no reason, and neither is one of two legs that the other has beaten.
+        """
+        places = reversed(range(len(self.records)))
+        served = next((place for place in places if self._has_served(self.records[place])), None)
+        if served is None:
+            return False
+        target, before = self.records[served].target, self.records[:served]
+        if self.records[served].seam or any(map(_has_failed, before)):
+            return True
+        if not any(record.state is not None for record in before):
+            return False
+        stands = {of: place for place, of in enumerate(self.row_order)}
+        return any(r.state is not None and stands.get(r.target, -1) < stands.get(target, 0) for r in before)
+
+    def _has_served(self, record: AttemptRecord) -> bool:
+        """Return whether its content went to the client, at least some."""
+        if record.skipped is not None or record.hedge in ("lost", "failed"):
+            return False
+        return record.outcome == "ok" or (self.stream and record.first_ms is not None)
 
     def candidates_json(self) -> str:
         """Return the records, and the candidates that were not reached, as a JSON list.
@@ -311,6 +349,7 @@ class RequestRecord:
             status,
             self.trace,
             self.session,
+            self.failed_over,
         )
 
     def _added_ms(self) -> float | None:
@@ -323,6 +362,11 @@ class RequestRecord:
         if upstream_ms is None:
             return None
         return max(0.0, round(self.sent_at - sum(r.ms or 0.0 for r in failed) - float(upstream_ms), 2))
+
+
+def _has_failed(record: AttemptRecord) -> bool:
+    beside = record.hedge in ("lost", "failed")  # another leg, which had the turn, goes on
+    return record.skipped is None and not beside and record.outcome not in ("ok", "cancelled")
 
 
 def _total(records: list[AttemptRecord]) -> UsageTotals:

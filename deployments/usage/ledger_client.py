@@ -23,6 +23,7 @@ from actors.ledger.budget import Limits, Refusal, Spend, subjects_of
 from actors.ledger.journal.journal import MOST, Journal
 from actors.ledger.journal.orphans import Orphan, orphans
 from actors.ledger.messages import ClientHealth, FoundRequest, UsageRow, Viewer, WriteAnswer
+from actors.ledger.questions.used import as_words
 from actors.ledger.rows import written_at
 from actors.metrics import Meter
 from deployments.newest import Newest
@@ -164,10 +165,36 @@ class LedgerClient:
         return bool(done)
 
     async def usage(self, filters: Mapping[str, Any], group_by: Iterable[str] = ()) -> list[UsageRow]:
-        """Return what was used: see actors/ledger/questions/usage.py. Raises ConnectionError while the ledger is away."""
+        """Return what was used: see actors/ledger/questions/usage.py.
+
+        Raises ConnectionError while the ledger is away.
+        """
         if self._actor is None:
             raise ConnectionError("the ledger actor is away")
         return list(await self._actor("usage", dict(filters), list(group_by)))
+
+    async def requests(
+        self,
+        filters: Mapping[str, Any],
+        before: str | None = None,
+        limit: int | str | None = None,
+        viewer: Viewer | None = None,
+    ) -> UsageRow:
+        """Return a page of requests: see actors/ledger/questions/requests.py. Raises as `usage` does."""
+        asked = {"filters": dict(filters), "before": before, "limit": limit, "viewer": viewer}
+        (page,) = await self.usage({"question": "requests", **asked})
+        return page
+
+    async def traffic(self) -> UsageRow:
+        """Return the last hour and the last day: see actors/ledger/questions/traffic.py. Raises as `usage` does."""
+        (answer,) = await self.usage({"question": "traffic"})
+        return answer
+
+    async def limits(self) -> list[UsageRow]:
+        """Return what is used of the limits here: see actors/ledger/questions/used.py. Raises as `usage` does."""
+        if not self.budget.limits:
+            return []
+        return await self.usage({"question": "limits", "limits": as_words(self.budget.limits)})
 
     async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
         """Return the rows of a request, by our id, or the newest by the caller's that the viewer may see.

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
-from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, Used
+from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, RequestTrail, Used
 from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
 from deployments.openai_api.usage import LIFETIMES, account_of
 from deployments.usage.budget import Reservation
@@ -35,7 +35,8 @@ _FREE = frozenset(
 )
 
 
-Trail = Callable[[], str]  # returns what a request went through, as JSON; called when its last line is written
+Trail = Callable[[], RequestTrail]  # returns what a request went through; called when its last line is written
+_NO_TRAIL: RequestTrail = {"trail": None}
 
 
 class UsageSink(Protocol):
@@ -140,7 +141,7 @@ class UsageRecord:
             "provider": provider,
             "model": model,
             "attempts": self.made,
-            "trail": None if trail is None else trail(),
+            **(_NO_TRAIL if trail is None else trail()),
         }
 
     def write(self, attempt: AttemptLine | None, ending: RequestEnding | None = None) -> None:
@@ -247,11 +248,13 @@ class AttemptUsage:
         first: bytes = b"",
         over: bool = True,
         trail: Trail | None = None,
+        hedge: str = "",
     ) -> Used:
         """Write down how it ended, and return what it has used: nothing if it had ended before.
 
         `usage` is OpenAI's, `body` a whole answer, `first` frames that are still to be delivered. It is its request's
-        end too if no other can be asked, or will be (`over`); then `trail` says what the request went through.
+        end too if no other can be asked, or will be (`over`); then `trail` says what the request went through. `hedge`
+        is what became of it beside another leg: see rows.AttemptRow.
         """
         if self.settled:
             return {}
@@ -275,6 +278,8 @@ class AttemptUsage:
             "first_ms": self.first_ms,
             "ended_at": now,
         }
+        if hedge:
+            attempt["hedge"] = hedge
         last = over and outcome.last and not record.ended
         record.write(attempt, record.ending(outcome.kind, trail) if last else None)
         if record.subjects:

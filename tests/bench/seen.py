@@ -18,8 +18,8 @@ import ray
 from actors.breaker.plan import Candidate, Plan, Skipped
 from actors.metrics import NoMeter
 from actors.ray_metrics import RayMeter
-from deployments.telemetry.explain import RecentRequests
 from deployments.telemetry.metrics import Metrics
+from deployments.telemetry.recent import RecentRequests
 from deployments.telemetry.request_log import flush_log, log_request
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord, RequestSummary
 from deployments.usage.caller import Caller

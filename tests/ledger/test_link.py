@@ -7,7 +7,7 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits, Refusal
 from actors.ledger.messages import Viewer
 from deployments.service.queries import Queries
-from deployments.telemetry.explain import RecentRequests
+from deployments.telemetry.recent import RecentRequests
 from deployments.usage.ledger_client import LedgerClient
 from tests.ledger.world import OK, USAGE, World, admitted, answered, asked, in_world
 

@@ -13,7 +13,7 @@ from deployments.errors import BreakwaterError, NotFound
 from deployments.openai_api.chat import check_request
 from deployments.service.arguments import CallOptions
 from deployments.service.queries import Queries
-from deployments.telemetry.explain import RecentRequests
+from deployments.telemetry.recent import RecentRequests
 from deployments.telemetry.request_record import RequestRecord
 from deployments.usage.caller import Caller, as_csv, question_of
 from tests.clock import run_virtually

@@ -111,6 +111,7 @@ class Race(Generic[T]):
         if attempt is not self._first:
             attempt.hedge = attempt.record.hedged = "won"
             if not self._first.ended:
+                self._first.beaten = True
                 self._first.end(Outcome("cancelled"), over=False)
                 assert self._runner is not None
                 self._called_off += 1
