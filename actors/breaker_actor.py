@@ -22,6 +22,7 @@ import logging
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -32,6 +33,7 @@ from actors.breaker.messages import (
     BreakerConfig,
     BreakerHealth,
     BreakerStatus,
+    Change,
     Permit,
     PolicyFields,
     ReportItem,
@@ -59,6 +61,7 @@ log = logging.getLogger(__name__)
 
 PATROL_SECONDS = 1.0  # between two looks for leases whose time is over, and for a successor
 SAME_SECONDS = 0.05  # how old an answer may be that a watcher gets: it holds times from now on
+CHANGES = 50  # of operators, that are remembered
 POLL_SECONDS = (30.0, 60.0)  # a parked poll's time limit, drawn at random against a herd
 
 
@@ -73,6 +76,7 @@ class BreakerActor:
         self._registry = Registry(Policy(), incarnation=self._incarnation, meter=self._meter)
         self._configured: PolicyFields = {}  # the policy as the application's config has it
         self._overrides: PolicyFields = {}  # what an operator has set since; it wins, and it is kept
+        self._changes: deque[Change] = deque(maxlen=CHANGES)  # by operators, the newest first
         self._targets: tuple[Target, ...] = ()  # of the application's config
         self._told: tuple[float, WatchAnswer] | None = None  # the last answer to a watcher, and when it was made
         self._changed = asyncio.Event()
@@ -114,6 +118,7 @@ class BreakerActor:
             if found is not None and found["schema"] == SCHEMA:
                 self._registry.restore(time.monotonic(), found["board"], time.time() - found["wall"])
                 self._overrides = dict(found["overrides"])
+                self._changes.extend(found.get("changes", ()))
                 log_hidden(self._overrides, {}, self._configured)
                 self._registry.policy = Policy(**{**self._configured, **self._overrides})
             elif found is not None:
@@ -181,20 +186,21 @@ class BreakerActor:
         await self._publish()
         return number
 
-    async def command(self, verb: str, provider: str, seconds: float | None = None) -> int:
+    async def command(self, verb: str, provider: str, seconds: float | None = None, by: str = "") -> int:
         """Isolate, restore, recover or reset a provider. Return how many targets it has."""
         if verb not in COMMANDS:
             raise ValueError(f"no such command: {verb}")
         moved = self._registry.command(time.monotonic(), verb, provider, seconds)
+        note_change(self, by, f"{verb} {provider}", "" if seconds is None else f"for {seconds:g} s")
         await self._publish()
         return moved
 
-    async def override(self, changes: Mapping[str, Any]) -> PolicyFields:
+    async def override(self, changes: Mapping[str, Any], by: str = "") -> PolicyFields:
         """Set thresholds by hand, over the config; a value of None takes one back. Return the policy in force."""
         merged = {k: v for k, v in {**self._overrides, **changes}.items() if v is not None}
         self._registry.policy = Policy(**{**self._configured, **merged})
         self._overrides = merged
-        self._registry.version += 1
+        note_change(self, by, "thresholds", json.dumps(dict(changes)))
         await self._publish()
         return asdict(self._registry.policy)
 
@@ -205,6 +211,7 @@ class BreakerActor:
             "configured": self._configured,
             "overrides": self._overrides,
             "targets": self._registry.health(time.monotonic()),
+            "changes": list(self._changes),
         }
 
     async def status(self) -> BreakerStatus:
@@ -241,6 +248,7 @@ class BreakerActor:
             "wall": time.time(),
             "board": self._registry.checkpoint(time.monotonic()),
             "overrides": self._overrides,
+            "changes": list(self._changes),
         }
         await CONTROL.run("save", partial(self._store.save, self._incarnation, state), patient=True)
 
@@ -284,6 +292,15 @@ def snapshot_of(actor: BreakerActor, now: float) -> WatchAnswer:
         policy, targets = asdict(actor._registry.policy), actor._registry.snapshot(now)
         made = actor._told = now, {"version": actor._version(), "policy": policy, "targets": targets}
     return made[1]
+
+
+def note_change(actor: BreakerActor, by: str, what: str, detail: str) -> None:
+    """Remember what an operator has changed, and have it saved.
+
+    It is no method: Ray knows the actor by the names of those.
+    """
+    actor._changes.appendleft({"at": round(time.time(), 3), "by": by or "unknown", "what": what, "detail": detail})
+    actor._registry.version += 1
 
 
 def log_hidden(overrides: PolicyFields, before: PolicyFields, after: PolicyFields) -> None:

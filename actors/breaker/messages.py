@@ -124,6 +124,15 @@ class Series(TypedDict):
     ms: list[int]
 
 
+class Change(TypedDict):
+    """What an operator has changed."""
+
+    at: float  # wall clock, seconds since the epoch
+    by: str  # as the operator says, or by which way
+    what: str
+    detail: str
+
+
 class BreakerHealth(TypedDict):
     """The answer to `health`."""
 
@@ -132,6 +141,7 @@ class BreakerHealth(TypedDict):
     configured: PolicyFields
     overrides: PolicyFields  # what an operator has set since, which wins
     targets: dict[Target, TargetHealth]
+    changes: NotRequired[list[Change]]  # the newest first
 
 
 class BreakerStatus(BreakerHealth):
@@ -168,6 +178,7 @@ class BreakerCheckpoint(TypedDict):
 
     board: dict[Target, CircuitCheckpoint]
     overrides: PolicyFields
+    changes: NotRequired[list[Change]]
 
 
 class StoredCheckpoint(BreakerCheckpoint):

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, TypedDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from actors.ledger.messages import Viewer
-from actors.ledger.rollup import columns_of
 from deployments.failover.calls import Answer
 from deployments.ingress.asking import Asked
 from deployments.ingress.body.bodies import SMALL_BODY, Bodies
-from deployments.ingress.responses import NOSNIFF, EventStream, Json, is_anthropics
+from deployments.ingress.responses import EventStream, Json, is_anthropics
+from deployments.keys.key import LONGEST_NAME
 from deployments.openai_api.chat import check_chat, dump
 from deployments.openai_api.embeddings import check_embedding_request
 from deployments.service.auth import Identity
-from deployments.usage.caller import as_csv, question_of
 
 if TYPE_CHECKING:
     from deployments.ingress.asking import Asking
     from deployments.service.service import Service
+
+OPERATOR_HEADER = "x-breakwater-operator"
 
 
 class Handlers:
@@ -45,25 +45,6 @@ class Handlers:
         if answer.record.explain:
             body = dump({**json.loads(body), "breakwater": self._service.served_by(answer)})
         return Response(body, media_type="application/json", headers=self._asking.headers(answer))
-
-    async def usage(self, request: Request, identity: Identity) -> Response:
-        """Answer a usage query.
-
-        The admin key sees all usage, any other key that of its tenant or its own. Without keys, everybody sees all.
-        """
-        filters, groups = question_of(request.query_params)
-        if (key := identity.key) is not None:
-            filters |= {"tenant": key.speaks_for(filters.get("tenant"))} if key.tenant else {"key": key.name}
-        rows = await self._service.queries.usage(filters, groups)
-        if request.query_params.get("format") == "csv" or "text/csv" in request.headers.get("accept", ""):
-            return Response(as_csv(rows, columns_of(filters, groups)), media_type="text/csv", headers=NOSNIFF)
-        return Json({"object": "list", "data": rows})
-
-    async def request(self, request: Request, identity: Identity) -> Response:
-        """Answer with the explanation of one request. Who sees it is decided as in `usage`."""
-        key = identity.key
-        viewer: Viewer | None = None if key is None else {"tenant": key.tenant or None, "key": key.name}
-        return Json(await self._service.queries.request(request.path_params["name"], viewer))
 
     async def models(self, request: Request, _: Identity) -> Response:
         names = self._service.model_names()
@@ -88,14 +69,14 @@ class Handlers:
     async def command(self, request: Request, _: Identity) -> Response:
         name, verb = request.path_params["name"], request.path_params["verb"]
         seconds = request.query_params.get("seconds")
-        return Json(await self._service.operations.command(verb, name, seconds))
+        return Json(await self._service.operations.command(verb, name, seconds, operator_of(request)))
 
     async def thresholds(self, request: Request, _: Identity) -> Response:
         if request.method != "PATCH":
             return Json(await self._service.operations.thresholds())
         changes, held = await self._bodies.read_object(request, SMALL_BODY)
         with held:
-            return Json(await self._service.operations.thresholds(changes))
+            return Json(await self._service.operations.thresholds(changes, operator_of(request)))
 
     async def livez(self, _: Request, __: Identity) -> Response:
         return Json({"status": "alive"})
@@ -103,6 +84,12 @@ class Handlers:
     async def readyz(self, _: Request, __: Identity) -> Response:
         ready = self._service.operations.ready()
         return Json({"status": "ready" if ready else "no provider can be asked"}, 200 if ready else 503)
+
+
+def operator_of(request: Request) -> str:
+    """Return who commands, as the operator says: all have the one admin key."""
+    name = "".join(filter(str.isprintable, request.headers.get(OPERATOR_HEADER, "")))[:LONGEST_NAME].strip()
+    return name or "the admin key"
 
 
 class _Model(TypedDict):

@@ -14,11 +14,13 @@ from starlette.responses import Response
 from starlette.routing import Route as Mounted
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.console.routes import ConsoleRoutes
 from deployments.doors.door import Door
 from deployments.doors.messages.door import MESSAGES
 from deployments.doors.responses.door import RESPONSES
 from deployments.errors import BreakwaterError, NotFound, WrongRoute
 from deployments.ingress import openapi
+from deployments.ingress.account_handlers import AccountHandlers
 from deployments.ingress.asking import Asking
 from deployments.ingress.body.bodies import MAX_BODY, SMALL_BODY, Bodies
 from deployments.ingress.body.unread_bodies import UnreadBodies
@@ -32,7 +34,6 @@ from deployments.ingress.reading import Reading
 from deployments.ingress.responses import is_anthropics, response_to
 from deployments.ingress.wrong_routes import LONGEST_PATH, allowed_methods, hint_at
 from deployments.service.auth import Access, Identity
-from deployments.status_page.routes import StatusRoutes
 
 if TYPE_CHECKING:
     from deployments.service.service import Service
@@ -64,14 +65,15 @@ def _api(routes: Sequence[Route], gate: Gate) -> "HttpApi":
 
 def route_table(service: "Service", *, by_handle: bool = False) -> list[Route]:
     """Return every route. No other is served."""
-    asking, bodies, status = Asking(service, by_handle=by_handle), Bodies(), StatusRoutes(service)
-    handlers = Handlers(service, asking, bodies)
+    asking, bodies, console = Asking(service, by_handle=by_handle), Bodies(), ConsoleRoutes(service)
+    handlers, accounts = Handlers(service, asking, bodies), AccountHandlers(service.queries)
     responses, messages = (DoorHandlers(service, asking, bodies, door) for door in (RESPONSES, MESSAGES))
     reading = Reading(service, asking, bodies, _door_of)
     chat, embeddings = reading.handler("http", handlers.chat), reading.handler("http", handlers.embeddings)
     respond = reading.handler(RESPONSES.name, responses.ask, RESPONSES)
     message = reading.handler(MESSAGES.name, messages.ask, MESSAGES)
     anyone, key, admin, either = Access.ANYONE, Access.KEY, Access.ADMIN, Access.KEY_OR_ADMIN
+    operator = Access.OPERATOR
     return [
         Route("POST", CHAT, key, "chat", MAX_BODY, JSON, chat),
         Route("POST", "/v1/embeddings", key, "chat", MAX_BODY, JSON, embeddings),
@@ -88,13 +90,18 @@ def route_table(service: "Service", *, by_handle: bool = False) -> list[Route]:
         Route("GET", "/v1/providers", key, None, 0, None, handlers.providers),
         Route("GET", "/v1/providers/{name}", key, None, 0, None, handlers.provider),
         Route("POST", "/v1/providers/{name}/{verb}", admin, None, 0, None, handlers.command),
-        Route("GET", "/v1/requests/{name}", either, "rows", 0, None, handlers.request),
-        Route("GET", "/v1/usage", either, "usage", 0, None, handlers.usage),
+        Route("GET", "/v1/requests/{name}", either, "rows", 0, None, accounts.request),
+        Route("GET", "/v1/requests", either, "rows", 0, None, accounts.requests),
+        Route("GET", "/v1/usage", either, "usage", 0, None, accounts.usage),
+        Route("GET", "/v1/limits", either, "usage", 0, None, accounts.limits),
+        Route("GET", "/v1/traffic", operator, None, 0, None, accounts.traffic),
         Route("GET", "/v1/breaker", admin, None, 0, None, handlers.thresholds),
         Route("PATCH", "/v1/breaker", admin, None, SMALL_BODY, JSON, handlers.thresholds),
-        Route("GET", "/", anyone, None, 0, None, status.page),
-        Route("GET", "/v1/status", either, None, 0, None, status.status),
-        Route("GET", "/v1/events", either, None, 0, None, status.events),
+        Route("GET", "/", anyone, None, 0, None, console.page),
+        Route("GET", "/v1/status", either, None, 0, None, console.status),
+        Route("GET", "/v1/events", either, None, 0, None, console.events),
+        Route("GET", "/v1/setup", operator, None, 0, None, console.setup),
+        Route("GET", "/v1/alerts", operator, None, 0, None, console.alerts),
         Route("GET", openapi.PATH, anyone, None, 0, None, openapi.Description().describe),
         Route("GET", "/livez", anyone, None, 0, None, handlers.livez),
         Route("GET", "/readyz", anyone, None, 0, None, handlers.readyz),

@@ -19,5 +19,5 @@ def tidy(scope: Scope) -> Scope:
     root = scope.get("root_path", "")
     short = _SLASHES.sub("/", path).rstrip("/")
     if short == root:
-        short += "/"  # the root itself, which is the status page
+        short += "/"  # the root itself, which is the console
     return scope if short == path else {**scope, "path": short, "raw_path": short.encode()}

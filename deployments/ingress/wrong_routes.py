@@ -19,7 +19,7 @@ _ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("healthz", "health", "ping", "ready", "live", "alive", "liveness", "readiness"), _READY),
     **dict.fromkeys(("completions", "chat", "generate"), _CHAT),  # OpenAI's, Ollama's
     **dict.fromkeys(("tags", "engines"), "Use GET /v1/models."),
-    **dict.fromkeys(("dashboard", "status", "ui"), "The status page is at /."),
+    **dict.fromkeys(("console", "dashboard", "status", "ui"), "The console is at /."),
 }
 _SERVED = ("/chat/completions", "/embeddings", "/models", "/responses", "/messages")
 

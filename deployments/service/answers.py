@@ -6,6 +6,7 @@ Rates are percentages, durations milliseconds unless the key says seconds, state
 from collections.abc import Sequence
 from typing import Literal, NotRequired, TypedDict
 
+from actors.breaker.messages import Change
 from deployments.openai_api.json_types import JsonObject
 
 State = Literal["closed", "open", "half_open"]
@@ -143,6 +144,7 @@ class Thresholds(TypedDict):
     max_inconclusive: int  # probes in a row that decided nothing
     jitter: float  # the share of an open time that may be added
     overrides: dict[str, Override]  # by the names of thresholds
+    changes: list[Change]  # by operators, the newest first
 
 
 class ServedBy(TypedDict):

@@ -26,6 +26,7 @@ class Access(Enum):
     KEY = "key"
     ADMIN = "admin"
     KEY_OR_ADMIN = "key or admin"
+    OPERATOR = "admin, or anyone where no key is needed"  # what is of all tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,9 @@ class Authenticator:
         match access:
             case Access.ANYONE:
                 return ANONYMOUS
-            case Access.ADMIN:
+            case Access.OPERATOR if self.open:
+                return ANONYMOUS
+            case Access.ADMIN | Access.OPERATOR:
                 self.admit_admin(authorization)
                 return OPERATOR
             case Access.KEY_OR_ADMIN if self.is_admin(authorization):

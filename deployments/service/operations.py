@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
+BY_HANDLE = "a Python handle"
 MAX_ISOLATION = 30 * 86_400.0  # seconds
 ACTOR_SECONDS = 0.5  # how long a question of health waits for the breaker actor, before it is answered without it
 COMMAND_SECONDS = 3.0  # how long an operator's command waits: given up, it may have been carried out all the same
@@ -42,7 +44,7 @@ class Operations:
         tables: Sequence[ModelRows],
         ledger: "LedgerClient | None" = None,
     ):
-        self._mode, self._tiers = resolved.config.mode, resolved.tiers
+        self._mode, self._tiers, self._policy = resolved.config.mode, resolved.tiers, resolved.config.policy
         self._breaker = breaker
         self._tables = tables
         self._ledger = ledger
@@ -78,19 +80,20 @@ class Operations:
         targets, _ = await self._target_health()
         return provider_health(tier, targets)
 
-    async def command(self, verb: str, provider: str, seconds: object = None) -> ProviderHealth:
+    async def command(self, verb: str, provider: str, seconds: object = None, by: str = BY_HANDLE) -> ProviderHealth:
         """Isolate, restore, recover or reset a provider, or one place of it, and return its health afterwards.
 
-        An isolation lasts `seconds`, by default an hour. Raises NotFound, BadRequest and Unavailable.
+        An isolation lasts `seconds`, by default an hour. `by` says who it was. Raises NotFound, BadRequest and
+        Unavailable.
         """
         if verb not in COMMANDS:
             raise NotFound(f"No such command: {verb}. Known commands: {', '.join(COMMANDS)}.")
         tier = self.find_tier(provider)
         limit = None if seconds is None else parse_seconds(seconds, "seconds", MAX_ISOLATION)
-        await self._command_actor("command", verb, tier.name, limit)
+        await self._command_actor("command", verb, tier.name, limit, by)
         return await self.provider_health(provider)
 
-    async def thresholds(self, changes: object = None) -> Thresholds:
+    async def thresholds(self, changes: object = None, by: str = BY_HANDLE) -> Thresholds:
         """Set thresholds over the configuration's, and return the breaker's policy in force, with what was set so.
 
         `changes` maps names of thresholds to values; null takes an earlier change back. Without changes nothing is
@@ -101,8 +104,14 @@ class Operations:
                 checked = Overrides.model_validate(changes).model_dump(exclude_unset=True)
             except ValidationError as error:
                 raise BadRequest(f"Invalid threshold {sentence_of(error)}", key_of(error)) from None
-            await self._command_actor("override", checked)
+            await self._command_actor("override", checked, by)
         return _thresholds(await self._ask_actor("health"))
+
+    async def policy(self) -> JsonObject:
+        """Return the thresholds in force; the configured ones while the breaker actor is away."""
+        with contextlib.suppress(Exception):
+            return dict((await self._call_actor("health"))["policy"])
+        return asdict(self._policy())
 
     async def _command_actor(self, method: str, *arguments: object) -> Any:
         """Send a command, then fetch a new snapshot: the command holds here from the next request on.
@@ -152,6 +161,6 @@ def _thresholds(health: JsonObject) -> Thresholds:
     """Return the answer from the breaker actor's health. An actor of an earlier version names no `configured`."""
     configured = health.get("configured", {})
     overrides = {n: {"value": value, "configured": configured.get(n)} for n, value in health["overrides"].items()}
-    answer: Any = {**health["policy"], "overrides": overrides}
+    answer: Any = {**health["policy"], "overrides": overrides, "changes": health.get("changes", [])}
     thresholds: Thresholds = answer
     return thresholds

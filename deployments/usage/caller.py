@@ -109,12 +109,13 @@ def question_of(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     filters: dict[str, Any] = {k: v for k, v in params.items() if k not in ("group_by", "format")}
     for name in ("since", "until"):
         if name in filters:
-            filters[name] = _instant(filters[name], name)
+            filters[name] = instant_of(filters[name], name)
     groups = [name for part in params.get("group_by", "").split(",") if (name := part.strip())]
     return filters, list(dict.fromkeys(groups))
 
 
-def _instant(text: str, name: str) -> float:
+def instant_of(text: str, name: str) -> float:
+    """Return an instant in seconds since 1970. Raises BadRequest with `name` as param."""
     try:
         seconds = float(text)
     except ValueError:

@@ -101,7 +101,7 @@ def test_under_its_own_names_our_page_may_ask(browser: Browser, llm: Cluster) ->
         assert fetched(browser, CHAT, method="POST", body=BODY, headers=headers).startswith("basic 200 ")
 
 
-def test_no_other_page_can_frame_the_status_page_or_load_it_as_its_own(
+def test_no_other_page_can_frame_the_console_or_load_it_as_its_own(
     browser: Browser, llm: Cluster, page: OtherPage
 ) -> None:
     browser.open(f"http://evil.example:{page.port}/")
@@ -115,7 +115,7 @@ def test_no_other_page_can_frame_the_status_page_or_load_it_as_its_own(
     browser.run("new Promise(done => setInterval(() => window.w.closed && done(0), 50))")
 
 
-def test_a_link_on_another_page_opens_the_status_page(browser: Browser, llm: Cluster, page: OtherPage) -> None:
+def test_a_link_on_another_page_opens_the_console(browser: Browser, llm: Cluster, page: OtherPage) -> None:
     browser.open(f"http://evil.example:{page.port}/")
     browser.run(
         f"""(() => {{ document.body.append(Object.assign(document.createElement('a'),

@@ -42,6 +42,7 @@ METHODS: dict[str, frozenset[tuple[str, str]]] = {
 # Routes that have no method: who holds a handle reads the configuration, asks for health, or uses `call_http`.
 HTTP_ALONE = {
     *(("GET", path) for path in ("/v1/models", "/v1/models/{name:path}", "/", "/v1/status", "/v1/events")),
+    *(("GET", path) for path in ("/v1/requests", "/v1/limits", "/v1/traffic", "/v1/setup", "/v1/alerts")),
     *(("GET", path) for path in ("/openapi.json", "/livez", "/readyz")),
     *(("POST", path) for path in ("/v1/responses/input_tokens", "/v1/messages/count_tokens")),
     *((method, "/v1/responses/{name:path}") for method in ("GET", "POST", "DELETE")),

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from actors.breaker.outcomes import NO_CREDENTIAL, Outcome
+from deployments.console.view import StatusData, build_status
 from deployments.errors import NoAnswer, NotFound, UnknownModel
 from deployments.openai_api.chat import check_request
 from deployments.service.arguments import CallOptions
-from deployments.status_page.view import StatusData, build_status
 from deployments.telemetry.request_log import line_of
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
@@ -335,7 +335,7 @@ async def test_another_key_of_the_same_host_is_asked_where_only_the_first_ones_t
 
 
 @placed
-async def test_the_status_page_is_healthy_while_another_place_answers(w: World) -> None:
+async def test_the_console_is_healthy_while_another_place_answers(w: World) -> None:
     w.provider("openai#a").ends = [REFUSED]
     await complete(w)
     await w.settle()

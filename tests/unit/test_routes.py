@@ -16,6 +16,7 @@ from tests.unit.world import ARGS, REQUEST, World, world
 
 JSON = "application/json"
 ANYONE, KEY, ADMIN, EITHER = Access.ANYONE, Access.KEY, Access.ADMIN, Access.KEY_OR_ADMIN
+OPERATOR = Access.OPERATOR
 # A new route must be written here too, with all its columns, or the tests below fail.
 TABLE = {
     ("POST", "/v1/chat/completions"): (KEY, "chat", MAX_BODY, JSON),
@@ -34,6 +35,11 @@ TABLE = {
     ("GET", "/v1/providers/{name}"): (KEY, None, 0, None),
     ("POST", "/v1/providers/{name}/{verb}"): (ADMIN, None, 0, None),
     ("GET", "/v1/requests/{name}"): (EITHER, "rows", 0, None),
+    ("GET", "/v1/requests"): (EITHER, "rows", 0, None),
+    ("GET", "/v1/limits"): (EITHER, "usage", 0, None),
+    ("GET", "/v1/traffic"): (OPERATOR, None, 0, None),
+    ("GET", "/v1/setup"): (OPERATOR, None, 0, None),
+    ("GET", "/v1/alerts"): (OPERATOR, None, 0, None),
     ("GET", "/v1/usage"): (EITHER, "usage", 0, None),
     ("GET", "/v1/breaker"): (ADMIN, None, 0, None),
     ("PATCH", "/v1/breaker"): (ADMIN, None, SMALL_BODY, JSON),
@@ -49,6 +55,7 @@ PASS = {
     ANYONE: {None, "wrong", "a", "b", "root"},
     KEY: {"a", "b"},
     ADMIN: {"root"},
+    OPERATOR: {"root"},
     EITHER: {"a", "b", "root"},
 }
 RESPOND = {"model": "default", "input": "Hi"}

@@ -131,6 +131,7 @@ class ActorInProcess:
         self.polls = 0
         self.incarnation = 1
         self.overrides: dict[str, Any] = {}
+        self.changes: list[dict[str, Any]] = []
         self.start(config)
 
     def start(self, config: Mapping[str, Any]) -> None:
@@ -180,10 +181,12 @@ class ActorInProcess:
         self.board.batch(self.now, replica, number, items)
         return number
 
-    async def command(self, verb: str, provider: str, seconds: float | None = None) -> int:
+    async def command(self, verb: str, provider: str, seconds: float | None = None, by: str = "") -> int:
+        self.changes.insert(0, {"at": self.now, "by": by, "what": f"{verb} {provider}", "detail": ""})
         return self.board.command(self.now, verb, provider, seconds)
 
-    async def override(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+    async def override(self, changes: Mapping[str, Any], by: str = "") -> dict[str, Any]:
+        self.changes.insert(0, {"at": self.now, "by": by, "what": "thresholds", "detail": ""})
         self.overrides = {k: v for k, v in {**self.overrides, **changes}.items() if v is not None}
         self.board.policy = Policy(**{**self.configured, **self.overrides})
         self.board.version += 1
@@ -191,7 +194,7 @@ class ActorInProcess:
 
     async def health(self) -> dict[str, Any]:
         policy = asdict(self.board.policy)
-        set_by = {"configured": self.configured, "overrides": self.overrides}
+        set_by = {"configured": self.configured, "overrides": self.overrides, "changes": self.changes}
         return {"incarnation": self.incarnation, "policy": policy, **set_by, "targets": self.board.health(self.now)}
 
     async def status(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Gate:
         """Return who calls. Raises Unauthorized or Forbidden."""
         if self._by_handle and route.access is not Access.ADMIN:
             return ANONYMOUS
-        # What anyone may see tells nothing, and people follow links to the status page.
+        # What anyone may see tells nothing, and people follow links to the console.
         if self._origins is not None and route.access is not Access.ANYONE:
             self._origins.check(headers)
         first, *others = _credentials(headers)

@@ -21,7 +21,7 @@ def url_of(options: Mapping[str, object], application: Mapping[str, object]) -> 
 def ready(seconds: float, urls: Iterable[str], logs: str, dashboard: str, report: str) -> str:
     """Return the block that is shown once an application answers."""
     found = list(urls)
-    where = "\n".join(f"  OpenAI's API     {url}/v1\n  status page      {url}/" for url in found)
+    where = "\n".join(f"  OpenAI's API     {url}/v1\n  console          {url}/" for url in found)
     return (
         f"\nBreakwater is ready after {seconds:.0f} s.\n\n{where}\n"
         f"  Ray's dashboard  {dashboard}  (`ray get-auth-token` prints the token that it asks for)\n"

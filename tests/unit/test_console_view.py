@@ -1,4 +1,4 @@
-"""What the status page shows: words, reasons, figures, and the order in force."""
+"""What the console's first page shows: words, reasons, figures, and the order in force."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from actors.breaker.plan import plan, received
 from actors.breaker.registry import Registry
 from deployments.breaker_client.last_seen import last_seen
 from deployments.config.resolved import ResolvedConfig
-from deployments.status_page.view import StatusData, build_status
+from deployments.console.view import StatusData, build_status
 from tests.unit.world import ARGS, layout_of
 
 ROWS = {"default": ["aws/haiku", "openai/gpt", "local/smol"], "solo": ["openai/gpt"]}

@@ -1,4 +1,4 @@
-"""What the status page shows, as one dict of fixed keys. Pure."""
+"""What the console shows, as one dict of fixed keys. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The feed of the status page: one poll of the breaker actor for all pages that are open on this replica. No Ray.
+"""The feed of the console: one poll of the breaker actor for all pages that are open on this replica. No Ray.
 
 Nothing is polled while no page is open. A stream ends by itself before it could hold up a replica that stops. It holds
 no more than its own next frame, so a slow reader costs nothing.
@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING
 
 from actors.breaker.plan import of_functions
+from deployments.console.view import Status, StatusData, build_status
 from deployments.errors import Unavailable
 from deployments.openai_api.chat import dump
-from deployments.status_page.view import Status, StatusData, build_status
 
 if TYPE_CHECKING:
     from deployments.service.service import Service
@@ -77,7 +77,7 @@ class Feed:
     def admit(self) -> None:
         """Raise Unavailable if as many pages are open as may be."""
         if self._readers >= MOST_PAGES:
-            raise Unavailable(f"This replica already serves {MOST_PAGES} status pages. Close one, or try again.")
+            raise Unavailable(f"This replica already serves {MOST_PAGES} consoles. Close one, or try again.")
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Yield server-sent events, each a snapshot: at once, when something has changed, and each second."""

@@ -1,4 +1,4 @@
-"""The status page's routes: what the page may do, who may look, and a stream that costs next to nothing."""
+"""The console's routes: what the page may do, who may look, and a stream that costs next to nothing."""
 
 import asyncio
 import base64
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from actors.breaker.outcomes import Outcome
+from deployments.console.feed import MOST_PAGES, STREAM_SECONDS
+from deployments.console.routes import STUCK_SECONDS
 from deployments.ingress.http import build_http_api
-from deployments.status_page.feed import MOST_PAGES, STREAM_SECONDS
-from deployments.status_page.routes import STUCK_SECONDS
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete
 from tests.unit.test_http_api import GUARDED, client

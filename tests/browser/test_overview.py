@@ -1,4 +1,4 @@
-"""The status page in a real browser, on a real cluster: what an operator sees, and what clicks do."""
+"""The console's overview in a real browser, on a real cluster: what an operator sees, and what clicks do."""
 
 import asyncio
 import pathlib

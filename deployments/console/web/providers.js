@@ -1,0 +1,69 @@
+// Providers: how each is set up, and the thresholds of all circuits.
+const priced = (p) => !p ? "no price known" : p.input === 0 && p.output === 0 ? "free" : `${money(p.input)} in, ${money(p.output)} out for a million tokens`;
+
+function setupOf(p) {
+  const state = now?.tiers.find((t) => t.name === p.name), word = state?.word || (p.left_out ? "left out" : "unused");
+  const head = tag("h3", "", p.name), does = el("div", "does left");
+  if (now && state) drawButtons(does, state);
+  const card = tag("article", `card ${tone(word)}`, head, " ", tag("span", "word", word), " ", tag("small", "", p.kind));
+  card.setAttribute("aria-label", p.name);
+  if (state?.why) card.append(tag("p", "", state.why));
+  card.append(tag("p", "", p.left_out ? `left out: ${p.left_out}` : `credential: ${p.credential.source || "none is needed"}`));
+  if (p.places.length) card.append(tag("ul", "plain", ...p.places.map((place) => tag("li", "", `place ${place.name}: ${place.left_out || place.credential || "ready"}`))));
+  const circuits = new Map((state?.targets || []).map((c) => [c.name, c]));
+  card.append(tag("ul", "plain", ...p.models.map((m) => {
+    const c = circuits.get(m.target);
+    return tag("li", "", tag("b", "", m.model), ` · ${priced(m.price)} · ${m.rows.length ? `in ${m.rows.join(", ")}` : "in no row"}${c ? ` · ${c.word}${c.last_error ? `, last error ${fault(c.last_error, now.at)}` : ""}` : ""}`);
+  })), does);
+  return card;
+}
+
+const UNITS = { recovery_timeout: "s", recovery_cap: "s", window: "s", level_decay: "s", slow_start: "s", panic_every: "s", lease: "s", panic_lease: "s" };
+
+function drawThresholds(policy, overrides, changeable) {
+  const form = $("thresholds");
+  form.replaceChildren(...Object.entries(policy).filter(([, v]) => typeof v === "number").map(([name, value]) => {
+    const field = Object.assign(el("input"), { name, type: "number", step: "any", value, disabled: !changeable }), over = overrides[name];
+    field.dataset.was = value;
+    const label = tag("label", "", `${name.replaceAll("_", " ")}${UNITS[name] ? `, ${UNITS[name]}` : ""}`, field);
+    if (over) label.append(tag("small", "", `set by hand; the config says ${over.configured}`));
+    return label;
+  }));
+  if (!changeable) return;
+  const back = Object.assign(tag("button", "", "Take all changes back"), { type: "button", disabled: !Object.keys(overrides).length });
+  back.onclick = () => changed(Object.fromEntries(Object.keys(overrides).map((name) => [name, null])), "Every threshold is as the config has it.");
+  form.append(tag("p", "does left", tag("button", "yes", "Change"), back));
+  form.onsubmit = (e) => {
+    e.preventDefault();
+    const given = [...form.querySelectorAll("input")].filter((f) => f.value !== f.dataset.was).map((f) => [f.name, Number(f.value)]);
+    if (given.length) changed(Object.fromEntries(given), given.map(([name, value]) => `${name}: ${value}`).join(", "));
+  };
+}
+
+async function changed(body, text) {
+  if (await commanded("v1/breaker", { method: "PATCH", body, title: "Change thresholds?", text, yes: "Change" })) show();
+}
+
+async function drawChanges() {
+  const { overrides, changes = [], ...policy } = await dataOf("v1/breaker", { operator: true });
+  drawThresholds(policy, overrides, true);
+  $("changed").hidden = !changes.length;
+  each($("changed").querySelector("ol"), changes, () => el("li"), (li, c) => put(li, `${moment(1000 * c.at)} ${c.what}${c.detail ? ` (${c.detail})` : ""}, by ${c.by}`));
+}
+
+PAGES.providers = { title: "Providers", async show() {
+  const setup = await dataOf("v1/setup", { operator: true }).catch((error) => {
+    $("operate").hidden = ![401, 403].includes(error.status);
+    $("setup").replaceChildren();
+    throw error;
+  });
+  said("providers", "");
+  $("setup").replaceChildren(...setup.providers.map(setupOf));
+  $("nothresholds").hidden = true;
+  if (now?.commands) await drawChanges();
+  else {
+    drawThresholds(setup.breaker, {}, false);
+    $("nothresholds").hidden = false;
+    put($("nothresholds"), "To change them here, set auth.admin_key_env in the config.");
+  }
+} };
