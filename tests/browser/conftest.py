@@ -19,7 +19,7 @@ def config_for_pages(fakes: dict[str, FakeServer], port: int) -> dict[str, Any]:
     config = config_of(fakes, port)
     args = config["applications"][0]["args"]
     args["models"] = {name: args["models"][name] for name in ("default", "gpt-4")}
-    del args["embeddings"]
+    del args["embeddings"], args["rows"]
     args["breaker"] = {"failure_threshold": 3, "recovery_timeout": 60}
     return config
 

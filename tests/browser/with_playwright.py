@@ -61,6 +61,12 @@ class Steps:
     def shot(self, path: str) -> None:
         self._page.screenshot(path=path, full_page=True)
 
+    def download(self, at: str, path: str) -> str:
+        with self._page.expect_download(timeout=10_000) as coming:
+            self._page.locator(at).click(timeout=5000)
+        coming.value.save_as(path)
+        return path
+
     def complaints(self) -> list[str]:
         """Errors of the console, violations of the page's policy, dialogs that a script opened."""
         self._page.evaluate("new Promise((done) => requestAnimationFrame(done))")

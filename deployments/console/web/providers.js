@@ -18,7 +18,8 @@ function setupOf(p) {
   return card;
 }
 
-const UNITS = { recovery_timeout: "s", recovery_cap: "s", window: "s", level_decay: "s", slow_start: "s", panic_every: "s", lease: "s", panic_lease: "s" };
+const UNITS = Object.fromEntries(["recovery_timeout", "recovery_cap", "window", "level_decay", "slow_start", "panic_every", "lease", "throttle_min", "throttle_max",
+  "throttle_default", "throttle_default_cap", "misconfigured_hold", "misconfigured_cap"].map((name) => [name, "s"]));
 
 function drawThresholds(policy, overrides, changeable) {
   const form = $("thresholds");
@@ -59,11 +60,11 @@ PAGES.providers = { title: "Providers", async show() {
   });
   said("providers", "");
   $("setup").replaceChildren(...setup.providers.map(setupOf));
-  $("nothresholds").hidden = true;
-  if (now?.commands) await drawChanges();
-  else {
-    drawThresholds(setup.breaker, {}, false);
-    $("nothresholds").hidden = false;
-    put($("nothresholds"), "To change them here, set auth.admin_key_env in the config.");
-  }
+  const refused = now?.commands ? await drawChanges().then(() => null, (error) => error) : null;
+  if (refused && ![401, 403].includes(refused.status)) throw refused;
+  $("operate").hidden = !refused;
+  $("nothresholds").hidden = now?.commands && !refused;
+  if ($("nothresholds").hidden) return;
+  put($("nothresholds"), refused ? "To change them here, use the admin key." : "To change them here, set auth.admin_key_env in the config.");
+  drawThresholds(setup.breaker, {}, false);
 } };
