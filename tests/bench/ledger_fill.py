@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from actors.ledger import postgres
 from actors.ledger.rollup import FIGURES_OF_A_DAY, Sums, lines_of, totals_of
+from actors.ledger.slots import KEPT_MS
 from actors.ledger.statements import Adding
 from actors.ledger.store import DAY_MS, LedgerStore
 from actors.ledger.tables import DAYS, TOTALS
@@ -28,9 +29,9 @@ _ROWS = f"""
 WITH made AS MATERIALIZED ({_SERIES}),
 asked AS (
   INSERT INTO ledger_requests (request_id, owner, began_at, version, state, tenant, agent, key_name, stream, outcome,
-                               ended_at, provider, model, attempts)
-  SELECT {_ID}, {_OWNER}, at, 2, 'settled', tenant, 'a' || agent, tenant || '-k' || key, false, 'ok',
-         at + 500, provider, model, 1 FROM made
+                               ended_at, provider, model, attempts, first_ms, added_ms, trail)
+  SELECT {_ID}, {_OWNER}, at, 2, 'settled', tenant, 'a' || agent, tenant || '-k' || key, true, 'ok',
+         at + 500, provider, model, 1, 20 * exp(5 * random()), exp(2 * random()), repeat('.', 280) FROM made
 )
 INSERT INTO ledger_attempts (request_id, number, owner, provider, model, began_at, day, version, state, tenant, agent,
                              key_name, kind, content, tokens_in, tokens_out, tokens_cached, tokens_reasoning, counted,
@@ -41,6 +42,17 @@ SELECT {_ID}, 1, {_OWNER}, provider, model, at, to_char(to_timestamp(at / 1000) 
 """
 _NAMES = "asked_at / 86400000 AS day, tenant, agent, key_name"
 _ADDED_UP = f"SELECT {_NAMES}, provider, model, count(*) FROM ledger_attempts GROUP BY 1, 2, 3, 4, 5, 6"
+# The minutes of the last days, as the store would have counted them.
+_OF_SLOTS = """
+INSERT INTO ledger_slots SELECT asked_at / 60000, count(*), count(*), 0, count(*), 0, sum(tokens_in), sum(tokens_out),
+    sum(cost), 0 FROM ledger_attempts WHERE asked_at >= :since GROUP BY 1
+"""
+_OF_TIMES = """
+INSERT INTO ledger_times
+SELECT began_at / 60000, measure, CASE WHEN ms < 0.1 THEN 0 ELSE 1 + floor(ln(ms / 0.1) / ln(1.1)) END, count(*)
+FROM ledger_requests, LATERAL (VALUES ('first', first_ms), ('added', added_ms), ('whole', 500.0)) AS of (measure, ms)
+WHERE began_at >= :since GROUP BY 1, 2, 3
+"""
 _EACH = {"tokens_in": 812, "tokens_out": 233, "cost": 3_488_000, "microseconds": 501_250, "first_microseconds": 180_500}
 _ONES = ("of_target", "of_provider", "of_model", "attempts", "answers", "timed", "first_timed")
 
@@ -57,6 +69,8 @@ def fill_on_the_server(store: LedgerStore, rows: int, now: int, days: int) -> No
         for statement in indexes:
             connection.execute(text(statement))
         _add_up(store, connection)
+        for statement in (_OF_SLOTS, _OF_TIMES):
+            connection.execute(text(statement), {"since": now - KEPT_MS})
     with store._writer.begin() as connection:
         postgres.wait_for_ever(connection)
         connection.execute(text("ANALYZE"))

@@ -9,19 +9,25 @@ requests; the figures are medians.
 
 import contextlib
 import itertools
+import json
 import pathlib
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import create_engine, text
 
+from actors.ledger.questions.asked import asked
+from actors.ledger.questions.requests import requests_page
+from actors.ledger.questions.traffic import traffic
 from actors.ledger.questions.usage import usage
 from actors.ledger.rows import SETTLED, AttemptRow, Record, RequestRow, day_of
 from actors.ledger.store import DAY_MS, LedgerStore
+from actors.ledger.tables import METADATA
 from tests.bench.ledger_fill import fill_on_the_server
 from tests.ledger.conftest import own_server
 
@@ -32,6 +38,7 @@ NOW = 1_790_000_000_000
 TENANTS, AGENTS, KEYS = 200, 3, 2
 TARGETS = [("openai", "gpt-4.1"), ("aws", "haiku"), ("aws", "opus"), ("google", "flash")]
 NUMBERS = itertools.count()
+TRAIL = json.dumps([{"provider": "openai", "model": "gpt-4.1", "outcome": "ok", "message": "." * 200}])
 DAY = NOW // DAY_MS * DAY_MS / 1000
 QUESTIONS: dict[str, tuple[dict[str, object], list[str]]] = {
     "all": ({}, []),
@@ -42,6 +49,14 @@ QUESTIONS: dict[str, tuple[dict[str, object], list[str]]] = {
     "last 30 days by day": ({"since": DAY - 29 * 86_400}, ["day"]),
     "last 30 days of one tenant by day, model": ({"since": DAY - 29 * 86_400, "tenant": "t7"}, ["day", "model"]),
     "last 30 days by key": ({"since": DAY - 29 * 86_400}, ["key"]),
+}
+LISTS: dict[str, dict[str, object]] = {
+    "the newest": {},
+    "the newest of one tenant": {"tenant": "t7"},
+    "the newest of nobody: 50,000 are looked at": {"tenant": "nobody"},
+    "the newest that failed": {"outcome": "failed"},
+    "the newest that failed over and took long": {"failed_over": True, "slower_than_ms": 499},
+    "the newest of ten days ago": {"until": NOW / 1000 - 10 * 86_400},
 }
 
 
@@ -65,10 +80,17 @@ def requests(number: int, began: int = NOW, spread: int = 0) -> Iterator[tuple[R
         yield (
             Record(RequestRow(**whose), AttemptRow(**whose, **target)),
             Record(
-                RequestRow(**whose, **ended, outcome="ok", provider=provider, model=model, attempts=1),
+                RequestRow(**whose, **ended, **times(), outcome="ok", provider=provider, model=model, attempts=1),
                 AttemptRow(**whose, **target, **ended, **used, kind="ok", content=True, first_ms=180.5),
             ),
         )
+
+
+def times() -> dict[str, Any]:
+    """Return times that differ as real ones do, and the trail of an attempt: it is the larger part of a row."""
+    first = random.lognormvariate(5.5, 0.7)
+    added = random.lognormvariate(0.7, 0.5)
+    return {"stream": True, "first_ms": round(first, 2), "added_ms": round(added, 2), "trail": TRAIL}
 
 
 def written(store: LedgerStore, *, opened_before: bool) -> float:
@@ -104,12 +126,23 @@ def report(store: LedgerStore, rows: int) -> None:
             speed = median_of([written(store, opened_before=opened_before) for _ in range(ROUNDS)])
             print(f"  {speed:8,.0f} requests/s, {'open, then settled' if opened_before else 'settled within a batch'}")
     for name, (filters, group_by) in QUESTIONS.items():
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            groups = len(usage(store, filters, group_by))
-            times.append(time.perf_counter() - began)
-        print(f"  {median_of(times) * 1000:8.1f} ms, {groups:5} groups: {name}")
+        ms, groups = timed(lambda f=filters, g=group_by: usage(store, f, g))
+        print(f"  {ms:8.1f} ms, {len(groups):5} groups: {name}")
+    for name, filters in LISTS.items():
+        ms, page = timed(lambda f=filters: requests_page(store, asked(f, limit=50)))
+        print(f"  {ms:8.1f} ms, {len(page['data']):5} requests: {name}")
+    ms, spans = timed(lambda: traffic(store, NOW))
+    print(f"  {ms:8.1f} ms, {spans['day']['totals']['requests']:5} requests in a day: traffic")
+
+
+def timed(question: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the median of milliseconds, and the answer."""
+    times, answer = [], None
+    for _ in range(5):
+        began = time.perf_counter()
+        answer = question()
+        times.append(time.perf_counter() - began)
+    return median_of(times) * 1000, answer
 
 
 def main() -> None:
@@ -121,8 +154,8 @@ def main() -> None:
         url = f"sqlite:///{pathlib.Path(folder) / 'usage.sqlite3'}" if url == "sqlite" else url
         if not url.startswith("sqlite"):
             with create_engine(url).begin() as connection:
-                for table in ("requests", "attempts", "months", "days", "totals", "purged", "schema"):
-                    connection.execute(text(f"DROP TABLE IF EXISTS ledger_{table}"))
+                for table in METADATA.tables:
+                    connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
         store = LedgerStore(url)
         store.start()
         report(store, rows)

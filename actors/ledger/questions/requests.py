@@ -20,14 +20,17 @@ _COLUMNS = [column for column in REQUESTS.columns if column.name not in ("trail"
 _OF_ATTEMPTS = ("request_id", "tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "cost", "first_ms")
 
 
-def requests_page(store: LedgerStore, asked: Asked, until: float | None = None) -> dict[str, Any]:
+def requests_page(
+    store: LedgerStore, asked: Asked, until: float | None = None, most: int = MOST_EXAMINED
+) -> dict[str, Any]:
     """Return `data`, the rows of each request and of its attempts, with the `next` cursor and `looked_back_to`.
 
-    Raises QuestionTooLong at `until` (monotonic).
+    It looks at `most` requests, and at those that began at the same instant as the last of them. Raises QuestionTooLong
+    at `until` (monotonic).
     """
     with store.answering(time.monotonic() + QUESTION_SECONDS if until is None else until) as connection:
         within = _within(asked)
-        oldest = _oldest_of_a_page(connection, within)
+        oldest = _oldest_of_a_page(connection, within, most)
         where = [*within, *_wanted(asked), *seen_by(asked.viewer)]
         if oldest is not None:
             where.append(_R.began_at >= oldest)
@@ -60,9 +63,9 @@ def _within(asked: Asked) -> list[ColumnElement[bool]]:
     return where
 
 
-def _oldest_of_a_page(connection: Connection, within: Sequence[ColumnElement[bool]]) -> int | None:
+def _oldest_of_a_page(connection: Connection, within: Sequence[ColumnElement[bool]], most: int) -> int | None:
     """Return the oldest instant that a page looks at; None if it may look at all that there is."""
-    asked = select(_R.began_at).where(*within).order_by(_R.began_at.desc()).offset(MOST_EXAMINED - 1).limit(2)
+    asked = select(_R.began_at).where(*within).order_by(_R.began_at.desc()).offset(most - 1).limit(2)
     # What began at that same instant is looked at too: the next page begins before it.
     found = list(connection.execute(asked).scalars())
     return found[0] if len(found) == 2 else None
