@@ -40,6 +40,7 @@ class Asked:
     targets: tuple[tuple[str, str], ...]
     ends: tuple[str, ...]  # ok, cancelled, timeout, open, lost: of each attempt
     cost: int | None
+    legs: tuple[str | None, ...]  # won, lost, failed, beaten: of each attempt
 
 
 INSTANTS = st.builds(
@@ -56,6 +57,7 @@ ASKED = st.integers(1, 3).flatmap(
         st.tuples(*[TARGETS] * n),
         st.tuples(*[ENDS] * n),
         st.none() | st.integers(0, 10**9),
+        st.tuples(*[st.sampled_from([None, "won", "lost", "failed", "beaten"])] * n),
     )
 )
 EDGES = st.none() | INSTANTS.map(lambda ms: ms / 1000)
@@ -72,6 +74,7 @@ def lines(name: str, tenant: str, asked: Asked) -> Iterator[Record]:
             steps.append(opened(name, number, **whose, **target, **ended))
         elif end != "open":
             ended = {"kind": end, "cost": asked.cost, "ended_at": began + 1, "last": number == len(asked.ends)}
+            ended["hedge"] = asked.legs[number - 1]
             steps.append(settled(name, number, **whose, **target, **ended))
         for record in steps:
             at_once = {field: getattr(record.request, field) for field in ("version", "state", "outcome", "ended_at")}
@@ -81,7 +84,7 @@ def lines(name: str, tenant: str, asked: Asked) -> Iterator[Record]:
 def truth(made: Sequence[Asked], filters: Mapping[str, Any], group_by: Sequence[str]) -> dict[tuple[Any, ...], Any]:
     """Each group's requests, attempts, answers, lost, open, cost, what of it bought no answer, and unknown cost.
 
-    From the world alone.
+    Of what bought no answer also the part of clients that left, and of legs that did not win. From the world alone.
     """
     groups: dict[tuple[Any, ...], list[Any]] = {}
     by_target = {"provider", "model"} & {*filters, *group_by}
@@ -93,18 +96,21 @@ def truth(made: Sequence[Asked], filters: Mapping[str, Any], group_by: Sequence[
         if any(known[name] != filters[name] for name in ("agent", "key") if name in filters):
             continue
         if not by_target:
-            groups.setdefault(tuple(known[g] for g in group_by), [set(), 0, 0, 0, 0, 0, 0, 0])[0].add(n)
-        for (provider, model), end in zip(asked.targets, asked.ends, strict=True):
+            groups.setdefault(tuple(known[g] for g in group_by), [set(), *[0] * 9])[0].add(n)
+        for (provider, model), end, leg in zip(asked.targets, asked.ends, asked.legs, strict=True):
             known |= {"provider": provider, "model": model}
             if any(known[name] != filters[name] for name in ("provider", "model") if name in filters):
                 continue
-            total = groups.setdefault(tuple(known[g] for g in group_by), [set(), 0, 0, 0, 0, 0, 0, 0])
+            total = groups.setdefault(tuple(known[g] for g in group_by), [set(), *[0] * 9])
             total[0].add(n)
             priced = asked.cost if end in ("ok", "cancelled", "timeout") else None
             counts = (1, end == "ok", end == "lost", end == "open", priced or 0, 0 if end == "ok" else priced or 0)
             for i, value in enumerate(counts, 1):
                 total[i] += value
             total[7] += end != "open" and priced is None
+            hedged = leg in ("lost", "failed", "beaten")
+            total[8] += (priced or 0) * (end == "cancelled" and not hedged)
+            total[9] += (priced or 0) * (end != "ok" and hedged)
     return {name: (len(total[0]), *total[1:]) for name, total in groups.items()}
 
 
@@ -115,6 +121,7 @@ def shown(rows: Sequence[Mapping[str, Any]], group_by: Sequence[str]) -> dict[tu
             *(r[name] or 0 for name in figures),
             round((r["abandoned_cost_usd"] or 0) * 1e9),
             r["unknown_cost"],
+            *(round((r[f"{part}_cost_usd"] or 0) * 1e9) for part in ("cancelled", "hedged")),
         )
         for r in rows
     }
@@ -172,7 +179,7 @@ def test_every_answer_is_the_truth_at_borders_of_days_late_twice_and_by_two_stor
         named = data.draw(st.fixed_dictionaries({}, optional={"provider": st.just("aws"), "model": st.just("m")}))
         filters = {**named, "since": data.draw(EDGES), "until": data.draw(EDGES)}
         filters = {name: value for name, value in filters.items() if value is not None}
-        expected = truth(made, filters, group_by) or ({} if group_by else {(): (0,) * 8})
+        expected = truth(made, filters, group_by) or ({} if group_by else {(): (0,) * 10})
         answer = usage(shared[0], {"tenant": tenant, **filters}, group_by)
         assert shown(answer, group_by) == expected, (filters, group_by)
         assert all(list(row) == columns_of(filters, group_by) for row in answer)
