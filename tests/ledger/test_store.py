@@ -13,11 +13,13 @@ from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 from actors.ledger.budget import Spend
 from actors.ledger.messages import UnknownQuestion
 from actors.ledger.migrations import MIGRATIONS, NewerSchema
+from actors.ledger.questions.traffic import traffic
 from actors.ledger.questions.usage import usage
-from actors.ledger.rows import LOST
+from actors.ledger.rollup import digest
+from actors.ledger.rows import LOST, day_of
 from actors.ledger.single_writer.writer import LedgerWriter
 from actors.ledger.store import READERS, LedgerStore, refuses
-from actors.ledger.tables import ATTEMPTS, METADATA, MONTHS, REQUESTS
+from actors.ledger.tables import ATTEMPTS, METADATA, MONTHS, REQUESTS, SLOTS
 from tests.ledger.conftest import raw
 from tests.ledger.rows import NOON, opened, request, settled
 from tests.ledger.world import at_once
@@ -160,6 +162,62 @@ def test_a_store_of_version_1_is_migrated_with_its_rows(url: str) -> None:
     assert rows(new, MONTHS)[0]["tokens"] == 7
     new.write([opened("r2", key_name="k")])
     new.close()
+
+
+def test_a_store_of_version_7_has_the_minutes_of_its_last_day_and_what_clients_left(url: str) -> None:
+    old = LedgerStore(url)
+    old.start(upto=7)
+    names = "tenant, agent, key_name, provider, model"
+    figures = "requests, answered, of_target, of_provider, of_model, attempts, answers, cancelled, failures, lost, open"
+    figures += ", tokens_in, tokens_out, tokens_cached, tokens_reasoning, estimated, unknown_cost, cost, timed"
+    figures += ", microseconds, first_timed, first_microseconds, abandoned_cost"
+    lines = {"ledger_days": ("acme", "x", "k", "aws", "m"), "ledger_totals": ("acme", None, "k", None, None)}
+    with raw(url) as connection:
+        for n, (at, end) in enumerate([(NOON, "ok"), (NOON + 1, "cancelled"), (NOON - 30 * 3_600_000, "timeout")]):
+            asked = {"id": f"r{n}", "at": at, "end": end, "day": day_of(at)}
+            connection.execute(
+                text(
+                    "INSERT INTO ledger_requests (request_id, owner, began_at, version, state, stream, outcome,"
+                    " attempts) VALUES (:id, 'o', :at, 2000000000, 'settled', true, :end, 1)"
+                ),
+                asked,
+            )
+            connection.execute(
+                text(
+                    f"INSERT INTO ledger_attempts (request_id, number, owner, began_at, asked_at, day, version, state,"
+                    f" content, tokens_in, tokens_out, tokens_cached, tokens_reasoning, counted, kind, cost, {names})"
+                    f" VALUES (:id, 1, 'o', :at, :at, :day, 2000000000, 'settled', true, 4, 3, 0, 0, 'provider', :end,"
+                    f" 9, 'acme', 'x', 'k', 'aws', 'm')"
+                ),
+                asked,
+            )
+        for table, whose in lines.items():
+            kind = ("key",) if table == "ledger_totals" else ()
+            name = (*kind, day_of(NOON), *whose)
+            connection.execute(
+                text(
+                    f"INSERT INTO {table} (name, {'kind, ' if kind else ''}day, {names}, {figures})"
+                    f" VALUES (:name, {', '.join(f':v{i}' for i in range(len(name)))}, {', '.join(['0'] * 22)}, 9)"
+                ),
+                {"name": digest(name), **{f"v{i}": value for i, value in enumerate(name)}},
+            )
+    old.close()
+    store = LedgerStore(url)
+    assert (store.start(), len(MIGRATIONS)) == (7, 8)
+    told = traffic(store, NOON + 60_000)
+    for span in ("hour", "day"):
+        totals = told[span]["totals"]
+        assert (totals["requests"], totals["answered"], totals["attempts"], totals["failures"]) == (2, 1, 2, 0)
+        assert (totals["tokens_in"], totals["cost_usd"], totals["abandoned_cost_usd"]) == (8, 18e-9, 9e-9)
+    for group_by in (["tenant", "agent"], ["tenant"]):
+        (row,) = [row for row in usage(store, {}, group_by) if row["tenant"] == "acme"]
+        costs = [row[f"{part}_cost_usd"] for part in ("abandoned", "failed", "hedged", "cancelled")]
+        assert costs == [9e-9, 0, 0, 9e-9]
+    with store.reading() as connection:
+        slots = connection.execute(select(SLOTS.c.slot)).scalars().all()
+    assert slots == [NOON // 60_000], "no minute is older than a day"
+    assert [(row["failed_over"], row["first_ms"]) for row in rows(store, REQUESTS)] == [(0, None)] * 3
+    store.close()
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store: LedgerStore, url: str) -> None:

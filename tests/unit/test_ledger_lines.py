@@ -104,6 +104,20 @@ def test_what_a_newer_version_writes_is_left_out() -> None:
     assert record.request == RequestRow(**REQUEST)
 
 
+def test_a_line_of_an_earlier_version_has_no_times_and_a_later_one_has_them() -> None:
+    ended = {"version": SETTLED, "state": "settled", "outcome": "ok"}
+    ((earlier,), _) = parse(written(ended))
+    assert (earlier.request.first_ms, earlier.request.added_ms, earlier.request.failed_over) == (None, None, 0)
+    more = {"first_ms": 12, "added_ms": 0.5, "failed_over": 1}
+    ((later,), wrong) = parse(written({**ended, **more}, hedge="beaten"))
+    assert not wrong
+    assert later.request == RequestRow(**REQUEST, **ended, **more)
+    assert later.attempt is not None
+    assert later.attempt.hedge == "beaten"
+    ((beyond,), _) = parse(written({"failed_over": 7}))
+    assert beyond.request.failed_over == 1
+
+
 @pytest.mark.parametrize("trail", [None, 1, ["x"], "x" * 100_000])
 def test_a_trail_that_is_none_costs_no_row(trail: Any) -> None:
     ((record,), wrong) = parse(written({"trail": trail}))
