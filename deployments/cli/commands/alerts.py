@@ -26,5 +26,6 @@ def alerts(asking: Asking) -> int:
                 [Cell(a["severity"], style_of(a["severity"])), a["name"], since(a["since"]), a["summary"], a["runbook"]]
                 for a in told["data"]
             ]
-            table(("severity", "alert", "since (UTC)", "summary", "what to do"), rows)
+            head = ("severity", "alert", "since (UTC)", "summary", "what to do")
+            table(head, rows, prose=("summary",), extra=("since (UTC)",))
     return BAD_NEWS if told["trouble"] or told["data"] else 0

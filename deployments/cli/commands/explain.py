@@ -32,7 +32,7 @@ def _print(told: Mapping[str, Any]) -> None:
     scale = waterfall.scale_of(candidates, told["ms"])
     say()
     rows = [
-        [number, _name(c), Cell(c["outcome"], style_of(c["outcome"]) or _style(c)), waterfall.bar(c, scale) or " "]
+        [number, _name(c), Cell(c["outcome"], style_of(c["outcome"]) or _style(c)), waterfall.bar(c, scale)]
         for number, c in enumerate(candidates, 1)
     ]
     end = millis(scale)
@@ -78,7 +78,8 @@ def _details(told: Mapping[str, Any]) -> Iterator[str]:
     status = f" {told['status']}" if told.get("status") else ""
     yield f"{outcome}{status}" + (f" ({ending.why})" if ending is not None and outcome != "ok" else "")
     if told.get("ms") is not None:
-        yield f"took {millis(told['ms'])}, first token {millis(told.get('first_token_ms'))}"
+        first = told.get("first_token_ms")
+        yield f"took {millis(told['ms'])}" + ("" if first is None else f", first token {millis(first)}")
     if told.get("state"):
         since = seconds(told.get("since_seconds"))
         yield f"its circuit was {str(told['state']).replace('_', ' ')} for {since}"

@@ -20,10 +20,11 @@ def providers(asking: Asking) -> None:
     told = answer.data
     say(f"mode {told['mode']}")
     say()
-    table(("provider", "kind", "called", "credential", "places", "why not"), [_provider(p) for p in told["providers"]])
+    head = ("provider", "kind", "called", "credential", "places", "why not")
+    table(head, [_provider(each) for each in told["providers"]], prose=head[3:])
     say()
     rows = [[model["target"], *_model(model)] for each in told["providers"] for model in each["models"]]
-    table(("target", "rows", "price"), rows)
+    table(("target", "rows", "price"), rows, prose=("rows", "price"))
     say()
     say("Circuits: " + ", ".join(_thresholds(told["breaker"])))
 

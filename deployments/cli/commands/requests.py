@@ -10,7 +10,7 @@ from actors.breaker.outcomes import ENDINGS
 from deployments.cli.commands.follow import follow
 from deployments.cli.server.options import Asking, Instant, Milliseconds, asks
 from deployments.cli.terminal.printing import say, table, tell
-from deployments.cli.terminal.request_lines import HEAD, RIGHT, cells_of
+from deployments.cli.terminal.request_lines import EXTRA, HEAD, RIGHT, cells_of
 from deployments.cli.terminal.text import instant
 
 MOST_OF_A_PAGE, MOST_PAGES = 200, 20
@@ -69,7 +69,7 @@ def requests(
     else:
         rows = [cells_of(head) for page in pages.read() for head in page["data"]]
         if rows:
-            table(HEAD, rows, RIGHT)
+            table(HEAD, rows, RIGHT, extra=EXTRA)
         else:
             say("No such request.")
     if pages.cursor is not None and not asking.as_json:

@@ -10,6 +10,10 @@ from deployments.cli.server.options import Asking, asks
 from deployments.cli.terminal.printing import Cell, say, table
 from deployments.cli.terminal.text import NOTHING, instant, millis, number, percent, seconds, share, style_of
 
+_TIER = ("tier", "kind", "state", "calls", "ok", "latency", "calls/s", "why")
+_CIRCUIT = ("circuit", "state", "since", "next", "share", "calls", "ok", "last error")
+_ROW = ("row", "kind", "health", "asked in this order", "passed over")
+
 
 @click.command
 @asks
@@ -26,14 +30,13 @@ def _print(told: Mapping[str, Any]) -> None:
     actors = f"breaker actor {told['breaker_actor']}, {_ledger(told['ledger'])}"
     say(f"{instant(told['at'])} UTC, mode {told['mode']}, {actors}")
     say()
-    head = ("tier", "kind", "state", "calls", "ok", "latency", "calls/s", "why")
-    table(head, [_tier(tier) for tier in told["tiers"]], right=head[3:7])
-    if circuits := [circuit for tier in told["tiers"] for circuit in tier["targets"]]:
+    tiers = [_tier(tier) for tier in told["tiers"]]
+    table(_TIER, tiers, right=_TIER[3:7], prose=("why",), extra=("kind", "calls/s", "latency"))
+    if circuits := [_circuit(circuit) for tier in told["tiers"] for circuit in tier["targets"]]:
         say()
-        head = ("circuit", "state", "since", "next", "share", "calls", "ok", "last error")
-        table(head, [_circuit(circuit) for circuit in circuits], right=head[2:7])
+        table(_CIRCUIT, circuits, right=_CIRCUIT[2:7], prose=("last error",), extra=("share", "calls", "since"))
     say()
-    table(("row", "kind", "health", "asked in this order", "passed over"), [_row(row) for row in told["rows"]])
+    table(_ROW, [_row(row) for row in told["rows"]], prose=_ROW[3:], extra=("kind",))
 
 
 def _ledger(health: Mapping[str, Any] | None) -> str:

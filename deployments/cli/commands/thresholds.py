@@ -54,7 +54,7 @@ def _print(told: Mapping[str, Any]) -> None:
     if changed := told.get("changes"):
         say()
         rows = [[since(each["at"]), each["by"] or NOTHING, each["what"], _detail(each["detail"])] for each in changed]
-        table(("changed at (UTC)", "by", "what", "detail"), rows)
+        table(("changed at (UTC)", "by", "what", "detail"), rows, prose=("detail",))
 
 
 def _configured(override: Mapping[str, Any]) -> str:

@@ -39,15 +39,11 @@ def _print(told: Mapping[str, Any]) -> None:
     totals = [span["totals"] for span in spans]
     rows: list[list[object]] = [[word, *(number(of[name]) for of in totals)] for name, word in _COUNTS.items()]
     rows.insert(2, ["share answered", *map(_answered, totals)])
-    rows += [
-        ["cost", *(money(of["cost_usd"]) for of in totals)],
-        ["of that abandoned", *(money(of["abandoned_cost_usd"]) for of in totals)],
-        *[
-            [f"{word}, {percentile}", *[millis(span[name][percentile]) for span in spans]]
-            for name, word in (("first_token_ms", "first token"), ("added_ms", "our own part"))
-            for percentile in ("p50", "p95")
-        ],
-    ]
+    rows.append(["cost", *(money(of["cost_usd"]) for of in totals)])
+    rows.append(["of that abandoned", *(money(of["abandoned_cost_usd"]) for of in totals)])
+    for name, word in (("first_token_ms", "first token"), ("added_ms", "our own part")):
+        for percentile in ("p50", "p95"):
+            rows.append([f"{word}, {percentile}", *(millis(span[name][percentile]) for span in spans)])
     table(("", "last hour", "last day"), rows, right=("last hour", "last day"))
     for name, span in zip(("hour", "day"), spans, strict=True):
         say()

@@ -22,6 +22,9 @@ _SHOWN: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "tokens_out": ("tokens out", number),
     "cost_usd": ("cost", money),
     "abandoned_cost_usd": ("abandoned", money),
+    "failed_cost_usd": ("of that failed", money),
+    "hedged_cost_usd": ("hedged", money),
+    "cancelled_cost_usd": ("cut", money),
     "unknown_cost": ("unpriced", number),
     "avg_latency_ms": ("latency", millis),
     "avg_first_token_ms": ("first token", millis),
@@ -80,4 +83,5 @@ def _print(rows: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> None:
     names = [[row[name] or NOTHING for name in groups] for row in rows]
     figures = [[_SHOWN[name][1](row[name]) for name in shown] for row in rows]
     cells = [[*whose, *told] for whose, told in zip(names, figures, strict=True)]
-    return table(head, cells, right=head[len(groups) :])
+    extra = ("unpriced", "cancelled", "cached", "first token", "cut", "hedged", "of that failed", "attempts", "latency")
+    return table(head, cells, right=head[len(groups) :], extra=[name for name in extra if name in head])

@@ -5,11 +5,14 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from deployments.cli.server.errors import Refused, ServerError, Unreachable
 from deployments.cli.terminal.text import clean
+
+if TYPE_CHECKING:
+    import httpx2
 
 MOST_BYTES = 64 * 1024 * 1024  # of one answer
 LONGEST_SENTENCE = 500
@@ -34,14 +37,16 @@ class Secret:
         return f"Secret({self.source})"
 
 
-@dataclass(frozen=True, slots=True)
 class Server:
-    """`url` has no slash at its end, and may have a path. `seconds` are for one answer."""
+    """`url` has no slash at its end, and may have a path. `seconds` are for one answer. To be closed."""
 
-    url: str
-    key: Secret | None
-    seconds: float
-    operator: str = ""
+    def __init__(self, url: str, key: Secret | None, seconds: float, operator: str = ""):
+        self.url, self.key, self.seconds, self.operator = url, key, seconds, operator
+        self._client: httpx2.Client | None = None
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         return _answer(self, *self._ask("GET", path, params or {}))
@@ -67,7 +72,7 @@ class Server:
         body: object = None,
         more: Mapping[str, str] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
-        import httpx2  # takes as long as all else together, and `--help` does not need it
+        import httpx2
 
         headers = {"accept": "application/json, text/csv", "user-agent": "breakwater-cli", **(more or {})}
         if self.key is not None:
@@ -75,14 +80,10 @@ class Server:
         content = None
         if body is not None:
             content, headers["content-type"] = json.dumps(body).encode(), "application/json"
-        # A proxy of the environment does not lead to this machine.
-        trusts = not is_loopback(self.url)
         sent = {name.encode(): value.encode() for name, value in headers.items()}
         try:
-            with (
-                httpx2.Client(trust_env=trusts, timeout=self.seconds) as client,
-                client.stream(method, self.url + path, params=params, headers=sent, content=content) as response,
-            ):
+            client = self._connected()
+            with client.stream(method, self.url + path, params=params, headers=sent, content=content) as response:
                 return response.status_code, response.headers, self._read(response.iter_bytes())
         except httpx2.TimeoutException:
             raise Unreachable(self._late()) from None
@@ -92,6 +93,17 @@ class Server:
             raise Unreachable(
                 "The proxy that the environment names can't be used: see HTTPS_PROXY and NO_PROXY."
             ) from None
+
+    def _connected(self) -> "httpx2.Client":
+        import httpx2  # takes as long as all else together, and `--help` does not need it
+
+        if self._client is None:
+            here = is_loopback(self.url)
+            # A proxy of the environment does not lead to this machine. Certificates, which take 40 ms to be read, are
+            # not looked at where nothing is encrypted.
+            encrypted = not here or self.url.startswith("https:")
+            self._client = httpx2.Client(trust_env=not here, verify=encrypted, timeout=self.seconds)
+        return self._client
 
     def _read(self, pieces: Any) -> bytes:
         """Return the whole body. A server that sends a little now and then is cut off all the same."""

@@ -85,9 +85,9 @@ def asking_of(given: dict[str, Any], operator: str = "") -> Asking:
     ahead: dict[str, Any] = click.get_current_context().find_root().params
     told = {name: given.get(name) or ahead.get(name) for name in ("url", "key_file", "timeout", "as_json")}
     url = url_of(told["url"] or os.environ.get(URL) or DEFAULT_URL)
-    return Asking(
-        Server(url, key_of(told["key_file"]), told["timeout"] or DEFAULT_SECONDS, operator), bool(told["as_json"])
-    )
+    server = Server(url, key_of(told["key_file"]), told["timeout"] or DEFAULT_SECONDS, operator)
+    click.get_current_context().call_on_close(server.close)
+    return Asking(server, bool(told["as_json"]))
 
 
 def url_of(text: str) -> str:
@@ -129,11 +129,11 @@ def _secret(text: str, source: str) -> Secret:
 
 def operator_of(name: str | None) -> str:
     """Return the name under which the server notes a change."""
-    if name is not None and clean(name) != name.strip():
+    if name is not None and clean(name) != name:
         raise click.UsageError("--as needs a name without control characters.")
     if name is not None and not name.strip():
         raise click.UsageError("--as needs a name.")
-    return clean(name or f"{_user()}@{socket.gethostname()}")[:LONGEST_NAME]
+    return clean((name or "").strip() or f"{_user()}@{socket.gethostname()}")[:LONGEST_NAME]
 
 
 def _user() -> str:

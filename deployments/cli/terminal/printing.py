@@ -9,12 +9,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deployments.cli.terminal.text import NOTHING, clean, harmless_json, harmless_lines, width
+from deployments.cli.terminal.text import clean, harmless_json, harmless_lines, width
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 GAP = "  "
+LEAST_PROSE = 24  # columns of a terminal: in less, nobody reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +32,11 @@ def is_terminal() -> bool:
 
 def say(text: str = "", style: str = "") -> None:
     """Print one line. It is never cut or wrapped."""
-    line = _kept(text)
+    line = clean(text)
     if style and is_terminal():
         _console().print(_rich(Cell(line, style)), soft_wrap=True)
     else:
         print(line)
-
-
-def _kept(text: str) -> str:
-    """Return a line with the spaces at its begin."""
-    return " " * (len(text) - len(text.lstrip(" "))) + clean_line(text.strip(" "))
-
-
-def clean_line(text: str) -> str:
-    """Return a line in which runs of spaces are kept, because they may be columns."""
-    return GAP.join(clean(part) if part.strip() else "" for part in text.split(GAP))
 
 
 def tell(text: str) -> None:
@@ -53,18 +44,28 @@ def tell(text: str) -> None:
     print(clean(text), file=sys.stderr, flush=True)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[str] = ()) -> None:
-    """Print rows below a head. `right` names the columns of figures. Cells are texts, or Cells in a colour."""
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    right: Collection[str] = (),
+    prose: Collection[str] = (),
+    extra: Sequence[str] = (),
+) -> None:
+    """Print rows below a head. Cells are texts, or Cells in a colour.
+
+    `right` names the columns of figures, and `prose` those that may be folded where a terminal is too narrow. `extra`
+    are columns that are left out there, in this order.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     if is_terminal():
-        _print_rich(head, cells, right)
+        _print_rich(head, cells, right, prose, extra)
     else:
         _print_plain(head, cells, right)
 
 
 def _cell(value: object) -> Cell:
     cell = value if isinstance(value, Cell) else Cell(str(value))
-    return Cell(clean_line(cell.text) or NOTHING, cell.style)
+    return Cell(clean(cell.text), cell.style)
 
 
 def _print_plain(head: Sequence[str], rows: Sequence[Sequence[Cell]], right: Collection[str]) -> None:
@@ -80,15 +81,42 @@ def _padded(text: str, wanted: int, right: bool) -> str:
     return space + text if right else text + space
 
 
-def _print_rich(head: Sequence[str], rows: Sequence[Sequence[Cell]], right: Collection[str]) -> None:
+def _print_rich(
+    head: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    right: Collection[str],
+    prose: Collection[str],
+    extra: Sequence[str],
+) -> None:
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in head:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    console = _console()
+    columns = zip(*[[Cell(name) for name in head], *rows], strict=True)
+    widths = {name: max(width(cell.text) for cell in column) for name, column in zip(head, columns, strict=True)}
+    least = {name: min(wide, LEAST_PROSE) if name in prose else wide for name, wide in widths.items()}
+    shown = _fitting(least, extra, console.width)
+    made = Table(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), header_style="bold")
+    for name in shown:
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold", min_width=least[name])
     for row in rows:
-        made.add_row(*map(_rich, row))
-    _console().print(made)
+        made.add_row(*(_rich(cell) for name, cell in zip(head, row, strict=True) if name in shown))
+    # What is wider than the terminal all the same is wrapped by it: cells of two letters can't be read.
+    console.width = max(console.width, _wide(shown, least))
+    console.print(made)
+
+
+def _fitting(least: dict[str, int], extra: Sequence[str], most: int) -> list[str]:
+    """Return the columns that are shown on so wide a terminal."""
+    shown = list(least)
+    for name in extra:
+        if _wide(shown, least) <= most:
+            break
+        shown.remove(name)
+    return shown
+
+
+def _wide(names: Sequence[str], least: dict[str, int]) -> int:
+    return sum(least[name] for name in names) + len(GAP) * len(names)
 
 
 def _rich(cell: Cell) -> Any:

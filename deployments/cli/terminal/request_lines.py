@@ -11,6 +11,7 @@ HEAD = (
     *("in", "out", "cost", "tenant", "agent"),
 )
 RIGHT = HEAD[5:11]
+EXTRA = ("agent", "in", "out", "first", "tenant", "tries", "cost", "row")
 _WIDTHS = (19, 32, 12, 14, 28, 5, 8, 8, 7, 7, 9, 0, 0)
 
 

@@ -14,7 +14,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _SUBSTITUTE = "\ufffd"
 # Controls, formats such as those that turn the direction of a text, halves of surrogate pairs, ends of lines.
 _ODD = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_SPACES = re.compile(r"[ \t\r\n\u2028\u2029]+")
+_BREAKS = re.compile(r" *[\t\n\v\f\r\x85\u2028\u2029]\s*")
 _GOOD, _WARN, _BAD = "green", "yellow", "red"
 _STYLES = {
     **dict.fromkeys(("healthy", "ok", "closed", "up", "reachable"), _GOOD),
@@ -39,7 +39,7 @@ _STYLES = {
 
 def clean(value: object) -> str:
     """Return a text on one line, without any sign that a terminal would obey."""
-    text = _SPACES.sub(" ", str(value)).strip()
+    text = _BREAKS.sub(" ", str(value))
     return "".join(_SUBSTITUTE if unicodedata.category(sign) in _ODD else sign for sign in text)
 
 
