@@ -32,7 +32,7 @@ The server is at --url or BREAKWATER_URL.
 \b
 Exit codes: 0 done, 1 bad news (status: unhealthy; alerts: one fires),
 2 wrong usage, 3 the server can't be reached, 4 the key is refused,
-5 any other error of the server, 130 Ctrl-C, 141 nobody reads the output.
+5 any other error, 130 Ctrl-C, 141 nobody reads the output.
 
 `completion bash` prints a script that makes the word `breakwater` of all this, and completes it:
 
@@ -81,7 +81,7 @@ def _run(arguments: Sequence[str]) -> int:
         error.show()
         return WRONG_USAGE
     except click.ClickException as error:
-        tell(error.format_message())
+        tell(f"{error.format_message().rstrip('.')}.")
         return WRONG_USAGE
     except click.Abort:
         return INTERRUPTED
@@ -92,6 +92,9 @@ def _run(arguments: Sequence[str]) -> int:
         raise
     except SystemExit as error:  # a completion is done
         return _code(error.code)
+    except OSError as error:
+        tell(f"The output can't be written: {error}.")
+        return CliError.code
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         tell(f"The server's answer is not what this command expects ({why}). --json prints it as it is.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 GAP = "  "
-LEAST_PROSE = 24  # columns of a terminal: in less, nobody reads
+LEAST_PROSE = 20  # columns of a terminal: in less, nobody reads
 
 
 @dataclass(frozen=True, slots=True)
