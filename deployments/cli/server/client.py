@@ -53,7 +53,7 @@ class Server:
 
     def text(self, path: str, params: Mapping[str, str]) -> bytes:
         """Return an answer that is no JSON, as it is."""
-        status, headers, body = self._ask("GET", path, params)
+        status, headers, body = self._ask("GET", path, params, more={"accept": "text/csv"})
         if status != 200:
             _answer(self, status, headers, body)
         if not headers.get("content-type", "").startswith("text/csv"):
@@ -74,7 +74,7 @@ class Server:
     ) -> tuple[int, Mapping[str, str], bytes]:
         import httpx2
 
-        headers = {"accept": "application/json, text/csv", "user-agent": "breakwater-cli", **(more or {})}
+        headers = {"accept": "application/json", "user-agent": "breakwater-cli", **(more or {})}
         if self.key is not None:
             headers["authorization"] = f"Bearer {self.key.value}"
         content = None
