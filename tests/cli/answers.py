@@ -200,29 +200,30 @@ LIMITS = {
 }
 
 
-def _span(seconds: int, slots: int) -> dict[str, Any]:
-    each = {
-        **{"requests": 20, "answered": 20, "failed_over": 0, "attempts": 20, "failures": 0, "tokens_in": 16_240},
-        **{"tokens_out": 3280, "cost_usd": 0.02694, "abandoned_cost_usd": 0.0},
-    }
-    worse = {**each, "answered": 18, "failed_over": 12, "attempts": 34, "failures": 16, "abandoned_cost_usd": 0.006}
-    made = [
-        {
-            "at": AT - seconds * (slots - n),
-            **({**each, **dict.fromkeys(("requests", "answered", "attempts"), 20 + n % 7)} if n < slots - 5 else worse),
-        }
-        for n in range(slots)
-    ]
+def _span(seconds: int, slots: int, worse: int) -> dict[str, Any]:
+    """Slots of one request every three seconds, of which the last so many have a provider that is out."""
+    usual = seconds // 3
+    made = []
+    for n in range(slots):
+        out, requests = n >= slots - worse, usual + n % 7
+        made.append(
+            {
+                **{"at": AT - seconds * (slots - n), "requests": requests, "answered": requests - 2 * out},
+                **{"failed_over": 12 * out, "attempts": requests + 14 * out, "failures": 16 * out},
+                **{"tokens_in": 812 * requests, "tokens_out": 164 * requests},
+                **{"cost_usd": 0.001347 * requests, "abandoned_cost_usd": 0.006 * out},
+            }
+        )
     return {
         "slot_seconds": seconds,
         "slots": made,
-        "totals": {name: sum(slot[name] for slot in made) for name in each},
+        "totals": {name: sum(slot[name] for slot in made) for name in made[0] if name != "at"},
         "first_token_ms": {"p50": 398.0, "p95": 1630.0, "count": 1411},
         "added_ms": {"p50": 1.8, "p95": 5.2, "count": 1411},
     }
 
 
-TRAFFIC = {"at": AT, "hour": _span(60, 60), "day": _span(1800, 48)}
+TRAFFIC = {"at": AT, "hour": _span(60, 60, 5), "day": _span(1800, 48, 1)}
 ALERTS: dict[str, Any] = {
     "source": "prometheus",
     "trouble": None,

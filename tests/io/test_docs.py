@@ -157,7 +157,7 @@ def check_module(module: str, arguments: list[str]) -> None:
     assert spec is not None, module
     assert spec.origin is not None
     folder = pathlib.Path(spec.origin).parent
-    source = "\n".join(path.read_text() for path in folder.glob("*.py"))
+    source = "\n".join(path.read_text() for path in folder.rglob("*.py"))
     for argument in arguments:
         if argument.startswith("--"):
             assert f'"{argument}"' in source, argument
