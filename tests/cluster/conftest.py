@@ -10,9 +10,7 @@ import gc
 import json
 import os
 import pathlib
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,8 +30,8 @@ from tests.fakes.bedrock_wire import BedrockWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import FakeServer
+from tests.starting import ROOT, free_port, joined_environment, serve_env
 
-ROOT = pathlib.Path(__file__).parents[2]
 CLOUDS = ("aws_bedrock", "openai", "google_genai", "anthropic")
 APP = "llm"
 GPU = "gpu"  # a deployment of another application, by its handle: it answers what its fake answers
@@ -55,25 +53,7 @@ HASTY = ("matrix", "chaos")  # the tests that wait for those
 # For all others: a machine that stands still for a second or two is no provider that is silent.
 PATIENT = {"timeout_seconds": 10, "connect": 5, "first_token": 8, "idle": 8}
 SOON = 6.0  # seconds; what has ended within them was ended by none of those
-# Below the ports that the kernel gives to whoever asks, because each is bound only some time after it was found.
-PORTS = iter(random.sample(range(20_000, 30_000), k=10_000))
-
-
-def free_port() -> int:
-    for port in PORTS:
-        with contextlib.suppress(OSError), socket.socket() as s:
-            s.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no port is free")
-
-
 PICTURES = free_port()  # where a test may serve a picture: its port stands in the config
-
-
-def serve_env(root: pathlib.Path = ROOT) -> dict[str, str]:
-    """A checkout's serve.env, as `uv run --env-file` reads it."""
-    lines = (root / "serve.env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 # Ray reads some of it when it is imported, which the test modules beside this one do.
@@ -212,20 +192,6 @@ def overridden(llm: "Cluster", deployment: str, **options: Any) -> dict[str, Any
     [found] = [each for each in config["applications"][0]["deployments"] if each["name"] == deployment]
     found |= options
     return dict(config)
-
-
-def joined_environment(extra: dict[str, str]) -> dict[str, str]:
-    ports = {
-        name: str(free_port())
-        for name in (
-            "RAY_SERVE_HAPROXY_METRICS_PORT",
-            "RAY_SERVE_HAPROXY_STATS_PORT",
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
-        )
-    }
-    # Shutting down waits this long for others to notice, and nobody else is here; and each change waits for a look.
-    quick = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1", "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.1"}
-    return {**serve_env(), **ports, **quick, **extra}
 
 
 ConfigOf = Callable[[dict[str, FakeServer], int], dict[str, Any]]

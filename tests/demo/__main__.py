@@ -1,0 +1,116 @@
+"""See Breakwater's main job without any key: providers break in turns, and clients get their answers.
+
+    uv run --env-file serve.env python -m tests.demo
+
+Starts Breakwater with fakes for the clouds and with its real local model, lets agents ask a few questions a second, and
+breaks the providers in turns. It prints what the clients saw of each outage, and the address of the console. It goes
+round and round until Ctrl-C; `--once` plays it once, in two minutes, and ends with 1 if a client got an error or less.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import pathlib
+import signal
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from tests.bench.processes import CannotRun
+from tests.demo import lines
+from tests.demo.config import ADMIN_KEY
+from tests.demo.script import SCRIPT, at_speed, rounds
+from tests.demo.stage import Play, breakwater, clouds
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130  # as a shell says it of a program that Ctrl-C has ended
+
+
+def main(arguments: list[str]) -> int:
+    chosen = _chosen(arguments)
+    for number in SIGNALS:
+        signal.signal(number, _leave)  # a shell's background job is told to ignore SIGINT
+    try:
+        return _play(chosen)
+    except CannotRun as error:
+        print(f"The demo can't run: {error}", file=sys.stderr)
+        return 2
+
+
+def _chosen(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--once", action="store_true", help="play the script once; ends with 1 if anything was lost")
+    parser.add_argument("--no-browser", action="store_true", help="don't open the console")
+    parser.add_argument("--picture", type=pathlib.Path, metavar="FILE", help="take the console's picture, a PNG; once")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="N", help="have phases that are N times as short")
+    return parser.parse_args(arguments)
+
+
+def _play(chosen: argparse.Namespace) -> int:
+    once = chosen.once or chosen.picture is not None
+    # Its name is short because the path of a socket below it may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="bw-demo-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = pathlib.Path(name)
+        with _camera(folder, chosen.picture) as take, clouds() as fakes:
+            _say("Starting Breakwater, which takes some 20 s ...\n")
+            with breakwater(folder, fakes) as url:
+                _say("".join(f"{line}\n" for line in ("", *lines.opening(url, ADMIN_KEY), "")))
+                _open(url, wanted=not chosen.no_browser and chosen.picture is None)
+                play = Play(url, fakes, _say, None if take is None else lambda: take(url))
+                finished = _until_the_end(play, chosen.speed, once=once)
+                _say("".join(f"{line}\n" for line in lines.ending(play.seconds, play.total)))
+                _say("Ending all of it ...\n")
+    if not play.total.is_good:
+        return 1
+    return 0 if finished or not once else INTERRUPTED
+
+
+def _until_the_end(play: Play, speed: float, *, once: bool) -> bool:
+    """Return whether the script came to its end. From then on nobody keeps us from ending what we have started."""
+    try:
+        asyncio.run(_interruptible(play.run(rounds(at_speed(SCRIPT, speed), once=once))))
+    except asyncio.CancelledError:
+        return False
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    return True
+
+
+async def _interruptible(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await task
+
+
+@contextlib.contextmanager
+def _camera(folder: pathlib.Path, file: pathlib.Path | None) -> Iterator[Callable[[str], None] | None]:
+    """What takes the picture of the page at a URL; None if none is wanted."""
+    if file is None:
+        yield None
+        return
+    from tests.demo.picture import camera, take
+
+    with camera(folder) as browser:
+        yield lambda url: take(browser, url, file.absolute())
+
+
+def _open(url: str, *, wanted: bool) -> None:
+    if wanted and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        webbrowser.open(f"{url}/")
+
+
+def _say(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
