@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deployments.config.application import INGRESS, Config, apply_user_config, parse
@@ -72,10 +72,24 @@ def check(path: str) -> str:
     return report_on(path, read_config(path))
 
 
+@dataclass(frozen=True)
+class Judged:
+    """An application of ours as this environment has it, and what is most likely not meant."""
+
+    name: str
+    resolved: ResolvedConfig
+    warnings: list[str]
+
+
+def judge(path: str, config: Mapping[str, Any]) -> list[Judged]:
+    """Return our applications in a Serve config file. Raises ConfigError."""
+    environment, host = environment_of_ray(), _host_of(config)
+    return [_judge(each, host, environment) for each in _found(path, config)]
+
+
 def report_on(path: str, config: Mapping[str, Any]) -> str:
     """Return a report on what a Serve config file says. Raises ConfigError."""
-    environment, host = environment_of_ray(), _host_of(config)
-    return "\n".join(line for each in _found(path, config) for line in _report(each, host, environment))
+    return "\n".join(line for each in judge(path, config) for line in _report(each))
 
 
 def check_alone(config: Mapping[str, Any]) -> None:
@@ -92,12 +106,18 @@ def _host_of(config: Mapping[str, Any]) -> str:
     return str(options.get("host", EVERYWHERE) if isinstance(options, dict) else EVERYWHERE)
 
 
-def _report(application: Mapping[str, object], host: str, environment: Mapping[str, str]) -> Iterator[str]:
+def _judge(application: Mapping[str, object], host: str, environment: Mapping[str, str]) -> Judged:
     resolved = resolve(parse(application.get("args")))
     warning = _judge_exposure(resolved.config, host, environment)
     config = _with_overrides(resolved.config, application.get("deployments") or [])
     resolved = replace(resolved, config=config)
-    yield f"application {application.get('name', 'default')}, mode {resolved.config.mode}"
+    warnings = [*resolved.warnings(environment), *([] if warning is None else [warning])]
+    return Judged(str(application.get("name", "default")), resolved, warnings)
+
+
+def _report(judged: Judged) -> Iterator[str]:
+    resolved = judged.resolved
+    yield f"application {judged.name}, mode {resolved.config.mode}"
     yield "tiers:"
     for number, tier in enumerate(resolved.tiers, 1):
         yield f"  {number}. {tier.name} ({_kind(resolved, tier)}): {_state(tier)}"
@@ -105,7 +125,7 @@ def _report(application: Mapping[str, object], host: str, environment: Mapping[s
     yield "rows:"
     for row, targets in resolved.rows().items():
         yield f"  {row}: {' > '.join(targets) or 'no provider can be called'}"
-    for text in [*resolved.warnings(environment), *([] if warning is None else [warning])]:
+    for text in judged.warnings:
         yield f"warning: {text}"
 
 

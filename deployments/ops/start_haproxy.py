@@ -12,7 +12,8 @@
 - BREAKWATER_HAPROXY_NEAR=1: with all requests for the ingress replicas of its own node, while one is up. Then another
   node's death cuts no stream here. It is for nodes that get equal shares from a load balancer.
 - Ended with its parent, Serve's HAProxyManager: it closes its ports at once and ends its streams first (soft stop). A
-  HAProxy that is left behind keeps the ports, and the next start fails.
+  HAProxy that is left behind keeps the ports. BREAKWATER_HAPROXY_PARENT is the parent's pid, which the shell script
+  sets; by this variable `serve_run/left_behind.py` knows a HAProxy of ours.
 
 It is run by path, so it imports nothing of ours. A line that it does not know, as of another version of Ray, stays as
 it is: HAProxy starts in any case.
@@ -127,7 +128,7 @@ def binary() -> str:
 
 def main(arguments: list[str]) -> None:
     """Become HAProxy with these arguments, of which `-f` names the configuration."""
-    parent = os.getppid()
+    parent = int(os.environ.get("BREAKWATER_HAPROXY_PARENT") or os.getppid())
     for option, value in itertools.pairwise(arguments):
         if option == "-f":
             try:

@@ -32,7 +32,7 @@ def test_the_process_that_holds_a_port_is_named(held: tuple[subprocess.Popen[str
     said = explain_taken([port])
     assert said is not None
     assert said.startswith(f"Port {port.number} (http_options.port) is taken by process {process.pid} (")
-    assert said.endswith("Stop that, or set another port.")
+    assert said.endswith("No earlier Breakwater left it behind, so it goes on. Stop it, or set another port.")
 
 
 def test_a_free_port_and_one_that_is_only_closing_are_free() -> None:

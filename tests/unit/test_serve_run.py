@@ -6,10 +6,10 @@ import pathlib
 import pytest
 
 from deployments.errors import ConfigError
-from deployments.ops.serve_run.early import check_file, file_in
+from deployments.ops.serve_run.early import TOO_SLOW, _explain_with, check_file, file_in
 from deployments.ops.serve_run.ports import ports_of
 from deployments.ops.serve_run.site.sitecustomize import command_of
-from deployments.ops.serve_run.words import failure, ready, still_starting, url_of, without_noise
+from deployments.ops.serve_run.words import failure, ready, starting, still_starting, url_of, without_noise
 
 STACK = """The deployment failed to start 3 times in a row. See controller logs for details. Error:
 ray::ServeReplica:llm:local.initialize_and_get_metadata() (pid=1)
@@ -46,17 +46,69 @@ def test_an_application_is_shown_where_this_machine_reaches_it(
     assert url_of(options, application) == url
 
 
-def test_the_block_at_ready_says_where_everything_is_and_how_to_stop() -> None:
-    block = ready(17.4, ["http://127.0.0.1:8000"], "/logs/serve", "http://127.0.0.1:8265", "rows:\n  default: local/x")
-    for word in (
-        "after 17 s",
-        "http://127.0.0.1:8000/v1",
-        "/logs/serve",
-        "get-auth-token",
-        "  default: local/x",
-        "Ctrl-C",
-    ):
-        assert word in block
+CLOUDS = ("AWS_REGION", "AWS_DEFAULT_REGION", "OPENAI_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY")
+
+
+@pytest.fixture
+def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CLOUDS:
+        monkeypatch.delenv(name, raising=False)
+
+
+def shown(url: str = "http://127.0.0.1:8000") -> tuple[list[str], list[str]]:
+    """What is shown of the shipped config before Ray starts, and once it is ready."""
+    checked = check_file("run", str(SHIPPED))
+    assert checked is not None
+    before = starting(checked.applications, {"llm": url})
+    return before.splitlines(), ready(17.4, checked.applications, {"llm": url}, "/logs", "http://r:8265").splitlines()
+
+
+def test_a_newcomer_reads_where_it_is_who_is_asked_and_what_the_others_lack(without_keys: None) -> None:
+    before, after = shown("http://127.0.0.1:9000/llm")
+    assert before[0].startswith("Breakwater is starting at http://127.0.0.1:9000/llm/ ")
+    for name, variable in (("openai", "OPENAI_API_KEY"), ("aws_bedrock", "AWS_REGION"), ("anthropic", CLOUDS[-1])):
+        assert [line.split() for line in before if line.split()[0] == name] == [
+            [name, "left", "out:", variable, "is", "not", "set"]
+        ]
+    assert "  local         is asked" in before
+    assert "docs/credentials.md" in before[-2]
+    assert len(before) + len(after) <= 20
+
+
+def test_only_the_block_at_the_end_calls_anything_ready(without_keys: None) -> None:
+    before, after = shown()
+    assert not [line for line in before[:-1] if "ready" in line]
+    assert after[1] == "Breakwater is ready after 17 s."
+    assert "  ready           local" in after
+    assert "  page            http://127.0.0.1:8000/" in after
+    assert "  OpenAI's API    http://127.0.0.1:8000/v1" in after
+    assert after[-1] == "Ctrl-C stops it."
+
+
+def test_a_provider_with_its_key_is_asked_by_it_and_the_key_is_not_shown(
+    without_keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
+    before, after = shown()
+    assert "  openai        is asked, by the key in OPENAI_API_KEY" in before
+    assert "  ready           openai, local" in after
+    assert "sk-of-nobody" not in "\n".join([*before, *after])
+
+
+def test_of_many_models_some_are_named_and_the_others_counted(tmp_path: pathlib.Path, without_keys: None) -> None:
+    rows = "\n".join(f"        row-{n}: {{local: smollm2-135m}}" for n in range(9))
+    file = tmp_path / "c.yaml"
+    file.write_text(SHIPPED.read_text().replace("      models: ", f"      models:\n{rows}\n      # "))
+    checked = check_file("run", str(file))
+    assert checked is not None
+    block = ready(1, checked.applications, {"llm": "http://x"}, "/logs", "http://r")
+    assert "  models          row-0, row-1, row-2, row-3, row-4, row-5 and 5 more\n" in block
+
+
+def test_a_ray_that_does_not_start_in_time_is_told_without_a_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    error = Exception("The current node timed out during startup. This could happen because ...")
+    _explain_with("c.yaml")(Exception, error, None)
+    assert capsys.readouterr().err == f"{TOO_SLOW}\n"
 
 
 def test_a_slow_start_names_what_it_waits_for() -> None:

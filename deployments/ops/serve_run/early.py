@@ -13,33 +13,39 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from deployments.config.check import applications_of, check_alone, read_config, report_on
+from deployments.config.check import Judged, applications_of, check_alone, judge, read_config
 from deployments.config.sentences import sentence_of
 from deployments.errors import ConfigError
 
 # Of `run` and `deploy` in ray/serve/scripts.py, Ray 2.60.
 WITH_VALUES = {"--runtime-env", "--runtime-env-json", "--working-dir", "--app-dir", "-d", "--address", "-a"}
 WITH_VALUES |= {"--route-prefix", "--name"}
+NO_NODE = "The current node timed out during startup."  # ray/_private/node.py, which has no class for it
+TOO_SLOW = (
+    "Ray did not start within its 30 s, most likely because the machine is busy: start again. If it happens again, "
+    "Ray's own logs say more: gcs_server.out and raylet.out in session_latest/logs of its temp folder, as /tmp/ray."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A config file with applications of ours: what it says, and the report on it, for `serve run` alone."""
+    """A config file with applications of ours: what it says, and for `serve run` how they stand here."""
 
     path: str
     config: Mapping[str, Any]
-    report: str
+    applications: Sequence[Judged] = ()
 
 
 class Found:
-    """What this process has checked."""
+    """What this process has checked, and who started it."""
 
     checked: Checked | None = None
+    parent = 0
 
 
 def begin(verb: str, words: Sequence[str]) -> None:
     """Check the file that a command line names behind its verb. End the process with one sentence if it is wrong."""
-    path = file_in(words)
+    path, Found.parent = file_in(words), os.getppid()
     if path is None:
         return
     try:
@@ -74,17 +80,19 @@ def check_file(verb: str, path: str) -> Checked | None:
         return None
     if verb == "deploy":  # whose environment is not the cluster's
         check_alone(config)
-        return Checked(path, config, "")
-    return Checked(path, config, report_on(path, config))
+        return Checked(path, config)
+    return Checked(path, config, judge(path, config))
 
 
 def _explain_with(path: str) -> Any:
-    """Return a hook that tells in one sentence what Serve's own schema refuses, and leaves all else as it is."""
+    """Return a hook that tells in one sentence what Serve's schema refuses or Ray could not start, and no more."""
     usual = sys.excepthook
 
     def explain(kind: type[BaseException], error: BaseException, stack: TracebackType | None) -> None:
         if isinstance(error, ValidationError) and error.title.startswith("Serve"):
             print(f"{path}: {sentence_of(error)}", file=sys.stderr, flush=True)
+        elif str(error).startswith(NO_NODE):
+            print(TOO_SLOW, file=sys.stderr, flush=True)
         else:
             usual(kind, error, stack)
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,10 +24,12 @@ import click
 import ray
 from ray import serve
 
-from deployments.config.check import applications_of
+from deployments.config.check import Judged, applications_of
 from deployments.ops.serve_run import words
 from deployments.ops.serve_run.early import Checked, Found
-from deployments.ops.serve_run.ports import explain_taken, ports_of
+from deployments.ops.serve_run.left_behind import end_all
+from deployments.ops.serve_run.parent import end_with_uv
+from deployments.ops.serve_run.ports import Port, explain_taken, is_taken, ports_of
 
 LOOK_SECONDS = 0.2
 STATUS_SECONDS = 1.0  # between two questions to Serve, which cost its controller time that the start needs
@@ -41,7 +43,7 @@ class Run:
     """A `serve run` of a config file with applications of ours: name to URL."""
 
     path: str
-    report: str
+    applications: Sequence[Judged]
     urls: Mapping[str, str]
     began: float
 
@@ -59,16 +61,26 @@ def begin(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _prepare(checked: Checked, *, is_local: bool, blocks: bool) -> None:
     options = checked.config.get("http_options") or {}
-    if is_local and (taken := explain_taken(ports_of(options, os.environ))) is not None:
-        _refuse(taken)
+    if is_local:
+        _free(ports_of(options, os.environ))
+        end_with_uv(Found.parent)
     urls = {str(each.get("name", "default")): words.url_of(options, each) for each in applications_of(checked.config)}
     if is_local:  # nobody outside this machine has to notice that a replica goes
         os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
     _be_quiet()
+    print(words.starting(checked.applications, urls), flush=True)
     if blocks:
         signal.signal(signal.SIGINT, _stop)
-        after = functools.partial(_watch_start, Run(checked.path, checked.report, urls, time.monotonic()))
+        after = functools.partial(_watch_start, Run(checked.path, checked.applications, urls, time.monotonic()))
         ray._private.worker._post_init_hooks.append(after)
+
+
+def _free(ports: Sequence[Port]) -> None:
+    """End what an earlier Breakwater has left at these ports, and refuse to start if anything else is there."""
+    for sentence in end_all([port.number for port in ports if is_taken(port)]):
+        print(sentence, flush=True)
+    if (taken := explain_taken(ports)) is not None:
+        _refuse(taken)
 
 
 def _refuse(sentence: str) -> NoReturn:
@@ -139,7 +151,8 @@ def _say_ready(run: Run) -> None:
     node: Any = ray._private.worker._global_node
     logs = os.path.join(node.get_logs_dir_path(), "serve")
     seconds = time.monotonic() - run.began
-    print(words.ready(seconds, run.urls.values(), logs, f"http://{node.webui_url}", run.report), flush=True)
+    dashboard = f"http://{node.webui_url}"
+    print(words.ready(seconds, run.applications, run.urls, logs, dashboard), flush=True)
 
 
 def _statuses(run: Run) -> Mapping[str, Any]:

@@ -1,16 +1,12 @@
 """Which of the ports that a start needs are taken, and by which process. Linux."""
 
-import contextlib
-import os
-import pathlib
-import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-PROC = pathlib.Path("/proc")
-LISTENING = "0A"  # in /proc/net/tcp
-SERVE_RUN = re.compile(r"\bserve\b.* run\b|\bserve\.scripts run\b")
+from deployments.ops.serve_run.left_behind import is_raylet, is_serve_run
+from deployments.ops.serve_run.processes import Process, ancestry, listeners, users
+
 LONGEST_COMMAND = 100  # characters that are shown
 
 
@@ -36,16 +32,14 @@ def ports_of(options: Mapping[str, object], environment: Mapping[str, str]) -> l
 
 
 def explain_taken(ports: Iterable[Port]) -> str | None:
-    """Return a sentence on the first port that is taken; None if all are free."""
+    """Return who holds the first port that is taken, and what to do; None if all are free."""
     for port in ports:
-        if _is_taken(port):
-            holder = _holder(port.number)
-            by = "" if holder is None else f" by process {holder}"
-            return f"Port {port.number} ({port.setting}) is taken{by}. Stop that, or set another port."
+        if is_taken(port):
+            return f"Port {port.number} ({port.setting}) is taken{_by(port.number)} or set another port."
     return None
 
 
-def _is_taken(port: Port) -> bool:
+def is_taken(port: Port) -> bool:
     family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
     try:
         socket.create_server((port.host, port.number), family=family).close()
@@ -54,48 +48,19 @@ def _is_taken(port: Port) -> bool:
     return False
 
 
-def _holder(number: int) -> str | None:
-    """Return the process that listens there, as `PID (command)`; the `serve run` that it belongs to, if any."""
-    sockets = {f"socket:[{inode}]" for inode in _listening(number)}
-    for process in _processes():
-        if sockets & set(_open_files(process)):
-            ours = next((p for p in _ancestry(process) if SERVE_RUN.search(_command(p))), process)
-            return f"{ours} ({_command(ours)[:LONGEST_COMMAND]})"
-    return None
+def _by(number: int) -> str:
+    """Return who listens there, and how to stop it: a process, or the `serve run` or Ray that it belongs to."""
+    for pid in listeners(number):
+        above = list(ancestry(pid))
+        if (run := next((each for each in above if is_serve_run(each)), None)) is not None:
+            return f" by process {_shown(run)}, which runs. Stop it by Ctrl-C or by `kill {run.pid}`,"
+        if any(is_raylet(each) for each in above):
+            return f" by process {_shown(above[0])} of a Ray that runs. Stop what it serves by `serve shutdown`,"
+        if above:
+            return f" by process {_shown(above[0])}. No earlier Breakwater left it behind, so it goes on. Stop it,"
+    others = sorted(users(number))
+    return f" by a process of user {', '.join(others)}. Have it stopped," if others else ". Stop who has it,"
 
 
-def _listening(number: int) -> Iterator[str]:
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in (PROC / "net" / table).read_text().splitlines()[1:]:
-                words = line.split()
-                if words[3] == LISTENING and int(words[1].rpartition(":")[2], 16) == number:
-                    yield words[9]
-
-
-def _processes() -> Iterator[int]:
-    return (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
-
-
-def _open_files(process: int) -> Iterator[str]:
-    with contextlib.suppress(OSError):  # it is another user's, or it has ended
-        for entry in (PROC / str(process) / "fd").iterdir():
-            with contextlib.suppress(OSError):
-                yield os.readlink(entry)
-
-
-def _ancestry(process: int) -> Iterator[int]:
-    while process > 1:
-        yield process
-        try:
-            stat = (PROC / str(process) / "stat").read_text()
-        except OSError:
-            return
-        process = int(stat.rpartition(")")[2].split()[1])
-
-
-def _command(process: int) -> str:
-    try:
-        return (PROC / str(process) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return "?"
+def _shown(process: Process) -> str:
+    return f"{process.pid} ({process.command[:LONGEST_COMMAND]})"

@@ -1,8 +1,13 @@
 """What the terminal of `serve run` shows. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from deployments.config.check import Judged
+from deployments.config.places import Tier
+from deployments.config.resolved import ResolvedConfig
+
+MOST_NAMES = 6  # of models that are shown
 EVERYWHERE = ("0.0.0.0", "::", "")
 OF_RAYLET = re.compile(r"Task ServeController\.graceful_shutdown failed")  # because it has ended, as it should
 # What Serve's controller says at each start, and nobody has to act on. A warning or an error passes.
@@ -18,15 +23,58 @@ def url_of(options: Mapping[str, object], application: Mapping[str, object]) -> 
     return f"http://{shown}:{options.get('port', 8000)}{prefix}"
 
 
-def ready(seconds: float, urls: Iterable[str], logs: str, dashboard: str, report: str) -> str:
-    """Return the block that is shown once an application answers."""
-    found = list(urls)
-    where = "\n".join(f"  OpenAI's API     {url}/v1\n  console          {url}/" for url in found)
-    return (
-        f"\nBreakwater is ready after {seconds:.0f} s.\n\n{where}\n"
-        f"  Ray's dashboard  {dashboard}  (`ray get-auth-token` prints the token that it asks for)\n"
-        f"  logs             {logs}\n\n{report}\n\nCtrl-C stops it.\n"
-    )
+def starting(applications: Sequence[Judged], urls: Mapping[str, str]) -> str:
+    """Return what is shown before Ray starts: where it will answer, who is asked first, and who is left out."""
+    lines: list[str] = []
+    for each in applications:
+        lines.append(
+            f"Breakwater is starting at {urls[each.name]}/ (mode {each.resolved.config.mode}). It asks, in this order:"
+        )
+        width = max(len(tier.name) for tier in each.resolved.tiers)
+        lines += [f"  {tier.name:{width}}  {_outlook(tier)}" for tier in each.resolved.tiers]
+        lines += [f"  warning: {text}" for text in each.warnings]
+    if any(_lacks_something(tier) for each in applications for tier in each.resolved.tiers):
+        lines.append("To have who is left out, export what it lacks and start again: docs/credentials.md.")
+    return "\n".join([*lines, "It says when it is ready, which takes less than a minute on most machines."])
+
+
+def _outlook(tier: Tier) -> str:
+    """Return how a provider stands before it runs: nobody knows yet whether it answers."""
+    if tier.left_out is not None:
+        return f"left out: {tier.left_out}"
+    if tier.places:
+        called = sum(place.left_out is None for place in tier.places)
+        return f"is asked, at {called} of {len(tier.places)} places"
+    return "is asked" if tier.credential is None else f"is asked, by {tier.credential}"
+
+
+def _lacks_something(tier: Tier) -> bool:
+    return tier.left_out is not None and not tier.left_out.startswith("not in mode ")
+
+
+def ready(seconds: float, applications: Sequence[Judged], urls: Mapping[str, str], logs: str, dashboard: str) -> str:
+    """Return the block that is shown once all applications answer."""
+    lines = [f"\nBreakwater is ready after {seconds:.0f} s."]
+    for each in applications:
+        lines += [f"  {what:14}  {text}" for what, text in _of_one(each.resolved, urls[each.name])]
+    lines.append(f"  logs            {logs}")
+    lines.append(f"  Ray's page      {dashboard}  (`ray get-auth-token` prints the token that it asks for)")
+    return "\n".join([*lines, "Ctrl-C stops it.\n"])
+
+
+def _of_one(resolved: ResolvedConfig, url: str) -> Iterator[tuple[str, str]]:
+    yield "console", f"{url}/"
+    yield "OpenAI's API", f"{url}/v1"
+    rows = {**resolved.rows(), **resolved.embedding_rows()}
+    yield "models", _some([row for row, targets in rows.items() if targets])
+    yield "ready", ", ".join(resolved.usable)
+    if resolved.left_out():
+        yield "left out", f"{', '.join(resolved.left_out())} (the reasons are above)"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMES])
+    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"
 
 
 def still_starting(seconds: float, statuses: Mapping[str, str]) -> str:
