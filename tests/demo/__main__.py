@@ -69,14 +69,13 @@ def _play(chosen: argparse.Namespace) -> int:
 
 
 def _until_the_end(play: Play, speed: float, *, once: bool) -> bool:
-    """Return whether the script came to its end. From then on nobody keeps us from ending what we have started."""
+    """Return whether the script came to its end."""
     try:
         asyncio.run(_interruptible(play.run(rounds(at_speed(SCRIPT, speed), once=once))))
     except asyncio.CancelledError:
         return False
     finally:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_signals()
     return True
 
 
@@ -109,7 +108,14 @@ def _say(text: str) -> None:
 
 
 def _leave(number: int, _: object) -> None:
+    _ignore_signals()
     raise SystemExit(128 + number)
+
+
+def _ignore_signals() -> None:
+    """From now on nobody keeps us from ending what we have started."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What the demo prints. Pure: figures and words come in, lines go out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from tests.demo.script import Phase
-from tests.demo.seen import Seen, Tally
+from tests.demo.seen import Circuit, Seen, Tally
 
 WIDTH = 46  # of a phase's name with its dots
 INDENT = " " * 6
@@ -47,16 +47,21 @@ def _wrong(tally: Tally) -> str:
     if tally.is_good:
         return "0 errors"
     said = ", ".join(f"{count} x {why}" for why, count in tally.why.most_common())
-    return f"{_number(errors, 'ERROR')}, {lost} LOST ({said})"
+    return f"{_number(errors, 'error').upper()}, {lost} LOST ({said})"
 
 
 def _number(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def circuits(words: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the words of each provider's circuit, in the order in which the status page had them."""
-    return [f"{INDENT}circuit of {name}: {' > '.join(said)}" for name, said in words.items() if said]
+def circuits(watched: Mapping[str, Circuit]) -> list[str]:
+    """Return what the status page has said of each provider's circuit."""
+    return [f"{INDENT}circuit of {name}: {_words(circuit)}" for name, circuit in watched.items() if circuit.words]
+
+
+def _words(circuit: Circuit) -> str:
+    wait = f", tried again in {circuit.retry_in:.0f} s" if circuit.retry_in and circuit.retry_in >= 1 else ""
+    return " > ".join(circuit.words) + wait
 
 
 def example(url: str, seen: Seen | None) -> list[str]:

@@ -12,8 +12,10 @@ TEXT = (
     "A breakwater is a wall of stone that is built into the sea. Waves break on it, and the water behind it stays "
     "calm, so that ships can lie there whatever the weather is."
 )
+MOST_PER_SECOND = 30  # requests of all clients together
 PACE = 0.01  # seconds between two pieces of five characters: an answer takes half a second
-WELL = Behaviour(pace=PACE)
+# A fake can't use a connection again on which it has watched whether its client leaves.
+WELL = Behaviour(pace=PACE, headers={"connection": "close"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Phase:
     Attributes:
         name: what happens, as the line says it.
         broken: what becomes of a provider's requests; the others answer.
+        every: breaks one in so many of them; the first is one.
         watched: the providers whose circuits the line tells of.
         pictured: whether the picture is of this phase.
     """
@@ -30,29 +33,41 @@ class Phase:
     name: str
     seconds: float
     broken: Mapping[str, Behaviour] = field(default_factory=dict)
+    every: int = 1
     watched: tuple[str, ...] = ()
     pictured: bool = False
 
 
-def behaviours(phase: Phase) -> dict[str, Behaviour]:
-    """Return what each cloud does in a phase."""
-    return {name: phase.broken.get(name, WELL) for name in CLOUDS}
+def behaviours(phase: Phase) -> dict[str, list[Behaviour]]:
+    """Return what each cloud does with its requests of a phase, in turns. The last is for all that are left."""
+    most = int(phase.seconds * MOST_PER_SECOND)
+    return {name: _in_turns(phase.broken.get(name, WELL), phase.every, most) for name in CLOUDS}
 
 
-def _outage(name: str, behaviour: Behaviour, what: str, seconds: float, *, pictured: bool = False) -> list[Phase]:
-    mended = Phase(f"{name} answers again", 8, watched=(name,))
-    return [Phase(f"{name} {what}", seconds, {name: behaviour}, (name,), pictured), mended]
+def _in_turns(behaviour: Behaviour, every: int, most: int) -> list[Behaviour]:
+    turns = [behaviour, *[WELL] * (every - 1)]
+    return turns * (most // every + 1) if every > 1 and behaviour is not WELL else turns[:1]
+
+
+def outage(phase: Phase) -> list[Phase]:
+    """Return an outage, and what follows it: the same providers answer again."""
+    names = " and ".join(phase.broken)
+    return [
+        replace(phase, watched=tuple(phase.broken)),
+        Phase(f"{names} answers again", 8, watched=tuple(phase.broken)),
+    ]
 
 
 OUT: Mapping[str, Behaviour] = {"openai": status(500), "google_genai": status(503), "anthropic": status(529)}
+CUT = Behaviour("cut", after=20, pace=PACE)
 SCRIPT: Sequence[Phase] = (
     Phase("all providers answer", 8),
-    *_outage("openai", status(429, retry_after="5"), "answers 429, Retry-After 5", 11),
-    *_outage("google_genai", Behaviour("hang"), "hangs before any content", 11),
-    *_outage("anthropic", Behaviour("cut", after=20, pace=PACE), "cuts streams in mid-answer", 11),
-    *_outage("openai", status(500), "answers 500", 12, pictured=True),
-    Phase("all clouds are out", 14, OUT, CLOUDS),
-    Phase("all providers answer again", 16, watched=CLOUDS),
+    *outage(Phase("openai answers 429, Retry-After 5", 11, {"openai": status(429, retry_after="5")})),
+    *outage(Phase("google_genai hangs before any content", 11, {"google_genai": Behaviour("hang")})),
+    *outage(Phase("anthropic cuts one in three answers", 11, {"anthropic": CUT}, every=3)),
+    *outage(Phase("openai answers 500", 12, {"openai": status(500)}, pictured=True)),
+    Phase("all clouds are out", 14, OUT, watched=CLOUDS),
+    Phase("all providers answer again", 20, watched=CLOUDS),
 )
 
 

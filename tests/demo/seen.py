@@ -12,7 +12,7 @@ A request ends in one of five ways:
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 End = Literal["whole", "typed", "budget", "error", "lost"]
 
@@ -122,3 +122,19 @@ def end_of_answer(text: str, finish: str | None, expected: str | None) -> tuple[
     if not text or (expected is not None and text != expected):
         return "lost", "an answer with other words"
     return "whole", ""
+
+
+@dataclass(slots=True)
+class Circuit:
+    """What the status page has said of one provider: its words one after the other, and seconds until it is tried."""
+
+    words: list[str] = field(default_factory=list)
+    retry_in: float | None = None
+
+
+def note(circuits: Mapping[str, Circuit], status: Mapping[str, Any]) -> None:
+    """Add what `/v1/status` says now of these providers."""
+    for tier in status["tiers"]:
+        if (circuit := circuits.get(tier["name"])) is not None:
+            circuit.words += [tier["word"]] if tier["word"] not in circuit.words[-1:] else []
+            circuit.retry_in = tier["retry_in_seconds"] or None

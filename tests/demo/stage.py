@@ -16,7 +16,7 @@ from tests.bench.processes import CannotRun, running
 from tests.demo import lines
 from tests.demo.config import FIRST, config_of, environment_of
 from tests.demo.script import CLOUDS, TEXT, Phase, behaviours
-from tests.demo.seen import Seen, Tally, counted, example_of
+from tests.demo.seen import Circuit, Seen, Tally, counted, example_of, note
 from tests.demo.traffic import Traffic
 from tests.fakes.anthropic_wire import AnthropicWire
 from tests.fakes.gemini_wire import GeminiWire
@@ -27,7 +27,6 @@ from tests.starting import ROOT, free_port, joined_environment
 
 READY = "Breakwater is ready"  # as `serve run` says
 START_SECONDS = 240.0
-REMEMBERED = 50  # requests of a fake, which else remembers each
 
 
 @contextlib.contextmanager
@@ -51,10 +50,8 @@ def clouds() -> Iterator[dict[str, FakeServer]]:
 
 def set_up(fakes: Mapping[str, FakeServer], phase: Phase) -> None:
     """Let the vendors do what they do in a phase. Requests that are under way end as they began."""
-    for name, behaviour in behaviours(phase).items():
-        fakes[name].behave = behaviour
-        for remembered in (fakes[name].received, fakes[name].objections, fakes[name].refused):
-            del remembered[:-REMEMBERED]
+    for name, turns in behaviours(phase).items():
+        fakes[name].change(turns[-1], turns)
 
 
 @contextlib.contextmanager
@@ -110,40 +107,33 @@ class Play:
         set_up(self._fakes, phase)
         self._traffic.phase = number
         self._say(lines.heading(time.monotonic() - self._began, phase))
-        words = await self._watched(phase)
+        circuits = await self._watched(phase)
         set_up(self._fakes, Phase("between two phases", 0))
         self._traffic.phase = number + 1
-        self._tell(await self._traffic.of(number), words)
+        self._tell(phase, await self._traffic.of(number), circuits)
 
-    def _tell(self, requests: list[Seen], words: Mapping[str, list[str]]) -> None:
+    def _tell(self, phase: Phase, requests: list[Seen], circuits: Mapping[str, Circuit]) -> None:
         tally = counted(requests, FIRST)
         self.total += tally
         self.seconds = time.monotonic() - self._began
         self._say(lines.result(tally) + "\n")
-        shown = example_of(requests, FIRST) if words else None
-        for line in (*lines.circuits(words), *lines.example(self._url, shown)):
+        shown = example_of(requests, FIRST) if phase.broken else None
+        for line in (*lines.circuits(circuits), *lines.example(self._url, shown)):
             self._say(line + "\n")
 
-    async def _watched(self, phase: Phase) -> dict[str, list[str]]:
-        """Return the words that the status page has for the circuits that a phase is about, as they come."""
-        words: dict[str, list[str]] = {name: [] for name in phase.watched}
+    async def _watched(self, phase: Phase) -> dict[str, Circuit]:
+        """Return what the status page has said of the circuits that a phase is about."""
+        circuits = {name: Circuit() for name in phase.watched}
         ends, half = time.monotonic() + phase.seconds, time.monotonic() + phase.seconds / 2
         photograph = self._photograph if phase.pictured else None
         taken = None
         async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
             while (now := time.monotonic()) < ends:
                 with contextlib.suppress(httpx2.HTTPError):
-                    _add(words, (await client.get(f"{self._url}/v1/status")).json())
+                    note(circuits, (await client.get(f"{self._url}/v1/status")).json())
                 if photograph is not None and now > half:
                     taken, photograph = asyncio.create_task(asyncio.to_thread(photograph)), None
                 await asyncio.sleep(min(0.25, max(0.0, ends - time.monotonic())))
         if taken is not None:
             await taken
-        return words
-
-
-def _add(words: dict[str, list[str]], status: Mapping[str, Any]) -> None:
-    for tier in status["tiers"]:
-        said = words.get(tier["name"])
-        if said is not None and tier["word"] not in said[-1:]:
-            said.append(tier["word"])
+        return circuits

@@ -19,7 +19,7 @@ from tests.demo.script import LOCAL, TEXT
 from tests.demo.seen import End, Seen, end_of_answer, end_of_refusal, end_of_stream
 
 PATIENCE = 40.0  # seconds; the server's own deadline is 30
-MOST_TOKENS = 24  # of the local model, which has this machine alone; the fakes say what they say
+MOST_TOKENS = 16  # of the local model, which has this machine alone; the fakes say what they say
 QUESTIONS = ("What is a breakwater?", "What is a wall in the sea for?", "Why is a harbour calm?")
 
 
@@ -85,7 +85,10 @@ class Traffic:
                 for agent in AGENTS:
                     group.create_task(self._ask_on(agent))
         finally:
-            await self._client.close()
+            await self.close()
+
+    async def close(self) -> None:
+        await self._client.close()
 
     async def of(self, phase: int) -> list[Seen]:
         """Return the requests of a phase that is over, once all of them have ended."""
@@ -94,12 +97,13 @@ class Traffic:
     async def _ask_on(self, agent: Agent) -> None:
         await asyncio.sleep(agent.pause * AGENTS.index(agent) / len(AGENTS))
         while True:
-            task = asyncio.create_task(self._ask(agent))
+            task = asyncio.create_task(self.ask(agent))
             self._asked[self.phase].append(task)
             await task
             await asyncio.sleep(agent.pause)
 
-    async def _ask(self, agent: Agent) -> Seen:
+    async def ask(self, agent: Agent) -> Seen:
+        """Ask once, and return what became of it."""
         began, headers, answer = time.monotonic(), {}, Answer()
         try:
             raw = await self._client.chat.completions.with_raw_response.create(

@@ -171,6 +171,14 @@ class FakeServer:
         if self._server is None:
             self.listen()
 
+    def change(self, behave: Behaviour, script: Sequence[Behaviour] = ()) -> None:
+        """Behave in another way from the next request on, while requests are under way; forget what was received."""
+        self._do(self._change(behave, script))
+
+    async def _change(self, behave: Behaviour, script: Sequence[Behaviour]) -> None:
+        self.behave, self.script = behave, list(script)
+        self.received, self.objections, self.refused = [], [], []
+
     def listen(self) -> None:
         self._do(self._listen())
 
