@@ -16,12 +16,13 @@ import signal
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 from tests.bench.processes import CannotRun
 from tests.demo import lines
 from tests.demo.config import ADMIN_KEY
+from tests.demo.picture import camera
 from tests.demo.script import SCRIPT, at_speed, rounds
 from tests.demo.stage import Play, breakwater, clouds
 
@@ -50,22 +51,23 @@ def _chosen(arguments: list[str]) -> argparse.Namespace:
 
 
 def _play(chosen: argparse.Namespace) -> int:
+    """Play the demo in a folder of its own, and return its exit code."""
     once = chosen.once or chosen.picture is not None
     # Its name is short because the path of a socket below it may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="bw-demo-", dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = pathlib.Path(name)
-        with _camera(folder, chosen.picture) as take, clouds() as fakes:
-            _say("Starting Breakwater, which takes some 20 s ...\n")
+        photographer = camera(folder, chosen.picture) if chosen.picture else contextlib.nullcontext()
+        with photographer as eye, clouds() as fakes:
+            _say("Starting Breakwater, which takes some 20 s ...")
             with breakwater(folder, fakes) as url:
-                _say("".join(f"{line}\n" for line in ("", *lines.opening(url, ADMIN_KEY), "")))
-                _open(url, wanted=not chosen.no_browser and chosen.picture is None)
-                play = Play(url, fakes, _say, None if take is None else lambda: take(url))
+                _say("", *lines.opening(url, ADMIN_KEY), "")
+                show = eye.look if eye is not None else _open
+                if eye is not None or not chosen.no_browser:
+                    show(url)
+                play = Play(url, fakes, _print, None if eye is None else eye.take)
                 finished = _until_the_end(play, chosen.speed, once=once)
-                _say("".join(f"{line}\n" for line in lines.ending(play.seconds, play.total)))
-                _say("Ending all of it ...\n")
-    if not play.total.is_good:
-        return 1
-    return 0 if finished or not once else INTERRUPTED
+                _say(*lines.ending(play.seconds, play.total), "Ending all of it ...")
+    return 1 if not play.total.is_good else 0 if finished or not once else INTERRUPTED
 
 
 def _until_the_end(play: Play, speed: float, *, once: bool) -> bool:
@@ -86,24 +88,18 @@ async def _interruptible(work: Coroutine[Any, Any, None]) -> None:
     await task
 
 
-@contextlib.contextmanager
-def _camera(folder: pathlib.Path, file: pathlib.Path | None) -> Iterator[Callable[[str], None] | None]:
-    """What takes the picture of the page at a URL; None if none is wanted."""
-    if file is None:
-        yield None
-        return
-    from tests.demo.picture import camera, take
-
-    with camera(folder) as browser:
-        yield lambda url: take(browser, url, file.absolute())
-
-
-def _open(url: str, *, wanted: bool) -> None:
-    if wanted and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+def _open(url: str) -> None:
+    """Open the console in the user's browser, if there is a display."""
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(f"{url}/")
 
 
-def _say(text: str) -> None:
+def _say(*said: str) -> None:
+    for line in said:
+        _print(f"{line}\n")
+
+
+def _print(text: str) -> None:
     print(text, end="", flush=True)
 
 

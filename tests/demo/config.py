@@ -21,7 +21,7 @@ PRICES = {
     "claude-haiku-4-5-20251001": {"input": 1, "output": 5},
 }
 POOR = "initech"
-BUDGET = 0.009  # US dollars: some 50 answers, which it has had towards the end of the first round
+BUDGET = 0.005  # US dollars, which it has used towards the end of the first round
 LIMITS = {"tenants": {POOR: {"monthly_cost": BUDGET}, "acme": {"requests_per_minute": 600}}}
 # A hang is to be seen within seconds, also of a model that thinks, whose first content may take `timeout_seconds`.
 HASTY = {"timeout_seconds": 3, "connect": 2, "first_token": 2, "idle": 4}

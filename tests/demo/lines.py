@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tests.demo.script import Phase
 from tests.demo.seen import Circuit, Seen, Tally
 
-WIDTH = 46  # of a phase's name with its dots
+WIDTH = 40  # of a phase's name with its dots
 INDENT = " " * 6
 
 

@@ -9,27 +9,35 @@ from tests.browser.browser import Browser
 from tests.clients.client import Missing
 
 WIDTH, HEIGHT = 1280, 900
-PAGE = "/"  # of the console
-SHOWN = "main, body"  # what must be on the page before it is taken
+PAGE = "/"  # of the console, which is looked at from the first phase on, so that its lists are full
+SHOWN = "main, body"  # what must be on the page before its picture is taken
+
+
+class Camera:
+    """Looks at the console, and takes its picture when it is told to."""
+
+    def __init__(self, browser: Browser, file: pathlib.Path):
+        self._browser, self._file = browser, file
+
+    def look(self, url: str) -> None:
+        """Open the console, before the first phase."""
+        self._browser.open(f"{url}{PAGE}", width=WIDTH, height=HEIGHT)
+
+    def take(self) -> None:
+        """Take the picture, in the middle of the phase that is pictured."""
+        self._browser.see(SHOWN)
+        self._browser.do("shot", path=str(self._file))
 
 
 @contextlib.contextmanager
-def camera(folder: pathlib.Path) -> Iterator[Browser]:
-    """A browser that has been started, so that its picture is taken at the moment it is asked for."""
+def camera(folder: pathlib.Path, file: pathlib.Path) -> Iterator[Camera]:
+    """A camera whose browser has been started, so that its picture is taken at the moment it is asked for."""
     try:
         browser = Browser(folder)
     except Missing as missing:
         raise CannotRun(str(missing)) from None
     try:
         browser.open("about:blank")
-        yield browser
+        yield Camera(browser, file.absolute())
     finally:
         browser.close()
-
-
-def take(browser: Browser, url: str, file: pathlib.Path) -> None:
-    """Open the console and take its picture. Called in the middle of the phase that is pictured, in a thread."""
-    browser.open(f"{url}{PAGE}", width=WIDTH, height=HEIGHT)
-    browser.see(SHOWN)
-    browser.run("new Promise((done) => setTimeout(done, 1500))")  # its data comes live
-    browser.do("shot", path=str(file))

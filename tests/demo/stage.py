@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -15,33 +15,33 @@ import yaml
 from tests.bench.processes import CannotRun, running
 from tests.demo import lines
 from tests.demo.config import FIRST, config_of, environment_of
-from tests.demo.script import CLOUDS, TEXT, Phase, behaviours
+from tests.demo.script import TEXT, Phase, behaviours
 from tests.demo.seen import Circuit, Seen, Tally, counted, example_of, note
 from tests.demo.traffic import Traffic
 from tests.fakes.anthropic_wire import AnthropicWire
 from tests.fakes.gemini_wire import GeminiWire
 from tests.fakes.openai_wire import OpenAIWire
-from tests.fakes.server import FakeServer
-from tests.fakes.vendors import anthropic, gemini, openai, openai_reasoning
+from tests.fakes.server import FakeServer, Vendor
+from tests.fakes.vendors import Rule, anthropic, gemini, openai, openai_reasoning
 from tests.starting import ROOT, free_port, joined_environment
 
 READY = "Breakwater is ready"  # as `serve run` says
 START_SECONDS = 240.0
+VENDORS: Mapping[str, tuple[Vendor, Sequence[Rule]]] = {
+    "openai": (OpenAIWire(), (*openai_reasoning.RULES, *openai.RULES)),
+    "google_genai": (GeminiWire(), gemini.RULES),
+    "anthropic": (AnthropicWire(), anthropic.RULES),
+}
 
 
 @contextlib.contextmanager
 def clouds() -> Iterator[dict[str, FakeServer]]:
     """The vendors: real sockets, their wires, and what they refuse."""
     fakes: dict[str, FakeServer] = {}
-    rules = {
-        "openai": (*openai_reasoning.RULES, *openai.RULES),
-        "google_genai": gemini.RULES,
-        "anthropic": anthropic.RULES,
-    }
     try:
-        for name, vendor in zip(CLOUDS, (OpenAIWire(), GeminiWire(), AnthropicWire()), strict=True):
+        for name, (vendor, rules) in VENDORS.items():
             fakes[name] = FakeServer(vendor)
-            fakes[name].text, fakes[name].rules = TEXT, rules[name]
+            fakes[name].text, fakes[name].rules = TEXT, rules
         yield fakes
     finally:
         for fake in fakes.values():

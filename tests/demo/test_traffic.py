@@ -90,4 +90,5 @@ def test_the_requests_of_a_phase_are_those_that_began_in_it(provider: FakeServer
 
     first, second = asyncio.run(played())
     assert first
+    assert second
     assert {seen.end for seen in (*first, *second)} == {"whole"}

@@ -20,6 +20,7 @@ from tests.demo.seen import End, Seen, end_of_answer, end_of_refusal, end_of_str
 
 PATIENCE = 40.0  # seconds; the server's own deadline is 30
 MOST_TOKENS = 16  # of the local model, which has this machine alone; the fakes say what they say
+REFUSED = 4  # times its pause an agent waits that was refused for its budget
 QUESTIONS = ("What is a breakwater?", "What is a wall in the sea for?", "Why is a harbour calm?")
 
 
@@ -99,8 +100,8 @@ class Traffic:
         while True:
             task = asyncio.create_task(self.ask(agent))
             self._asked[self.phase].append(task)
-            await task
-            await asyncio.sleep(agent.pause)
+            is_refused = (await task).end == "budget"
+            await asyncio.sleep(agent.pause * (REFUSED if is_refused else 1))
 
     async def ask(self, agent: Agent) -> Seen:
         """Ask once, and return what became of it."""
