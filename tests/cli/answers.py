@@ -3,8 +3,8 @@
 from typing import Any
 
 from actors.ledger.rollup import columns_of
+from deployments.console.view import CircuitStatus, Status, TierStatus, Trend
 from deployments.service.answers import Thresholds
-from deployments.status_page.view import CircuitStatus, Status, TierStatus, Trend
 from deployments.telemetry.explain import ExplainedRequest, RequestHead
 
 AT = 1_793_455_200  # 2026-10-31 14:00 UTC

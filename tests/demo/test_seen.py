@@ -104,7 +104,7 @@ def test_the_request_that_is_shown_is_the_one_most_worth_a_look(requests: list[S
     assert example_of(requests, FIRST) == shown
 
 
-def test_a_circuits_words_are_those_of_the_status_page_each_time_they_change() -> None:
+def test_a_circuits_words_are_those_of_the_console_each_time_they_change() -> None:
     circuits = {"openai": Circuit()}
     for word, retry_in in (("healthy", None), ("open", 4.0), ("open", 2.0), ("probing", 0.0), ("open", 8.0)):
         others = {"name": "local", "word": "unused", "retry_in_seconds": 7.0}

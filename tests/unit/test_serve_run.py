@@ -80,7 +80,7 @@ def test_only_the_block_at_the_end_calls_anything_ready(without_keys: None) -> N
     assert not [line for line in before[:-1] if "ready" in line]
     assert after[1] == "Breakwater is ready after 17 s."
     assert "  ready           local" in after
-    assert "  page            http://127.0.0.1:8000/" in after
+    assert "  console         http://127.0.0.1:8000/" in after
     assert "  OpenAI's API    http://127.0.0.1:8000/v1" in after
     assert after[-1] == "Ctrl-C stops it."
 
