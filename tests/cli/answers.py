@@ -252,8 +252,12 @@ SETUP = {
     "mode": "aws_first",
     "providers": [
         {
-            **{"name": "aws_bedrock", "kind": "bedrock", "left_out": None, "places": ["us-east-1", "eu-west-1"]},
+            **{"name": "aws_bedrock", "kind": "bedrock", "left_out": None},
             "credential": {"found": True, "source": "the AWS profile prod"},
+            "places": [
+                {"name": "us", "left_out": None, "credential": "the AWS profile prod"},
+                {"name": "eu", "left_out": "AWS_EU_REGION is not set", "credential": None},
+            ],
             "models": [
                 {
                     **{"target": "aws_bedrock/haiku-4.5", "model": "haiku-4.5", "rows": ["default", "fast"]},

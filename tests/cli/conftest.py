@@ -21,20 +21,17 @@ from tests.unit.world import World, world
 
 CLI = str(pathlib.Path(ROOT) / "deployments" / "cli")
 KEYS = ("BREAKWATER_URL", "BREAKWATER_KEY", "BREAKWATER_ADMIN_KEY")
-NEW = {
-    "/v1/requests": {"object": "list", "data": answers.REQUESTS, "next": None, "looked_back_to": 0},
+CANNED = {
+    "/v1/status": answers.STATUS,
     "/v1/traffic": answers.TRAFFIC,
     "/v1/alerts": answers.ALERTS,
-    "/v1/limits": answers.LIMITS,
-    "/v1/setup": answers.SETUP,
-}
-CANNED = {
-    **NEW,
-    "/v1/status": answers.STATUS,
-    "/v1/usage": answers.USAGE,
-    "/v1/breaker": answers.BREAKER,
+    "/v1/requests": {"object": "list", "data": answers.REQUESTS, "next": None, "looked_back_to": 0},
     "/v1/requests/00000002": answers.EXPLAINED,
     "/v1/requests/mine": answers.EXPLAINED,
+    "/v1/usage": answers.USAGE,
+    "/v1/limits": answers.LIMITS,
+    "/v1/setup": answers.SETUP,
+    "/v1/breaker": answers.BREAKER,
     **{f"/v1/providers/openai/{verb}": answers.OPENAI_HEALTH for verb in ("isolate", "restore", "recover", "reset")},
 }
 
@@ -103,7 +100,7 @@ class Real:
 @contextlib.asynccontextmanager
 async def service(args: dict[str, Any]) -> AsyncIterator[tuple[Book, tuple[Book, World]]]:
     async with world(args) as w:
-        book = Book(dict(NEW), build_http_api(w.service))
+        book = Book({}, build_http_api(w.service))
         yield book, (book, w)
 
 

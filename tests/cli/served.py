@@ -1,7 +1,7 @@
 """Real HTTP servers on this machine, for the command that asks them.
 
-`Serving` runs an ASGI application in a thread. `Book` is one that answers by a table: for routes that are not there
-yet, for the pages' examples, and for what other servers and proxies say. It notes what it was asked.
+`Serving` runs an ASGI application in a thread. `Book` is one that answers by a table: for the examples
+of the page, and for what other servers and proxies say. It notes what it was asked.
 """
 
 import asyncio

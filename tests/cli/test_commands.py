@@ -165,7 +165,7 @@ def test_a_question_that_found_nothing_says_so(run: Run, book: Book) -> None:
 
 
 @pytest.mark.parametrize(("told", "code", "said"), [
-    ({"source": None, "trouble": None, "data": []}, 0, "names no Prometheus"),
+    ({"source": None, "trouble": None, "data": []}, 0, "knows no Prometheus"),
     ({"source": "prometheus", "trouble": None, "data": []}, 0, "No alert fires."),
     ({"source": "prometheus", "trouble": "no answer", "data": []}, 1, "Prometheus can't be asked: no answer"),
     (answers.ALERTS, 1, "BreakwaterProviderOpen"),

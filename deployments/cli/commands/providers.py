@@ -24,7 +24,7 @@ def providers(asking: Asking) -> None:
     table(head, [_provider(each) for each in told["providers"]], prose=head[3:])
     say()
     rows = [[model["target"], *_model(model)] for each in told["providers"] for model in each["models"]]
-    table(("target", "rows", "price"), rows, prose=("rows", "price"))
+    table(("target", "rows", "price of a million tokens"), rows, prose=("rows",))
     say()
     say("Circuits: " + ", ".join(_thresholds(told["breaker"])))
 
@@ -40,32 +40,26 @@ def _provider(told: Mapping[str, Any]) -> list[object]:
 
 
 def _credential(credential: Mapping[str, Any]) -> str:
-    return f"{credential['source']}" if credential["found"] else f"not found: {credential['source']}"
+    source = credential["source"]
+    return source or NOTHING if credential["found"] else f"not found: {source}" if source else "not found"
 
 
-def _place(place: object) -> str:
-    """Return the name of a place, which may be told with more."""
-    if not isinstance(place, Mapping):
-        return str(place)
-    out = place.get("left_out")
-    return f"{place.get('name')} ({out})" if out else str(place.get("name"))
+def _place(place: Mapping[str, Any]) -> str:
+    out = place["left_out"]
+    return f"{place['name']} ({out})" if out else place["name"]
 
 
 def _model(model: Mapping[str, Any]) -> list[object]:
-    return [", ".join(map(str, model["rows"])) or NOTHING, _price(model["price"])]
+    return [", ".join(model["rows"]) or NOTHING, _price(model["price"])]
 
 
-def _price(price: object) -> str:
+def _price(price: Mapping[str, Any] | None) -> str:
     """Return what is known of a price, as `input $2, output $8`."""
     if price is None:
         return "unknown"
-    if not isinstance(price, Mapping):
-        return str(price)
-    return ", ".join(f"{name} {_amount(value)}" for name, value in price.items() if value is not None) or "unknown"
-
-
-def _amount(value: object) -> str:
-    return f"${value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    if not any(price.values()):
+        return "free"
+    return ", ".join(f"{name} ${value:g}" for name, value in price.items())
 
 
 def _thresholds(breaker: Mapping[str, Any]) -> Iterator[str]:

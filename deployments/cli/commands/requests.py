@@ -72,6 +72,8 @@ def requests(
             table(HEAD, rows, RIGHT, extra=EXTRA)
         else:
             say("No such request.")
+    if pages.from_memory and not asking.as_json:
+        tell("The ledger is away or there is none: these are the last requests of one replica.")
     if pages.cursor is not None and not asking.as_json:
         tell(f"Looked back to {instant(pages.looked_back_to)} UTC. Older ones: --before {pages.cursor}")
     return None
@@ -84,6 +86,7 @@ class Pages:
         self._asking, self._params, self._left = asking, params, limit
         self.cursor = before
         self.looked_back_to: float | None = None  # seconds since the epoch
+        self.from_memory = False
 
     def read(self) -> Iterator[Mapping[str, Any]]:
         for _ in range(MOST_PAGES + self._left // MOST_OF_A_PAGE):
@@ -95,7 +98,7 @@ class Pages:
             page = answer.data
             yield page
             self._left -= len(page["data"])
-            self.cursor = page["next"]
+            self.cursor, self.from_memory = page["next"], page.get("source") == "memory"
             told = page.get("looked_back_to")
             self.looked_back_to = None if told is None else told / 1000
             if self.cursor is None or self._left <= 0:
