@@ -49,7 +49,16 @@ Run = Callable[..., Done]
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this machine's user has set is not for these tests."""
-    for name in (*KEYS, "NO_COLOR", "FORCE_COLOR", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+    for name in (
+        *KEYS,
+        "NO_COLOR",
+        "FORCE_COLOR",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+        "RAY_PROMETHEUS_HOST",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

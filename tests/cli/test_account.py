@@ -140,6 +140,7 @@ def test_providers_of_a_real_setup(run: Run, kept: Real) -> None:
     assert "Circuits: open after 3 failures in a row, probed after 1 min" in out
 
 
-def test_alerts_without_a_prometheus(run: Run, kept: Real) -> None:
+def test_alerts_without_a_prometheus(run: Run, real: Real) -> None:
     done = run("alerts")
-    assert (done.code, done.out) == (0, "The server knows no Prometheus (RAY_PROMETHEUS_HOST), so no alert can be shown.\n")
+    assert done.code == 0
+    assert done.out.startswith("The server knows no Prometheus (RAY_PROMETHEUS_HOST)")
