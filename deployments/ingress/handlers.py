@@ -88,7 +88,8 @@ class Handlers:
 
 def operator_of(request: Request) -> str:
     """Return who commands, as the operator says: all have the one admin key."""
-    name = "".join(filter(str.isprintable, request.headers.get(OPERATOR_HEADER, "")))[:LONGEST_NAME].strip()
+    given = request.headers.get(OPERATOR_HEADER, "").encode("latin-1").decode(errors="replace")  # UTF-8
+    name = "".join(filter(str.isprintable, given))[:LONGEST_NAME].strip()
     return name or "the admin key"
 
 

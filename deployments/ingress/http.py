@@ -90,7 +90,7 @@ def route_table(service: "Service", *, by_handle: bool = False) -> list[Route]:
         Route("GET", "/v1/providers", key, None, 0, None, handlers.providers),
         Route("GET", "/v1/providers/{name}", key, None, 0, None, handlers.provider),
         Route("POST", "/v1/providers/{name}/{verb}", admin, None, 0, None, handlers.command),
-        Route("GET", "/v1/requests/{name}", either, "rows", 0, None, accounts.request),
+        Route("GET", "/v1/requests/{name:path}", either, "rows", 0, None, accounts.request),
         Route("GET", "/v1/requests", either, "rows", 0, None, accounts.requests),
         Route("GET", "/v1/usage", either, "usage", 0, None, accounts.usage),
         Route("GET", "/v1/limits", either, "usage", 0, None, accounts.limits),

@@ -25,7 +25,7 @@ METHODS: dict[str, frozenset[tuple[str, str]]] = {
     **dict.fromkeys(("respond", "stream_respond"), frozenset({("POST", "/v1/responses")})),
     **dict.fromkeys(("message", "stream_message"), frozenset({("POST", "/v1/messages")})),
     "embed": frozenset({("POST", "/v1/embeddings")}),
-    "get_request": frozenset({("GET", "/v1/requests/{name}")}),
+    "get_request": frozenset({("GET", "/v1/requests/{name:path}")}),
     "get_usage_stats": frozenset({("GET", "/v1/usage")}),
     "get_system_health": frozenset({("GET", "/v1/health")}),
     **dict.fromkeys(("get_health_summary", "get_all_provider_health"), frozenset({("GET", "/v1/providers")})),

@@ -34,7 +34,7 @@ TABLE = {
     ("GET", "/v1/providers"): (KEY, None, 0, None),
     ("GET", "/v1/providers/{name}"): (KEY, None, 0, None),
     ("POST", "/v1/providers/{name}/{verb}"): (ADMIN, None, 0, None),
-    ("GET", "/v1/requests/{name}"): (EITHER, "rows", 0, None),
+    ("GET", "/v1/requests/{name:path}"): (EITHER, "rows", 0, None),
     ("GET", "/v1/requests"): (EITHER, "rows", 0, None),
     ("GET", "/v1/limits"): (EITHER, "usage", 0, None),
     ("GET", "/v1/traffic"): (OPERATOR, None, 0, None),
