@@ -1,8 +1,11 @@
 """The lines say what was counted, and nothing better."""
 
+import re
+
 from tests.demo import lines
 from tests.demo.script import SCRIPT, Phase
 from tests.demo.seen import Circuit, Seen, counted
+from tests.readme import blocks
 
 FIRST = {"chat": "openai"}
 WELL = Seen("chat", "whole", 0.5, "openai", 1)
@@ -64,3 +67,9 @@ def test_the_first_lines_lead_to_the_console_and_each_outage_to_one_request() ->
     seen = Seen("chat", "whole", request_id="abc-1")
     assert lines.example("http://127.0.0.1:8000", seen) == ["      one of them: http://127.0.0.1:8000/#/requests/abc-1"]
     assert lines.example("http://127.0.0.1:8000", None) == []
+
+
+def test_the_page_shows_a_round_of_this_script_in_which_nothing_was_lost() -> None:
+    [shown] = blocks("text", "docs/index.md")
+    told = re.findall(r"^ ?\d+:\d\d (.+?) \.+ \d+ requests: .*; 0 errors$", shown, re.MULTILINE)
+    assert told == [phase.name for phase in SCRIPT]
