@@ -92,6 +92,10 @@ class Play:
         self.seconds = 0.0  # for which `total` is counted
 
     async def run(self, phases: Iterable[Phase]) -> None:
+        try:
+            await self._traffic.begin()
+        except TimeoutError:
+            raise CannotRun("Breakwater has started, but does not answer every agent") from None
         traffic = asyncio.create_task(self._traffic.run())
         self._began = time.monotonic()
         try:

@@ -20,6 +20,7 @@ from tests.demo.seen import End, Seen, end_of_answer, end_of_refusal, end_of_str
 
 PATIENCE = 40.0  # seconds; the server's own deadline is 30
 MOST_TOKENS = 16  # of the local model, which has this machine alone; the fakes say what they say
+BEGIN_SECONDS = 60.0
 REFUSED = 4  # times its pause an agent waits that was refused for its budget
 QUESTIONS = ("What is a breakwater?", "What is a wall in the sea for?", "Why is a harbour calm?")
 
@@ -78,6 +79,17 @@ class Traffic:
         # No proxy that the environment names: all of this is on this machine.
         own = httpx2.AsyncClient(trust_env=False, timeout=PATIENCE)
         self._client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, http_client=own)
+
+    async def begin(self) -> None:
+        """Have each agent answered once, which is not counted: a ledger that has just started may ask for a second."""
+        async with asyncio.timeout(BEGIN_SECONDS):
+            await asyncio.gather(*[self._begin(agent) for agent in AGENTS])
+
+    async def _begin(self, agent: Agent) -> None:
+        for pause in itertools.repeat(1.0):
+            if (await self.ask(agent)).end == "whole":
+                return
+            await asyncio.sleep(pause)
 
     async def run(self) -> None:
         """Ask until cancelled."""
