@@ -151,6 +151,10 @@ class Proxy:
     pids: list[int] = field(default_factory=list)
 
     def start(self, *others: Replica, **settings: str) -> None:
+        self.begin(*others, **settings)
+        self._read_pid()
+
+    def begin(self, *others: Replica, **settings: str) -> None:
         env = {
             **os.environ,
             **serve_env(),
@@ -165,7 +169,6 @@ class Proxy:
         self.manager = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
         )
-        self._read_pid()
 
     def reload(self) -> None:
         assert self.manager is not None
@@ -288,6 +291,27 @@ def test_after_its_parent_was_killed_another_starts_on_the_same_ports(proxy: Pro
         proxy.kill_the_manager()
         proxy.start()
         assert proxy.status() == b"HTTP/1.1 200 OK"
+
+
+SLOW_PYTHON = """#!/bin/sh
+echo $$ > {folder}/pid && mv {folder}/pid {folder}/begun
+while [ "$(cut -d' ' -f4 /proc/$$/stat)" = "$PPID" ]; do sleep 0.02; done
+exec {python} "$@"
+"""
+
+
+def test_none_is_left_behind_whose_parent_was_killed_before_python_had_started(proxy: Proxy) -> None:
+    """As when `kill -9` meets a reload: the wrapper then finds itself with another parent, and none dies any more."""
+    slow = proxy.folder / "bin" / "python"
+    slow.parent.mkdir()
+    slow.write_text(SLOW_PYTHON.format(folder=proxy.folder, python=sys.executable))
+    slow.chmod(0o700)
+    proxy.begin(PATH=f"{slow.parent}:{os.environ['PATH']}")
+    eventually((proxy.folder / "begun").exists)
+    proxy.pids.append(int((proxy.folder / "begun").read_text()))
+    proxy.kill_the_manager()
+    eventually(lambda: not runs(proxy.pids[0]))
+    assert not any(map(listens, (proxy.port, proxy.stats, proxy.metrics)))
 
 
 def test_a_stream_of_a_replica_that_has_gone_silent_is_given_up(proxy: Proxy) -> None:
