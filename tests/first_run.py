@@ -111,6 +111,22 @@ def check_a_second_start() -> None:
     print("a second start: one sentence, with who holds the port")
 
 
+def check_a_start_after_a_kill() -> None:
+    """Kill uv, which started `serve run`, as `kill -9 $!` does; then start again, at once."""
+    line, ask = command(RUN).replace("&& ", "&& exec "), command("curl http://127.0.0.1:8000/v1/chat/completions")
+    with running(line) as (process, log):
+        first_answer(process, log, ask)
+        wait_for("Ctrl-C stops it.", process, log)
+        process.kill()
+        process.wait(10)
+    began = time.monotonic()
+    with running(line) as (process, log):
+        wait_for("Ctrl-C stops it.", process, log)  # nobody of the first one answers by then
+        assert first_answer(process, log, ask).headers["x-breakwater-provider"] == "local"
+        assert "Traceback" not in log.read_text(), log.read_text()
+    print(f"after a kill -9 the next start answers, {time.monotonic() - began:.1f} s later")
+
+
 def check_a_wrong_config() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write((ROOT / "serve_config.yaml").read_text().replace("idle: 15", "idel: 15"))
@@ -129,12 +145,18 @@ def main() -> int:
         print("port 8000 is taken", file=sys.stderr)
         return 2
     check_the_first_run()
+    wait_for_the_port()
+    check_a_start_after_a_kill()
+    wait_for_the_port()
+    check_a_wrong_config()
+    return 0
+
+
+def wait_for_the_port() -> None:
     deadline = time.monotonic() + 30
     while not port_is_free():
         assert time.monotonic() < deadline, "something still listens on port 8000"
         time.sleep(0.2)
-    check_a_wrong_config()
-    return 0
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ def starting(applications: Sequence[Judged], urls: Mapping[str, str]) -> str:
         lines += [f"  {tier.name:{width}}  {_outlook(tier)}" for tier in each.resolved.tiers]
         lines += [f"  warning: {text}" for text in each.warnings]
     if any(_lacks_something(tier) for each in applications for tier in each.resolved.tiers):
-        lines.append("To have who is left out, export what it lacks and start again: docs/credentials.md.")
+        lines.append(
+            "To add one that is left out, export its variable and start again: docs/credentials.md has them all."
+        )
     return "\n".join([*lines, "It says when it is ready, which takes less than a minute on most machines."])
 
 
