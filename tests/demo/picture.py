@@ -9,8 +9,8 @@ from tests.browser.browser import Browser
 from tests.clients.client import Missing
 
 WIDTH, HEIGHT = 1280, 900
-PAGE = "/"  # of the console, which is looked at from the first phase on, so that its lists are full
-SHOWN = "main, body"  # what must be on the page before its picture is taken
+PAGE = "/"  # its overview, which is looked at from the first phase on, so that its lists are full
+SHOWN = "#traffic .card, #tiers .tier"  # what must be on the page before its picture is taken
 
 
 class Camera:
