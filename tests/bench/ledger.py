@@ -17,7 +17,7 @@ from typing import Any
 
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Counters, Limit, Limits
-from actors.ledger.messages import WriteAnswer
+from actors.ledger.messages import RequestTrail, WriteAnswer
 from actors.ledger.rows import encode_json
 from actors.ledger.single_writer.leases import Leases
 from actors.ledger.single_writer.writer import LedgerWriter
@@ -38,7 +38,7 @@ USAGE = {
 BODY = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
 STEP = {"provider": "openai", "model": "gpt-4.1", "outcome": "ok", "status": None, "ms": 181.3, "at_ms": 1.2}
 STEP |= {"verdict": "ok", "probe": False, "epoch": 1, "first_token_ms": 180.9, "upstream_first_ms": 179.8}
-TRAIL = encode_json([STEP])
+TRAIL: RequestTrail = {"trail": encode_json([STEP]), "first_ms": 182.3, "added_ms": 1.4, "failed_over": 0}
 PRICES = PriceList({"gpt-4.1": Price(input=2, output=8, cached="0.5")})
 LIMITS = Limits(each={"tenant": Limit(10**9, 10**9, 10**18)})
 ROUTES = [Route("gpt-4.1", PRICES.rates("openai", "gpt-4.1"), 32_768)]
