@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from actors.ledger.budget import subjects_of
 from actors.ledger.messages import Viewer
 from actors.ledger.rollup import columns_of
 from deployments.ingress.responses import NOSNIFF, Json
@@ -46,11 +47,9 @@ class AccountHandlers:
 
     async def limits(self, _: Request, identity: Identity) -> Response:
         """Answer with how much of each limit is used: of the caller's own, for who holds a key."""
-        found = await self._queries.limits()
-        if (key := identity.key) is not None:
-            own = {f"key:{key.name}", *([f"tenant:{key.tenant}"] if key.tenant else [])}
-            found = [limit for limit in found if limit["subject"] in own]
-        return Json({"object": "list", "data": found}, headers=LIVE)
+        key = identity.key
+        own = None if key is None else subjects_of(key.tenant or None, key.name)
+        return Json({"object": "list", "data": await self._queries.limits(own)}, headers=LIVE)
 
     async def traffic(self, _: Request, __: Identity) -> Response:
         """Answer with the figures of the last hour and day."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from actors.ledger.messages import QuestionTooLong, UnknownQuestion, UsageRow, Viewer
@@ -119,11 +119,14 @@ class Queries:
             answer.add_done_callback(lambda of: of.cancelled() or of.exception())  # who asked may have left
         return await asyncio.shield(answer)
 
-    async def limits(self) -> Sequence[JsonObject]:
-        """Return what is used of each limit: see actors/ledger/questions/used.py. Raises Unavailable."""
+    async def limits(self, only: Collection[str] | None = None) -> Sequence[JsonObject]:
+        """Return what is used of each limit, of all subjects or `only` these. Raises Unavailable.
+
+        See actors/ledger/questions/used.py.
+        """
         if self._ledger is None:
             return []
-        return await self._newer(self._ledger.limits())
+        return await self._newer(self._ledger.limits(only))
 
     async def _newer(self, asked: Awaitable[_Answer]) -> _Answer:
         """Return the answer to a question that not every version of the ledger actor knows, and that is well made."""

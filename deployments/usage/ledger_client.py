@@ -16,7 +16,7 @@ import logging
 import pathlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from actors.ledger.budget import Limits, Refusal, Spend, subjects_of
@@ -190,11 +190,15 @@ class LedgerClient:
         (answer,) = await self.usage({"question": "traffic"})
         return answer
 
-    async def limits(self) -> list[UsageRow]:
-        """Return what is used of the limits here: see actors/ledger/questions/used.py. Raises as `usage` does."""
+    async def limits(self, only: Collection[str] | None = None) -> list[UsageRow]:
+        """Return what is used of the limits here, of all subjects or `only` these.
+
+        See actors/ledger/questions/used.py. Raises as `usage` does.
+        """
         if not self.budget.limits:
             return []
-        return await self.usage({"question": "limits", "limits": as_words(self.budget.limits)})
+        whose = None if only is None else list(only)
+        return await self.usage({"question": "limits", "limits": as_words(self.budget.limits), "only": whose})
 
     async def request(self, name: str, viewer: Viewer | None = None) -> FoundRequest | None:
         """Return the rows of a request, by our id, or the newest by the caller's that the viewer may see.

@@ -180,6 +180,18 @@ def test_a_key_that_is_named_without_its_tenant_may_be_several() -> None:
     }
 
 
+def test_who_asks_for_its_own_sees_nothing_else_and_its_limits_before_it_has_used_any() -> None:
+    counters = spent({f"tenant:t{n}": NANOS for n in range(2 * MOST_OF_EACH)} | {"key:acme:ci": 5})
+    limits = Limits({"tenant:t7": Limit(monthly_cost=NANOS), "key:ci": Limit(3)}, {"tenant": Limit(5, None, NANOS)})
+    only = ["tenant:acme", "key:acme:ci"]
+    rows = limits_used(limits, counters, counters.seen("2026-09"), NOON, only)
+    assert {(row["subject"], row["limit"], row["used"]) for row in rows} == {
+        ("key:acme:ci", "requests_per_minute", 1),
+        ("tenant:acme", "requests_per_minute", 0),
+        ("tenant:acme", "monthly_cost", 0),
+    }
+
+
 def test_a_limit_of_nothing_is_used_up() -> None:
     (row,) = limits_used(Limits({"tenant:a": Limit(0)}), Counters(), (), NOON)
     assert (row["most"], row["used"], row["share"]) == (0, 0, 1.0)

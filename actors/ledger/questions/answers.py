@@ -49,7 +49,8 @@ def _traffic(ground: Ground, _: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _limits(ground: Ground, question: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return limits_used(from_words(question["limits"]), ground.counters, ground.seen, ground.now)
+    limits, only = from_words(question["limits"]), question.get("only")
+    return limits_used(limits, ground.counters, ground.seen, ground.now, only)
 
 
 _ANSWERS: Mapping[str, Callable[[Ground, Mapping[str, Any]], list[dict[str, Any]]]] = {

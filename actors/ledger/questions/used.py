@@ -17,12 +17,15 @@ MOST_OF_EACH = 1000  # subjects without a limit of their own
 Used = dict[str, Any]
 
 
-def limits_used(limits: Limits, counters: Counters, seen: Collection[str], now: int) -> list[Used]:
+def limits_used(
+    limits: Limits, counters: Counters, seen: Collection[str], now: int, only: Collection[str] | None = None
+) -> list[Used]:
     """Return each limit with what was used of it, the highest share first. `seen` are the subjects of this month.
 
-    Money is US dollars. `now` is milliseconds.
+    `only` these subjects are asked for, seen or not; None is all. Money is US dollars. `now` is milliseconds.
     """
-    own = set(_named(limits, seen))
+    seen = seen if only is None else only
+    own = {subject for subject in _named(limits, seen) if only is None or subject in only}
     named = [used for subject in own for used in _of(limits, counters, subject, now)]
     others = (used for subject in seen if subject not in own for used in _of(limits, counters, subject, now))
     return sorted([*named, *nlargest(MOST_OF_EACH, others, key=_rank)], key=_rank, reverse=True)
