@@ -33,6 +33,7 @@ end_with_uv(os.getppid())
 print(os.getpid(), threading.active_count(), flush=True)
 time.sleep(600)
 """
+MARKS = ("RAY_RAYLET_PID", "PYTHONPATH", "BREAKWATER_HAPROXY_PARENT")  # what a process here must not inherit
 SOON = 0.3  # seconds in which it could have ended by itself
 
 
@@ -41,7 +42,7 @@ class Holder:
 
     def __init__(self, command: list[str], port: int, **environment: str) -> None:
         self.port = port
-        kept = {name: value for name, value in os.environ.items() if name not in ("RAY_RAYLET_PID", "PYTHONPATH")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(MARKS)}
         self.process = subprocess.Popen(command, env={**kept, **environment}, stderr=subprocess.DEVNULL)
         eventually(lambda: listens(port))
 
