@@ -202,3 +202,34 @@ def test_what_a_client_and_a_provider_say_stays_text(browser: Browser, llm: Clus
         browser.see(PAGES[page][1])
     assert browser.run("document.images.length") == 0
     assert browser.complaints() == []
+
+
+def test_what_is_being_typed_and_the_focus_stay_while_the_list_moves_on(
+    browser: Browser, llm: Cluster, asked: dict[str, str]
+) -> None:
+    look(browser, llm, "requests")
+    browser.run("document.querySelector('#requests [name=tenant]').value = 'acm'")
+    browser.run(f"document.querySelector('#list a[href$=\"{asked['ok']}\"]').focus()")
+    new = llm.post().headers["x-breakwater-request-id"]
+    browser.see(f'#list tbody tr:first-child a:text-is("{new}")', 10)
+    assert browser.run("document.querySelector('#requests [name=tenant]').value") == "acm"
+    assert browser.run("document.activeElement.textContent") == asked["ok"]
+
+
+def test_older_ones_are_a_page_further_and_then_the_list_stands_still(browser: Browser, llm: Cluster) -> None:
+    for _ in range(60):
+        llm.post()
+    newest = llm.post().headers["x-breakwater-request-id"]
+    eventually(lambda: newest in str(llm.get("/v1/requests?limit=1")), 20)
+    look(browser, llm, "requests")
+    browser.click("#older")
+    rows = "document.querySelectorAll('#list tbody tr').length"
+    eventually(lambda: browser.run(rows) > 60, 10)
+    ids = browser.run("[...document.querySelectorAll('#list tbody a')].map(a => a.textContent)")
+    assert len(set(ids)) == len(ids)
+    new = llm.post().headers["x-breakwater-request-id"]
+    browser.see("text=The list stands still")
+    browser.click("#newest")
+    browser.see(f'#list tbody tr:first-child a:text-is("{new}")', 10)
+    assert browser.run(rows) == 50
+    assert browser.complaints() == []

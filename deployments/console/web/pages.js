@@ -54,12 +54,18 @@ function filtered(section) {
     go(section, Object.fromEntries(new FormData(form)));
   };
   for (const choice of form.querySelectorAll("select, [type=checkbox]")) choice.onchange = () => form.requestSubmit();
+  const fields = [...form.elements].filter((field) => field.name);
+  let filled = null;
+  const usual = (field) => field.tagName === "SELECT" ? field.dataset.usual ?? field.options[0].value : "";
+  // What the address says. Fields are filled when it has changed alone: else a poll would take away what is being typed.
   return (query) => {
-    for (const field of form.elements) {
-      if (!field.name) continue;
-      if (field.type === "checkbox") field.checked = query.get(field.name) === field.value;
-      else field.value = query.get(field.name) ?? (field.tagName === "SELECT" ? field.dataset.usual ?? field.options[0].value : "");
+    const asked = Object.fromEntries(fields.map((field) => [field.name, query.get(field.name) ?? usual(field)]).filter(([, value]) => value));
+    if (filled !== (filled = query.toString())) {
+      for (const field of fields) {
+        if (field.type === "checkbox") field.checked = asked[field.name] === field.value;
+        else field.value = asked[field.name] ?? "";
+      }
     }
-    return Object.fromEntries([...new FormData(form)].filter(([, value]) => value));
+    return asked;
   };
 }

@@ -12,42 +12,59 @@ function cells(r) {
   return [tag("time", "", moment(r.began_at)), word, r.row, who, many(r.attempts), about(r.ms), many(r.tokens_in + r.tokens_out), money(r.cost_usd), r.tenant ?? "none", link];
 }
 
+// Rows stay what they are while the list moves on: a link that has the focus keeps it.
+const rowsOf = new Map();
+
+function rowOf(r) {
+  const row = rowsOf.get(r.request_id) || el("tr"), told = JSON.stringify(r);
+  if (row.dataset.told === told) return row;
+  row.dataset.told = told;
+  row.replaceChildren(...cells(r).map((cell) => tag("td", "", cell)));
+  row.onclick = (e) => { if (!e.target.closest("a")) go(`requests/${encodeURIComponent(r.request_id)}`); };
+  rowsOf.set(r.request_id, row);
+  return row;
+}
+
 function drawList() {
-  const head = tag("tr", "", ...HEADS.map((name) => Object.assign(tag("th", "", name), { scope: "col" })));
-  const rows = listed.map((r) => {
-    const row = tag("tr", "", ...cells(r).map((cell) => tag("td", "", cell)));
-    row.onclick = (e) => { if (!e.target.closest("a")) go(`requests/${encodeURIComponent(r.request_id)}`); };
-    return row;
-  });
-  $("list").replaceChildren(tag("thead", "", head), tag("tbody", "", ...rows));
+  const table = $("list"), kept = new Set(listed.map((r) => r.request_id));
+  if (!table.tBodies.length) {
+    const head = tag("tr", "", ...HEADS.map((name) => Object.assign(tag("th", "", name), { scope: "col" })));
+    table.append(tag("thead", "", head), el("tbody"));
+  }
+  for (const [id, row] of rowsOf) if (!kept.has(id)) { row.remove(); rowsOf.delete(id); }
+  const body = table.tBodies[0];
+  listed.map(rowOf).forEach((row, i) => { if (body.children[i] !== row) body.insertBefore(row, body.children[i] || null); });
 }
 
 const listOf = (asked, before) => dataOf(`v1/requests?${new URLSearchParams(before ? { ...asked, before } : asked)}`);
 
-let askedBefore = "";
+let askedBefore = "", paused = false; // paused: older ones are shown, and the list stands still
+
 async function drawRequests(query) {
-  const asked = readRequests(query), same = JSON.stringify(asked) === askedBefore, got = await listOf(asked);
-  askedBefore = JSON.stringify(asked);
-  const fresh = new Set(got.data.map((r) => r.request_id)), older = same ? listed.filter((r) => !fresh.has(r.request_id)) : [];
-  const last = got.data.at(-1)?.began_at ?? 0;
-  const text = JSON.stringify(listed);
-  listed = [...got.data, ...older.filter((r) => !got.data.length || r.began_at <= last)];
-  if (!same || !older.length) pagedBy(got);
-  if (JSON.stringify(listed) !== text || !same) drawList();
+  const asked = readRequests(query), text = JSON.stringify(asked);
+  if (paused && text === askedBefore) return;
+  const got = await listOf(asked);
+  if (JSON.stringify(readRequests(route().query)) !== text) return; // meanwhile another list was asked for
+  askedBefore = text; paused = false;
+  listed = got.data;
+  paged(got); drawList();
   said("requests", listed.length ? got.source === "memory" ? "The ledger does not answer: these are the last requests of one replica alone." : "" : nothing(asked));
   $("older").onclick = async () => {
     const more = await listOf(asked, cursor);
+    paused = true;
     listed = [...listed, ...more.data];
-    pagedBy(more); drawList();
+    paged(more); drawList();
   };
 }
+$("newest").onclick = () => { paused = false; show(); };
 
 const nothing = (asked) => Object.keys(asked).length ? "No request like this." : "No request yet. Send one by “Try it”.";
 
-function pagedBy(got) {
+function paged(got) {
   cursor = got.next;
   $("older").hidden = !cursor;
-  put($("lookedback"), cursor && got.looked_back_to ? `looked back to ${moment(got.looked_back_to)}` : "");
+  $("newest").hidden = !paused;
+  put($("lookedback"), paused ? `The list stands still. It goes back to ${got.looked_back_to ? moment(got.looked_back_to) : "the first"}` : "");
 }
 
 PAGES.requests = { title: "Requests", every: 2, show: drawRequests };
