@@ -87,7 +87,7 @@ class BreakerActor:
         self._configure(config)
         self._restore()
         self._tasks: list[asyncio.Task[None]] = []
-        leave_with_node("breaker")
+        leave_with_node("breaker", partial(self._store.leave, self._incarnation))
 
     def __repr__(self) -> str:
         """Return what Ray's dashboard shows beside the name, and what each log line begins with."""
@@ -299,7 +299,9 @@ def note_change(actor: BreakerActor, by: str, what: str, detail: str) -> None:
 
     It is no method: Ray knows the actor by the names of those.
     """
-    actor._changes.appendleft({"at": round(time.time(), 3), "by": by or "unknown", "what": what, "detail": detail})
+    change: Change = {"at": round(time.time(), 3), "by": by or "unknown", "what": what, "detail": detail}
+    log.warning("%s", json.dumps({"event": "changed", **change}))
+    actor._changes.appendleft(change)
     actor._registry.version += 1
 
 

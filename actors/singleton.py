@@ -9,6 +9,7 @@ of two is the newer, lies in the cluster's key-value store: see `CheckpointStore
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -117,17 +118,18 @@ class NamedActor:
         self._gone_since = None
 
 
-def leave_with_node(role: str) -> None:
+def leave_with_node(role: str, last: Callable[[], None] | None = None) -> None:
     """Have this process end when its node is drained, so that Ray starts the actor on another node.
 
     A node that is drained waits for its actors, and nobody ends ours: it would stand still until its time is over (a
-    quarter of an hour), and then take them with it all the same. To be called by the actor's constructor.
+    quarter of an hour), and then take them with it all the same. `last` is done before. To be called by the actor's
+    constructor.
     """
     node = ray.get_runtime_context().get_node_id()
-    threading.Thread(target=_leave, args=(role, node), name="draining", daemon=True).start()
+    threading.Thread(target=_leave, args=(role, node, last), name="draining", daemon=True).start()
 
 
-def _leave(role: str, node: str) -> None:
+def _leave(role: str, node: str, last: Callable[[], None] | None) -> None:
     while True:
         time.sleep(DRAIN_SECONDS)
         try:
@@ -138,7 +140,10 @@ def _leave(role: str, node: str) -> None:
             continue
         if leaves:
             log.warning("The node of the %s actor is drained. The actor ends, and Ray starts it on another.", role)
-            os._exit(1)  # Ray restarts an actor whose process dies; what it must keep is in its store already
+            with contextlib.suppress(Exception):
+                if last is not None:
+                    last()
+            os._exit(1)  # Ray restarts an actor whose process dies; what must outlive that is in a store already
 
 
 def has_another(draining: Collection[str], nodes: Collection[Mapping[str, Any]]) -> bool:
@@ -172,6 +177,10 @@ class CheckpointStore:
             elif old < n and replaces:
                 self._store._internal_kv_put(self._key("inc", old), b"0")
         return n
+
+    def leave(self, n: int) -> None:
+        """Have an incarnation that ends on purpose not count as a start that failed: see `crash_loop`."""
+        self._store._internal_kv_put(self._key("inc", n), b"0")
 
     def succeeded(self, n: int) -> bool:
         """Return whether a later incarnation was claimed. Not only the next one counts: old claims are deleted."""

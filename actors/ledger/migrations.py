@@ -4,6 +4,7 @@ A migration is frozen as it was released: plain SQL that SQLite and PostgreSQL b
 none of the tables in tables.py, which change. A test holds the two against each other.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from operator import add
@@ -218,23 +219,25 @@ _CANCELLED_BY_DAY = """
     WHERE cost > 0 AND state = 'settled' AND kind = 'cancelled' GROUP BY 1, 2, 3, 4, 5, 6
 """
 # Nobody looks at older minutes. They have no times: the rows did not know them.
-_LAST_DAY = "(SELECT coalesce(max(began_at), 0) - 90000000 FROM ledger_requests)"
 _BY_SLOT = (
-    f"""SELECT began_at / 60000, count(*), sum(CASE WHEN outcome = 'ok' THEN 1 ELSE 0 END), 0, 0, 0, 0, 0, 0, 0
-    FROM ledger_requests WHERE began_at >= {_LAST_DAY} GROUP BY 1""",
-    f"""SELECT asked_at / 60000, 0, 0, 0, count(*),
+    """SELECT began_at / 60000, count(*), sum(CASE WHEN outcome = 'ok' THEN 1 ELSE 0 END), 0, 0, 0, 0, 0, 0, 0
+    FROM ledger_requests WHERE began_at >= :since GROUP BY 1""",
+    """SELECT asked_at / 60000, 0, 0, 0, count(*),
         sum(CASE WHEN state = 'settled' AND kind NOT IN ('ok', 'cancelled') THEN 1 ELSE 0 END),
         sum(tokens_in), sum(tokens_out), coalesce(sum(cost), 0),
-        coalesce(sum(CASE WHEN state = 'settled' AND coalesce(kind, '') = 'ok' THEN 0 ELSE cost END), 0)
-    FROM ledger_attempts WHERE asked_at >= {_LAST_DAY} GROUP BY 1""",
+        coalesce(sum(CASE WHEN state = 'open' OR (state = 'settled' AND coalesce(kind, '') = 'ok')
+            THEN 0 ELSE cost END), 0)
+    FROM ledger_attempts WHERE asked_at >= :since GROUP BY 1""",
 )
 
 
 def _fill_slots(connection: Connection) -> None:
     _fill_cost(connection, "cancelled_cost", _CANCELLED_BY_DAY)
     slots: dict[int, list[int]] = {}
+    newest = connection.execute(text("SELECT coalesce(max(began_at), 0) FROM ledger_requests")).scalar_one()
+    since = min(int(newest), int(time.time() * 1000)) - 90_000_000  # a row of a clock that is ahead is not the newest
     for script in _BY_SLOT:
-        for slot, *figures in connection.execute(text(script)):
+        for slot, *figures in connection.execute(text(script), {"since": since}):
             known = slots.get(slot, [0] * len(figures))
             slots[slot] = [min(int(more) + value, 2**62) for more, value in zip(figures, known, strict=True)]
     insert = text(f"INSERT INTO ledger_slots VALUES (:slot, {', '.join(f':v{n}' for n in range(9))})")

@@ -84,8 +84,8 @@ def _figures(row: AttemptRow) -> tuple[int, ...]:
 def _parts_without_answer(row: AttemptRow) -> tuple[int, int, int]:
     """Return what an attempt that did not answer cost, what of it is its client's leaving, and what a hedge's."""
     cost = row.cost or 0
-    if not cost or (row.state == "settled" and row.kind == "ok"):
-        return 0, 0, 0
+    if not cost or row.state == "open" or (row.state == "settled" and row.kind == "ok"):
+        return 0, 0, 0  # one that is under way may answer yet
     hedged = row.hedge in LOST_LEGS
     cancelled = row.state == "settled" and row.kind == "cancelled" and not hedged
     return cost, cost if cancelled else 0, cost if hedged else 0

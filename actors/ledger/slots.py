@@ -96,7 +96,8 @@ def _of_attempt(row: AttemptRow) -> Figures:
     settled, cost = row.state == "settled", row.cost or 0
     answer = settled and row.kind == "ok"
     failed = settled and row.kind not in ("ok", "cancelled", None)
-    return 0, 0, 0, 1, int(failed), row.tokens_in, row.tokens_out, cost, 0 if answer else cost
+    abandoned = 0 if answer or row.state == "open" else cost
+    return 0, 0, 0, 1, int(failed), row.tokens_in, row.tokens_out, cost, abandoned
 
 
 def _times_of(row: RequestRow) -> list[tuple[str, float]]:

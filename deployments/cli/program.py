@@ -56,6 +56,8 @@ for command in (
 
 def main(arguments: Sequence[str]) -> int:
     """Do a command, and return its exit code. No error shows a stack."""
+    if sys.stdout is None or sys.stderr is None:  # the shell's `>&-`
+        return CLOSED_PIPE
     _never_fail_to_encode()
     try:
         code = _run(arguments)

@@ -54,7 +54,8 @@ def build_http_api(service: "Service") -> ASGIApp:
 def build_api_by_handle(service: "Service") -> ASGIApp:
     """Return the same for who calls it by Python handle, without the routes of operators and what is for browsers."""
     table = route_table(service, by_handle=True)
-    routes = [route for route in table if route.access is not Access.ADMIN and route.path not in FOR_BROWSERS]
+    operators = (Access.ADMIN, Access.OPERATOR)
+    routes = [route for route in table if route.access not in operators and route.path not in FOR_BROWSERS]
     return _api(routes, Gate(service, by_handle=True))
 
 

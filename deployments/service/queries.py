@@ -1,12 +1,11 @@
 """Queries about finished requests: one request explained, and usage by tenant, agent, provider or model. No Ray."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from actors.ledger.messages import QuestionTooLong, UnknownQuestion, UsageRow, Viewer
+from actors.ledger.messages import QuestionTooLong, UnknownQuestion, Viewer
 from actors.ledger.questions.asked import WrongFilter, asked
 from actors.ledger.rollup import QUESTIONS, unknown_in
 from deployments.errors import BadRequest, BreakwaterError, NotFound, Unavailable, error_dict
@@ -39,8 +38,7 @@ class Queries:
     def __init__(self, recent: RecentRequests, ledger: "LedgerClient | None"):
         self._recent = recent
         self._ledger = ledger
-        self._traffic: asyncio.Task[UsageRow] | None = None
-        self._traffic_until = 0.0  # on the loop's clock
+        self._asked: dict[str, tuple[float, asyncio.Task[Any]]] = {}  # until when each is shared, on the loop's clock
 
     async def request(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest:
         """Return the explanation of a request, by our id or by its `x-request-id`: see telemetry/explain.py.
@@ -97,8 +95,12 @@ class Queries:
         except WrongFilter as error:
             raise BadRequest(f"The requests can't be listed so: {error}.", error.name) from error
         if self._ledger is not None:
-            with contextlib.suppress(Unavailable):
+            try:
                 page = await self._newer(self._ledger.requests(filters, before, wanted.limit, viewer))
+            except LedgerAway:
+                if before is not None:  # the list of the ledger would end as if it were whole
+                    raise
+            else:
                 data = [head_from_ledger(row["request"], row["attempts"]) for row in page["data"]]
                 after, back = page["next"], page["looked_back_to"]
                 return {"object": "list", "data": data, "next": after, "looked_back_to": back, "source": "ledger"}
@@ -109,15 +111,10 @@ class Queries:
 
         All who ask within two seconds share one answer.
         """
-        ledger, now = self._ledger, asyncio.get_running_loop().time()
-        if ledger is None:
+        if self._ledger is None:
             raise _ledger_unavailable()
-        answer = self._traffic
-        if answer is None or (answer.done() and now >= self._traffic_until):
-            self._traffic_until = now + SHARED_SECONDS
-            self._traffic = answer = asyncio.create_task(self._newer(ledger.traffic()))
-            answer.add_done_callback(lambda of: of.cancelled() or of.exception())  # who asked may have left
-        return await asyncio.shield(answer)
+        told: JsonObject = await self._shared("traffic", self._ledger.traffic)
+        return told
 
     async def limits(self, only: Collection[str] | None = None) -> Sequence[JsonObject]:
         """Return what is used of each limit, of all subjects or `only` these. Raises Unavailable.
@@ -126,7 +123,20 @@ class Queries:
         """
         if self._ledger is None:
             return []
+        if only is None:
+            used: Sequence[JsonObject] = await self._shared("limits", self._ledger.limits)
+            return used
         return await self._newer(self._ledger.limits(only))
+
+    async def _shared(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Return the answer to a question that all pages of this replica ask, and that is asked once in a while."""
+        now = asyncio.get_running_loop().time()
+        until, answer = self._asked.get(name, (0.0, None))
+        if answer is None or (answer.done() and now >= until):
+            answer = asyncio.create_task(self._newer(ask()))
+            self._asked[name] = now + SHARED_SECONDS, answer
+            answer.add_done_callback(lambda of: of.cancelled() or of.exception())  # who asked may have left
+        return await asyncio.shield(answer)
 
     async def _newer(self, asked: Awaitable[_Answer]) -> _Answer:
         """Return the answer to a question that not every version of the ledger actor knows, and that is well made."""
@@ -168,8 +178,12 @@ class Queries:
         return {"tenant_id": tenant_id, "agent_id": agent_id, **total, "by_model": models, "complete": complete}
 
 
-def _ledger_unavailable() -> Unavailable:
-    return Unavailable("The ledger did not answer. Requests are still served and recorded; try this query again soon.")
+class LedgerAway(Unavailable):
+    """The ledger can't be asked, whatever the question is."""
+
+
+def _ledger_unavailable() -> LedgerAway:
+    return LedgerAway("The ledger did not answer. Requests are still served and recorded; try this query again soon.")
 
 
 def _reason(error: Exception) -> str:

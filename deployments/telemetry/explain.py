@@ -161,6 +161,11 @@ def _dollars(nanos: int | None) -> float | None:
 
 def may_see(viewer: Viewer | None, found: RequestHead) -> bool:
     """Return whether a viewer may see a request. Without a viewer every request may be seen."""
+    return sees(viewer, found["tenant"], found["key"])
+
+
+def sees(viewer: Viewer | None, tenant: str | None, key: str | None) -> bool:
+    """Return whether a viewer may see the requests of this tenant, asked by this key."""
     if viewer is None:
         return True
-    return found["key"] == viewer["key"] if viewer["tenant"] is None else found["tenant"] == viewer["tenant"]
+    return key == viewer["key"] if viewer["tenant"] is None else tenant == viewer["tenant"]

@@ -1,7 +1,6 @@
 """The explanations of an ingress replica's last requests: by name, and as a list. Pure."""
 
 import json
-import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import nlargest
@@ -10,14 +9,13 @@ from typing import Any, cast
 import orjson
 
 from actors.ledger.messages import Viewer
-from actors.ledger.questions.asked import Asked, cursor_of
+from actors.ledger.questions.asked import Asked, Position, cursor_of
 from actors.ledger.rows import encode_json
-from deployments.telemetry.explain import ExplainedRequest, RequestHead, RequestsPage, head_of, may_see
+from deployments.telemetry.explain import ExplainedRequest, RequestHead, RequestsPage, head_of, may_see, sees
 from deployments.telemetry.request_record import RequestSummary
 
 MOST_REQUESTS = 10_000
 MOST_LISTED = 1000  # requests that a page looks at: to read one takes some microseconds
-_BEGAN_AT = re.compile(rb'"began_at":(-?\d+)')
 
 
 class RecentRequests:
@@ -29,6 +27,7 @@ class RecentRequests:
     def __init__(self, most: int = MOST_REQUESTS):
         self._most = most
         self._explanations: OrderedDict[str, bytes] = OrderedDict()
+        self._listed: dict[str, tuple[int, str | None, str | None]] = {}  # when each began, its tenant and its key
         # The caller's id with each who may ask for it: our id of the newest. One caller's word hides no other's.
         self._ids: dict[tuple[str, str, str | None], str] = {}
 
@@ -36,6 +35,7 @@ class RecentRequests:
         head = encode_json(head_of(summary))
         self._explanations[summary.request_id] = f'{head[:-1]},"candidates":{summary.candidates_json}}}'.encode()
         caller = summary.caller
+        self._listed[summary.request_id] = summary.began_at, caller.tenant, caller.key_name
         for place in _places(caller.request_id, caller.tenant, caller.key_name):
             self._ids[place] = summary.request_id
         if len(self._explanations) > self._most:
@@ -43,6 +43,7 @@ class RecentRequests:
             self._forget(json.loads(oldest))
 
     def _forget(self, oldest: ExplainedRequest) -> None:
+        self._listed.pop(oldest["request_id"], None)
         for place in _places(oldest["x_request_id"], oldest["tenant"], oldest["key"]):
             if self._ids.get(place) == oldest["request_id"]:
                 del self._ids[place]
@@ -56,14 +57,17 @@ class RecentRequests:
         return found if may_see(viewer, found) else None
 
     def page(self, asked: Asked) -> RequestsPage:
-        """Return those that are asked for, the newest first, as the ledger does: see its questions/requests.py."""
-        every = ((_began_at(data), name) for name, data in self._explanations.items())
-        older = [place for place in every if asked.before is None or place < asked.before]
+        """Return those that are asked for, the newest first, as the ledger does: see its questions/requests.py.
+
+        What the viewer may not see is as if it were not there: its cursor would tell of it.
+        """
+        seen = ((began_at, name) for name, (began_at, *whose) in self._listed.items() if sees(asked.viewer, *whose))
+        older: list[Position] = [place for place in seen if asked.before is None or place < asked.before]
         looked_at = nlargest(MOST_LISTED, older)
         data: list[RequestHead] = []
         for place in looked_at:
             explained: ExplainedRequest = orjson.loads(self._explanations[place[1]])
-            if asked.takes(explained) and may_see(asked.viewer, explained):
+            if asked.takes(explained):
                 data.append(_without_candidates(explained))
             if len(data) == asked.limit:
                 break
@@ -79,12 +83,6 @@ class RecentRequests:
         """Return the newest request with the caller's id that the viewer may see; None if it is not here."""
         ours = self._ids.get(_place_of(name, viewer))
         return None if ours is None else self.find(ours, viewer)
-
-
-def _began_at(data: bytes) -> int:
-    found = _BEGAN_AT.search(data)
-    assert found is not None
-    return int(found[1])
 
 
 def _without_candidates(explained: ExplainedRequest) -> RequestHead:

@@ -355,7 +355,8 @@ class RequestRecord:
     def _added_ms(self) -> float | None:
         """Return the part of the time to the first content that no provider took; None if it is unknown."""
         asked = [record for record in self.records if record.skipped is None]
-        if self.sent_at is None or not asked:
+        beside = self.hedged or any(record.hedge or record.seam for record in asked)  # their times are no sum
+        if self.sent_at is None or not asked or beside:
             return None
         *failed, served = asked
         upstream_ms = (served.upstream or {}).get("first_ms" if self.stream else "ms")

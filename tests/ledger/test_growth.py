@@ -31,7 +31,13 @@ SLACK = 64  # entries that a container may gain: requests under way, rows on the
 # What may hold more than ROUNDS entries, up to a bound of its own. tests/unit/test_bounds.py lists the bounds.
 BOUNDED = frozenset(
     {
-        *("RecentRequests._explanations", "RecentRequests._ids", "ResponseTimes._times", "StallDetector._usual"),
+        *(
+            "RecentRequests._explanations",
+            "RecentRequests._ids",
+            "RecentRequests._listed",
+            "ResponseTimes._times",
+            "StallDetector._usual",
+        ),
         *("CutCalls._targets", "_Seen.answered"),
         *("Latencies._tails", "Latencies._recent", "Latencies._at_once", "_Recent.calls", "Tail._new", "Tail._old"),
         *("LedgerClient._estimators", "Budget._standings", "Budget._claimed", "Budget._ours", "Budget._ahead"),

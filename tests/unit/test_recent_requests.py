@@ -62,3 +62,11 @@ def test_a_page_has_heads_and_no_candidates_and_looks_at_so_many_at_most() -> No
     assert (page["next"], page["looked_back_to"], len(page["data"])) == (None, 0, 5)
     assert page["data"][0] == {name: value for name, value in recent.find("r4").items() if name != "candidates"}  # type: ignore[union-attr]
     assert RecentRequests().page(asked({})) == {"data": [], "next": None, "looked_back_to": 0}
+
+
+def test_a_viewer_learns_nothing_of_others_by_the_cursor_of_an_empty_page() -> None:
+    recent = remembered(*(over(f"theirs-{n}", 1000 + n, tenant="other") for n in range(9)))
+    viewer: Viewer = {"tenant": "acme", "key": "k"}
+    for before in (None, "1005-"):
+        page = recent.page(asked({}, before, 2, viewer))
+        assert page == {"data": [], "next": None, "looked_back_to": 0}

@@ -50,7 +50,7 @@ def _traffic(ground: Ground, _: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _limits(ground: Ground, question: Mapping[str, Any]) -> list[dict[str, Any]]:
     limits, only = from_words(question["limits"]), question.get("only")
-    return limits_used(limits, ground.counters, ground.seen, ground.now, only)
+    return limits_used(limits, ground.counters, ground.seen, ground.now, only, ground.until)
 
 
 _ANSWERS: Mapping[str, Callable[[Ground, Mapping[str, Any]], list[dict[str, Any]]]] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.ledger.messages import UnknownQuestion, Viewer
-from actors.ledger.rows import LARGEST
+from actors.ledger.rows import LARGEST, clean
 
 # Each name that is compared as it is, with the column of `ledger_requests`.
 NAMED = {"provider": "provider", "model": "model", "tenant": "tenant", "agent": "agent", "key": "key_name"}
@@ -80,8 +80,9 @@ def asked(
         raise WrongFilter(f"no such filter: {unknown} (known: {', '.join(FILTERS)})", unknown)
     given = {name: value for name, value in filters.items() if value is not None}
     for name in ("outcome", *NAMED):
-        if not isinstance(given.get(name, ""), str):
-            raise WrongFilter(f"{name} is a text", name)
+        text = given.get(name, "")
+        if not isinstance(text, str) or clean(text) != text:
+            raise WrongFilter(f"{name} is a text, without NUL or half a surrogate pair", name)
     slower = given.get("slower_than_ms")
     return Asked(
         {name: given[name] for name in NAMED if name in given},
@@ -101,7 +102,7 @@ def position_of(cursor: str | None) -> Position | None:
     if cursor is None:
         return None
     found = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
-    if found is None or abs(int(found[1])) > LARGEST:
+    if found is None or abs(int(found[1])) > LARGEST or clean(found[2]) != found[2]:
         raise WrongFilter("before is the `next` of another page", "before")
     return int(found[1]), found[2]
 

@@ -16,6 +16,7 @@ from actors.ledger.store import QUESTION_SECONDS, LedgerStore
 from actors.ledger.tables import ATTEMPTS, REQUESTS
 
 _R = REQUESTS.c
+MINUTE_MS = 60_000
 _COLUMNS = [column for column in REQUESTS.columns if column.name not in ("trail", "owner", "version")]
 _OF_ATTEMPTS = ("request_id", "tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "cost", "first_ms")
 
@@ -31,6 +32,8 @@ def requests_page(
     with store.answering(time.monotonic() + QUESTION_SECONDS if until is None else until) as connection:
         within = _within(asked)
         oldest = _oldest_of_a_page(connection, within, most)
+        if oldest is not None and asked.viewer is not None:
+            oldest = _begin_of_minute(oldest, asked.since)
         where = [*within, *_wanted(asked), *seen_by(asked.viewer)]
         if oldest is not None:
             where.append(_R.began_at >= oldest)
@@ -44,7 +47,7 @@ def requests_page(
         elif oldest is not None:
             back, cursor = oldest, cursor_of((oldest, ""))
         else:
-            back, cursor = _oldest_of_all(connection) if asked.since is None else asked.since, None
+            back, cursor = _oldest(connection, asked), None
         attempts = _attempts_of(connection, [row["request_id"] for row in shown])
     data = [{"request": row, "attempts": attempts.get(row["request_id"], [])} for row in shown]
     return {"data": data, "next": cursor, "looked_back_to": back}
@@ -71,8 +74,17 @@ def _oldest_of_a_page(connection: Connection, within: Sequence[ColumnElement[boo
     return found[0] if len(found) == 2 else None
 
 
-def _oldest_of_all(connection: Connection) -> int:
-    return connection.execute(select(func.min(_R.began_at))).scalar() or 0
+def _begin_of_minute(oldest: int, since: int | None) -> int | None:
+    """Return how far back a page looks for who may not know when others ask: to the millisecond it would be told."""
+    minute = oldest - oldest % MINUTE_MS
+    return None if since is not None and minute <= since else minute
+
+
+def _oldest(connection: Connection, asked: Asked) -> int:
+    """Return how far back a page has looked that has looked at all; 0 for who may not know the others' first."""
+    if asked.since is not None:
+        return asked.since
+    return 0 if asked.viewer is not None else connection.execute(select(func.min(_R.began_at))).scalar() or 0
 
 
 def _wanted(asked: Asked) -> list[ColumnElement[bool]]:

@@ -47,7 +47,8 @@ def _span(connection: Connection, now: int, minutes: int, number: int) -> dict[s
 
 
 def _shown(figures: Figures) -> dict[str, float]:
-    of = dict(zip(FIGURES_OF_A_SLOT, figures, strict=True))
+    # An actor of an earlier version that writes to the same store counts in no slot. This one may take out what it was.
+    of = {name: max(0, value) for name, value in zip(FIGURES_OF_A_SLOT, figures, strict=True)}
     return {_DOLLARS.get(name, name): value / NANOS if name in _DOLLARS else value for name, value in of.items()}
 
 

@@ -4,12 +4,15 @@ The figures are the counters of the ledger's writer, which the limits themselves
 meanwhile: each figure is read at once.
 """
 
+import math
+import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from heapq import nlargest
 from typing import Any
 
 from actors.ledger.budget import MINUTE, Counters, Limit, Limits
+from actors.ledger.messages import QuestionTooLong
 from actors.ledger.rows import NANOS, month_of
 
 MOST_OF_EACH = 1000  # subjects without a limit of their own
@@ -18,17 +21,32 @@ Used = dict[str, Any]
 
 
 def limits_used(
-    limits: Limits, counters: Counters, seen: Collection[str], now: int, only: Collection[str] | None = None
+    limits: Limits,
+    counters: Counters,
+    seen: Collection[str],
+    now: int,
+    only: Collection[str] | None = None,
+    until: float = math.inf,
 ) -> list[Used]:
     """Return each limit with what was used of it, the highest share first. `seen` are the subjects of this month.
 
-    `only` these subjects are asked for, seen or not; None is all. Money is US dollars. `now` is milliseconds.
+    `only` these subjects are asked for, seen or not; None is all. Money is US dollars. `now` is milliseconds. Raises
+    QuestionTooLong at `until` (monotonic).
     """
     seen = seen if only is None else only
     own = {subject for subject in _named(limits, seen) if only is None or subject in only}
     named = [used for subject in own for used in _of(limits, counters, subject, now)]
-    others = (used for subject in seen if subject not in own for used in _of(limits, counters, subject, now))
+    others = (
+        used for subject in _until(seen, until) if subject not in own for used in _of(limits, counters, subject, now)
+    )
     return sorted([*named, *nlargest(MOST_OF_EACH, others, key=_rank)], key=_rank, reverse=True)
+
+
+def _until(subjects: Collection[str], until: float) -> Iterator[str]:
+    for number, subject in enumerate(subjects):
+        if number % 1000 == 999 and time.monotonic() >= until:
+            raise QuestionTooLong("the ledger has too many subjects for one look at their limits")
+        yield subject
 
 
 def _rank(used: Used) -> tuple[float, str]:

@@ -5,6 +5,7 @@ over what may still end, and prints what it has not printed before.
 """
 
 import json
+import math
 import sys
 import time
 from collections import OrderedDict
@@ -52,6 +53,7 @@ class Followed:
     def __init__(self, asking: Asking, params: Mapping[str, str]):
         self._asking, self._params = asking, params
         self._seen: OrderedDict[str, None] = OrderedDict()
+        self._open: dict[str, float] = {}  # when each began that was under way at the last look
         self._newest = 0.0  # milliseconds since the epoch
         self._away = False
 
@@ -87,10 +89,14 @@ class Followed:
         for _ in range(MOST_PAGES):
             page = self._page(params)
             found += page["data"]
-            if page["next"] is None or all(head["request_id"] in self._seen for head in page["data"][-1:]):
+            if page["next"] is None or any(map(self._has_told_all_before, page["data"][-1:])):
                 break
             params["before"] = page["next"]
         return found
+
+    def _has_told_all_before(self, head: Mapping[str, Any]) -> bool:
+        """Return whether what began before this one was told, and is over: a request that was open may end late."""
+        return head["request_id"] in self._seen and head["began_at"] < min(self._open.values(), default=math.inf)
 
     def _page(self, params: Mapping[str, str]) -> Any:
         return self._asking.server.get("/v1/requests", {**self._params, **params}).data
@@ -98,8 +104,13 @@ class Followed:
     def _new(self, heads: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         for head in reversed(heads):
             self._newest = max(self._newest, head["began_at"])
-            if head["outcome"] != "open" and head["request_id"] not in self._seen:
+            if head["outcome"] == "open":
+                self._open[head["request_id"]] = head["began_at"]
+            elif head["request_id"] not in self._seen:
                 self._seen[head["request_id"]] = None
+                self._open.pop(head["request_id"], None)
                 yield head
+        looked_at = self._newest - 1000 * LOOKED_BACK
+        self._open = {name: began for name, began in self._open.items() if began >= looked_at}
         while len(self._seen) > MOST_SEEN:
             self._seen.popitem(last=False)

@@ -26,7 +26,8 @@ const long = (s) => s < 100 ? `${Math.ceil(s)} s` : s < 5400 ? `${Math.floor(s /
   : s < 172800 ? `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min` : `${Math.floor(s / 86400)} days`;
 const about = (ms) => ms == null ? "–" : ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 const clock = (at = new Date()) => at.toLocaleTimeString("en-GB");
-const moment = (ms) => { const at = new Date(ms); return `${at.toLocaleDateString("en-CA")} ${clock(at)}`; };
+const dated = (at) => `${at.toLocaleDateString("en-CA")} ${clock(at)}`;
+const moment = (ms) => dated(new Date(ms));
 const money = (usd) => usd == null ? "unknown" : usd === 0 ? "$0" : `$${usd.toLocaleString("en-US", usd < 1
   ? { maximumSignificantDigits: 3 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
 const many = (n) => n == null ? "–" : n < 1e4 ? n.toLocaleString("en-US", { maximumFractionDigits: 1 })
@@ -35,7 +36,7 @@ const fault = (e, at) => e ? `${e.kind}${e.status ? ` ${e.status}` : ""}${e.mess
   e.at ? ` (${long(Math.max(0, at - e.at))} ago)` : ""}` : "";
 
 async function copied(text, button) {
-  const before = button.textContent;
+  const before = button.dataset.usual ??= button.textContent;
   try { await navigator.clipboard.writeText(text); put(button, "Copied"); } catch { put(button, "The browser does not let me"); }
   setTimeout(() => put(button, before), 1500);
 }

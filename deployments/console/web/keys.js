@@ -1,7 +1,7 @@
 // Keys: kept in this tab alone, asked for where the server wants one, and sent to no other server.
 const keys = { get: (k) => sessionStorage.getItem(k), set: (k, v) => { sessionStorage.setItem(k, v); mine(); } };
 const mine = () => { $("forget").hidden = !sessionStorage.length; };
-$("forget").onclick = () => { sessionStorage.clear(); mine(); };
+$("forget").onclick = () => { sessionStorage.clear(); location.reload(); }; // what the keys showed goes too
 const bearer = (key) => key ? { authorization: `Bearer ${key}` } : {};
 
 function ask({ title, text, yes, howlong = false, secret = "", refused = "" }) {
@@ -13,28 +13,34 @@ function ask({ title, text, yes, howlong = false, secret = "", refused = "" }) {
   if (secret) key.focus();
   return new Promise((done) => {
     let answer = null;
-    form.onsubmit = (e) => { e.preventDefault(); answer = { key: key.value.trim(), seconds: form.querySelector("select").value }; box.close(); };
+    form.onsubmit = (e) => {
+      e.preventDefault();
+      if (/[^!-~]/.test(key.value.trim())) return put($("refused"), "This is no key: it has a blank, or a sign that no header takes.");
+      answer = { key: key.value.trim(), seconds: form.querySelector("select").value };
+      box.close();
+    };
     $("no").onclick = () => box.close();
     box.onclose = () => { key.value = ""; done(answer); };
   });
 }
 
 // What the server says to a question; an Error with its own words where it refuses.
-async function answerTo(path, { method = "GET", body, operator = false, signal } = {}) {
-  const key = operator ? keys.get("admin") || keys.get("reader") : keys.get("reader") || keys.get("admin");
-  const more = body === undefined ? {} : { "content-type": "application/json" };
-  const response = await fetch(new URL(path, here), { method, signal, cache: "no-store",
-    headers: { ...bearer(key), ...more }, body: body === undefined ? undefined : JSON.stringify(body) });
+async function answerTo(path, key = keys.get("admin") || keys.get("reader")) {
+  const response = await fetch(new URL(path, here), { cache: "no-store", headers: bearer(key) });
   if (response.ok) return response;
-  const told = await response.json().catch(() => ({}));
-  throw Object.assign(new Error(told.error?.message || `the server says ${response.status}`), { status: response.status });
+  throw await refusalOf(response);
 }
-const dataOf = async (path, how) => (await answerTo(path, how)).json();
+async function refusalOf(response) {
+  const { error = {} } = await response.json().catch(() => ({})); // a proxy between may say anything
+  return Object.assign(new Error(error.message || `the server says ${response.status}`), { status: response.status, attempts: error.attempts });
+}
+const dataOf = async (path, key) => (await answerTo(path, key)).json();
+const refuses = (error) => error.status === 401 || error.status === 403;
 
 $("operate").onclick = async () => {
   const got = await ask({ title: "Admin key", text: "It shows the traffic of all tenants, and lets you command providers. It is kept in this tab only.",
     yes: "Use it", secret: "Admin key" });
-  if (got) { keys.set("admin", got.key); show(); }
+  if (got) { keys.set("admin", got.key); forgetList(); show(); }
 };
 
 const VERBS = {
@@ -72,6 +78,7 @@ async function command(name, verb) {
   const [label, text] = VERBS[verb];
   const done = await commanded(`v1/providers/${encodeURIComponent(name)}/${verb}`, { method: "POST", title: `${label} ${name}?`, text,
     yes: label, howlong: verb === "isolate", sure: verb === "restore" || verb === "recover" });
-  if (done) note(`${name}: ${verb} done`);
-  return done;
+  if (!done) return;
+  note(`${name}: ${verb} done`);
+  if (page !== "overview") show();
 }

@@ -14,7 +14,7 @@ function tick() {
   if (silent > 3000 && now) {
     lostAt = lostAt || new Date(Date.now() - silent);
     $("lost").hidden = false; dress(document.body, "old"); put($("line"), "not live"); entitle();
-    put($("lost"), `Connection lost at ${lostAt.toLocaleTimeString("en-GB")}. What you see is how it was then.`);
+    put($("lost"), `Connection lost at ${dated(lostAt)}. What you see is how it was then.`);
   } else for (const [box, [from, say]] of clocks) put(box, say((performance.now() - from) / 1000));
   if (performance.now() - Math.max(heard, began) > 6000) stop.abort();
 }

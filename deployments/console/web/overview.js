@@ -21,15 +21,16 @@ function card([title, figure, say, more], traffic) {
 
 const times = (name, t) => t.count ? `${name}: p50 ${about(t.p50)}, p95 ${about(t.p95)}` : "";
 
-async function drawTraffic() {
+async function drawTraffic(current) {
   let traffic;
-  try { traffic = await dataOf("v1/traffic", { operator: true }); } catch (error) {
-    const refused = error.status === 401 || error.status === 403;
-    put($("notraffic"), refused ? "The traffic of all tenants needs the admin key." : `No figures of the traffic: ${error.message}`);
-    $("operate").hidden = !refused;
+  try { traffic = await dataOf("v1/traffic"); } catch (error) {
+    if (!current()) return;
+    put($("notraffic"), error.status === 401 ? "The traffic of all tenants needs the admin key." : `No figures of the traffic: ${error.message}`);
+    $("operate").hidden = error.status !== 401;
     $("notraffic").hidden = false; $("traffic").hidden = true;
     return;
   }
+  if (!current()) return;
   $("operate").hidden = $("notraffic").hidden = true; $("traffic").hidden = false;
   $("traffic").querySelector(".cards").replaceChildren(...CARDS.map((c) => card(c, traffic)));
   const idle = !traffic.day.totals.requests;
@@ -39,9 +40,11 @@ async function drawTraffic() {
 }
 
 async function drawAlerts() {
-  const { data, trouble } = await dataOf("v1/alerts", { operator: true }).catch(() => ({ data: [] }));
+  const told = await dataOf("v1/alerts").catch((error) => refuses(error) ? { data: [] } : { data: alerts, trouble: error.message });
+  const { data, trouble } = told;
+  alerts = data;
   $("alerts").hidden = !data.length && !trouble;
-  const shown = trouble ? [{ name: "Prometheus", severity: "warning", summary: trouble }, ...data] : data;
+  const shown = trouble ? [{ name: "Alerts", severity: "warning", summary: trouble }, ...data] : data;
   each($("alerts").querySelector("ul"), shown, () => tag("li", "", el("span", "word"), " ", el("b"), " ", el("span"), " ", el("small")), (li, a) => {
     const [severity, , name, , summary, , more] = li.childNodes;
     dress(li, a.severity === "critical" || a.severity === "page" ? "bad" : "warn");
@@ -50,9 +53,9 @@ async function drawAlerts() {
   });
 }
 
-let alertsAt = -Infinity;
-PAGES.overview = { title: "", every: 5, async show() {
+let alertsAt = -Infinity, alerts = [];
+PAGES.overview = { title: "", every: 5, async show(_, __, current) {
   const due = performance.now() - alertsAt > 15000;
   if (due) alertsAt = performance.now();
-  await Promise.all([drawTraffic(), due && drawAlerts()]);
+  await Promise.all([drawTraffic(current), due && drawAlerts()]);
 } };

@@ -1,11 +1,14 @@
 // Which page is shown: the part of the address behind `#`, so that the console works below any path, and a filter or a
 // key of a link never reaches the log of a server between.
-const PAGES = {}; // name: {title, show(parameters, rest), every}: `every` seconds it is shown again while it is looked at
+// name: {title, show(parameters, rest, current), every}. `every` so many seconds it is shown again while it is looked at;
+// `current()` says whether it is still what is asked for, after each wait.
+const PAGES = Object.create(null);
 let page = null, turn = 0;
 
+const decoded = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
 const route = () => {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?"), [name, ...rest] = path.split("/");
-  return { name: name || "overview", rest: decodeURIComponent(rest.join("/")), query: new URLSearchParams(query) };
+  return { name: name || "overview", rest: decoded(rest.join("/")), query: new URLSearchParams(query) };
 };
 const go = (path, query = {}) => {
   const given = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
@@ -33,7 +36,7 @@ async function show() {
 
 async function shown(mine, query, rest) {
   const { show, every } = PAGES[page];
-  try { await show(query, rest); } catch (error) {
+  try { await show(query, rest, () => mine === turn); } catch (error) {
     if (mine === turn && error.name !== "AbortError" && $(page).querySelector(".said")) said(page, error.message);
   }
   if (!every || mine !== turn) return;
@@ -44,7 +47,7 @@ async function shown(mine, query, rest) {
 
 addEventListener("hashchange", show);
 $("skip").onclick = (e) => { e.preventDefault(); $("main").focus(); };
-$("add").onclick = () => $("keys").scrollIntoView();
+$("add").onclick = () => { go(""); $("keys").scrollIntoView(); };
 
 // A form whose fields are the filters in the address.
 function filtered(section) {

@@ -24,7 +24,7 @@ const UNITS = Object.fromEntries(["recovery_timeout", "recovery_cap", "window", 
 function drawThresholds(policy, overrides, changeable) {
   const form = $("thresholds");
   form.replaceChildren(...Object.entries(policy).filter(([, v]) => typeof v === "number").map(([name, value]) => {
-    const field = Object.assign(el("input"), { name, type: "number", step: "any", value, disabled: !changeable }), over = overrides[name];
+    const field = Object.assign(el("input"), { name, type: "number", step: "any", value, required: true, disabled: !changeable }), over = overrides[name];
     field.dataset.was = value;
     const label = tag("label", "", `${name.replaceAll("_", " ")}${UNITS[name] ? `, ${UNITS[name]}` : ""}`, field);
     if (over) label.append(tag("small", "", `set by hand; the config says ${over.configured}`));
@@ -45,26 +45,47 @@ async function changed(body, text) {
   if (await commanded("v1/breaker", { method: "PATCH", body, title: "Change thresholds?", text, yes: "Change" })) show();
 }
 
-async function drawChanges() {
-  const { overrides, changes = [], ...policy } = await dataOf("v1/breaker", { operator: true });
+async function drawChanges(current) {
+  const { overrides, changes = [], ...policy } = await dataOf("v1/breaker");
+  if (!current()) return;
   drawThresholds(policy, overrides, true);
   $("changed").hidden = !changes.length;
   each($("changed").querySelector("ol"), changes, () => el("li"), (li, c) => put(li, `${moment(1000 * c.at)} ${c.what}${c.detail ? ` (${c.detail})` : ""}, by ${c.by}`));
 }
 
-PAGES.providers = { title: "Providers", async show() {
-  const setup = await dataOf("v1/setup", { operator: true }).catch((error) => {
-    $("operate").hidden = ![401, 403].includes(error.status);
-    $("setup").replaceChildren();
-    throw error;
+let setup = null;
+
+// Draws again the cards of providers alone whose state has changed.
+function drawSetup() {
+  if (!setup) return;
+  const box = $("setup"), words = (t) => t && [t.word, t.why, t.isolated, t.targets.map((c) => [c.word, c.last_error?.at])];
+  while (box.children.length > setup.providers.length) box.lastElementChild.remove();
+  setup.providers.forEach((p, i) => {
+    const told = JSON.stringify([p, words(now?.tiers.find((t) => t.name === p.name)), now?.commands]);
+    if (box.children[i]?.dataset.told === told) return;
+    const card = setupOf(p);
+    card.dataset.told = told;
+    if (box.children[i]) box.children[i].replaceWith(card); else box.append(card);
   });
+}
+
+PAGES.providers = { title: "Providers", async show(_, __, current) {
+  const got = await dataOf("v1/setup").catch((error) => error);
+  if (!current()) return;
+  setup = got instanceof Error ? null : got;
+  if (!setup) {
+    $("operate").hidden = got.status !== 401;
+    $("setup").replaceChildren();
+    throw got;
+  }
   said("providers", "");
-  $("setup").replaceChildren(...setup.providers.map(setupOf));
-  const refused = now?.commands ? await drawChanges().then(() => null, (error) => error) : null;
-  if (refused && ![401, 403].includes(refused.status)) throw refused;
+  drawSetup();
+  const refused = now?.commands ? await drawChanges(current).then(() => null, (error) => error) : null;
+  if (!current()) return;
+  if (refused && !refuses(refused)) throw refused;
   $("operate").hidden = !refused;
   $("nothresholds").hidden = now?.commands && !refused;
   if ($("nothresholds").hidden) return;
-  put($("nothresholds"), refused ? "To change them here, use the admin key." : "To change them here, set auth.admin_key_env in the config.");
+  put($("nothresholds"), refused ? "To change them here, use the admin key." : now ? "To change them here, set auth.admin_key_env in the config." : "");
   drawThresholds(setup.breaker, {}, false);
 } };

@@ -39,24 +39,31 @@ function drawList() {
 const listOf = (asked, before) => dataOf(`v1/requests?${new URLSearchParams(before ? { ...asked, before } : asked)}`);
 
 let askedBefore = "", paused = false; // paused: older ones are shown, and the list stands still
+const forgetList = () => { paused = false; askedBefore = ""; };
 
-async function drawRequests(query) {
+async function drawRequests(query, _, current) {
   const asked = readRequests(query), text = JSON.stringify(asked);
   if (paused && text === askedBefore) return;
   const got = await listOf(asked);
-  if (JSON.stringify(readRequests(route().query)) !== text) return; // meanwhile another list was asked for
+  if (!current() || (paused && text === askedBefore)) return;
   askedBefore = text; paused = false;
   listed = got.data;
   paged(got); drawList();
   said("requests", listed.length ? got.source === "memory" ? "The ledger does not answer: these are the last requests of one replica alone." : "" : nothing(asked));
-  $("older").onclick = async () => {
+  $("older").onclick = () => older(asked, text).catch((error) => said("requests", error.message));
+}
+
+async function older(asked, text) {
+  const before = paused;
+  $("older").disabled = paused = true; // a poll that comes meanwhile would move what is shown
+  try {
     const more = await listOf(asked, cursor);
-    paused = true;
+    if (text !== askedBefore || !paused) return;
     listed = [...listed, ...more.data];
     paged(more); drawList();
-  };
+  } catch (error) { paused = before; throw error; } finally { $("older").disabled = false; }
 }
-$("newest").onclick = () => { paused = false; show(); };
+$("newest").onclick = () => { forgetList(); show(); };
 
 const nothing = (asked) => Object.keys(asked).length ? "No request like this." : "No request yet. Send one by “Try it”.";
 
@@ -112,9 +119,10 @@ function bar(c, whole) {
     svg("rect", { class: "track", width: 1000, y: 6, height: 2 }), part("connect", 0, connect), part("wait", connect, first), part("flow", first, took));
 }
 
-PAGES.request = { title: "Request", async show(_, id) {
+PAGES.request = { title: "Request", async show(_, id, current) {
   put($("requestid"), id); said("request", "");
   $("copylink").onclick = (e) => copied(location.href, e.target);
   $("explained").replaceChildren();
-  $("explained").replaceChildren(...explained(await dataOf(`v1/requests/${encodeURIComponent(id)}`)));
+  const told = await dataOf(`v1/requests/${encodeURIComponent(id)}`);
+  if (current()) $("explained").replaceChildren(...explained(told));
 } };

@@ -36,14 +36,17 @@ function drawFigures(box, t) {
 const fitting = (t) => t.left_out || t.word === "unused" ? [] : t.isolated ? ["restore"]
   : open(t) ? ["recover", "isolate", "reset"] : t.word === "healthy" ? ["isolate"] : ["isolate", "reset"];
 
+// A button of its own for each verb: one that became another between aim and click would do what nobody meant.
 function drawButtons(box, t) {
-  each(box, now.commands ? fitting(t) : [], () => el("button"), (button, verb) => {
-    const [label, text] = VERBS[verb];
-    put(button, label);
+  const fits = now.commands ? fitting(t) : [];
+  for (const [verb, [label, text]] of Object.entries(VERBS)) {
+    const button = box.querySelector(`[data-verb=${verb}]`) || box.appendChild(tag("button", "", label));
+    button.dataset.verb = verb;
+    button.hidden = !fits.includes(verb);
     button.setAttribute("aria-label", `${label} ${t.name}`);
     button.title = text;
     button.onclick = () => command(t.name, verb);
-  });
+  }
 }
 
 // Drawing.
@@ -52,7 +55,7 @@ const words = new Map();
 
 function note(text) {
   const box = $("log"), item = el("li"), time = el("small");
-  put(time, `${clock()} `);
+  put(time, `${dated(new Date())} `);
   item.append(time, text);
   $("quiet")?.remove();
   box.prepend(item);
@@ -110,6 +113,7 @@ function drawRow(box, row) {
 }
 
 function draw(snapshot) {
+  const first = !now;
   now = snapshot;
   const why = now.breaker_actor === "away" ? `${now.why}; the breaker actor is away: its last word, without figures` : now.why;
   if (words.size && ($("health").textContent !== now.health || $("why").textContent !== why)) note(`the service is ${now.health}: ${why}`);
@@ -135,4 +139,5 @@ function draw(snapshot) {
   put($("foot"), [`mode ${now.mode}`, `breaker actor ${now.breaker_actor}`,
     l && `ledger ${l.store}${l.lag_seconds > 5 ? `, ${l.lag_rows} rows wait for it since ${long(l.lag_seconds)}` : ""}`,
     !now.commands && "to isolate or recover a provider here, set auth.admin_key_env", "five minutes in bars of 5 s, what failed below the line"].filter(Boolean).join(" · "));
+  if (page === "providers") first ? show() : drawSetup();
 }

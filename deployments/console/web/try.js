@@ -38,7 +38,8 @@ const python = (value, deep = 1) => {
 function drawCode() {
   const form = $("prompt"), keyed = keys.get("reader") || keys.get("admin");
   let body;
-  try { body = bodyOf(form); said("try", ""); } catch (error) { return said("try", error.message); }
+  try { body = bodyOf(form); } catch (error) { return put($("wrong"), error.message); }
+  put($("wrong"), "");
   const url = new URL("v1/chat/completions", here), pretty = JSON.stringify(body);
   put($("curl"), `curl ${body.stream ? "-N " : ""}${quoted(url.href)} \\\n  -H 'content-type: application/json' \\\n${keyed ? "  -H \"authorization: Bearer $BREAKWATER_KEY\" \\\n" : ""}  -d ${quoted(pretty)}`);
   const { stream, ...others } = body, key = keyed ? "os.environ[\"BREAKWATER_KEY\"]" : "\"any\"";
@@ -64,49 +65,61 @@ async function* eventsOf(response) {
   }
 }
 
+// Returns the explanation, and what was wrong with the stream's end.
 async function streamed(response, box) {
-  let whole = false, told = null, calls = "";
+  let ended = false, told = null, calls = "", broken = "";
   for await (const data of eventsOf(response)) {
-    if (data === "[DONE]") { whole = true; continue; }
+    if (data === "[DONE]") { ended = true; continue; }
     const chunk = JSON.parse(data), delta = chunk.choices?.[0]?.delta;
     if (chunk.breakwater?.explained) told = chunk.breakwater.explained;
-    if (chunk.error) said("try", `The stream broke off: ${chunk.error.message}`);
+    if (chunk.error) broken = `The stream broke off: ${chunk.error.message} `;
     if (delta?.content) box.append(delta.content);
     for (const call of delta?.tool_calls || []) calls += `${call.function?.name ? `\n${call.function.name}: ` : ""}${call.function?.arguments || ""}`;
   }
   if (calls) box.append(calls);
-  if (!whole && !$("prompt").querySelector(".said").textContent.startsWith("The stream")) said("try", "The stream ended without [DONE]: this is no whole answer.");
-  return told;
+  return [told, broken || (ended ? "" : "The stream ended without [DONE]: this is no whole answer. ")];
+}
+
+// Chats want an API key; the admin key is none.
+async function posted(body, signal) {
+  for (let refused = ""; ;) {
+    const headers = { "content-type": "application/json", "x-breakwater-explain": "true", ...bearer(keys.get("reader") || keys.get("admin")) };
+    const response = await fetch(new URL("v1/chat/completions", here), { method: "POST", headers, body: JSON.stringify(body), signal });
+    if (response.status !== 401) return response;
+    const got = await ask({ title: "An API key is needed", text: "Chats need an API key. It is kept in this tab only.", yes: "Send", secret: "API key", refused });
+    if (!got) return response;
+    refused = "This key was refused.";
+    keys.set("reader", got.key);
+  }
 }
 
 async function tryIt() {
-  const form = $("prompt"), box = $("answer"), body = bodyOf(form), began = performance.now();
-  box.replaceChildren(); $("tried").replaceChildren(); said("try", "waiting for an answer"); drawModels();
-  stopTry = new AbortController(); $("stopit").disabled = false;
+  const form = $("prompt"), box = $("answer"), body = bodyOf(form), began = performance.now(), send = form.querySelector("button.yes");
+  box.replaceChildren(); $("tried").replaceChildren(); said("try", "waiting for an answer");
+  stopTry = new AbortController(); $("stopit").disabled = false; send.disabled = true;
+  let id = null, told = null;
   try {
-    const key = keys.get("reader") || keys.get("admin"), headers = { "content-type": "application/json", "x-breakwater-explain": "true", ...bearer(key) };
-    const response = await fetch(new URL("v1/chat/completions", here), { method: "POST", headers, body: JSON.stringify(body), signal: stopTry.signal });
-    const id = response.headers.get("x-breakwater-request-id");
-    let told;
-    if (!response.ok) {
-      const { error } = await response.json();
-      said("try", `${response.status}: ${error.message}`);
-      told = error.attempts && { attempts: error.attempts };
-    } else {
-      said("try", "");
-      if (body.stream) told = await streamed(response, box);
-      else {
-        const answer = await response.json(), message = answer.choices?.[0]?.message;
-        box.append(message?.content || "", ...(message?.tool_calls || []).map((c) => `\n${c.function.name}: ${c.function.arguments}`));
-        told = answer.breakwater?.explained;
-      }
-      const state = $("prompt").querySelector(".said").textContent;
-      said("try", `${state ? `${state} ` : ""}${response.headers.get("x-breakwater-provider")} answered, in ${about(performance.now() - began)}`);
-    }
-    drawTried(told, id);
+    const response = await posted(body, stopTry.signal);
+    id = response.headers.get("x-breakwater-request-id");
+    if (!response.ok) throw await refusalOf(response);
+    said("try", "");
+    let broken = "";
+    if (body.stream) [told, broken] = await streamed(response, box);
+    else told = whole(await response.json(), box);
+    said("try", `${broken}${response.headers.get("x-breakwater-provider")} answered, in ${about(performance.now() - began)}`);
   } catch (error) {
-    said("try", error.name === "AbortError" ? "You stopped it." : error.message);
-  } finally { stopTry = null; $("stopit").disabled = true; }
+    said("try", error.name === "AbortError" ? "You stopped it." : error.status ? `${error.status}: ${error.message}` : error.message);
+    told = error.attempts && { attempts: error.attempts };
+  } finally {
+    stopTry = null; $("stopit").disabled = true; send.disabled = false;
+    drawTried(told, id);
+  }
+}
+
+function whole(answer, box) {
+  const message = answer.choices?.[0]?.message;
+  box.append(message?.content || "", ...(message?.tool_calls || []).map((c) => `\n${c.function.name}: ${c.function.arguments}`));
+  return answer.breakwater?.explained;
 }
 
 function drawTried(told, id) {
@@ -116,7 +129,7 @@ function drawTried(told, id) {
 }
 
 async function drawModels() {
-  const { data } = await dataOf("v1/models"), pinned = now ? now.tiers.flatMap((t) => t.targets.map((c) => c.name.replace(/#[^/]*/, ""))) : [];
+  const { data } = await dataOf("v1/models", keys.get("reader") || keys.get("admin")), pinned = now ? now.tiers.flatMap((t) => t.targets.map((c) => c.name.replace(/#[^/]*/, ""))) : [];
   $("models").replaceChildren(...[...new Set([...data.map((m) => m.id), ...pinned])].map((value) => Object.assign(el("option"), { value })));
 }
 
@@ -130,5 +143,5 @@ addMessage("user", "What is the capital of France?");
 PAGES.try = { title: "Try it", async show(query) {
   if (query.get("model")) $("prompt").model.value = query.get("model");
   drawCode();
-  await drawModels();
+  await drawModels().catch((error) => { if (!refuses(error)) throw error; });
 } };

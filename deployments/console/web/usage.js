@@ -28,15 +28,16 @@ function seriesOf(rows, by, figure, days) {
   if (names.length > own.length) series.push({ name: `${names.length - own.length} others`, values: days.map(() => 0), colour: COLOURS - 1 });
   for (const row of rows) {
     const at = own.indexOf(row[by]);
-    series[at < 0 ? series.length - 1 : at].values[days.indexOf(row.day)] += figure(row);
+    const slot = days.indexOf(row.day);
+    if (slot >= 0) series[at < 0 ? series.length - 1 : at].values[slot] += figure(row);
   }
   return series.filter((s) => s.values.some(Boolean));
 }
 
 function daysOf(rows, word) {
   const first = firstDay(word) || rows.map((r) => r.day).sort()[0] || day(Date.now()), days = [];
-  for (let at = Date.parse(first); at <= Date.now() && days.length < 400; at += DAY) days.push(day(at));
-  return days;
+  for (let at = Date.parse(first); at <= Date.now(); at += DAY) days.push(day(at));
+  return days.slice(-400);
 }
 
 function drawTable(table, head, rows) {
@@ -45,14 +46,16 @@ function drawTable(table, head, rows) {
     tag("tr", "", Object.assign(tag("th", "", first), { scope: "row" }), ...others.map((text) => tag("td", "", text))))));
 }
 
-async function drawUsage(query) {
+async function drawUsage(query, current) {
   const asked = readUsage(query), [title, figure, say] = FIGURE[asked.show];
-  const [byDay, sums] = await Promise.all([dataOf(question(asked, ["day", asked.by])), dataOf(question(asked, [asked.by]))]);
-  const rows = byDay.data.filter((r) => r[asked.by] !== undefined), days = daysOf(rows, asked.since), series = seriesOf(rows, asked.by, figure, days);
+  // More names than an answer has groups have no chart; they may have a table.
+  const [byDay, sums] = await Promise.all([dataOf(question(asked, ["day", asked.by])).catch((error) => ({ data: [], error })), dataOf(question(asked, [asked.by]))]);
+  if (!current()) return;
+  const rows = byDay.data, days = daysOf(rows, asked.since), series = seriesOf(rows, asked.by, figure, days);
   const chart = stacked(series, days, say, { high: 60, title: `${title} by ${asked.by} and day` });
   chart.classList.add("tall");
   $("usagechart").replaceChildren(...(series.length ? [chart, tag("p", "ends", tag("span", "", days[0]), tag("span", "", days.at(-1))), legend(series, say)] : []));
-  said("usage", sums.data.length ? "" : "Nothing was used in this time, with these filters.");
+  said("usage", !sums.data.length ? "Nothing was used in this time, with these filters." : byDay.error ? `No chart: ${byDay.error.message}` : "");
   const sorted = [...sums.data].sort((a, b) => figure(b) - figure(a));
   drawTable($("usagetable"), [asked.by, ...COLUMNS.map(([name]) => name)], sorted.map((r) => [r[asked.by] ?? "none", ...COLUMNS.map(([, text]) => text(r))]));
   $("csv").onclick = () => saved(`${question(asked, ["day", asked.by])}&format=csv`, `usage-by-${asked.by}.csv`).catch((e) => said("usage", e.message));
@@ -66,10 +69,11 @@ async function saved(path, name) {
 
 const LIMITS = { monthly_cost: ["this month", money], requests_per_minute: ["requests a minute", many], tokens_per_minute: ["tokens a minute", many] };
 
-async function drawLimits() {
-  const { data } = await dataOf("v1/limits");
+async function drawLimits(current) {
+  const { data, error } = await dataOf("v1/limits").catch((error) => ({ data: [], error }));
+  if (!current()) return;
   $("nolimits").hidden = data.length > 0;
-  put($("nolimits"), "No tenant and no key has a limit. `limits` of the config sets them.");
+  put($("nolimits"), error ? error.message : "No tenant and no key has a limit. `limits` of the config sets them.");
   each($("limits"), data, () => tag("li", "", el("b"), " ", el("span"), el("meter")), (li, l) => {
     const [name, , text, meter] = li.childNodes, [words, say] = LIMITS[l.limit];
     put(name, l.subject.replace(":", " ")); put(text, `${say(l.used)} of ${say(l.most)} ${words} (${percent(l.used, l.most)})`);
@@ -78,4 +82,4 @@ async function drawLimits() {
   });
 }
 
-PAGES.usage = { title: "Usage", every: 15, async show(query) { await Promise.all([drawUsage(query), drawLimits()]); } };
+PAGES.usage = { title: "Usage", every: 15, async show(query, _, current) { await Promise.all([drawUsage(query, current), drawLimits(current)]); } };

@@ -4,6 +4,7 @@
 start would find its ports taken. Another parent, as a shell, may go: what it has started may be meant to stay.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ import time
 from deployments.ops.serve_run.processes import read
 
 LOOK_SECONDS = 0.5
+WORDS_SECONDS = 1.0  # in which the last words can be written, or not at all
 
 
 def end_with_uv(parent: int) -> None:
@@ -24,5 +26,13 @@ def end_with_uv(parent: int) -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
-    print("uv, which started this, was killed. So this ends, and all that it started.", flush=True)
+    # Whoever reads our words may be gone, or stand still: neither keeps this from ending.
+    words = threading.Thread(target=_say, daemon=True)
+    words.start()
+    words.join(WORDS_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)  # as if it had been meant: the kernel then ends Ray's processes too
+
+
+def _say() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print("uv, which started this, was killed. So this ends, and all that it started.", flush=True)
