@@ -83,6 +83,22 @@ def test_what_came_on_several_pages_is_told_in_order(followed: Followed, request
     assert names(followed.look()) == list(range(1, 231))
 
 
+def test_one_that_takes_long_is_told_when_it_ends_though_many_came_meanwhile(
+    followed: Followed, requests: Requests
+) -> None:
+    requests.begin(0)
+    followed.begin(10)
+    for number in range(1, 300):
+        requests.begin(number, "ok")
+        if number % 50 == 0:
+            followed.look()
+    followed.look()
+    requests.end(0, "deadline")
+    assert names(followed.look()) == [0]
+    requests.begin(300, "ok")
+    assert names(followed.look()) == [300]
+
+
 def test_a_flood_asks_for_some_pages_and_no_more(followed: Followed, requests: Requests, book: Book) -> None:
     followed.begin(10)
     requests.most = 10

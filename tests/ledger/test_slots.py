@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from actors.ledger.questions.traffic import traffic
-from actors.ledger.rows import LOST, SETTLED, Record
+from actors.ledger.questions.usage import usage
+from actors.ledger.rows import LOST, NANOS, SETTLED, Record
 from actors.ledger.slots import FIGURES_OF_A_SLOT, KEPT_MS, SLOT_MS, bucket_of, ms_of, percentile
-from actors.ledger.store import LedgerStore
+from actors.ledger.store import DAY_MS, LedgerStore
 from actors.ledger.tables import SLOTS, TIMES
 from tests.ledger.conftest import DIALECTS, raw
 from tests.ledger.rows import NOON, attempt, opened, request, settled
 
 NAMES = itertools.count()
+DAY_BEGAN = NOON // DAY_MS * DAY_MS // 1000  # seconds
 ROUND = NOON // 1_800_000 * 1_800_000  # the beginning of a slot of a day
 
 
@@ -170,6 +172,22 @@ def test_a_percentile_is_right_to_five_percent(times: list[float], share: float)
     found = percentile(Counter(map(bucket_of, times)), share)
     assert found is not None
     assert abs(found - true) <= max(0.1, 0.05 * true)
+
+
+def test_what_a_stream_has_cost_so_far_is_no_failures_cost(store: LedgerStore) -> None:
+    store.write([opened(version=3, content=True, tokens_in=10, tokens_out=5, counted="estimated", cost=70)])
+
+    def abandoned() -> set[float]:
+        of_minutes = traffic(store, NOON + 1000)["hour"]["totals"]
+        [by_days] = usage(store, {"since": DAY_BEGAN, "until": DAY_BEGAN + 86_400})
+        [by_rows] = usage(store, {"since": DAY_BEGAN + 1, "until": DAY_BEGAN + 86_399})
+        assert by_days["cost_usd"] == by_rows["cost_usd"] == of_minutes["cost_usd"] == 70 / NANOS
+        told = [row[name] for row in (by_days, by_rows) for name in ("abandoned_cost_usd", "failed_cost_usd")]
+        return {of_minutes["abandoned_cost_usd"], *told}
+
+    assert abandoned() == {0}
+    store.write([settled(kind="stall", content=True)])
+    assert abandoned() == {70 / NANOS}
 
 
 def test_a_percentile_of_nothing_is_none_and_one_of_everything_has_an_end() -> None:
