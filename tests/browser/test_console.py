@@ -119,6 +119,22 @@ def test_one_request_is_a_timeline_with_a_link_of_its_own(
     assert browser.complaints() == []
 
 
+def test_an_answer_that_comes_late_is_not_drawn_over_another(
+    browser: Browser, llm: Cluster, asked: dict[str, str]
+) -> None:
+    look(browser, llm, "requests")
+    late = f"String(url).includes({json.dumps(asked['moved'])})"
+    wait = f"if ({late}) await new Promise(done => setTimeout(done, 1500))"
+    browser.run(f"(f => {{ window.fetch = async (url, how) => {{ {wait}; return f(url, how); }}; }})(window.fetch)")
+    browser.run(f"location.hash = '#/requests/{asked['moved']}'")
+    browser.see(f'#requestid:text-is("{asked["moved"]}")')
+    browser.run(f"location.hash = '#/requests/{asked['ok']}'")
+    browser.see("#explained >> text=acme")
+    browser.run("new Promise(done => setTimeout(done, 2500))")
+    assert "globex" not in browser.text("#explained")
+    assert browser.text("#requestid") == asked["ok"]
+
+
 def test_usage_says_who_used_what_and_how_much_of_a_limit(
     browser: Browser, llm: Cluster, asked: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
@@ -149,7 +165,7 @@ def test_a_prompt_is_tried_and_explained_and_can_be_copied_as_code(browser: Brow
         browser.see("#tried .waterfall li >> text=ok")
     assert len(llm.fakes["openai"].received) + len(llm.fakes["aws_bedrock"].received) > before
     browser.fill("#prompt [name=tools]", "{not json")
-    browser.see("#prompt .said >> text=/tools, as JSON|tools:/")
+    browser.see("#wrong >> text=/tools: /")
     browser.click("#prompt button.yes")
     assert "tools" in browser.text("#prompt .said")
     assert browser.complaints() == []
