@@ -8,6 +8,7 @@ machines is made for. `CHAOS_MINUTES` makes it shorter or longer, `CHAOS_SEED` r
 
 import contextlib
 import itertools
+import math
 import os
 import pathlib
 import random
@@ -59,8 +60,13 @@ class Chaos:
         make = self.dice.choice([self.killed, self.cut, self.frozen, self.terminated, self.head, self.redis, self.down])
         make()
         eventually(self.whole, 240)
+        for trouble in self.troubles:
+            trouble.ended = min(trouble.ended, time.monotonic())
 
     def whole(self) -> bool:
+        for machine in self.site.workers:
+            if not machine.alive:
+                self._revive(machine)
         return (
             len(self.site.nodes()) == 1 + len(WORKERS)
             and self.site.running()
@@ -68,6 +74,12 @@ class Chaos:
             and all(set(machines) == set(WORKERS) for machines in self.site.placement().values())
             and all(self.site.breaker_answers(machine) for machine in self.site.workers)
         )
+
+    def _revive(self, machine: Machine) -> None:
+        """Start a machine that has ended by itself, as Kubernetes does: some notice late that they are dead."""
+        self.troubles.append(Trouble("given up", machine.name, self.troubles[-1].began, math.inf))
+        machine.kill()
+        machine.start()
 
     @contextlib.contextmanager
     def _trouble(self, what: str, machine: Machine | None = None) -> Iterator[None]:
