@@ -55,7 +55,7 @@ def main(number: int) -> None:
         ledger = parse({**config_of_any(), "ledger": {"folder": str(folder / "ledger")}}).ledger.for_actor(APP)["url"]
         file = pathlib.Path(ledger.removeprefix("sqlite:///"))
         print(f"Writing {number} requests ...", flush=True)
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, mode=0o700)
         fill(file, number)
         with started(folder, config_for_pages) as llm:
             browser = Browser(folder)
@@ -73,7 +73,7 @@ def config_of_any() -> dict[str, Any]:
 def shown(browser: Browser, llm: Cluster, page: str) -> tuple[float, float]:
     """Return after how many milliseconds the page painted, and after how many it had what it is for."""
     at, seen = PAGES[page]
-    newest = llm.get("/v1/requests?limit=1")["data"][0]["request_id"]
+    newest = eventually(lambda: llm.get("/v1/requests?limit=1")["data"])[0]["request_id"]
     browser.open("about:blank")
     browser.open(f"{llm.url}/{at.format(id=newest)}")
     browser.see(seen, 30)
