@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -78,7 +79,12 @@ def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
 def started(*arguments: str, **how: Any) -> "subprocess.Popen[bytes]":
     """The command in a process of its own."""
     environment = {**os.environ, **how.pop("env", {})}
-    return subprocess.Popen([sys.executable, CLI, *arguments], env=environment, **how)
+    return subprocess.Popen([sys.executable, CLI, *arguments], env=environment, preexec_fn=_heed_ctrl_c, **how)
+
+
+def _heed_ctrl_c() -> None:
+    """A background job of a shell ignores it, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
