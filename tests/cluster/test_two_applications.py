@@ -51,6 +51,7 @@ def requests(llm: Cluster, path: str) -> int:
 def test_a_circuit_opens_in_the_application_that_asked_and_in_no_other(both: Cluster) -> None:
     before = requests(both, "")
     both.fakes["openai"].behave = status(500)
+
     def opened() -> bool:  # its breaker actor may still be starting, and then it has heard of no failure before
         assert asked(both).status_code == 200
         return bool(states(both, f"/{SECOND}")["openai"] == "open")
