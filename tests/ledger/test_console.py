@@ -65,9 +65,15 @@ async def test_without_the_ledger_a_page_is_of_memory_and_the_others_say_so(w: W
     with pytest.raises(BadRequest, match="tennant") as caught:
         await queries.requests({"tennant": "x"})
     assert caught.value.param == "tennant"
-    with pytest.raises(BadRequest) as caught:
-        await queries.requests({}, "nonsense")
-    assert caught.value.param == "before"
+    for before in ("nonsense", "5-\0"):
+        with pytest.raises(BadRequest) as caught:
+            await queries.requests({}, before)
+        assert caught.value.param == "before"
+    with pytest.raises(BadRequest, match="NUL") as caught:  # PostgreSQL would take none
+        await queries.requests({"tenant": "a\0"})
+    assert caught.value.param == "tenant"
+    with pytest.raises(Unavailable):  # or a list of the ledger would go on in one replica's memory, and end as if whole
+        await Queries(RecentRequests(), link).requests({}, f"{NOON}-r1")
 
 
 class EarlierActor:

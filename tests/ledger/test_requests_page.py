@@ -245,3 +245,13 @@ def test_ids_of_any_signs_are_paged_through(store: LedgerStore) -> None:
     store.write([settled(name) for name in names])
     found = [head["request_id"] for page in pages(store, {}, None, 1, 50_000) for head in heads_of(page)]
     assert sorted(found) == sorted(names)
+
+
+def test_a_page_tells_a_viewer_of_no_instant_at_which_others_asked(store: LedgerStore) -> None:
+    store.write([settled(f"r{n:03}", tenant="b", began_at=NOON + 7 + 100 * n) for n in range(100)])
+    viewer: Viewer = {"tenant": "a", "key": "k"}
+    for before in (None, f"{NOON + 5000}-"):
+        page = requests_page(store, asked({}, before, 50, viewer), most=10)
+        assert page["data"] == []
+        assert page["looked_back_to"] % 60_000 == 0
+        assert page["next"] in (None, f"{page['looked_back_to']}-")

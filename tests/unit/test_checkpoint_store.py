@@ -82,3 +82,11 @@ def test_the_same_holds_beside_a_version_that_does_not_say_what_it_runs() -> Non
     store = Store()
     assert not any(starts(store, *[None, None, "new", None, None, "new", "new", None, "new"]))
     assert starts(store, *["new"] * 4) == [False] * 3 + [True]
+
+
+def test_one_that_has_left_a_node_that_is_drained_has_not_crashed_however_often_it_moves() -> None:
+    store = Store()
+    for _ in range(9):
+        assert starts(store, "new") == [False]
+        CheckpointStore("app", store).leave(max(CheckpointStore("app", store)._numbers("inc")))
+    assert starts(store, *["new"] * 5) == [False] * 4 + [True]
