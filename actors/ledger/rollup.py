@@ -12,8 +12,9 @@ the same figures are also kept by fewer names, as `TOTALS`, each of which answer
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from operator import add
+from typing import TypeVar
 
 import orjson
 
@@ -37,6 +38,7 @@ MOST = 2**62  # of any sum: one that a store could not hold would keep all rows 
 
 Name = tuple[str | None, ...]  # one value for each dimension
 Sums = dict[Name, list[int]]
+Key = TypeVar("Key")
 _NO_ATTEMPT = (0,) * (len(FIGURES_OF_A_DAY) - 2)
 
 
@@ -48,7 +50,7 @@ def digest(name: Sequence[str | None]) -> str:
 def add_request(sums: Sums, row: RequestRow, sign: int) -> None:
     """Add a request, or take it out by the sign -1."""
     name = (day_of(row.began_at), row.tenant, row.agent, row.key_name, None, None)
-    _add(sums, name, (1, int(row.outcome == "ok"), *_NO_ATTEMPT), sign)
+    add_figures(sums, name, (1, int(row.outcome == "ok"), *_NO_ATTEMPT), sign)
 
 
 def add_attempts(sums: Sums, rows: Iterable[AttemptRow], sign: int) -> None:
@@ -59,7 +61,7 @@ def add_attempts(sums: Sums, rows: Iterable[AttemptRow], sign: int) -> None:
         firsts = [int(name not in seen) for name in names]
         seen.update(names)
         name = (day_of(row.asked_at), row.tenant, row.agent, row.key_name, row.provider, row.model)
-        _add(sums, name, (0, 0, *firsts, *_figures(row)), sign)
+        add_figures(sums, name, (0, 0, *firsts, *_figures(row)), sign)
 
 
 def _number(row: AttemptRow) -> int:
@@ -110,7 +112,8 @@ def total_for(names: Iterable[str]) -> str | None:
     return next((kind for kind, whose in TOTALS.items() if asked.issubset(whose)), None)
 
 
-def _add(sums: Sums, name: Name, figures: Sequence[int], sign: int) -> None:
+def add_figures(sums: MutableMapping[Key, list[int]], name: Key, figures: Sequence[int], sign: int) -> None:
+    """Add figures to the sums of a name, or take them out by the sign -1."""
     total = sums.get(name)
     if total is None:
         sums[name] = [sign * value for value in figures]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from actors.ledger.rollup import bounded
+from actors.ledger.rollup import add_figures, bounded
 from actors.ledger.rows import AttemptRow, RequestRow
 
 SLOT_MS = 60_000
@@ -71,13 +71,7 @@ class Slots:
                 self.times[name] = self.times.get(name, 0) + sign
         else:
             slot, figures = row.asked_at // SLOT_MS, _of_attempt(row)
-        total = self.figures.get(slot)
-        if total is None:
-            self.figures[slot] = [sign * value for value in figures]
-            return
-        for i, value in enumerate(figures):
-            if value:
-                total[i] += sign * value
+        add_figures(self.figures, slot, figures, sign)
 
     def lines(self) -> list[tuple[int, ...]]:
         """Return what is to be added to rows of the slots, in the order of their columns."""

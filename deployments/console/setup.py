@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, TypedDict
 from actors.breaker.plan import target_of
 from deployments.config.places import Tier
 from deployments.openai_api.json_types import JsonObject
+from deployments.usage.prices import PICOS
 
 if TYPE_CHECKING:
     from deployments.config.resolved import ResolvedConfig
     from deployments.usage.ledger_client import LedgerClient
     from deployments.usage.prices import PriceList
-
-_PICOS = 1_000_000  # of a dollar for one token, in a dollar for a million
 
 
 class CredentialSetup(TypedDict):
@@ -105,4 +104,4 @@ def _price(provider: str, model: str, prices: "PriceList | None", free: bool) ->
     rates = None if prices is None else prices.rates(provider, model)
     if rates is None:
         return {"input": 0.0, "output": 0.0} if free else None
-    return {"input": rates.input / _PICOS, "output": rates.output / _PICOS}
+    return {"input": rates.input / PICOS, "output": rates.output / PICOS}

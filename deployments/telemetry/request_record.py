@@ -164,6 +164,7 @@ class RequestSummary:
 
 
 Observer = Callable[[RequestSummary], None]
+Ending = tuple[str, float | None, bool]  # candidates_json, added_ms and failed_over of a summary
 
 
 @dataclass(slots=True)
@@ -215,7 +216,7 @@ class RequestRecord:
     hedged: str = ""
     sent_at: float | None = None
     summary: RequestSummary | None = None
-    _json: tuple[int, str] = (-1, "")  # the candidates as JSON, when there were so many records
+    _told: tuple[tuple[int, float | None], Ending] | None = None  # the ending, when so many records were there
 
     def __post_init__(self) -> None:
         self.began = self.clock()
@@ -275,12 +276,20 @@ class RequestRecord:
 
     def trail(self) -> RequestTrail:
         """Return what it went through until now, for the ledger."""
+        candidates_json, added_ms, failed_over = self._ending()
         return {
-            "trail": self.candidates_json(),
+            "trail": candidates_json,
             "first_ms": self.sent_at,
-            "added_ms": self._added_ms(),
-            "failed_over": int(self.failed_over),
+            "added_ms": added_ms,
+            "failed_over": int(failed_over),
         }
+
+    def _ending(self) -> Ending:
+        """Return what the ledger and the summary need one after the other: it is kept until there is more to tell."""
+        known = len(self.records), self.sent_at
+        if self._told is None or self._told[0] != known:
+            self._told = known, (self._candidates_json(), self._added_ms(), self.failed_over)
+        return self._told[1]
 
     @property
     def failed_over(self) -> bool:
@@ -306,23 +315,18 @@ class RequestRecord:
             return False
         return record.outcome == "ok" or (self.stream and record.first_ms is not None)
 
-    def candidates_json(self) -> str:
-        """Return the records, and the candidates that were not reached, as a JSON list.
-
-        The ledger and the summary need the same text one after the other, so it is kept until there is a new record.
-        """
-        if self._json[0] != len(self.records):
-            seen = {record.target for record in self.records}
-            told = [(r.target, r.as_candidate()) for r in self.records]
-            told += [(target, _not_reached(target)) for target in self.order if target not in seen]
-            for target, candidate in told if self.bound is not None else ():
-                if target == self.bound:
-                    candidate["session"] = True
-            for target, candidate in told if self.slow else ():
-                if target in self.slow:
-                    candidate["slow"] = True
-            self._json = len(self.records), encode_json([candidate for _, candidate in told])
-        return self._json[1]
+    def _candidates_json(self) -> str:
+        """Return the records, and the candidates that were not reached, as a JSON list."""
+        seen = {record.target for record in self.records}
+        told = [(r.target, r.as_candidate()) for r in self.records]
+        told += [(target, _not_reached(target)) for target in self.order if target not in seen]
+        for target, candidate in told if self.bound is not None else ():
+            if target == self.bound:
+                candidate["session"] = True
+        for target, candidate in told if self.slow else ():
+            if target in self.slow:
+                candidate["slow"] = True
+        return encode_json([candidate for _, candidate in told])
 
     def since(self, then: float) -> float:
         """Return the milliseconds since `then`, which is on `clock`."""
@@ -332,6 +336,7 @@ class RequestRecord:
         return self.since(self.began)
 
     def _summary_of(self, outcome: str, target: str | None, status: int | None) -> RequestSummary:
+        candidates_json, added_ms, failed_over = self._ending()
         return RequestSummary(
             self.request_id,
             self.row,
@@ -341,15 +346,15 @@ class RequestRecord:
             self.began_at,
             self._now(),
             self.sent_at,
-            self._added_ms(),
+            added_ms,
             target,
             tuple(self.records),
-            self.candidates_json(),
+            candidates_json,
             _total(self.records),
             status,
             self.trace,
             self.session,
-            self.failed_over,
+            failed_over,
         )
 
     def _added_ms(self) -> float | None:

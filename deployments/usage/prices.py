@@ -12,7 +12,7 @@ from deployments.newest import Newest
 from deployments.usage.rates import NOTHING, Rates, Tokens, cost_at
 from deployments.vendor_prices.table import vendor_price
 
-_PICOS = 1_000_000  # a dollar for a million tokens is a micro-dollar, or so many pico-dollars, for one
+PICOS = 1_000_000  # a dollar for a million tokens is a micro-dollar, or so many pico-dollars, for one
 _MOST_LOOKED_UP = 1024  # a client names models as it likes
 
 
@@ -106,4 +106,4 @@ def _or(part: Decimal | None, whole: Decimal) -> Decimal:
 
 
 def _picos(dollars: Decimal) -> int:
-    return round(dollars * _PICOS)
+    return round(dollars * PICOS)

@@ -1,11 +1,10 @@
 """axe-core, by which people test pages for accessibility; from npm, into a folder of its own."""
 
 import pathlib
-import subprocess
 from typing import Any
 
 from tests.browser.browser import Browser
-from tests.clients.client import program
+from tests.clients.client import npm_install
 
 PACKAGE = "axe-core@4.14.1"
 
@@ -14,9 +13,7 @@ class Axe:
     """Raises Missing where npm is not installed."""
 
     def __init__(self, folder: pathlib.Path):
-        install = [program("npm"), "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
-        done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
+        npm_install(folder, PACKAGE)
         self._script = (folder / "node_modules/axe-core/axe.min.js").read_text()
 
     def findings(self, browser: Browser) -> list[Any]:

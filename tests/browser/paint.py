@@ -5,7 +5,6 @@
 Needs Debian's chromium. It prints medians of five, in milliseconds, and percent of one core.
 """
 
-import os
 import pathlib
 import statistics
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 from deployments.config.application import parse
 from tests.bench.ledger_store import requests
+from tests.bench.processes import cpu_of
 from tests.browser.browser import Browser
 from tests.browser.conftest import config_for_pages
 from tests.cluster.conftest import APP, Cluster, eventually, started
@@ -91,7 +91,7 @@ def print_paints(browser: Browser, llm: Cluster) -> None:
 
 def ingress_seconds() -> float:
     """Return the CPU seconds of the ingress replicas."""
-    return sum(_seconds(pid) for pid in _pids(f"ray::ServeReplica:{APP}:Ingress"))
+    return sum(cpu_of(pid) for pid in _pids(f"ray::ServeReplica:{APP}:Ingress"))
 
 
 def _pids(name: str) -> Iterator[int]:
@@ -103,11 +103,6 @@ def _pids(name: str) -> Iterator[int]:
                 continue
             if command.startswith(name):
                 yield int(entry.name)
-
-
-def _seconds(pid: int) -> float:
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percent_of_a_core() -> float:

@@ -94,10 +94,15 @@ def python(script: str, packages: Sequence[str], folder: pathlib.Path) -> list[s
     return [*with_packages(*packages), "python", str(HERE / name), *arguments]
 
 
-def node(script: str, packages: Sequence[str], folder: pathlib.Path) -> list[str]:
+def npm_install(folder: pathlib.Path, *packages: str, seconds: float = 300) -> None:
+    """Install packages of npm into a folder. Raises Missing where npm is not there."""
     install = [program("npm"), "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(folder), *packages]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def node(script: str, packages: Sequence[str], folder: pathlib.Path) -> list[str]:
+    npm_install(folder, *packages)
     shutil.copy(HERE / script, folder)  # Node looks for packages beside the script
     return [program("node"), script]
 

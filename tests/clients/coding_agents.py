@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.clients.client import Missing, clean_environment, program
+from tests.clients.client import Missing, clean_environment, npm_install, program
 
 PROMPT = "Open the gate in notes.txt, then copy the file to copy.txt."
 PATIENCE = 180.0  # seconds for one task; the first start of a program reads 300 MB from the disk
@@ -66,9 +66,7 @@ def installed(package: str) -> pathlib.Path:
     folder = cache / "breakwater-clients" / package.replace("/", "+")
     if not (folder / "whole").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        install = [program("npm"), "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(folder), package]
-        done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-        assert done.returncode == 0, done.stderr
+        npm_install(folder, package, seconds=600)
         (folder / "whole").touch()
     return folder / "node_modules"
 

@@ -120,6 +120,22 @@ def postgres(postgres_server: Postgres) -> str:
     return postgres_server.url
 
 
+@pytest.fixture(scope="module", params=DIALECTS)
+def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all examples of a module, which is empty at first."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path_factory.mktemp('shared') / 'usage.sqlite3'}"
+    return emptied(request.getfixturevalue("postgres"))
+
+
+def emptied(url: str) -> str:
+    """Return the URL of a PostgreSQL database that has nothing in it any more."""
+    with raw(url) as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    return url
+
+
 def until(what: Any, seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
@@ -148,11 +164,7 @@ def url(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[str]
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'usage.sqlite3'}"
         return
-    server = request.getfixturevalue("postgres")
-    with raw(server) as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    yield server
+    yield emptied(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

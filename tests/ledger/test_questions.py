@@ -21,7 +21,7 @@ from actors.ledger.rows import LOST, Record, day_of
 from actors.ledger.single_writer.writer import LedgerWriter
 from actors.ledger.store import DAY_MS, LedgerStore
 from actors.ledger.tables import DAYS, MONTHS, REQUESTS, TOTALS
-from tests.ledger.conftest import DIALECTS, raw
+from tests.ledger.conftest import raw
 from tests.ledger.rows import NOON, opened, request, settled
 from tests.ledger.world import at_once
 
@@ -127,17 +127,10 @@ def shown(rows: Sequence[Mapping[str, Any]], group_by: Sequence[str]) -> dict[tu
     }
 
 
-@pytest.fixture(scope="module", params=DIALECTS)
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LedgerStore]]:
+@pytest.fixture(scope="module")
+def shared(shared_url: str) -> Iterator[list[LedgerStore]]:
     """Two stores on one database, for all examples: each has a tenant of its own."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('questions') / 'usage.sqlite3'}"
-    else:
-        url = request.getfixturevalue("postgres")
-        with raw(url) as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-    stores = [LedgerStore(url), LedgerStore(url)]
+    stores = [LedgerStore(shared_url), LedgerStore(shared_url)]
     for store in stores:
         store.start()
     yield stores

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 
 from actors.ledger.messages import UnknownQuestion, Viewer
 from actors.ledger.questions.asked import MOST_LIMIT, asked
@@ -16,7 +15,6 @@ from actors.ledger.rows import LOST, SETTLED, Record
 from actors.ledger.store import LedgerStore
 from actors.ledger.tables import ATTEMPTS, REQUESTS
 from deployments.telemetry.explain import RequestHead, head_from_ledger
-from tests.ledger.conftest import DIALECTS, raw
 from tests.ledger.rows import NOON, attempt, opened, request, settled
 
 OUTCOMES = ["ok", "cancelled", "no_answer", "open", "lost"]
@@ -94,17 +92,10 @@ def is_asked_for(head: Mapping[str, Any], filters: Mapping[str, Any], viewer: Vi
     return True
 
 
-@pytest.fixture(scope="module", params=DIALECTS)
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerStore]:
+@pytest.fixture(scope="module")
+def shared(shared_url: str) -> Iterator[LedgerStore]:
     """One store for all examples."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('pages') / 'usage.sqlite3'}"
-    else:
-        url = request.getfixturevalue("postgres")
-        with raw(url) as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-    store = LedgerStore(url)
+    store = LedgerStore(shared_url)
     store.start()
     yield store
     store.close()

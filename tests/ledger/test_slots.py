@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from actors.ledger.questions.traffic import traffic
 from actors.ledger.questions.usage import usage
@@ -19,7 +19,6 @@ from actors.ledger.rows import LOST, NANOS, SETTLED, Record
 from actors.ledger.slots import FIGURES_OF_A_SLOT, KEPT_MS, SLOT_MS, bucket_of, ms_of, percentile
 from actors.ledger.store import DAY_MS, LedgerStore
 from actors.ledger.tables import SLOTS, TIMES
-from tests.ledger.conftest import DIALECTS, raw
 from tests.ledger.rows import NOON, attempt, opened, request, settled
 
 NAMES = itertools.count()
@@ -115,17 +114,10 @@ def truth(made: Sequence[Asked]) -> tuple[dict[int, list[int]], Counter[tuple[in
     return figures, times
 
 
-@pytest.fixture(scope="module", params=DIALECTS)
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LedgerStore]]:
+@pytest.fixture(scope="module")
+def shared(shared_url: str) -> Iterator[list[LedgerStore]]:
     """Two stores on one database, for all examples."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('slots') / 'usage.sqlite3'}"
-    else:
-        url = request.getfixturevalue("postgres")
-        with raw(url) as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-    stores = [LedgerStore(url), LedgerStore(url)]
+    stores = [LedgerStore(shared_url), LedgerStore(shared_url)]
     for store in stores:
         store.start()
     yield stores

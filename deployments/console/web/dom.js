@@ -16,6 +16,7 @@ const svg = (name, attributes = {}, ...inside) => {
   made.append(...inside);
   return made;
 };
+const headOf = (names) => tag("thead", "", tag("tr", "", ...names.map((name) => Object.assign(tag("th", "", name), { scope: "col" }))));
 const said = (section, text) => put($(section).querySelector(".said"), text);
 
 const TONES = { healthy: "good", ramping: "warn", silent: "warn", slow: "warn", probing: "warn", "half-open": "warn", open: "bad",

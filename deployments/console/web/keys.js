@@ -37,6 +37,21 @@ async function refusalOf(response) {
 const dataOf = async (path, key) => (await answerTo(path, key)).json();
 const refuses = (error) => error.status === 401 || error.status === 403;
 
+// The events of a stream, as far as they came.
+async function* eventsOf(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = "", end; ;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    while ((end = text.indexOf("\n\n")) >= 0) {
+      const data = text.slice(0, end).split("\n").filter((l) => l.startsWith("data: ")).map((l) => l.slice(6)).join("\n");
+      text = text.slice(end + 2);
+      if (data) yield data;
+    }
+  }
+}
+
 $("operate").onclick = async () => {
   const got = await ask({ title: "Admin key", text: "It shows the traffic of all tenants, and lets you command providers. It is kept in this tab only.",
     yes: "Use it", secret: "Admin key" });

@@ -1,9 +1,8 @@
 // The line to the server.
 let heard = performance.now(), began = heard, lostAt = null, stop = null;
 
-function take(event) {
-  if (!event.startsWith("data: ")) return;
-  draw(JSON.parse(event.slice(6)));
+function take(data) {
+  draw(JSON.parse(data));
   heard = performance.now();
   if (lostAt) note("connected again");
   lostAt = null; $("lost").hidden = true; dress(document.body, ""); put($("line"), "live");
@@ -25,7 +24,7 @@ async function listen() {
   began = performance.now();
   const key = keys.get("reader") || keys.get("admin");
   const response = await fetch(new URL("v1/events", here), {
-    headers: key ? { authorization: `Bearer ${key}` } : {}, signal: stop.signal, cache: "no-store" });
+    headers: bearer(key), signal: stop.signal, cache: "no-store" });
   if (response.status === 401) {
     let got = null;
     while (!got) got = await ask({ title: "A key is needed", text: "Any API key, or the admin key. It is kept in this tab only.",
@@ -34,13 +33,7 @@ async function listen() {
     return show();
   }
   if (!response.ok) throw new Error(`the server says ${response.status}`);
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = "", end; ;) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    text += value;
-    while ((end = text.indexOf("\n\n")) >= 0) { take(text.slice(0, end)); text = text.slice(end + 2); }
-  }
+  for await (const data of eventsOf(response)) take(data);
   if (heard < began) throw new Error("the server says nothing");
 }
 

@@ -27,10 +27,7 @@ function rowOf(r) {
 
 function drawList() {
   const table = $("list"), kept = new Set(listed.map((r) => r.request_id));
-  if (!table.tBodies.length) {
-    const head = tag("tr", "", ...HEADS.map((name) => Object.assign(tag("th", "", name), { scope: "col" })));
-    table.append(tag("thead", "", head), el("tbody"));
-  }
+  if (!table.tBodies.length) table.append(headOf(HEADS), el("tbody"));
   for (const [id, row] of rowsOf) if (!kept.has(id)) { row.remove(); rowsOf.delete(id); }
   const body = table.tBodies[0];
   listed.map(rowOf).forEach((row, i) => { if (body.children[i] !== row) body.insertBefore(row, body.children[i] || null); });

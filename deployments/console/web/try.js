@@ -50,21 +50,6 @@ function drawCode() {
   put($("python"), `${keyed ? "import os\n\n" : ""}from openai import OpenAI\n\nclient = OpenAI(base_url=${JSON.stringify(new URL("v1", here).href)}, api_key=${key})\nanswer = client.chat.completions.create(\n${given}${stream ? "    stream=True,\n" : ""}${rest})\n${end}`);
 }
 
-// The events of a stream, as far as they came.
-async function* eventsOf(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = "", end; ;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    text += value;
-    while ((end = text.indexOf("\n\n")) >= 0) {
-      const data = text.slice(0, end).split("\n").filter((l) => l.startsWith("data: ")).map((l) => l.slice(6)).join("\n");
-      text = text.slice(end + 2);
-      if (data) yield data;
-    }
-  }
-}
-
 // Returns the explanation, and what was wrong with the stream's end.
 async function streamed(response, box) {
   let ended = false, told = null, calls = "", broken = "";

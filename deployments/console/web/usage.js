@@ -41,8 +41,7 @@ function daysOf(rows, word) {
 }
 
 function drawTable(table, head, rows) {
-  const line = tag("tr", "", ...head.map((name) => Object.assign(tag("th", "", name), { scope: "col" })));
-  table.replaceChildren(tag("thead", "", line), tag("tbody", "", ...rows.map(([first, ...others]) =>
+  table.replaceChildren(headOf(head), tag("tbody", "", ...rows.map(([first, ...others]) =>
     tag("tr", "", Object.assign(tag("th", "", first), { scope: "row" }), ...others.map((text) => tag("td", "", text))))));
 }
 
