@@ -32,6 +32,7 @@ from actors.ledger.messages import (
     WriteAnswer,
     WriterHealth,
 )
+from actors.scheduling import work_in_batches
 from actors.singleton import NamedActor, code_fingerprint, leave_with_node
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class LedgerActor:
         # SQLAlchemy takes 0.15 s and 15 MB: each ingress knows this class, and only the actor needs the writer.
         from actors.ledger.single_writer.writer import PATROL_SECONDS, LedgerWriter
 
+        work_in_batches()
         self._code = code_fingerprint()
         self._writer = LedgerWriter(_resolved(config))
         self._pause = PATROL_SECONDS

@@ -13,6 +13,7 @@ from typing import Any
 
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.metrics import MeterOfReplica
+from actors.scheduling import work_in_batches
 from deployments.config.application import Config, parse
 from deployments.config.providers import ProviderSettings, row_of
 from deployments.errors import AttemptFailed, failed
@@ -32,11 +33,11 @@ from deployments.providers.base import (
 from deployments.providers.caching.automatic import WithMarks
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.extras import NO_EXTRAS
+from deployments.providers.http.timing import Timing, begin_timing
 from deployments.providers.joined.whole import WholeAnswers
 from deployments.providers.kinds import KINDS, KindSettings, ProviderKind
 from deployments.providers.placed import Placed
 from deployments.providers.renaming.tool_names import WithToolNames
-from deployments.providers.timing import Timing, begin_timing
 from deployments.providers.translated import bug_before_sending
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import (
@@ -72,6 +73,7 @@ class ProviderReplica:
         meter: Callable[[], MeterOfReplica] | None = None,
     ):
         collect_garbage_seldom()
+        work_in_batches()
         self._name = name
         self._provider: Provider = LeftOut(left_out or "")
         self._traces: Tracer | None = None

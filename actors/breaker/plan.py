@@ -7,7 +7,7 @@ the receiver's own clock, because no two processes share a monotonic one.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from actors.breaker.circuit import Mode, Policy, State, share
 
@@ -120,8 +120,7 @@ _POLICY = Policy()
 UNKNOWN_CIRCUIT = CircuitSnapshot(State.CLOSED, Mode.AUTO, 0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     target: Target
     epoch: int
     probe: bool = False  # needs a permit when its turn comes
@@ -140,8 +139,7 @@ class Skipped:
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """`panics` are asked when nobody else has answered: they merely failed, and are not due."""
 
     candidates: tuple[Candidate, ...]

@@ -65,7 +65,7 @@ class StallDetector:
         self._waiting.setdefault(target, {})[stream] = self.listened(now)
 
     def heard(self, target: str, stream: Hashable, now: float) -> None:
-        """Note that frames came: the pause was one that its streams make."""
+        """Note that frames came: the pause was one that its streams make. It is to wait again, or be `gone`."""
         self._quiet.pop(target, None)
         since = self._waiting[target].pop(stream)
         # A few pauses are no measure yet: the first two frames of a stream often come together.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from actors.ledger.rows import LONGEST_TEXT
@@ -16,8 +15,8 @@ from deployments.failover.attempts.deadline import Deadline
 from deployments.failover.calls import Answer
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.ingress.body.in_flight import Held
-from deployments.ingress.gate.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.ingress.responses import NOSNIFF
+from deployments.ingress.server.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.keys.key import Key
 from deployments.openai_api.chat import Request as Checked
 from deployments.openai_api.json_types import JsonDict
@@ -39,7 +38,11 @@ CONTINUE_HEADER = "x-breakwater-continue"
 # Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
 SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
 SCOPE_HEADER = b"x-breakwater-scope"
-_READ = (*SESSION_HEADERS, SCOPE_HEADER)
+_CHOICES = frozenset(name.encode() for name in (EXPLAIN_HEADER, HEDGE_HEADER, CONTINUE_HEADER, PRIORITY_HEADER))
+_READ = frozenset({*SESSION_HEADERS, SCOPE_HEADER, b"x-tenant-id", b"x-agent-id", b"x-request-id", *_CHOICES})
+
+
+Given = dict[bytes, str]  # headers: name to value
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +65,29 @@ class Asking:
 
     def caller(self, request: Request, identity: Identity, door: str = "http") -> Caller:
         """Return the caller, with the tenant who pays. Raises Forbidden if the key is bound to another tenant."""
-        headers, key = request.headers, identity.key
-        session, scope = _session_and_scope_in(request.scope["headers"])
-        tenant = headers.get("x-tenant-id") or None
+        key = identity.key
+        given = _given(request.scope["headers"])
+        session, scope = _session_and_scope_in(request.scope["headers"], given)
+        tenant = given.get(b"x-tenant-id") or None
         return Caller(
             "handle" if self._by_handle else door,
             key.speaks_for(tenant) if key else tenant,
-            headers.get("x-agent-id") or None,
+            given.get(b"x-agent-id") or None,
             key.name if key else None,
-            headers.get("x-request-id", "")[:LONGEST_TEXT] or None,
-            explain=_choice(headers, EXPLAIN_HEADER, unless_told=False),
-            hedge=_choice(headers, HEDGE_HEADER, unless_told=True),
-            continues=_choice(headers, CONTINUE_HEADER, unless_told=True),
-            priority=self._priority(headers, key, tenant),
-            trace=None if self._service.traces is None else extract(headers),
+            given.get(b"x-request-id", "")[:LONGEST_TEXT] or None,
+            explain=_choice(given, EXPLAIN_HEADER, unless_told=False),
+            hedge=_choice(given, HEDGE_HEADER, unless_told=True),
+            continues=_choice(given, CONTINUE_HEADER, unless_told=True),
+            priority=self._priority(given, key, tenant),
+            trace=None if self._service.traces is None else extract(request.headers),
             session=session,
             scope=scope,
             key_tags=key.tags if key else frozenset(),
         )
 
-    def _priority(self, headers: Headers, key: Key | None, tenant: str | None) -> Priority:
+    def _priority(self, given: Given, key: Key | None, tenant: str | None) -> Priority:
         """Return the request's priority, as far as its caller may have it."""
-        word = headers.get(PRIORITY_HEADER, "").lower() or "normal"
+        word = given.get(PRIORITY_HEADER.encode(), "").lower() or "normal"
         if word not in PRIORITIES:
             raise BadRequest(f"'{PRIORITY_HEADER}' must be critical, normal or batch.", PRIORITY_HEADER)
         settings = self._service.resolved.config.priorities
@@ -127,21 +131,23 @@ class Asking:
         return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
 
 
-def _session_and_scope_in(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, str | None]:
-    """Return the name of the conversation and the scope, read in one pass: few requests have such a header."""
-    given = {name: value for name, value in reversed(headers) if name in _READ}  # of several the first
-    if not given:
-        return None, None
-    session = next((value.decode("latin-1") for name in SESSION_HEADERS if (value := given.get(name))), None)
+def _given(headers: Sequence[tuple[bytes, bytes]]) -> Given:
+    """Return what is read below, in one pass: few requests have more than one of these. Of several the first counts."""
+    return {name: value.decode("latin-1") for name, value in reversed(headers) if name in _READ}
+
+
+def _session_and_scope_in(headers: Sequence[tuple[bytes, bytes]], given: Given) -> tuple[str | None, str | None]:
+    """Return the name of the conversation, and the scope."""
+    session = next((given[name] for name in SESSION_HEADERS if name in given), None)
     if SCOPE_HEADER not in given:
         return session, None
     # Of several scopes all hold (RFC 9110, 5.3): the first alone would let the request go too far.
     return session, ",".join(value.decode("latin-1") for name, value in headers if name == SCOPE_HEADER)
 
 
-def _choice(headers: Headers, name: str, *, unless_told: bool) -> bool:
+def _choice(given: Given, name: str, *, unless_told: bool) -> bool:
     """Return the header's choice; an empty one is none. What is neither would be taken for no, and nobody be told."""
-    word = headers.get(name, "").lower()
+    word = given.get(name.encode(), "").lower()
     if word not in ("true", "false", ""):
         raise BadRequest(f"'{name}' must be true or false.", name)
     return word == "true" if word else unless_told

@@ -11,11 +11,13 @@ from ray import serve
 from ray.serve._private import http_util
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
+from uvicorn.config import HTTP_PROTOCOLS
 
 from actors.answers_actor import answers_actor
 from actors.breaker_actor import breaker_actor
 from actors.ledger_actor import ledger_actor
 from actors.ray_metrics import RayMeter
+from actors.scheduling import work_in_batches
 from deployments.breaker_client.actor_connection import ActorCall
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, parse
@@ -26,8 +28,10 @@ from deployments.errors import ErrorAnswer
 from deployments.gc_tuning import collect_garbage_seldom
 from deployments.idempotency.answers_client import AnswersClient
 from deployments.ingress.by_handle import HttpAnswer, HttpRequest, answer_by_handle, call_by_handle
-from deployments.ingress.gate import utf8_headers
-from deployments.ingress.http import build_api_by_handle, build_http_api
+from deployments.ingress.http import build_api_by_handle, build_server
+from deployments.ingress.server import utf8_headers
+from deployments.ingress.server.counts import counts_around
+from deployments.ingress.server.protocol import Direct, protocol_with
 from deployments.openai_api.json_types import JsonObject
 from deployments.python_api.chats import PythonApi
 from deployments.python_api.doors import DoorApi
@@ -57,6 +61,18 @@ def _put_around_server() -> None:
         of_this_process.RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH = f"{utf8_headers.__name__}:middlewares"
 
 
+def _go_past_serve(direct: Direct) -> None:
+    """Have the server of this replica, which Serve starts later, answer what is asked most itself."""
+
+    def found(app: ASGIApp) -> None:
+        if (counts := counts_around(app)) is not None:
+            direct.counts = counts
+
+    utf8_headers.on_server(found)
+    protocols: dict[str, Any] = HTTP_PROTOCOLS
+    protocols["auto"] = protocol_with(direct)  # what uvicorn takes where nobody names a protocol, as Serve does
+
+
 class Ingress:
     """Serves the HTTP API and the Python API.
 
@@ -65,6 +81,7 @@ class Ingress:
 
     def __init__(self, args: JsonObject, handles: Mapping[str, DeploymentHandle[Any]]):
         collect_garbage_seldom()
+        work_in_batches()
         _put_around_server()
         resolved = resolve(parse(args))
         self._app = serve.get_replica_context().app_name
@@ -114,7 +131,9 @@ class Ingress:
         self._functions = Functions(self._service)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return build_http_api(self._service)
+        app, direct = build_server(self._service)
+        _go_past_serve(Direct(direct))
+        return app
 
     async def reconfigure(self, user_config: JsonObject) -> None:
         """Apply `user_config`. Serve calls this once before the first request, and whenever it changes."""

@@ -48,7 +48,13 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 
 def build_http_api(service: "Service") -> ASGIApp:
     """Return the ASGI application of one ingress replica."""
-    return UnreadBodies(with_cors(_api(route_table(service), Gate(service)), service.resolved.config.cors))
+    return build_server(service)[0]
+
+
+def build_server(service: "Service") -> tuple[ASGIApp, Mapping[str, Endpoint]]:
+    """Return the same, and what of it may be asked past Serve, by path. That answers its errors itself."""
+    api = _api(route_table(service), Gate(service))
+    return UnreadBodies(with_cors(api, service.resolved.config.cors)), api.direct
 
 
 def build_api_by_handle(service: "Service") -> ASGIApp:
@@ -113,27 +119,37 @@ class HttpApi:
     """Answers what is asked most itself, by its path, and passes all other requests to the framework."""
 
     def __init__(self, direct: Mapping[str, Endpoint], others: ASGIApp):
-        self._direct, self._others = direct, others
+        self.direct = {path: _answering(endpoint) for path, endpoint in direct.items()}
+        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or (endpoint := self._endpoint(scope)) is None:
             if scope["type"] == "http" and (tidied := tidy(scope)) is not scope:
                 return await self(tidied, receive, send)
             return await self._others(scope, receive, send)
-        try:
-            response = await endpoint(Request(scope, receive))
-        except Exception as error:
-            if not isinstance(error, (BreakwaterError, ClientDisconnect)):
-                log.exception("A request failed by a bug of Breakwater; its client gets a 500")
-            response = response_to(error, _door_of(scope))
+        response = await endpoint(Request(scope, receive))
         await response(scope, receive, send)
 
     def _endpoint(self, scope: Scope) -> Endpoint | None:
         """Return what answers at the path, behind Serve's prefix too."""
         path: str = scope["path"]
-        if (endpoint := self._direct.get(path)) is None and (root := scope.get("root_path", "")):
-            return self._direct.get(path.removeprefix(root))
+        if (endpoint := self.direct.get(path)) is None and (root := scope.get("root_path", "")):
+            return self.direct.get(path.removeprefix(root))
         return endpoint
+
+
+def _answering(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint with its errors as answers."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Exception as error:
+            if not isinstance(error, (BreakwaterError, ClientDisconnect)):
+                log.exception("A request failed by a bug of Breakwater; its client gets a 500")
+            return response_to(error, _door_of(request.scope))
+
+    return answer
 
 
 def _framework(endpoints: Mapping[tuple[str, str], Endpoint]) -> Starlette:

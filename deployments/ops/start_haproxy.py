@@ -11,6 +11,8 @@
 - With an end, after 6 s, to connections to a node that has vanished: a stream over one would wait for TIMEOUT_SERVER.
 - BREAKWATER_HAPROXY_NEAR=1: with all requests for the ingress replicas of its own node, while one is up. Then another
   node's death cuts no stream here. It is for nodes that get equal shares from a load balancer.
+- Run by the kernel so that it takes all that has come when its turn comes, and interrupts nobody for each piece
+  (SCHED_BATCH; actors/scheduling.py says why).
 - Ended with its parent, Serve's HAProxyManager: it closes its ports at once and ends its streams first (soft stop). A
   HAProxy that is left behind keeps the ports. BREAKWATER_HAPROXY_PARENT is the parent's pid, which the shell script
   sets; by this variable `serve_run/left_behind.py` knows a HAProxy of ours.
@@ -137,6 +139,8 @@ def main(arguments: list[str]) -> None:
                 print(f"HAProxy's configuration stays as Ray Serve wrote it: {error}", file=sys.stderr, flush=True)
     if sys.platform == "linux":
         end_with_parent(parent)
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     own = binary()
     os.execvp(own, [own, "-dS", *arguments])
 

@@ -11,7 +11,7 @@ from typing import Any, NotRequired, Protocol, TypedDict, cast, final
 from actors.breaker.outcomes import Outcome
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.base import CallMessage
-from deployments.providers.timing import UpstreamTiming
+from deployments.providers.http.timing import UpstreamTiming
 
 Address = str | tuple[str, int]  # a name in Linux's abstract namespace, or a host and a port
 

@@ -17,8 +17,8 @@ from functools import partial
 from actors.breaker.outcomes import Outcome
 from deployments.openai_api.chat import max_tokens_of
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
+from deployments.providers.http.timing import Timing
 from deployments.providers.kinds import KINDS
-from deployments.providers.timing import Timing
 from deployments.telemetry.request_spans import NO_ERRORS, error_text
 from deployments.telemetry.spans import Span, SpanEvent, Value, clean_attributes, nanoseconds
 from deployments.telemetry.trace_context import SpanContext

@@ -27,7 +27,8 @@ class RecentRequests:
     def __init__(self, most: int = MOST_REQUESTS):
         self._most = most
         self._explanations: OrderedDict[str, bytes] = OrderedDict()
-        self._listed: dict[str, tuple[int, str | None, str | None]] = {}  # when each began, its tenant and its key
+        # When each began, its tenant, its key and its caller's id.
+        self._listed: dict[str, tuple[int, str | None, str | None, str | None]] = {}
         # The caller's id with each who may ask for it: our id of the newest. One caller's word hides no other's.
         self._ids: dict[tuple[str, str, str | None], str] = {}
 
@@ -35,17 +36,17 @@ class RecentRequests:
         head = encode_json(head_of(summary))
         self._explanations[summary.request_id] = f'{head[:-1]},"candidates":{summary.candidates_json}}}'.encode()
         caller = summary.caller
-        self._listed[summary.request_id] = summary.began_at, caller.tenant, caller.key_name
+        self._listed[summary.request_id] = summary.began_at, caller.tenant, caller.key_name, caller.request_id
         for place in _places(caller.request_id, caller.tenant, caller.key_name):
             self._ids[place] = summary.request_id
         if len(self._explanations) > self._most:
-            _, oldest = self._explanations.popitem(last=False)
-            self._forget(json.loads(oldest))
+            oldest, _ = self._explanations.popitem(last=False)
+            self._forget(oldest)
 
-    def _forget(self, oldest: ExplainedRequest) -> None:
-        self._listed.pop(oldest["request_id"], None)
-        for place in _places(oldest["x_request_id"], oldest["tenant"], oldest["key"]):
-            if self._ids.get(place) == oldest["request_id"]:
+    def _forget(self, oldest: str) -> None:
+        _, tenant, key, name = self._listed.pop(oldest)
+        for place in _places(name, tenant, key):
+            if self._ids.get(place) == oldest:
                 del self._ids[place]
 
     def find(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest | None:
@@ -61,7 +62,8 @@ class RecentRequests:
 
         What the viewer may not see is as if it were not there: its cursor would tell of it.
         """
-        seen = ((began_at, name) for name, (began_at, *whose) in self._listed.items() if sees(asked.viewer, *whose))
+        listed = self._listed.items()
+        seen = ((began_at, name) for name, (began_at, *whose, _) in listed if sees(asked.viewer, *whose))
         older: list[Position] = [place for place in seen if asked.before is None or place < asked.before]
         looked_at = nlargest(MOST_LISTED, older)
         data: list[RequestHead] = []

@@ -1,7 +1,7 @@
 """The record of one request, from its beginning to its one end. No Ray.
 
 A record has an attempt record for each target that was skipped or asked, in order. When the request is over, its usage
-record and its observers (metrics, log, traces, `/v1/requests`) each get it once: the observers as the same frozen
+record and its observers (metrics, log, traces, `/v1/requests`) each get it once: the observers as the same
 `RequestSummary`. The record knows none of them.
 """
 
@@ -9,7 +9,8 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from actors.breaker.plan import Skipped, parts_of, place_of
 from actors.ledger.messages import RequestTrail
@@ -26,6 +27,7 @@ log = logging.getLogger(f"ray.serve.{__name__}")
 LONGEST_MESSAGE = 200  # characters of an error message in an explanation
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
 _SKIPPED = "skipped: "
+_NOTHING: JsonObject = MappingProxyType({})
 
 
 class UsageTotals(TypedDict):
@@ -38,8 +40,7 @@ class UsageTotals(TypedDict):
     cost: int | None  # nano-dollars; None if the cost of one attempt is unknown
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(NamedTuple):
     """One target of a request: skipped, or asked.
 
     Attributes:
@@ -74,7 +75,7 @@ class AttemptRecord:
     epoch: int | None = None
     since: float | None = None
     retry_in: float | None = None
-    used: JsonObject = field(default_factory=dict)
+    used: JsonObject = _NOTHING
     param: str | None = None
     seam: str = ""
     hedge: str = ""
@@ -120,8 +121,7 @@ class AttemptRecord:
         return data | more
 
 
-@dataclass(frozen=True, slots=True)
-class RequestSummary:
+class RequestSummary(NamedTuple):
     """One request that is over.
 
     Attributes:

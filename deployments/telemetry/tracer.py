@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deployments.openai_api.json_types import JsonObject
-from deployments.providers.timing import Timing
+from deployments.providers.http.timing import Timing
 from deployments.telemetry.call_spans import CallSpans
 from deployments.telemetry.request_record import RequestSummary
 from deployments.telemetry.request_spans import request_spans

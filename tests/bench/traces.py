@@ -13,7 +13,7 @@ from typing import Any
 
 from actors.breaker.plan import Candidate, Plan
 from deployments.openai_api.chat import Head, completion, dump, usage_of
-from deployments.providers.timing import begin_timing
+from deployments.providers.http.timing import begin_timing
 from deployments.telemetry.otlp import BatchProcessor, Exporter
 from deployments.telemetry.request_record import AttemptRecord, RequestRecord
 from deployments.telemetry.trace_context import Sampler

@@ -162,7 +162,9 @@ class Chaos:
             eventually(lambda: self._state() == "closed", 60)
 
     def _state(self) -> str:
-        return str(self.site.get(self.site.workers[0], "/v1/providers")["provider_states"]["openai"])
+        """Return what a machine says that is ready: one that was cut off may notice only now that Ray gave it up."""
+        first = self.site.ready()[0]
+        return str(self.site.get(first, "/v1/providers")["provider_states"]["openai"])
 
 
 def quick_recovery(config: dict[str, Any]) -> None:

@@ -19,10 +19,10 @@ from deployments.providers.anthropic.request import to_messages
 from deployments.providers.base import Call
 from deployments.providers.bedrock.codec import from_converse, to_converse
 from deployments.providers.google.codec import from_generate, to_generate
+from deployments.providers.http.request_body import dump_with_bytes
 from deployments.providers.local.codec import to_engine
 from deployments.providers.openai.dialect import Dialect
 from deployments.providers.openai.request import chat_body
-from deployments.providers.request_body import dump_with_bytes
 from deployments.providers.time_limits import TimeLimits
 from deployments.routing.model_rows import ModelRows
 from tests.fakes import bedrock_wire, gemini_wire

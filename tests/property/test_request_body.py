@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.openai_api.chat import dump
-from deployments.providers import request_body as module
-from deployments.providers.request_body import Pieces, _body_in_slices, request_body
+from deployments.providers.http import request_body as module
+from deployments.providers.http.request_body import Pieces, _body_in_slices, request_body
 
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
 values = st.recursive(

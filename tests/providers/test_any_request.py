@@ -25,9 +25,9 @@ from deployments.providers.base import Call
 from deployments.providers.bedrock.adapter import converse_body
 from deployments.providers.bedrock.request import to_converse
 from deployments.providers.google.request import to_generate
+from deployments.providers.http.request_body import dump_with_bytes
 from deployments.providers.kinds import KINDS
 from deployments.providers.renaming.call_ids import tool_use_id
-from deployments.providers.request_body import dump_with_bytes
 from deployments.providers.time_limits import TimeLimits
 from deployments.providers.translation.conversation import arguments_of
 from tests.fakes import bedrock_wire, gemini_wire

@@ -17,7 +17,7 @@ from botocore.credentials import Credentials
 
 from deployments.providers.base import Provider, complete_within
 from deployments.providers.bedrock.endpoint import MOST_KEPT
-from deployments.providers.request_body import SLICE
+from deployments.providers.http.request_body import SLICE
 from tests.fakes.bedrock_wire import BedrockWire, event
 from tests.fakes.server import FakeServer, Received
 from tests.providers.conftest import LIMITS, Bench, cloud

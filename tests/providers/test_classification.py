@@ -17,9 +17,9 @@ from actors.breaker.outcomes import ENDINGS, Outcome, Verdict
 from deployments.providers.base import retry_after_of
 from deployments.providers.bedrock import adapter as bedrock_provider
 from deployments.providers.google import adapter as google_provider
+from deployments.providers.http.transport import OwnLag
 from deployments.providers.openai.errors import classify as openai_provider
 from deployments.providers.openai.errors.servers import RULES as openai_rules
-from deployments.providers.transport import OwnLag
 from deployments.providers.vendor_errors.rules import VendorError, kind_of
 
 REQUEST = httpx2.Request("POST", "http://x")

@@ -4,7 +4,7 @@ import contextlib
 import json
 
 from deployments.providers.base import Provider, stream_within
-from deployments.providers.timing import Timing, begin_timing
+from deployments.providers.http.timing import Timing, begin_timing
 from tests.providers.conftest import Bench
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.breaker.outcomes import ENDINGS, Guilt, Outcome
-from deployments.providers.transport import MAX_ANSWER
+from deployments.providers.http.transport import MAX_ANSWER
 from tests.fakes.server import Behaviour
 from tests.providers.conftest import Bench
 

@@ -11,8 +11,8 @@ import pytest
 
 from deployments.providers import base
 from deployments.providers.base import Frames, Provider, complete_within, stream_within
+from deployments.providers.http.transport import MAX_ANSWER
 from deployments.providers.kinds import KINDS
-from deployments.providers.transport import MAX_ANSWER
 from deployments.providers.vendor_errors.bodies import MOST_TEXT
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer, status

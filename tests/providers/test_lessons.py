@@ -10,8 +10,8 @@ import pytest
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Completed, Provider
+from deployments.providers.http.timing import begin_timing
 from deployments.providers.renaming.tool_names import WithToolNames
-from deployments.providers.timing import begin_timing
 from tests.fakes.vendors import Asked, Refusal, Rule
 from tests.providers.conftest import Bench, cloud
 

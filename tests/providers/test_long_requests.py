@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from deployments.providers import transport
 from deployments.providers.base import complete_within
-from deployments.providers.request_body import Pieces
+from deployments.providers.http import transport
+from deployments.providers.http.request_body import Pieces
 from tests.providers.conftest import CLOUDS, LIMITS, WIRES, Bench, provider_at
 
 TEXT = "a line\n" * 1_000_000

@@ -13,7 +13,7 @@ from yarl import URL
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import End, Provider, complete_within, stream_within
-from deployments.providers.transport import Transport, proxy_of
+from deployments.providers.http.transport import Transport, proxy_of
 from tests.clock import VirtualLoop, run_virtually
 from tests.fakes.server import Behaviour
 from tests.providers.conftest import CLOUDS, LIMITS, WIRES, Bench, cloud, provider_at

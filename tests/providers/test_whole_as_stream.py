@@ -11,9 +11,9 @@ import pytest
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import BrokenOff, Call, Completed, Provider
+from deployments.providers.http.timing import begin_timing
 from deployments.providers.joined.whole import Choice, WholeAnswers
 from deployments.providers.time_limits import TimeLimits
-from deployments.providers.timing import begin_timing
 from tests.fakes.openai_wire import OpenAIWire
 from tests.fakes.server import Behaviour, FakeServer, status
 from tests.providers.conftest import Bench, cloud, provider_at

@@ -13,6 +13,7 @@ MAY_IMPORT_RAY = {
     "actors/ray_metrics.py",
     "deployments/app.py",
     "deployments/ingress/deployment.py",
+    "deployments/ingress/server/counts.py",
     "deployments/rpc/client.py",
     "deployments/rpc/p2c_router.py",
     "deployments/providers/serve/handle.py",

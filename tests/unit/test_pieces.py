@@ -12,10 +12,10 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, run_within_total
 from deployments.providers.bedrock.embed import embed
+from deployments.providers.http.timing import note_sent
 from deployments.providers.local.adapter import LocalProvider
 from deployments.providers.local.codec import wish_of
 from deployments.providers.time_limits import Pieces, TimeLimits
-from deployments.providers.timing import note_sent
 from deployments.replica import ProviderReplica
 from deployments.service.arguments import CallOptions
 from tests.clock import run_virtually

@@ -10,9 +10,9 @@ from deployments.errors import failed
 from deployments.openai_api.json_types import JsonDict
 from deployments.providers.base import Call, Completed, call_dict
 from deployments.providers.credentials.renewed import Renewed
+from deployments.providers.http.timing import note_sent
 from deployments.providers.kinds import KINDS, PLAIN_NAMES, ProviderKind
 from deployments.providers.time_limits import TimeLimits
-from deployments.providers.timing import note_sent
 from deployments.replica import ProviderReplica
 from tests.unit.test_credentials import Source, renewed, virtually
 

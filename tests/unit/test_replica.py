@@ -10,10 +10,10 @@ from deployments.config.application import parse
 from deployments.errors import failed
 from deployments.providers.base import Call, Completed, End, Frames, call_dict
 from deployments.providers.caching.automatic import WithMarks
+from deployments.providers.http.timing import note_sent
 from deployments.providers.kinds import KINDS
 from deployments.providers.renaming.tool_names import WithToolNames
 from deployments.providers.time_limits import TimeLimits
-from deployments.providers.timing import note_sent
 from deployments.replica import ProviderReplica, build_provider
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import usage_in

@@ -10,8 +10,8 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer, UnknownModel, failed
 from deployments.openai_api.chat import Head, check_request, chunk, completion, dump, usage_of
 from deployments.providers.base import Call, Completed, End, Frames, call_dict
+from deployments.providers.http.timing import current_timing, note_model
 from deployments.providers.time_limits import TimeLimits
-from deployments.providers.timing import current_timing, note_model
 from deployments.replica import ProviderReplica
 from deployments.service.arguments import CallOptions
 from deployments.telemetry.otlp import readable

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ray.serve._private import http_util, replica
 
-from deployments.ingress.gate.utf8_headers import HIDDEN, READ_BY_SERVE, Utf8Headers, middlewares
+from deployments.ingress.server.utf8_headers import HIDDEN, READ_BY_SERVE, Utf8Headers, middlewares
 from tests.clock import run_virtually
 
 NAMES = sorted(name.replace(b"_", b"-") for name in READ_BY_SERVE)

@@ -7,8 +7,8 @@ see `deployments/continuation`. Else it ends with an error frame and without `[D
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from deployments.telemetry.request_record import RequestRecord
 
 
-@dataclass(frozen=True, slots=True)
-class WayOn:
+class WayOn(NamedTuple):
     """What another provider is asked for: the rest of a text, or without one all of the answer."""
 
     text: str | None
@@ -52,9 +51,7 @@ class StreamAnswer:
         deadline: "Deadline",
         explain: "Callable[[RequestRecord], Mapping[str, Any] | None]",
     ):
-        self.target = attempt.target
-        self.record = attempt.record
-        self.dropped = attempt.dropped
+        self.target, self.record, self.dropped = attempt.target, attempt.record, attempt.dropped
         self.native = first.startswith(NATIVE_FRAME)  # whether its frames are in the client's own words
         self.usage: Mapping[str, Any] | None = None
         self._attempt = attempt
@@ -228,6 +225,7 @@ class StreamAnswer:
         if self._hold is not None:
             self._hold.drop()
         self._parts.add(self._attempt, outcome)
+        self._attempt.breaker.silence.gone(self._attempt.target, self)
         later._timer.close()
         self._attempt, self._source, self._idle = later._attempt, later._source, later._idle
         self._begin()
@@ -312,7 +310,7 @@ class StreamAnswer:
 
     async def give_up(self, outcome: Outcome) -> None:
         """Let go of an answer that is not used after all. Its request goes on."""
-        self._timer.close()
+        self._end_wait()
         self._attempt.end(outcome, over=False)
         await self._source.aclose()
 
@@ -347,7 +345,7 @@ class StreamAnswer:
         if (rescue := self._rescue) is not None:
             rescue.wait(now)
         until = min(silent_at, self._deadline.end) if self._deadline.explicit else silent_at
-        breaker, target = self._attempt.breaker, self._attempt.target
+        breaker, target, item = self._attempt.breaker, self._attempt.target, None
         breaker.silence.wait(target, self, breaker.now())
         try:
             with self._timer.until(until):
@@ -366,10 +364,15 @@ class StreamAnswer:
         except AttemptFailed as error:
             raise AttemptFailed(replace(error.outcome, content=True)) from error
         finally:
-            breaker.silence.gone(target, self)
+            if not isinstance(item, bytes):
+                breaker.silence.gone(target, self)
         if item is None:
             raise AttemptFailed(Outcome("lost", content=True, message="the replica's stream stopped"))
         return item
+
+    def _end_wait(self) -> None:
+        self._timer.close()
+        self._attempt.breaker.silence.gone(self._attempt.target, self)
 
     def _explained(self) -> bytes:
         """Return a chunk without a choice, as the one with the usage is."""
@@ -380,7 +383,7 @@ class StreamAnswer:
 
     async def close(self) -> None:
         """Let go of the provider. A stream that has not ended counts as cancelled by its reader."""
-        self._timer.close()
+        self._end_wait()
         if self._kept is not None:
             self._kept.close()
         self._reader.close()

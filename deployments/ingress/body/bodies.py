@@ -24,6 +24,7 @@ SMALL_BODY = 64 * 1024  # of operators' settings
 MOST_SECONDS = 60.0  # from the request's head until its body is parsed
 SILENCE_SECONDS = 15.0  # between two parts of it
 MOVE_SECONDS = 1.0
+WHOLE_BODY = "breakwater.body"  # in the scope: all of the body, where the server has it already, and has decoded it
 
 
 class Bodies:
@@ -40,6 +41,8 @@ class Bodies:
         """
         held = Held(self.in_flight)
         try:
+            if (quickly := _read_quickly(request, held)) is not None:
+                return json_object(quickly), held
             return json_object(await self._read(request, held, most)), held
         except BaseException:
             held.release()
@@ -78,6 +81,19 @@ class Bodies:
                 return await in_turns(parse_window(window))
             except ValueError as error:
                 raise _of_no_json(window.start, error) from None
+
+
+def _read_quickly(request: Request, held: Held) -> JsonValue:
+    """Return the value of a small body that has arrived already; None if it is not so, or is not valid."""
+    body: bytes = request.scope.get(WHOLE_BODY, b"")
+    if not body or len(body) > LARGER_BYTES or not is_quick(body):
+        return None
+    try:
+        parsed = parse_quickly(body)
+    except ValueError:
+        return None  # which is said of it below
+    held.grow(len(body))
+    return parsed
 
 
 def _of_no_json(start: bytes, error: ValueError) -> BadRequest:

@@ -23,12 +23,12 @@ from deployments.providers.base import Call, Completed, End, Frames, end_of, rea
 from deployments.providers.claude.thoughts import refuses_thoughts
 from deployments.providers.credentials.addresses import Vertex
 from deployments.providers.extras import merged
-from deployments.providers.request_body import body_with_bytes
+from deployments.providers.http.request_body import body_with_bytes
+from deployments.providers.http.timing import note_again, note_model
+from deployments.providers.http.transport import Transport, UpstreamResponse
 from deployments.providers.sse import SseEvents, has_event, payloads
-from deployments.providers.timing import note_again, note_model
 from deployments.providers.translated import translated, translating
 from deployments.providers.translation.offer import call_limit
-from deployments.providers.transport import Transport, UpstreamResponse
 
 _ROOM = re.compile(r"exceed context limit: (?P<prompt>\d+) \+ \d+ > (?P<window>\d+)")
 _MOST = re.compile(r"max_tokens: \d+ > (?P<most>\d+)")

@@ -13,7 +13,7 @@ from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import retry_after_of
 from deployments.providers.claude.thoughts import REFUSED_THOUGHTS
-from deployments.providers.transport import classify_transport_error
+from deployments.providers.http.transport import classify_transport_error
 from deployments.providers.vendor_errors.bodies import PAGE, param_by_word, read_error
 from deployments.providers.vendor_errors.lengths import WINDOW_SUMS
 from deployments.providers.vendor_errors.rules import Rule, VendorError, read_by, rule

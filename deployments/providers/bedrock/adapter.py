@@ -37,12 +37,12 @@ from deployments.providers.bedrock.options import (
 from deployments.providers.claude.thoughts import refuses_thoughts, without_signed
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
 from deployments.providers.extras import Extras, merged
+from deployments.providers.http.request_body import RequestBody, body_with_bytes, dump_with_bytes
+from deployments.providers.http.timing import note_again
+from deployments.providers.http.transport import Transport, UpstreamResponse
 from deployments.providers.kinds import CONVERSE_TIERS
-from deployments.providers.request_body import RequestBody, body_with_bytes, dump_with_bytes
-from deployments.providers.timing import note_again
 from deployments.providers.translated import translated, translating
 from deployments.providers.translation.offer import call_limit
-from deployments.providers.transport import Transport, UpstreamResponse
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 

@@ -24,7 +24,7 @@ from deployments.newest import Newest
 from deployments.providers.credentials.aws import sign_in
 from deployments.providers.credentials.identities import BEDROCK_KEY, AwsIdentity
 from deployments.providers.extras import Extras
-from deployments.providers.request_body import Pieces, RequestBody
+from deployments.providers.http.request_body import Pieces, RequestBody
 
 MOST_KEPT = 1000  # a client may name any model
 NOBODY = AwsIdentity()  # in particular: whom boto3 finds

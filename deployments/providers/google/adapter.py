@@ -25,12 +25,12 @@ from deployments.providers.extras import merged
 from deployments.providers.google.classify import classify
 from deployments.providers.google.codec import StreamCodec, from_generate, to_generate
 from deployments.providers.google.endpoint import Endpoints, WithExtras, sdk_over
-from deployments.providers.request_body import request_body
+from deployments.providers.http.request_body import request_body
+from deployments.providers.http.timing import note_model
+from deployments.providers.http.transport import Transport, UpstreamResponse
 from deployments.providers.sse import SseEvents, payloads
-from deployments.providers.timing import note_model
 from deployments.providers.translated import translated, translating
 from deployments.providers.translation.offer import call_limit
-from deployments.providers.transport import Transport, UpstreamResponse
 
 MOST_TEXTS = 100  # of one call: Gemini refuses more
 

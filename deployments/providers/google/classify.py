@@ -11,7 +11,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonValue
 from deployments.providers.base import retry_after_of
-from deployments.providers.transport import classify_transport_error
+from deployments.providers.http.transport import classify_transport_error
 from deployments.providers.vendor_errors.bodies import PAGE, param_by_word, plain, retry_delay
 from deployments.providers.vendor_errors.rules import Rule, VendorError, read_by, rule
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 from deployments.errors import failed
 from deployments.openai_api.chat import dump
-from deployments.openai_api.json_types import JsonDict, JsonValue
+from deployments.openai_api.json_types import JsonDict, JsonValue, parse_leniently
+from deployments.providers.joined.runs import Runs
 from deployments.providers.openai.stream.content import choices_of
-from deployments.providers.sse import objects
+from deployments.providers.sse import has_event, payloads
 
 SLICE = 32 * 1024  # bytes of frames that are parsed in one step
 _OF_CHUNKS = frozenset({"choices", "object", "usage", "obfuscation"})  # `obfuscation` is OpenAI's padding
@@ -30,6 +31,7 @@ class ChatJoin:
         self._answer: JsonDict = {}
         self._choices: dict[int, JsonDict] = {}
         self._usage: JsonValue = None
+        self._runs = Runs()
 
     def add(self, frames: bytes) -> None:
         self._raw.append(frames)
@@ -48,20 +50,30 @@ class ChatJoin:
     def _read(self) -> None:
         data = b"".join(self._raw)
         self._raw, self._size = [], 0
-        for chunk in objects(data):
-            self._add_chunk(chunk)
+        runs = self._runs
+        for payload in payloads(data):
+            if runs.take(payload) or not has_event(payload):
+                continue
+            runs.settle()
+            chunk = parse_leniently(payload)
+            runs.learn(payload, chunk, self._add_chunk(chunk))
+        runs.settle()
 
-    def _add_chunk(self, chunk: JsonDict) -> None:
+    def _add_chunk(self, chunk: JsonDict) -> JsonDict | None:
+        """Add a chunk, and return the message to which its last choice belongs."""
         for name, value in chunk.items():
             if name not in _OF_CHUNKS and (value is not None or name not in self._answer):
                 self._answer[name] = value
         self._usage = chunk.get("usage") or self._usage
+        message: JsonDict | None = None
         for choice in choices_of(chunk):
             index = choice.get("index") or 0
             known = self._choices.get(index)
             if known is None:
                 known = self._choices[index] = {"index": index, "message": {}, "logprobs": None, "finish_reason": None}
             _add_choice(known, choice)
+            message = known["message"]
+        return message
 
 
 def _add_choice(known: JsonDict, choice: JsonDict) -> None:

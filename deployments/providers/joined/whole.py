@@ -31,12 +31,12 @@ from deployments.providers.base import (
     run_within_total,
     stream_within,
 )
+from deployments.providers.http.timing import note_again, note_joining, note_piece
+from deployments.providers.http.transport import MAX_ANSWER
 from deployments.providers.joined.chat import ChatJoin
 from deployments.providers.joined.first_content import FirstContents
 from deployments.providers.joined.native import MessageJoin, ResponseJoin
-from deployments.providers.timing import note_again, note_piece
 from deployments.providers.translated import translating
-from deployments.providers.transport import MAX_ANSWER
 
 Choice = Literal["auto", "always", "never"]
 
@@ -75,6 +75,7 @@ class WholeAnswers:
             if call.again <= 0 or not may_not_stream(error.outcome, call.body):
                 raise
         note_again()
+        note_joining(joins=False)
         self._ask_whole(call)
         return await run_within_total(self._inner.complete, replace(call, again=call.again - 1))
 
@@ -99,6 +100,7 @@ class WholeAnswers:
 
     async def _joined(self, call: Call) -> Completed:
         join, kept, size, told = _JOINS[call.api](), bytearray(), 0, None
+        note_joining(joins=True)
         with self._first.waiting(call) as wait:
             asked = replace(call, body=_streamed(call), limits=replace(call.limits, first_token=wait.seconds))
             try:

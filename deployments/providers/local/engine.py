@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from deployments.errors import ConfigError, failed
-from deployments.providers.timing import note_sent
+from deployments.providers.http.timing import note_sent
 
 _TOO_LONG = "exceed_context_size_error"
 _STEP = 256  # tokens: the engine makes a window larger by less than that, to a multiple of it

@@ -16,11 +16,11 @@ from deployments.providers.credentials.addresses import Azure, Vertex
 from deployments.providers.credentials.identities import EntraIdentity
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.extras import merged
+from deployments.providers.http.request_body import request_body
+from deployments.providers.http.timing import trace_headers
+from deployments.providers.http.transport import Transport, UpstreamResponse
 from deployments.providers.openai.compatible import Compatible
 from deployments.providers.openai.server import Server
-from deployments.providers.request_body import request_body
-from deployments.providers.timing import trace_headers
-from deployments.providers.transport import Transport, UpstreamResponse
 
 
 class OpenAIProvider(Compatible):

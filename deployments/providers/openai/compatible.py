@@ -18,17 +18,22 @@ from deployments.openai_api.json_types import JsonObject
 from deployments.openai_api.usage import account_of, with_tier
 from deployments.providers.base import Call, Completed, End, Frames
 from deployments.providers.embedding import embedded
+from deployments.providers.http.timing import note_again, note_model
 from deployments.providers.openai.answer import answer_of, object_of
 from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, gist, is_openai, lesson
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
 from deployments.providers.openai.stops import cut_answer, stop_cutter
 from deployments.providers.openai.stream.scan import SseScan
-from deployments.providers.timing import note_again, note_model
 
 
 class Response(Protocol):
     """An answer that has begun: JSON, or the events of a stream."""
+
+    @property
+    def ended(self) -> bool:
+        """Return whether all of it was read."""
+        ...
 
     async def read(self) -> bytes:
         """Return the unread bytes that have arrived, waiting for at least one; empty at the end."""
@@ -173,6 +178,8 @@ class Compatible:
 
 async def drain(answer: Response) -> None:
     """Read the body's end after `[DONE]`, so that the connection can be reused."""
+    if answer.ended:
+        return
     with contextlib.suppress(TimeoutError, httpx2.TransportError, AttemptFailed):
         async with asyncio.timeout(0.1):
             while await answer.read():

@@ -11,10 +11,10 @@ from deployments.errors import failed
 from deployments.openai_api.chat import dump, frame
 from deployments.openai_api.json_types import JsonObject
 from deployments.providers.base import Call, Completed
+from deployments.providers.http.timing import note_sent
 from deployments.providers.openai.compatible import Compatible, Response
 from deployments.providers.serve.failures import failure_of
 from deployments.providers.serve.port import ENDED, About, Deployment, Items
-from deployments.providers.timing import note_sent
 
 
 class ServeProvider(Compatible):
@@ -53,6 +53,10 @@ class Whole:
     def __init__(self, data: bytes):
         self._data = data
 
+    @property
+    def ended(self) -> bool:
+        return not self._data
+
     async def whole(self) -> bytes:
         return self._data
 
@@ -69,11 +73,13 @@ class Streamed:
 
     def __init__(self, items: Items, first: bytes):
         self._items, self._first = items, first
+        self.ended = False
 
     async def read(self) -> bytes:
         data, self._first = self._first, b""
         while not data:
             if (item := await self._items.next()) is ENDED:
+                self.ended = True
                 return b""
             data = events_of(item)
         return data

@@ -11,8 +11,8 @@ from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonObject, JsonValue
 from deployments.providers.base import retry_after_of
+from deployments.providers.http.transport import classify_transport_error
 from deployments.providers.openai.errors.servers import RULES
-from deployments.providers.transport import classify_transport_error
 from deployments.providers.vendor_errors.bodies import read_error
 from deployments.providers.vendor_errors.rules import read_by
 

@@ -15,6 +15,8 @@ from deployments.openai_api.chat import Head, dump, stops_of
 from deployments.openai_api.json_types import JsonDict, parse_leniently
 from deployments.openai_api.usage import with_tier
 from deployments.providers.base import Call, Completed, End, Frames
+from deployments.providers.http.timing import note_again, note_model
+from deployments.providers.http.transport import UpstreamResponse
 from deployments.providers.openai.adapter import OpenAIProvider, OpenAISettings, arguments_of
 from deployments.providers.openai.answer import object_of
 from deployments.providers.openai.compatible import drain
@@ -26,9 +28,7 @@ from deployments.providers.openai.responses_api.stream import EventReader
 from deployments.providers.openai.responses_api.terms import KnownTerms, terms_after
 from deployments.providers.openai.stops import cut_answer, stop_cutter
 from deployments.providers.sse import SseEvents, has_event, payloads
-from deployments.providers.timing import note_again, note_model
 from deployments.providers.translated import Translated, translated, translating
-from deployments.providers.transport import UpstreamResponse
 
 
 class ResponsesProvider(OpenAIProvider):

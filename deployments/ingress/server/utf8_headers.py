@@ -8,6 +8,8 @@ ray/serve/_private/replica.py). deployment.py has Serve put `middlewares` around
 environment is no place for it: there it would be for all applications of a cluster, and others can't import it.
 """
 
+from collections.abc import Callable
+
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +28,14 @@ READ_BY_SERVE = frozenset(
 )
 
 
+_told: list[Callable[[ASGIApp], None]] = []
+
+
+def on_server(tell: Callable[[ASGIApp], None]) -> None:
+    """Have `tell` called with what Serve puts our middleware around, once it starts this process's server."""
+    _told.append(tell)
+
+
 def middlewares() -> list[Middleware]:
     """Return what Serve is to put around its server."""
     return [Middleware(Utf8Headers)]
@@ -36,6 +46,8 @@ class Utf8Headers:
 
     def __init__(self, app: ASGIApp):
         self._app = app
+        while _told:
+            _told.pop()(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         deadline = None

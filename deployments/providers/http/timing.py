@@ -42,6 +42,7 @@ class Timing:
     again: int = 0
     sent: bool = False  # whether the provider was asked anything
     streamed: bool = False  # whether a whole answer comes, or came, as a stream
+    joins: bool = False  # whether the answer under way is a stream that is made a whole answer
     on_piece: Callable[[], None] | None = None
 
     def note_connected(self) -> None:
@@ -97,6 +98,12 @@ def note_again() -> None:
     """Record that the server is asked once more."""
     if (timing := _CURRENT.get()) is not None:
         timing.again += 1
+
+
+def note_joining(*, joins: bool) -> None:
+    """Record whether the answer that is asked for next is a stream that is made a whole answer."""
+    if (timing := _CURRENT.get()) is not None:
+        timing.joins = joins
 
 
 def note_piece() -> None:

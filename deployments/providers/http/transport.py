@@ -1,17 +1,19 @@
 """The HTTP transport to providers: aiohttp's connections under httpx2's errors.
 
 An SDK decides where a call goes, with which credentials, and what its errors mean. Its own client, in pure Python and
-with typed models, costs ten times as much as the bytes, so bodies are sent and read as bytes here. The calls that are
-left to an SDK use the same connections: this class is also the transport of the SDK's own client.
+with typed models, costs ten times as much as the bytes, so bodies are sent and read as bytes here. aiohttp opens each
+connection, and a thin client of ours (`pool.py`) sends what nearly every call is over it. What is special goes by
+aiohttp itself: long bodies, proxies, credentials in a URL, redirects. So do the calls that are left to an SDK: this
+class is also the transport of the SDK's own client.
 """
 
 import asyncio
+import functools
 import io
 import socket
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from functools import lru_cache
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import aiohttp
@@ -20,12 +22,18 @@ from yarl import URL
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
-from deployments.providers.request_body import RequestBody
-from deployments.providers.timing import current_timing, note_peer, note_sent
+from deployments.providers.http.answer import HttpAnswer
+from deployments.providers.http.connection import HttpConnection, NoHttp
+from deployments.providers.http.pool import HttpPool
+from deployments.providers.http.request_body import RequestBody
+from deployments.providers.http.timing import current_timing, note_peer, note_sent
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes: a longer one is no answer of a model
 MAX_ERROR = 256 * 1024  # bytes of an error that are read: some repeat the request
 _LONG_HEADER = 64 * 1024
+_LONG_BODY = 1024 * 1024  # aiohttp sends it in parts
+_MOVED = frozenset({307, 308})  # the others say to ask with GET, which no server of a model answers
+_WRONG_REDIRECT = "the provider redirected to an invalid URL"
 
 
 class Transport(httpx2.AsyncBaseTransport):
@@ -39,12 +47,35 @@ class Transport(httpx2.AsyncBaseTransport):
         self._connect, self._tls = connect, tls or httpx2.create_ssl_context()
         self._slots = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
+        self._pool = HttpPool(self._join)
 
     async def post(
         self, url: URL, headers: Mapping[str, str], body: RequestBody, *, follow: bool = False
     ) -> "UpstreamResponse":
         """Send a body and return the response, whose head has arrived. `follow` also follows redirects."""
-        return await self._send("POST", url, headers, body, allow_redirects=follow)
+        if not isinstance(body, bytes) or len(body) > _LONG_BODY or not self._is_plain(url):
+            return await self._send("POST", url, headers, body, allow_redirects=follow)
+        answer = await self._holding_slot(url, functools.partial(self._pool.post, url, headers, body))
+        if follow and answer.status in _MOVED and "location" in answer.headers:
+            return await self._follow(url, headers, body, answer)
+        return answer
+
+    async def _follow(
+        self, url: URL, headers: Mapping[str, str], body: bytes, answer: "UpstreamResponse"
+    ) -> "UpstreamResponse":
+        """Send the request again to where its server has moved to. A key goes to no other server."""
+        answer.close()
+        try:
+            target = url.join(URL(answer.headers["location"]))
+            same = target.origin() == url.origin()
+        except ValueError:
+            raise httpx2.InvalidURL(_WRONG_REDIRECT) from None
+        kept = headers if same else {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        return await self._send("POST", target, kept, body, allow_redirects=True)
+
+    @staticmethod
+    def _is_plain(url: URL) -> bool:
+        return url.raw_user is None and proxy_of(url.scheme, url.host or "") is None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url, body = URL(str(request.url), encoded=True), await request.aread()
@@ -55,16 +86,25 @@ class Transport(httpx2.AsyncBaseTransport):
         return httpx2.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request)
 
     async def _send(self, method: str, url: URL, headers: Any, body: RequestBody, **options: Any) -> "UpstreamResponse":
+        # aiohttp warns about long bytes, which it would write at once.
+        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > _LONG_BODY else body
+        proxy = proxy_of(url.scheme, url.host or "")
+        ask = functools.partial(self._open().request, method, url, headers=headers, data=data, proxy=proxy, **options)
+        return await self._holding_slot(url, ask)
+
+    async def _holding_slot(
+        self, url: URL, ask: "Callable[[], Awaitable[aiohttp.ClientResponse | HttpAnswer]]"
+    ) -> "UpstreamResponse":
+        """Ask once a connection may be used, which the response then holds."""
         note_peer(url.host, url.port)
         await self._acquire_slot()
         note_sent()
         answer = None
-        # aiohttp warns about long bytes, which it would write at once.
-        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
         try:
-            proxy = proxy_of(url.scheme, url.host or "")
-            response = await self._open().request(method, url, headers=headers, data=data, proxy=proxy, **options)
-            answer = UpstreamResponse(response, self._slots)
+            made = await ask()
+            if (timing := current_timing()) is not None and timing.joins and isinstance(made, HttpAnswer):
+                made.gather()
+            answer = UpstreamResponse(made, self._slots)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _as_httpx2_error(error) from error
         finally:
@@ -96,7 +136,21 @@ class Transport(httpx2.AsyncBaseTransport):
             )
         return self._session
 
+    async def _join(self, url: URL, protocol: HttpConnection) -> None:
+        """Open a connection to a URL's host, and give its transport to the protocol."""
+        session = self._open()
+        request = aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop(), ssl=self._tls)
+        connector = session.connector
+        assert isinstance(connector, _Connector)
+        made = await connector._create_connection(request, [], session.timeout)
+        transport: Any = made.transport
+        if transport is None or transport.is_closing():
+            raise aiohttp.ServerDisconnectedError
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
     async def aclose(self) -> None:
+        self._pool.close()
         if self._session is not None:
             await self._session.close()
 
@@ -104,11 +158,15 @@ class Transport(httpx2.AsyncBaseTransport):
 class UpstreamResponse:
     """A response whose head has arrived. It holds a connection until its body ends or it is closed."""
 
-    __slots__ = ("_content", "_response", "_slots", "headers", "status")
+    __slots__ = ("_content", "_response", "_slots", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, places: asyncio.Semaphore):
+    def __init__(self, response: "aiohttp.ClientResponse | HttpAnswer", places: asyncio.Semaphore):
         self._response, self._content, self._slots = response, response.content, places
-        self.status, self.headers = response.status, response.headers
+        self.status = response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers
 
     @property
     def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -229,7 +287,7 @@ def _socket(info: Any) -> socket.socket:
     return made
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def proxy_of(scheme: str, host: str) -> str | None:
     """Return the proxy that the environment names for a host. It is read once, as the SDKs read it."""
     if urllib.request.proxy_bypass(host):
@@ -283,7 +341,7 @@ def _explain(error: Exception) -> str:
     """Say what failed, without the repr of aiohttp's error."""
     match error:
         case aiohttp.InvalidURL():
-            return "the provider redirected to an invalid URL"
+            return _WRONG_REDIRECT
         case aiohttp.ClientHttpProxyError():
             return f"the proxy refused the connection to the provider with HTTP {error.status}"
         case aiohttp.ClientConnectorCertificateError():
@@ -303,5 +361,7 @@ def _explain(error: Exception) -> str:
             return "the provider closed the connection without an answer"
         case aiohttp.ClientOSError():
             return f"the connection to the provider broke off: {error.strerror or type(error).__name__}"
+        case NoHttp():
+            return f"the provider's answer is not valid HTTP ({error})"
         case _:
             return f"the provider's answer is not valid HTTP ({type(error).__name__})"

@@ -1,0 +1,161 @@
+"""The server's protocol: uvicorn's, but what is asked most goes a shorter way. No Ray.
+
+The way through Serve costs three tasks, two requests' names, a dozen passes over the headers and two writes for each
+request. A request that has nothing special is answered from here by the same handlers: in one task, and a whole answer
+in one write. Serve counts it all the same (`counts.py`), so it scales, drains and shows what it always did.
+
+What is special goes the long way: a large or unfinished body, one in chunks, an upgrade, a request behind one that is
+still being answered, headers that only Serve or a browser's page needs, and any request while Serve has no room.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from deployments.ingress.body.bodies import WHOLE_BODY
+from deployments.ingress.server.exchange import Endpoint, Exchange, Headers
+from deployments.ingress.server.utf8_headers import HIDDEN, TIMEOUT_HEADER
+
+MOST_BYTES = 64 * 1024  # of a body, as many as uvicorn holds before it stops to read
+_TIMEOUT = TIMEOUT_HEADER.encode()
+# Who sends one of these goes the long way. Serve reads the first four, and a page of another origin sends the fifth.
+_SPECIAL = frozenset(
+    {b"x-request-disconnect-disabled", b"traceparent", b"tracestate", b"serve_multiplexed_model_id", b"origin"}
+    | {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
+)
+
+
+class Counts(Protocol):
+    """What Serve knows of the requests that go the short way."""
+
+    @property
+    def prefix(self) -> str:
+        """Return the application's path, which those of its routes begin with: `/`, or `/llm`."""
+        ...
+
+    def has_room(self) -> bool:
+        """Return whether a request may go the short way now."""
+        ...
+
+    def new_request_id(self) -> str: ...
+
+    async def begin(self, request_id: str) -> None:
+        """Count a request that is answered now."""
+        ...
+
+    def end(self, status: int, ms: float) -> None:
+        """Count its end; the status is 0 if there was no answer."""
+        ...
+
+
+class Direct:
+    """What goes the short way. `endpoints` is path to handler; `counts` is None until Serve's replica is known."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], counts: Counts | None = None):
+        self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
+        self.counts = cast(Counts, counts)
+
+    def endpoint(self, url: bytes) -> Endpoint | None:
+        """Return what answers at a path, if the replica has room now."""
+        if self.counts is None:
+            return None
+        if (prefix := self.counts.prefix) not in ("", "/"):
+            if not url.startswith(begin := prefix.encode()):
+                return None
+            url = url[len(begin) :]
+        endpoint = self._endpoints.get(url)
+        return endpoint if endpoint is not None and self.counts.has_room() else None
+
+
+class DirectProtocol(HttpToolsProtocol):
+    """One connection. `direct` belongs to the class: see `protocol_with`."""
+
+    direct: Direct
+    cycle: Any  # uvicorn's, or an Exchange
+
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, **named)
+        self._arriving: Exchange | None = None  # its head has arrived, and its body not yet
+        self._default: tuple[object, bytes] = (None, b"")
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if (late := self._arriving) is not None:
+            self._arriving = None
+            if self.parser is not None and not self.transport.is_closing():
+                super().on_headers_complete()
+                for part in late.body:
+                    super().on_body(part)
+
+    def on_headers_complete(self) -> None:
+        endpoint = self.direct.endpoint(self.url)
+        if endpoint is None or not self._is_plain():
+            super().on_headers_complete()
+            return
+        scope: Scope = {**self.scope, "method": "POST", "path": self._path(), "raw_path": self.url, "query_string": b""}
+        scope["headers"] = _without_deadline(scope, self.headers)
+        self._arriving = Exchange(self, scope, endpoint, keep_alive=self.parser.should_keep_alive())
+
+    def _path(self) -> str:
+        return self.root_path + self.url.decode("ascii")
+
+    def _is_plain(self) -> bool:
+        parser, cycle = self.parser, self.cycle
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
+            return False
+        if not (cycle is None or cycle.response_complete) or self.limit_concurrency is not None:
+            return False
+        size = b""
+        for name, value in self.headers:
+            if name in _SPECIAL or not value.isascii():
+                return False
+            if name == b"content-length":
+                size = value
+        return size.isdigit() and 0 < int(size[:9]) <= MOST_BYTES
+
+    def on_body(self, body: bytes) -> None:
+        if self._arriving is None:
+            super().on_body(body)
+        else:
+            self._arriving.body.append(body)
+
+    def on_message_complete(self) -> None:
+        if (exchange := self._arriving) is None:
+            super().on_message_complete()
+            return
+        self._arriving = None
+        exchange.scope[WHOLE_BODY] = exchange.body[0] if len(exchange.body) == 1 else b"".join(exchange.body)
+        self.cycle = exchange
+        exchange.task = task = self.loop.create_task(exchange.run())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arriving = None
+        super().connection_lost(exc)
+        if isinstance(exchange := self.cycle, Exchange) and exchange.disconnected and exchange.task is not None:
+            exchange.task.cancel()
+
+    def default_lines(self) -> bytes:
+        """Return the headers of every answer, which uvicorn makes anew each second."""
+        headers = self.server_state.default_headers
+        if self._default[0] is not headers:
+            self._default = headers, b"".join([b"%b: %b\r\n" % field for field in headers])
+        return self._default[1]
+
+
+def protocol_with(direct: Direct) -> type[asyncio.Protocol]:
+    """Return the protocol of a server whose requests to these endpoints go the short way."""
+    return type("Direct", (DirectProtocol,), {"direct": direct})
+
+
+def _without_deadline(scope: Scope, headers: Headers) -> Headers:
+    """Return the headers without the caller's deadline, and put that where `Utf8Headers` would."""
+    for name, value in headers:
+        if name == _TIMEOUT:  # of a header that was sent twice the first counts
+            scope[HIDDEN] = value.decode()
+            return [header for header in headers if header[0] != _TIMEOUT]
+    return headers
