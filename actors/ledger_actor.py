@@ -20,6 +20,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from actors.gc_tuning import collect_garbage_seldom
 from actors.ledger.messages import (
     KEEP_ALL,
     Claims,
@@ -48,6 +49,7 @@ class LedgerActor:
         from actors.ledger.single_writer.writer import PATROL_SECONDS, LedgerWriter
 
         work_in_batches()
+        collect_garbage_seldom()
         self._code = code_fingerprint()
         self._writer = LedgerWriter(_resolved(config))
         self._pause = PATROL_SECONDS

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from actors.breaker.outcomes import Guilt, Outcome
+from actors.gc_tuning import collect_garbage_seldom
 from actors.metrics import MeterOfReplica
 from actors.scheduling import work_in_batches
 from deployments.config.application import Config, parse
 from deployments.config.providers import ProviderSettings, row_of
 from deployments.errors import AttemptFailed, failed
-from deployments.gc_tuning import collect_garbage_seldom
 from deployments.providers.base import (
     BrokenOff,
     Call,

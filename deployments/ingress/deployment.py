@@ -15,6 +15,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from actors.answers_actor import answers_actor
 from actors.breaker_actor import breaker_actor
+from actors.gc_tuning import collect_garbage_seldom
 from actors.ledger_actor import ledger_actor
 from actors.ray_metrics import RayMeter
 from actors.scheduling import work_in_batches
@@ -25,7 +26,6 @@ from deployments.config.resolved import resolve
 from deployments.doors.messages.door import MESSAGES
 from deployments.doors.responses.door import RESPONSES
 from deployments.errors import ErrorAnswer
-from deployments.gc_tuning import collect_garbage_seldom
 from deployments.idempotency.answers_client import AnswersClient
 from deployments.ingress.by_handle import HttpAnswer, HttpRequest, answer_by_handle, call_by_handle
 from deployments.ingress.http import build_api_by_handle, build_server

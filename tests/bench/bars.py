@@ -35,11 +35,20 @@ def bars(found: Medians, outages: Sequence[Outage], grown: Mapping[str, float]) 
         return of(cell, figure) / (of(cell, figure, other) or math.nan)
 
     actor = of(BUSY, "cpu_ms breaker actor") / of(BUSY, "cpu_ms")
+    tails = [
+        Bar(f"added {part} at {count}, of Portkey's", 1, ratio(cell, f"added_{part}", "portkey"))
+        for cell, count in ((ONE, "one connection"), (MANY, "64 connections"))
+        for part in ("p50", "p95", "p99")
+    ]
     least, rate = "requests per CPU second at 64 connections", "per_cpu_second"
     return [
         Bar("added p50 at one connection, of LiteLLM's", 0.5, ratio(ONE, "added_p50", "litellm")),
-        Bar(f"{least}, of LiteLLM's", 4, ratio(MANY, rate, "litellm"), at_least=True),
-        Bar(f"{least}, of Portkey's", 1, ratio(MANY, rate, "portkey"), at_least=True),
+        Bar(f"{least}, of LiteLLM's", 20, ratio(MANY, rate, "litellm"), at_least=True),
+        Bar(f"{least}, of Portkey's", 1.5, ratio(MANY, rate, "portkey"), at_least=True),
+        Bar("CPU of a stream of 50 frames at 5 ms, 64 at once, of Portkey's", 1, ratio(PACED_64, "cpu_ms", "portkey")),
+        Bar("CPU of a stream of 50 frames at once, 64 at once, of Portkey's", 1, ratio(BURST_64, "cpu_ms", "portkey")),
+        *tails,
+        Bar("first token added at 16 streams, of Portkey's", 1 / 3, ratio(PACED_16, "added_first_p50", "portkey")),
         Bar("CPU ms of a request at 64 connections", 2.5, of(MANY, "cpu_ms")),
         Bar("CPU ms of a stream of 50 frames at 5 ms, 64 at once", 6, of(PACED_64, "cpu_ms")),
         Bar("CPU ms of a stream of 50 frames at once, 64 at once", 3, of(BURST_64, "cpu_ms")),

@@ -7,6 +7,7 @@ CPU is the kernel's own clock of each process, in nanoseconds, so that short run
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+_PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # What a process's command line has, and what we call it; the first that fits. All else of Ray is `ray`.
 ROLES = (
@@ -75,6 +77,14 @@ def rss_of(pid: int) -> int:
     return 0
 
 
+def pss_of(pid: int) -> int:
+    """Bytes of a process's proportional set size."""
+    with contextlib.suppress(OSError):
+        found = _PSS.search(pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text())
+        return int(found[1]) * 1024 if found else 0
+    return 0
+
+
 class Clocks:
     """The CPU of a session from now on."""
 
@@ -113,10 +123,10 @@ def busy_of(cores: set[int]) -> float:
 
 
 def memory_of(session: int) -> dict[str, float]:
-    """Megabytes of resident memory by role, the greatest first."""
+    """Megabytes of memory by role, the greatest first. What processes share counts once, in equal parts."""
     held: Counter[str] = Counter()
     for pid, role in members(session).items():
-        held[role] += rss_of(pid)
+        held[role] += pss_of(pid)
     return {role: size / 2**20 for role, size in held.most_common()}
 
 

@@ -132,3 +132,20 @@ def test_rays_dashboard_finds_the_application_and_its_two_actors_by_clear_names(
     named = {a["name"]: a["className"] for a in actors if a["state"] == "ALIVE"}
     assert named[f"{APP}-breaker"] == "BreakerActor"
     assert named[f"{APP}-ledger"] == "LedgerActor"
+
+
+def served_by_serve(status: str) -> float:
+    """Return how many requests with POST Serve has counted of the application, by the status of their answers."""
+    lines = [line for line in metrics().splitlines() if line.startswith("ray_serve_num_http_requests_total{")]
+    wanted = [line for line in lines if f'status_code="{status}"' in line and 'method="POST"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in wanted if f'application="{APP}"' in line)
+
+
+def test_serve_counts_the_requests_that_go_past_its_wrapping(llm: Cluster) -> None:
+    """By these figures it shows an application and its users' errors; by the same way it scales and drains."""
+    answered, refused = served_by_serve("200"), served_by_serve("404")
+    for _ in range(5):
+        assert llm.post().status_code == 200
+    assert llm.post(stream=True).status_code == 200
+    assert llm.post(model="nobody").status_code == 404
+    eventually(lambda: served_by_serve("200") >= answered + 6 and served_by_serve("404") >= refused + 1, 60)

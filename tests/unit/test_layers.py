@@ -20,6 +20,7 @@ MAY_IMPORT_RAY = {
     "deployments/ops/serve_llm.py",
     "deployments/client.py",
     "deployments/ops/serve_run/hook.py",
+    "deployments/ops/serve_run/slim.py",
 }
 MAY_PROVIDERS = ("aio", "errors", "json_schema", "newest", "openai_api", "providers", "secrecy")
 

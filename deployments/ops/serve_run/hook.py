@@ -25,7 +25,7 @@ import ray
 from ray import serve
 
 from deployments.config.check import Judged, applications_of
-from deployments.ops.serve_run import words
+from deployments.ops.serve_run import slim, words
 from deployments.ops.serve_run.early import Checked, Found
 from deployments.ops.serve_run.left_behind import end_all
 from deployments.ops.serve_run.parent import end_with_uv
@@ -62,6 +62,9 @@ def begin(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
 def _prepare(checked: Checked, *, is_local: bool, blocks: bool) -> None:
     options = checked.config.get("http_options") or {}
     if is_local:
+        if (processes := slim.choice(os.environ)) is None:
+            _refuse(f"{slim.VARIABLE} must be one of {', '.join(slim.CHOICES)}.")
+        slim.apply(processes)
         _free(ports_of(options, os.environ))
         end_with_uv(Found.parent)
     urls = {str(each.get("name", "default")): words.url_of(options, each) for each in applications_of(checked.config)}
@@ -151,7 +154,7 @@ def _say_ready(run: Run) -> None:
     node: Any = ray._private.worker._global_node
     logs = os.path.join(node.get_logs_dir_path(), "serve")
     seconds = time.monotonic() - run.began
-    dashboard = f"http://{node.webui_url}"
+    dashboard = f"http://{node.webui_url}" if node.webui_url else None
     print(words.ready(seconds, run.applications, run.urls, logs, dashboard), flush=True)
 
 

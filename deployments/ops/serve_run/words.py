@@ -54,13 +54,16 @@ def _lacks_something(tier: Tier) -> bool:
     return tier.left_out is not None and not tier.left_out.startswith("not in mode ")
 
 
-def ready(seconds: float, applications: Sequence[Judged], urls: Mapping[str, str], logs: str, dashboard: str) -> str:
-    """Return the block that is shown once all applications answer."""
+def ready(
+    seconds: float, applications: Sequence[Judged], urls: Mapping[str, str], logs: str, dashboard: str | None
+) -> str:
+    """Return the block that is shown once all applications answer. `dashboard`: the URL of Ray's, if it has one."""
     lines = [f"\nBreakwater is ready after {seconds:.0f} s."]
     for each in applications:
         lines += [f"  {what:14}  {text}" for what, text in _of_one(each.resolved, urls[each.name])]
     lines.append(f"  logs            {logs}")
-    lines.append(f"  Ray's page      {dashboard}  (`ray get-auth-token` prints the token that it asks for)")
+    if dashboard is not None:
+        lines.append(f"  Ray's page      {dashboard}  (`ray get-auth-token` prints the token that it asks for)")
     return "\n".join([*lines, "Ctrl-C stops it.\n"])
 
 
