@@ -199,20 +199,32 @@ def test_every_legal_history_can_be_converted(turns: list[Any], marks: bool) -> 
 ODD = st.sampled_from([None, True, 0, -1, 2**70, 1.5, "", "x", [], {}, [[]], [{}], {"type": 7}, {"type": "text"}])
 
 
-@SETTINGS
-@given(st.lists(TURNS, min_size=1, max_size=4), ODD, st.data())
-def test_a_request_with_an_odd_value_anywhere_is_taken_or_refused_by_a_name(
-    turns: list[Any], odd: Any, data: st.DataObject
-) -> None:
+def _with_all(turns: list[Any]) -> dict[str, Any]:
+    """Return a request with a value in each field."""
     tools = [{"name": "look", "input_schema": {}, "cache_control": {}, "allowed_callers": ["direct"]}]
-    body: dict[str, Any] = {
+    return {
         **{"model": "row-a", "max_tokens": 9, "messages": copy.deepcopy(turns), "tools": tools, "metadata": {}},
         **{"system": [{"type": "text", "text": "S"}], "tool_choice": {"type": "auto"}, "stop_sequences": ["a"]},
         **{"thinking": {"type": "enabled", "budget_tokens": 9}, "output_config": {"effort": "low", "format": None}},
         **{"output_format": {"type": "json_schema", "schema": {}}, "stream": False, "cache_control": None, "top_k": 1},
     }
+
+
+@SETTINGS
+@given(st.lists(TURNS, min_size=1, max_size=4), ODD, st.data())
+def test_a_request_with_an_odd_value_anywhere_is_taken_or_refused_by_a_name(
+    turns: list[Any], odd: Any, data: st.DataObject
+) -> None:
+    body = _with_all(turns)
     holder, key = data.draw(st.sampled_from(list(_places(body))))
     holder[key] = odd
+    check_request(body)
+
+
+def test_a_request_of_one_empty_turn_of_the_assistant_is_no_bug_of_ours() -> None:
+    """Hypothesis found it: nothing is left of its messages, and the model is to think."""
+    body = _with_all([{"role": "assistant", "content": [{"type": "text", "text": ""}]}])
+    body["tools"][0]["cache_control"] = None
     check_request(body)
 
 

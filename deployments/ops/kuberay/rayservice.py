@@ -19,7 +19,7 @@ SECRET = "breakwater"  # keys of providers, of callers and of operators, and the
 PROVIDER_KEYS = ("OPENAI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "AWS_BEARER_TOKEN_BEDROCK")
 LABELS = {"app.kubernetes.io/name": "breakwater"}
 # Only `serve run` has a use for these.
-OF_SERVE_RUN = frozenset({"RAY_ADDRESS", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "PYTHONPATH"})
+OF_SERVE_RUN = frozenset({"RAY_ADDRESS", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "PYTHONPATH", "BREAKWATER_RAY_PROCESSES"})
 
 HEADER = """\
 # Made by: uv run python -m deployments.ops.kuberay.rayservice > deployments/ops/kuberay/base/rayservice.yaml

@@ -125,6 +125,8 @@ def _put_effort(body: JsonDict, effort: str | None) -> None:
 
 def _can_begin(messages: Sequence[JsonObject]) -> bool:
     """Return whether an answer begins here, or goes on behind calls that have their thoughts."""
+    if not messages:  # nothing of an empty turn is left: the server says so
+        return True
     if messages[-1]["role"] == "assistant":
         return False
     step = next((message for message in reversed(messages) if message["role"] == "assistant"), None)
