@@ -138,7 +138,7 @@ def _given(headers: Sequence[tuple[bytes, bytes]]) -> Given:
 
 def _session_and_scope_in(headers: Sequence[tuple[bytes, bytes]], given: Given) -> tuple[str | None, str | None]:
     """Return the name of the conversation, and the scope."""
-    session = next((given[name] for name in SESSION_HEADERS if name in given), None)
+    session = next((value for name in SESSION_HEADERS if (value := given.get(name))), None)
     if SCOPE_HEADER not in given:
         return session, None
     # Of several scopes all hold (RFC 9110, 5.3): the first alone would let the request go too far.

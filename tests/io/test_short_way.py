@@ -5,6 +5,7 @@ Both ways are real: uvicorn serves the application over sockets, once with its o
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.breaker.outcomes import Outcome
 from deployments.ingress.http import build_server
-from deployments.ingress.server.exchange import CLIENT_LEFT
+from deployments.ingress.server.exchange import CLIENT_LEFT, Exchange
 from deployments.ingress.server.protocol import Direct, protocol_with
 from deployments.ingress.server.utf8_headers import Utf8Headers
 from tests.unit.world import ARGS, REQUEST, Script, World, world
@@ -353,39 +354,88 @@ def test_a_bug_of_ours_is_a_500_and_one_in_mid_answer_closes_the_connection(
     assert counted[0] == 500
 
 
+@contextlib.asynccontextmanager
+async def answering(response: Callable[[], Response]) -> AsyncIterator[tuple[tuple[str, int], Counted]]:
+    """Serve one handler alone, by the short way."""
+
+    async def handle(_: Request) -> Response:
+        return response()
+
+    counted = Counted()
+    protocol: Any = protocol_with(Direct({CHAT: handle}, counted))
+    app: Any = None
+    async with asyncio.timeout(SECONDS):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = uvicorn.Server(uvicorn.Config(app, http=protocol, log_level="error", lifespan="off"))
+            serving = asyncio.create_task(server.serve([listener]))
+            yield listener.getsockname(), counted
+            server.should_exit = True
+            await serving
+
+
 class Late(Response):
-    """Has its head at once, and its body later."""
+    """Has its head at once, and its body later; or never."""
+
+    def __init__(self, *, ends: bool):
+        super().__init__()
+        self._ends = ends
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await asyncio.sleep(0.2)
-        await send({"type": "http.response.body", "body": b"late"})
+        await send({"type": "http.response.body", "body": b"late", "more_body": not self._ends})
 
 
 def test_a_head_does_not_wait_for_a_body_that_comes_later() -> None:
-    async def late(_: Request) -> Response:
-        return Late()
-
     async def main() -> tuple[float, bytes]:
-        protocol: Any = protocol_with(Direct({CHAT: late}, Counted()))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            app: Any = None
-            server = uvicorn.Server(uvicorn.Config(app, http=protocol, log_level="error", lifespan="off"))
-            serving = asyncio.create_task(server.serve([listener]))
-            reader, writer = await asyncio.open_connection(*listener.getsockname())
+        async with answering(lambda: Late(ends=True)) as (address, _):
+            reader, writer = await asyncio.open_connection(*address)
             writer.write(request())
             clock = asyncio.get_running_loop().time
             await reader.readuntil(b"\r\n\r\n")
             began = clock()
             body = await reader.read()
             writer.close()
-            server.should_exit = True
-            await serving
             return clock() - began, body
 
     apart, body = asyncio.run(main())
     assert apart > 0.1
     assert body == b"4\r\nlate\r\n0\r\n\r\n"
+
+
+def test_an_answer_that_does_not_end_closes_its_connection() -> None:
+    """Its client would wait for the rest, and the server for the connection."""
+
+    async def main() -> bytes:
+        async with answering(lambda: Late(ends=False)) as (address, counted):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(request(last=False))
+            got = await reader.read()
+            writer.close()
+            assert counted.ended == [200]
+            return got
+
+    assert asyncio.run(main()).endswith(b"4\r\nlate\r\n")
+
+
+def test_nothing_of_a_request_is_left_for_the_collector() -> None:
+    async def main() -> list[Any]:
+        async with answering(lambda: Response("whole")) as (address, counted):
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(request())
+                await reader.read()
+                writer.close()
+            await asyncio.sleep(0.05)
+            assert counted.ended == [200] * 5
+            return [each for each in gc.get_objects() if isinstance(each, Exchange)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(main()) == []
+    finally:
+        gc.enable()
 
 
 def test_what_a_provider_refuses_is_told_as_on_the_long_way() -> None:

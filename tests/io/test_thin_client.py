@@ -3,20 +3,29 @@
 import asyncio
 import contextlib
 import gzip
+import pathlib
+import socket
+import ssl
+import threading
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import httpx2
 import pytest
+import uvloop
 from yarl import URL
 
 from deployments.errors import AttemptFailed
 from deployments.providers.http import pool
 from deployments.providers.http.answer import GATHER_SECONDS
+from deployments.providers.http.connection import HttpConnection
 from deployments.providers.http.pool import head_of
 from deployments.providers.http.timing import begin_timing
 from deployments.providers.http.transport import Transport, UpstreamResponse
+from tests.fakes.tls import trusted
 
 SECONDS = 20.0
 HEADERS = {"Authorization": "Bearer sk", "Content-Type": "application/json"}
@@ -360,3 +369,111 @@ def test_a_head_without_end_is_no_http() -> None:
     answer = OK + b"x-more: y\r\n" * 100_000
     got = asyncio.run(told(Transport(connect=3.0, connections=1), [answer]))
     assert got[0] == "RemoteProtocolError"
+
+
+def test_a_connection_may_carry_any_number_of_answers() -> None:
+    """The limit of a head is for each."""
+    answer = OK + b"content-length: 5\r\nx-more: " + b"y" * 30_000 + b"\r\n\r\nParis"
+
+    async def main() -> None:
+        transport = Transport(connect=3.0, connections=1)
+        async with serving(*[[answer]] * 12) as server:
+            for _ in range(12):
+                assert (await read(transport, server.url))[0] == 200
+            assert server.connections == 1
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_long_body_that_comes_with_its_head_is_no_long_head() -> None:
+    body = b"x" * 400_000
+    answer = OK + b"content-length: %d\r\n\r\n" % len(body) + body
+    got = asyncio.run(told(Transport(connect=3.0, connections=1), [answer]))
+    assert got[2] == body
+
+
+@pytest.mark.parametrize("status", [b"429 Too Many", b"200 OK", b"401 No"])
+def test_nothing_that_says_that_it_is_packed_is_nothing(status: bytes) -> None:
+    answer = b"HTTP/1.1 " + status + b"\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n"
+
+    async def main() -> None:
+        got = await told(Transport(connect=3.0, connections=1), [answer])
+        assert got == await told(ByAiohttp(connect=3.0, connections=1), [answer])
+
+    asyncio.run(main())
+
+
+def test_a_body_of_two_packed_pieces_is_both() -> None:
+    packed = gzip.compress(b"Par") + gzip.compress(b"is")
+    answer = OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed) + packed
+    for pieces in pieces_of(answer):
+        got = asyncio.run(told(Transport(connect=3.0, connections=1), pieces))
+        assert got[2] == b"Paris"
+
+
+def test_a_connection_whose_end_has_come_is_given_to_nobody() -> None:
+    """Between the end and its last word the transport takes bytes, and drops them."""
+
+    async def main() -> None:
+        transport = Transport(connect=3.0, connections=1)
+        async with serving([ANSWERS["whole"]], [ANSWERS["whole"]]) as server:
+            await read(transport, server.url)
+            [idle] = transport._pool._places
+            idle.eof_received()
+            assert idle.closing
+            assert (await read(transport, server.url))[2] == b"Paris"
+            assert server.connections == 2
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("unsent", [0, 1])
+def test_a_connection_whose_request_has_not_gone_out_is_not_used_again(unsent: int) -> None:
+    """Some servers answer before they have read all of it."""
+    transport: Any = mock.Mock()
+    transport.get_write_buffer_size.return_value = unsent
+    free, gone = list[Any](), list[Any]()
+    connection = HttpConnection(free.append, gone.append)
+    connection.connection_made(transport)
+    answer = connection.ask(URL("http://host/"), b"")
+    connection.data_received(ANSWERS["an error"])
+    assert (answer.status, answer.at_eof()) == (429, False)
+    assert (bool(free), bool(gone)) == (not unsent, bool(unsent))
+
+
+def test_what_a_server_said_before_it_closed_is_read_over_tls_too(tmp_path: pathlib.Path) -> None:
+    """As in a replica: uvloop, a reader that is busy, and a server of another process that closes behind its answer."""
+    certificate = tmp_path / "both.pem"
+    own = trusted(certificate)
+    parts = [b"word %04d " % number + b"x" * 300 for number in range(20)]
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(3):
+            plain, _address = listener.accept()
+            with own.wrap_socket(plain, server_side=True) as connection:
+                while not connection.recv(65536).endswith(BODY):
+                    pass
+                connection.sendall(OK + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n")
+                for part in parts:
+                    connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+                    time.sleep(0.002)
+                connection.sendall(b"0\r\n\r\n")
+
+    async def main(port: int) -> None:
+        transport = Transport(connect=3.0, connections=4, tls=ssl.create_default_context(cafile=certificate))
+        for _ in range(3):
+            with contextlib.closing(await transport.post(URL(f"https://127.0.0.1:{port}/"), HEADERS, BODY)) as answer:
+                got = b""
+                while data := await answer.read():
+                    got += data
+                    await asyncio.sleep(0.3)  # the reader has something else to do
+                assert got == b"".join(parts)
+        await transport.aclose()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve, args=[listener], daemon=True)
+        serving.start()
+        uvloop.run(asyncio.wait_for(main(listener.getsockname()[1]), SECONDS))
+        serving.join(SECONDS)

@@ -16,6 +16,7 @@ from ray.serve._private.common import RequestMetadata, RequestProtocol
 from ray.serve._private.constants import SERVE_LOGGER_NAME
 from ray.serve._private.logging_utils import log_access_log_filter
 
+_SERVES_LOG = logging.getLogger(SERVE_LOGGER_NAME)
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 
@@ -35,7 +36,7 @@ class ServeCounts:
             _request_protocol=RequestProtocol.HTTP,
             is_direct_ingress=True,
         )
-        self._counts_alone = _counts_alone(replica)
+        self._counts_alone, self._handlers = False, list[logging.Handler]()
 
     @property
     def prefix(self) -> str:
@@ -43,6 +44,9 @@ class ServeCounts:
         return route
 
     def has_room(self) -> bool:
+        if self._handlers != _SERVES_LOG.handlers:  # at first, and when an operator has changed the log of a replica
+            self._handlers = list(_SERVES_LOG.handlers)
+            self._counts_alone = _counts_alone(self._replica)
         return self._counts_alone and not self._semaphore.locked()
 
     def new_request_id(self) -> str:
@@ -92,5 +96,4 @@ def _counts_alone(replica: Any) -> bool:
         return False
     if replica._user_callable_wrapper._run_user_code_in_separate_thread:
         return False
-    handlers = logging.getLogger(SERVE_LOGGER_NAME).handlers
-    return all(log_access_log_filter in handler.filters for handler in handlers)
+    return all(log_access_log_filter in handler.filters for handler in _SERVES_LOG.handlers)

@@ -13,6 +13,8 @@ from starlette.responses import Response
 from starlette.types import Message, Scope
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE
 
+from deployments.ingress.body.bodies import WHOLE_BODY
+
 if TYPE_CHECKING:
     from deployments.ingress.server.protocol import DirectProtocol
 
@@ -57,6 +59,8 @@ class Exchange:
         await counts.begin(request_id)
         try:
             await self._send(await self._endpoint(Request(self.scope, self._receive)))
+            if not (self.response_complete or self.disconnected):
+                protocol.transport.close()  # its client would wait for the rest
         except asyncio.CancelledError:
             if not self.disconnected:
                 protocol.transport.close()
@@ -67,6 +71,12 @@ class Exchange:
             raise
         finally:
             counts.end(self._status, (time.perf_counter() - began) * 1000)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Let go of the body, which an idle connection would keep, and of the task, which has us."""
+        self.body, self.task = [], None
+        self.scope.pop(WHOLE_BODY, None)
 
     def _with_request_id(self) -> str:
         """Return the client's name of the request; one that has none gets one, as from Serve."""

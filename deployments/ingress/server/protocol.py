@@ -136,8 +136,10 @@ class DirectProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._arriving = None
         super().connection_lost(exc)
-        if isinstance(exchange := self.cycle, Exchange) and exchange.disconnected and exchange.task is not None:
-            exchange.task.cancel()
+        if isinstance(exchange := self.cycle, Exchange):
+            self.cycle = None  # each of the two has the other: only the collector would free them
+            if exchange.disconnected and exchange.task is not None:
+                exchange.task.cancel()
 
     def default_lines(self) -> bytes:
         """Return the headers of every answer, which uvicorn makes anew each second."""

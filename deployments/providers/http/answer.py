@@ -14,7 +14,8 @@ from yarl import URL
 if TYPE_CHECKING:
     from deployments.providers.http.connection import HttpConnection
 
-GATHER_SECONDS, MOST_GATHERED = 0.02, 256 * 1024  # how long parts wait for each other, and how many bytes do
+GATHER_SECONDS = 0.02  # how long parts wait for each other
+MOST_UNREAD = 256 * 1024  # bytes; then the reader is woken, and nothing more is read until it has read them
 MOST_UNPACKED = 16 * 1024 * 1024  # bytes that one part may unpack to: more is an attack
 _WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
@@ -53,7 +54,7 @@ class HttpAnswer:
         self._ended = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._unpack: zlib._Decompress | None = None
+        self._unpack: _Unpacking | None = None
 
     @property
     def content(self) -> "HttpAnswer":
@@ -106,27 +107,31 @@ class HttpAnswer:
             if name == b"content-encoding" and (coding := value.strip().lower()) not in (b"", b"identity"):
                 if coding not in _WINDOWS:
                     raise aiohttp.ClientPayloadError(f"Can not decode content-encoding: {coding.decode('latin-1')}")
-                self._unpack = zlib.decompressobj(_WINDOWS[coding])
+                self._unpack = _Unpacking(_WINDOWS[coding])
         self.status = status
         self._wake()
 
     def put(self, part: bytes) -> None:
         if self._unpack is not None:
-            part = _unpacked(self._unpack, part)
+            part = self._unpack.take(part)
         if not part:
             return
         self._parts.append(part)
         self._unread += len(part)
-        if self._gathering and self._begun and self._unread < MOST_GATHERED:
+        if self._gathering and self._begun and self._unread < MOST_UNREAD:
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._wake)
             return
-        if len(self._parts) > 1 and self._connection is not None:
-            self._connection.hold()  # the reader is busy: what comes until it asks again is read at once then
+        if self._connection is not None and self._is_behind(self._connection):
+            self._connection.hold()
         self._wake()
 
+    def _is_behind(self, connection: "HttpConnection") -> bool:
+        """Return whether the reader is busy: what comes until it asks again is read at once then."""
+        return self._unread >= MOST_UNREAD or (len(self._parts) > 1 and connection.may_hold_early)
+
     def end(self) -> None:
-        if self._unpack is not None and not self._unpack.eof:
+        if self._unpack is not None and self._unpack.begun and not self._unpack.eof:
             self.fail(aiohttp.ClientPayloadError("Can not decode content-encoding: the body is cut off"))
             return
         self._ended, self._connection = True, None
@@ -155,14 +160,32 @@ class HttpAnswer:
             self._timer = None
 
 
-def _unpacked(unpack: "zlib._Decompress", part: bytes) -> bytes:
-    try:
-        data = unpack.decompress(part, MOST_UNPACKED)
-    except zlib.error as error:
-        raise aiohttp.ClientPayloadError(f"Can not decode content-encoding: {error}") from None
-    if unpack.unconsumed_tail:
-        raise aiohttp.ClientPayloadError("Can not decode content-encoding: the body unpacks to too much")
-    return data
+class _Unpacking:
+    """A body that is packed, in one piece or in several, one behind the other (RFC 1952, 2.2)."""
+
+    __slots__ = ("_piece", "_windows", "begun")
+
+    def __init__(self, windows: int):
+        self._windows, self.begun = windows, False
+        self._piece = zlib.decompressobj(windows)
+
+    @property
+    def eof(self) -> bool:
+        return self._piece.eof
+
+    def take(self, part: bytes) -> bytes:
+        self.begun, unpacked = True, b""
+        try:
+            while part:
+                if self._piece.eof:
+                    self._piece = zlib.decompressobj(self._windows)
+                unpacked += self._piece.decompress(part, MOST_UNPACKED)
+                if self._piece.unconsumed_tail or len(unpacked) > MOST_UNPACKED:
+                    raise aiohttp.ClientPayloadError("Can not decode content-encoding: the body unpacks to too much")
+                part = self._piece.unused_data
+        except zlib.error as error:
+            raise aiohttp.ClientPayloadError(f"Can not decode content-encoding: {error}") from None
+        return unpacked
 
 
 def _text(value: bytes) -> str:

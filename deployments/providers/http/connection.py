@@ -32,13 +32,21 @@ class HttpConnection(asyncio.Protocol):
         self._head_size = 0
         self._until_close = False  # the body ends with the connection
         self._held = False
+        self.may_hold_early = False  # whether nothing is lost where reading pauses for long
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        # Where a server closes meanwhile, uvloop throws away what TLS has read and not handed on.
+        self.may_hold_early = transport.get_extra_info("sslcontext") is None
+
+    @property
+    def closing(self) -> bool:
+        return self.closed or self._transport is None or self._transport.is_closing()
 
     def ask(self, url: URL, request: bytes) -> HttpAnswer:
         """Send a request, and return its answer, of which nothing has arrived yet."""
         assert self._transport is not None
+        self._head_size = 0
         self._answer = answer = HttpAnswer(self, url)
         self._transport.write(request)
         return answer
@@ -78,7 +86,7 @@ class HttpConnection(asyncio.Protocol):
         if self._answer is None:
             self.abort()  # nobody has asked: it is nobody's answer
             return
-        self._head_size = self._head_size + len(data) if not self._answer.status else 0
+        self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -87,11 +95,13 @@ class HttpConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(_no_http(error))
         else:
-            if self._head_size > MOST_HEAD:
+            if self._answer is not None and not self._answer.status and self._head_size > MOST_HEAD:
                 self._fail(_no_http("the headers are too long"))
 
     def eof_received(self) -> None:
-        """Have the transport close: `connection_lost` follows."""
+        """Have the transport close: `connection_lost` follows, and until then nobody else may be given this one."""
+        if self._answer is None:
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         answer, self._answer = self._answer, None
@@ -134,10 +144,14 @@ class HttpConnection(asyncio.Protocol):
         self._answer = None
         self.go_on()
         answer.end()
-        if self._parser.should_keep_alive() and not self._until_close:
+        if self._parser.should_keep_alive() and not self._until_close and self._all_sent():
             self._free(self)
         else:
             self.abort()
+
+    def _all_sent(self) -> bool:
+        """Return whether the request has gone out: some servers answer before they have read it."""
+        return self._transport is not None and self._transport.get_write_buffer_size() == 0
 
 
 class NoHttp(aiohttp.ClientError):

@@ -10,7 +10,7 @@ from yarl import URL
 from deployments.providers.http.answer import HttpAnswer
 from deployments.providers.http.connection import HttpConnection
 
-IDLE_SECONDS = 15.0  # then an unused connection is closed; servers close theirs after 60 and more
+IDLE_SECONDS = 15.0  # then an unused connection is closed; vendors close theirs after 60 and more
 MOST_HEADS = 64  # that are kept
 _WRONG = re.compile(r"[\r\n\0]")
 
@@ -52,8 +52,9 @@ class HttpPool:
         """Return the connection that was used last: so those that are not needed end."""
         idle = self._idle.get(place)
         while idle:
-            if not (connection := idle.pop()).closed:
+            if not (connection := idle.pop()).closing:
                 return connection
+            connection.abort()
         return None
 
     def _free(self, connection: HttpConnection) -> None:
@@ -105,7 +106,7 @@ def head_of(url: URL, headers: Mapping[str, str]) -> bytes:
     fields = [*headers.items()]
     if "host" not in named:
         fields.insert(0, ("Host", url.host_port_subcomponent or ""))
-    for name, value in (("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate")):
+    for name, value in (("Accept", "*/*"), ("Accept-Encoding", "gzip")):
         if name.lower() not in named:
             fields.append((name, value))
     lines = [f"POST {url.raw_path_qs} HTTP/1.1"]

@@ -144,7 +144,7 @@ class Transport(httpx2.AsyncBaseTransport):
         assert isinstance(connector, _Connector)
         made = await connector._create_connection(request, [], session.timeout)
         transport: Any = made.transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or made.should_close:  # it has said something unasked
             raise aiohttp.ServerDisconnectedError
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
