@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from actors.breaker.circuit import Policy
 from tests.fakes.server import Behaviour
 from tests.nodes.account import not_once, sums_agree
 from tests.nodes.load import Asked, Load, Outcome, Streamed, print_table, quiet
@@ -34,6 +35,8 @@ SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
 LABELS = {name: "breakwater=actors" for name in WORKERS}
 RECOVERY = 2.0  # seconds until a probe of a provider that failed
 PROBE_LASTS = 0.3
+# Seconds. A circuit that opens again and again within ten minutes waits twice as long each time, up to a bound.
+LONGEST_OPEN = Policy().recovery_cap * (1 + Policy().jitter)
 LONGEST_SILENCE = 75.0  # of a stream whose own machine vanished: its client gives up
 TYPED = {"stream_interrupted", "no_provider_available", "deadline_exceeded", "overloaded"}
 
@@ -159,7 +162,7 @@ class Chaos:
             quiet(self.dice.uniform(5, 20))
             self.probes += fake.at_once[before:]
             fake.reset()
-            eventually(lambda: self._state() == "closed", 60)
+            eventually(lambda: self._state() == "closed", LONGEST_OPEN + 30)
 
     def _state(self) -> str:
         """Return what a machine says that is ready: one that was cut off may notice only now that Ray gave it up."""
