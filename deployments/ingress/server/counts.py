@@ -16,6 +16,8 @@ from ray.serve._private.common import RequestMetadata, RequestProtocol
 from ray.serve._private.constants import SERVE_LOGGER_NAME
 from ray.serve._private.logging_utils import log_access_log_filter
 
+from deployments.ingress.server.exchange import CLIENT_LEFT
+
 _SERVES_LOG = logging.getLogger(SERVE_LOGGER_NAME)
 log = logging.getLogger(f"ray.serve.{__name__}")
 
@@ -64,7 +66,7 @@ class ServeCounts:
     def end(self, status: int, ms: float) -> None:
         self._metrics.dec_num_ongoing_requests(self._request)
         self._semaphore.release()
-        self._metrics.record_request_metrics(route=self.prefix, latency_ms=ms, is_error=status in (0, 499))
+        self._metrics.record_request_metrics(route=self.prefix, latency_ms=ms, is_error=status in (0, CLIENT_LEFT))
         if status:
             self._metrics.record_ingress_request_metrics(
                 protocol=RequestProtocol.HTTP,

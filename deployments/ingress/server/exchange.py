@@ -113,8 +113,7 @@ class Exchange:
             self._head = head[:-2] + b"transfer-encoding: chunked\r\n\r\n" if self._chunked else head
             self._protocol.loop.call_soon(self._write_head)
             return
-        if self._protocol.flow.write_paused:
-            await self._writable()
+        await self._writable()
         body, last = message.get("body", b""), not message.get("more_body", False)
         if self._chunked:
             body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""

@@ -16,11 +16,10 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deployments.ingress.body.bodies import WHOLE_BODY
-from deployments.ingress.server.exchange import Endpoint, Exchange, Headers
-from deployments.ingress.server.utf8_headers import HIDDEN, TIMEOUT_HEADER
+from deployments.ingress.server.exchange import Endpoint, Exchange
+from deployments.ingress.server.utf8_headers import without_deadline
 
 MOST_BYTES = 64 * 1024  # of a body, as many as uvicorn holds before it stops to read
-_TIMEOUT = TIMEOUT_HEADER.encode()
 # Who sends one of these goes the long way. Serve reads the first four, and a page of another origin sends the fifth.
 _SPECIAL = frozenset(
     {b"x-request-disconnect-disabled", b"traceparent", b"tracestate", b"serve_multiplexed_model_id", b"origin"}
@@ -96,8 +95,8 @@ class DirectProtocol(HttpToolsProtocol):
             super().on_headers_complete()
             return
         scope: Scope = {**self.scope, "method": "POST", "path": self._path(), "raw_path": self.url, "query_string": b""}
-        scope["headers"] = _without_deadline(scope, self.headers)
-        self._arriving = Exchange(self, scope, endpoint, keep_alive=self.parser.should_keep_alive())
+        scope["headers"] = self.headers
+        self._arriving = Exchange(self, without_deadline(scope), endpoint, keep_alive=self.parser.should_keep_alive())
 
     def _path(self) -> str:
         return self.root_path + self.url.decode("ascii")
@@ -152,12 +151,3 @@ class DirectProtocol(HttpToolsProtocol):
 def protocol_with(direct: Direct) -> type[asyncio.Protocol]:
     """Return the protocol of a server whose requests to these endpoints go the short way."""
     return type("Direct", (DirectProtocol,), {"direct": direct})
-
-
-def _without_deadline(scope: Scope, headers: Headers) -> Headers:
-    """Return the headers without the caller's deadline, and put that where `Utf8Headers` would."""
-    for name, value in headers:
-        if name == _TIMEOUT:  # of a header that was sent twice the first counts
-            scope[HIDDEN] = value.decode()
-            return [header for header in headers if header[0] != _TIMEOUT]
-    return headers

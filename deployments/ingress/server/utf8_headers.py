@@ -50,16 +50,19 @@ class Utf8Headers:
             _told.pop()(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        deadline = None
         for name, value in scope.get("headers", ()):
-            if name == _TIMEOUT and deadline is None:  # of a header that was sent twice the first counts
-                deadline = value
             if not value.isascii() and name.replace(b"-", b"_") in READ_BY_SERVE and not _is_utf8(value):
                 return await _refusal(name, scope, receive, send)
-        if deadline is not None:
+        return await self._app(without_deadline(scope), receive, send)
+
+
+def without_deadline(scope: Scope) -> Scope:
+    """Return the scope with the caller's deadline under HIDDEN, and not among its headers; itself, if it has none."""
+    for name, value in scope.get("headers", ()):
+        if name == _TIMEOUT:  # of a header that was sent twice the first counts
             headers = [header for header in scope["headers"] if header[0] != _TIMEOUT]
-            scope = {**scope, "headers": headers, HIDDEN: deadline.decode()}
-        return await self._app(scope, receive, send)
+            return {**scope, "headers": headers, HIDDEN: value.decode()}
+    return scope
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -1,7 +1,7 @@
 """One connection of HTTP/1.1 to a provider, for one request after another. No Ray.
 
 What aiohttp makes of each request (an object of it, of its headers and of its writer, a task for its body, a parser of
-its answer) costs four times as much as the bytes. Here a request is one write, and httptools reads its answer.
+its answer) costs more than the bytes do. Here a request is one write, and httptools reads its answer.
 """
 
 import asyncio
