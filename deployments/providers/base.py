@@ -18,7 +18,7 @@ from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
 from deployments.openai_api.chat import Head, usage_chunk
-from deployments.openai_api.json_types import JsonObject
+from deployments.openai_api.json_types import JsonDict, JsonObject
 from deployments.providers.credentials.renewed import Renewed
 from deployments.providers.extras import Extras
 from deployments.providers.time_limits import TimeLimits
@@ -44,10 +44,28 @@ class Call:
     place: str = ""  # of the provider, if that has places
     must: str | None = None  # it goes on with the text of its last message; what must come first, which may be nothing
     flows: bool = False  # a whole answer may take as long as pieces of it come: who waits for it hears of them
+    join: "ChunkJoin | None" = None  # of a stream that is wanted whole: an adapter may add the chunks that it parses
 
     @property
     def wants_usage(self) -> bool:
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
+
+
+class ChunkJoin(Protocol):
+    """What the chunks of a chat are put together by. `by_chunks`: they are added, so the frames are not wanted."""
+
+    by_chunks: bool
+
+    def add_chunk(self, event: bytes, chunk: JsonDict) -> None:
+        """Add a chunk that is the data of an event; that is empty if a change of the chunk is not in its bytes."""
+        ...
+
+    def take_run(self, events: bytes, at: int) -> tuple[int, bool]:
+        """Add the events from `at` on that are as the last chunk but for its text, without parsing them.
+
+        Return where those end, and whether any of them says something.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

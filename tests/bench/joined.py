@@ -12,7 +12,7 @@ from collections.abc import Callable
 from deployments.openai_api.chat import dump
 from deployments.providers.joined.chat import ChatJoin
 from deployments.providers.openai.answer import answer_of
-from deployments.providers.openai.stream.scan import SseScan
+from deployments.providers.openai.stream.joining import JoinScan
 from tests.fakes.openai_wire import OpenAIWire
 
 WORD = " seven"
@@ -20,10 +20,10 @@ READS = 8  # chunks that come with one read
 
 
 def joined(frames: list[bytes]) -> bytes:
-    scan, join = SseScan("row", keep_usage=True), ChatJoin()
+    join = ChatJoin()
+    scan = JoinScan("row", join)
     for at in range(0, len(frames), READS):
-        join.add(scan.feed(b"".join(frames[at : at + READS])).frames)
-    join.add(scan.tail)
+        scan.feed(b"".join(frames[at : at + READS]))
     return join.body()
 
 

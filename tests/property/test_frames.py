@@ -15,7 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from deployments.providers.openai.stream.scan import Batch, SseScan
+from deployments.providers.openai.stream.events import Batch
+from deployments.providers.openai.stream.scan import SseScan
 
 Json = dict[str, Any]
 
@@ -313,7 +314,9 @@ def test_most_frames_of_an_ordinary_stream_are_not_parsed(per: int, monkeypatch:
 
     parsed = []
     read = module.FrameReader.read
-    monkeypatch.setattr(module.FrameReader, "read", lambda self, *a: parsed.append(a) or read(self, *a))
+    monkeypatch.setattr(
+        module.FrameReader, "read", lambda self, *a, **named: parsed.append(a) or read(self, *a, **named)
+    )
     choice = {"index": 0, "logprobs": None, "finish_reason": None}
     events = [
         Style(False, False, False, None).of(

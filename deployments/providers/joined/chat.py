@@ -4,6 +4,7 @@ Texts are put together, calls and choices by their index; of what we do not know
 delta, where texts are pieces (as the openai SDK adds them up). The usage, which the stream's end tells, is its own.
 """
 
+import secrets
 from collections.abc import Iterable
 
 from deployments.errors import failed
@@ -23,9 +24,10 @@ _RUNS = frozenset({"text", "thinking"})  # parts of a content that go on with th
 
 
 class ChatJoin:
-    """`add` the frames as they come; `body` is the whole answer."""
+    """`add` the frames as they come, or the chunks where they are parsed anyway; `body` is the whole answer."""
 
     def __init__(self) -> None:
+        self.by_chunks = False  # whether the adapter adds the chunks: its frames are not for us then
         self._raw: list[bytes] = []
         self._size = 0
         self._answer: JsonDict = {}
@@ -34,10 +36,23 @@ class ChatJoin:
         self._runs = Runs()
 
     def add(self, frames: bytes) -> None:
+        """Add whole frames."""
         self._raw.append(frames)
         self._size += len(frames)
         if self._size > SLICE:
             self._read()
+
+    def add_chunk(self, event: bytes, chunk: JsonDict) -> None:
+        """Add a chunk that is the data of an event; that is empty if a change of the chunk is not in its bytes."""
+        self._runs.settle()
+        self._runs.learn(event, chunk, self._add(chunk))
+
+    def take_run(self, events: bytes, at: int) -> tuple[int, bool]:
+        """Add the events from `at` on that are as the last chunk but for its text, without parsing them.
+
+        Return where those end, and whether any of them says something.
+        """
+        return self._runs.take(events, at)
 
     def body(self) -> bytes:
         """Return the completion as JSON. Raises AttemptFailed `malformed` for a choice without a finish reason."""
@@ -45,21 +60,24 @@ class ChatJoin:
         choices = [_whole(self._choices[index]) for index in sorted(self._choices)]
         if not choices or not all(choice["finish_reason"] for choice in choices):
             raise failed("malformed", "the stream has a choice without a finish reason", status=200)
+        if not self._answer.get("id"):
+            self._answer["id"] = f"chatcmpl-{secrets.token_hex(12)}"
         return dump({**self._answer, "object": "chat.completion", "choices": choices, "usage": self._usage})
 
     def _read(self) -> None:
-        data = b"".join(self._raw)
+        data, at = b"".join(self._raw), 0
         self._raw, self._size = [], 0
-        runs = self._runs
-        for payload in payloads(data):
-            if runs.take(payload) or not has_event(payload):
-                continue
-            runs.settle()
-            chunk = parse_leniently(payload)
-            runs.learn(payload, chunk, self._add_chunk(chunk))
-        runs.settle()
+        while at < len(data):
+            end, _ = self._runs.take(data, at)
+            if end == at:
+                end = data.find(b"\n\n", at) + 2
+                for payload in payloads(event := data[at:end]):
+                    if has_event(payload):
+                        self.add_chunk(event, parse_leniently(payload))
+            at = end
+        self._runs.settle()
 
-    def _add_chunk(self, chunk: JsonDict) -> JsonDict | None:
+    def _add(self, chunk: JsonDict) -> JsonDict | None:
         """Add a chunk, and return the message to which its last choice belongs."""
         for name, value in chunk.items():
             if name not in _OF_CHUNKS and (value is not None or name not in self._answer):

@@ -1,54 +1,85 @@
 """Chunks of a chat that are the same but for the text in them: nearly all of a stream. Pure.
 
 One of them is parsed. From those behind it that begin and end as it did only the text is taken, still as JSON has it,
-and the texts of a run are decoded at once. That can't be fooled: a text without a quotation mark is one text, wherever
-its bytes came from, so all around it stands where it stood in the chunk that was parsed.
+and the texts of a run are decoded at once. That can't be fooled: a text in which each quotation mark is escaped is one
+text, so all around it stands where it stood in the chunk that was parsed.
 """
 
 import re
 
 from deployments.openai_api.json_types import JsonDict, JsonValue, parse_leniently
+from deployments.providers.openai.stream.shape import one_text
 
-_CONTENT = b'"content"'
-_TEXT = re.compile(rb'\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+# The inside of a text in JSON. Half a pair of surrogates may be written as `\u`, and its other half in the next chunk:
+# such texts are decoded each for itself.
+_INSIDE = re.compile(rb'[^"\\\n]*(?:\\["\\/bfnrt][^"\\\n]*)*')
 _OF_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _OF_DELTA = frozenset({"role", "content"})
 
 
 class Runs:
-    """The run that goes on at present, if one does. `texts` are its texts in JSON's own escapes."""
+    """The run that goes on at present, if one does."""
 
-    __slots__ = ("_begin", "_end", "message", "texts")
+    __slots__ = ("_begin", "_between", "_end", "_message", "_says_first", "_texts")
 
     def __init__(self) -> None:
-        self._begin = self._end = b""
-        self.message: JsonDict | None = None  # to which the texts belong
-        self.texts: list[bytes] = []
+        self._message: JsonDict | None = None  # to which the texts belong
+        self._texts: list[bytes] = []  # in JSON's own escapes
+        self._begin = self._between = self._end = b""
+        self._says_first = True  # or behind `_between`, where a chunk has a padding too
 
-    def take(self, payload: bytes) -> bool:
-        """Take the text of a chunk that belongs to the run; return whether it does."""
-        if self.message is None or not (payload.startswith(self._begin) and payload.endswith(self._end)):
-            return False
-        text = payload[len(self._begin) : len(payload) - len(self._end)]
-        if len(self._begin) + len(self._end) > len(payload) or b'"' in text or b"\\" in text:
-            return False
-        self.texts.append(text)
-        return True
+    def take(self, events: bytes, at: int = 0) -> tuple[int, bool]:
+        """Take the texts of the events from `at` on that belong to the run.
+
+        Return where those end, and whether any of them says something.
+        """
+        begin, end = self._begin, self._end
+        if self._message is None or not events.startswith(begin, at):
+            return at, False
+        stop = events.find(b"\n\n", events.rfind(begin)) + 2
+        pieces = events[at + len(begin) : stop].split(end + begin)
+        if pieces[-1].endswith(end):
+            pieces[-1] = pieces[-1][: -len(end)]
+        else:
+            pieces.pop()
+        around, said = len(begin) + len(end), False
+        for piece in pieces:
+            if (text := self._text_in(piece)) is None:
+                break
+            self._texts.append(text)
+            at += around + len(piece)
+            said = said or bool(text)
+        return at, said
+
+    def _text_in(self, piece: bytes) -> bytes | None:
+        """Return the text of a chunk, of whose bytes this is what may differ; None if it has another form."""
+        if self._between:
+            texts = piece.split(self._between)
+            if len(texts) != 2 or not all(map(_INSIDE.fullmatch, texts)):
+                return None
+            return texts[not self._says_first]
+        return piece if _INSIDE.fullmatch(piece) else None
 
     def settle(self) -> None:
         """Add the texts to their message: something else follows."""
-        if self.texts and self.message is not None:
-            self.message["content"] += parse_leniently(b'"' + b"".join(self.texts) + b'"')
-            self.texts = []
+        if self._texts and self._message is not None:
+            self._message["content"] += parse_leniently(b'"' + b"".join(self._texts) + b'"')
+            self._texts = []
 
-    def learn(self, payload: bytes, chunk: JsonDict, message: JsonDict | None) -> None:
-        """Begin a run with a chunk that was parsed and added to the message, if it says a text and nothing else."""
-        self.message = None
+    def learn(self, event: bytes, chunk: JsonDict, message: JsonDict | None) -> None:
+        """Begin a run with a chunk that was added to the message, if it says a text and nothing else.
+
+        `event` are its bytes; none if they are not what it was parsed from.
+        """
+        self._message = None
         if message is None or not (_is_plain(chunk) and isinstance(message.get("content"), str)):
             return
-        found = _TEXT.match(payload, payload.find(_CONTENT) + len(_CONTENT)) if payload.count(_CONTENT) == 1 else None
-        if found is not None:
-            self._begin, self._end, self.message = payload[: found.start(1)], payload[found.end(1) :], message
+        texts, says = one_text(event, "content") if event.startswith(b"data: {") else ([], None)
+        if not texts:
+            return
+        self._begin, self._end, self._message = event[: texts[0][0]], event[texts[-1][1] :], message
+        self._between = event[texts[0][1] : texts[1][0]] if len(texts) == 2 else b""
+        self._says_first = says == "first"
 
 
 def _is_plain(chunk: JsonDict) -> bool:

@@ -46,6 +46,8 @@ _MODELS = 1000
 
 
 class Join(Protocol):
+    by_chunks: bool
+
     def add(self, frames: bytes) -> None: ...
 
     def body(self) -> bytes: ...
@@ -102,7 +104,12 @@ class WholeAnswers:
         join, kept, size, told = _JOINS[call.api](), bytearray(), 0, None
         note_joining(joins=True)
         with self._first.waiting(call) as wait:
-            asked = replace(call, body=_streamed(call), limits=replace(call.limits, first_token=wait.seconds))
+            asked = replace(
+                call,
+                body=_streamed(call),
+                limits=replace(call.limits, first_token=wait.seconds),
+                join=join if isinstance(join, ChatJoin) else None,
+            )
             try:
                 async with contextlib.aclosing(stream_within(self._inner, asked)) as items:
                     async for item in items:
@@ -110,13 +117,15 @@ class WholeAnswers:
                             if item.usage is None and self._choice == "auto":
                                 self._ask_whole(call)
                             with translating():
-                                join.add(item.tail)
+                                if not join.by_chunks:
+                                    join.add(item.tail)
                                 return Completed(join.body(), item.usage, native=bool(call.api))
                         wait.hear()
                         note_piece()
                         told = item.told or told
                         with translating():
-                            join.add(item.data)
+                            if not join.by_chunks:
+                                join.add(item.data)
                         if len(kept) < MOST_KEPT:
                             kept += item.data
                         if (size := size + len(item.data)) > MAX_ANSWER:

@@ -23,7 +23,9 @@ from deployments.providers.openai.answer import answer_of, object_of
 from deployments.providers.openai.dialect import Dialect, Dialects, changed_in, gist, is_openai, lesson
 from deployments.providers.openai.errors.classify import classify
 from deployments.providers.openai.request import chat_body, embedding_body
-from deployments.providers.openai.stops import cut_answer, stop_cutter
+from deployments.providers.openai.stops import NoCutter, StopCutter, cut_answer, stop_cutter
+from deployments.providers.openai.stream.events import EventScan
+from deployments.providers.openai.stream.joining import JoinScan
 from deployments.providers.openai.stream.scan import SseScan
 
 
@@ -86,11 +88,12 @@ class Compatible:
         return Completed(dump({**answer, "model": call.name}), usage)
 
     async def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
-        scan = SseScan(call.name, keep_usage=call.wants_usage)
+        scan: EventScan | None = None
         done, choices, continues, ended = False, call.body.get("n") or 1, False, False
         try:
             answer, dialect = await self._ask(call, stream=True)
             cut = stop_cutter(call, dialect.stop)
+            scan = _scan_of(call, cut)
             with contextlib.closing(answer):
                 while not ended:
                     data = await answer.read()
@@ -120,7 +123,7 @@ class Compatible:
         except Exception as error:
             raise classify(error, call.body) from error
         finally:
-            note_model(scan.model)
+            note_model(None if scan is None else scan.model)
         # Without `[DONE]` each choice must have a finish reason.
         if len(scan.ended) < (1 if done else choices):
             raise failed("broken", "the stream ended without a finish reason")
@@ -174,6 +177,13 @@ class Compatible:
                 return await answer.whole()
         except Exception as error:
             raise classify(error, body) from error
+
+
+def _scan_of(call: Call, cut: StopCutter | NoCutter) -> EventScan:
+    """Return what reads the stream. A whole answer is joined of its frames only where those are cut."""
+    if call.join is None or isinstance(cut, StopCutter):
+        return SseScan(call.name, keep_usage=call.wants_usage)
+    return JoinScan(call.name, call.join)
 
 
 async def drain(answer: Response) -> None:

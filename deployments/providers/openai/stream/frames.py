@@ -11,29 +11,15 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from deployments.errors import failed
 from deployments.openai_api.chat import dump, frame
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.openai_api.usage import account_of, groq_usage
-from deployments.providers.openai.stream.calls import MOST_CALLS, CallNumbers
-from deployments.providers.openai.stream.content import choices_of, index_of, read_keys
-from deployments.providers.openai.stream.failures import failure_in
-from deployments.providers.openai.stream.finish import finish_word
-from deployments.providers.openai.stream.shape import Edits
-
-
-class Read(NamedTuple):
-    frames: bytes = b""
-    content: bool = False
-    finished: int = 0  # the number of finish reasons in it
-    edits: Edits | None = None  # None if it was not by edits that the frame became the client's
-    keys: Sequence[str] = ()  # of the deltas, with what a client would read
-
+from deployments.openai_api.usage import account_of
+from deployments.providers.openai.stream.chunks import ChunkReader
+from deployments.providers.openai.stream.content import choices_of, index_of
+from deployments.providers.openai.stream.shape import Edits, Read
 
 _MODEL = b'"model"'
-MOST_CHOICES = 128  # OpenAI's own bound of `n`
 _MOST_EARLY = 64 * 1024  # bytes that wait for an id
 _KEYS = {
     key: re.compile(rb'"' + key.encode() + rb'"\s*:\s*(?:"[^"\\]*(?:\\.[^"\\]*)*"|null)') for key in ("model", "id")
@@ -48,17 +34,14 @@ class FrameReader:
         name: the model that the client asked for.
         keep_usage: the client wants a frame of usage.
         model: the model's name as the provider gave it.
-        ended: the choices that have a finish reason.
+        chunks: what its chunks have told.
     """
 
     name: str
     keep_usage: bool
     model: str | None = None
-    usage: JsonDict | None = None
-    tier: JsonValue = None  # the service tier that the frame of the usage tells
-    ended: set[int] = field(default_factory=set)
+    chunks: ChunkReader = field(default_factory=ChunkReader)
     _id: str | None = None
-    _calls: dict[int, CallNumbers] = field(default_factory=dict)
     _held: dict[int, bytes] = field(default_factory=dict)  # the frames of finish reasons, by choice
     _early: list[tuple[bytes, JsonDict, bool]] = field(default_factory=list)  # frames before there was an id
     _early_bytes: int = 0
@@ -68,31 +51,22 @@ class FrameReader:
     _known_for: JsonValue = None  # the model that it had
 
     def read(self, event: bytes, data: JsonDict, *, changed: bool = False) -> Read:
-        """Return what an event holds, whose data this is. Raises AttemptFailed for an error or an unknown finish.
+        """Return what an event holds, whose data this is. Raises AttemptFailed for an unknown finish.
 
         `changed`: the event's bytes are not what the client is to get.
         """
-        choices = choices_of(data)
-        if failure := failure_in(data, choices):
-            raise failure
-        changed = _as_deltas(data, choices) or changed
-        if data.get("usage") or "x_groq" in data:
-            if self._take_usage(data) and not choices:
-                return self._hold_usage(event, data, changed=changed)
-            changed = data.pop("usage", None) is not None or changed
-        keys, ends = list[str](), list[JsonDict]()
-        for choice in choices:
-            changed = self._take_choice(choice) or changed
-            keys += read_keys(choice.get("delta"))
-            if choice.get("finish_reason"):
-                ends.append(choice)
-        if ends:
-            self.ended.update(map(index_of, ends))
-            _check_number("choices", len(self.ended), MOST_CHOICES)
-            return self._end(event, data, ends, content=bool(keys), changed=changed)
-        made, edits = self._made(event, data, changed=changed, begun=bool(keys))
+        held = self.chunks.read(data)
+        changed = held.changed or changed
+        if held.account:
+            self._usage_frame = b""
+        if held.usage_alone:
+            return self._hold_usage(event, data, changed=changed)
+        begun = bool(held.keys)
+        if held.ends:
+            return self._end(event, data, held.ends, content=begun, changed=changed)
+        made, edits = self._made(event, data, changed=changed, begun=begun)
         self._sent = self._sent or bool(made)
-        return Read(made, bool(keys), 0, edits, keys)
+        return Read(made, begun, 0, edits, held.keys)
 
     @property
     def tail(self) -> bytes:
@@ -108,18 +82,10 @@ class FrameReader:
 
     def _late_usage(self) -> bytes:
         """Return a frame of usage for the client that wants one, if no frame had it where it belongs."""
-        if self.usage is None or not self.keep_usage:
+        if self.chunks.usage is None or not self.keep_usage:
             return b""
         head = {"id": self._id, "object": "chat.completion.chunk", "created": int(time.time()), "model": self.name}
-        return frame({**head, "choices": [], "usage": self.usage})
-
-    def _take_usage(self, data: JsonDict) -> bool:
-        """Keep the usage. Return whether the frame has one in its place."""
-        given = data.get("usage")
-        usage = account_of(groq_usage(data))
-        if usage is not None:
-            self.usage, self._usage_frame, self.tier = usage, b"", data.get("service_tier")
-        return isinstance(given, dict) and bool(given)
+        return frame({**head, "choices": [], "usage": self.chunks.usage})
 
     def _hold_usage(self, event: bytes, data: JsonDict, *, changed: bool) -> Read:
         """Keep a frame that tells the usage for the stream's end, where a client expects it, and once.
@@ -132,25 +98,12 @@ class FrameReader:
         before = self._flushed()
         self._sent = self._sent or bool(before)
         usage = account_of(data["usage"]) or data["usage"]
-        if self.usage in (usage, None):  # figures that are no account take no place of one
+        if self.chunks.usage in (usage, None):  # figures that are no account take no place of one
             changed = changed or usage is not data["usage"]
             self._usage_frame, _ = self._made(event, {**data, "usage": usage}, changed=changed, begun=True)
         return Read(before)
 
-    def _take_choice(self, choice: JsonDict) -> bool:
-        """Number its calls and read its finish reason; return whether the choice was changed."""
-        delta, changed = choice.get("delta"), False
-        if isinstance(delta, dict) and (calls := delta.get("tool_calls")):
-            changed = self._calls.setdefault(index_of(choice), CallNumbers()).number(calls)
-            _check_number("choices", len(self._calls), MOST_CHOICES)
-            _check_number("calls", len(self._calls[index_of(choice)]), MOST_CALLS)
-        reason = choice.get("finish_reason")
-        if reason and (word := finish_word(reason)) != reason:
-            choice["finish_reason"] = word
-            changed = True
-        return changed
-
-    def _end(self, event: bytes, data: JsonDict, ends: list[JsonDict], *, content: bool, changed: bool) -> Read:
+    def _end(self, event: bytes, data: JsonDict, ends: Sequence[JsonDict], *, content: bool, changed: bool) -> Read:
         """Hold the finish reasons back, and return the rest of the frame."""
         choices = choices_of(data)
         self._learn_id(data.get("id"), begun=True)
@@ -244,22 +197,6 @@ class FrameReader:
         if insert and not event.startswith(b"data: {"):
             return None
         return Edits(insert, tuple(texts))
-
-
-def _as_deltas(data: JsonDict, choices: Sequence[JsonDict]) -> bool:
-    """Read an answer that came whole, though a stream was asked for, as one chunk; return whether it is one."""
-    whole = False
-    for choice in choices:
-        if "delta" not in choice and isinstance(choice.get("message"), dict):
-            choice["delta"] = choice.pop("message")
-            data["object"], whole = "chat.completion.chunk", True
-    return whole
-
-
-def _check_number(what: str, number: int, most: int) -> None:
-    """Raise AttemptFailed for a stream that names more of something than an answer has: each is remembered."""
-    if number > most:
-        raise failed("malformed", f"the stream has more than {most} {what}", status=200)
 
 
 def _says_nothing(delta: JsonValue) -> bool:

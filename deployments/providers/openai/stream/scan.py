@@ -4,60 +4,22 @@ Frames go to the client as the bytes they were wherever that is right. Most of t
 of one that was (shape.py). Each other frame is parsed, and read by its structure (frames.py).
 """
 
-from typing import NamedTuple
-
-from deployments.errors import AttemptFailed
-from deployments.openai_api.chat import DONE
-from deployments.openai_api.json_types import JsonDict, parse_leniently
-from deployments.openai_api.usage import with_tier
-from deployments.providers.openai.stream.content import choices_of
-from deployments.providers.openai.stream.failures import error_event, failure_in
-from deployments.providers.openai.stream.frames import FrameReader, Read
-from deployments.providers.openai.stream.shape import Run, Shape, shape_of
-from deployments.providers.sse import SseEvents
+from deployments.providers.openai.stream.events import Batch, EventScan
+from deployments.providers.openai.stream.frames import FrameReader
+from deployments.providers.openai.stream.shape import Read, Run, Shape, shape_of
 
 _WASTED = 4  # shapes in a row that no frame has had
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # a stream may begin with it (WHATWG HTML, "Parsing an event stream")
 _NEXT_TRY = 32  # frames from then on until another shape is taken
 
 
-class Batch(NamedTuple):
-    frames: bytes = b""  # whole events, ready to go out
-    content: bool = False
-    finished: int = 0  # the number of finish reasons that have come
-    done: bool = False  # `[DONE]` has arrived; it is not among the frames
-    error: AttemptFailed | None = None  # an error inside the stream, after the frames
-    malformed: bool = False  # the event after the frames is not JSON
-
-
-class SseScan:
+class SseScan(EventScan):
     """Scan the events of a stream that pass through. `name` is the model that the client asked for."""
 
     def __init__(self, name: str, *, keep_usage: bool):
-        self._whole = SseEvents()
-        self._frames = FrameReader(name, keep_usage)
+        super().__init__(FrameReader(name, keep_usage))
         self._shape: Shape | None = None
         self._used = False  # has a frame had the shape?
         self._wasted = 0
-
-    @property
-    def ended(self) -> set[int]:
-        """The choices that have a finish reason."""
-        return self._frames.ended
-
-    @property
-    def usage(self) -> JsonDict | None:
-        return with_tier(self._frames.usage, self._frames.tier)
-
-    @property
-    def model(self) -> str | None:
-        """The model's name as the provider gave it."""
-        return self._frames.model
-
-    @property
-    def tail(self) -> bytes:
-        """The frames that are still to be sent if the stream ends here."""
-        return self._frames.tail
 
     def feed(self, data: bytes) -> Batch:
         events = self._whole.feed(data)
@@ -70,37 +32,6 @@ class SseScan:
                 return Batch(run.frames, run.content)
         return self._events(events)
 
-    def end(self) -> Batch:
-        """Return what was left when the body ended: a last event may have no blank line after it."""
-        rest = self._whole.end().strip(b"\n")
-        batch = self._events(rest + b"\n\n") if rest else Batch()
-        if batch.error is not None:
-            return batch
-        return batch._replace(frames=batch.frames + self._frames.end(), malformed=False)
-
-    def _events(self, events: bytes) -> Batch:
-        out, content, finished, at, runs = list[bytes](), False, 0, 0, True
-        while at < len(events):
-            run, end = self._run(events, at) if runs else (None, at)
-            if run is not None:
-                out.append(run.frames)
-                content, at = content or run.content, end
-                continue
-            runs = end == at  # a mixture of shapes is read frame by frame
-            end = events.find(b"\n\n", at) + 2
-            try:
-                read = self._event(events[at:end])
-            except AttemptFailed as error:
-                return Batch(b"".join(out), content, finished, error=error)
-            except ValueError:
-                return Batch(b"".join(out), content, finished, malformed=True)
-            if read is None:
-                out.append(self._frames.end())
-                return Batch(b"".join(out), content, finished, done=True)
-            out.append(read.frames)
-            content, finished, at = content or read.content, finished + read.finished, end
-        return Batch(b"".join(out), content, finished)
-
     def _run(self, events: bytes, at: int) -> tuple[Run | None, int]:
         """Return the frames of the known shape that follow, and their end: where the run began if there is none."""
         shape = self._shape
@@ -110,34 +41,6 @@ class SseScan:
         run = shape.take(events[at:end])
         self._used = self._used or run is not None
         return run, end
-
-    def _event(self, event: bytes) -> Read | None:
-        """Return what an event holds; None for `[DONE]`. Raises ValueError if it is no JSON object."""
-        if event.startswith(b"data: {") and event.count(b"\n") == 2:
-            read = self._frames.read(event, _object(event[6:]))
-            self._learn(event, read)
-            return read
-        if event == DONE:
-            return None
-        name, data, bare = _fields(event)
-        if name == b"error":
-            raise error_event(parse_leniently(data or bare))
-        if data.strip() == b"[DONE]":
-            return None
-        if data.strip():
-            self._shape = None
-            found = _object(data)
-            # Behind this all events have one form, so that no reader of them needs another.
-            return self._frames.read(b"data: " + data.strip() + b"\n\n", found, changed=b"\n" in data.strip())
-        if bare:  # some servers answer with a body that is no stream
-            return self._bare(_object(bare))
-        return Read(b"" if b"data:" in event else event)
-
-    def _bare(self, body: JsonDict) -> Read:
-        """Return what a body of JSON holds: a whole answer, where the server knows nothing of streams, or an error."""
-        if any("message" in choice for choice in choices_of(body)):
-            return self._frames.read(b"", body, changed=True)
-        raise failure_in(body, ()) or ValueError("a body of JSON")
 
     def _learn(self, event: bytes, read: Read) -> None:
         """Take the shape of a frame that holds content and nothing else that matters."""
@@ -152,25 +55,5 @@ class SseScan:
             self._wasted += 1
             self._wasted = 0 if self._wasted > _NEXT_TRY else self._wasted
 
-
-def _fields(event: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the event's name, its data, and what is no field but JSON."""
-    name, data, bare = b"", list[bytes](), list[bytes]()
-    for line in event.removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
-        key, _, value = line.partition(b":")
-        if key == b"data":
-            data.append(value.removeprefix(b" "))
-        elif key == b"event":
-            name = value.strip()
-        elif line and key not in (b"", b"id", b"retry"):
-            bare.append(line)
-    whole = b"\n".join(bare)
-    return name, b"\n".join(data), whole if whole.lstrip().startswith((b"{", b"[")) else b""
-
-
-def _object(data: bytes) -> JsonDict:
-    found = parse_leniently(data)
-    found = found[0] if isinstance(found, list) and len(found) == 1 else found  # Gemini's errors come so
-    if not isinstance(found, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 (of one kind with what is no JSON)
-    return found
+    def _forget(self) -> None:
+        self._shape = None

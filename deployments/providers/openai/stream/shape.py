@@ -38,6 +38,16 @@ class Edits(NamedTuple):
         return data[:7] + self.insert + data[7:] if self.insert else data  # after `data: {`
 
 
+class Read(NamedTuple):
+    """What one event holds, as it goes to the client."""
+
+    frames: bytes = b""
+    content: bool = False
+    finished: int = 0  # the number of finish reasons in it
+    edits: Edits | None = None  # None if it was not by edits that the frame became the client's
+    keys: Sequence[str] = ()  # of the deltas, with what a client would read
+
+
 Said = Literal["first", "last"] | None
 
 
@@ -114,7 +124,7 @@ def shape_of(event: bytes, edits: Edits, keys: Sequence[str]) -> Shape | None:
     """
     if not event.startswith(b"data: {"):
         return None
-    texts, said = _one_text(event, keys[0]) if len(keys) == 1 else ([], None)
+    texts, said = one_text(event, keys[0]) if len(keys) == 1 else ([], None)
     if not texts:
         texts, said = _any_texts(event)
     if not texts:
@@ -131,7 +141,7 @@ def shape_of(event: bytes, edits: Edits, keys: Sequence[str]) -> Shape | None:
 Texts = list[tuple[int, int]]  # where they begin and end
 
 
-def _one_text(event: bytes, key: str) -> tuple[Texts, Said]:
+def one_text(event: bytes, key: str) -> tuple[Texts, Said]:
     """Return the text of the delta's only key, and of the padding; none if the search can't tell which is the key's."""
     word, found = b'"%b"' % key.encode(), None
     if b"\\u00" not in event and event.count(word) == 1:
