@@ -46,8 +46,8 @@ from actors.breaker.plan import Target
 from actors.breaker.registry import COMMANDS, Registry, state_of
 from actors.checkpoint_writer import CheckpointWriter
 from actors.control_thread import CONTROL
+from actors.process import tune_process
 from actors.ray_metrics import RayMeter
-from actors.scheduling import work_in_batches
 from actors.singleton import (
     LOOP_SECONDS,
     LOOP_STARTS,
@@ -70,7 +70,7 @@ class BreakerActor:
     """All methods are idempotent: a call that is sent twice does what it does once."""
 
     def __init__(self, app: str, config: BreakerConfig):
-        work_in_batches()
+        tune_process()
         self._store = CheckpointStore(app)
         self._code = code_fingerprint()
         self._incarnation = self._store.claim(self._code)

@@ -20,7 +20,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.gc_tuning import collect_garbage_seldom
 from actors.ledger.messages import (
     KEEP_ALL,
     Claims,
@@ -33,7 +32,7 @@ from actors.ledger.messages import (
     WriteAnswer,
     WriterHealth,
 )
-from actors.scheduling import work_in_batches
+from actors.process import tune_process
 from actors.singleton import NamedActor, code_fingerprint, leave_with_node
 
 log = logging.getLogger(__name__)
@@ -48,8 +47,7 @@ class LedgerActor:
         # SQLAlchemy takes 0.15 s and 15 MB: each ingress knows this class, and only the actor needs the writer.
         from actors.ledger.single_writer.writer import PATROL_SECONDS, LedgerWriter
 
-        work_in_batches()
-        collect_garbage_seldom()
+        tune_process()
         self._code = code_fingerprint()
         self._writer = LedgerWriter(_resolved(config))
         self._pause = PATROL_SECONDS

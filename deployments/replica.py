@@ -12,9 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from actors.breaker.outcomes import Guilt, Outcome
-from actors.gc_tuning import collect_garbage_seldom
 from actors.metrics import MeterOfReplica
-from actors.scheduling import work_in_batches
+from actors.process import tune_process, yield_to_others
 from deployments.config.application import Config, parse
 from deployments.config.providers import ProviderSettings, row_of
 from deployments.errors import AttemptFailed, failed
@@ -72,14 +71,15 @@ class ProviderReplica:
         capacity: Callable[[], Capacity] = Capacity,
         meter: Callable[[], MeterOfReplica] | None = None,
     ):
-        collect_garbage_seldom()
-        work_in_batches()
+        tune_process()
         self._name = name
         self._provider: Provider = LeftOut(left_out or "")
         self._traces: Tracer | None = None
         self._extras = NO_EXTRAS
         if left_out is None:
             config = parse(args)
+            if KINDS[config.providers[name].kind].in_process:
+                yield_to_others()
             self._provider = build_provider(config, name)
             self._extras = config.extras_of(name)
             self._traces = tracer_for(name, config.providers[name].kind)

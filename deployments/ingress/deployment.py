@@ -15,10 +15,9 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from actors.answers_actor import answers_actor
 from actors.breaker_actor import breaker_actor
-from actors.gc_tuning import collect_garbage_seldom
 from actors.ledger_actor import ledger_actor
+from actors.process import tune_process
 from actors.ray_metrics import RayMeter
-from actors.scheduling import work_in_batches
 from deployments.breaker_client.actor_connection import ActorCall
 from deployments.breaker_client.client import BreakerClient
 from deployments.config.application import INGRESS, parse
@@ -80,8 +79,7 @@ class Ingress:
     """
 
     def __init__(self, args: JsonObject, handles: Mapping[str, DeploymentHandle[Any]]):
-        collect_garbage_seldom()
-        work_in_batches()
+        tune_process()
         _put_around_server()
         resolved = resolve(parse(args))
         self._app = serve.get_replica_context().app_name

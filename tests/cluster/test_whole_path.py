@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ import httpx2
 import pytest
 import yaml
 
-from tests.cluster.conftest import CLOUDS, ROOT, SOON, WIRES, Cluster, eventually, overridden
+from actors.process import BACKGROUND
+from tests.cluster.conftest import APP, CLOUDS, ROOT, SOON, WIRES, Cluster, eventually, overridden
+from tests.cluster.listening import command_of, descendants
 from tests.fakes.server import Behaviour, Received, status
 
 DOWN = status(500)
@@ -340,6 +343,14 @@ def _opens_at_once(llm: Cluster) -> bool:
     llm.post()
     llm.post()
     return len(llm.fakes["aws_bedrock"].received) == 1
+
+
+def test_only_the_model_in_this_machine_gives_way_to_other_processes(llm: Cluster) -> None:
+    found = set[tuple[str, int]]()
+    for pid in descendants(os.getpid()):
+        if replica := re.match(rf"ray::ServeReplica:{APP}:(\w+)", command_of(pid)):
+            found.add((replica[1], os.getpriority(os.PRIO_PROCESS, pid)))
+    assert found == {("Ingress", 0), *((name, 0) for name in WIRES), ("local", BACKGROUND)}
 
 
 def test_a_silent_primary_costs_its_first_token_limit(llm: Cluster) -> None:
