@@ -41,6 +41,7 @@ from deployments.providers.translated import bug_before_sending
 from deployments.rpc.admission import Capacity
 from deployments.rpc.port import (
     HelloMessage,
+    LastFrames,
     ReplyMessage,
     StreamItem,
     outcome_message,
@@ -129,7 +130,7 @@ class ProviderReplica:
                 contextlib.aclosing(self._stream(call)) as items,
             ):
                 async for item in items:
-                    yield item
+                    yield bytes(item) if isinstance(item, LastFrames) else item
         except AttemptFailed as error:
             yield {"outcome": outcome_message(error.outcome)}
 
@@ -200,7 +201,7 @@ class ProviderReplica:
                         spans.add_frames(item.data)
                     if item.told and (message := usage.take(item.told)) is not None:
                         yield message  # before its frames: a client may leave after the first
-                    yield item.data
+                    yield item.data if item.end is None else LastFrames(item.data)
                 else:
                     if spans is not None:
                         spans.succeed(item.usage)

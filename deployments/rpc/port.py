@@ -102,6 +102,10 @@ def outcome_message(outcome: Outcome) -> OutcomeMessage:
     return cast(OutcomeMessage, asdict(outcome))
 
 
+class LastFrames(bytes):
+    """Frames behind which nothing but the stream's end is to come. They are mere bytes to another process."""
+
+
 StreamItem = bytes | UsageMessage | EndMessage
 
 

@@ -25,6 +25,7 @@ from deployments.rpc.long_calls import BEFORE_THE_LAST, Arriving, CallFrame
 from deployments.rpc.port import (
     EndMessage,
     HelloMessage,
+    LastFrames,
     PieceMessage,
     ReplyMessage,
     StreamItem,
@@ -74,12 +75,13 @@ class ServerConnection:
         self._framed: FramedConnection | None = None
         self._items: deque[tuple[int, Item]] = deque()
         self._size = 0
-        self._queued_at = self._sent_at = self._due = 0.0
+        self._queued_at = self._sent_at = 0.0
         self._flush_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
-        self._flushed = asyncio.Event()
+        self._collected = asyncio.Event()
+        self._waiting = 0  # streams that read no more until the next message is due
 
     def open(self, framed: FramedConnection) -> None:
         self._framed = framed
@@ -134,13 +136,23 @@ class ServerConnection:
         self._flush_soon()
 
     async def put(self, number: int, item: Item, *, first: bool) -> None:
-        """Queue an item; the `first` of a stream is sent at once. Raises AttemptFailed if the ingress reads nothing."""
+        """Queue an item; the `first` of a stream is sent at once. Raises AttemptFailed if the ingress reads nothing.
+
+        Where messages are far apart, it returns when the next one is due: what has arrived upstream until then is read
+        at once, and goes with it. So what arrives waits for one message, and not for two.
+        """
         while self._size > BACKLOG_BYTES:
             self._drained.clear()
             await _wait_for_reader(self._drained)
         gap = self._queue(number, item, first=first)
-        if not first and isinstance(item, bytes) and gap > LONG_INTERVAL:
-            await self._flushed.wait()  # the frames that arrive upstream until then are read at once
+        if first or gap <= LONG_INTERVAL or len(self.streams) == 1:
+            return
+        if isinstance(item, bytes) and not isinstance(item, LastFrames):
+            self._waiting += 1
+            try:
+                await self._collected.wait()
+            finally:
+                self._waiting -= 1
 
     def tell(self, number: int, message: PieceMessage) -> None:
         """Queue a message that no backlog delays: it is small, and seldom."""
@@ -152,7 +164,7 @@ class ServerConnection:
         gap = self._interval.seconds(now)
         if not self._items:
             self._queued_at = now
-        self._items.append((number, item))
+        self._items.append((number, bytes(item) if isinstance(item, LastFrames) else item))
         self._size += _size_of(item)
         if first or len(self.streams) == 1:
             self._flush_soon()
@@ -161,38 +173,53 @@ class ServerConnection:
         return gap
 
     def _flush_soon(self) -> None:
-        """Send all items that are queued in this turn of the event loop."""
-        if self._timer is not None:
+        """Send all items that are queued in this turn of the event loop. Streams that wait for their time go on to."""
+        if self._timer is not None and not self._waiting:
             self._timer.cancel()
             self._timer = None
         if not self._flush_scheduled:
-            self._flush_scheduled, self._due = True, self._loop.time()
-            self._loop.call_soon(self._flush)
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush, self._loop.time())
 
     def _flush_at(self, due: float, now: float) -> None:
         if due <= now:
             self._flush_soon()
         elif not self._flush_scheduled and self._timer is None:
-            self._due = due
-            self._timer = self._loop.call_at(due, self._flush)
+            self._timer = self._loop.call_at(due, self._collect, due)
 
-    def _flush(self) -> None:
+    def _collect(self, due: float) -> None:
+        """Have the streams that wait read what has come to them, which takes two turns of the loop, and send it."""
+        self._timer = None
+        if not self._waiting:
+            self._flush(due)
+            return
+        self._flush_scheduled = True
+        collected, self._collected = self._collected, asyncio.Event()
+        collected.set()
+        late = self._loop.time() - due
+        self._loop.call_soon(self._loop.call_soon, self._flush_collected, late)
+
+    def _flush_collected(self, late: float) -> None:
+        self._flush(self._loop.time() - late)  # to read takes its time, which is no lateness of the loop
+
+    def _flush(self, due: float) -> None:
         """Send all queued items, in pieces. The rest waits while the connection is full."""
-        self._flush_scheduled, self._timer = False, None
+        self._flush_scheduled = False
         try:
             while self._items and self._framed is not None and not self._framed.full:
                 now = self._loop.time()
                 batch = self._take_batch()
                 self._framed.send((self._in_flight(), batch))
-                self._interval.note_sent(now, sum(map(_frame_count, batch)), self._due)
+                self._interval.note_sent(now, sum(map(_frame_count, batch)), due)
                 self._sent_at = now
         except Exception:
             if self._framed is not None:
                 self._framed.close()  # else the items of this batch would be missing without a sign
             raise
         finally:
-            flushed, self._flushed = self._flushed, asyncio.Event()
-            flushed.set()
+            if self._waiting:
+                now = self._loop.time()
+                self._flush_at(now + self._interval.seconds(now), now)
 
     def _take_batch(self) -> list[tuple[int, Item]]:
         if self._size <= PIECE_BYTES:

@@ -328,6 +328,39 @@ def test_a_server_that_writes_faster_than_we_read_is_held_up() -> None:
     asyncio.run(main())
 
 
+def test_what_waits_in_the_socket_of_a_busy_reader_is_read_with_what_has_come_before() -> None:
+    async def main() -> None:
+        transport = Transport(connect=3.0, connections=1)
+        written, read = asyncio.Event(), asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(BODY)
+            writer.write(OK + b"transfer-encoding: chunked\r\n\r\n")
+            for part in [b"a", b"b", b"c", b"d", b"e"]:
+                writer.write(b"1\r\n" + part + b"\r\n")
+                await asyncio.sleep(0.01)  # each comes by itself
+            written.set()
+            await read.wait()
+            writer.write(b"0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        answer = await begun(transport, url)
+        try:
+            await written.wait()
+            assert await answer.read() == b"abcde"
+            read.set()
+            assert await answer.read() == b""
+        finally:
+            read.set()
+            answer.close()
+            await transport.aclose()
+            server.close()
+
+    uvloop.run(asyncio.wait_for(main(), SECONDS))  # as in a replica
+
+
 def test_parts_of_what_is_wanted_whole_wait_for_each_other_but_not_the_first_and_not_at_the_end() -> None:
     async def main() -> None:
         transport = Transport(connect=3.0, connections=1)

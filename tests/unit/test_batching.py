@@ -7,6 +7,7 @@ import pytest
 
 from deployments.rpc.batching import BUSY_RATE, MAX_INTERVAL, MIN_INTERVAL, RATE_SECONDS, TIMER_JITTER, BatchInterval
 from deployments.rpc.framing import FramedConnection
+from deployments.rpc.port import LastFrames
 from deployments.rpc.server import BEAT_SECONDS, Item, ServerConnection, ServerMessage, ServerStream
 from tests.clock import run_virtually
 
@@ -110,13 +111,13 @@ def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
 
         writers = await asyncio.gather(writes(1, 0.001), writes(2, 0.006))
         assert sent[1:] == [(pytest.approx(left + MAX_INTERVAL), [(1, FRAME), (2, FRAME)])]
-        # Whoever has written is told to go on when it has left, not before.
+        # Whoever has written is told to go on when it leaves, not before.
         assert [at - left for at in writers] == pytest.approx([MAX_INTERVAL, MAX_INTERVAL])
 
     run_virtually(main())
 
 
-def test_a_first_frame_ends_the_wait_of_all() -> None:
+def test_a_first_frame_takes_along_what_waits_and_the_streams_wait_for_their_time() -> None:
     async def main() -> None:
         clock = asyncio.get_running_loop().time
         connection, sent = connection_of(late(5.0, end=clock()))
@@ -124,10 +125,50 @@ def test_a_first_frame_ends_the_wait_of_all() -> None:
         await a_turn()
         left = clock()
         writer = asyncio.create_task(connection.put(1, FRAME, first=False))
-        await asyncio.sleep(0.004)
-        await connection.put(2, FRAME, first=True)
+        for _ in range(3):
+            await asyncio.sleep(0.004)
+            await connection.put(2, FRAME, first=True)
         await writer
-        assert sent[1:] == [(pytest.approx(left + 0.004), [(1, FRAME), (2, FRAME)])]
+        assert clock() == pytest.approx(left + MAX_INTERVAL)
+        assert [(round(at - left, 3), len(items)) for at, items in sent[1:]] == [(0.004, 2), (0.008, 1), (0.012, 1)]
+
+    run_virtually(main())
+
+
+def test_what_has_come_by_then_goes_with_the_message_that_is_due() -> None:
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        connection, sent = connection_of(late(5.0, end=clock()))
+        await connection.put(1, FRAME, first=True)
+        await a_turn()
+        left = clock()
+
+        async def reads(number: int) -> None:
+            for _ in range(3):
+                await connection.put(number, FRAME, first=False)
+                await a_turn()  # to read what waits in a socket
+
+        await asyncio.gather(reads(1), reads(2))
+        times = [(round((at - left) / MAX_INTERVAL, 3), len(items)) for at, items in sent[1:]]
+        assert times == [(1, 4), (2, 2)], "two of each that are due, and then the last ones"
+
+    run_virtually(main())
+
+
+def test_who_has_its_end_behind_it_does_not_wait() -> None:
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        connection, sent = connection_of(late(5.0, end=clock()))
+        await connection.put(1, FRAME, first=True)
+        await a_turn()
+        left = clock()
+        await connection.put(1, LastFrames(FRAME), first=False)
+        await connection.put(1, {"usage": None, "tail": b""}, first=False)
+        assert clock() == left
+        await asyncio.sleep(MAX_INTERVAL)
+        assert [(at, [type(item) for _, item in items]) for at, items in sent[1:]] == [
+            (pytest.approx(left + MAX_INTERVAL), [bytes, dict])
+        ]
 
     run_virtually(main())
 
@@ -164,10 +205,10 @@ def test_the_only_call_of_a_lane_never_waits() -> None:
 def test_frames_count_however_few_reads_they_came_in() -> None:
     async def main() -> float:
         connection, sent = connection_of(BatchInterval())
-        for _ in range(100):
-            left = connection._flushed
+        for number in range(100):
             await connection.put(1, FRAME * 20, first=False)
-            await left.wait()
+            while len(sent) <= number:  # noqa: ASYNC110 - on a virtual clock
+                await asyncio.sleep(MIN_INTERVAL / 100)
         return sent[-1][0] - sent[-2][0]
 
     # Twenty frames each T seconds, and T a millisecond for each hundred of them a second.

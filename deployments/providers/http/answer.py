@@ -87,6 +87,9 @@ class HttpAnswer:
             if self._ended:
                 return b""
             await self._wait()
+        if self._connection is not None and self._connection.held:
+            self._connection.go_on()
+            await asyncio.sleep(0)  # what waits in the socket comes in this turn of the loop, and is read with it
         parts, self._parts, self._unread, self._begun = self._parts, [], 0, True
         if self._connection is not None:
             self._connection.go_on()

@@ -31,7 +31,7 @@ class HttpConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
         self._until_close = False  # the body ends with the connection
-        self._held = False
+        self.held = False
         self.may_hold_early = False  # whether nothing is lost where reading pauses for long
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,12 +54,12 @@ class HttpConnection(asyncio.Protocol):
     def hold(self) -> None:
         """Read no more, until the answer's reader has read."""
         if self._transport is not None and not self.closed:
-            self._held = True
+            self.held = True
             self._transport.pause_reading()
 
     def go_on(self) -> None:
-        if self._held and self._transport is not None and not self.closed:
-            self._held = False
+        if self.held and self._transport is not None and not self.closed:
+            self.held = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
