@@ -43,10 +43,10 @@ class Exchange:
         self.disconnected = self.response_complete = False
         self.keep_alive = keep_alive
         self.task: asyncio.Task[None] | None = None
-        self.body: list[bytes] = []
-        self.scope = scope
+        self.scope = scope  # its WHOLE_BODY is there once that has arrived
         self._endpoint = endpoint
         self._protocol = protocol
+        self._request_id = b""
         self._status = 0
         self._head: bytes | None = None  # until it is written with what follows
         self._chunked = False
@@ -75,7 +75,7 @@ class Exchange:
 
     def _forget(self) -> None:
         """Let go of the body, which an idle connection would keep, and of the task, which has us."""
-        self.body, self.task = [], None
+        self.task = None
         self.scope.pop(WHOLE_BODY, None)
 
     def _with_request_id(self) -> str:
@@ -91,9 +91,8 @@ class Exchange:
         return made
 
     async def _receive(self) -> Message:
-        if not self.body:
+        if (body := self.scope.pop(WHOLE_BODY, None)) is None:
             await asyncio.Event().wait()  # who leaves has the task cancelled
-        body, self.body = b"".join(self.body), []
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def _send(self, response: Response) -> None:

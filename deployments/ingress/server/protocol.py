@@ -78,15 +78,16 @@ class DirectProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any):
         super().__init__(*arguments, **named)
         self._arriving: Exchange | None = None  # its head has arrived, and its body not yet
+        self._parts: list[bytes] = []  # of that body
         self._default: tuple[object, bytes] = (None, b"")
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if (late := self._arriving) is not None:
-            self._arriving = None
+        if self._arriving is not None:  # it goes the long way
+            parts, self._parts, self._arriving = self._parts, [], None
             if self.parser is not None and not self.transport.is_closing():
                 super().on_headers_complete()
-                for part in late.body:
+                for part in parts:
                     super().on_body(part)
 
     def on_headers_complete(self) -> None:
@@ -119,21 +120,21 @@ class DirectProtocol(HttpToolsProtocol):
         if self._arriving is None:
             super().on_body(body)
         else:
-            self._arriving.body.append(body)
+            self._parts.append(body)
 
     def on_message_complete(self) -> None:
         if (exchange := self._arriving) is None:
             super().on_message_complete()
             return
-        self._arriving = None
-        exchange.scope[WHOLE_BODY] = exchange.body[0] if len(exchange.body) == 1 else b"".join(exchange.body)
+        parts, self._parts, self._arriving = self._parts, [], None
+        exchange.scope[WHOLE_BODY] = parts[0] if len(parts) == 1 else b"".join(parts)
         self.cycle = exchange
         exchange.task = task = self.loop.create_task(exchange.run())
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._arriving = None
+        self._parts, self._arriving = [], None
         super().connection_lost(exc)
         if isinstance(exchange := self.cycle, Exchange):
             self.cycle = None  # each of the two has the other: only the collector would free them

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 GATHER_SECONDS = 0.02  # how long parts wait for each other
 MOST_UNREAD = 256 * 1024  # bytes; then the reader is woken, and nothing more is read until it has read them
 MOST_UNPACKED = 16 * 1024 * 1024  # bytes that one part may unpack to: more is an attack
+# We ask for the first alone (pool.py). Some servers pack an answer that nobody asked to be packed.
 _WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
