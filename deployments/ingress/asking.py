@@ -38,8 +38,11 @@ CONTINUE_HEADER = "x-breakwater-continue"
 # Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
 SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
 SCOPE_HEADER = b"x-breakwater-scope"
-_CHOICES = frozenset(name.encode() for name in (EXPLAIN_HEADER, HEDGE_HEADER, CONTINUE_HEADER, PRIORITY_HEADER))
-_READ = frozenset({*SESSION_HEADERS, SCOPE_HEADER, b"x-tenant-id", b"x-agent-id", b"x-request-id", *_CHOICES})
+EXPLAIN, HEDGE, CONTINUE = EXPLAIN_HEADER.encode(), HEDGE_HEADER.encode(), CONTINUE_HEADER.encode()
+PRIORITY = PRIORITY_HEADER.encode()
+_READ = frozenset(
+    {*SESSION_HEADERS, SCOPE_HEADER, b"x-tenant-id", b"x-agent-id", b"x-request-id", EXPLAIN, HEDGE, CONTINUE, PRIORITY}
+)
 
 
 Given = dict[bytes, str]  # headers: name to value
@@ -75,9 +78,9 @@ class Asking:
             given.get(b"x-agent-id") or None,
             key.name if key else None,
             given.get(b"x-request-id", "")[:LONGEST_TEXT] or None,
-            explain=_choice(given, EXPLAIN_HEADER, unless_told=False),
-            hedge=_choice(given, HEDGE_HEADER, unless_told=True),
-            continues=_choice(given, CONTINUE_HEADER, unless_told=True),
+            explain=EXPLAIN in given and _choice(given, EXPLAIN_HEADER, unless_told=False),
+            hedge=HEDGE not in given or _choice(given, HEDGE_HEADER, unless_told=True),
+            continues=CONTINUE not in given or _choice(given, CONTINUE_HEADER, unless_told=True),
             priority=self._priority(given, key, tenant),
             trace=None if self._service.traces is None else extract(request.headers),
             session=session,
@@ -87,7 +90,7 @@ class Asking:
 
     def _priority(self, given: Given, key: Key | None, tenant: str | None) -> Priority:
         """Return the request's priority, as far as its caller may have it."""
-        word = given.get(PRIORITY_HEADER.encode(), "").lower() or "normal"
+        word = given.get(PRIORITY, "").lower() or "normal"
         if word not in PRIORITIES:
             raise BadRequest(f"'{PRIORITY_HEADER}' must be critical, normal or batch.", PRIORITY_HEADER)
         settings = self._service.resolved.config.priorities
