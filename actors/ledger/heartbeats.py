@@ -38,6 +38,7 @@ class Heard:
 
     def __init__(self) -> None:
         self._heard: dict[str, tuple[float, str | None]] = {}  # replica: when, and where it runs
+        self.new = False  # is there one that the store has not been told of?
         self.missing: list[MissingJournal] = []
 
     def __len__(self) -> int:
@@ -48,6 +49,7 @@ class Heard:
 
     def hear(self, replica: str, host: str | None, now: float) -> None:
         """Note a sign of life. `host` is None if the replica will not say that it leaves."""
+        self.new = self.new or replica not in self._heard
         self._heard[replica] = now, host
 
     def at(self, replica: str, otherwise: float) -> float:

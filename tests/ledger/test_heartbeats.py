@@ -1,6 +1,7 @@
 """Who writes to the store, whose journal is missing, and two clusters that share a store."""
 
 import asyncio
+from typing import Any
 
 from actors.ledger.heartbeats import BEAT_SECONDS, KEPT_SECONDS, MISSING_SECONDS
 from actors.ledger.single_writer.writer import LOST_AFTER_SECONDS, PATROL_SECONDS
@@ -66,6 +67,34 @@ async def test_a_node_that_is_gone_is_told_and_its_journal_found_when_it_is_back
     assert await missing(w) == []
     assert stays.health()["missing"] == 0
     assert (await w.total())["attempts"] == 1
+
+
+@in_world
+async def test_a_node_that_is_gone_soon_after_its_replica_has_begun_is_told_too(w: World) -> None:
+    w.replica()
+    await patrolled(w, BEAT_SECONDS)
+    goes = w.replica(node="far")
+    answered(goes)
+    await patrolled(w, 3)
+    await w.kill(goes)
+    await patrolled(w, SOON)
+    assert await missing(w) == [(goes.replica, "far")]
+
+
+@in_world
+async def test_what_could_not_be_written_of_a_new_replica_is_written_later(w: World) -> None:
+    desk, put, told = w.actor.desk, w.actor.desk._put_beat, list[set[str]]()
+
+    def fails_once(hosts: Any) -> Any:
+        told.append(set(hosts))
+        if len(told) == 1:
+            raise OSError("the store is away")
+        return put(hosts)
+
+    desk._put_beat = fails_once  # type: ignore[method-assign]
+    replica = w.replica()
+    await patrolled(w, 5)
+    assert told == [{replica.replica}] * 2
 
 
 @in_world

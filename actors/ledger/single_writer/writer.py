@@ -223,20 +223,25 @@ class LedgerWriter:
         if self._clock() >= self._beat_at:
             self._beat_at = self._clock() + BEAT_SECONDS
             await self._beat()
+        elif self._heard.new:  # it may be gone with its node before the next beat
+            await self._beat(only_write=True)
         if self._clock() >= self._reread_at:
             self._reread_at = self._clock() + REREAD_SECONDS
             await self._reread()
         await self.purge()
 
-    async def _beat(self) -> None:
+    async def _beat(self, *, only_write: bool = False) -> None:
         """Write down whom we have heard, and see whom nobody has."""
         async with self._turn:
+            self._heard.new = False
             hosts = self._heard.hosts(self._clock() - BEAT_SECONDS)
             try:
                 missing = await self._writing(self._put_beat, hosts)
             except Exception:  # a store that is away is known from every write
-                self._beaten = False
+                self._beaten, self._heard.new = False, True
                 return
+        if only_write:
+            return
         if self._beaten:  # else the store has not been told for long who lives
             self._heard.learn(missing)
         self._beaten = True
