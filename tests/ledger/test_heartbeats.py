@@ -70,13 +70,13 @@ async def test_a_node_that_is_gone_is_told_and_its_journal_found_when_it_is_back
 
 
 @in_world
-async def test_a_node_that_is_gone_soon_after_its_replica_has_begun_is_told_too(w: World) -> None:
+async def test_a_node_that_goes_with_the_actor_soon_after_its_replica_has_begun_is_missed_too(w: World) -> None:
     w.replica()
-    await patrolled(w, BEAT_SECONDS)
     goes = w.replica(node="far")
     answered(goes)
     await patrolled(w, 3)
     await w.kill(goes)
+    w.actor.start()
     await patrolled(w, SOON)
     assert await missing(w) == [(goes.replica, "far")]
 
