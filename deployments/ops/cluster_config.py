@@ -63,7 +63,7 @@ HEADER = """\
 
 
 def main() -> int:
-    sys.stdout.write(HEADER + dump(serve_config(small=True)))
+    sys.stdout.write(HEADER + serve_config(small=True))
     return 0
 
 

@@ -19,6 +19,8 @@ import jsonschema
 import pytest
 import yaml
 
+from deployments.config.application import parse
+from deployments.config.check import read_applications
 from deployments.ops import cluster_config
 from tests.containers.manifests import ROOT, command
 
@@ -42,6 +44,12 @@ def test_hadolint_would_find_something(tmp_path: pathlib.Path) -> None:
 def test_the_config_in_the_image_is_made_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert cluster_config.main() == 0
     assert capsys.readouterr().out == (FOLDER / "serve_config.yaml").read_text()
+
+
+def test_the_config_in_the_image_is_one_that_serve_run_takes() -> None:
+    [ours] = read_applications(str(FOLDER / "serve_config.yaml"))
+    auth = parse(ours["args"]).auth
+    assert (auth.api_keys_env, auth.admin_key_env) == ("BREAKWATER_API_KEYS", "BREAKWATER_ADMIN_KEY")
 
 
 def test_the_image_holds_what_it_copies_and_nothing_else() -> None:
