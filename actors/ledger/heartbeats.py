@@ -36,9 +36,11 @@ class MissingJournal(NamedTuple):
 class Heard:
     """The replicas that one ledger actor has heard, on a monotonic clock, and the journals that are missing."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self._heard: dict[str, tuple[float, str | None]] = {}  # replica: when, and where it runs
-        self.new = False  # is there one that the store has not been told of?
+        self._new = False  # is there one that the store has not been told of?
+        self._beat_at = now + BEAT_SECONDS  # until then nearly nobody has been heard
+        self._beaten = False  # did the last beat come into the store?
         self.missing: list[MissingJournal] = []
 
     def __len__(self) -> int:
@@ -49,16 +51,30 @@ class Heard:
 
     def hear(self, replica: str, host: str | None, now: float) -> None:
         """Note a sign of life. `host` is None if the replica will not say that it leaves."""
-        self.new = self.new or replica not in self._heard
+        self._new = self._new or replica not in self._heard
         self._heard[replica] = now, host
 
     def at(self, replica: str, otherwise: float) -> float:
         """Return when a replica was heard last."""
         return self._heard.get(replica, (otherwise, None))[0]
 
-    def hosts(self, since: float) -> dict[str, str | None]:
-        """Return where the replicas run that were heard since then."""
-        return {replica: host for replica, (at, host) in self._heard.items() if at >= since}
+    def is_due(self, now: float) -> bool:
+        """Return whether the store is to be told whom we have heard: a new one may be gone with its node soon."""
+        return self._new or now >= self._beat_at
+
+    def begin_beat(self, now: float) -> dict[str, str | None]:
+        """Return where the replicas run that are to be written down now."""
+        self._new = False
+        return {replica: host for replica, (at, host) in self._heard.items() if at >= now - BEAT_SECONDS}
+
+    def end_beat(self, missing: Sequence[MissingJournal] | None, now: float) -> None:
+        """Take the journals that are missing, as the store says; None if it was away, which is tried again soon."""
+        if missing is None:
+            self._beaten, self._new = False, True
+        elif now >= self._beat_at:  # a beat for a new one comes too soon to tell who does not come back
+            if self._beaten:  # else the store has not been told for long who lives
+                self.learn(missing)
+            self._beaten, self._beat_at = True, now + BEAT_SECONDS
 
     def forget(self, replica: str) -> None:
         self._heard.pop(replica, None)

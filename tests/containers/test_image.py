@@ -100,7 +100,8 @@ def buildah(store: pathlib.Path, *arguments: str, seconds: float = 900) -> str:
 @contextlib.contextmanager
 def running(store: pathlib.Path, image: str) -> Iterator[None]:
     """The image as `docker run` would start it, in this machine's own network."""
-    container = buildah(store, "from", "--pull-never", image).strip()
+    # As Docker's own limit of open files is: buildah's is too low for HAProxy, as `serve run` would say.
+    container = buildah(store, "from", "--ulimit", "nofile=20000:20000", "--pull-never", image).strip()
     settings = {
         "BREAKWATER_API_KEYS": "key-of-alice:acme:alice",
         "BREAKWATER_ADMIN_KEY": "key-of-the-operators",

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.ledger.budget import Change, Counters
-from actors.ledger.heartbeats import BEAT_SECONDS, Heard, MissingJournal
+from actors.ledger.heartbeats import Heard, MissingJournal
 from actors.ledger.journal.orphans import Orphan, orphans
 from actors.ledger.messages import (
     KEEP_ALL,
@@ -95,9 +95,7 @@ class LedgerWriter:
         self._turn = asyncio.Lock()
         self._began = clock()
         self._reread_at = self._began + REREAD_SECONDS
-        self._heard = Heard()
-        self._beat_at = self._began + BEAT_SECONDS  # until then nearly nobody has been heard
-        self._beaten = False  # did the last beat come into the store?
+        self._heard = Heard(self._began)
         self._rejected_lines = self._refused_rows = self._lost_rows = self._recovered_journals = 0
 
     async def configure(self, config: StoreConfig) -> None:
@@ -220,31 +218,20 @@ class LedgerWriter:
                 await self._settle(owner)  # its journal may still be found
         self._heard.forget_older(before)
         self._leases.keep(set(self._heard))
-        if self._clock() >= self._beat_at:
-            self._beat_at = self._clock() + BEAT_SECONDS
+        if self._heard.is_due(self._clock()):
             await self._beat()
-        elif self._heard.new:  # it may be gone with its node before the next beat
-            await self._beat(only_write=True)
         if self._clock() >= self._reread_at:
             self._reread_at = self._clock() + REREAD_SECONDS
             await self._reread()
         await self.purge()
 
-    async def _beat(self, *, only_write: bool = False) -> None:
+    async def _beat(self) -> None:
         """Write down whom we have heard, and see whom nobody has."""
+        missing: list[MissingJournal] | None = None
         async with self._turn:
-            self._heard.new = False
-            hosts = self._heard.hosts(self._clock() - BEAT_SECONDS)
-            try:
-                missing = await self._writing(self._put_beat, hosts)
-            except Exception:  # a store that is away is known from every write
-                self._beaten, self._heard.new = False, True
-                return
-        if only_write:
-            return
-        if self._beaten:  # else the store has not been told for long who lives
-            self._heard.learn(missing)
-        self._beaten = True
+            with contextlib.suppress(Exception):  # a store that is away is known from every write
+                missing = await self._writing(self._put_beat, self._heard.begin_beat(self._clock()))
+        self._heard.end_beat(missing, self._clock())
 
     async def _reread(self) -> None:
         """Take from the store what a month has cost: others write to it too. Minutes are each actor's own."""

@@ -28,6 +28,7 @@ from deployments.config.check import Judged, applications_of
 from deployments.ops.serve_run import slim, words
 from deployments.ops.serve_run.early import Checked, Found
 from deployments.ops.serve_run.left_behind import end_all
+from deployments.ops.serve_run.open_files import raise_limit
 from deployments.ops.serve_run.parent import end_with_uv
 from deployments.ops.serve_run.ports import Port, explain_taken, is_taken, ports_of
 
@@ -64,6 +65,8 @@ def _prepare(checked: Checked, *, is_local: bool, blocks: bool) -> None:
     if is_local:
         if (processes := slim.choice(os.environ)) is None:
             _refuse(f"{slim.VARIABLE} must be one of {', '.join(slim.CHOICES)}.")
+        if (wrong := raise_limit(os.environ)) is not None:
+            _refuse(wrong)
         slim.apply(processes)
         _free(ports_of(options, os.environ))
         end_with_uv(Found.parent)
