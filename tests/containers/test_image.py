@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import jsonschema
 import pytest
+import xllamacpp
 import yaml
 
 from deployments.config.application import parse
@@ -66,6 +67,16 @@ def test_it_runs_as_a_user_that_may_write_its_state_alone() -> None:
     assert "HEALTHCHECK" in final
     assert "ENTRYPOINT" not in re.sub(r"^#.*$", "", final, flags=re.MULTILINE)  # KubeRay has a command of its own
     assert not re.search(r"gcc|build-essential|pip install|uv ", final)
+
+
+def test_what_the_local_model_is_linked_with_is_in_the_image() -> None:
+    """The base has what Debian's own `apt` needs, and nothing more."""
+    base = r"linux-vdso|ld-linux|libc\.so|libm\.so|libdl|librt|libpthread|libgcc_s|libstdc\+\+"
+    library = next(pathlib.Path(next(iter(xllamacpp.__path__))).glob("*.so"))
+    linked = subprocess.run(["ldd", str(library)], capture_output=True, text=True, check=True).stdout.split("\n\t")
+    others = {line.split()[0] for line in linked if not re.search(base, line) and "site-packages" not in line}
+    assert others == {"libgomp.so.1"}
+    assert "libgomp1" in DOCKERFILE.rsplit("\nFROM ", 1)[1]
 
 
 def test_compose_is_a_compose_file() -> None:
