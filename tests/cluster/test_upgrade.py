@@ -36,6 +36,7 @@ from tests.fakes.server import Behaviour
 DEPLOYMENTS = ("Ingress", "aws_bedrock", "openai", "google_genai", "anthropic", "local")
 WHILE = 4.0  # seconds between two changes
 STREAMS = 4
+PAUSE = 0.02  # seconds between two requests of a client: the account of all is asked for by agent, 10,000 at most
 LONGEST = 10.0  # seconds that a request may take, on a machine that starts a dozen processes meanwhile
 pytestmark = pytest.mark.upgrade
 
@@ -59,6 +60,7 @@ async def main():
                     done.append((whose["agent_id"], answer["response"]))
             except Exception as error:
                 done.append((whose["agent_id"], repr(error)))
+            await asyncio.sleep(0.02)
     print(json.dumps(done))
 
 asyncio.run(main())
@@ -86,6 +88,7 @@ class Clients:
             except (httpx2.TransportError, KeyError) as error:
                 text = repr(error)
             self.answers[agent] = (time.monotonic() - began, text)
+            self.stop.wait(PAUSE)
 
 
 def _streamed(text: str) -> str:
