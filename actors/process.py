@@ -23,8 +23,6 @@ def tune_process() -> None:
     Serve freezes the objects of a replica's start, and reference counting frees those of a request.
     """
     gc.set_threshold(THRESHOLD)
-    if not hasattr(os, "SCHED_BATCH"):
-        return
     for thread in _threads():
         with contextlib.suppress(OSError):  # it has ended meanwhile, or a sandbox forbids it
             os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
@@ -39,5 +37,5 @@ def yield_to_others() -> None:
 
 def _threads() -> Iterator[int]:
     """Yield the threads of this process. Those that they start run as they do."""
-    with contextlib.suppress(FileNotFoundError):  # no Linux
+    with contextlib.suppress(FileNotFoundError):  # no Linux, and so neither SCHED_BATCH
         yield from map(int, os.listdir("/proc/self/task"))

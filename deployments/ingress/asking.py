@@ -31,18 +31,15 @@ if TYPE_CHECKING:
     from deployments.service.service import Service
 
 DROP_HEADER = "x-breakwater-drop-unsupported"
-EXPLAIN_HEADER = "x-breakwater-explain"
-HEDGE_HEADER = "x-breakwater-hedge"
-PRIORITY_HEADER = "x-breakwater-priority"
-CONTINUE_HEADER = "x-breakwater-continue"
+EXPLAIN_HEADER = b"x-breakwater-explain"
+HEDGE_HEADER = b"x-breakwater-hedge"
+PRIORITY_HEADER = b"x-breakwater-priority"
+CONTINUE_HEADER = b"x-breakwater-continue"
 # Our own, what Ray Serve's LLM servers and others read, Claude Code's and Codex's. The first one counts.
 SESSION_HEADERS = (b"x-breakwater-session", b"x-session-id", b"x-claude-code-session-id", b"session-id")
 SCOPE_HEADER = b"x-breakwater-scope"
-EXPLAIN, HEDGE, CONTINUE = EXPLAIN_HEADER.encode(), HEDGE_HEADER.encode(), CONTINUE_HEADER.encode()
-PRIORITY = PRIORITY_HEADER.encode()
-_READ = frozenset(
-    {*SESSION_HEADERS, SCOPE_HEADER, b"x-tenant-id", b"x-agent-id", b"x-request-id", EXPLAIN, HEDGE, CONTINUE, PRIORITY}
-)
+_CHOICES = frozenset({EXPLAIN_HEADER, HEDGE_HEADER, CONTINUE_HEADER, PRIORITY_HEADER})
+_READ = frozenset({*SESSION_HEADERS, SCOPE_HEADER, b"x-tenant-id", b"x-agent-id", b"x-request-id", *_CHOICES})
 
 
 Given = dict[bytes, str]  # headers: name to value
@@ -78,9 +75,9 @@ class Asking:
             given.get(b"x-agent-id") or None,
             key.name if key else None,
             given.get(b"x-request-id", "")[:LONGEST_TEXT] or None,
-            explain=EXPLAIN in given and _choice(given, EXPLAIN_HEADER, unless_told=False),
-            hedge=HEDGE not in given or _choice(given, HEDGE_HEADER, unless_told=True),
-            continues=CONTINUE not in given or _choice(given, CONTINUE_HEADER, unless_told=True),
+            explain=_choice(given, EXPLAIN_HEADER, unless_told=False),
+            hedge=_choice(given, HEDGE_HEADER, unless_told=True),
+            continues=_choice(given, CONTINUE_HEADER, unless_told=True),
             priority=self._priority(given, key, tenant),
             trace=None if self._service.traces is None else extract(request.headers),
             session=session,
@@ -90,9 +87,10 @@ class Asking:
 
     def _priority(self, given: Given, key: Key | None, tenant: str | None) -> Priority:
         """Return the request's priority, as far as its caller may have it."""
-        word = given.get(PRIORITY, "").lower() or "normal"
+        word = given.get(PRIORITY_HEADER, "").lower() or "normal"
         if word not in PRIORITIES:
-            raise BadRequest(f"'{PRIORITY_HEADER}' must be critical, normal or batch.", PRIORITY_HEADER)
+            name = PRIORITY_HEADER.decode()
+            raise BadRequest(f"'{name}' must be critical, normal or batch.", name)
         settings = self._service.resolved.config.priorities
         most = settings.most(None if key is None else key.name, key.speaks_for(tenant) if key else tenant)
         return max(word, most, key=PRIORITIES.index)
@@ -148,9 +146,10 @@ def _session_and_scope_in(headers: Sequence[tuple[bytes, bytes]], given: Given) 
     return session, ",".join(value.decode("latin-1") for name, value in headers if name == SCOPE_HEADER)
 
 
-def _choice(given: Given, name: str, *, unless_told: bool) -> bool:
+def _choice(given: Given, header: bytes, *, unless_told: bool) -> bool:
     """Return the header's choice; an empty one is none. What is neither would be taken for no, and nobody be told."""
-    word = given.get(name.encode(), "").lower()
+    word = given.get(header, "").lower()
     if word not in ("true", "false", ""):
+        name = header.decode()
         raise BadRequest(f"'{name}' must be true or false.", name)
     return word == "true" if word else unless_told

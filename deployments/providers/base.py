@@ -52,7 +52,7 @@ class Call:
 
 
 class ChunkJoin(Protocol):
-    """What the chunks of a chat are put together by. `by_chunks`: they are added, so the frames are not wanted."""
+    """What puts the chunks of a chat together. `by_chunks`: an adapter adds them, so the frames say nothing more."""
 
     by_chunks: bool
 

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from deployments.providers.openai.stream.events import Batch
+from deployments.providers.openai.stream.events import Batch, EventScan
 from deployments.providers.openai.stream.scan import SseScan
 
 Json = dict[str, Any]
@@ -219,7 +219,7 @@ def read_by_parser(events: list[bytes]) -> Reader:
     return reader
 
 
-def fed(scan: SseScan, data: bytes, cuts: list[int]) -> tuple[list[Json], list[Batch]]:
+def fed(scan: EventScan, data: bytes, cuts: list[int]) -> tuple[list[Json], list[Batch]]:
     """Return the client's chunks, and the batches up to the first error."""
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
     batches = []

@@ -1,6 +1,5 @@
 """A stream that is joined by its chunks is the answer that a client would have put together of its frames."""
 
-import itertools
 import json
 from typing import Any
 
@@ -11,10 +10,10 @@ from hypothesis import strategies as st
 from deployments.errors import AttemptFailed
 from deployments.providers.joined.chat import ChatJoin
 from deployments.providers.openai.stream import joining
-from deployments.providers.openai.stream.events import Batch, EventScan
+from deployments.providers.openai.stream.events import Batch
 from deployments.providers.openai.stream.joining import JoinScan
 from deployments.providers.openai.stream.scan import SseScan
-from tests.property.test_frames import Style, chunks, relatives, streams, with_text
+from tests.property.test_frames import Style, chunks, fed, relatives, streams, with_text
 
 CUTS = st.lists(st.integers(0, 5000), max_size=8)
 GIVEN = ("c", "chatcmpl-1", "chatcmpl-2")
@@ -24,18 +23,6 @@ Told = tuple[bool, int, bool, str | None, bool]
 def told(batch: Batch) -> Told:
     error = None if batch.error is None else repr(batch.error.outcome)
     return batch.content, batch.finished, batch.done, error, batch.malformed
-
-
-def read(scan: EventScan, data: bytes, cuts: list[int]) -> tuple[list[Told], list[bytes]]:
-    edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    batches = []
-    for a, b in itertools.pairwise(edges):
-        batches.append(scan.feed(data[a:b]))
-        if batches[-1].error or batches[-1].malformed or batches[-1].done:
-            break
-    else:
-        batches.append(scan.end())
-    return [told(batch) for batch in batches], [batch.frames for batch in batches]
 
 
 def body_of(join: ChatJoin) -> Any:
@@ -71,16 +58,16 @@ def ends_once(events: list[bytes]) -> bool:
 
 def both(data: bytes, cuts: list[int]) -> tuple[Any, Any]:
     scan, by_frames = SseScan("row", keep_usage=True), ChatJoin()
-    as_frames, frames = read(scan, data, cuts)
-    for one in frames:
-        by_frames.add(one)
+    passed = fed(scan, data, cuts)[1]
+    for batch in passed:
+        by_frames.add(batch.frames)
     by_chunks = ChatJoin()
     joined = JoinScan("row", by_chunks)
-    as_chunks, _ = read(joined, data, cuts)
-    assert as_chunks == as_frames
+    taken = fed(joined, data, cuts)[1]
+    assert list(map(told, taken)) == list(map(told, passed))
     assert (joined.ended, joined.usage) == (scan.ended, scan.usage)
     assert scan.model in (joined.model, None)  # a frame that waits for an id has told no model yet
-    if as_frames[-1][3] or as_frames[-1][4]:
+    if passed[-1].error or passed[-1].malformed:
         return None, None
     ours, theirs = body_of(by_chunks), body_of(by_frames)
     if isinstance(theirs, dict) and theirs["id"] not in GIVEN:  # the stream had begun before it told one

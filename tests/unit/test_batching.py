@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -95,12 +96,18 @@ async def a_turn() -> None:
     await asyncio.sleep(0)
 
 
+async def begun() -> tuple[ServerConnection, list[tuple[float, list[tuple[int, Item]]]], Callable[[], float]]:
+    """A connection under load, of which a first frame has left just now; and the clock."""
+    clock = asyncio.get_running_loop().time
+    connection, sent = connection_of(late(5.0, end=clock()))
+    await connection.put(1, FRAME, first=True)
+    await a_turn()
+    return connection, sent, clock
+
+
 def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
     async def main() -> None:
-        clock = asyncio.get_running_loop().time
-        connection, sent = connection_of(late(5.0, end=clock()))
-        await connection.put(1, FRAME, first=True)
-        await a_turn()
+        connection, sent, clock = await begun()
         assert sent == [(clock(), [(1, FRAME)])]
         left = clock()
 
@@ -119,10 +126,7 @@ def test_what_comes_while_a_wide_space_lasts_leaves_together() -> None:
 
 def test_a_first_frame_takes_along_what_waits_and_the_streams_wait_for_their_time() -> None:
     async def main() -> None:
-        clock = asyncio.get_running_loop().time
-        connection, sent = connection_of(late(5.0, end=clock()))
-        await connection.put(1, FRAME, first=True)
-        await a_turn()
+        connection, sent, clock = await begun()
         left = clock()
         writer = asyncio.create_task(connection.put(1, FRAME, first=False))
         for _ in range(3):
@@ -137,10 +141,7 @@ def test_a_first_frame_takes_along_what_waits_and_the_streams_wait_for_their_tim
 
 def test_what_has_come_by_then_goes_with_the_message_that_is_due() -> None:
     async def main() -> None:
-        clock = asyncio.get_running_loop().time
-        connection, sent = connection_of(late(5.0, end=clock()))
-        await connection.put(1, FRAME, first=True)
-        await a_turn()
+        connection, sent, clock = await begun()
         left = clock()
 
         async def reads(number: int) -> None:
@@ -157,10 +158,7 @@ def test_what_has_come_by_then_goes_with_the_message_that_is_due() -> None:
 
 def test_who_has_its_end_behind_it_does_not_wait() -> None:
     async def main() -> None:
-        clock = asyncio.get_running_loop().time
-        connection, sent = connection_of(late(5.0, end=clock()))
-        await connection.put(1, FRAME, first=True)
-        await a_turn()
+        connection, sent, clock = await begun()
         left = clock()
         await connection.put(1, LastFrames(FRAME), first=False)
         await connection.put(1, {"usage": None, "tail": b""}, first=False)

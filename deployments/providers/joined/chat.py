@@ -27,7 +27,7 @@ class ChatJoin:
     """`add` the frames as they come, or the chunks where they are parsed anyway; `body` is the whole answer."""
 
     def __init__(self) -> None:
-        self.by_chunks = False  # whether the adapter adds the chunks: its frames are not for us then
+        self.by_chunks = False  # whether the adapter adds the chunks: its frames say nothing more then
         self._raw: list[bytes] = []
         self._size = 0
         self._answer: JsonDict = {}
@@ -36,7 +36,9 @@ class ChatJoin:
         self._runs = Runs()
 
     def add(self, frames: bytes) -> None:
-        """Add whole frames."""
+        """Add whole frames, unless their chunks are added."""
+        if self.by_chunks:
+            return
         self._raw.append(frames)
         self._size += len(frames)
         if self._size > SLICE:

@@ -16,8 +16,6 @@ _PIECES = {"text_delta": "text", "thinking_delta": "thinking"}
 class ResponseJoin:
     """`add` the events as they come; `body` is the response that the last of them tells."""
 
-    by_chunks = False
-
     def __init__(self) -> None:
         self._last = b""
 
@@ -33,8 +31,6 @@ class ResponseJoin:
 
 class MessageJoin:
     """`add` the events as they come; `body` is the message."""
-
-    by_chunks = False
 
     def __init__(self) -> None:
         self._message: JsonDict | None = None

@@ -46,8 +46,6 @@ _MODELS = 1000
 
 
 class Join(Protocol):
-    by_chunks: bool
-
     def add(self, frames: bytes) -> None: ...
 
     def body(self) -> bytes: ...
@@ -117,15 +115,13 @@ class WholeAnswers:
                             if item.usage is None and self._choice == "auto":
                                 self._ask_whole(call)
                             with translating():
-                                if not join.by_chunks:
-                                    join.add(item.tail)
+                                join.add(item.tail)
                                 return Completed(join.body(), item.usage, native=bool(call.api))
                         wait.hear()
                         note_piece()
                         told = item.told or told
                         with translating():
-                            if not join.by_chunks:
-                                join.add(item.data)
+                            join.add(item.data)
                         if len(kept) < MOST_KEPT:
                             kept += item.data
                         if (size := size + len(item.data)) > MAX_ANSWER:

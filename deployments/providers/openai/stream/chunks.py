@@ -22,20 +22,20 @@ class Held(NamedTuple):
     """What one chunk holds.
 
     Attributes:
-        choices: its choices.
         keys: of the deltas, with what a client would read.
         ends: the choices that have a finish reason.
         changed: whether something was put right.
-        account: whether it tells the usage in figures that can be counted.
+        account: the usage that it tells, where that can be counted.
         usage_alone: whether it is a frame of the usage, and of nothing else.
+        usage: what such a frame tells; None if those are figures that can't be counted, and others could be.
     """
 
-    choices: list[JsonDict]
     keys: Sequence[str] = ()
     ends: Sequence[JsonDict] = ()
     changed: bool = False
-    account: bool = False
+    account: JsonDict | None = None
     usage_alone: bool = False
+    usage: JsonDict | None = None
 
 
 @dataclass(slots=True)
@@ -59,11 +59,12 @@ class ChunkReader:
         A usage that stands beside choices is taken out of the chunk.
         """
         choices = choices_of(data)
-        changed, account = _as_deltas(data, choices), False
+        changed, account = _as_deltas(data, choices), None
         if data.get("usage") or "x_groq" in data:
             account = self._take_usage(data)
-            if not choices and isinstance(data.get("usage"), dict) and data["usage"]:
-                return Held(choices, (), (), changed, account, usage_alone=True)
+            if not choices and isinstance(told := data.get("usage"), dict) and told:
+                usage = told if account is None and self.usage is None else account
+                return Held(changed=changed, account=account, usage_alone=True, usage=usage)
             changed = data.pop("usage", None) is not None or changed
         keys, ends = list[str](), list[JsonDict]()
         for choice in choices:
@@ -74,14 +75,13 @@ class ChunkReader:
         if ends:
             self.ended.update(map(index_of, ends))
             _check_number("choices", len(self.ended), MOST_CHOICES)
-        return Held(choices, keys, ends, changed, account)
+        return Held(keys, ends, changed, account)
 
-    def _take_usage(self, data: JsonDict) -> bool:
+    def _take_usage(self, data: JsonDict) -> JsonDict | None:
         usage = account_of(groq_usage(data))
-        if usage is None:
-            return False
-        self.usage, self.tier = usage, data.get("service_tier")
-        return True
+        if usage is not None:
+            self.usage, self.tier = usage, data.get("service_tier")
+        return usage
 
     def _take_choice(self, choice: JsonDict) -> bool:
         """Number its calls and read its finish reason; return whether the choice was changed."""

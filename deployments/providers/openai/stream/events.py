@@ -46,26 +46,26 @@ class EventScan:
 
     def __init__(self, reader: Reader):
         self._whole = SseEvents()
-        self._frames = reader
+        self._reader = reader
 
     @property
     def ended(self) -> set[int]:
         """The choices that have a finish reason."""
-        return self._frames.chunks.ended
+        return self._reader.chunks.ended
 
     @property
     def usage(self) -> JsonDict | None:
-        return with_tier(self._frames.chunks.usage, self._frames.chunks.tier)
+        return with_tier(self._reader.chunks.usage, self._reader.chunks.tier)
 
     @property
     def model(self) -> str | None:
         """The model's name as the provider gave it."""
-        return self._frames.model
+        return self._reader.model
 
     @property
     def tail(self) -> bytes:
         """The frames that are still to be sent if the stream ends here."""
-        return self._frames.tail
+        return self._reader.tail
 
     def feed(self, data: bytes) -> Batch:
         events = self._whole.feed(data)
@@ -77,7 +77,7 @@ class EventScan:
         batch = self._events(rest + b"\n\n") if rest else Batch()
         if batch.error is not None:
             return batch
-        return batch._replace(frames=batch.frames + self._frames.end(), malformed=False)
+        return batch._replace(frames=batch.frames + self._reader.end(), malformed=False)
 
     def _events(self, events: bytes) -> Batch:
         out, content, finished, at, runs = list[bytes](), False, 0, 0, True
@@ -96,7 +96,7 @@ class EventScan:
             except ValueError:
                 return Batch(b"".join(out), content, finished, malformed=True)
             if read is None:
-                out.append(self._frames.end())
+                out.append(self._reader.end())
                 return Batch(b"".join(out), content, finished, done=True)
             out.append(read.frames)
             content, finished, at = content or read.content, finished + read.finished, end
@@ -140,7 +140,7 @@ class EventScan:
     def _read(self, event: bytes, data: JsonDict, *, changed: bool = False) -> Read:
         if failure := failure_in(data, choices_of(data)):
             raise failure
-        return self._frames.read(event, data, changed=changed)
+        return self._reader.read(event, data, changed=changed)
 
     def _learn(self, event: bytes, read: Read) -> None:
         """Take it that events as this one may follow."""

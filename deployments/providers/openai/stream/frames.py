@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from deployments.openai_api.chat import dump, frame
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
-from deployments.openai_api.usage import account_of
 from deployments.providers.openai.stream.chunks import ChunkReader
 from deployments.providers.openai.stream.content import choices_of, index_of
 from deployments.providers.openai.stream.shape import Edits, Read
@@ -57,10 +56,10 @@ class FrameReader:
         """
         held = self.chunks.read(data)
         changed = held.changed or changed
-        if held.account:
+        if held.account is not None:
             self._usage_frame = b""
         if held.usage_alone:
-            return self._hold_usage(event, data, changed=changed)
+            return self._hold_usage(event, data, held.usage, changed=changed)
         begun = bool(held.keys)
         if held.ends:
             return self._end(event, data, held.ends, content=begun, changed=changed)
@@ -87,7 +86,7 @@ class FrameReader:
         head = {"id": self._id, "object": "chat.completion.chunk", "created": int(time.time()), "model": self.name}
         return frame({**head, "choices": [], "usage": self.chunks.usage})
 
-    def _hold_usage(self, event: bytes, data: JsonDict, *, changed: bool) -> Read:
+    def _hold_usage(self, event: bytes, data: JsonDict, usage: JsonDict | None, *, changed: bool) -> Read:
         """Keep a frame that tells the usage for the stream's end, where a client expects it, and once.
 
         The frames that waited for an id do not wait with it.
@@ -97,8 +96,7 @@ class FrameReader:
         self._learn_id(data.get("id"), begun=True)
         before = self._flushed()
         self._sent = self._sent or bool(before)
-        usage = account_of(data["usage"]) or data["usage"]
-        if self.chunks.usage in (usage, None):  # figures that are no account take no place of one
+        if usage is not None:
             changed = changed or usage is not data["usage"]
             self._usage_frame, _ = self._made(event, {**data, "usage": usage}, changed=changed, begun=True)
         return Read(before)

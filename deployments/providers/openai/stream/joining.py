@@ -5,7 +5,6 @@ together of it.
 """
 
 from deployments.openai_api.json_types import JsonDict
-from deployments.openai_api.usage import account_of
 from deployments.providers.base import ChunkJoin
 from deployments.providers.openai.stream.chunks import ChunkReader
 from deployments.providers.openai.stream.events import EventScan
@@ -29,12 +28,11 @@ class JoinReader:
         held = self.chunks.read(data)
         self._name_it(data)
         if held.usage_alone:
-            usage = account_of(data["usage"]) or data["usage"]
-            if self.chunks.usage in (usage, None):  # figures that are no account take no place of one
-                self._join.add_chunk(b"", {**data, "usage": usage})
+            if held.usage is not None:
+                self._join.add_chunk(b"", {**data, "usage": held.usage})
             return Read()
-        if held.account:
-            data["usage"] = self.chunks.usage
+        if held.account is not None:
+            data["usage"] = held.account
         self._join.add_chunk(b"" if held.changed or changed else event, data)
         begun = bool(held.keys)
         return Read(event if begun or not held.ends else b"", begun, len(held.ends))

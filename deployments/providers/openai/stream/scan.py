@@ -21,16 +21,12 @@ class SseScan(EventScan):
         self._used = False  # has a frame had the shape?
         self._wasted = 0
 
-    def feed(self, data: bytes) -> Batch:
-        events = self._whole.feed(data)
-        if not events:
-            return Batch(malformed=self._whole.overlong)
-        if self._shape is not None and events.startswith(self._shape.head):
-            run = self._shape.take(events)
-            if run is not None:
-                self._used = True
-                return Batch(run.frames, run.content)
-        return self._events(events)
+    def _events(self, events: bytes) -> Batch:
+        shape = self._shape
+        if shape is None or not events.startswith(shape.head) or (run := shape.take(events)) is None:
+            return super()._events(events)
+        self._used = True
+        return Batch(run.frames, run.content)
 
     def _run(self, events: bytes, at: int) -> tuple[Run | None, int]:
         """Return the frames of the known shape that follow, and their end: where the run began if there is none."""
