@@ -48,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all figures of all rounds")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="an SVG")
     parser.add_argument("--beside", type=pathlib.Path, metavar="FOLDER", help="another checkout of ours, in turns too")
+    parser.add_argument("--plain", action="store_true", help="the same way in Ray Serve without ours, in turns too")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for ours, beside serve.env")
     parser.add_argument("--ingresses", type=int, default=1, help="replicas of our Ingress (1)")
     parser.add_argument("--replicas", type=int, default=1, help="replicas of our first provider (1)")
@@ -57,6 +58,8 @@ def arguments() -> argparse.Namespace:
     chosen.without = set(filter(None, chosen.without.split(",")))
     if chosen.beside is None:
         chosen.without.add("beside")
+    if not chosen.plain:
+        chosen.without.add("plain")
     if unknown := chosen.without - SYSTEMS.keys():
         parser.error(f"no such system: {', '.join(sorted(unknown))} (known: {', '.join(SYSTEMS)})")
     return chosen

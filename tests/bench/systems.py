@@ -59,6 +59,12 @@ class Place:
     ingresses: int = 1
     replicas: int = 1
 
+    @property
+    def python(self) -> pathlib.Path:
+        """The checkout's own, so that another Python, or another version of a package, can run beside ours."""
+        its_own = self.root / ".venv" / "bin" / "python"
+        return its_own if its_own.exists() else pathlib.Path(sys.executable)
+
 
 @contextlib.contextmanager
 def upstream(port: int, folder: pathlib.Path, cores: set[int] | None) -> Iterator[System]:
@@ -78,10 +84,10 @@ def breakwater(
         edit(made_config)
     config.write_text(yaml.safe_dump(made_config, sort_keys=False))
     # Our environment first: Serve starts HAProxy by a script that asks for `python`.
-    path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{place.python.parent}:{os.environ['PATH']}"
     its_own = {"BREAKWATER_ADMIN_KEY": "admin", "PATH": path, **serve_env(place.root), **place.env}
     env = {**os.environ, **joined_environment(its_own)}
-    command = [sys.executable, "-m", "ray.serve.scripts", "run", str(config)]
+    command = [str(place.python), "-m", "ray.serve.scripts", "run", str(config)]
     with started(name, port, command, place.folder, place.cores, env, place.root) as made:
         yield made
 
@@ -106,6 +112,21 @@ def config_of(place: Place, port: int) -> dict[str, Any]:
         for name, number in replicas.items()
     ]
     return config
+
+
+@contextlib.contextmanager
+def plain(place: Place) -> Iterator[System]:
+    """Ray Serve without ours, as `tests/bench/plain.py` says."""
+    url = f"http://127.0.0.1:{place.upstreams[0]}/v1"
+
+    def edit(config: dict[str, Any]) -> None:
+        [app] = config["applications"]
+        config["applications"] = [
+            {"name": app["name"], "route_prefix": "/", "import_path": "tests.bench.plain:build", "args": {"url": url}}
+        ]
+
+    with breakwater(place, "plain", edit) as made:
+        yield made
 
 
 @contextlib.contextmanager
@@ -151,6 +172,7 @@ def _url(port: int) -> str:
 SYSTEMS: Mapping[str, Callable[[Place], contextlib.AbstractContextManager[System]]] = {
     "breakwater": breakwater,
     "beside": functools.partial(breakwater, name="beside"),
+    "plain": plain,
     "litellm": litellm,
     "portkey": portkey,
 }
