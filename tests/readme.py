@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shlex
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -12,6 +13,15 @@ from dataclasses import dataclass
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def _pythons() -> range:
+    """Return the minor versions of Python 3 for which the project is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"])
+    assert found is not None
+    return range(int(found[1]), int(found[2]))
+
+
+PYTHONS = _pythons()
 README = "README.md"
 PAGES = (README, *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 

@@ -108,7 +108,8 @@ def _call(url: str, path: str, key: str, method: str = "GET", body: dict[str, An
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise OSError(f"{method} {path}: {error.code} {_message(error)} (the key is that of {key})") from None
+        with error:
+            raise OSError(f"{method} {path}: {error.code} {_message(error)} (the key is that of {key})") from None
     except (urllib.error.URLError, ValueError) as error:
         raise OSError(f"{url} can't be asked: {error}") from None
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
@@ -286,8 +287,12 @@ def _forget_processes() -> None:
 
 
 def _ready(url: str) -> bool:
-    with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
-        return bool(json.load(response)["status"] == "ready")
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
+            return bool(json.load(response)["status"] == "ready")
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return False
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
@@ -161,7 +162,9 @@ def _answer(until: float) -> str:
         try:
             with urllib.request.urlopen(request, timeout=30) as reply:
                 return str(reply.headers["x-breakwater-provider"]) + str(reply.headers["x-breakwater-model"])
-        except OSError:
+        except OSError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             if time.monotonic() > until:
                 raise
             time.sleep(2)

@@ -20,7 +20,7 @@ from deployments.config.ledger import LedgerSettings
 from deployments.ops.clean import places
 from tests.clients.coding_agents import CODEX_CONFIG
 from tests.fakes.serve_llm import LLMServer
-from tests.readme import PAGES, README, ROOT, blocks, commands, section
+from tests.readme import PAGES, PYTHONS, README, ROOT, blocks, commands, section
 from tests.unit.test_layers import MAY_IMPORT_RAY
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -334,6 +334,12 @@ def test_the_readmes_figures_of_speed_are_those_of_the_page() -> None:
     rows = [line for line in section(README, "## How fast it is").splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 5
     assert "\n".join(rows) in section("docs/performance.md", "## Results")
+
+
+def test_the_pages_name_the_pythons_for_which_it_is() -> None:
+    said = f"Python 3.{PYTHONS[0]} to 3.{PYTHONS[-1]}"
+    for page in ("README.md", "docs/index.md", ".ci/run"):
+        assert said in (ROOT / page).read_text(), page
 
 
 def test_eight_rows_say_what_happens_when() -> None:

@@ -39,6 +39,7 @@ class DeskInProcess:
     loses_answers: bool = False
     seconds: float = 0.0
     writes: int = 0
+    started: list[LedgerWriter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.start()
@@ -48,6 +49,7 @@ class DeskInProcess:
         self.desk = LedgerWriter(
             self.config, wall=lambda: START + clock() - 1000, clock=clock, writing=at_once, reading=at_once
         )
+        self.started.append(self.desk)
 
     async def __call__(self, method: str, *arguments: Any) -> Any:
         if self.away:
@@ -60,7 +62,8 @@ class DeskInProcess:
         return answer
 
     async def stop(self) -> None:
-        await self.desk.configure({})  # leaves its store
+        for desk in {*self.started, self.desk}:  # also those that died: the kernel would have closed their files
+            await desk.configure({})  # leaves its store
 
 
 @dataclass

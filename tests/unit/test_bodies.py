@@ -3,13 +3,13 @@
 import asyncio
 import gzip
 import json
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
 
 import httpx2
 import pytest
-from backports import zstd
 
 from deployments.aio import turns
 from deployments.ingress.body.bodies import MAX_BODY
@@ -17,6 +17,11 @@ from deployments.ingress.body.encodings import ENCODINGS
 from tests.clock import run_virtually
 from tests.unit.test_http_api import client
 from tests.unit.world import ARGS, REQUEST
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps(REQUEST).encode()

@@ -4,14 +4,18 @@ A small body can stand for a very large one, so the limit holds for what comes o
 slices.
 """
 
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
-
 from deployments.errors import BadRequest, UnknownEncoding
 from deployments.strict_json.window import Window
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+else:
+    from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
 ENCODINGS = "gzip, deflate, zstd"  # for `accept-encoding` of an answer that refuses another (RFC 9110 15.5.16)
 MOST_ENCODINGS = 4  # one upon the other

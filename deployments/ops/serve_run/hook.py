@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -172,6 +173,9 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:
             return bool(response.status == 200)
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return False
     except (OSError, http.client.HTTPException):
         return False
 
