@@ -69,14 +69,14 @@ def measured(root: pathlib.Path, more: dict[str, str], *, empty: bool) -> Start:
         busy, began = busy_of(cores), time.monotonic()
         with running(command, home / "log", environment_for(home, more), root) as process:
             url, log = f"http://127.0.0.1:{port}", home / "log"
-            _wait_until((lambda: _answers(url)) if empty else (lambda: READY in log.read_text()), process, log)
+            wait_until((lambda: _answers(url)) if empty else (lambda: READY in log.read_text()), process, log)
             request = _ask(url, empty=empty)
             whole, machine = time.monotonic() - began, busy_of(cores) - busy
             spent = sum(Clocks.since_start(process.pid).values())
     return Start(whole, request, spent, machine)
 
 
-def _wait_until(is_ready: Callable[[], bool], process: Any, log: pathlib.Path) -> None:
+def wait_until(is_ready: Callable[[], bool], process: Any, log: pathlib.Path) -> None:
     deadline = time.monotonic() + LONGEST_SECONDS
     while not is_ready():
         assert process.poll() is None, log.read_text()

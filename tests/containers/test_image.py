@@ -139,7 +139,8 @@ def running(store: pathlib.Path, image: str) -> Iterator[None]:
 def test_the_image_is_built_and_answers(tmp_path: pathlib.Path) -> None:
     """`apt-get install buildah debootstrap crun`; as root. It uses port 8000 of this machine."""
     root = tmp_path / "root"
-    subprocess.run(["debootstrap", "--variant=minbase", "bookworm", str(root)], check=True, capture_output=True)
+    suites = set(re.findall(r"debian:(\w+)-slim", DOCKERFILE))
+    subprocess.run(["debootstrap", "--variant=minbase", *suites, str(root)], check=True, capture_output=True)
     subprocess.run(["tar", "-C", str(root), "-cf", str(tmp_path / "root.tar"), "."], check=True)
     shutil.rmtree(root)
     shutil.copy(CERTIFICATES, tmp_path / "ca.crt")  # whom this machine trusts, its proxy included

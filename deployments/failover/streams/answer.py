@@ -387,13 +387,14 @@ class StreamAnswer:
         if self._kept is not None:
             self._kept.close()
         self._reader.close()
-        if self._rescue is not None:
-            self._rescue.drop()
+        rescue, self._rescue = self._rescue, None  # it holds this stream: both would wait for a search for garbage
+        if rescue is not None:
+            rescue.drop()
         self._attempt.end(Outcome("cancelled", content=True))
         self.record.finish("cancelled", self._attempt.target)  # does nothing if it has ended
         # Whoever closes it may be cancelled from here on: nothing is waited for before that.
-        if self._rescue is not None:
-            await self._rescue.close()
+        if rescue is not None:
+            await rescue.close()
         if self._closing is not None:
             await self._closing
         await self._source.aclose()

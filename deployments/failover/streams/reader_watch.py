@@ -41,5 +41,11 @@ class ReaderWatch:
             self._timer = loop.call_at(max(until, now + 1.0), self.start)
 
     def close(self) -> None:
+        """End it. Its stream is let go of, which holds it: else both would stay until the next search for garbage."""
         if self._timer is not None:
             self._timer.cancel()
+        self._timer, self._leave = None, _nobody_leaves
+
+
+def _nobody_leaves(_: Outcome) -> None:
+    """Stand for `leave` once the stream is over."""
