@@ -58,8 +58,8 @@ MUTANTS = (
     LostMutant(
         "a client that is cancelled twice leaves its request without an end",
         ANSWER,
-        "            self._rescue.drop()\n",
-        "            await self._rescue.close()\n",
+        "            rescue.drop()\n",
+        "            await rescue.close()\n",
         "unit/test_rescue.py",
     ),
     LostMutant(

@@ -147,6 +147,8 @@ def test_the_choice_of_a_tool_is_one_line_an_example_whatever_the_tools_say(body
         ({"modalities": ["text", "audio"]}, ("unsupported", "modalities")),
         ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, ("unsupported", "tools.0.type")),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, ("bad_request", "tools.0.function.name")),
+        ({"tools": [{"type": "function", "function": {}}]}, ("bad_request", "tools.0.function.name")),
+        ({"tools": [{"type": "function", "function": {"name": 5}}]}, ("bad_request", "tools.0.function.name")),
         ({"tool_choice": "required"}, ("bad_request", "tool_choice")),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, ("bad_request", "tool_choice")),
         ({"tool_choice": "perhaps"}, ("bad_request", "tool_choice")),

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from deployments.errors import AttemptFailed, failed
 from deployments.openai_api.json_types import JsonDict, JsonObject
@@ -152,9 +152,9 @@ def _tool(tool: Any, param: str) -> Tool:
     if not isinstance(tool, Mapping) or tool.get("type") != "function":
         raise failed("unsupported", f"The local model can't take '{param}.type'.", param=f"{param}.type")
     function = tool.get("function")
-    if not isinstance(function, Mapping) or not _NAME.fullmatch(str(function.get("name"))):
+    if not isinstance(function, Mapping) or not _is_name(name := function.get("name")):
         raise _bad(f"Invalid '{param}.function.name'.", f"{param}.function.name")
-    name, schema = str(function["name"]), function.get("parameters") or {}
+    schema = function.get("parameters") or {}
     if not isinstance(schema, Mapping):
         raise _bad(f"Invalid '{param}.function.parameters': must be an object.", f"{param}.function.parameters")
     # A small model would fill an open object with inventions.
@@ -162,6 +162,10 @@ def _tool(tool: Any, param: str) -> Tool:
     description = str(function.get("description") or name.replace("_", " "))
     parameters = {"type": "object", **closed, **schema}
     return Tool(name, description, parameters, f"{param}.function.parameters", function.get("strict") is True)
+
+
+def _is_name(name: Any) -> TypeGuard[str]:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def _named(tools: Sequence[Tool], name: Any) -> Tool:
