@@ -12,7 +12,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import dataclass
 
 import yaml
@@ -25,11 +24,10 @@ SETTLE_SECONDS, SECONDS = 10.0, 20.0  # until nothing of the start is left; and 
 # Nobody is asked, so any word is a key.
 KEYS = ("OPENAI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 CLOUDS = {**dict.fromkeys(KEYS, "none"), "AWS_REGION": "us-east-1"}
-SMALL = "deployments/ops/small.env"
 SYSTEMS: dict[str, tuple[dict[str, str], list[str]]] = {
     "all of Ray": ({"BREAKWATER_RAY_PROCESSES": "all"}, []),
     "serve.env": ({}, []),
-    "small.env": ({}, [SMALL]),
+    "small.env": ({}, ["deployments/ops/small.env"]),
 }
 
 
@@ -85,18 +83,12 @@ def _row(name: str, rests: list[Rest]) -> str:
 
 
 def _by_role(rests: list[Rest]) -> list[tuple[str, float, float]]:
-    roles: Counter[str] = Counter()
-    for rest in rests:
-        roles.update(rest.memory)
-    medians = [
-        (
-            role,
-            statistics.median(rest.cpu.get(role, 0.0) for rest in rests),
-            statistics.median(rest.memory.get(role, 0.0) for rest in rests),
-        )
-        for role in roles
-    ]
-    return sorted(medians, key=lambda each: -each[1])
+    def median(of: list[dict[str, float]], role: str) -> float:
+        return statistics.median(figures.get(role, 0.0) for figures in of)
+
+    cpu, memory = [rest.cpu for rest in rests], [rest.memory for rest in rests]
+    roles = {role for held in memory for role in held}
+    return sorted(((role, median(cpu, role), median(memory, role)) for role in roles), key=lambda each: -each[1])
 
 
 if __name__ == "__main__":
