@@ -49,7 +49,7 @@ from deployments.rpc.port import (
 from deployments.rpc.server import ConnectionServer, Item, Tell
 from deployments.rpc.telling import Pieces, UsageSoFar
 from deployments.secrecy import hide_accounts
-from deployments.telemetry.credentials import CredentialMetrics
+from deployments.telemetry.metrics import CredentialMetrics
 from deployments.telemetry.otlp import tracer_for
 from deployments.telemetry.tracer import Tracer
 

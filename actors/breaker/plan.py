@@ -7,6 +7,7 @@ the receiver's own clock, because no two processes share a monotonic one.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple, TypedDict
 
 from actors.breaker.circuit import Mode, Policy, State, share
@@ -15,6 +16,7 @@ from actors.breaker.circuit import Mode, Policy, State, share
 # region: `provider#place/upstream-model`.
 Target = str
 PLACE = "#"
+_known = lru_cache(maxsize=1000)  # a request asks for the parts of its targets twenty times; a client may name any
 
 
 def target_of(provider: str, model: str) -> Target:
@@ -22,29 +24,34 @@ def target_of(provider: str, model: str) -> Target:
     return f"{provider}/{model}"
 
 
+@_known
 def site_of(target: Target) -> str:
     """Return a target's provider, with its place if it has one: `provider#place`."""
     return target.partition("/")[0]
 
 
+@_known
 def parts_of(target: Target) -> tuple[str, str]:
     """Return a target's provider and its upstream model, which may hold slashes."""
     site, _, model = target.partition("/")
     return (site if PLACE not in site else _provider_in(site, model)), model
 
 
+@_known
 def provider_of(target: Target) -> str:
     """Return a target's provider, without its place."""
     site, _, model = target.partition("/")
     return site if PLACE not in site else _provider_in(site, model)
 
 
+@_known
 def place_of(target: Target) -> str:
     """Return a target's place; an empty text if its provider has none."""
     site, _, model = target.partition("/")
     return "" if PLACE not in site else site[len(_provider_in(site, model)) + 1 :]
 
 
+@_known
 def model_of(target: Target) -> str:
     return target.partition("/")[2]
 
@@ -196,7 +203,7 @@ def plan(
             ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
             (silent if target in quiet else later if ramping else candidates).append(Candidate(target, s.epoch))
         elif s.isolated(now):
-            skipped.append(skip(target, s, now, "isolated", _known(s.isolated_until - now)))
+            skipped.append(skip(target, s, now, "isolated", _finite(s.isolated_until - now)))
         elif s.state is State.CLOSED:  # its isolation is over, though the actor has not said so
             candidates.append(Candidate(target, s.epoch))
         elif s.rests(now):
@@ -210,7 +217,7 @@ def plan(
     return Plan((*candidates, *later, *silent), tuple(skipped), panics)
 
 
-def _known(seconds: float) -> float | None:
+def _finite(seconds: float) -> float | None:
     return seconds if seconds < math.inf else None
 
 

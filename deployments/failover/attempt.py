@@ -14,7 +14,8 @@ from actors.breaker.outcomes import Outcome, Verdict
 from actors.breaker.plan import provider_of
 from deployments.failover.attempts.comparison import Comparison
 from deployments.rpc.port import outcome_in
-from deployments.telemetry.request_record import AttemptRecord, RequestRecord
+from deployments.telemetry.attempt_record import AttemptRecord
+from deployments.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
     from deployments.breaker_client.client import BreakerClient

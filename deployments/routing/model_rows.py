@@ -12,6 +12,7 @@ from deployments.config.rows import EVERY_ROW, USUAL, RowSettings
 from deployments.continuation.methods import CONFIGURED, Method, configured_word, method_of
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.json_schema.request import lost_in
+from deployments.newest import Newest
 from deployments.openai_api.cache_marks import with_kept_marks
 from deployments.openai_api.chat import Drop, Native, Request
 from deployments.openai_api.json_types import JsonObject
@@ -22,9 +23,11 @@ from deployments.routing.model_rules import Adapted, adapt, rules_of
 from deployments.routing.refusals import Conceded
 from deployments.routing.request_fit import (
     RequestFit,
+    Shape,
     fit_native,
     fit_request,
     fit_translated,
+    shape_of,
     unsupported_in_chat,
     unsupported_in_embedding,
 )
@@ -33,6 +36,7 @@ from deployments.validation import nearest
 if TYPE_CHECKING:
     from deployments.config.resolved import ResolvedConfig, Tags
 
+SHAPES = 1000  # of requests, for which it is kept who takes them as they are
 VACANT_SECONDS = 60.0  # until it may be worth to ask again: a deploy must come first
 _PINNABLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TEXT}}}")
 
@@ -86,6 +90,7 @@ class ModelRows:
         self._kinds = kinds
         self._fixed = fixed
         self._chats = chats
+        self._as_they_are = Newest[Shape, tuple[str, ...]](SHAPES)
         self._drop: Drop = drop
         self.windows: Mapping[str, int] = windows or {}
 
@@ -232,6 +237,17 @@ class ModelRows:
             row = rows.get(target) if self._with_extras else None
             added = row is not None and (row, target_of(*parts_of(target))) in self._with_extras
             yield target, replace(fit, row=row) if added else fit
+
+    def takers(self, request: Request) -> tuple[str, ...]:
+        """Return the request's targets, if it is known that all of them take it as it is; else nothing."""
+        shape = shape_of(request) if self._chats else None
+        if shape is None:
+            return ()
+        if (known := self._as_they_are.get(shape)) is None:
+            fits = [*self.fits(request)]
+            alike = all(fit.body is request.body and fit == RequestFit(fit.body) for _, fit in fits)
+            known = self._as_they_are[shape] = tuple(target for target, _ in fits) if alike else ()
+        return known
 
     def _rows_of(self, models: Sequence[str], scope: frozenset[str]) -> dict[str, str]:
         """Return the row by which each target is asked, by the target: the first that has it within the scope."""

@@ -6,7 +6,7 @@ candidate in order why it was skipped, or how its attempt ended. It has no conte
 
 import json
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from actors.breaker.plan import parts_of, place_of
 from actors.ledger.messages import Viewer
@@ -61,45 +61,85 @@ class RequestsPage(TypedDict):
     looked_back_to: int
 
 
+# A request that is over: what its head says, in that order but for `target`, and its candidates in JSON. It holds no
+# other container, so that the garbage collector does not look into it.
+Kept = tuple[Any, ...]
+TENANT, KEY, CALLERS_ID, BEGAN_AT = 2, 4, 1, 8
+
+
+def kept_of(summary: RequestSummary) -> Kept:
+    """Return a request that is over as it is kept."""
+    caller, used = summary.caller, summary.used
+    return (
+        summary.request_id,
+        caller.request_id,
+        caller.tenant,
+        caller.agent,
+        caller.key_name,
+        caller.door,
+        summary.row,
+        summary.stream,
+        summary.began_at,
+        summary.outcome,
+        summary.target,
+        len(summary.attempts),
+        summary.ms,
+        summary.first_ms,
+        summary.added_ms,
+        used["tokens_in"],
+        used["tokens_out"],
+        used["tokens_cached"],
+        used["tokens_reasoning"],
+        used["cost"],
+        summary.failed_over,
+        summary.candidates_json,
+    )
+
+
+def head_of(kept: Kept) -> RequestHead:
+    """Return a request that is over without its candidates."""
+    request_id, x_request_id, tenant, agent, key, door, row, stream, began_at, outcome, target, attempts, *rest = kept
+    ms, first_ms, added_ms, tokens_in, tokens_out, tokens_cached, tokens_reasoning, cost, failed_over, _ = rest
+    provider, model = parts_of(target or "")
+    return {
+        "request_id": request_id,
+        "x_request_id": x_request_id,
+        "tenant": tenant,
+        "agent": agent,
+        "key": key,
+        "door": door,
+        "row": row,
+        "stream": stream,
+        "began_at": began_at,
+        "outcome": outcome,
+        "provider": provider or None,
+        "model": model or None,
+        **_place_in(place_of(target or "")),
+        "attempts": attempts,
+        "ms": ms,
+        "first_token_ms": first_ms,
+        "added_ms": added_ms,
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "tokens_cached": tokens_cached,
+        "tokens_reasoning": tokens_reasoning,
+        "cost_usd": _dollars(cost),
+        "failed_over": failed_over,
+    }
+
+
+def explained(kept: Kept) -> ExplainedRequest:
+    """Return a request that is over with its candidates."""
+    return {**head_of(kept), "candidates": json.loads(kept[-1])}
+
+
 def explain(record: RequestRecord) -> ExplainedRequest | None:
     """Return the explanation of a request that is over; None while it is under way."""
-    summary = record.summary
-    return None if summary is None else {**head_of(summary), "candidates": json.loads(summary.candidates_json)}
+    return None if record.summary is None else explained(kept_of(record.summary))
 
 
 def _place_in(place: str) -> PlaceName:
     return {"place": place} if place else {}
-
-
-def head_of(summary: RequestSummary) -> RequestHead:
-    """Return a request that is over without its candidates."""
-    provider, model = parts_of(summary.target or "")
-    used = summary.used
-    return {
-        "request_id": summary.request_id,
-        "x_request_id": summary.caller.request_id,
-        "tenant": summary.caller.tenant,
-        "agent": summary.caller.agent,
-        "key": summary.caller.key_name,
-        "door": summary.caller.door,
-        "row": summary.row,
-        "stream": summary.stream,
-        "began_at": summary.began_at,
-        "outcome": summary.outcome,
-        "provider": provider or None,
-        "model": model or None,
-        **_place_in(place_of(summary.target or "")),
-        "attempts": len(summary.attempts),
-        "ms": summary.ms,
-        "first_token_ms": summary.first_ms,
-        "added_ms": summary.added_ms,
-        "tokens_in": used["tokens_in"],
-        "tokens_out": used["tokens_out"],
-        "tokens_cached": used["tokens_cached"],
-        "tokens_reasoning": used["tokens_reasoning"],
-        "cost_usd": _dollars(used["cost"]),
-        "failed_over": summary.failed_over,
-    }
 
 
 def from_ledger(row: JsonObject, attempts: list[JsonObject]) -> ExplainedRequest:

@@ -1,15 +1,17 @@
-"""What an ingress counts of each request that is over. No Ray.
+"""What an ingress counts of each request that is over, and a provider's replica of its credential. No Ray.
 
 All labels are words of the configuration or of ours: a name that a client or a provider chose becomes `other`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from actors.breaker.plan import labels_of, place_of, provider_of, site_of
 from actors.ledger.rows import NANOS
 from actors.metrics import Meter
 from deployments.errors import OUT_OF_SCOPE, Overloaded
-from deployments.telemetry.request_record import AttemptRecord, RequestSummary
+from deployments.providers.credentials.renewed import CredentialReport
+from deployments.telemetry.attempt_record import AttemptRecord
+from deployments.telemetry.request_record import RequestSummary
 
 OTHER, NONE = "other", "none"
 _NAMING = ("unsupported", OUT_OF_SCOPE)  # reasons that go on with what the client has named
@@ -74,6 +76,25 @@ class Metrics:
             meter.add("breakwater_unpriced_total", labels)
         else:
             meter.add("breakwater_cost_usd_total", labels, used["cost"] / NANOS)
+
+
+class CredentialMetrics:
+    """How old the credential of a provider is, or of one of its places. Call it once a second.
+
+    `report` says how the credential stands.
+    """
+
+    def __init__(self, meter: Meter, provider: str, report: Callable[[], CredentialReport], place: str = ""):
+        self._meter, self._labels, self._report = meter, (provider, place), report
+        self._counted = 0
+
+    def __call__(self) -> None:
+        report = self._report()
+        self._meter.add("breakwater_credential_failures_total", self._labels, report.failures - self._counted)
+        self._counted = report.failures
+        if report.age is not None and report.left is not None:
+            self._meter.set("breakwater_credential_age_seconds", self._labels, report.age)
+            self._meter.set("breakwater_credential_left_seconds", self._labels, report.left)
 
 
 def _failover_reason(record: AttemptRecord) -> str:

@@ -1,17 +1,26 @@
 """The explanations of an ingress replica's last requests: by name, and as a list. Pure."""
 
-import json
 from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import nlargest
-from typing import Any, cast
-
-import orjson
 
 from actors.ledger.messages import Viewer
 from actors.ledger.questions.asked import Asked, Position, cursor_of
-from actors.ledger.rows import encode_json
-from deployments.telemetry.explain import ExplainedRequest, RequestHead, RequestsPage, head_of, may_see, sees
+from deployments.telemetry.explain import (
+    BEGAN_AT,
+    CALLERS_ID,
+    KEY,
+    TENANT,
+    ExplainedRequest,
+    Kept,
+    RequestHead,
+    RequestsPage,
+    explained,
+    head_of,
+    kept_of,
+    may_see,
+    sees,
+)
 from deployments.telemetry.request_record import RequestSummary
 
 MOST_REQUESTS = 10_000
@@ -21,40 +30,36 @@ MOST_LISTED = 1000  # requests that a page looks at: to read one takes some micr
 class RecentRequests:
     """The explanations of one ingress replica's last requests.
 
-    Each is kept as JSON, because the garbage collector does not look into bytes.
+    Each is kept as one flat tuple, because the garbage collector does not look into what holds no other container. What
+    somebody reads is made of it when he asks.
     """
 
     def __init__(self, most: int = MOST_REQUESTS):
         self._most = most
-        self._explanations: OrderedDict[str, bytes] = OrderedDict()
-        # When each began, its tenant, its key and its caller's id.
-        self._listed: dict[str, tuple[int, str | None, str | None, str | None]] = {}
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         # The caller's id with each who may ask for it: our id of the newest. One caller's word hides no other's.
         self._ids: dict[tuple[str, str, str | None], str] = {}
 
     def add(self, summary: RequestSummary) -> None:
-        head = encode_json(head_of(summary))
-        self._explanations[summary.request_id] = f'{head[:-1]},"candidates":{summary.candidates_json}}}'.encode()
-        caller = summary.caller
-        self._listed[summary.request_id] = summary.began_at, caller.tenant, caller.key_name, caller.request_id
-        for place in _places(caller.request_id, caller.tenant, caller.key_name):
-            self._ids[place] = summary.request_id
-        if len(self._explanations) > self._most:
-            oldest, _ = self._explanations.popitem(last=False)
-            self._forget(oldest)
+        self._kept[summary.request_id] = kept = kept_of(summary)
+        if (name := kept[CALLERS_ID]) is not None:
+            for place in _places(name, kept[TENANT], kept[KEY]):
+                self._ids[place] = summary.request_id
+        if len(self._kept) > self._most:
+            self._forget(*self._kept.popitem(last=False))
 
-    def _forget(self, oldest: str) -> None:
-        _, tenant, key, name = self._listed.pop(oldest)
-        for place in _places(name, tenant, key):
-            if self._ids.get(place) == oldest:
-                del self._ids[place]
+    def _forget(self, oldest: str, kept: Kept) -> None:
+        if (name := kept[CALLERS_ID]) is not None:
+            for place in _places(name, kept[TENANT], kept[KEY]):
+                if self._ids.get(place) == oldest:
+                    del self._ids[place]
 
     def find(self, name: str, viewer: Viewer | None = None) -> ExplainedRequest | None:
         """Return the request with our id; None if it is not here, or the viewer may not see it."""
-        data = self._explanations.get(name)
-        if data is None:
+        kept = self._kept.get(name)
+        if kept is None:
             return None
-        found: ExplainedRequest = json.loads(data)
+        found = explained(kept)
         return found if may_see(viewer, found) else None
 
     def page(self, asked: Asked) -> RequestsPage:
@@ -62,15 +67,15 @@ class RecentRequests:
 
         What the viewer may not see is as if it were not there: its cursor would tell of it.
         """
-        listed = self._listed.items()
-        seen = ((began_at, name) for name, (began_at, *whose, _) in listed if sees(asked.viewer, *whose))
+        seen = (
+            (kept[BEGAN_AT], name) for name, kept in self._kept.items() if sees(asked.viewer, kept[TENANT], kept[KEY])
+        )
         older: list[Position] = [place for place in seen if asked.before is None or place < asked.before]
         looked_at = nlargest(MOST_LISTED, older)
         data: list[RequestHead] = []
         for place in looked_at:
-            explained: ExplainedRequest = orjson.loads(self._explanations[place[1]])
-            if asked.takes(explained):
-                data.append(_without_candidates(explained))
+            if asked.takes(head := head_of(self._kept[place[1]])):
+                data.append(head)
             if len(data) == asked.limit:
                 break
         last = place if looked_at else None
@@ -87,19 +92,13 @@ class RecentRequests:
         return None if ours is None else self.find(ours, viewer)
 
 
-def _without_candidates(explained: ExplainedRequest) -> RequestHead:
-    head: Any = {name: value for name, value in explained.items() if name != "candidates"}
-    return cast("RequestHead", head)
-
-
-def _places(name: str | None, tenant: str | None, key: str | None) -> Iterator[tuple[str, str, str | None]]:
+def _places(name: str, tenant: str | None, key: str | None) -> Iterator[tuple[str, str, str | None]]:
     """Yield under what a caller's id is found: by those who see all, by its tenant, and by its key."""
-    if name is not None:
-        yield name, "all", None
-        if tenant is not None:
-            yield name, "tenant", tenant
-        if key is not None:
-            yield name, "key", key
+    yield name, "all", None
+    if tenant is not None:
+        yield name, "tenant", tenant
+    if key is not None:
+        yield name, "key", key
 
 
 def _place_of(name: str, viewer: Viewer | None) -> tuple[str, str, str | None]:

@@ -7,25 +7,54 @@ second: all lines in one write. Python's handler would format each line twice, a
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from logging.handlers import MemoryHandler, RotatingFileHandler
 
 from actors.breaker.plan import parts_of, place_of
 from actors.ledger.rows import encode_json
 from deployments.openai_api.json_types import JsonDict
-from deployments.telemetry.request_record import AttemptRecord, RequestSummary
+from deployments.telemetry.attempt_record import AttemptRecord
+from deployments.telemetry.request_record import RequestSummary
 
 SERVE_LOGGER = "ray.serve"  # Serve writes this logger and all beneath it to the replica's log
+MOST_UNWRITTEN = 500  # lines; a buffer of Serve takes a thousand, and writes each of them by itself when it is full
 _request_log = logging.getLogger(f"{SERVE_LOGGER}.requests")
 
 
-def log_request(summary: RequestSummary) -> None:
-    if _request_log.isEnabledFor(logging.INFO):
-        # `info` would walk the stack for each line to find out that it is this one.
-        made = _request_log.makeRecord(
-            _request_log.name, logging.INFO, __file__, 0, line_of(summary), (), None, "log_request"
+class RequestLog:
+    """Writes the lines of one process's requests to the log of Serve."""
+
+    def __init__(self) -> None:
+        # To make a record Python looks up the process, the thread and the task: here these are always the same.
+        self._record = _request_log.makeRecord(
+            _request_log.name, logging.INFO, __file__, 0, "", (), None, "log_request"
         )
+        self._unwritten = 0
+
+    def add(self, summary: RequestSummary) -> None:
+        if not _request_log.isEnabledFor(logging.INFO):
+            return
+        now = time.time()
+        made = logging.LogRecord.__new__(logging.LogRecord)
+        made.__dict__ = {**self._record.__dict__, "msg": line_of(summary), "created": now, "msecs": now % 1 * 1000 // 1}
         _request_log.handle(made)
+        self._unwritten += 1
+        if self._unwritten >= MOST_UNWRITTEN:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what Serve has buffered of this process's log."""
+        self._unwritten = 0
+        for handler in logging.getLogger(SERVE_LOGGER).handlers:
+            if isinstance(handler, MemoryHandler) and type(handler.target) is RotatingFileHandler:
+                _write_at_once(handler, handler.target)
+            else:
+                handler.flush()
+
+
+_log = RequestLog()
+log_request, flush_log = _log.add, _log.flush
 
 
 def line_of(summary: RequestSummary) -> str:
@@ -33,6 +62,7 @@ def line_of(summary: RequestSummary) -> str:
     provider, model = parts_of(summary.target or "")
     place = place_of(summary.target or "")
     attempts = [_attempt(record) for record in summary.attempts]
+    used = summary.used
     return encode_json(
         {
             "event": "request",
@@ -49,8 +79,8 @@ def line_of(summary: RequestSummary) -> str:
             "ms": summary.ms,
             "first_token_ms": summary.first_ms,
             "added_ms": summary.added_ms,
-            "tokens_in": summary.used["tokens_in"],
-            "tokens_out": summary.used["tokens_out"],
+            "tokens_in": used["tokens_in"],
+            "tokens_out": used["tokens_out"],
         }
     )
 
@@ -62,16 +92,11 @@ def _attempt(record: AttemptRecord) -> JsonDict:
         "status": record.status,
         "ms": record.ms,
     }
-    return told | {name: word for name, word in (("seam", record.seam), ("hedge", record.hedge)) if word}
-
-
-def flush_log() -> None:
-    """Write what Serve has buffered of this process's log."""
-    for handler in logging.getLogger(SERVE_LOGGER).handlers:
-        if isinstance(handler, MemoryHandler) and type(handler.target) is RotatingFileHandler:
-            _write_at_once(handler, handler.target)
-        else:
-            handler.flush()
+    if record.seam:
+        told["seam"] = record.seam
+    if record.hedge:
+        told["hedge"] = record.hedge
+    return told
 
 
 def _write_at_once(buffer: MemoryHandler, file: RotatingFileHandler) -> None:

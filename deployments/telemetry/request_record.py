@@ -7,15 +7,15 @@ record and its observers (metrics, log, traces, `/v1/requests`) each get it once
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from actors.breaker.plan import Skipped, parts_of, place_of
+from actors.breaker.plan import Skipped
 from actors.ledger.messages import RequestTrail
 from actors.ledger.rows import encode_json
-from deployments.openai_api.json_types import JsonDict, JsonObject
+from deployments.openai_api.json_types import JsonDict
+from deployments.telemetry.attempt_record import SKIPPED, AttemptRecord, not_reached, not_reached_json
 from deployments.telemetry.trace_context import Trace
 from deployments.usage.caller import Caller
 
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(f"ray.serve.{__name__}")
 
-LONGEST_MESSAGE = 200  # characters of an error message in an explanation
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
-_SKIPPED = "skipped: "
-_NOTHING: JsonObject = MappingProxyType({})
+_TOTALS = (*TOKENS, "cost")
 
 
 class UsageTotals(TypedDict):
@@ -38,87 +36,6 @@ class UsageTotals(TypedDict):
     tokens_cached: int
     tokens_reasoning: int
     cost: int | None  # nano-dollars; None if the cost of one attempt is unknown
-
-
-class AttemptRecord(NamedTuple):
-    """One target of a request: skipped, or asked.
-
-    Attributes:
-        outcome: a kind of `actors/breaker/outcomes.py`, or "skipped: reason".
-        at: milliseconds from the begin of the request to the begin of the attempt.
-        ms: milliseconds that the attempt took.
-        first_ms: milliseconds from the begin of the attempt to its first content.
-        upstream: what the provider's replica knows: milliseconds as `{connect_ms?, first_ms?, ms}`, and `model`, the
-            name that the provider gave its model. There is no `connect_ms` where a connection was reused.
-        status: the HTTP status of the provider's error.
-        state: of its circuit, if the target was skipped for that.
-        since: seconds that the circuit has been in this state.
-        retry_in: seconds until the target may be asked again.
-        used: tokens and cost. The attempt fills it when its usage record has counted them.
-        param: the field of the request that the provider refused.
-        seam: how it went on behind an answer that broke off in mid-stream: `restart`; empty if it did not.
-        number: of the attempt, by the order in which they began; 0 of a target that was skipped.
-        hedge: of a second leg, sent while the first said nothing: `won`, `lost` or `failed`; empty if it is none.
-    """
-
-    target: str
-    outcome: str
-    at: float
-    ms: float | None = None
-    first_ms: float | None = None
-    upstream: Mapping[str, float | str] | None = None
-    status: int | None = None
-    message: str | None = None
-    verdict: str | None = None
-    probe: bool = False
-    state: str | None = None
-    epoch: int | None = None
-    since: float | None = None
-    retry_in: float | None = None
-    used: JsonObject = _NOTHING
-    param: str | None = None
-    seam: str = ""
-    hedge: str = ""
-    number: int = 0
-
-    @property
-    def skipped(self) -> str | None:
-        """Return why the target was skipped; None if it was asked."""
-        return self.outcome.removeprefix(_SKIPPED) if self.outcome.startswith(_SKIPPED) else None
-
-    def as_dict(self) -> JsonDict:
-        """Return the record as the `attempts` of an error have it."""
-        data: JsonDict = {**named(self.target), "outcome": self.outcome}
-        if self.skipped is None:
-            data |= {"status": self.status, "ms": self.ms}
-        if self.message is not None:
-            data["message"] = self.message
-        if self.param is not None:
-            data["param"] = self.param
-        if self.retry_in is not None:
-            data["retry_in_seconds"] = round(self.retry_in, 3)
-        return data
-
-    def as_candidate(self) -> JsonDict:
-        """Return the record as the `candidates` of `/v1/requests` have it."""
-        more: JsonDict = {"at_ms": self.at}
-        if self.skipped is None:
-            asked = parts_of(self.target)[1]
-            known = (self.upstream or {}).items()
-            upstream = {f"upstream_{name}": value for name, value in known if name != "model" or value != asked}
-            more |= {"verdict": self.verdict, "probe": self.probe, "epoch": self.epoch, "first_token_ms": self.first_ms}
-            more |= upstream
-            if self.seam:
-                more["seam"] = self.seam
-            if self.hedge:
-                more["hedge"] = self.hedge
-        elif self.state is not None:
-            since = None if self.since is None else round(self.since, 3)
-            more |= {"state": self.state, "epoch": self.epoch, "since_seconds": since}
-        data = self.as_dict()
-        if self.message is not None:
-            data["message"] = self.message[:LONGEST_MESSAGE]
-        return data | more
 
 
 class RequestSummary(NamedTuple):
@@ -240,13 +157,13 @@ class RequestRecord:
 
     def pass_over(self, target: str, reason: str) -> None:
         """Add a target that can't take this request."""
-        self.records.append(AttemptRecord(target, f"{_SKIPPED}{reason}", self._now()))
+        self.records.append(AttemptRecord(target, f"{SKIPPED}{reason}", self._now()))
 
     def skip(self, skipped: tuple[Skipped, ...]) -> None:
         """Add targets that can't be asked now."""
         at = self._now()
         for s in skipped:
-            outcome = f"{_SKIPPED}{s.why}"
+            outcome = f"{SKIPPED}{s.why}"
             self.records.append(
                 AttemptRecord(s.target, outcome, at, state=s.state, epoch=s.epoch, since=s.since, retry_in=s.retry_in)
             )
@@ -288,8 +205,26 @@ class RequestRecord:
         """Return what the ledger and the summary need one after the other: it is kept until there is more to tell."""
         known = len(self.records), self.sent_at
         if self._told is None or self._told[0] != known:
-            self._told = known, (self._candidates_json(), self._added_ms(), self.failed_over)
+            self._told = known, self._ending_at_once() or (self._candidates_json(), self._added_ms(), self.failed_over)
         return self._told[1]
+
+    def _ending_at_once(self) -> Ending | None:
+        """Return the same for a request that the first target has answered, with no more to say; None for others.
+
+        Most are of this kind, and what was not reached is then the same text each time.
+        """
+        if len(self.records) != 1 or self.bound is not None or self.slow:
+            return None
+        served = self.records[0]
+        if served.outcome != "ok" or served.seam or served.hedge or self.hedged:
+            return None
+        told = encode_json(served.as_candidate())
+        others = "".join([not_reached_json(target) for target in self.order if target != served.target])
+        upstream_ms = (served.upstream or {}).get("first_ms" if self.stream else "ms")
+        added_ms = None
+        if self.sent_at is not None and upstream_ms is not None:
+            added_ms = max(0.0, round(self.sent_at - float(upstream_ms), 2))
+        return f"[{told}{others}]", added_ms, False
 
     @property
     def failed_over(self) -> bool:
@@ -319,7 +254,7 @@ class RequestRecord:
         """Return the records, and the candidates that were not reached, as a JSON list."""
         seen = {record.target for record in self.records}
         told = [(r.target, r.as_candidate()) for r in self.records]
-        told += [(target, _not_reached(target)) for target in self.order if target not in seen]
+        told += [(target, not_reached(target)) for target in self.order if target not in seen]
         for target, candidate in told if self.bound is not None else ():
             if target == self.bound:
                 candidate["session"] = True
@@ -377,6 +312,9 @@ def _has_failed(record: AttemptRecord) -> bool:
 
 def _total(records: list[AttemptRecord]) -> UsageTotals:
     used = [record.used for record in records if record.used]
+    if len(used) == 1:
+        only = used[0]
+        return {name: only[name] for name in _TOTALS}  # type: ignore[return-value]
     costs = [u["cost"] for u in used]
     return {
         "tokens_in": sum(u["tokens_in"] for u in used),
@@ -385,14 +323,3 @@ def _total(records: list[AttemptRecord]) -> UsageTotals:
         "tokens_reasoning": sum(u["tokens_reasoning"] for u in used),
         "cost": None if None in costs else sum(costs),
     }
-
-
-def _not_reached(target: str) -> JsonDict:
-    return {**named(target), "outcome": "not reached"}
-
-
-def named(target: str) -> JsonDict:
-    """Return a target's provider and model as records name them, and its place if it has one."""
-    provider, model = parts_of(target)
-    names = {"provider": provider, "model": model}
-    return names if not (place := place_of(target)) else {"provider": provider, "place": place, "model": model}

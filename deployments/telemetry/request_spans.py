@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from actors.breaker.outcomes import ENDINGS
 from actors.breaker.plan import provider_of
 from actors.ledger.rows import NANOS
-from deployments.telemetry.request_record import AttemptRecord, RequestSummary
+from deployments.telemetry.attempt_record import AttemptRecord
+from deployments.telemetry.request_record import RequestSummary
 from deployments.telemetry.spans import Span, SpanEvent, Value, clean_attributes, nanoseconds
 from deployments.telemetry.trace_context import Trace
 

@@ -18,10 +18,11 @@ import ray
 from actors.breaker.plan import Candidate, Plan, Skipped
 from actors.metrics import NoMeter
 from actors.ray_metrics import RayMeter
+from deployments.telemetry.attempt_record import AttemptRecord
 from deployments.telemetry.metrics import Metrics
 from deployments.telemetry.recent import RecentRequests
 from deployments.telemetry.request_log import flush_log, log_request
-from deployments.telemetry.request_record import AttemptRecord, RequestRecord, RequestSummary
+from deployments.telemetry.request_record import RequestRecord, RequestSummary
 from deployments.usage.caller import Caller
 
 REQUESTS, ROUNDS = 4000, 5

@@ -14,8 +14,9 @@ from typing import Any
 from actors.breaker.plan import Candidate, Plan
 from deployments.openai_api.chat import Head, completion, dump, usage_of
 from deployments.providers.http.timing import begin_timing
+from deployments.telemetry.attempt_record import AttemptRecord
 from deployments.telemetry.otlp import BatchProcessor, Exporter
-from deployments.telemetry.request_record import AttemptRecord, RequestRecord
+from deployments.telemetry.request_record import RequestRecord
 from deployments.telemetry.trace_context import Sampler
 from deployments.telemetry.tracer import SpanFactory, Tracer
 from deployments.usage.caller import Caller

@@ -10,8 +10,9 @@ from actors.breaker.outcomes import Outcome
 from actors.ledger.rows import LONGEST_TRAIL, SETTLED, encode_json, line, parse
 from deployments.errors import NoAnswer, NotFound
 from deployments.openai_api.chat import check_request, frames_to_chunks
+from deployments.telemetry.attempt_record import AttemptRecord
 from deployments.telemetry.recent import RecentRequests
-from deployments.telemetry.request_record import AttemptRecord, RequestRecord, RequestSummary
+from deployments.telemetry.request_record import RequestRecord, RequestSummary
 from deployments.usage.caller import Caller
 from tests.clock import run_virtually
 from tests.unit.test_failover import SERVER_ERROR, complete, in_world

@@ -8,7 +8,8 @@ import pytest
 from actors.breaker.outcomes import Outcome
 from deployments.errors import NoAnswer
 from deployments.openai_api.chat import check_request
-from deployments.telemetry.request_record import AttemptRecord, RequestRecord
+from deployments.telemetry.attempt_record import AttemptRecord
+from deployments.telemetry.request_record import RequestRecord
 from deployments.usage.caller import Caller
 from tests.unit.test_failover import SERVER_ERROR, complete, in_world
 from tests.unit.test_hedging import FIRST, ON, SECOND, learn, pieces

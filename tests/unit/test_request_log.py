@@ -7,8 +7,9 @@ from logging.handlers import MemoryHandler, RotatingFileHandler
 
 import pytest
 
+from deployments.telemetry.attempt_record import AttemptRecord
 from deployments.telemetry.request_log import SERVE_LOGGER, flush_log, log_request
-from deployments.telemetry.request_record import AttemptRecord, RequestRecord
+from deployments.telemetry.request_record import RequestRecord
 from deployments.usage.caller import Caller
 
 FORMAT = logging.Formatter("%(levelname)s %(name)s -- %(message)s")

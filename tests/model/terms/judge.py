@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from actors.ledger.rows import AttemptRow
 from deployments.latency.hedging import BURST
-from deployments.telemetry.request_record import AttemptRecord
+from deployments.telemetry.attempt_record import AttemptRecord
 from tests.model.excuses import Excuses
 from tests.model.figures import Figures, Wrong
 from tests.model.promises import LONGEST_OPEN, RAMP
