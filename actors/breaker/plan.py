@@ -200,7 +200,9 @@ def plan(
     for target in row:
         s = seen.get(target) or _like_its_siblings(target, seen)
         if s.state is State.CLOSED and s.mode is Mode.AUTO:
-            ramping = draw >= share(s.ramp_from, now, policy.slow_start, policy.slow_start_from)
+            ramping = s.ramp_from is not None and draw >= share(
+                s.ramp_from, now, policy.slow_start, policy.slow_start_from
+            )
             (silent if target in quiet else later if ramping else candidates).append(Candidate(target, s.epoch))
         elif s.isolated(now):
             skipped.append(skip(target, s, now, "isolated", _finite(s.isolated_until - now)))

@@ -126,12 +126,17 @@ _OF_A_BARE_LINE = {"at", "request", "attempt"}
 _encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def encode_json(data: Any) -> str:
+def json_bytes(data: Any) -> bytes:
     """Return JSON. A caller's text that orjson refuses is encoded all the same: there is always a line."""
     try:
-        return orjson.dumps(data).decode()
+        return orjson.dumps(data)
     except TypeError:  # half a surrogate pair, or a number of more than 64 bits
-        return _encode_slowly(data)
+        return _encode_slowly(data).encode()
+
+
+def encode_json(data: Any) -> str:
+    """Return the same as a text."""
+    return json_bytes(data).decode()
 
 
 def day_of(ms: int) -> str:
@@ -147,14 +152,14 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
 
 
-def line(at: int, identity: str, attempt: AttemptLine | None, ending: RequestEnding | None = None) -> bytes:
+def line(at: int, identity: bytes, attempt: AttemptLine | None, ending: RequestEnding | None = None) -> bytes:
     """Return a record as one line. `identity` is the request's own part, already JSON: it is the same in every line.
 
     It has a bound, whatever its parts say: a trail that is too long is left out.
     """
-    request = identity if ending is None else f"{identity[:-1]},{encode_json(_bounded(ending))[1:]}"
-    used = "null" if attempt is None else encode_json(attempt)
-    return seal(f'{{"at":{at},"request":{request},"attempt":{used}}}'.encode())
+    request = identity if ending is None else b"%b,%b" % (identity[:-1], json_bytes(_bounded(ending))[1:])
+    used = b"null" if attempt is None else json_bytes(attempt)
+    return seal(b'{"at":%d,"request":%b,"attempt":%b}' % (at, request, used))
 
 
 def _bounded(ending: RequestEnding) -> RequestEnding:

@@ -164,8 +164,13 @@ class BreakerClient:
         `draw` decides where those stand whose share still grows; it is drawn if it is not given.
         """
         now = self._clock()
-        quiet = [target for target in row if self.silence.quiet(target, now)]
+        quiet = [target for target in row if self.silence.quiet(target, now)] if self.silence else ()
         return plan(row, self._view(), now, self._policy, self.draw() if draw is None else draw, quiet)
+
+    @property
+    def may_be_slow(self) -> bool:
+        """Whether any target may be slow: where none is ever waited for, none is."""
+        return bool(self.latencies)
 
     def is_slow(self, target: Target) -> bool:
         """Return whether a target takes far longer than it usually does: see `latency`."""
@@ -189,6 +194,8 @@ class BreakerClient:
 
     def _view(self) -> Mapping[Target, CircuitSnapshot]:
         seen = self._own.view(self._seen, cut_off=self._actor.cut_off) if self._own else self._seen
+        if not self._permits.kept:
+            return seen
         mine = [target for target in self._permits.kept if target in seen]
         # The probe that is out is ours, and nobody uses it yet.
         return {**seen, **{t: replace(seen[t], probing_until=0.0) for t in mine}} if mine else seen
@@ -272,6 +279,9 @@ class BreakerClient:
 
         `verdict`: what it says of the target, if not what the table says. `began`: when, on the client's clock.
         """
+        plain = verdict is None and outcome.kind == "ok" and not (self._own or permit.get("lease"))
+        if plain and self.reports.merge_success(target, permit, ms, whole=whole, began=began):
+            return
         details = details_of(outcome, ms, permit, whole=whole, began=began)
         verdict = verdict or outcome.verdict
         self.report_item(target, permit, verdict, details)

@@ -78,6 +78,17 @@ class ReportQueue:
         if verdict not in QUIET or details.get("lease"):
             self._urgent.set()
 
+    def merge_success(self, target: Target, permit: Permit, ms: float, *, whole: bool, began: float | None) -> bool:
+        """Count one more success with an equal one that waits, as nearly all are. Return False if none waits."""
+        known = self._mergeable.get((target, permit["incarnation"], permit["epoch"], Verdict.OK, whole))
+        if known is None or began is None:
+            return False
+        known["count"] += 1
+        known["ms"] += ms
+        before = known.get("began")
+        known["began"] = began if before is None or began > before else before
+        return True
+
     def _drop_one(self) -> None:
         """Forget the oldest success, or the oldest item if there is no success."""
         quiet = next((i for i in self._buffer if i["verdict"] in QUIET), None)

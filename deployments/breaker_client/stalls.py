@@ -81,6 +81,10 @@ class StallDetector:
         if not waiting:
             self._waiting.pop(target, None)
 
+    def __bool__(self) -> bool:
+        """Return whether any target may be quiet."""
+        return bool(self._waiting or self._quiet)
+
     def quiet(self, target: str, now: float) -> bool:
         """Return whether most of the target's streams, two at least, have been silent for far too long.
 

@@ -29,6 +29,7 @@ from deployments.telemetry.request_record import RequestRecord
 T_co = TypeVar("T_co", covariant=True)
 Verb = Literal["chat", "embed"]
 
+_ANSWERED = Outcome("ok", content=True)
 HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
 
 
@@ -84,7 +85,7 @@ class WholeCall:
         reply = await self._transport.complete(provider_of(attempt.target), message, on_piece)
         if (outcome := attempt.failure_in(reply)) is not None:
             raise AttemptFailed(outcome)
-        attempt.end(Outcome("ok", content=True), whole=True, usage=reply["usage"], body=reply["body"])
+        attempt.end(_ANSWERED, whole=True, usage=reply["usage"], body=reply["body"])
         native = reply.get("native", False)
         return Answer(attempt.target, reply["body"], reply["usage"], attempt.record, attempt.dropped, native)
 

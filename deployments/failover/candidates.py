@@ -6,7 +6,7 @@ and a probe that nobody needed would have held a permit. So the plan is made aga
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Candidate, Plan
@@ -30,8 +30,7 @@ MOST_AGAIN = 3  # refusals for load of one request, before they are failures
 Mark = tuple[frozenset[str], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A candidate to be asked now.
 
     `tiers` counts it and the candidates left after it, without those that are asked in a panic only.
@@ -78,20 +77,22 @@ class Candidates:
 
     def next(self) -> Turn | None:
         """Return whose turn it is; None if no target is left that may be asked now."""
-        plan = self.breaker.plan(self.left, draw=self._draw)
-        candidates = self._by_speed(plan.candidates)
+        plan = self.breaker.plan(self.left if self._asked else self.row, draw=self._draw)
+        candidates = self._by_speed(plan.candidates) if self.breaker.may_be_slow else plan.candidates
         record = self.tried.record
         if not self._asked and not record.order:
-            record.order = tuple(candidate.target for candidate in candidates)
-        self._record_skipped(plan)
+            record.order = tuple([candidate.target for candidate in candidates])
+        if plan.skipped:
+            self._record_skipped(plan)
         self.full = ()
-        if may := [c for c in candidates if self._is_allowed(c)]:
+        all_may = not (self._refused or self.sure or self.least)
+        if may := candidates if all_may else [c for c in candidates if self._is_allowed(c)]:
             return self._with_room(may)
         if self.sure:
             return None
         return next((Turn(c, 1) for c in plan.panics if self._is_allowed(c)), None)
 
-    def _with_room(self, may: list[Candidate]) -> Turn | None:
+    def _with_room(self, may: Sequence[Candidate]) -> Turn | None:
         """Return the turn of the first one that has room for one call more; None if all are `full`.
 
         One that has refused this request for its load comes behind the others, and after a pause.
@@ -227,8 +228,6 @@ class Candidates:
         self._refused.clear()
 
     def _record_skipped(self, plan: Plan) -> None:
-        if not plan.skipped:
-            return
         woken = set() if plan.candidates else {c.target for c in plan.panics}
         new = [s for s in plan.skipped if s.target not in self._recorded and s.target not in woken]
         self._recorded |= {s.target for s in new}

@@ -270,7 +270,12 @@ class FailoverRun(Generic[T]):
             if (now := self._candidates.next()) is None or now.candidate.target != target:
                 return None
             turn = now
-        if (permit := await self._breaker.permit(turn.candidate, self._candidates)) is None:
+        candidate = turn.candidate
+        if candidate.probe:
+            permit = await self._breaker.permit(candidate, self._candidates)
+        else:
+            permit = self._breaker.plain_permit(candidate)
+        if permit is None:
             self._candidates.refuse(turn)
             return None
         attempt = self._attempt(turn, permit, fit)

@@ -8,7 +8,7 @@ on, and the second joins it.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Sharing:
         self._tasks = set[asyncio.Task[None]]()
         self._is_prepared = False
 
-    def wish_in(self, headers: Sequence[tuple[bytes, bytes]], total: float) -> Wish | None:
+    def wish_in(self, headers: Mapping[bytes, bytes], total: float) -> Wish | None:
         """Return what a request says that is shared, or that may be sent again while it is answered; None for others.
 
         `total` are the seconds that it is given. Raises BadRequest for a key that is none.

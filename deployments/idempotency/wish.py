@@ -9,7 +9,7 @@ each request how often they have sent it before (`x-stainless-retry-count`), and
 import hashlib
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 from deployments.errors import BadRequest
@@ -36,16 +36,12 @@ class Wish:
     patience: float | None = None
 
 
-def wish_of(headers: Sequence[tuple[bytes, bytes]]) -> Wish | None:
-    """Return what the headers say; None for nothing. Raises BadRequest for a key that is none.
-
-    Of a header that was sent twice the first one counts.
-    """
-    given = {name: value for name, value in reversed(headers) if name in _READ}
-    if not given:
+def wish_of(headers: Mapping[bytes, bytes]) -> Wish | None:
+    """Return what the headers say; None for nothing. Raises BadRequest for a key that is none."""
+    if _READ.isdisjoint(headers):
         return None
-    key = None if _KEY not in given else _key_in(given[_KEY])
-    return Wish(key, int(_number(given.get(_RETRY)) or 0), _number(given.get(_TIMEOUT)))
+    key = None if _KEY not in headers else _key_in(headers[_KEY])
+    return Wish(key, int(_number(headers.get(_RETRY)) or 0), _number(headers.get(_TIMEOUT)))
 
 
 def _key_in(value: bytes) -> str:

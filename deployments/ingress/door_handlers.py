@@ -13,7 +13,7 @@ from deployments.failover.calls import Answer
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.ingress.asking import Asked
 from deployments.ingress.body.bodies import Bodies
-from deployments.ingress.responses import EncodedStream, Json
+from deployments.ingress.responses import EncodedStream, Json, RawHeaders, WholeAnswer
 from deployments.openai_api.chat import dump
 from deployments.service.auth import Identity
 
@@ -58,10 +58,8 @@ class DoorHandlers:
             told = self._service.served_by(answer, dropped_of(opened, answer.dropped, native=answer.native))
             served = replace(served, extra={"breakwater": told})
         body = opened.whole(json.loads(answer.body), served)
-        return Response(dump(body), media_type="application/json", headers=self._headers(answer, opened))
+        return WholeAnswer(dump(body), self._headers(answer, opened))
 
-    def _headers(self, answer: Answer | StreamAnswer, opened: Opened) -> dict[str, str]:
-        return {
-            **self._asking.headers(answer, dropped_of(opened, answer.dropped, native=answer.native)),
-            "request-id": answer.record.request_id,
-        }
+    def _headers(self, answer: Answer | StreamAnswer, opened: Opened) -> RawHeaders:
+        headers = self._asking.headers(answer, dropped_of(opened, answer.dropped, native=answer.native))
+        return [*headers, (b"request-id", answer.record.request_id.encode("latin-1"))]

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from deployments.failover.calls import Answer
 from deployments.ingress.asking import Asked
 from deployments.ingress.body.bodies import SMALL_BODY, Bodies
-from deployments.ingress.responses import EventStream, Json, is_anthropics
+from deployments.ingress.responses import EventStream, Json, WholeAnswer, is_anthropics
 from deployments.keys.key import LONGEST_NAME
 from deployments.openai_api.chat import check_chat, dump
 from deployments.openai_api.embeddings import check_embedding_request
@@ -44,7 +44,7 @@ class Handlers:
         body = answer.body
         if answer.record.explain:
             body = dump({**json.loads(body), "breakwater": self._service.served_by(answer)})
-        return Response(body, media_type="application/json", headers=self._asking.headers(answer))
+        return WholeAnswer(body, self._asking.headers(answer))
 
     async def models(self, request: Request, _: Identity) -> Response:
         names = self._service.model_names()

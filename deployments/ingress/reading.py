@@ -15,7 +15,7 @@ from deployments.idempotency.sharing import Repeatable
 from deployments.idempotency.wish import Wish
 from deployments.ingress.asking import DROP_HEADER, Asked, Asking
 from deployments.ingress.body.bodies import Bodies
-from deployments.ingress.gate.routes import Handler
+from deployments.ingress.gate.routes import Handler, first_headers
 from deployments.ingress.responses import broken_frame, is_whole, response_to
 from deployments.service.auth import Identity
 
@@ -41,7 +41,7 @@ class Reading:
         async def handle(request: Request, identity: Identity) -> Response:
             began = asyncio.get_running_loop().time()
             caller, deadline = self._asking.caller(request, identity, name), self._asking.deadline(request)
-            wish = self._service.sharing.wish_in(request.scope["headers"], deadline.total)
+            wish = self._service.sharing.wish_in(first_headers(request.scope), deadline.total)
             body, held = await self._bodies.read_object(request)
             if wish is not None and wish.patience is not None and body.get("stream") is not True:
                 deadline = deadline.with_patience(began, wish.patience)

@@ -28,6 +28,10 @@ from deployments.openai_api.chat import DONE, frame
 # A browser is not to guess another type, such as a script's, from what an answer holds.
 NOSNIFF: Mapping[str, str] = {"x-content-type-options": "nosniff"}
 
+RawHeaders = list[tuple[bytes, bytes]]
+_JSON = (b"content-type", b"application/json")
+_OF_STREAMS = ((b"cache-control", b"no-cache"), (b"content-type", b"text/event-stream; charset=utf-8"))
+
 
 class Json(JSONResponse):
     """A small answer in JSON."""
@@ -36,17 +40,23 @@ class Json(JSONResponse):
         super().__init__(content, status_code, NOSNIFF if headers is None else {**NOSNIFF, **headers})
 
 
+class WholeAnswer(Response):
+    """A whole answer in JSON, with headers that are written as they are."""
+
+    def __init__(self, body: bytes, headers: RawHeaders):
+        self.status_code, self.background, self.body = 200, None, body
+        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body)), _JSON]
+
+
 class EventStream(Response):
     """Sends a stream's frames as they come. The server cancels the response when its client goes away.
 
     The answer is closed however the response ends, even if its first byte could not be sent.
     """
 
-    media_type = "text/event-stream"
-
-    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str], held: Held):
+    def __init__(self, answer: StreamAnswer, headers: RawHeaders, held: Held):
         self.status_code, self.background = 200, None
-        self.init_headers({**headers, "cache-control": "no-cache"})
+        self.raw_headers = [*headers, *_OF_STREAMS]
         self._answer, self._held = answer, held
 
     def _encode(self, frames: bytes) -> bytes:
@@ -78,7 +88,7 @@ class EventStream(Response):
 class EncodedStream(EventStream):
     """Sends a stream in the words of another API."""
 
-    def __init__(self, answer: StreamAnswer, headers: Mapping[str, str], held: Held, encoder: Encoder):
+    def __init__(self, answer: StreamAnswer, headers: RawHeaders, held: Held, encoder: Encoder):
         super().__init__(answer, headers, held)
         self._encode = encoder.encode  # type: ignore[method-assign]
 

@@ -3,18 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_BYTES = (8 * 1024, 64 * 1024)  # of a request's JSON: some 2,000 and 16,000 tokens
-_AT_ONCE = ("tools", "functions", "logprobs")
+_SHORT, _LONG = 8 * 1024, 64 * 1024  # bytes of a request's JSON: some 2,000 and 16,000 tokens
 _QUIET = (None, "none", "minimal")
 
 
 def class_of(body: Mapping[str, Any], size: int) -> str:
     """Return the class of a request. `size` is that of its JSON in bytes, 0 where it never was JSON."""
     size = size_of(body, size)
-    length = sum(size > limit for limit in _BYTES)
+    length = "0" if size <= _SHORT else "1" if size <= _LONG else "2"
     thinks = "" if body.get("reasoning_effort") in _QUIET else "t"
     # Some servers are asked for a stream unless a request has one of these.
-    at_once = (body.get("n") or 1) > 1 or any(body.get(name) for name in _AT_ONCE)
+    at_once = (body.get("n") or 1) > 1 or body.get("tools") or body.get("functions") or body.get("logprobs")
     return f"{length}{thinks}{'w' if at_once else ''}"
 
 

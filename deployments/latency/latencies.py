@@ -93,6 +93,10 @@ class Latencies:
         self._waiting: dict[str, _Waiting] = {}
         self._at_once = Newest[tuple[str, Class], bool](TARGETS)  # whether a target's whole answers come so
 
+    def __bool__(self) -> bool:
+        """Return whether any target may be slow."""
+        return bool(self._recent or self._waiting)
+
     def begin(self, target: str, call: Hashable, kind: Class, now: float, *, of_whole: bool) -> None:
         """Note that a call waits for its first content from now on."""
         tail = self._tails.get((target, kind))
@@ -114,8 +118,10 @@ class Latencies:
 
     def whole_answer(self, target: str, kind: Class, call: Hashable = None) -> None:
         """Note that a whole answer came at once. How long it took says how long it was, and nothing of its target."""
-        self._at_once[target, kind] = True
-        self.forget(target, call)
+        if self._at_once.get((target, kind)) is not True:
+            self._at_once[target, kind] = True
+        if self._waiting:
+            self.forget(target, call)
 
     def ended(
         self, target: str, kind: Class, seconds: float, now: float, *, of_whole: bool, call: Hashable = None

@@ -99,7 +99,7 @@ _OWN_PROMPT = frozenset(
 
 def _is_right(usage: JsonObject) -> bool:
     """Return whether a usage with OpenAI's own fields alone needs no other look: the quick way for nearly all."""
-    prompt, completion, total = (usage.get(f"{part}_tokens") for part in ("prompt", "completion", "total"))
+    prompt, completion, total = usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens")
     if type(prompt) is not int or type(completion) is not int or type(total) is not int:
         return False
     if total != prompt + completion or prompt <= 0 or total >= _MOST:

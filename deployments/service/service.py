@@ -282,7 +282,7 @@ class Service:
             "provider": provider,
             "model": model,
             "attempts": answer.record.made,
-            "degraded": KINDS[self.resolved.config.providers[provider].kind].in_process,
+            "degraded": self.is_degraded(provider),
             "dropped": list(answer.dropped if dropped is None else dropped),
             "request_id": answer.record.request_id,
         }
@@ -291,6 +291,10 @@ class Service:
         if answer.record.explain and answer.record.summary is not None:
             served["explained"] = explain(answer.record)
         return served
+
+    def is_degraded(self, provider: str) -> bool:
+        """Return whether its answers are those of the model in this machine, which stands in for clouds."""
+        return KINDS[self.resolved.config.providers[provider].kind].in_process
 
     def models(self) -> list[str]:
         """Return the names of all rows, those of chats first."""

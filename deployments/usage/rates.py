@@ -5,6 +5,7 @@ A rate is whole pico-dollars for one token.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,7 @@ class Rates:
 NOTHING = Rates(0, 0, 0, 0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(NamedTuple):
     """What an attempt has used. `cached`, `written` (in the cache, for an hour or less) and `audio_input` are parts of
     `input`, `written_1h` is a part of `written`; `reasoning` and `audio_output` are parts of `output`.
     """

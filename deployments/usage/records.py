@@ -17,7 +17,7 @@ from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
 from actors.ledger.messages import AttemptLine, RequestEnding, RequestIdentity, RequestTrail, Used
-from actors.ledger.rows import LONGEST_TEXT, SETTLED, encode_json, line
+from actors.ledger.rows import LONGEST_TEXT, SETTLED, json_bytes, line
 from deployments.openai_api.usage import LIFETIMES, account_of
 from deployments.usage.budget import Reservation
 from deployments.usage.prices import PriceList
@@ -112,7 +112,7 @@ class UsageRecord:
             "door": door,
             "stream": stream,
         }
-        self._identity = encode_json(identity)
+        self._identity = json_bytes(identity)
 
     def open(self, target: Target) -> "AttemptUsage":
         """Write the row of an attempt that is about to be made, and return it."""
@@ -298,23 +298,21 @@ class AttemptUsage:
         sent: bool = True,
     ) -> Used:
         """Return tokens, where they come from, and what they cost."""
-        estimator = self._sink.estimator(self.target, tuple(self._record.subjects))
-        counted, tokens = "none", Tokens(0, 0)
+        counted, tokens = "none", _NO_TOKENS
         usage = account_of(usage)  # a foreign server may say anything, or nothing
         if usage is not None:
             counted, tokens = "provider", tokens_of(usage)
             if not tokens.output and "messages" in self._record.body:  # of vectors there are none; a text has some
-                tokens = replace(tokens, output=self._answer(estimator, body))
+                tokens = tokens._replace(output=self._answer(body))
                 counted = "estimated" if tokens.output else counted
             elif self.passed.size:
-                estimator.learn(self.passed, tokens.output - tokens.reasoning)
+                self._estimator().learn(self.passed, tokens.output - tokens.reasoning)
         elif sent or self.passed.size or body:
             counted = "estimated"
-            told = Tokens(0, 0) if (known := account_of(self.told)) is None else tokens_of(known)
-            tokens = replace(
-                told,
+            told = _NO_TOKENS if (known := account_of(self.told)) is None else tokens_of(known)
+            tokens = told._replace(
                 input=told.input or self._prompt(),
-                output=max(self._answer(estimator, body), told.output),
+                output=max(self._answer(body), told.output),
                 reasoning=0,
             )
         provider, model = self._served
@@ -328,8 +326,12 @@ class AttemptUsage:
             "cost": self._sink.prices.cost(provider, model, tokens) if priced else None,
         }
 
-    def _answer(self, estimator: TokenEstimator, body: bytes) -> int:
+    def _estimator(self) -> TokenEstimator:
+        return self._sink.estimator(self.target, tuple(self._record.subjects))
+
+    def _answer(self, body: bytes) -> int:
         """Return the estimate of the answer's tokens: of a whole body, or of what was delivered."""
+        estimator = self._estimator()
         return round(estimator.by_text.of(text_in(body))) if body else estimator.tokens(self.passed)
 
     def _prompt(self) -> int:
@@ -343,6 +345,9 @@ class AttemptUsage:
 
 def tokens_of(usage: Mapping[str, Any]) -> Tokens:
     """Return what a usage in OpenAI's words says; a number that is missing or no count is 0."""
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if usage.keys() <= _PLAIN:
+        return Tokens(prompt, completion)
     tier = usage.get("service_tier")
     counts: dict[str, Any] = {"tier": tier} if isinstance(tier, str) else {}
     for part, names in _DETAILS.items():
@@ -350,9 +355,11 @@ def tokens_of(usage: Mapping[str, Any]) -> Tokens:
             counts |= {names[name]: _count(details, name) for name in details if name in names}
             if LIFETIMES in details:
                 counts["written_1h"] = _count(details[LIFETIMES], "ephemeral_1h_input_tokens")
-    return Tokens(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), **counts)
+    return Tokens(prompt, completion, **counts)
 
 
+_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_NO_TOKENS = Tokens(0, 0)
 _DETAILS = {
     "prompt_tokens_details": {
         "cached_tokens": "cached",
@@ -374,5 +381,5 @@ def _short(text: str | None) -> str | None:
 
 def _count(data: Any, name: str) -> int:
     """Return a number of the provider's; 0 if it is missing or no count."""
-    value = data.get(name) if isinstance(data, Mapping) else None
+    value = data.get(name) if type(data) is dict or isinstance(data, Mapping) else None
     return value if isinstance(value, int) and 0 <= value < 2**40 else 0

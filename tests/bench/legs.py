@@ -21,9 +21,9 @@ from deployments.openai_api.chat import Head, chunk
 TIMES, ROUNDS = 20_000, 7
 BODY = {"messages": [{"role": "user", "content": "x" * 500}] * 10}
 FRAME = chunk(Head("chatcmpl-1", 1, "default"), {"content": "Hel"})
-HEADERS = [(b"host", b"h"), (b"accept", b"*/*"), (b"content-type", b"application/json"), (b"content-length", b"99")]
+HEADERS = {b"host": b"h", b"accept": b"*/*", b"content-type": b"application/json", b"content-length": b"99"}
 _SENT = {"retry-count": b"0", "read-timeout": b"600.0", "lang": b"python", "os": b"Linux", "arch": b"x64"}
-OF_AN_SDK = [*HEADERS, *((f"x-stainless-{name}".encode(), value) for name, value in _SENT.items())]
+OF_AN_SDK = {**HEADERS, **{f"x-stainless-{name}".encode(): value for name, value in _SENT.items()}}
 TERMS = HedgeTerms(0.02, 0.3, None, 4000)
 
 

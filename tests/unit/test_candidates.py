@@ -50,6 +50,10 @@ class Sight:
     def try_slow(self, target: str) -> bool:
         raise AssertionError("the draw says no")
 
+    @property
+    def may_be_slow(self) -> bool:
+        return bool(self.slow)
+
     def is_slow(self, target: str) -> bool:
         return target in self.slow
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.breaker.outcomes import Outcome
-from actors.ledger.rows import LONGEST_TRAIL, SETTLED, encode_json, line, parse
+from actors.ledger.rows import LONGEST_TRAIL, SETTLED, json_bytes, line, parse
 from deployments.errors import NoAnswer, NotFound
 from deployments.openai_api.chat import check_request, frames_to_chunks
 from deployments.telemetry.attempt_record import AttemptRecord
@@ -187,7 +187,7 @@ def test_a_request_is_told_to_its_own_key_and_tenant_and_to_the_admin(monkeypatc
 
 def test_a_trail_that_no_row_can_hold_is_left_out_and_its_row_is_kept() -> None:
     for text, kept in (("[]", "[]"), ("x" * LONGEST_TRAIL, None), ("\x00" * (LONGEST_TRAIL // 6 + 1), None)):
-        identity = encode_json({"request_id": "r", "owner": "o", "began_at": 1})
+        identity = json_bytes({"request_id": "r", "owner": "o", "began_at": 1})
         (record,), wrong = parse(line(1, identity, None, {"version": SETTLED, "outcome": "ok", "trail": text}))
         assert not wrong
         assert (record.request.trail, record.request.outcome) == (kept, "ok")

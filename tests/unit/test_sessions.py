@@ -8,7 +8,7 @@ import pytest
 
 from actors.breaker.outcomes import Outcome
 from deployments.errors import BadRequest, NoAnswer
-from deployments.ingress.asking import _given, _session_and_scope_in
+from deployments.ingress.asking import session_in
 from deployments.openai_api.chat import check_request
 from deployments.sessions.affinity import MOST_SESSIONS, Affinity, session_key
 from deployments.usage.caller import Caller, check_caller
@@ -210,4 +210,4 @@ def test_what_is_no_name_of_a_session_is_refused(session: Any, door: str, name: 
 )
 def test_an_empty_header_names_no_conversation(headers: list[tuple[bytes, bytes]], session: str | None) -> None:
     """A proxy sends it where its variable is not set."""
-    assert _session_and_scope_in(headers, _given(headers)) == (session, None)
+    assert session_in(dict(reversed(headers))) == session

@@ -65,6 +65,8 @@ class Comparison:
 
         `refused`: the last that was asked called the request itself wrong.
         """
+        if not self._held:
+            return
         held, self._held = self._held, []
         groups = Counter(h.group for h in held if h.telling)
         for h in held:

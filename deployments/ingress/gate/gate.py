@@ -4,7 +4,7 @@ It looks in this order: from where the request comes, who sends it, which type i
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from deployments.errors import TooLarge, Unauthorized, WrongContentType
 from deployments.ingress.gate.origins import Origins
-from deployments.ingress.gate.routes import Route
+from deployments.ingress.gate.routes import Headers, Route, first_headers
 from deployments.keys.wrong_keys import WrongKeys
 from deployments.service.auth import ANONYMOUS, Access, Identity
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from deployments.service.service import Service
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Headers = Mapping[bytes, bytes]
 FORWARDED = "a proxy"
 ANTHROPICS = b"x-api-key"
 
@@ -43,8 +42,7 @@ class Gate:
         """Return the route's handler behind the gate."""
 
         async def endpoint(request: Request) -> Response:
-            # Of a header that was sent twice the first counts, as everywhere else.
-            headers = dict(reversed(request.scope["headers"]))
+            headers = first_headers(request.scope)
             try:
                 identity = self._admit(route, headers)
             except Unauthorized:
