@@ -45,7 +45,7 @@ class DeadlineTimer:
         return self
 
     def __enter__(self) -> "DeadlineTimer":
-        at, task = self._until, asyncio.current_task()
+        at, task = self._until, asyncio.current_task(self._loop)  # to look the loop up again would take longer
         assert at is not None
         assert task is not None
         self._task, self._cancelling, self._graces = task, task.cancelling(), 0

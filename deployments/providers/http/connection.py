@@ -29,6 +29,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._answer: HttpAnswer | None = None
         self._headers: list[tuple[bytes, bytes]] = []
+        self._parts: list[bytes] = []  # of the body, from the bytes that are parsed now
         self._head_size = 0
         self._until_close = False  # the body ends with the connection
         self.held = False
@@ -88,7 +89,12 @@ class HttpConnection(asyncio.Protocol):
             return
         self._head_size += len(data)
         try:
-            self._parser.feed_data(data)
+            try:
+                self._parser.feed_data(data)
+            finally:
+                self._hand_on()  # what came before an error too
+        except aiohttp.ClientError as error:
+            self._fail(error)
         except httptools.HttpParserCallbackError as error:
             wrong = error.__context__
             self._fail(wrong if isinstance(wrong, aiohttp.ClientError) else aiohttp.ClientPayloadError(str(wrong)))
@@ -134,13 +140,20 @@ class HttpConnection(asyncio.Protocol):
         self._answer.begin(status, tuple(self._headers))
 
     def on_body(self, body: bytes) -> None:
-        if self._answer is not None:
-            self._answer.put(body)
+        self._parts.append(body)
+
+    def _hand_on(self) -> None:
+        """Hand on what of the body has come at once: a stream has many chunks in one read."""
+        if parts := self._parts:
+            self._parts = []
+            if self._answer is not None:
+                self._answer.put(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def on_message_complete(self) -> None:
         answer = self._answer
         if answer is None or not answer.status:
             return  # an interim answer, such as `103 Early Hints`, comes before the answer
+        self._hand_on()
         self._answer = None
         self.go_on()
         answer.end()

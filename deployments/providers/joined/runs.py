@@ -13,6 +13,7 @@ from deployments.providers.openai.stream.shape import one_text
 # The inside of a text in JSON. Half a pair of surrogates may be written as `\u`, and its other half in the next chunk:
 # such texts are decoded each for itself.
 _INSIDE = re.compile(rb'[^"\\\n]*(?:\\["\\/bfnrt][^"\\\n]*)*')
+_PLAIN = re.compile(rb'[^"\\\n]*')
 _OF_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _OF_DELTA = frozenset({"role", "content"})
 
@@ -43,6 +44,9 @@ class Runs:
         else:
             pieces.pop()
         around, said = len(begin) + len(end), False
+        if not self._between and _PLAIN.fullmatch(whole := b"".join(pieces)):  # nearly all are
+            self._texts += pieces
+            return at + around * len(pieces) + len(whole), bool(whole)
         for piece in pieces:
             if (text := self._text_in(piece)) is None:
                 break
