@@ -72,8 +72,9 @@ class LedgerActor:
         data: bytes,
         subjects: Claims | Sequence[str] = (),
         host: str | None = None,
+        *more: bytes,
     ) -> WriteAnswer:
-        return await self._writer.write(replica, number, data, subjects, host)
+        return await self._writer.write(replica, number, data, subjects, host, *more)
 
     async def bury(self, replica: str) -> bool:
         return await self._writer.bury(replica)

@@ -153,6 +153,7 @@ class WriteAnswer(TypedDict):
     leases: NotRequired[Leased]  # only where claims were sent
     recalled: NotRequired[list[str]]  # subjects whose lease others need
     missing: NotRequired[int]  # journals of replicas that are gone without a word
+    takes_more: NotRequired[bool]  # whether a batch may come in several arguments; an earlier version takes one
 
 
 class FoundRequest(TypedDict):

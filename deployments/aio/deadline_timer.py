@@ -30,8 +30,8 @@ _OVER = -1
 class DeadlineTimer:
     """For one task and one wait at a time. Waits of others, `asyncio.timeout` too, may surround it or be inside it."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop or asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = 0.0  # the earliest instant at which the timer fires
         self._until: float | None = None  # of the present wait

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
@@ -33,8 +32,7 @@ _ANSWERED = Outcome("ok", content=True)
 HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole answer: the JSON body as bytes, and who gave it."""
 
     target: str
@@ -73,13 +71,13 @@ class WholeCall:
         return limits.total
 
     async def begin(self, attempt: Attempt, call: CallMessage, limits: TimeLimits, timer: DeadlineTimer) -> Answer:
-        clock, silence = asyncio.get_running_loop().time, limits.idle + PIECE_SECONDS + COVER_SECONDS
+        silence = limits.idle + PIECE_SECONDS + COVER_SECONDS
 
         def on_piece() -> None:
             attempt.note_piece()
             if not (attempt.probe and attempt.more):  # else the time that is kept for the others stays theirs
                 attempt.unbound = True
-                timer.move(min(clock() + silence, self._deadline.at))
+                timer.move(min(asyncio.get_running_loop().time() + silence, self._deadline.at))
 
         message: CallMessage = {**call, "verb": self._verb}
         reply = await self._transport.complete(provider_of(attempt.target), message, on_piece)

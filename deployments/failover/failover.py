@@ -9,8 +9,7 @@
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from deployments.config.settings import ImageLimits
@@ -63,15 +62,21 @@ class Failover:
     ) -> Answer:
         """Return a whole answer. Raises NoAnswer, DeadlineExceeded or UnknownModel."""
         record = record or RequestRecord(clock=self._ground.breaker.now)
-        with _ending(record):
+        try:
             return await self._run(request, deadline, WholeCall(self._transport, verb, deadline), record).answer()
+        except BaseException as error:
+            _end(record, error)
+            raise
 
     async def stream(self, request: Request, deadline: Deadline, record: RequestRecord | None = None) -> StreamAnswer:
         """Return a stream whose first content has come. Raises as `complete` does, before that."""
         record = record or RequestRecord(clock=self._ground.breaker.now)
-        with _ending(record):
+        try:
             run = self._run(request, deadline, StreamCall(self._transport, deadline), record)
             answer = await run.answer()
+        except BaseException as error:
+            _end(record, error)
+            raise
         row = self.rows.settings_of(request.model).continuation
         answer.may_begin_anew(run, holds_of(request.body, tools=row.holds_tools, json=row.holds_json))
         continues = row.mode != "off" and record.caller.continues
@@ -95,16 +100,11 @@ class Failover:
         self._ground.limits = limits
 
 
-@contextlib.contextmanager
-def _ending(record: RequestRecord) -> Iterator[None]:
-    """Give the record of a request an end, whatever becomes of it."""
-    try:
-        yield
-    except BaseException as error:
-        record.finish(_ending_of(error), status=getattr(error, "status", None))
-        if record.explain and isinstance(error, BreakwaterError):
-            error.explained = explain(record)
-        raise
+def _end(record: RequestRecord, error: BaseException) -> None:
+    """Give the record of a request that failed its end."""
+    record.finish(_ending_of(error), status=getattr(error, "status", None))
+    if record.explain and isinstance(error, BreakwaterError):
+        error.explained = explain(record)
 
 
 def _ending_of(error: BaseException) -> str:

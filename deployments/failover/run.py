@@ -73,7 +73,9 @@ class FailoverRun(Generic[T]):
         self._ground = ground
         self._request, self._record, self._deadline = request, record, deadline
         self._kind, self._images = kind, images
-        self._one = OneTarget(ground.rows, ground.limits, ground.refusals, request, kind)
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
+        self._one = OneTarget(ground.rows, ground.limits, ground.refusals, request, kind, loop)
         self._tried = Tried(record)
         self._fits = self._forms = Fitting(ground.rows, ground.refusals, request, record, self._tried).fits()
         self._rest: Rest | None = None  # of a text that another target has begun
@@ -235,7 +237,7 @@ class FailoverRun(Generic[T]):
 
         What has failed is judged before that, by what is known: a probe must not be held for as long as we wait.
         """
-        clock, candidates, until = asyncio.get_running_loop().time, self._candidates, self._deadline.at
+        clock, candidates, until = self._clock, self._candidates, self._deadline.at
         while (now := clock()) < until:
             if (turn := candidates.next()) is not None or candidates.sure:
                 return turn
@@ -292,7 +294,7 @@ class FailoverRun(Generic[T]):
         self._candidates.ask(turn)
         attempt = Attempt(self._breaker, record, target, permit, verb=verb, more=turn.tiers > 1, dropped=fit.dropped)
         attempt.hurried, attempt.kind = self._deadline.hurries(turn.tiers), self._latency_class
-        at = asyncio.get_running_loop().time()
+        at = self._clock()
         usual = self._breaker.times.needed(target, verb)
         attempt.until = at + share(self._deadline.left_for(turn.tiers, at), turn.tiers, usual)
         if record.usage is not None:
@@ -390,7 +392,7 @@ class FailoverRun(Generic[T]):
     def _no_answer(self) -> NoAnswer:
         # A timer may fire a fraction of a millisecond before its time.
         late = bool(self._tried.failures) and self._tried.failures[-1][1].kind == "deadline"
-        if late or asyncio.get_running_loop().time() >= self._deadline.at - EARLY_SECONDS:
+        if late or self._clock() >= self._deadline.at - EARLY_SECONDS:
             message = "The request's deadline passed before any provider answered."
             return DeadlineExceeded(message, self._record.entries)
         return no_answer(self._tried, self._rows, self._candidates.retry_in)

@@ -3,8 +3,8 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.requests import Request
 
@@ -47,8 +47,7 @@ _DROP, _TIMEOUT = DROP_HEADER.encode(), TIMEOUT_HEADER.encode()
 _TARGETS = 1000  # of which is kept what answers say of them: a client may pin any
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request that was read. `held` is its body, which its handler releases."""
 
     request: Request
@@ -102,15 +101,15 @@ class Asking:
         most = settings.most(None if key is None else key.name, key.speaks_for(tenant) if key else tenant)
         return most if most == word else max(word, most, key=PRIORITIES.index)
 
-    def deadline(self, request: Request) -> Deadline:
+    def deadline(self, request: Request, now: float) -> Deadline:
         """Return by when to answer: before HAProxy, which waits for no deadline of a caller, ends it untyped."""
         hidden: str | None = request.scope.get(HIDDEN)
         text = _text(first_headers(request.scope), _TIMEOUT) if hidden is None else hidden
-        deadline = self._service.deadline(text, TIMEOUT_HEADER)
+        deadline = self._service.deadline(text, TIMEOUT_HEADER, now)
         if deadline.explicit and hidden is None:
             # Serve's own proxy reads the same header, and would answer with an untyped error: end before it does.
-            deadline = replace(deadline, at=deadline.at - min(0.05, 0.2 * deadline.total))
-        return deadline.answer_within(self._longest_silence)
+            deadline = deadline._replace(at=deadline.at - min(0.05, 0.2 * deadline.total))
+        return deadline.answer_within(self._longest_silence, now)
 
     def headers(self, answer: Answer | StreamAnswer, dropped: Sequence[str] | None = None) -> RawHeaders:
         """Return the headers of an answer. `dropped`: what was left out, where its client has other names for that."""

@@ -40,7 +40,7 @@ class Reading:
 
         async def handle(request: Request, identity: Identity) -> Response:
             began = asyncio.get_running_loop().time()
-            caller, deadline = self._asking.caller(request, identity, name), self._asking.deadline(request)
+            caller, deadline = self._asking.caller(request, identity, name), self._asking.deadline(request, began)
             wish = self._service.sharing.wish_in(first_headers(request.scope), deadline.total)
             body, held = await self._bodies.read_object(request)
             if wish is not None and wish.patience is not None and body.get("stream") is not True:

@@ -133,14 +133,14 @@ class Service:
         """Return every target of every row, of chats and of embeddings."""
         return self.failover.rows.targets | self.embedder.rows.targets
 
-    def deadline(self, seconds: object = None, name: str = "timeout") -> Deadline:
+    def deadline(self, seconds: object = None, name: str = "timeout", now: float | None = None) -> Deadline:
         """Return the caller's own deadline, `seconds` from now, or the configured one.
 
         Raises BadRequest with `name` as param, which is where the caller has written them.
         """
         if seconds is None:
-            return Deadline.after(float(self.resolved.config.timeouts.deadline), explicit=False)
-        return Deadline.after(parse_seconds(seconds, name), explicit=True)
+            return Deadline.after(float(self.resolved.config.timeouts.deadline), explicit=False, now=now)
+        return Deadline.after(parse_seconds(seconds, name), explicit=True, now=now)
 
     async def admit(self, caller: Caller, request: Request, verb: Verb = "chat") -> RequestRecord:
         """Begin a request if its caller's limits allow it, and return its record.

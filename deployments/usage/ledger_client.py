@@ -47,6 +47,7 @@ PROGRESS_SECONDS = 1.0  # what a stream has delivered is written down so often: 
 RECOVER_SECONDS = 5.0
 CLOSE_SECONDS = 2.0  # how long a replica that leaves tries to get its last rows away
 CHUNK = 256 * 1024
+PIECE = 64 * 1024  # bytes of one argument: Ray has a longer one fetched from its object store, which takes far longer
 ESTIMATORS = 1000  # pairs of target and caller whose token estimates are kept; clients may pin any target
 
 
@@ -84,6 +85,7 @@ class LedgerClient:
         self._sent_at = clock()
         self._answered: asyncio.Event = asyncio.Event()  # is set when the actor has answered, or has not
         self._up = False
+        self._takes_more = False  # whether the actor takes a batch in several arguments
         self._known = False  # does the ledger expect to hear of us again?
         self._recovered = self._refused = self._rejected = self._reported = self._missing = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -306,7 +308,11 @@ class LedgerClient:
         data, position = self._batch
         claims = self.budget.report(position, self.now(), self.seconds()) if self.budget.limits else {}
         self._known = True
-        ack: WriteAnswer = await self._send_to_store("write", self.replica, self._number, data, claims, self._host)
+        first, *more = _pieces(data) if self._takes_more else [data]
+        ack: WriteAnswer = await self._send_to_store(
+            "write", self.replica, self._number, first, claims, self._host, *more
+        )
+        self._takes_more = ack.get("takes_more", False)
         self._batch = None
         self._sent_at = self.seconds()
         self._journal.acknowledge(position, data.count(b"\n"))
@@ -371,3 +377,8 @@ class LedgerClient:
         finally:
             orphan.release() if kept else orphan.discard()
         self._recovered += not kept
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """Return the data in pieces, one at least."""
+    return [data[at : at + PIECE] for at in range(0, len(data), PIECE)] or [data]

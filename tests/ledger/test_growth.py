@@ -32,9 +32,9 @@ SLACK = 64  # entries that a container may gain: requests under way, rows on the
 BOUNDED = frozenset(
     {
         *(
-            "RecentRequests._explanations",
+            "RecentRequests._kept",
             "RecentRequests._ids",
-            "RecentRequests._listed",
+            "ModelRows._as_they_are",
             "ResponseTimes._times",
             "StallDetector._usual",
         ),

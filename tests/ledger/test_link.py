@@ -2,13 +2,14 @@
 
 import asyncio
 import sqlite3
+from typing import Any
 
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import Limit, Limits, Refusal
-from actors.ledger.messages import Viewer
+from actors.ledger.messages import Viewer, WriteAnswer
 from deployments.service.queries import Queries
 from deployments.telemetry.recent import RecentRequests
-from deployments.usage.ledger_client import LedgerClient
+from deployments.usage.ledger_client import PIECE, LedgerClient
 from tests.ledger.world import OK, USAGE, World, admitted, answered, asked, in_world
 
 FRAME = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
@@ -325,7 +326,38 @@ async def test_a_usage_of_a_provider_that_is_nonsense_is_no_usage_and_is_estimat
 async def test_a_batch_that_waits_is_not_queued_twice(w: World) -> None:
     desk = w.actor.desk
     first, second = await asyncio.gather(desk.write("r", 1, b"", []), desk.write("r", 1, b"", []))
-    assert first == second == {"number": 1, "store": "up", "totals": {}, "rejected": 0, "missing": 0}
+    answer = {"number": 1, "store": "up", "totals": {}, "rejected": 0, "missing": 0, "takes_more": True}
+    assert first == second == answer
+
+
+@in_world
+async def test_a_long_batch_comes_in_pieces_that_ray_hands_on_with_the_call(w: World) -> None:
+    """A longer argument would go by Ray's object store. An actor of an earlier version takes one argument alone."""
+    for earlier in (False, True):
+        link, longest, arguments = w.replica(node=str(earlier), start=False), 0, set[int]()
+
+        async def actor(
+            method: str, *given: Any, earlier: bool = earlier, arguments: set[int] = arguments
+        ) -> WriteAnswer:
+            nonlocal longest
+            longest = max(longest, *(len(one) for one in given if isinstance(one, bytes)))
+            arguments.add(len(given))
+            answer: WriteAnswer = await w.actor(method, *given)
+            if earlier:
+                del answer["takes_more"]
+            return answer
+
+        link._actor = actor
+        for _ in range(2):
+            for _ in range(400):
+                answered(link)
+            while link._journal.lines:
+                await link._send()
+        assert 5 in arguments
+        assert (len(arguments) > 1) is not earlier
+        assert longest > 3 * PIECE, "the first one, before the actor has said what it takes"
+    total = await w.total()
+    assert (total["answers"], total["open"], w.actor.desk._rejected_lines) == (1600, 0, 0)
 
 
 @in_world

@@ -11,6 +11,7 @@ of the rates of tokens has no test of its own yet.
 | usual times of answers | 1000 targets | how much of a deadline a tier is given |
 | usual times of first contents, and which targets are slow | 500 targets and classes | what is slow is learned anew |
 | results of second legs | 1000 pairs of targets | whether they are worth it is learned anew |
+| shapes of chats, by which it is known who takes them | 1000 | a chat of such a shape is looked at anew |
 | rates of tokens | 1000 pairs of target and caller | estimates of cut streams begin anew |
 | lessons of refusals | 1024 targets, 64 of each | one more refusal, of which the tier is asked again |
 | an ingress's last requests | 10,000 | nothing: the ledger has them |
@@ -35,7 +36,9 @@ from deployments.breaker_client.stalls import StallDetector
 from deployments.latency.hedging import ROWS, Hedges
 from deployments.latency.latencies import ENOUGH, Latencies
 from deployments.latency.latencies import TARGETS as LATENCIES
+from deployments.openai_api.chat import check_request
 from deployments.routing.concessions import Lesson
+from deployments.routing.model_rows import SHAPES, ModelRows
 from deployments.routing.refusals import MOST_LESSONS, MOST_TARGETS, Refusals
 from deployments.usage.budget import Budget, Reservation
 
@@ -99,6 +102,14 @@ def test_so_many_lessons_are_remembered() -> None:
     refusals.learn("openai/x", [Lesson("seed", value=str(number)) for number in range(10 * MOST_LESSONS)])
     assert len(refusals._of) == MOST_TARGETS
     assert len(refusals._of["openai/x"]) == MOST_LESSONS
+
+
+def test_so_many_shapes_of_chats_are_known() -> None:
+    rows = ModelRows({"row": ["openai/gpt"]}, {"openai": "openai"})
+    for number in range(2 * SHAPES):
+        chat = {"model": "row", "messages": [{"role": "user", "content": "Hi"}], "seed": number}
+        assert rows.takers(check_request(chat)) == ("openai/gpt",)
+    assert len(rows._as_they_are) == SHAPES
 
 
 def names(number: int) -> list[str]:

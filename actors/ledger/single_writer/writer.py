@@ -112,18 +112,20 @@ class LedgerWriter:
         data: bytes,
         subjects: Claims | Sequence[str] = (),
         host: str | None = None,
+        *more: bytes,
     ) -> WriteAnswer:
         """Take a batch of lines. Return whether it is committed, and the totals and leases of these subjects.
 
         A replica of an earlier version names its subjects and claims nothing: it has no leases.
         A batch that is sent again while it still waits is not written twice; number 0 has no identity.
-        Without lines it is a sign of life. `host` is where the replica runs, if it will say that it leaves.
+        Without lines it is a sign of life. `host` is where the replica runs, if it will say that it leaves. `more` goes
+        on with the data: a long argument would come by Ray's object store.
         """
         self._heard.hear(replica, host, self._clock())
         key = (replica, number)
         batch = self._queued.get(key)
         if batch is None:
-            batch = _Batch(data, asyncio.get_running_loop().create_future())
+            batch = _Batch(b"".join((data, *more)) if more else data, asyncio.get_running_loop().create_future())
             self._waiting.append(batch)
             if number:
                 self._queued[key] = batch
@@ -133,7 +135,7 @@ class LedgerWriter:
         written = await asyncio.shield(batch.done)
         store = "up" if written else "down"
         answer: WriteAnswer = {"number": number, "store": store, "totals": {}, "rejected": batch.rejected}
-        answer["missing"] = len(self._heard.missing)
+        answer["missing"], answer["takes_more"] = len(self._heard.missing), True
         if written:
             answer["totals"] = self._counters.totals(subject for subject in subjects if subject != SENT)
             if isinstance(subjects, Mapping):

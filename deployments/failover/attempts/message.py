@@ -1,6 +1,5 @@
 """One call of a target as it crosses the process. No Ray."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from actors.breaker.plan import model_of, place_of, provider_of
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def message_of(
-    attempt: "Attempt", request: Request, rows: "ModelRows", limits: TimeLimits, rest: "Rest | None"
+    attempt: "Attempt", request: Request, rows: "ModelRows", limits: TimeLimits, rest: "Rest | None", now: float
 ) -> CallMessage:
-    """Return the call of an attempt. `rest` is that of the text which it is to go on with."""
+    """Return the call of an attempt, on the loop's clock. `rest` is that of the text which it is to go on with."""
     assert attempt.body is not None
     record, model, native = attempt.record, model_of(attempt.target), request.native
     if native is None or attempt.extras is None:
@@ -27,7 +26,7 @@ def message_of(
         call["api"] = native.api
     call["again"] = max(0, attempt.extra_calls)
     call["hears_usage"] = True
-    call["within"] = attempt.until - asyncio.get_running_loop().time()
+    call["within"] = attempt.until - now
     if request.size > LONG_CALL or attempt.has_images:
         call["is_long"] = True
     if place := place_of(attempt.target):

@@ -28,7 +28,7 @@ MOST_EXTRA_CALLS = 5  # of one attempt, those of the provider's adapter included
 
 
 class OneTarget(Generic[T]):
-    """`limits` is provider to time limits."""
+    """`limits` is provider to time limits. To look up the running loop takes longer than to have it."""
 
     def __init__(
         self,
@@ -37,9 +37,10 @@ class OneTarget(Generic[T]):
         refusals: Refusals,
         request: Request,
         kind: "CallKind[T]",
+        loop: asyncio.AbstractEventLoop,
     ):
         self._rows, self._limits, self._refusals = rows, limits, refusals
-        self._request, self._kind = request, kind
+        self._request, self._kind, self._loop = request, kind, loop
 
     async def ask(
         self, attempt: "Attempt", deadline: "Deadline", rest: "Rest | None"
@@ -79,8 +80,10 @@ class OneTarget(Generic[T]):
         self, attempt: "Attempt", deadline: "Deadline", rest: "Rest | None"
     ) -> tuple[T | None, Outcome | None]:
         limits = self._limits[provider_of(attempt.target)]
-        gone_at = asyncio.get_running_loop().time() + limits.connect + self._kind.limit(limits) + COVER_SECONDS
-        message, timer = message_of(attempt, self._request, self._rows, limits, rest), DeadlineTimer()
+        now = self._loop.time()
+        gone_at = now + limits.connect + self._kind.limit(limits) + COVER_SECONDS
+        message = message_of(attempt, self._request, self._rows, limits, rest, now)
+        timer = DeadlineTimer(self._loop)
         attempt.upstream = None
         try:
             with timer.until(min(attempt.until, gone_at)):

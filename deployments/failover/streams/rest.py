@@ -1,7 +1,7 @@
 """Which targets can give the rest of a text, and how each of them is asked for it. No Ray."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actors.breaker.outcomes import Outcome
@@ -73,7 +73,7 @@ class Rest:
             cut = Cut("", self._text.rstrip(), cut.space)  # so short that all of it is asked for anew
         self._asking[target] = _Asking(method, cut, anchor)
         body, dropped = body_for_rest(fit.body, cut, anchor, method, self._used)
-        return replace(fit, body=body, dropped=(*fit.dropped, *dropped))
+        return fit._replace(body=body, dropped=(*fit.dropped, *dropped))
 
     def as_it_counts(self, target: str, outcome: Outcome) -> Outcome:
         """Return what a failed attempt to go on says of its target. What it refused is remembered."""

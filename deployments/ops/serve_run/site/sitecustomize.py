@@ -1,7 +1,8 @@
 """Python imports this at its start, as serve.env has this folder on the path.
 
-It has the config of `serve run` and `serve deploy` checked before Serve reads it, and gives `serve run` its hook. No
-other program is changed: it may have the same environment and not find our modules, and Ray would fail in it.
+It has the config of `serve run` and `serve deploy` checked before Serve reads it, gives `serve run` its hook, and has
+Ray's agent take histograms over at once (agent_histograms.py). No other program is changed: it may have the same
+environment and not find our modules, and Ray would fail in it.
 """
 
 import importlib.machinery
@@ -46,4 +47,8 @@ if (command := command_of(sys.orig_argv)) is not None:
     check_first(*command)
     if command[0] == "run":
         os.environ.setdefault(HOOK, "deployments.ops.serve_run.hook.begin")
+elif any(word.endswith("agent.py") for word in sys.orig_argv[:4]):
+    agent = importlib.import_module("agent_histograms")  # it lies beside this file, which was found by the path
+    if agent.is_agent(sys.orig_argv):
+        sys.meta_path.insert(0, agent.AfterImport())
 import_next()
