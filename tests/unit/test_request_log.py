@@ -8,7 +8,7 @@ from logging.handlers import MemoryHandler, RotatingFileHandler
 import pytest
 
 from deployments.telemetry.attempt_record import AttemptRecord
-from deployments.telemetry.request_log import SERVE_LOGGER, flush_log, log_request
+from deployments.telemetry.request_log import MOST_UNWRITTEN, SERVE_LOGGER, flush_log, log_request
 from deployments.telemetry.request_record import RequestRecord
 from deployments.usage.caller import Caller
 
@@ -118,3 +118,33 @@ def test_a_request_is_one_line_of_its_own_logger(logger: logging.Logger, tmp_pat
     flush_log()
     (line,) = said(tmp_path / "log")
     assert line.startswith('INFO ray.serve.requests -- {"event":"request","request_id":"an-id"')
+
+
+def test_a_lines_record_is_as_python_makes_it(logger: logging.Logger) -> None:
+    seen = list[logging.LogRecord]()
+    keeper = logging.Handler()
+    keeper.emit = seen.append  # type: ignore[method-assign]
+    logger.addHandler(keeper)
+    for name in ("one", "two"):
+        RequestRecord("default", Caller("http"), request_id=name, observer=log_request).finish("ok")
+    one, two = seen
+    made = logging.getLogger("ray.serve.requests").makeRecord(
+        "ray.serve.requests", logging.INFO, one.pathname, 0, one.msg, (), None, "log_request"
+    )
+    assert made.__dict__.keys() <= one.__dict__.keys()
+    differ = {name for name, value in made.__dict__.items() if value != getattr(one, name)}
+    assert differ <= {"created", "msecs", "relativeCreated"}
+    assert ('"one"' in one.getMessage(), '"two"' in two.getMessage()) == (True, True)
+    assert made.created - 60 < one.created <= two.created <= made.created
+    assert 0 <= one.msecs < 1000
+
+
+def test_lines_are_written_before_the_buffer_writes_each_by_itself(
+    logger: logging.Logger, tmp_path: pathlib.Path
+) -> None:
+    buffer = buffered(logger, tmp_path / "log")
+    flush_log()
+    for _ in range(MOST_UNWRITTEN):
+        RequestRecord("default", Caller("http"), observer=log_request).finish("ok")
+    assert buffer.capacity > MOST_UNWRITTEN
+    assert len(said(tmp_path / "log")) == MOST_UNWRITTEN
