@@ -206,7 +206,7 @@ MUTANTS = (
     LostMutant(
         "a flowing answer has its share alone",
         CALLS,
-        "timer.move(min(clock() + silence, self._deadline.at))",
+        "timer.move(min(asyncio.get_running_loop().time() + silence, self._deadline.at))",
         "pass",
         "unit/test_pieces_of_whole_answers.py",
     ),

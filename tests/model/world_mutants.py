@@ -83,7 +83,7 @@ WORLD_MUTANTS = [
         "W6",
         "whoever is due is asked in the first place only",
         WALK,
-        "if may := [c for c in candidates if self._is_allowed(c)]:",
+        "if may := candidates if all_may else [c for c in candidates if self._is_allowed(c)]:",
         "if may := [c for c in candidates if self._is_allowed(c) and not (c.probe and self._asked)]:",
         "second-tier-due",
         AVOIDABLE,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors.ledger.journal.journal import Journal
 from actors.ledger.journal.lines import LONGEST_LINE, holds
 from actors.ledger.journal.orphans import orphans
-from actors.ledger.rows import LONGEST_TEXT, Record, encode_json, line, merged, parse
+from actors.ledger.rows import LONGEST_TEXT, Record, encode_json, json_bytes, line, merged, parse
 from tests.unit.test_journal import die
 
 NOON = 1_790_000_000_000
@@ -39,7 +39,7 @@ FOREIGN = [
 def written(number: int, text: str) -> bytes:
     request = {"request_id": f"r{number}", "owner": "o", "began_at": NOON + number, "tenant": text}
     attempt = {"number": 1, "provider": "openai", "model": text, "began_at": NOON + number, "tokens_in": number}
-    return line(NOON, encode_json(request), attempt)  # type: ignore[arg-type]
+    return line(NOON, json_bytes(request), attempt)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -159,7 +159,7 @@ def test_a_line_has_a_bound_whatever_is_said(text: str, times: int) -> None:
     ending = {"version": 2_000_000_000, "state": "settled", "outcome": "ok", "ended_at": NOON, "attempts": 1}
     ending |= {"provider": named, "model": named, "trail": encode_json([text * times])}
     attempt = {"number": 1, "provider": named, "model": named, "began_at": NOON}
-    made = line(NOON, encode_json(dict.fromkeys(names, named)), attempt, ending)  # type: ignore[arg-type]
+    made = line(NOON, json_bytes(dict.fromkeys(names, named)), attempt, ending)  # type: ignore[arg-type]
     assert len(made) <= LONGEST_LINE
     assert made.count(b"\n") == 1
     assert holds(made[:-1])
