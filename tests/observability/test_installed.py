@@ -69,7 +69,7 @@ def all_is_found(prometheus: Prometheus, discovery: pathlib.Path) -> None:
 
     eventually(lambda: up() == there, 60)
     eventually(lambda: {rule["health"] for rule in prometheus.rules().values()} == {"ok"}, 60)
-    assert len(prometheus.rules()) == len(rules()) == 15
+    assert len(prometheus.rules()) == len(rules()) > 0
 
 
 def test_the_service_finds_all_with_the_drop_in_where_ray_is_in_tmp_and_as_it_is_elsewhere(
@@ -79,7 +79,7 @@ def test_the_service_finds_all_with_the_drop_in_where_ray_is_in_tmp_and_as_it_is
     service = installed(tmp_path, ray_folder, drop_in=in_tmp)
     check = service.command("promtool", "check", "config", "/etc/prometheus/prometheus.yml")
     said = subprocess.run(check, capture_output=True, text=True, check=True).stdout
-    assert "SUCCESS: 15 rules found" in said
+    assert f"SUCCESS: {len(rules())} rules found" in said
     with service.running() as prometheus:
         all_is_found(prometheus, ray_folder / FILE)
 
