@@ -7,7 +7,6 @@ second: all lines in one write. Python's handler would format each line twice, a
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Iterator
 from logging.handlers import MemoryHandler, RotatingFileHandler
 
@@ -26,29 +25,19 @@ class RequestLog:
     """Writes the lines of one process's requests to the log of Serve."""
 
     def __init__(self) -> None:
-        self._first: logging.LogRecord | None = None
         self._unwritten = 0
 
     def add(self, summary: RequestSummary) -> None:
         if not _request_log.isEnabledFor(logging.INFO):
             return
-        _request_log.handle(self._record(line_of(summary)))
+        # `info` would walk the stack for each line to find out that it is this one. Ray has a say in each record.
+        made = _request_log.makeRecord(
+            _request_log.name, logging.INFO, __file__, 0, line_of(summary), (), None, "log_request"
+        )
+        _request_log.handle(made)
         self._unwritten += 1
         if self._unwritten >= MOST_UNWRITTEN:
             self.flush()
-
-    def _record(self, line: str) -> logging.LogRecord:
-        """Return a line's record. To make one Python looks up process, thread and task: here they are always the same.
-
-        So the first one is made as ever, by whoever has a say in that, and the others are like it.
-        """
-        if self._first is None:
-            self._first = _request_log.makeRecord(
-                _request_log.name, logging.INFO, __file__, 0, "", (), None, "log_request"
-            )
-        made, now = logging.LogRecord.__new__(logging.LogRecord), time.time()
-        made.__dict__ = {**self._first.__dict__, "msg": line, "created": now, "msecs": now % 1 * 1000 // 1}
-        return made
 
     def flush(self) -> None:
         """Write what Serve has buffered of this process's log."""
