@@ -291,7 +291,7 @@ class LedgerClient:
                         error or type(error).__name__,
                     )
                 if not isinstance(error, StoreAway):
-                    self._actor = None
+                    self._actor, self._takes_more = None, False  # the next one may be of an earlier version
                 self._up, pause = False, min(2 * pause, LONGEST_PAUSE)
                 self.budget.fail()
                 self._wake()

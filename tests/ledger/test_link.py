@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from actors.breaker.outcomes import Outcome
@@ -358,6 +359,35 @@ async def test_a_long_batch_comes_in_pieces_that_ray_hands_on_with_the_call(w: W
         assert longest > 3 * PIECE, "the first one, before the actor has said what it takes"
     total = await w.total()
     assert (total["answers"], total["open"], w.actor.desk._rejected_lines) == (1600, 0, 0)
+
+
+@in_world
+async def test_an_actor_that_takes_one_argument_may_follow_one_that_takes_more(w: World) -> None:
+    earlier = False
+
+    async def actor(method: str, *given: Any) -> WriteAnswer:
+        if earlier and len(given) > 5:
+            raise TypeError("write() takes from 4 to 6 positional arguments")
+        answer: WriteAnswer = await w.actor(method, *given)
+        if earlier and isinstance(answer, dict):
+            answer.pop("takes_more", None)
+        return answer
+
+    async def connect() -> Callable[..., Awaitable[Any]]:
+        return actor
+
+    link = w.replica(start=False)
+    link._connect = connect
+    link.start()
+    answered(link)
+    await asyncio.sleep(1)
+    assert link._takes_more
+    earlier = True
+    for _ in range(400):
+        answered(link)
+    await asyncio.sleep(10)
+    assert (link.health()["lag_rows"], link.health()["store"]) == (0, "up")
+    assert (await w.total())["answers"] == 401
 
 
 @in_world
