@@ -81,12 +81,9 @@ class ReportQueue:
     def merge_success(self, target: Target, permit: Permit, ms: float, *, whole: bool, began: float | None) -> bool:
         """Count one more success with an equal one that waits, as nearly all are. Return False if none waits."""
         known = self._mergeable.get((target, permit["incarnation"], permit["epoch"], Verdict.OK, whole))
-        if known is None or began is None:
+        if known is None:
             return False
-        known["count"] += 1
-        known["ms"] += ms
-        before = known.get("began")
-        known["began"] = began if before is None or began > before else before
+        _merge(known, Verdict.OK, {"kind": "ok", "ms": ms, "began": began})
         return True
 
     def _drop_one(self) -> None:

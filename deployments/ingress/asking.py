@@ -69,9 +69,7 @@ class Asking:
         """Return the caller, with the tenant who pays. Raises Forbidden if the key is bound to another tenant."""
         headers, key = first_headers(request.scope), identity.key
         door = "handle" if self._by_handle else door
-        request_id = _text(headers, b"x-request-id")
-        if request_id is not None:
-            request_id = request_id[:LONGEST_TEXT] or None
+        request_id = (_text(headers, b"x-request-id") or "")[:LONGEST_TEXT] or None
         if key is None and self._service.traces is None and _OF_CALLERS.isdisjoint(headers):
             return Caller(door, request_id=request_id, priority=self._priority(headers, None, None))
         tenant = _text(headers, b"x-tenant-id") or None

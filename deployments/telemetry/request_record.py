@@ -220,11 +220,7 @@ class RequestRecord:
             return None
         told = encode_json(served.as_candidate())
         others = "".join([not_reached_json(target) for target in self.order if target != served.target])
-        upstream_ms = (served.upstream or {}).get("first_ms" if self.stream else "ms")
-        added_ms = None
-        if self.sent_at is not None and upstream_ms is not None:
-            added_ms = max(0.0, round(self.sent_at - float(upstream_ms), 2))
-        return f"[{told}{others}]", added_ms, False
+        return f"[{told}{others}]", self._added_ms(), False
 
     @property
     def failed_over(self) -> bool:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from deployments.ops.serve_run.site import agent_histograms
+from deployments.ops.serve_run.site.sitecustomize import is_agent
 
 SITE = pathlib.Path(agent_histograms.__file__).parent
 # In a process of its own: OpenTelemetry's provider of meters is one for all of it, and for good.
@@ -79,7 +80,7 @@ def test_a_recorder_that_it_does_not_know_stays_as_it_is() -> None:
     ],
 )
 def test_only_rays_agent_is_changed(words: list[str], agent: bool) -> None:
-    assert agent_histograms.is_agent(words) is agent
+    assert is_agent(words) is agent
 
 
 def test_a_program_with_its_name_is_started_as_ever(tmp_path: pathlib.Path) -> None:

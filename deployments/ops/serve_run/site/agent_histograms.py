@@ -16,7 +16,7 @@ import importlib.util
 import inspect
 import sys
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -24,11 +24,6 @@ RECORDER = "ray._private.telemetry.open_telemetry_metric_recorder"
 METHOD = "record_histogram_aggregated_batch"
 KNOWN = "2de4f1ff67e4dad0f7e09a7c2d2a07848649079e26d02c331a5a2d1642b35d82"  # SHA-256 of the method's text in Ray 2.60
 _READ = ("_lock", "_value", "_sum", "_boundaries", "_get_empty_bucket_counts")
-
-
-def is_agent(words: Sequence[str]) -> bool:
-    """Return whether a command line is that of Ray's agent."""
-    return any(word.replace("\\", "/").endswith("ray/dashboard/agent.py") for word in words[:4])
 
 
 class AfterImport:

@@ -24,6 +24,11 @@ def command_of(words: Sequence[str]) -> tuple[str, Sequence[str]] | None:
     return None
 
 
+def is_agent(words: Sequence[str]) -> bool:
+    """Return whether a command line is that of Ray's agent."""
+    return any(word.replace("\\", "/").endswith("ray/dashboard/agent.py") for word in words[:4])
+
+
 def check_first(verb: str, words: Sequence[str]) -> None:
     """Have the config checked, if our modules are found from here."""
     try:
@@ -47,8 +52,7 @@ if (command := command_of(sys.orig_argv)) is not None:
     check_first(*command)
     if command[0] == "run":
         os.environ.setdefault(HOOK, "deployments.ops.serve_run.hook.begin")
-elif any(word.endswith("agent.py") for word in sys.orig_argv[:4]):
-    agent = importlib.import_module("agent_histograms")  # it lies beside this file, which was found by the path
-    if agent.is_agent(sys.orig_argv):
-        sys.meta_path.insert(0, agent.AfterImport())
+elif is_agent(sys.orig_argv):
+    # It lies beside this file, which was found by the path.
+    sys.meta_path.insert(0, importlib.import_module("agent_histograms").AfterImport())
 import_next()
