@@ -16,13 +16,14 @@ milliseconds since the epoch; days and months are UTC.
 import json
 import re
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import attrgetter
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
 
 import orjson
+from msgspec import Meta, Struct
+from msgspec.json import Decoder
+from msgspec.structs import astuple, replace
 
 from actors.ledger.journal.lines import open_lines, seal
 from actors.ledger.messages import AttemptLine, RequestEnding
@@ -34,79 +35,114 @@ LONGEST_TRAIL = 64 * 1024  # bytes in its line; what is longer is left out: half
 LARGEST = 2**53  # a number from outside must fit every store's integer
 # No answer has more tokens or costs more: a figure beyond is a vendor's error, and is cut, because its row is true
 # in all else. A million of the largest rows can be added up in 64 bits.
-_MOST_COST = 10_000 * NANOS
-_MOST_OF = {f"tokens_{of}": 2**31 for of in ("in", "out", "cached", "reasoning")} | {
+_MOST_TOKENS, _MOST_COST = 2**31, 10_000 * NANOS
+_MOST_OF = {f"tokens_{of}": _MOST_TOKENS for of in ("in", "out", "cached", "reasoning")} | {
     "cost": _MOST_COST,
     "failed_over": 1,
 }
 
+# What nearly every line says: a value beyond is cut or refused by `_checked`.
+_Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
+_Trail: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TRAIL)]
+_Whole: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)]
+_Real: TypeAlias = Annotated[float, Meta(gt=-LARGEST, lt=LARGEST)]  # a whole number beyond may be rounded to it
+_Tokens: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=_MOST_TOKENS)]
+_Cost: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=_MOST_COST)]
+_Once: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=1)]
 
-@dataclass(frozen=True, slots=True)
-class RequestRow:
-    request_id: str
-    owner: str  # the ingress replica that writes it
-    began_at: int
-    version: int = 0
-    state: str = "open"
-    tenant: str | None = None
-    agent: str | None = None
-    key_name: str | None = None  # which key was used: its name, never the key
-    caller_id: str | None = None  # the client's own x-request-id: it may come twice, so it is no key
-    model_row: str | None = None
-    door: str | None = None
+
+class RequestRow(Struct, frozen=True, gc=False):
+    request_id: _Text
+    owner: _Text  # the ingress replica that writes it
+    began_at: _Whole
+    version: _Whole = 0
+    state: _Text = "open"
+    tenant: _Text | None = None
+    agent: _Text | None = None
+    key_name: _Text | None = None  # which key was used: its name, never the key
+    caller_id: _Text | None = None  # the client's own x-request-id: it may come twice, so it is no key
+    model_row: _Text | None = None
+    door: _Text | None = None
     stream: bool = False
-    outcome: str | None = None
-    ended_at: int | None = None
-    provider: str | None = None  # who served it
-    model: str | None = None
-    attempts: int = 0
-    trail: str | None = None  # who was skipped and why, and each attempt, as JSON
-    first_ms: float | None = None  # until its first content went to the client
-    added_ms: float | None = None  # our own part of that
-    failed_over: int = 0  # 1 if another than the first one answered, because that failed or is known to
+    outcome: _Text | None = None
+    ended_at: _Whole | None = None
+    provider: _Text | None = None  # who served it
+    model: _Text | None = None
+    attempts: _Whole = 0
+    trail: _Trail | None = None  # who was skipped and why, and each attempt, as JSON
+    first_ms: _Real | None = None  # until its first content went to the client
+    added_ms: _Real | None = None  # our own part of that
+    failed_over: _Once = 0  # 1 if another than the first one answered, because that failed or is known to
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    request_id: str
+class AttemptTold(Struct, frozen=True, gc=False):
+    """What a line says of an attempt."""
+
+    number: _Whole
+    provider: _Text
+    model: _Text
+    began_at: _Whole
+    version: _Whole = 0
+    state: _Text = "open"
+    kind: _Text | None = None  # of actors/breaker/outcomes.py
+    content: bool = False  # was any content delivered?
+    tokens_in: _Tokens = 0
+    tokens_out: _Tokens = 0
+    tokens_cached: _Tokens = 0  # of those in
+    tokens_reasoning: _Tokens = 0  # of those out
+    counted: _Text = "none"  # provider | estimated | none: where the tokens come from
+    cost: _Cost | None = None
+    ms: _Real | None = None
+    first_ms: _Real | None = None
+    ended_at: _Whole | None = None
+    hedge: _Text | None = None  # of a second leg: won, lost or failed; of a first one that lost to it: beaten
+
+
+class AttemptRow(Struct, frozen=True, gc=False):
+    """The same in the order of `AttemptTold`, with what its request says."""
+
     number: int
-    owner: str
     provider: str
     model: str
     began_at: int
+    request_id: str
+    owner: str
     day: str
     version: int = 0
     state: str = "open"
-    tenant: str | None = None
-    agent: str | None = None
-    key_name: str | None = None
-    kind: str | None = None  # of actors/breaker/outcomes.py
-    content: bool = False  # was any content delivered?
+    kind: str | None = None
+    content: bool = False
     tokens_in: int = 0
     tokens_out: int = 0
-    tokens_cached: int = 0  # of those in
-    tokens_reasoning: int = 0  # of those out
-    counted: str = "none"  # provider | estimated | none: where the tokens come from
+    tokens_cached: int = 0
+    tokens_reasoning: int = 0
+    counted: str = "none"
     cost: int | None = None
     ms: float | None = None
     first_ms: float | None = None
     ended_at: int | None = None
+    hedge: str | None = None
+    tenant: str | None = None
+    agent: str | None = None
+    key_name: str | None = None
     asked_at: int = 0  # when its request began: both belong to the day of this instant
-    hedge: str | None = None  # of a second leg: won, lost or failed; of a first one that lost to it: beaten
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One line: a request as far as it is known, and one of its attempts or none."""
 
     request: RequestRow
     attempt: AttemptRow | None = None
 
 
+class _Line(Struct):
+    request: RequestRow
+    attempt: AttemptTold | None
+
+
 Row = TypeVar("Row", RequestRow, AttemptRow)
 
-_SHARED = ("request_id", "owner", "tenant", "agent", "key_name")
-_shared = attrgetter(*_SHARED)
+_REQUIRED = 4  # fields of AttemptTold without a default
 
 
 def _fields(kind: type[Any], *others: str) -> dict[str, frozenset[type]]:
@@ -118,10 +154,12 @@ def _fields(kind: type[Any], *others: str) -> dict[str, frozenset[type]]:
 
 _NUMBERS = (int, float)
 _REQUEST = _fields(RequestRow, "trail")
-_ATTEMPT = _fields(AttemptRow, *_SHARED, "day", "asked_at")
+_ATTEMPT = _fields(AttemptTold)
+_read = Decoder(_Line).decode
 
 _AT = re.compile(rb'\{"at":(\d{1,16}),')
 _OF_A_BARE_LINE = {"at", "request", "attempt"}
+_NUL = b"\\u0000"  # as JSON has it
 
 _encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -182,10 +220,12 @@ def parse(data: bytes) -> tuple[list[Record], int]:
     wrong, settled = opened.damaged, set[tuple[str, int]]()
     for text in reversed(opened.lines or opened.bare):
         try:
-            decoded = _decoded(text)
-            if settled and _is_told_later(decoded, settled):
+            said = _quickly(text) if opened.lines else None
+            if said is None:
+                said = _slowly(text, settled, bare=not opened.lines)
+            if said is None or _is_told_later(said, settled):
                 continue
-            record = _record(decoded, bare=not opened.lines)
+            record = _record(said)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
             wrong += 1
             continue
@@ -196,13 +236,40 @@ def parse(data: bytes) -> tuple[list[Record], int]:
     return records, wrong
 
 
-def _is_told_later(data: Mapping[str, Any], settled: Set[tuple[str, int]]) -> bool:
+def _is_told_later(line: _Line, settled: Set[tuple[str, int]]) -> bool:
     """Return whether a later line of the same bytes has the last word on all that this one says.
 
     Each line says all that is known of its rows, so nearly half of all lines need not be looked at.
     """
-    attempt = data["attempt"]
-    return attempt is not None and (data["request"]["request_id"], attempt["number"]) in settled
+    return line.attempt is not None and (line.request.request_id, line.attempt.number) in settled
+
+
+def _quickly(text: bytes) -> _Line | None:
+    """Return what a line says, if all of it is as `_slowly` would leave it. Nearly every line is."""
+    if _NUL in text:
+        return None
+    try:
+        return _read(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _slowly(text: bytes, settled: Set[tuple[str, int]], *, bare: bool) -> _Line | None:
+    """Return what a line says, cut to what every store can hold; None if a later line has told all of it.
+
+    Raises one of many errors if it is no line.
+    """
+    data = _decoded(text)
+    told = data["attempt"]
+    if settled and told is not None and (data["request"]["request_id"], told["number"]) in settled:
+        return None
+    if bare and data.keys() != _OF_A_BARE_LINE:
+        raise ValueError("a damaged checksum looks like a field of another name")
+    known = _checked(data["request"], _REQUEST)
+    trail = data["request"].get("trail")
+    if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL:
+        known["trail"] = clean(trail)
+    return _Line(RequestRow(**known), None if told is None else AttemptTold(**_checked(told, _ATTEMPT)))
 
 
 def _decoded(text: bytes) -> Any:
@@ -212,28 +279,23 @@ def _decoded(text: bytes) -> Any:
         return json.loads(text)
 
 
-def _record(data: Mapping[str, Any], *, bare: bool) -> Record:
-    if bare and data.keys() != _OF_A_BARE_LINE:
-        raise ValueError("a damaged checksum looks like a field of another name")
-    known = _checked(data["request"], _REQUEST)
-    trail = data["request"].get("trail")
-    if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL:
-        known["trail"] = clean(trail)
-    request = RequestRow(**known)
-    day_of(request.began_at)  # raises if no calendar has it
-    if data["attempt"] is None:
+def _record(line: _Line) -> Record:
+    """Raises ValueError, OverflowError or OSError for an instant that no calendar has."""
+    request, told = line.request, line.attempt
+    day = day_of(request.began_at)
+    if told is None:
         return Record(request)
-    own = _checked(data["attempt"], _ATTEMPT)
-    day_of(own.get("ended_at") or 0)
-    day_of(own["began_at"])
-    own.update(zip(_SHARED, _shared(request), strict=True), day=day_of(request.began_at), asked_at=request.began_at)
-    return Record(request, AttemptRow(**own))
+    day_of(told.began_at)
+    day_of(told.ended_at or 0)
+    own, by = astuple(told), (request.tenant, request.agent, request.key_name, request.began_at)
+    in_order: tuple[Any, ...] = (*own[:_REQUIRED], request.request_id, request.owner, day, *own[_REQUIRED:], *by)
+    return Record(request, AttemptRow(*in_order))
 
 
 def _checked(data: Mapping[str, Any], fields: Mapping[str, frozenset[type]]) -> dict[str, Any]:
     """Return the fields as any store can hold them: a store that refuses must be away, and never over one row.
 
-    A field that a newer version has written is left out. Every field of every line is seen here.
+    A field that a newer version has written is left out.
     """
     checked: dict[str, Any] = {}
     for name, value in data.items():

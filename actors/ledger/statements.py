@@ -6,7 +6,6 @@ SQLAlchemy's processing of parameters was the largest cost of a row.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -85,7 +84,7 @@ class TableRows:
 
     def __init__(self, url: URL, table: Table, kind: type[Any]):
         dialect = url.get_backend_name()
-        names = [field.name for field in fields(kind)]
+        names = list(kind.__struct_fields__)
         columns = [table.c[name] for name in names]
         self._kind = kind
         self.all: Select[Any] = select(*columns)

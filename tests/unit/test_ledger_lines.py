@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from actors.ledger.rows import LARGEST, LONGEST_TEXT, SETTLED, AttemptRow, RequestRow, merged, parse
+from actors.ledger import rows
+from actors.ledger.journal.lines import seal
+from actors.ledger.rows import LARGEST, LONGEST_TEXT, SETTLED, AttemptRow, AttemptTold, RequestRow, merged, parse
 
 NOON = 1_790_000_000_000
 REQUEST = {"request_id": "r1", "owner": "o", "began_at": NOON, "tenant": "acme"}
@@ -123,3 +125,61 @@ def test_a_trail_that_is_none_costs_no_row(trail: Any) -> None:
     ((record,), wrong) = parse(written({"trail": trail}))
     assert not wrong
     assert record.request.trail is None
+
+
+# Values of every sort for every field: some that a line may have there, and many that it may not.
+_ANY: list[Any] = [None, True, False, 0, 1, 7, -1, 2**31, 2**31 + 1, LARGEST, LARGEST + 1, -LARGEST - 1, 10**14, 10**40]
+_ANY += [SETTLED, NOON, 0.5, 1.0, 1e300, float("nan"), float("inf"), "", "ok", "n\x00ul", "half \ud800 a pair"]
+_ANY += [
+    "größer 😀",
+    "\\u0000",
+    "x" * LONGEST_TEXT,
+    "ü" * (LONGEST_TEXT + 1),
+    "x" * (rows.LONGEST_TRAIL + 1),
+    ["x"],
+    {},
+]
+_OTHERS = ("planet", "tenant", "day", "asked_at")  # that only a request has, or no row
+
+
+def _sealed(request: dict[str, Any], attempt: dict[str, Any] | None) -> bytes:
+    told = None if attempt is None else ATTEMPT | attempt
+    return seal(json.dumps({"at": NOON, "request": REQUEST | request, "attempt": told}).encode())
+
+
+def _slowly(data: bytes) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "_quickly", lambda _: None)
+        return parse(data)
+
+
+@pytest.mark.parametrize("name", [*RequestRow.__struct_fields__, *_OTHERS])
+def test_the_quick_way_reads_each_field_of_a_request_as_the_slow_one_does(name: str) -> None:
+    for value in _ANY:
+        for told in (None, {}):
+            assert parse(data := _sealed({name: value}, told)) == _slowly(data), value
+
+
+@pytest.mark.parametrize("name", [*AttemptTold.__struct_fields__, *_OTHERS])
+def test_the_quick_way_reads_each_field_of_an_attempt_as_the_slow_one_does(name: str) -> None:
+    settled = _sealed({"version": SETTLED}, {"version": SETTLED})
+    for value in _ANY:
+        line = _sealed({"version": SETTLED}, {"version": SETTLED, name: value})
+        for data in (line, line + settled, settled + line, _sealed({}, {}) + line):
+            assert parse(data) == _slowly(data), value
+
+
+def test_nearly_every_line_goes_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(rows, "_slowly", never)
+    ended = {"version": SETTLED, "state": "settled", "outcome": "ok", "trail": json.dumps([{"ms": 1}]), "first_ms": 12}
+    used = {"tokens_in": 3, "cost": 7, "ms": 1, "kind": "ok", "content": True, "ended_at": NOON + 5, "hedge": None}
+    assert [len(each) for each in parse(_sealed(ended, used))[:1]] == [1]
+
+
+def test_a_rows_fields_stand_in_the_order_of_what_lines_tell() -> None:
+    told, row = AttemptTold.__struct_fields__, AttemptRow.__struct_fields__
+    assert row == (*told[:4], "request_id", "owner", "day", *told[4:], "tenant", "agent", "key_name", "asked_at")
+    assert AttemptRow.__struct_defaults__[: len(told) - 4] == AttemptTold.__struct_defaults__
