@@ -23,6 +23,11 @@ def tune_process() -> None:
     Serve freezes the objects of a replica's start, and reference counting frees those of a request.
     """
     gc.set_threshold(THRESHOLD)
+    interrupt_nobody()
+
+
+def interrupt_nobody() -> None:
+    """Have this process, and those that it starts, wait for their turn when they are woken."""
     for thread in _threads():
         with contextlib.suppress(OSError):  # it has ended meanwhile, or a sandbox forbids it
             os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))

@@ -8,6 +8,7 @@ Prints the seconds from the first command to the first answer. It needs port 800
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 
 import yaml
 
+from tests.cluster.listening import command_of, descendants
 from tests.readme import ROOT, Reply, command, curl
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
@@ -80,6 +82,7 @@ def check_the_first_run() -> None:
         print("stream, models, providers, a request with a key: as the docs say")
         wait_for("Ctrl-C stops it.", process, log)
         assert "Breakwater is ready" in log.read_text(), log.read_text()
+        check_who_interrupts(process.pid)
         check_the_status()
         check_a_second_start()
         os.killpg(process.pid, signal.SIGINT)
@@ -94,6 +97,19 @@ def wait_for(word: str, process: subprocess.Popen[str], log: pathlib.Path) -> No
         assert time.monotonic() < deadline, log.read_text()
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
+
+
+def check_who_interrupts(pid: int) -> None:
+    """Every process of Ray waits for its turn when it is woken: what it does then is next to never for a request."""
+    found = dict[str, int]()
+    for child in descendants(pid):
+        if name := re.search(r"gcs_server|raylet/raylet|dashboard/dashboard\.py|ray::\w+|haproxy", command_of(child)):
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                found[f"{name[0]} {child}"] = os.sched_getscheduler(child)
+    kinds = {name.split()[0] for name in found}
+    assert {"gcs_server", "raylet/raylet", "dashboard/dashboard.py", "ray::ServeReplica"} <= kinds, found
+    assert {*found.values()} == {os.SCHED_BATCH}, found
+    print("no process of Ray interrupts another")
 
 
 def check_the_status() -> None:

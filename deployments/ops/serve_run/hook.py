@@ -25,6 +25,7 @@ import click
 import ray
 from ray import serve
 
+from actors.process import interrupt_nobody
 from deployments.config.check import Judged, applications_of
 from deployments.ops.serve_run import slim, words
 from deployments.ops.serve_run.early import Checked, Found
@@ -71,6 +72,8 @@ def _prepare(checked: Checked, *, is_local: bool, blocks: bool) -> None:
         slim.apply(processes)
         _free(ports_of(options, os.environ))
         end_with_uv(Found.parent)
+        # What Ray starts from here wakes a thousand times a second, to no end, and would each time interrupt a request.
+        interrupt_nobody()
     urls = {str(each.get("name", "default")): words.url_of(options, each) for each in applications_of(checked.config)}
     if is_local:  # nobody outside this machine has to notice that a replica goes
         os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
