@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.metrics import MeterOfReplica
 from actors.process import tune_process, yield_to_others
@@ -162,7 +164,7 @@ class ProviderReplica:
 
     def _call(self, message: CallMessage) -> Call:
         call = call_of(message)
-        return replace(call, extras=self._extras.of(message.get("row"), call.model)) if self._extras else call
+        return structs.replace(call, extras=self._extras.of(message.get("row"), call.model)) if self._extras else call
 
     async def _complete(self, call: CallMessage, on_piece: Callable[[], None] | None = None) -> ReplyMessage:
         timing = begin_timing()

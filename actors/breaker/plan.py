@@ -8,7 +8,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
+
+from msgspec import Struct
 
 from actors.breaker.circuit import Mode, Policy, State, share
 
@@ -127,7 +129,7 @@ _POLICY = Policy()
 UNKNOWN_CIRCUIT = CircuitSnapshot(State.CLOSED, Mode.AUTO, 0, 0.0)
 
 
-class Candidate(NamedTuple):
+class Candidate(Struct, frozen=True):
     target: Target
     epoch: int
     probe: bool = False  # needs a permit when its turn comes
@@ -146,7 +148,7 @@ class Skipped:
     since: float | None = None
 
 
-class Plan(NamedTuple):
+class Plan(Struct, frozen=True):
     """`panics` are asked when nobody else has answered: they merely failed, and are not due."""
 
     candidates: tuple[Candidate, ...]

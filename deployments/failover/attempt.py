@@ -6,8 +6,9 @@ lease is kept until then.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from actors.breaker.messages import Permit, is_exclusive
 from actors.breaker.outcomes import Outcome, Verdict
@@ -30,8 +31,7 @@ SHORT_RETRY = 1.0  # seconds: who asks for no longer pause has too many calls at
 LONGEST_PROBE = 600.0  # a reader that takes longer loses the lease: one client must not hold a target for ever
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
+class Attempt(Struct, eq=False):
     """One attempt under way: it reports exactly once how it ended.
 
     `began` and `content_at` are on the breaker client's clock.

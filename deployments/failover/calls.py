@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+from msgspec import Struct
 
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import provider_of
@@ -32,7 +34,7 @@ _ANSWERED = Outcome("ok", content=True)
 HAND_OVER_SECONDS = 0.05  # before its time is over a probe that flows is its client's
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True):
     """A whole answer: the JSON body as bytes, and who gave it."""
 
     target: str

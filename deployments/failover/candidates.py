@@ -5,8 +5,9 @@ and a probe that nobody needed would have held a permit. So the plan is made aga
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Candidate, Plan
@@ -30,7 +31,7 @@ MOST_AGAIN = 3  # refusals for load of one request, before they are failures
 Mark = tuple[frozenset[str], bool]
 
 
-class Turn(NamedTuple):
+class Turn(Struct, frozen=True):
     """A candidate to be asked now.
 
     `tiers` counts it and the candidates left after it, without those that are asked in a panic only.
@@ -40,8 +41,7 @@ class Turn(NamedTuple):
     tiers: int
 
 
-@dataclass(slots=True, eq=False)
-class Candidates:
+class Candidates(Struct, eq=False):
     """`row` are the targets that can take the request, in order."""
 
     breaker: "BreakerClient"

@@ -29,7 +29,8 @@ class Fitting:
 
         Raises NoAnswer, a 400, if none can, and OutOfScope if none may: then the request ends before any attempt.
         """
-        found, lacking, within, scope = dict[str, RequestFit](), None, False, self._record.scope
+        found: dict[str, RequestFit] = {}
+        lacking, within, scope = None, False, self._record.scope
         if not (scope or self._record.barred or self._refusals) and (takers := self._rows.takers(self._request)):
             return dict.fromkeys(takers, RequestFit(self._request.body))
         for target, first_fit in self._rows.fits(self._request, scope):

@@ -5,7 +5,8 @@ The request's record hears of the same and is told to people; it decides nothing
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from actors.breaker.outcomes import Guilt, Outcome
 from actors.breaker.plan import Skipped, Target, model_of, provider_of
@@ -16,8 +17,7 @@ from deployments.telemetry.request_record import RequestRecord
 REFUSALS = OF_ONE_TIER | {"bad_request"}
 
 
-@dataclass(slots=True)
-class Tried:
+class Tried(Struct):
     """`failures` are the targets whose attempts have failed, in order; `left_out` those that could not be asked.
 
     A target that can't take the request at all is in neither.

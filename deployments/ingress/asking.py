@@ -3,9 +3,9 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from msgspec import Struct, structs
 from starlette.requests import Request
 
 from actors.breaker.plan import parts_of, place_of
@@ -47,7 +47,7 @@ _DROP, _TIMEOUT = DROP_HEADER.encode(), TIMEOUT_HEADER.encode()
 _TARGETS = 1000  # of which is kept what answers say of them: a client may pin any
 
 
-class Asked(NamedTuple):
+class Asked(Struct, frozen=True):
     """A request that was read. `held` is its body, which its handler releases."""
 
     request: Request
@@ -106,7 +106,7 @@ class Asking:
         deadline = self._service.deadline(text, TIMEOUT_HEADER, now)
         if deadline.explicit and hidden is None:
             # Serve's own proxy reads the same header, and would answer with an untyped error: end before it does.
-            deadline = deadline._replace(at=deadline.at - min(0.05, 0.2 * deadline.total))
+            deadline = structs.replace(deadline, at=deadline.at - min(0.05, 0.2 * deadline.total))
         return deadline.answer_within(self._longest_silence, now)
 
     def headers(self, answer: Answer | StreamAnswer, dropped: Sequence[str] | None = None) -> RawHeaders:
@@ -136,7 +136,7 @@ class Asking:
     def with_drop(checked: Checked, request: Request) -> Checked:
         """Return the request with the header's choice of which unsupported fields may be dropped."""
         word = _text(first_headers(request.scope), _DROP)
-        return checked if word is None else replace(checked, drop=parse_drop(word, DROP_HEADER))
+        return checked if word is None else structs.replace(checked, drop=parse_drop(word, DROP_HEADER))
 
 
 def _text(headers: Headers, name: bytes) -> str | None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,7 +31,7 @@ class DoorHandlers:
 
     async def ask(self, asked: Asked) -> Response:
         opened = self._door.open(asked.body, asked.request.headers.items())
-        checked = replace(self._asking.with_drop(opened.request, asked.request), size=asked.held.size)
+        checked = structs.replace(self._asking.with_drop(opened.request, asked.request), size=asked.held.size)
         self._service.check_dropped(checked, opened.dropped)
         with told_in_clients_words(opened.paths):
             try:

@@ -11,8 +11,10 @@ import math
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NotRequired, Protocol, TypedDict
+
+from msgspec import Struct
 
 from actors.breaker.outcomes import Outcome
 from deployments.aio.deadline_timer import DeadlineTimer
@@ -26,8 +28,7 @@ from deployments.providers.time_limits import TimeLimits
 MOST_AGAIN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One attempt. `model` is the provider's own id, and `name` the one that the client asked for."""
 
     body: JsonObject
@@ -68,8 +69,7 @@ class ChunkJoin(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """A whole answer: the JSON body as bytes, and its usage. `native`: it is in the words of the call's `api`."""
 
     body: bytes
@@ -77,16 +77,14 @@ class Completed:
     native: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """The stream ended with a finish reason. `tail` is frames still to be sent (usage)."""
 
     usage: JsonObject | None
     tail: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
+class Frames(Struct, frozen=True):
     """Ready SSE frames. `content` says whether they hold the answer's content, or its finish reason.
 
     `end` is set once every finish reason has arrived. The answer is whole then, and ends so if nothing follows.

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deployments.aio.deadline_timer import DeadlineTimer
 from deployments.errors import AttemptFailed, failed, stalled
@@ -11,8 +12,7 @@ from deployments.errors import AttemptFailed, failed, stalled
 COVER_SECONDS = 1.0  # how long after its own limit a replica that has said nothing counts as gone
 
 
-@dataclass(frozen=True, slots=True)
-class TimeLimits:
+class TimeLimits(Struct, frozen=True):
     """Limits in seconds. `total` ends a call without a stream, and never a stream."""
 
     connect: float = 3.0

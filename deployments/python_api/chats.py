@@ -6,8 +6,9 @@ A caller on the cluster may not have our code on its path, so no class of ours c
 import contextlib
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from deployments.errors import BreakwaterError, error_dict
 from deployments.openai_api.chat import Request, check_json, check_request, frames_to_chunks
@@ -75,4 +76,4 @@ class PythonApi:
 
 def _checked(request: object, options: CallOptions, *, stream: bool) -> Request:
     body = {**request, "stream": stream} if isinstance(request, dict) else request
-    return replace(check_request(body), drop=parse_drop(options.drop_unsupported))
+    return structs.replace(check_request(body), drop=parse_drop(options.drop_unsupported))

@@ -3,10 +3,10 @@
 import contextlib
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec import structs
 
 from deployments.doors.door import Door, Opened, dropped_of, told_in_clients_words
 from deployments.errors import BreakwaterError, error_dict
@@ -62,7 +62,7 @@ class DoorApi:
         return self._door.open({**check_json(request), "stream": stream})
 
     def _asked(self, opened: Opened, options: CallOptions) -> tuple[Request, Deadline, Caller]:
-        checked = replace(opened.request, drop=parse_drop(options.drop_unsupported))
+        checked = structs.replace(opened.request, drop=parse_drop(options.drop_unsupported))
         self._service.check_dropped(checked, opened.dropped)
         return checked, self._service.deadline(options.timeout_seconds), options.caller
 

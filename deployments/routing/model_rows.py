@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from actors.breaker.places import NO_PLACES, Places
 from actors.breaker.plan import PLACE, model_of, parts_of, provider_of, target_of
 from actors.ledger.rows import LONGEST_TEXT
@@ -235,7 +237,7 @@ class ModelRows:
                 fit = RequestFit(body, bug=error)
             row = rows.get(target) if self._with_extras else None
             added = row is not None and (row, target_of(*parts_of(target))) in self._with_extras
-            yield target, fit._replace(row=row) if added else fit
+            yield target, structs.replace(fit, row=row) if added else fit
 
     def takers(self, request: Request) -> tuple[str, ...]:
         """Return the request's targets, if it is known that all of them take it as it is; else nothing."""
@@ -266,14 +268,14 @@ class ModelRows:
     def without_hints(self, request: Request, fit: RequestFit, conceded: Conceded) -> RequestFit:
         """Return the request as its target is known to take it; unfit if a hint is gone that may not be left out."""
         if conceded.dropped and not self.may_drop_hints(request):
-            return fit._replace(missing=fit.missing + conceded.dropped)
-        return fit._replace(body=conceded.body, dropped=fit.dropped + conceded.dropped)
+            return structs.replace(fit, missing=fit.missing + conceded.dropped)
+        return structs.replace(fit, body=conceded.body, dropped=fit.dropped + conceded.dropped)
 
     def without_extras(self, request: Request, fit: RequestFit, conceded: Conceded) -> RequestFit:
         """Return the same for what the target gets beside the chat."""
         if not self.may_drop_hints(request):
-            return fit._replace(demands=fit.demands + conceded.dropped)
-        return fit._replace(extras=conceded.body, dropped=fit.dropped + conceded.dropped)
+            return structs.replace(fit, demands=fit.demands + conceded.dropped)
+        return structs.replace(fit, extras=conceded.body, dropped=fit.dropped + conceded.dropped)
 
     def fit_as_chat(self, target: str, request: Request) -> RequestFit:
         """Return a request that came in its client's own words in the form in which other targets take it."""

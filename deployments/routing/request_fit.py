@@ -10,7 +10,9 @@ costs to fit it for two targets.
 
 import re
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from msgspec import Struct, structs
 
 from deployments.openai_api.capabilities import Unsupported, find_unsupported
 from deployments.openai_api.chat import Drop, Native, Request
@@ -31,7 +33,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 MOST_HEADER_NAMES = 16  # in a header; a client can name any number of fields
 
 
-class RequestFit(NamedTuple):
+class RequestFit(Struct, frozen=True):
     """A request in the form in which one target takes it.
 
     Attributes:
@@ -91,7 +93,7 @@ def fit_native(native: Native, chat: JsonObject, dropped: tuple[str, ...], drop:
 def fit_translated(native: Native, fit: RequestFit, drop: Drop) -> RequestFit:
     """Return the fit of a chat that was made of a request in other words, at a target that gets the chat alone."""
     demands = (*native.demands, *(native.lost if drop == "none" else ()))
-    return fit._replace(demands=demands) if demands else fit
+    return structs.replace(fit, demands=demands) if demands else fit
 
 
 def unsupported_in_chat(kind: str, body: JsonObject, model: str = "") -> Unsupported:

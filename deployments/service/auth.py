@@ -5,8 +5,9 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from deployments.config.settings import Auth
 from deployments.errors import ConfigError, Forbidden, Unauthorized
@@ -29,8 +30,7 @@ class Access(Enum):
     OPERATOR = "admin, or anyone where no key is needed"  # what is of all tenants
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Who calls: the holder of a key, an operator, or an anonymous caller."""
 
     key: Key | None = None  # None: an operator, or no key is needed

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from msgspec import structs
+
 from actors.breaker.messages import BreakerConfig
 from actors.breaker.plan import parts_of, place_of
 from actors.ledger.rows import LONGEST_TEXT
@@ -238,7 +240,7 @@ class Service:
             message = f"Invalid 'dimensions': the vectors of '{request.model}' have {' or '.join(map(str, lengths))}."
             raise BadRequest(message, "dimensions", "invalid_value")
         if lengths and requested is None:
-            request = replace(request, body={**request.body, "dimensions": lengths[0]})
+            request = structs.replace(request, body={**request.body, "dimensions": lengths[0]})
         return await self.embedder.complete(request, deadline, await self.admit(caller, request, "embed"), "embed")
 
     def estimate(self, request: Request) -> int:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from actors.breaker.plan import model_of, parts_of, place_of
 from actors.ledger.rows import encode_json
@@ -14,7 +15,7 @@ SKIPPED = "skipped: "
 _NOTHING: JsonObject = MappingProxyType({})
 
 
-class AttemptRecord(NamedTuple):
+class AttemptRecord(Struct, frozen=True):
     """One target of a request: skipped, or asked.
 
     Attributes:

@@ -8,8 +8,9 @@ record and its observers (metrics, log, traces, `/v1/requests`) each get it once
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+from msgspec import Struct, field
 
 from actors.breaker.plan import Skipped
 from actors.ledger.messages import RequestTrail
@@ -38,7 +39,7 @@ class UsageTotals(TypedDict):
     cost: int | None  # nano-dollars; None if the cost of one attempt is unknown
 
 
-class RequestSummary(NamedTuple):
+class RequestSummary(Struct, frozen=True):
     """One request that is over.
 
     Attributes:
@@ -84,8 +85,7 @@ Observer = Callable[[RequestSummary], None]
 Ending = tuple[str, float | None, bool]  # candidates_json, added_ms and failed_over of a summary
 
 
-@dataclass(slots=True)
-class RequestRecord:
+class RequestRecord(Struct):
     """The record of a request that is under way. It decides nothing.
 
     Attributes:

@@ -4,9 +4,10 @@ import csv
 import io
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from actors.ledger.budget import Refusal
 from actors.ledger.rows import LONGEST_TEXT, NANOS, clean
@@ -18,8 +19,7 @@ LAST_SECOND = 253_402_300_800.0  # of the year 9999: more no store can hold
 _UNITS = {"requests_per_minute": "requests a minute", "tokens_per_minute": "tokens a minute"}
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """`request_id` is the caller's own word for the request, which may repeat; `session` its name for a conversation.
 
     `explain`: the answer is to say what the request went through. `trace` are W3C's headers of the trace that

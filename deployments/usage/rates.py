@@ -5,7 +5,8 @@ A rate is whole pico-dollars for one token.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Rates:
 NOTHING = Rates(0, 0, 0, 0, 0, 0, 0, 0)
 
 
-class Tokens(NamedTuple):
+class Tokens(Struct, frozen=True):
     """What an attempt has used. `cached`, `written` (in the cache, for an hour or less) and `audio_input` are parts of
     `input`, `written_1h` is a part of `written`; `reasoning` and `audio_output` are parts of `output`.
     """

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from actors.breaker.outcomes import Outcome
 from actors.breaker.plan import Target, parts_of
 from actors.ledger.budget import Spend, subjects_of
@@ -303,14 +305,15 @@ class AttemptUsage:
         if usage is not None:
             counted, tokens = "provider", tokens_of(usage)
             if not tokens.output and "messages" in self._record.body:  # of vectors there are none; a text has some
-                tokens = tokens._replace(output=self._answer(body))
+                tokens = structs.replace(tokens, output=self._answer(body))
                 counted = "estimated" if tokens.output else counted
             elif self.passed.size:
                 self._estimator().learn(self.passed, tokens.output - tokens.reasoning)
         elif sent or self.passed.size or body:
             counted = "estimated"
             told = _NO_TOKENS if (known := account_of(self.told)) is None else tokens_of(known)
-            tokens = told._replace(
+            tokens = structs.replace(
+                told,
                 input=told.input or self._prompt(),
                 output=max(self._answer(body), told.output),
                 reasoning=0,

@@ -14,6 +14,8 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from deployments.openai_api.chat import NATIVE_FRAME
 
 # Two runs a step and not one character: what the engine must remember of a step is a hundred bytes.
@@ -28,8 +30,7 @@ _SURE = 0.1  # an error of frames below which a provider sends a token a frame
 FURTHEST = 2.0  # the most that answers correct an estimate, up or down
 
 
-@dataclass(slots=True)
-class DeliveredText:
+class DeliveredText(Struct):
     """Counts what passes; nothing is parsed until somebody asks."""
 
     frames: int = 0

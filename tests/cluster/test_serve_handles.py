@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
+from msgspec import structs
 from ray import serve
 from ray.exceptions import ActorDiedError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError
@@ -110,7 +110,7 @@ def test_our_time_limits_and_our_callers_cancel_go_through_to_the_deployment(con
         return contract.run(asked_of("what_was_left")).count(what)
 
     before = left()
-    short = replace(LIMITS, idle=0.3, total=0.3)
+    short = structs.replace(LIMITS, idle=0.3, total=0.3)
     assert failure(contract, work(theirs, user="hangs", limits=short)).kind == ("idle" if stream else "timeout")
     eventually(lambda: left() == before + 1)
 
@@ -188,7 +188,7 @@ def test_an_application_that_is_missing_is_named_at_once_and_answers_when_it_is_
 
 def _is_missing(contract: Cluster, theirs: ServeProvider) -> bool:
     try:
-        contract.run(whole(theirs, limits=replace(LIMITS, total=0.5)))
+        contract.run(whole(theirs, limits=structs.replace(LIMITS, total=0.5)))
     except AttemptFailed as error:
         return error.outcome.kind == "connect"
     return False
@@ -198,7 +198,7 @@ def test_request_ids_sessions_and_multiplexed_models_reach_the_deployment(contra
     theirs = provider(multiplexed=True)
 
     async def ask() -> None:
-        await complete_within(theirs, replace(call(), cache_key="5e55", caller={"request_id": "req-1"}))
+        await complete_within(theirs, structs.replace(call(), cache_key="5e55", caller={"request_id": "req-1"}))
 
     contract.run(ask())
     assert ("req-1", "5e55", "theirs") in [tuple(seen) for seen in contract.run(asked_of("what_was_seen"))]
@@ -210,11 +210,11 @@ def test_the_adapter_before_serve_llm_answers_streams_refuses_and_hands_on_the_s
     adapter: Any = serve.deployment(name="Adapter", **least)(Adapter)
     serve.run(adapter.bind(engine.bind()), name="gpu", route_prefix=None)
     try:
-        theirs, asked = provider(app="gpu"), replace(call(), model=Engine.model_id, cache_key="5e55")
+        theirs, asked = provider(app="gpu"), structs.replace(call(), model=Engine.model_id, cache_key="5e55")
         assert contract.run(complete_within(theirs, asked)).usage["total_tokens"] == 10
 
         async def stream() -> bytes:
-            items = stream_within(theirs, replace(asked, body={**asked.body, "stream": True}))
+            items = stream_within(theirs, structs.replace(asked, body={**asked.body, "stream": True}))
             return b"".join([item.data async for item in items if isinstance(item, Frames)])
 
         frames = contract.run(stream())

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec import structs
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Call, Completed, End, Provider, complete_within, stream_within
@@ -30,7 +31,7 @@ async def _whole(provider: Provider, call: Call) -> Any:
 
 async def _streamed(provider: Provider, call: Call) -> tuple[bytes, Any]:
     """Return what was delivered, and whether it came to its end."""
-    call, sent, item = replace(call, body={**call.body, "stream": True}), b"", None
+    call, sent, item = structs.replace(call, body={**call.body, "stream": True}), b"", None
     async with contextlib.aclosing(stream_within(provider, call)) as items:
         async for item in items:
             sent += b"" if isinstance(item, End) else item.data
@@ -53,7 +54,7 @@ async def streamed(provider: Provider, call: Call, _: FakeServer) -> None:
 
 async def tools(provider: Provider, call: Call, _: FakeServer) -> None:
     """A call of a tool, whole and streamed."""
-    call = replace(call, body={**call.body, "tools": [TOOL]})
+    call = structs.replace(call, body={**call.body, "tools": [TOOL]})
     choice = await _whole(provider, call)
     assert [called["function"]["name"] for called in choice["message"]["tool_calls"]] == ["weather"]
     sent, end = await _streamed(provider, call)

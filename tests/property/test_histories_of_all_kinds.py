@@ -6,11 +6,12 @@ The answers are the vendors' own, read by our codecs, and the requests are judge
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from deployments.openai_api.chat import check_request
 from deployments.openai_api.json_types import parse_leniently
@@ -69,7 +70,7 @@ def of_bedrock(turn: int, draw: Any) -> Message:
         content.append({"toolUse": {"toolUseId": f"tooluse_{turn}-{at}", "name": "f", "input": {}}})
     answer = {"output": {"message": {"role": "assistant", "content": content}}, "stopReason": "end_turn"}
     models = ["us.anthropic.claude-sonnet-4-5-20250929-v1:0", "us.anthropic.claude-opus-4-8-v1:0", "any"]
-    return message_in(from_converse(answer, replace(FIRST, model=draw(st.sampled_from(models))))[0])
+    return message_in(from_converse(answer, structs.replace(FIRST, model=draw(st.sampled_from(models))))[0])
 
 
 def of_anthropic(turn: int, draw: Any) -> Message:
@@ -85,7 +86,7 @@ def of_anthropic(turn: int, draw: Any) -> Message:
         content = [*content, *draw(st.lists(st.sampled_from(thoughts), max_size=1))]
         content.append({"type": "tool_use", "id": f"toolu_{turn}-{at}", "name": "f", "input": {}})
     answer = {"type": "message", "content": content, "stop_reason": "end_turn"}
-    call = replace(FIRST, model=draw(st.sampled_from(["claude-sonnet-4-5-20250929", "claude-opus-4-8", "any"])))
+    call = structs.replace(FIRST, model=draw(st.sampled_from(["claude-sonnet-4-5-20250929", "claude-opus-4-8", "any"])))
     return message_in(from_messages(answer, call)[0])
 
 

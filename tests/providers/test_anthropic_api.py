@@ -3,12 +3,12 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import anthropic
 import pytest
 from anthropic.types import Message
+from msgspec import structs
 
 from deployments.config.providers import Anthropic
 from deployments.openai_api.chat import frames_to_chunks
@@ -56,7 +56,7 @@ def asked(bench: Bench, at: int = -1) -> dict[str, Any]:
 
 def for_model(bench: Bench, model: str) -> None:
     call = bench.call
-    bench.call = lambda **body: replace(call(**body), model=model)  # type: ignore[method-assign]
+    bench.call = lambda **body: structs.replace(call(**body), model=model)  # type: ignore[method-assign]
 
 
 def message_of(bench: Bench, **body: Any) -> dict[str, Any]:

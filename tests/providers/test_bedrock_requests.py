@@ -6,7 +6,6 @@ import datetime
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from msgspec import structs
 
 from deployments.providers.base import Provider, complete_within
 from deployments.providers.bedrock.endpoint import MOST_KEPT
@@ -72,7 +72,7 @@ def test_every_request_goes_to_its_models_path_with_a_signature_of_its_own(bench
 def test_a_long_request_is_signed_as_any_other(bench: Bench) -> None:
     async def work(provider: Provider) -> None:
         call = bench.call(messages=[{"role": "user", "content": "a line\n" * 100_000}])
-        await complete_within(provider, replace(call, is_long=True))
+        await complete_within(provider, structs.replace(call, is_long=True))
 
     bench.run(work)
     [received] = asked(bench)

@@ -5,9 +5,9 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from deployments.providers import base
 from deployments.providers.base import Frames, Provider, complete_within, stream_within
@@ -188,10 +188,10 @@ def test_a_200_that_is_no_answer_is_a_failure(cloud_bench: Bench, raw: bytes, co
 def test_silence_before_the_first_token_ends_at_its_limit(cloud_bench: Bench) -> None:
     assert cloud_bench.fake is not None
     cloud_bench.fake.behave = Behaviour("hang")
-    cloud_bench.limits = replace(LIMITS, first_token=0.3)
+    cloud_bench.limits = structs.replace(LIMITS, first_token=0.3)
     outcome = cloud_bench.failure(stream=True)
     assert (outcome.kind, outcome.content) == ("first_token", False)
-    cloud_bench.limits = replace(LIMITS, total=0.3)
+    cloud_bench.limits = structs.replace(LIMITS, total=0.3)
     assert cloud_bench.failure().kind == "timeout"
     for request in cloud_bench.fake.received:
         assert request.gone.wait(10), "the silent connection was kept"
@@ -200,7 +200,7 @@ def test_silence_before_the_first_token_ends_at_its_limit(cloud_bench: Bench) ->
 def test_silence_after_some_tokens_ends_at_the_idle_limit(cloud_bench: Bench) -> None:
     assert cloud_bench.fake is not None
     cloud_bench.fake.behave = Behaviour("stall", after=3)
-    cloud_bench.limits = replace(LIMITS, idle=0.3)
+    cloud_bench.limits = structs.replace(LIMITS, idle=0.3)
     outcome = cloud_bench.failure(stream=True)
     assert (outcome.kind, outcome.content) == ("idle", True)
     assert cloud_bench.fake.received[0].gone.wait(10), "the silent connection was kept"
@@ -208,7 +208,7 @@ def test_silence_after_some_tokens_ends_at_the_idle_limit(cloud_bench: Bench) ->
 
 def test_a_flowing_stream_outlives_the_total_limit(cloud_bench: Bench) -> None:
     assert cloud_bench.fake is not None
-    cloud_bench.limits = replace(LIMITS, total=0.2)
+    cloud_bench.limits = structs.replace(LIMITS, total=0.2)
     cloud_bench.fake.behave = Behaviour("answer", pace=0.06)
     began = time.monotonic()
     cloud_bench.stream()
@@ -285,7 +285,7 @@ def test_a_cancelled_local_call_frees_its_slot(local_bench: Bench, kind: str) ->
 
 def test_comments_that_keep_a_connection_open_do_not_feed_the_idle_limit() -> None:
     bench = cloud("openai")
-    bench.limits = replace(LIMITS, idle=0.3)
+    bench.limits = structs.replace(LIMITS, idle=0.3)
     assert bench.fake is not None
     wire = OpenAIWire()
     bench.fake.vendor = type(
@@ -301,7 +301,7 @@ def test_comments_that_keep_a_connection_open_do_not_feed_the_idle_limit() -> No
 
 def test_a_bedrock_call_whose_connection_is_to_be_closed_is_freed_too() -> None:
     bench = cloud("bedrock")
-    bench.limits = replace(LIMITS, idle=0.3)
+    bench.limits = structs.replace(LIMITS, idle=0.3)
     assert bench.fake is not None
     bench.fake.behave = Behaviour("stall", after=3, headers={"connection": "close"})
     before = threading.active_count()

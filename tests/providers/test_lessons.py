@@ -4,9 +4,9 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import Completed, Provider
@@ -56,7 +56,7 @@ def asked_twice(bench: Bench, *rules: Rule, then: tuple[Rule, ...] | None = None
             fake.reset()
             fake.rules = one
             with contextlib.suppress(AttemptFailed):
-                await provider.complete(replace(bench.call(messages=TOLD, stop=["END"]), model="gpt-5-x"))
+                await provider.complete(structs.replace(bench.call(messages=TOLD, stop=["END"]), model="gpt-5-x"))
             counts.append(len(fake.received))
 
     bench.run(work)
@@ -92,7 +92,7 @@ def test_a_server_is_asked_again_no_more_often_than_the_call_allows(bench: Bench
     async def work(provider: Provider) -> int:
         timing = begin_timing()
         with pytest.raises(AttemptFailed):
-            await provider.complete(replace(bench.call(messages=TOLD, stop=["END"]), model="gpt-5-x", again=1))
+            await provider.complete(structs.replace(bench.call(messages=TOLD, stop=["END"]), model="gpt-5-x", again=1))
         return timing.as_dict().get("again", 0)
 
     assert (bench.run(work), len(fake.received)) == (1, 2)

@@ -5,10 +5,10 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.errors import AttemptFailed
@@ -306,8 +306,8 @@ def test_a_call_waits_for_a_slot_and_is_busy_when_none_comes_free(local_bench: B
             await anext(items)
         try:
             for ask in (
-                anext(stream_within(provider, replace(local_bench.call(stream=True), limits=hasty))),
-                complete_within(provider, replace(local_bench.call(), limits=hasty)),
+                anext(stream_within(provider, structs.replace(local_bench.call(stream=True), limits=hasty))),
+                complete_within(provider, structs.replace(local_bench.call(), limits=hasty)),
             ):
                 with pytest.raises(AttemptFailed) as caught:
                     await ask
@@ -328,7 +328,7 @@ def test_a_prompt_that_is_being_read_can_be_cancelled(local_bench: Bench) -> Non
         clock = asyncio.get_running_loop().time
         call = local_bench.call(messages=asked("word " * 1500))
         with pytest.raises(AttemptFailed) as caught:
-            await complete_within(provider, replace(call, limits=TimeLimits(total=0.3)))
+            await complete_within(provider, structs.replace(call, limits=TimeLimits(total=0.3)))
         assert caught.value.outcome.kind == "timeout"
         began = clock()
         await asyncio.gather(*(complete_within(provider, local_bench.call(max_tokens=1)) for _ in range(2)))

@@ -3,10 +3,10 @@
 import asyncio
 import json
 from collections import deque
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from deployments.providers.base import complete_within
 from deployments.providers.http import transport
@@ -39,7 +39,7 @@ class Server:
         url = f"http://127.0.0.1:{serving.sockets[0].getsockname()[1]}"
         provider = provider_at(kind, url, LIMITS.connect)
         try:
-            call = replace(Bench(kind, lambda: provider).call(**body), is_long=True)
+            call = structs.replace(Bench(kind, lambda: provider).call(**body), is_long=True)
             await complete_within(provider, call)
         finally:
             await provider.close()

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from deployments.errors import AttemptFailed
 from deployments.openai_api.chat import frames_to_chunks
@@ -201,7 +201,7 @@ def test_a_stream_that_is_cut_has_the_usage_that_comes_without_more_work(
     assert bench.fake is not None
     bench.fake.vendor = StopsInText(finish)
     bench.fake.behave = Behaviour("answer", pace=0.05)
-    call = replace(bench.call(stream=True, stop="END", stream_options={"include_usage": True}), model="o3")
+    call = structs.replace(bench.call(stream=True, stop="END", stream_options={"include_usage": True}), model="o3")
 
     async def work(provider: Provider) -> list[Frames | End]:
         return [item async for item in provider.stream(call)]
@@ -229,7 +229,7 @@ class TwoChoices(OpenAIWire):
 
 def test_one_choice_that_says_stop_twice_does_not_end_the_other() -> None:
     bench = cloud("openai")
-    bench.limits = replace(LIMITS, idle=0.5)
+    bench.limits = structs.replace(LIMITS, idle=0.5)
     assert bench.fake is not None
     bench.fake.vendor = TwoChoices()
     bench.fake.behave = Behaviour("stall", after=4)
@@ -261,7 +261,7 @@ def test_slow_reader_is_not_the_providers_silence() -> None:
     try:
         for bench in benches:
             assert bench.fake is not None
-            bench.limits = replace(LIMITS, idle=2.0)
+            bench.limits = structs.replace(LIMITS, idle=2.0)
             bench.fake.words = [f"w{i} " for i in range(10)]
             bench.fake.behave = Behaviour("answer", pace=0.05)
         asyncio.run(main())

@@ -3,10 +3,10 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from openai.types.responses import Response
 
 from actors.breaker.outcomes import Outcome
@@ -60,7 +60,7 @@ def streamed(bench: Bench, **body: Any) -> dict[str, Any]:
 
 def test_a_conversation_has_a_cache_key_at_openai_alone_and_a_clients_own_wins(bench: Bench) -> None:
     def key_of(provider: ResponsesProvider, **body: Any) -> Any:
-        call = replace(bench.call(**body), cache_key="5e55")
+        call = structs.replace(bench.call(**body), cache_key="5e55")
         seen: dict[str, Any] = {}
 
         async def request(operation: str, made: Any, _: Any) -> Any:
@@ -170,7 +170,7 @@ def test_what_a_model_refuses_of_reasoning_is_remembered_once_it_has_taken_the_r
     refusal = Behaviour("status", status=400, message="Encrypted content is not supported with this model.")
 
     async def work(provider: Provider) -> None:
-        call = replace(bench.call(), model="gpt-5.5")
+        call = structs.replace(bench.call(), model="gpt-5.5")
         fake.script = [refusal, status(500)]
         with pytest.raises(AttemptFailed):
             await provider.complete(call)

@@ -6,10 +6,10 @@ Real handles are in tests/cluster/test_serve_handles.py.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from deployments.providers.base import Provider, complete_within, stream_within
 from deployments.providers.serve.adapter import ServeProvider
@@ -206,7 +206,7 @@ def test_what_a_fake_server_does_to_its_clients_a_deployment_does_to_us(relayed:
 def test_a_silent_deployment_is_left_after_our_own_limits_and_its_call_is_closed(relayed: Bench) -> None:
     fake = relayed.fake
     assert fake is not None
-    relayed.limits = replace(LIMITS, first_token=0.2, idle=0.2, total=0.2)
+    relayed.limits = structs.replace(LIMITS, first_token=0.2, idle=0.2, total=0.2)
     fake.behave = Behaviour("stall", after=3)
     assert relayed.failure(stream=True).kind == "idle"
     fake.behave = Behaviour("hang")
@@ -264,7 +264,7 @@ def test_what_a_deployment_refuses_of_our_words_is_said_in_others() -> None:
 
 
 def test_embeddings_come_by_their_own_method(relayed: Bench) -> None:
-    call = replace(relayed.call(), body={"input": ["one", "two"], "dimensions": 8})
+    call = structs.replace(relayed.call(), body={"input": ["one", "two"], "dimensions": 8})
     done = relayed.run(lambda provider: provider.embed(call))
     assert len(json.loads(done.body)["data"]) == 2
     with pytest.raises(Exception, match="no embeddings_method"):
@@ -284,6 +284,6 @@ def test_methods_sessions_and_models_are_those_of_the_settings_and_the_call() ->
     port.relay = Both()
     bench = Bench("serve", lambda: ServeProvider(port, method="answer", stream_method="tell"))
     bench.stream()
-    call = replace(bench.call(), cache_key="5e55", caller={"request_id": "req-1"})
+    call = structs.replace(bench.call(), cache_key="5e55", caller={"request_id": "req-1"})
     bench.run(lambda provider: complete_within(provider, call))
     assert port.asked == [("tell", About("upstream-model")), ("answer", About("upstream-model", "5e55", "req-1"))]

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from pydantic import TypeAdapter
 
 from deployments.ops.serve_llm import ServeLLM, picklable
@@ -28,7 +28,7 @@ def bench(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = RelayPort(ServeLLM(Handle(server)))
     bench = Bench("serve", lambda: ServeProvider(made, embeddings_method="embeddings"))
     asked = bench.call
-    bench.call = lambda **body: replace(asked(**body), model=LLMServer.model_id)  # type: ignore[method-assign]
+    bench.call = lambda **body: structs.replace(asked(**body), model=LLMServer.model_id)  # type: ignore[method-assign]
     return bench
 
 
@@ -67,11 +67,11 @@ def test_what_the_engines_model_does_not_take_is_refused_by_its_field(bench: Ben
 
 
 def test_embeddings_come_through_and_are_refused_too(bench: Bench) -> None:
-    call = replace(bench.call(), body={"input": ["one", "two"], "dimensions": 8})
+    call = structs.replace(bench.call(), body={"input": ["one", "two"], "dimensions": 8})
     done = bench.run(lambda provider: provider.embed(call))
     assert len(json.loads(done.body)["data"]) == 2
     with pytest.raises(Exception, match="does not exist"):
-        bench.run(lambda provider: provider.embed(replace(call, model="other")))
+        bench.run(lambda provider: provider.embed(structs.replace(call, model="other")))
 
 
 PARTS = [{"type": "text", "text": "Hi"}]

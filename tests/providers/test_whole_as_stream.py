@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from deployments.errors import AttemptFailed
 from deployments.providers.base import BrokenOff, Call, Completed, Provider
@@ -29,7 +30,7 @@ def answered(bench: Bench, choice: Choice, call: Call | None = None, *, times: i
     async def work(provider: Provider) -> Completed:
         whole = WholeAnswers(provider, choice)
         for _ in range(times):
-            done = await whole.complete(call or replace(bench.call(**body), flows=True))
+            done = await whole.complete(call or structs.replace(bench.call(**body), flows=True))
         return done
 
     done: Completed = bench.run(work)

@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from msgspec import structs
 
 from actors.breaker.outcomes import Outcome
 from deployments.failover.run import FailoverRun
@@ -309,8 +310,8 @@ def test_who_can_not_be_asked_as_a_chat_is_not_asked_after_a_rescue_either() -> 
         run, rows = answer._elsewhere, w.service.failover.rows
         assert isinstance(run, FailoverRun)
         fit = run._fits["third/gpt"]
-        run._fits["third/gpt"] = fit._replace(extras={})
-        with patch.object(rows, "fit_as_chat", lambda *_: fit._replace(extras=None, missing=("messages",))):
+        run._fits["third/gpt"] = structs.replace(fit, extras={})
+        with patch.object(rows, "fit_as_chat", lambda *_: structs.replace(fit, extras=None, missing=("messages",))):
             await read(answer)
         assert (w.provider("third").calls, w.provider("openai").calls) == (0, 2)
 

@@ -1,13 +1,14 @@
 """The time that a request has, all its attempts together. Pure."""
 
 import asyncio
-from typing import NamedTuple
+
+from msgspec import Struct, structs
 
 PATIENCE = 0.95  # of what a client waits: the rest is for the way back
 ANEW_SECONDS = 30.0  # a client that has a part of an answer waits so long at most for its next one
 
 
-class Deadline(NamedTuple):
+class Deadline(Struct, frozen=True):
     """By when a request must be answered, on the event loop's clock.
 
     Attributes:
@@ -42,18 +43,18 @@ class Deadline(NamedTuple):
     def with_patience(self, began: float, seconds: float) -> "Deadline":
         """Return the deadline of a whole answer for which its client waits so long, from when it began to."""
         end = began + PATIENCE * seconds
-        return self._replace(patience_end=end) if began < end < self.at else self
+        return structs.replace(self, patience_end=end) if began < end < self.at else self
 
     def answer_within(self, seconds: float, now: float) -> "Deadline":
         """Return the deadline with the first content of the answer due within `seconds` from now at the latest."""
         latest = now + seconds
-        return self if self.at <= latest else self._replace(at=latest, stream_end=self.end)
+        return self if self.at <= latest else structs.replace(self, at=latest, stream_end=self.end)
 
     def anew(self) -> "Deadline":
         """Return the deadline of another provider that begins anew in mid-stream. Only a caller's own one ends it."""
         now = asyncio.get_running_loop().time()
         at = now + min(self.total, ANEW_SECONDS)
-        return self._replace(at=min(at, self.end) if self.explicit else at)
+        return structs.replace(self, at=min(at, self.end) if self.explicit else at)
 
     @classmethod
     def after(cls, seconds: float, *, explicit: bool, now: float | None = None) -> "Deadline":

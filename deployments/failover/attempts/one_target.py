@@ -50,7 +50,8 @@ class OneTarget(Generic[T]):
         A target that refuses a hint is asked once more without it. If it then answers, that is remembered. `rest` is
         that of the text with which it is to go on.
         """
-        lessons, of_fields = list[Lesson](), 0
+        lessons: list[Lesson] = []
+        of_fields = 0
         answer, failed = await self._call_once(attempt, deadline, rest)
         while failed is not None and attempt.extra_calls > 0 and self._may_leave_out(failed):
             if (made := self._concede(attempt, failed, of_fields)) is None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from actors.breaker.outcomes import Outcome
 from deployments.continuation.methods import INSTRUCT, Method, refuses_prefill
 from deployments.continuation.rest import body_for_rest, may_straddle, tokens_left
@@ -73,7 +75,7 @@ class Rest:
             cut = Cut("", self._text.rstrip(), cut.space)  # so short that all of it is asked for anew
         self._asking[target] = _Asking(method, cut, anchor)
         body, dropped = body_for_rest(fit.body, cut, anchor, method, self._used)
-        return fit._replace(body=body, dropped=(*fit.dropped, *dropped))
+        return structs.replace(fit, body=body, dropped=(*fit.dropped, *dropped))
 
     def as_it_counts(self, target: str, outcome: Outcome) -> Outcome:
         """Return what a failed attempt to go on says of its target. What it refused is remembered."""

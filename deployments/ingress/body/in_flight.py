@@ -5,16 +5,16 @@ largest of those that are still arriving: so bodies that never end can't keep ou
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from deployments.errors import TooBusy
 
 MOST_BYTES = 256 * 1024 * 1024
 
 
-@dataclass(slots=True, eq=False)
-class Held:
+class Held(Struct, eq=False):
     """The bytes of one request's body. They are released where a `with` of it ends, unless a response keeps them."""
 
     owner: "BytesInFlight"

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import botocore.exceptions as aws
+from msgspec import structs
 
 from deployments.errors import AttemptFailed, failed
 from deployments.newest import Newest
@@ -124,7 +125,7 @@ class BedrockProvider:
         """Return the model's id or ARN on the wire, and the call with the vendor's own id of the model."""
         if (named := self._named.get(call.model)) is None:
             return call.model, call
-        return named.arn, replace(call, model=named.model)
+        return named.arn, structs.replace(call, model=named.model)
 
     def _failure(self, error: Exception, call: Call) -> AttemptFailed:
         """Return the failure. No number of an account is in its message, which goes to clients and into logs."""
@@ -160,7 +161,7 @@ class BedrockProvider:
                     self._refused[address, name] = time.monotonic() + REFUSED_SECONDS
                 return answer
             if bare is not call.body:
-                call = replace(call, body=bare)
+                call = structs.replace(call, body=bare)
                 arguments = {
                     name: value
                     for name, value in self._arguments(operation, address, call).items()

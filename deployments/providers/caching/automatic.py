@@ -6,7 +6,8 @@ has any stays as it is. What becomes of them is the adapter's affair.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import replace
+
+from msgspec import structs
 
 from deployments.openai_api.cache_marks import any_marked, has_marks
 from deployments.openai_api.found import MARK
@@ -83,7 +84,7 @@ class WithMarks:
             return call
         mark = with_marks_on_blocks if call.api else with_marks
         body = mark(call.body, self._marks(call.model))
-        return call if body is call.body else replace(call, body=body)
+        return call if body is call.body else structs.replace(call, body=body)
 
     async def complete(self, call: Call) -> Completed:
         return await self._inner.complete(self._marked(call))

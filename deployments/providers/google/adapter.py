@@ -8,10 +8,10 @@ codec.py), over connections of ours. That avoids the SDK's retries, automatic fu
 import contextlib
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Any, Protocol
 
 from google.genai import errors, types
+from msgspec import structs
 
 from deployments.aio.gather import gather
 from deployments.errors import failed
@@ -178,7 +178,7 @@ def _tokens_of(response: types.EmbedContentResponse, made: list[types.ContentEmb
 
 def _end(codec: StreamCodec, call: Call) -> End:
     end = end_of(codec.head, codec.usage, call)
-    return replace(end, tail=codec.tail + end.tail)
+    return structs.replace(end, tail=codec.tail + end.tail)
 
 
 def _chunk(payload: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from deployments.providers.openai.stream.shape import one_text
 # such texts are decoded each for itself.
 _INSIDE = re.compile(rb'[^"\\\n]*(?:\\["\\/bfnrt][^"\\\n]*)*')
 _PLAIN = re.compile(rb'[^"\\\n]*')
+_SHORT = 20  # bytes of an `end`
 _OF_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _OF_DELTA = frozenset({"role", "content"})
 
@@ -38,11 +39,7 @@ class Runs:
         if self._message is None or not events.startswith(begin, at):
             return at, False
         stop = events.find(b"\n\n", events.rfind(begin)) + 2
-        pieces = events[at + len(begin) : stop].split(end + begin)
-        if pieces[-1].endswith(end):
-            pieces[-1] = pieces[-1][: -len(end)]
-        else:
-            pieces.pop()
+        pieces = _texts_in(events[at + len(begin) : stop], end, begin)
         around, said = len(begin) + len(end), False
         if not self._between and _PLAIN.fullmatch(whole := b"".join(pieces)):  # nearly all are
             self._texts += pieces
@@ -84,6 +81,23 @@ class Runs:
         self._begin, self._end, self._message = event[: texts[0][0]], event[texts[-1][1] :], message
         self._between = event[texts[0][1] : texts[1][0]] if len(texts) == 2 else b""
         self._says_first = says == "first"
+
+
+def _texts_in(events: bytes, end: bytes, begin: bytes) -> list[bytes]:
+    """Return what stands between `begin` and `end` in events that follow each other; the first has no `begin` here.
+
+    Python looks for few bytes several times as fast as for many. So a part of `end` is looked for, and then it is seen
+    whether all the rest is there.
+    """
+    between, part = end + begin, end[:_SHORT]
+    first, *others = events.split(part)
+    behind = len(between) - len(part)
+    texts = [first, *[other[behind:] for other in others[:-1]]]
+    if between.join(texts) + end == events:
+        return texts
+    texts = events.split(between)
+    last = texts.pop()
+    return [*texts, last[: -len(end)]] if last.endswith(end) else texts
 
 
 def _is_plain(chunk: JsonDict) -> bool:

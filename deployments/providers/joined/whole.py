@@ -15,6 +15,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Literal, Protocol
 
+from msgspec import structs
+
 from actors.breaker.outcomes import Outcome
 from deployments.errors import AttemptFailed, failed
 from deployments.newest import Newest
@@ -77,7 +79,7 @@ class WholeAnswers:
         note_again()
         note_joining(joins=False)
         self._ask_whole(call)
-        return await run_within_total(self._inner.complete, replace(call, again=call.again - 1))
+        return await run_within_total(self._inner.complete, structs.replace(call, again=call.again - 1))
 
     def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         return self._inner.stream(call)
@@ -102,10 +104,10 @@ class WholeAnswers:
         join, kept, size, told = _JOINS[call.api](), bytearray(), 0, None
         note_joining(joins=True)
         with self._first.waiting(call) as wait:
-            asked = replace(
+            asked = structs.replace(
                 call,
                 body=_streamed(call),
-                limits=replace(call.limits, first_token=wait.seconds),
+                limits=structs.replace(call.limits, first_token=wait.seconds),
                 join=join if isinstance(join, ChatJoin) else None,
             )
             try:

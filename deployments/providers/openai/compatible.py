@@ -48,6 +48,7 @@ class Response(Protocol):
         ...
 
 
+_NOTHING: frozenset[str] = frozenset()
 _WHOLE_ALONE = ("tools", "functions", "logprobs", "top_logprobs")
 
 
@@ -149,7 +150,7 @@ class Compatible:
         What the server refuses of our own words is put into other words. They are remembered once it has taken them, or
         refuses something else.
         """
-        dialect, settled, left = self._dialects.of(call.model), frozenset[str](), call.again
+        dialect, settled, left = self._dialects.of(call.model), _NOTHING, call.again
         refused = None
         while True:
             body = chat_body(call, stream=stream, dialect=dialect)

@@ -16,11 +16,15 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
+from msgspec import structs
+
 from deployments.errors import AttemptFailed
 from deployments.openai_api.json_types import JsonDict, JsonObject, JsonValue
 from deployments.providers.base import Call, Completed, End, Frames, Provider, credential_of
 from deployments.providers.kinds import NameRule
 from deployments.providers.renaming.name_pieces import NamesInStream
+
+_OFFERING = frozenset({"tools", "tool_choice", "functions", "function_call"})
 
 
 def names_in(body: JsonObject) -> Iterator[str]:
@@ -31,6 +35,16 @@ def names_in(body: JsonObject) -> Iterator[str]:
 
 
 def _holders(body: JsonObject) -> Iterator[JsonDict]:
+    if not _OFFERING.isdisjoint(body):
+        yield from _offered_in(body)
+    for message in _list(body.get("messages")):
+        if message["role"] in ("tool", "function"):
+            yield message
+        elif message["role"] == "assistant" and (len(message) > 2 or "content" not in message):
+            yield from _called_in(message)
+
+
+def _offered_in(body: JsonObject) -> Iterator[JsonDict]:
     choice = body.get("tool_choice")
     allowed = choice.get("allowed_tools") if isinstance(choice, dict) else None
     for tool in (
@@ -43,11 +57,6 @@ def _holders(body: JsonObject) -> Iterator[JsonDict]:
     for function in (*_list(body.get("functions")), body.get("function_call")):
         if isinstance(function, dict):
             yield function
-    for message in _list(body.get("messages")):
-        if message["role"] in ("tool", "function"):
-            yield message
-        elif message["role"] == "assistant" and (len(message) > 2 or "content" not in message):
-            yield from _called_in(message)
 
 
 def _called_in(message: JsonObject) -> Iterator[JsonDict]:
@@ -109,14 +118,14 @@ class WithToolNames:
         if not names:
             return await self._inner.complete(call)
         try:
-            done = await self._inner.complete(replace(call, body=body))
+            done = await self._inner.complete(structs.replace(call, body=body))
         except AttemptFailed as error:
             raise _in_clients_words(error, names) from error.__cause__
-        return replace(done, body=restorer(names)(done.body))
+        return structs.replace(done, body=restorer(names)(done.body))
 
     def stream(self, call: Call) -> AsyncGenerator[Frames | End, None]:
         body, names = renamed(call.body, self._rule)
-        return self._restored(replace(call, body=body), names) if names else self._inner.stream(call)
+        return self._restored(structs.replace(call, body=body), names) if names else self._inner.stream(call)
 
     async def _restored(self, call: Call, names: Mapping[str, str]) -> AsyncGenerator[Frames | End, None]:
         stream = NamesInStream(names, restorer(names))
@@ -124,7 +133,7 @@ class WithToolNames:
             async with aclosing(self._inner.stream(call)) as items:
                 async for item in items:
                     if isinstance(item, Frames):
-                        yield replace(item, data=stream.restored(item.data, last=item.end is not None))
+                        yield structs.replace(item, data=stream.restored(item.data, last=item.end is not None))
                         continue
                     if left := stream.rest():
                         yield Frames(left, content=True)

@@ -9,7 +9,9 @@ once, by whichever comes first.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from deployments.errors import failed
 from deployments.openai_api.chat import Head, chunk
@@ -83,7 +85,7 @@ class EventReader:
 
     def end(self, call: Call) -> End:
         ended = end_of(self.head, self.usage, call)
-        return replace(ended, usage=with_tier(self.usage, self._tier))
+        return structs.replace(ended, usage=with_tier(self.usage, self._tier))
 
     def _tell(self, delta: JsonObject, logprobs: JsonObject | None = None) -> None:
         if not self._begun:

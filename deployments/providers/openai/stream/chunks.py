@@ -6,19 +6,20 @@ index, and each finish reason is one of OpenAI's words.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from deployments.errors import failed
 from deployments.openai_api.json_types import JsonDict, JsonValue
 from deployments.openai_api.usage import account_of, groq_usage
 from deployments.providers.openai.stream.calls import MOST_CALLS, CallNumbers
-from deployments.providers.openai.stream.content import choices_of, index_of, read_keys
+from deployments.providers.openai.stream.content import index_of, read_keys
 from deployments.providers.openai.stream.finish import finish_word
 
 MOST_CHOICES = 128  # OpenAI's own bound of `n`
 
 
-class Held(NamedTuple):
+class Held(Struct, frozen=True):
     """What one chunk holds.
 
     Attributes:
@@ -53,12 +54,11 @@ class ChunkReader:
     ended: set[int] = field(default_factory=set)
     _calls: dict[int, CallNumbers] = field(default_factory=dict)
 
-    def read(self, data: JsonDict) -> Held:
-        """Return what a chunk holds. Raises AttemptFailed for a finish reason that is no good end.
+    def read(self, data: JsonDict, choices: list[JsonDict]) -> Held:
+        """Return what a chunk with these choices holds. Raises AttemptFailed for a finish reason that is no good end.
 
         A usage that stands beside choices is taken out of the chunk.
         """
-        choices = choices_of(data)
         changed, account = _as_deltas(data, choices), None
         if data.get("usage") or "x_groq" in data:
             account = self._take_usage(data)
@@ -66,7 +66,8 @@ class ChunkReader:
                 usage = told if account is None and self.usage is None else account
                 return Held(changed=changed, account=account, usage_alone=True, usage=usage)
             changed = data.pop("usage", None) is not None or changed
-        keys, ends = list[str](), list[JsonDict]()
+        keys: list[str] = []
+        ends: list[JsonDict] = []
         for choice in choices:
             changed = self._take_choice(choice) or changed
             keys += read_keys(choice.get("delta"))

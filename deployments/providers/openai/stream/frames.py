@@ -49,12 +49,12 @@ class FrameReader:
     _known: Edits | None = None  # of the last frame
     _known_for: JsonValue = None  # the model that it had
 
-    def read(self, event: bytes, data: JsonDict, *, changed: bool = False) -> Read:
+    def read(self, event: bytes, data: JsonDict, choices: list[JsonDict], *, changed: bool = False) -> Read:
         """Return what an event holds, whose data this is. Raises AttemptFailed for an unknown finish.
 
         `changed`: the event's bytes are not what the client is to get.
         """
-        held = self.chunks.read(data)
+        held = self.chunks.read(data, choices)
         changed = held.changed or changed
         if held.account is not None:
             self._usage_frame = b""
@@ -179,7 +179,8 @@ class FrameReader:
 
     def _edits(self, event: bytes, data: JsonObject) -> Edits | None:
         """Return the edits that give the frame its id and its model; None if the search can't tell where they are."""
-        insert, texts = b"", list[tuple[bytes, bytes]]()
+        texts: list[tuple[bytes, bytes]] = []
+        insert = b""
         for key, wanted in (("id", self._id), ("model", self.name)):
             if data.get(key) == wanted:
                 continue

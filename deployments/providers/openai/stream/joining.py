@@ -23,9 +23,9 @@ class JoinReader:
         self._name, self._join = name, join
         self._id: str | None = None
 
-    def read(self, event: bytes, data: JsonDict, *, changed: bool = False) -> Read:
+    def read(self, event: bytes, data: JsonDict, choices: list[JsonDict], *, changed: bool = False) -> Read:
         """Raises AttemptFailed for an unknown finish. `changed`: the event's bytes are not its data."""
-        held = self.chunks.read(data)
+        held = self.chunks.read(data, choices)
         self._name_it(data)
         if held.usage_alone:
             if held.usage is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import orjson
+from msgspec import Struct
 
 from deployments.providers.openai.stream.content import choices_of, has_content
 
@@ -38,7 +39,7 @@ class Edits(NamedTuple):
         return data[:7] + self.insert + data[7:] if self.insert else data  # after `data: {`
 
 
-class Read(NamedTuple):
+class Read(Struct, frozen=True):
     """What one event holds, as it goes to the client."""
 
     frames: bytes = b""
@@ -51,7 +52,7 @@ class Read(NamedTuple):
 Said = Literal["first", "last"] | None
 
 
-class Run(NamedTuple):
+class Run(Struct, frozen=True):
     """Frames of one shape, as they go to the client."""
 
     frames: bytes
