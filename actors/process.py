@@ -4,16 +4,23 @@ A request passes four processes. By default each write wakes the next one, which
 with the writer's caches, and gives it back a few microseconds later: twice and more for each request where they share a
 core. Under SCHED_BATCH a process that is woken waits until the other one sleeps or its time is over. On an idle core it
 runs as soon as ever. docs/performance.md has the figures. Any process may ask for it.
+
+Where another program computes on the core without a pause, each such wait takes milliseconds. That is little for one of
+many requests, which wait for each other anyhow, and much for one that is alone. So what handles requests asks for it
+while they are many.
 """
 
 import contextlib
 import gc
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # Allocations without deallocation. Python's own 700 is reached many times a second under load, and 10,000 by each
 # thirty requests where many are under way: a collection then looks at all of those, for a twentieth of all CPU.
 THRESHOLD = 100_000
+MANY = 8  # requests under way in one process, by which the core is shared with more patience
+CALM_SECONDS = 1.0  # without so many, after which it is not
 BACKGROUND = 15  # the niceness that Ray gives its workers where it isn't told another
 
 
@@ -44,3 +51,33 @@ def _threads() -> Iterator[int]:
     """Yield the threads of this process. Those that they start run as they do."""
     with contextlib.suppress(FileNotFoundError):  # no Linux, and so neither SCHED_BATCH
         yield from map(int, os.listdir("/proc/self/task"))
+
+
+def _set_policy(policy: int) -> None:
+    """Set how the kernel runs this thread."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+
+
+class CoreSharing:
+    """Has the thread of an event loop wait for its turn while many requests are under way, and not while few are."""
+
+    def __init__(self, set_policy: Callable[[int], None] = _set_policy):
+        self._set_policy, self._patient, self._many_at = set_policy, True, -math.inf  # as `tune_process` leaves it
+
+    def note(self, under_way: int, now: float) -> None:
+        """Take it that so many requests are under way now, in seconds of any clock. Call it in the event loop."""
+        if under_way >= MANY:
+            self._many_at = now
+            if not self._patient:
+                self._turn(patient=True)
+        elif self._patient and now - self._many_at > CALM_SECONDS:
+            self._turn(patient=False)
+
+    def _turn(self, *, patient: bool) -> None:
+        self._patient = patient
+        if hasattr(os, "SCHED_BATCH"):
+            self._set_policy(os.SCHED_BATCH if patient else os.SCHED_OTHER)
+
+
+SHARING = CoreSharing()  # of this process's event loop

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import cast
 
+from actors.process import SHARING
 from deployments.errors import AttemptFailed, failed
 from deployments.rpc.framing import FramedConnection
 from deployments.rpc.in_flight import InFlightCounts
@@ -234,7 +235,8 @@ class Connection:
 
     def _on_message(self, message: ServerMessage) -> None:
         in_flight, items = message
-        self.heard_at = self._loop.time()
+        self.heard_at = now = self._loop.time()
+        SHARING.note(len(self.streams), now)
         self._in_flight.learn(self.replica, in_flight, time.monotonic())
         for number, item in items:
             if (stream := self.streams.get(number)) is not None:  # else its reader has given it up

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mappi
 from dataclasses import dataclass, field
 
 from actors.breaker.outcomes import Outcome
+from actors.process import SHARING
 from deployments.aio.turns import in_turns
 from deployments.errors import AttemptFailed, failed
 from deployments.providers.base import CallMessage
@@ -107,6 +108,7 @@ class ServerConnection:
             self.streams[call[0]] = stream
             # Not in a `finally` of the task: a task that is cancelled before its first step has none.
             stream.task.add_done_callback(functools.partial(self._on_ended, call[0]))
+        SHARING.note(len(self.streams), self._loop.time())
         for number in dropped:
             self._arriving.pop(number, None)
             if (known := self.streams.get(number)) is not None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from actors.process import BACKGROUND, THRESHOLD, tune_process, yield_to_others
+from actors.process import BACKGROUND, CALM_SECONDS, MANY, THRESHOLD, CoreSharing, tune_process, yield_to_others
 
 TOLD = """
 import os, threading
@@ -44,3 +44,29 @@ def test_where_a_sandbox_forbids_it_all_goes_on(monkeypatch: pytest.MonkeyPatch)
         assert gc.get_threshold()[0] == THRESHOLD
     finally:
         gc.set_threshold(*before)
+
+
+ALONE = """
+import os
+from actors.process import MANY, SHARING, tune_process
+tune_process()
+for under_way, now in ((1, 0.0), (MANY, 1.0), (1, 1.5), (1, 9.0)):
+    SHARING.note(under_way, now)
+    print(os.sched_getscheduler(0))
+"""
+
+
+def test_a_request_that_is_alone_need_not_wait_for_its_turn() -> None:
+    said = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True).stdout
+    assert said.split() == [str(each) for each in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_BATCH, os.SCHED_OTHER)]
+
+
+def test_the_kernel_is_asked_only_when_few_become_many_or_many_few() -> None:
+    asked = list[int]()
+    sharing = CoreSharing(asked.append)
+    for tenth in range(100):
+        sharing.note(MANY + tenth if 20 <= tenth < 40 and tenth % 3 else tenth % MANY, tenth / 10)
+    assert asked == [os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_OTHER]
+    sharing.note(MANY, 10.0)
+    sharing.note(0, 10.0 + CALM_SECONDS)
+    assert asked[3:] == [os.SCHED_BATCH]
