@@ -36,8 +36,7 @@ def tune_process() -> None:
 def interrupt_nobody() -> None:
     """Have this process, and those that it starts, wait for their turn when they are woken."""
     for thread in _threads():
-        with contextlib.suppress(OSError):  # it has ended meanwhile, or a sandbox forbids it
-            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+        _set_policy(os.SCHED_BATCH, thread)
 
 
 def yield_to_others() -> None:
@@ -53,10 +52,10 @@ def _threads() -> Iterator[int]:
         yield from map(int, os.listdir("/proc/self/task"))
 
 
-def _set_policy(policy: int) -> None:
-    """Set how the kernel runs this thread."""
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, policy, os.sched_param(0))
+def _set_policy(policy: int, thread: int = 0) -> None:
+    """Set how the kernel runs a thread; 0 is the one that asks."""
+    with contextlib.suppress(OSError):  # it has ended meanwhile, or a sandbox forbids it
+        os.sched_setscheduler(thread, policy, os.sched_param(0))
 
 
 class CoreSharing:

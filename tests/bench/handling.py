@@ -109,7 +109,8 @@ async def _away() -> Any:
     raise ConnectionError
 
 
-def _log_to(folder: str) -> None:
+def log_to(folder: str) -> None:
+    """As Ray Serve does it: a buffer of a thousand lines before a file."""
     logger = logging.getLogger("ray.serve")
     logger.propagate, logger.handlers = False, [MemoryHandler(1000, target=RotatingFileHandler(f"{folder}/log"))]
     logger.setLevel(logging.INFO)
@@ -117,7 +118,7 @@ def _log_to(folder: str) -> None:
 
 async def ingress() -> float:
     with tempfile.TemporaryDirectory() as folder:
-        _log_to(folder)
+        log_to(folder)
         async with world(args=ARGS) as made:
             prices = PriceList({"gpt": Price(input=2, output=8)})
             link = LedgerClient(_away, pathlib.Path(folder) / "j", prices=prices)
@@ -200,13 +201,8 @@ def run_in(root: pathlib.Path, part: str) -> float:
     """Return what a part takes with the code of a checkout, in a process of its own."""
     its_own = root / ".venv" / "bin" / "python"
     python = str(its_own) if its_own.exists() else sys.executable
-    command = [
-        python,
-        "-P",
-        str(pathlib.Path(__file__).resolve()),
-        "--part",
-        part,
-    ]  # the folder beside it has names of modules
+    # `-P`: this folder has files with the names of Python's own modules.
+    command = [python, "-P", str(pathlib.Path(__file__).resolve()), "--part", part]
     env = {**os.environ, "PYTHONPATH": str(root)}
     return float(subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True).stdout)
 

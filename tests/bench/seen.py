@@ -3,7 +3,6 @@
 uv run python -m tests.bench.seen
 """
 
-import logging
 import os
 import statistics
 import tempfile
@@ -24,6 +23,7 @@ from deployments.telemetry.recent import RecentRequests
 from deployments.telemetry.request_log import flush_log, log_request
 from deployments.telemetry.request_record import RequestRecord, RequestSummary
 from deployments.usage.caller import Caller
+from tests.bench.handling import log_to
 
 REQUESTS, ROUNDS = 4000, 5
 TARGETS = ["aws_bedrock/haiku", "openai/gpt", "local/smol"]
@@ -42,15 +42,6 @@ def ended(observer: Callable[[RequestSummary], None] | None) -> None:
     record.finish("ok", SERVED.target)
 
 
-def _log_to(folder: str) -> None:
-    """As Ray Serve does it: a buffer of a thousand lines before a file."""
-    from logging.handlers import MemoryHandler, RotatingFileHandler
-
-    logger = logging.getLogger("ray.serve")
-    logger.propagate, logger.handlers = False, [MemoryHandler(1000, target=RotatingFileHandler(f"{folder}/log"))]
-    logger.setLevel(logging.INFO)
-
-
 @ray.remote
 class Bench:
     """Inside a worker, where Ray's metrics are real."""
@@ -67,7 +58,7 @@ class Bench:
         }
         found: dict[str, list[float]] = {name: [] for name in observers}
         with tempfile.TemporaryDirectory() as folder:
-            _log_to(folder)
+            log_to(folder)
             for _ in range(ROUNDS):
                 for name, observer in observers.items():
                     began = time.process_time()
