@@ -19,7 +19,8 @@ from collections.abc import Iterator
 
 import yaml
 
-from tests.cluster.listening import command_of, descendants
+from deployments.ingress.server.unix_socket import NAME
+from tests.cluster.listening import command_of, descendants, unix_connections
 from tests.readme import ROOT, Reply, command, curl
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
@@ -83,6 +84,7 @@ def check_the_first_run() -> None:
         wait_for("Ctrl-C stops it.", process, log)
         assert "Breakwater is ready" in log.read_text(), log.read_text()
         check_who_interrupts(process.pid)
+        check_how_haproxy_asks(process.pid)
         check_the_status()
         check_a_second_start()
         os.killpg(process.pid, signal.SIGINT)
@@ -110,6 +112,13 @@ def check_who_interrupts(pid: int) -> None:
     assert {"gcs_server", "raylet/raylet", "dashboard/dashboard.py", "ray::ServeReplica"} <= kinds, found
     assert {*found.values()} == {os.SCHED_BATCH}, found
     print("no process of Ray interrupts another")
+
+
+def check_how_haproxy_asks(pid: int) -> None:
+    """It keeps its connections to the ingress, so those of the answers before are still there."""
+    curl(command("curl http://127.0.0.1:8000/v1/models"))
+    assert unix_connections(pid, f"@{NAME.format(port='')}") > 0
+    print("HAProxy asks the ingress by its UNIX socket")
 
 
 def check_the_status() -> None:

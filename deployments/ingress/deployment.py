@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any
 
 import ray
+import uvicorn
 from ray import serve
 from ray.serve._private import http_util
 from ray.serve.handle import DeploymentHandle
@@ -31,6 +32,7 @@ from deployments.ingress.http import build_api_by_handle, build_server
 from deployments.ingress.server import utf8_headers
 from deployments.ingress.server.counts import counts_around
 from deployments.ingress.server.protocol import Direct, protocol_with
+from deployments.ingress.server.unix_socket import ServerWithUnixSocket
 from deployments.openai_api.json_types import JsonObject
 from deployments.python_api.chats import PythonApi
 from deployments.python_api.doors import DoorApi
@@ -70,6 +72,7 @@ def _go_past_serve(direct: Direct) -> None:
     utf8_headers.on_server(found)
     protocols: dict[str, Any] = HTTP_PROTOCOLS
     protocols["auto"] = protocol_with(direct)  # what uvicorn takes where nobody names a protocol, as Serve does
+    uvicorn.Server = ServerWithUnixSocket  # type: ignore[misc]  # by this name Serve makes it
 
 
 class Ingress:

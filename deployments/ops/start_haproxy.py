@@ -8,6 +8,8 @@
   BREAKWATER_HAPROXY_HEAD_SECONDS changes it. A connection on which nothing was said is closed without an answer.
 - With a limit on the bytes a second of all large bodies together (BREAKWATER_HAPROXY_BODY_MEGABYTES): reading them is
   work for HAProxy and for the ingress, which Serve has read all that comes, and their neighbours wait for it.
+- With the UNIX socket of each ingress replica of its own node that has one, instead of its port: an answer costs the
+  kernel less than half by it (`deployments/ingress/server/unix_socket.py`).
 - With an end, after 6 s, to connections to a node that has vanished: a stream over one would wait for TIMEOUT_SERVER.
 - BREAKWATER_HAPROXY_NEAR=1: with all requests for the ingress replicas of its own node, while one is up. Then another
   node's death cuts no stream here. It is for nodes that get equal shares from a load balancer.
@@ -28,6 +30,8 @@ import os
 import pathlib
 import re
 import signal
+import socket
+import struct
 import sys
 import tempfile
 
@@ -58,7 +62,10 @@ _SIGNS_OF_LIFE = """
     srvtcpka-intvl 2s
     srvtcpka-cnt 2"""
 _BACKEND = r"^backend .*\n(?:    .*\n)+"
-_SERVER = r"^(    server (\S+) (\S+):\d+ check)(?! backup)"
+_SERVER = r"^(    server (\S+) (\S+):(\d+) check)(?! backup)"
+_LOOPBACK = ("127.0.0.1", "::1")
+# In Linux's abstract namespace; HAProxy's `abns@` fills the name up to these bytes with zeros.
+UNIX_SOCKET, _NAME_BYTES = "breakwater-ingress-{port}", 107
 _CLIENT_TIMEOUT = r"^(defaults\n(?:    .*\n)*?    timeout client \d+s)$"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2); it outlives execve(2)
 
@@ -72,6 +79,7 @@ def closed(config: str) -> str:
         config = re.sub(_SERVER, rf"\1 tcp-ut {UNREAD}", config, flags=re.MULTILINE)
         if os.environ.get("BREAKWATER_HAPROXY_NEAR") == "1":
             config = re.sub(_BACKEND, lambda backend: _near(backend[0]), config, flags=re.MULTILINE)
+        config = re.sub(_SERVER, _by_unix_socket, config, flags=re.MULTILINE)
     if "timeout http-request" not in config:
         seconds = os.environ.get("BREAKWATER_HAPROXY_HEAD_SECONDS", HEAD_SECONDS)
         limit = rf"\1\n    timeout http-request {int(seconds)}s\n    option http-ignore-probes"
@@ -84,9 +92,27 @@ def _near(backend: str) -> str:
 
     A rule whose server is down is passed over, and without one the backend balances over all servers.
     """
-    own = [name for _, name, host in re.findall(_SERVER, backend, flags=re.MULTILINE) if host in ("127.0.0.1", "::1")]
+    own = [name for _, name, host, _ in re.findall(_SERVER, backend, flags=re.MULTILINE) if host in _LOOPBACK]
     rules = "".join(f"    use-server {name} if {{ rand({len(own) - i}) eq 0 }}\n" for i, name in enumerate(own))
     return re.sub(r"^    server ", f"{rules}    server ", backend, count=1, flags=re.MULTILINE)
+
+
+def _by_unix_socket(server: re.Match[str]) -> str:
+    """Return the line of a server with its UNIX socket, if it is of this node and has one."""
+    line, name, host, port = server.groups()
+    if host not in _LOOPBACK or not is_ours(UNIX_SOCKET.format(port=port)):
+        return line
+    return f"    server {name} abns@{UNIX_SOCKET.format(port=port)} check"
+
+
+def is_ours(name: str) -> bool:
+    """Return whether a process of our own user listens by this name: any user of the machine may take it."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(1)
+        asked.connect("\0" + name.ljust(_NAME_BYTES, "\0"))
+        credentials = asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return bool(struct.unpack("3i", credentials)[1] == os.geteuid())
+    return False
 
 
 def _paced(config: str) -> str:
@@ -97,10 +123,34 @@ def _paced(config: str) -> str:
     return made + _TABLE if found else config
 
 
+def without_port_zero(state: str, config: str) -> str:
+    """Return what HAProxy remembers of its servers without those that had a UNIX socket and now have a port.
+
+    Of those it remembers port 0, and would ask there.
+    """
+    by_port = {name for _, name, _, _ in re.findall(_SERVER, config, flags=re.MULTILINE)}
+    lines = state.splitlines(keepends=True)
+    return "".join(line for line in lines if not _has_lost_its_socket(line.split(), by_port))
+
+
+def _has_lost_its_socket(line: list[str], by_port: set[str]) -> bool:
+    """`line` has the numbers and names of its backend and its server, and the server's address, `-` for a socket."""
+    return len(line) > 4 and line[4] == "-" and line[3] in by_port
+
+
 def close(path: pathlib.Path) -> None:
-    """Rewrite the file in one step. Its name stays: Serve finds its own processes by it."""
-    before = path.read_text()
-    if (after := closed(before)) != before:
+    """Rewrite the file of the configuration, and the one with what HAProxy remembers."""
+    config = closed(path.read_text())
+    _rewrite(path, config)
+    if (named := re.search(r"^\s+server-state-file (\S+)$", config, flags=re.MULTILINE)) is not None:
+        remembered = pathlib.Path(named[1])
+        with contextlib.suppress(FileNotFoundError):  # the first one has nothing to remember
+            _rewrite(remembered, without_port_zero(remembered.read_text(), config))
+
+
+def _rewrite(path: pathlib.Path, after: str) -> None:
+    """Rewrite a file in one step. Its name stays: Serve finds its own processes by it."""
+    if path.read_text() != after:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         try:
             with os.fdopen(descriptor, "w") as file:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 LISTENING = "0A"
+CONNECTED = "03"  # of a UNIX socket
 # The names that docs/operations.md has for the processes, by their command line.
 NAMES = {
     r"/haproxy ": "HAProxy",
@@ -57,6 +58,12 @@ def listening(pid: int) -> Iterator[tuple[str, int]]:
                 row = line.split()
                 if row[3] == LISTENING and f"socket:[{row[9]}]" in held:
                     yield address_of(row[1])
+
+
+def unix_connections(pid: int, name: str) -> int:
+    """How many connections a process's network has to UNIX sockets whose abstract name, `@` first, begins so."""
+    lines = pathlib.Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]
+    return len({row[6] for row in map(str.split, lines) if row[5] == CONNECTED and row[7:] and row[7].startswith(name)})
 
 
 def reach_of(address: str) -> str:

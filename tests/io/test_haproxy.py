@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from deployments.ingress.server.unix_socket import abstract_name
+
 ROOT = pathlib.Path(__file__).parents[2]
 MANAGER = pathlib.Path(__file__).with_name("haproxy_manager.py")
 BODY = 6_000_000  # bytes of a large body
@@ -43,7 +45,7 @@ def eventually(what: Callable[[], object], seconds: float = 20.0) -> None:
 class Answers(socketserver.BaseRequestHandler):
     """One connection to an ingress replica."""
 
-    server: "Replica"
+    server: "Replica | UnixSocket"
 
     def handle(self) -> None:
         self.server.connections.append(self.request)
@@ -138,6 +140,26 @@ class Replica(socketserver.ThreadingTCPServer):
         self.shutdown()
         self.server_close()
         self._thread.join()
+
+
+class UnixSocket(socketserver.ThreadingUnixStreamServer):
+    """The UNIX socket beside a replica's port."""
+
+    daemon_threads = True
+
+    def __init__(self, beside: Replica) -> None:
+        super().__init__(abstract_name(beside.server_address[1]), Answers)
+        self.asked, self.connections, self.end = 0, list[socket.socket](), threading.Event()
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
@@ -353,6 +375,45 @@ def test_without_the_switch_all_nodes_get_requests(proxy: Proxy, others: list[Re
     proxy.start(*others)
     assert {proxy.status() for _ in range(60)} == {b"HTTP/1.1 200 OK"}
     assert others[1].asked > 10
+
+
+def test_a_replica_of_this_node_is_reached_by_its_unix_socket_while_haproxy_finds_one(proxy: Proxy) -> None:
+    near = UnixSocket(proxy.replica)
+    proxy.start()
+    for _ in range(2):
+        assert {proxy.status() for _ in range(5)} == {b"HTTP/1.1 200 OK"}
+        proxy.reload()
+    assert (near.asked, proxy.replica.asked) == (10, 0)
+    near.stop()
+    for _ in range(2):
+        proxy.reload()
+        assert {proxy.status() for _ in range(5)} == {b"HTTP/1.1 200 OK"}
+    assert (near.asked, proxy.replica.asked) == (10, 10)
+    again = UnixSocket(proxy.replica)
+    for _ in range(2):
+        proxy.reload()
+        assert {proxy.status() for _ in range(5)} == {b"HTTP/1.1 200 OK"}
+    assert (again.asked, proxy.replica.asked) == (10, 10)
+    again.stop()
+
+
+def test_a_replica_of_another_node_is_reached_by_its_port(proxy: Proxy, others: list[Replica]) -> None:
+    """Both have one name, as two nodes have one port: the socket is the one of this node."""
+    [_, far] = others
+    near = UnixSocket(far)
+    proxy.start(far)
+    assert {proxy.status() for _ in range(20)} == {b"HTTP/1.1 200 OK"}
+    assert far.asked > 0
+    assert near.asked == 0
+    near.stop()
+
+
+def test_requests_stay_on_their_node_by_unix_sockets(proxy: Proxy, others: list[Replica]) -> None:
+    near = UnixSocket(proxy.replica)
+    proxy.start(others[1], BREAKWATER_HAPROXY_NEAR="1")
+    assert {proxy.status() for _ in range(20)} == {b"HTTP/1.1 200 OK"}
+    assert (near.asked, proxy.replica.asked, others[1].asked) == (20, 0, 0)
+    near.stop()
 
 
 def test_a_reader_that_stops_for_longer_is_not_taken_for_a_silent_replica(proxy: Proxy) -> None:
