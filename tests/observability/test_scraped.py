@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -83,6 +84,21 @@ def outage(llm: Cluster, prometheus: Prometheus) -> None:
     llm.command("restore", "aws_bedrock")
 
 
+def slowness(llm: Cluster, prometheus: Prometheus) -> None:
+    """openai is known for its quick answers, and then says nothing to twelve requests, which others answer."""
+
+    def late(_: int) -> None:
+        assert ask(llm, "first-openai", stream=True).status_code == 200
+
+    for _ in range(60):
+        assert ask(llm, "first-openai", stream=True).status_code == 200
+    llm.fakes["openai"].behave = Behaviour("hang")
+    with ThreadPoolExecutor(12) as clients:
+        list(clients.map(late, range(12)))
+    llm.fakes["openai"].reset()
+    eventually(lambda: counted(prometheus, 'ray_breakwater_slow_targets{provider="openai"}'), 60)
+
+
 @pytest.fixture(scope="module")
 def seen(serving: Cluster, prometheus: Prometheus) -> Prometheus:
     """After traffic, an outage, and traffic again, all of it scraped."""
@@ -93,6 +109,7 @@ def seen(serving: Cluster, prometheus: Prometheus) -> Prometheus:
     before = counted(prometheus, "ray_breakwater_requests_total")
     traffic(healthy(serving))
     eventually(lambda: counted(prometheus, "ray_breakwater_requests_total") >= before + 10, 60)
+    slowness(llm, prometheus)
     return prometheus
 
 
@@ -218,7 +235,7 @@ def test_what_clients_name_becomes_no_label(llm: Cluster, seen: Prometheus) -> N
     ours = '{__name__=~"ray_breakwater_.+"}'
 
     def all_told(words: list[str]) -> None:
-        pinned = 'ray_breakwater_requests_total{row="other",outcome=~"ok|bad_request|model_not_found"}'
+        pinned = 'ray_breakwater_requests_total{row="other",outcome=~"ok|rejected|model_not_found"}'
         functional = 'ray_breakwater_attempts_total{provider="functions"}'
         before = counted(seen, pinned), counted(seen, functional)
         for word in words:
