@@ -14,7 +14,8 @@ import contextlib
 import gc
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 # Allocations without deallocation. Python's own 700 is reached many times a second under load, and 10,000 by each
 # thirty requests where many are under way: a collection then looks at all of those, for a twentieth of all CPU.
@@ -46,10 +47,10 @@ def yield_to_others() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, BACKGROUND)
 
 
-def _threads() -> Iterator[int]:
-    """Yield the threads of this process. Those that they start run as they do."""
-    with contextlib.suppress(FileNotFoundError):  # no Linux, and so neither SCHED_BATCH
-        yield from map(int, os.listdir("/proc/self/task"))
+def _threads(pid: int | None = None) -> Iterator[int]:
+    """Yield the threads of a process, by default of this one. Those that they start run as they do."""
+    with contextlib.suppress(FileNotFoundError):  # it has ended; or this is no Linux, and so has no SCHED_BATCH
+        yield from map(int, os.listdir(f"/proc/{pid or 'self'}/task"))
 
 
 def _set_policy(policy: int, thread: int = 0) -> None:
@@ -59,24 +60,58 @@ def _set_policy(policy: int, thread: int = 0) -> None:
 
 
 class CoreSharing:
-    """Has the thread of an event loop wait for its turn while many requests are under way, and not while few are."""
+    """Has the thread of an event loop wait for its turn while many requests are under way, and not while few are.
 
-    def __init__(self, set_policy: Callable[[int], None] = _set_policy):
-        self._set_policy, self._patient, self._many_at = set_policy, True, -math.inf  # as `tune_process` leaves it
+    And with it the HAProxy from which they come, which can't know when they are few. While they are many it is told so
+    again and again: another ingress of the node may have told it that its own are few.
+    """
+
+    def __init__(
+        self,
+        set_policy: Callable[[int, int], None] = _set_policy,
+        threads: Callable[[int], Iterable[int]] = _threads,
+    ):
+        self._set_policy, self._threads = set_policy, threads
+        self._patient, self._many_at = True, -math.inf  # as `tune_process` leaves it
+        self._told_at = -math.inf
+        self._connections = Counter[int]()  # of HAProxy, by its pid: two of them while one replaces the other
 
     def note(self, under_way: int, now: float) -> None:
         """Take it that so many requests are under way now, in seconds of any clock. Call it in the event loop."""
         if under_way >= MANY:
             self._many_at = now
-            if not self._patient:
+            if not self._patient or now - self._told_at > CALM_SECONDS:
+                self._told_at = now
                 self._turn(patient=True)
         elif self._patient and now - self._many_at > CALM_SECONDS:
             self._turn(patient=False)
 
+    def connected(self, pid: int) -> None:
+        """Take a connection of a HAProxy of this node."""
+        self._connections[pid] += 1
+        if self._connections[pid] == 1:
+            self._tell(pid)
+
+    def disconnected(self, pid: int) -> None:
+        """Take it that it has ended: what has none any more may be another process by now."""
+        self._connections[pid] -= 1
+        if self._connections[pid] <= 0:
+            del self._connections[pid]
+
     def _turn(self, *, patient: bool) -> None:
-        self._patient = patient
+        if self._patient != patient:
+            self._patient = patient
+            self._set(0)
+        for pid in self._connections:
+            self._tell(pid)
+
+    def _tell(self, pid: int) -> None:
+        for thread in self._threads(pid):
+            self._set(thread)
+
+    def _set(self, thread: int) -> None:
         if hasattr(os, "SCHED_BATCH"):
-            self._set_policy(os.SCHED_BATCH if patient else os.SCHED_OTHER)
+            self._set_policy(os.SCHED_BATCH if self._patient else os.SCHED_OTHER, thread)
 
 
 SHARING = CoreSharing()  # of this process's event loop

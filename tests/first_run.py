@@ -105,7 +105,7 @@ def check_who_interrupts(pid: int) -> None:
     """Every process of Ray waits for its turn when it is woken: what it does then is next to never for a request."""
     found = dict[str, int]()
     for child in descendants(pid):
-        if name := re.search(r"gcs_server|raylet/raylet|dashboard/dashboard\.py|ray::\w+|haproxy", command_of(child)):
+        if name := re.search(r"gcs_server|raylet/raylet|dashboard/dashboard\.py|ray::\w+", command_of(child)):
             with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
                 found[f"{name[0]} {child}"] = os.sched_getscheduler(child)
     kinds = {name.split()[0] for name in found}
@@ -118,7 +118,13 @@ def check_how_haproxy_asks(pid: int) -> None:
     """It keeps its connections to the ingress, so those of the answers before are still there."""
     curl(command("curl http://127.0.0.1:8000/v1/models"))
     assert unix_connections(pid, f"@{NAME.format(port='')}") > 0
-    print("HAProxy asks the ingress by its UNIX socket")
+    deadline = time.monotonic() + 30  # a HAProxy that has just replaced another has no connection yet
+    while {os.sched_getscheduler(child) for child in descendants(pid) if "/haproxy " in command_of(child)} != {
+        os.SCHED_OTHER
+    }:
+        assert time.monotonic() < deadline, "few requests are under way, and HAProxy waits for its turn"
+        time.sleep(0.1)
+    print("HAProxy asks the ingress by its UNIX socket, and at once")
 
 
 def check_the_status() -> None:

@@ -63,10 +63,57 @@ def test_a_request_that_is_alone_need_not_wait_for_its_turn() -> None:
 
 def test_the_kernel_is_asked_only_when_few_become_many_or_many_few() -> None:
     asked = list[int]()
-    sharing = CoreSharing(asked.append)
+    sharing = CoreSharing(lambda policy, _: asked.append(policy))
     for tenth in range(100):
         sharing.note(MANY + tenth if 20 <= tenth < 40 and tenth % 3 else tenth % MANY, tenth / 10)
     assert asked == [os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_OTHER]
     sharing.note(MANY, 10.0)
     sharing.note(0, 10.0 + CALM_SECONDS)
     assert asked[3:] == [os.SCHED_BATCH]
+
+
+class Asked:
+    """What the kernel was asked for last, by thread; 0 is our own. The HAProxy with pid 7 has the threads 7 and 8."""
+
+    def __init__(self) -> None:
+        self.policies = dict[int, int]()
+        self.sharing = CoreSharing(self._set, lambda pid: (pid, pid + 1))
+
+    def _set(self, policy: int, thread: int) -> None:
+        self.policies[thread] = policy
+
+
+def test_haproxy_shares_the_core_as_the_ingress_does() -> None:
+    asked = Asked()
+    asked.sharing.note(1, 0.0)
+    asked.sharing.connected(7)
+    assert asked.policies == dict.fromkeys((0, 7, 8), os.SCHED_OTHER)
+    asked.sharing.note(MANY, 1.0)
+    assert asked.policies == dict.fromkeys((0, 7, 8), os.SCHED_BATCH)
+    asked.sharing.connected(20)  # it replaces the other, and has the ingress's policy from its first connection on
+    assert asked.policies == dict.fromkeys((0, 7, 8, 20, 21), os.SCHED_BATCH)
+    asked.sharing.note(1, 9.0)
+    assert asked.policies == dict.fromkeys((0, 7, 8, 20, 21), os.SCHED_OTHER)
+
+
+def test_a_haproxy_without_a_connection_is_let_alone() -> None:
+    asked = Asked()
+    for _ in range(2):
+        asked.sharing.connected(7)
+    asked.sharing.disconnected(7)
+    asked.sharing.note(1, 0.0)
+    assert asked.policies == dict.fromkeys((0, 7, 8), os.SCHED_OTHER)
+    asked.sharing.disconnected(7)  # its pid may be another's by now
+    asked.sharing.note(MANY, 1.0)
+    assert asked.policies == {0: os.SCHED_BATCH, 7: os.SCHED_OTHER, 8: os.SCHED_OTHER}
+
+
+def test_while_requests_are_many_here_another_ingress_that_has_few_does_not_keep_haproxy_impatient() -> None:
+    asked = Asked()
+    asked.sharing.connected(7)
+    asked.sharing.note(MANY, 0.0)
+    asked.policies[7] = os.SCHED_OTHER  # by another ingress
+    asked.sharing.note(MANY, CALM_SECONDS / 2)
+    assert asked.policies[7] == os.SCHED_OTHER, "it is asked once a second at most"
+    asked.sharing.note(MANY, CALM_SECONDS * 2)
+    assert asked.policies[7] == os.SCHED_BATCH

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import pytest
 import uvicorn
+import uvloop
 from starlette.types import Receive, Scope, Send
 
-from deployments.ingress.server.unix_socket import NAME, ServerWithUnixSocket, abstract_name
+from deployments.ingress.server.unix_socket import NAME, ServerWithUnixSocket, abstract_name, pid_behind
 from deployments.ops import start_haproxy
 
 SECONDS = 20.0
@@ -46,7 +49,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         return (await reader.read()).split(b"\r\n")[0]
 
 
-async def by_unix_socket(port: int) -> bytes:
+def connected(port: int) -> socket.socket:
     near = socket.socket(socket.AF_UNIX)
     near.setblocking(False)
     try:
@@ -54,7 +57,11 @@ async def by_unix_socket(port: int) -> bytes:
     except OSError:
         near.close()
         raise
-    return await answer(*await asyncio.open_unix_connection(sock=near))
+    return near
+
+
+async def by_unix_socket(port: int) -> bytes:
+    return await answer(*await asyncio.open_unix_connection(sock=connected(port)))
 
 
 async def by_port(port: int) -> bytes:
@@ -72,6 +79,38 @@ def test_one_server_answers_at_both_and_both_end_with_it() -> None:
                 await ask(port)
 
     asyncio.run(run())
+
+
+def test_who_is_behind_a_connection_is_known_of_unix_sockets_alone() -> None:
+    seen = list[int | None]()
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            seen.append(pid_behind(transport))
+            cast("asyncio.Transport", transport).abort()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as near, socket.create_server(("127.0.0.1", 0)) as far:
+            near.bind(abstract_name(1))
+            async with (
+                asyncio.timeout(SECONDS),
+                await loop.create_unix_server(Protocol, sock=near),
+                await loop.create_server(Protocol, sock=far),
+            ):
+                for connection in (
+                    asyncio.open_unix_connection(sock=connected(1)),
+                    asyncio.open_connection(*far.getsockname()),
+                ):
+                    reader, writer = await connection
+                    with contextlib.suppress(ConnectionResetError):
+                        await reader.read()
+                    writer.close()
+
+    for loop in (uvloop.new_event_loop, asyncio.new_event_loop):
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(run())
+    assert seen == [os.getpid(), None] * 2
 
 
 def test_a_name_that_is_taken_leaves_the_port(caplog: pytest.LogCaptureFixture) -> None:

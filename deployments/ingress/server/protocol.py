@@ -15,8 +15,10 @@ from typing import Any, Protocol, cast
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from actors.process import SHARING
 from deployments.ingress.body.bodies import WHOLE_BODY
 from deployments.ingress.server.exchange import Endpoint, Exchange
+from deployments.ingress.server.unix_socket import pid_behind
 from deployments.ingress.server.utf8_headers import without_deadline
 
 MOST_BYTES = 64 * 1024  # of a body, as many as uvicorn holds before it stops to read
@@ -80,6 +82,13 @@ class DirectProtocol(HttpToolsProtocol):
         self._arriving: Exchange | None = None  # its head has arrived, and its body not yet
         self._parts: list[bytes] = []  # of that body
         self._default: tuple[object, bytes] = (None, b"")
+        self._haproxy: int | None = None  # the pid of the HAProxy of this node whose connection this is
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if (pid := pid_behind(transport)) is not None:
+            self._haproxy = pid
+            SHARING.connected(pid)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -136,6 +145,9 @@ class DirectProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._parts, self._arriving = [], None
         super().connection_lost(exc)
+        if self._haproxy is not None:
+            SHARING.disconnected(self._haproxy)
+            self._haproxy = None
         if isinstance(exchange := self.cycle, Exchange):
             self.cycle = None  # each of the two has the other: only the collector would free them
             if exchange.disconnected and exchange.task is not None:

@@ -7,11 +7,15 @@ takes it where it is there when HAProxy starts (`deployments/ops/start_haproxy.p
 
 import asyncio
 import logging
+import os
 import socket
+import struct
 import sys
 from collections.abc import Callable, Sequence
 
 import uvicorn
+
+from actors.process import SHARING
 
 NAME = "breakwater-ingress-{port}"
 _NAME_BYTES = 107  # all that the kernel takes after the first zero; HAProxy fills up the rest with zeros
@@ -26,12 +30,24 @@ def abstract_name(port: int) -> str:
     return "\0" + NAME.format(port=port).ljust(_NAME_BYTES, "\0")
 
 
+def pid_behind(transport: asyncio.BaseTransport) -> int | None:
+    """Return the process at the other end of a UNIX socket's connection; None of another, or where it isn't visible."""
+    end = transport.get_extra_info("socket")
+    if end is None or end.family != socket.AF_UNIX or sys.platform != "linux":
+        return None
+    with socket.socket(fileno=os.dup(end.fileno())) as same:
+        credentials = same.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid or None
+
+
 class ServerWithUnixSocket(uvicorn.Server):
     """uvicorn's server, that listens on the UNIX socket beside each of its ports too, and closes it with them."""
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Listen. Where a name is taken, or the kernel has no such names, the port is all there is."""
         await super().startup(list(sockets) if sockets is not None else None)
+        SHARING.note(0, asyncio.get_running_loop().time())  # no request is under way yet
         if self.config.ssl is not None or sys.platform != "linux":
             return
         for port in {port.getsockname()[1] for port in sockets or () if port.family != socket.AF_UNIX}:
