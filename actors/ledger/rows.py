@@ -15,17 +15,16 @@ milliseconds since the epoch; days and months are UTC.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 from msgspec import Meta, Struct
-from msgspec.json import Decoder
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
-from actors.ledger.journal.lines import open_lines, seal
+from actors.ledger.journal.lines import seal
 from actors.ledger.messages import AttemptLine, RequestEnding
 
 LOST, SETTLED = 1_000_000_000, 2_000_000_000  # versions; progress counts up from 1
@@ -35,19 +34,14 @@ LONGEST_TRAIL = 64 * 1024  # bytes in its line; what is longer is left out: half
 LARGEST = 2**53  # a number from outside must fit every store's integer
 # No answer has more tokens or costs more: a figure beyond is a vendor's error, and is cut, because its row is true
 # in all else. A million of the largest rows can be added up in 64 bits.
-_MOST_TOKENS, _MOST_COST = 2**31, 10_000 * NANOS
-_MOST_OF = {f"tokens_{of}": _MOST_TOKENS for of in ("in", "out", "cached", "reasoning")} | {
-    "cost": _MOST_COST,
-    "failed_over": 1,
-}
-
-# What nearly every line says: a value beyond is cut or refused by `_checked`.
+MOST_TOKENS, MOST_COST = 2**31, 10_000 * NANOS
+# What nearly every line says: a value beyond is cut or refused (single_writer/reading.py).
 _Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 _Trail: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TRAIL)]
 _Whole: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)]
 _Real: TypeAlias = Annotated[float, Meta(gt=-LARGEST, lt=LARGEST)]  # a whole number beyond may be rounded to it
-_Tokens: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=_MOST_TOKENS)]
-_Cost: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=_MOST_COST)]
+_Tokens: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=MOST_TOKENS)]
+_Cost: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=MOST_COST)]
 _Once: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=1)]
 
 
@@ -135,31 +129,9 @@ class Record(NamedTuple):
     attempt: AttemptRow | None = None
 
 
-class _Line(Struct):
-    request: RequestRow
-    attempt: AttemptTold | None
-
-
 Row = TypeVar("Row", RequestRow, AttemptRow)
 
-_REQUIRED = 4  # fields of AttemptTold without a default
-
-
-def _fields(kind: type[Any], *others: str) -> dict[str, frozenset[type]]:
-    """Return which types JSON may have for each field, but for the others."""
-    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in others}
-    sorts = {name: frozenset(get_args(hint) or (hint,)) for name, hint in hints.items()}
-    return {name: of | {int} if float in of else of for name, of in sorts.items()}
-
-
-_NUMBERS = (int, float)
-_REQUEST = _fields(RequestRow, "trail")
-_ATTEMPT = _fields(AttemptTold)
-_read = Decoder(_Line).decode
-
 _AT = re.compile(rb'\{"at":(\d{1,16}),')
-_OF_A_BARE_LINE = {"at", "request", "attempt"}
-_NUL = b"\\u0000"  # as JSON has it
 
 _encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -211,108 +183,6 @@ def written_at(data: bytes) -> int | None:
     """Return when the first of these lines was written, in milliseconds since the epoch; None if there is none."""
     found = _AT.search(data)
     return None if found is None else int(found[1])
-
-
-def parse(data: bytes) -> tuple[list[Record], int]:
-    """Return the records of one writer's lines, and how many lines were damaged or invalid."""
-    opened = open_lines(data)
-    records: list[Record] = []
-    wrong, settled = opened.damaged, set[tuple[str, int]]()
-    for text in reversed(opened.lines or opened.bare):
-        try:
-            said = _quickly(text) if opened.lines else None
-            if said is None:
-                said = _slowly(text, settled, bare=not opened.lines)
-            if said is None or _is_told_later(said, settled):
-                continue
-            record = _record(said)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
-            wrong += 1
-            continue
-        records.append(record)
-        if record.request.version == SETTLED and record.attempt is not None and record.attempt.version == SETTLED:
-            settled.add((record.request.request_id, record.attempt.number))
-    records.reverse()
-    return records, wrong
-
-
-def _is_told_later(line: _Line, settled: Set[tuple[str, int]]) -> bool:
-    """Return whether a later line of the same bytes has the last word on all that this one says.
-
-    Each line says all that is known of its rows, so nearly half of all lines need not be looked at.
-    """
-    return line.attempt is not None and (line.request.request_id, line.attempt.number) in settled
-
-
-def _quickly(text: bytes) -> _Line | None:
-    """Return what a line says, if all of it is as `_slowly` would leave it. Nearly every line is."""
-    if _NUL in text:
-        return None
-    try:
-        return _read(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _slowly(text: bytes, settled: Set[tuple[str, int]], *, bare: bool) -> _Line | None:
-    """Return what a line says, cut to what every store can hold; None if a later line has told all of it.
-
-    Raises one of many errors if it is no line.
-    """
-    data = _decoded(text)
-    told = data["attempt"]
-    if settled and told is not None and (data["request"]["request_id"], told["number"]) in settled:
-        return None
-    if bare and data.keys() != _OF_A_BARE_LINE:
-        raise ValueError("a damaged checksum looks like a field of another name")
-    known = _checked(data["request"], _REQUEST)
-    trail = data["request"].get("trail")
-    if isinstance(trail, str) and len(trail) <= LONGEST_TRAIL:
-        known["trail"] = clean(trail)
-    return _Line(RequestRow(**known), None if told is None else AttemptTold(**_checked(told, _ATTEMPT)))
-
-
-def _decoded(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except ValueError:  # half a surrogate pair, which `encode_json` can write
-        return json.loads(text)
-
-
-def _record(line: _Line) -> Record:
-    """Raises ValueError, OverflowError or OSError for an instant that no calendar has."""
-    request, told = line.request, line.attempt
-    day = day_of(request.began_at)
-    if told is None:
-        return Record(request)
-    day_of(told.began_at)
-    day_of(told.ended_at or 0)
-    own, by = astuple(told), (request.tenant, request.agent, request.key_name, request.began_at)
-    in_order: tuple[Any, ...] = (*own[:_REQUIRED], request.request_id, request.owner, day, *own[_REQUIRED:], *by)
-    return Record(request, AttemptRow(*in_order))
-
-
-def _checked(data: Mapping[str, Any], fields: Mapping[str, frozenset[type]]) -> dict[str, Any]:
-    """Return the fields as any store can hold them: a store that refuses must be away, and never over one row.
-
-    A field that a newer version has written is left out.
-    """
-    checked: dict[str, Any] = {}
-    for name, value in data.items():
-        wanted = fields.get(name)
-        if wanted is None:
-            continue
-        sort = type(value)
-        if sort not in wanted:
-            raise TypeError("a field of the wrong type")
-        if sort is str:
-            value = clean(value[:LONGEST_TEXT])
-        elif sort in _NUMBERS:
-            value = min(value, _MOST_OF.get(name, value))
-            if not -LARGEST <= value <= LARGEST:
-                raise ValueError("a number that no store can hold")
-        checked[name] = value
-    return checked
 
 
 def clean(text: str) -> str:

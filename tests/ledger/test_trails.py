@@ -1,7 +1,7 @@
 """A request's trail in the ledger: the same story as in the memory of the ingress that served it."""
 
 from actors.ledger.questions.usage import found
-from actors.ledger.rows import parse
+from actors.ledger.single_writer.reading import parse
 from actors.ledger.store import LedgerStore
 from deployments.telemetry.explain import from_ledger
 from tests.ledger.rows import opened

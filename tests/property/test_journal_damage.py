@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from actors.ledger.journal.journal import Journal
 from actors.ledger.journal.lines import LONGEST_LINE, holds
 from actors.ledger.journal.orphans import orphans
-from actors.ledger.rows import LONGEST_TEXT, Record, encode_json, json_bytes, line, merged, parse
+from actors.ledger.rows import LONGEST_TEXT, Record, encode_json, json_bytes, line, merged
+from actors.ledger.single_writer.reading import parse
 from tests.unit.test_journal import die
 
 NOON = 1_790_000_000_000

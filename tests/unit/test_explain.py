@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from actors.breaker.outcomes import Outcome
-from actors.ledger.rows import LONGEST_TRAIL, SETTLED, json_bytes, line, parse
+from actors.ledger.rows import LONGEST_TRAIL, SETTLED, json_bytes, line
+from actors.ledger.single_writer.reading import parse
 from deployments.errors import NoAnswer, NotFound
 from deployments.openai_api.chat import check_request, frames_to_chunks
 from deployments.telemetry.attempt_record import AttemptRecord

@@ -5,9 +5,19 @@ from typing import Any
 
 import pytest
 
-from actors.ledger import rows
 from actors.ledger.journal.lines import seal
-from actors.ledger.rows import LARGEST, LONGEST_TEXT, SETTLED, AttemptRow, AttemptTold, RequestRow, merged, parse
+from actors.ledger.rows import (
+    LARGEST,
+    LONGEST_TEXT,
+    LONGEST_TRAIL,
+    SETTLED,
+    AttemptRow,
+    AttemptTold,
+    RequestRow,
+    merged,
+)
+from actors.ledger.single_writer import reading
+from actors.ledger.single_writer.reading import parse
 
 NOON = 1_790_000_000_000
 REQUEST = {"request_id": "r1", "owner": "o", "began_at": NOON, "tenant": "acme"}
@@ -135,7 +145,7 @@ _ANY += [
     "\\u0000",
     "x" * LONGEST_TEXT,
     "ü" * (LONGEST_TEXT + 1),
-    "x" * (rows.LONGEST_TRAIL + 1),
+    "x" * (LONGEST_TRAIL + 1),
     ["x"],
     {},
 ]
@@ -149,7 +159,7 @@ def _sealed(request: dict[str, Any], attempt: dict[str, Any] | None) -> bytes:
 
 def _slowly(data: bytes) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_quickly", lambda _: None)
+        patch.setattr(reading, "_quickly", lambda _: None)
         return parse(data)
 
 
@@ -173,7 +183,7 @@ def test_nearly_every_line_goes_the_quick_way(monkeypatch: pytest.MonkeyPatch) -
     def never(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(rows, "_slowly", never)
+    monkeypatch.setattr(reading, "_slowly", never)
     ended = {"version": SETTLED, "state": "settled", "outcome": "ok", "trail": json.dumps([{"ms": 1}]), "first_ms": 12}
     used = {"tokens_in": 3, "cost": 7, "ms": 1, "kind": "ok", "content": True, "ended_at": NOON + 5, "hedge": None}
     assert [len(each) for each in parse(_sealed(ended, used))[:1]] == [1]

@@ -11,7 +11,8 @@ import pytest
 
 from actors.breaker.outcomes import Outcome
 from actors.ledger.budget import subjects_of
-from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, merged, parse
+from actors.ledger.rows import LONGEST_TEXT, AttemptRow, RequestRow, merged
+from actors.ledger.single_writer.reading import parse
 from deployments.config.ledger import Accounting
 from deployments.errors import BadRequest, NoAnswer, UnknownModel
 from deployments.openai_api.chat import check_request

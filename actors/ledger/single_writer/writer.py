@@ -35,9 +35,10 @@ from actors.ledger.messages import (
 )
 from actors.ledger.questions.answers import Ground, answer
 from actors.ledger.questions.usage import found, usage
-from actors.ledger.rows import Record, month_of, parse
+from actors.ledger.rows import Record, month_of
 from actors.ledger.single_writer.leases import Leases
 from actors.ledger.single_writer.purging import pieces
+from actors.ledger.single_writer.reading import parse
 from actors.ledger.store import QUESTION_SECONDS, READERS, LedgerStore, refuses
 
 log = logging.getLogger(__name__)

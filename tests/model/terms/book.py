@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from actors.ledger.rows import AttemptRow, merged, parse
+from actors.ledger.rows import AttemptRow, merged
+from actors.ledger.single_writer.reading import parse
 from deployments.telemetry.request_record import RequestSummary
 from deployments.usage.ledger_client import LedgerClient
 
