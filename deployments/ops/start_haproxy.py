@@ -14,7 +14,7 @@
 - BREAKWATER_HAPROXY_NEAR=1: with all requests for the ingress replicas of its own node, while one is up. Then another
   node's death cuts no stream here. It is for nodes that get equal shares from a load balancer.
 - Run by the kernel so that it takes all that has come when its turn comes, and interrupts nobody for each piece
-  (SCHED_BATCH; actors/process.py says why).
+  (SCHED_BATCH; actors/process.py says why). An ingress of its node takes that back while its requests are few.
 - Ended with its parent, Serve's HAProxyManager: it closes its ports at once and ends its streams first (soft stop). A
   HAProxy that is left behind keeps the ports. BREAKWATER_HAPROXY_PARENT is the parent's pid, which the shell script
   sets; by this variable `serve_run/left_behind.py` knows a HAProxy of ours.
