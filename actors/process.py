@@ -49,7 +49,8 @@ def yield_to_others() -> None:
 
 def _threads(pid: int | None = None) -> Iterator[int]:
     """Yield the threads of a process, by default of this one. Those that they start run as they do."""
-    with contextlib.suppress(FileNotFoundError):  # it has ended; or this is no Linux, and so has no SCHED_BATCH
+    # It has ended, or no file can be opened; or this is no Linux, which alone has SCHED_BATCH.
+    with contextlib.suppress(OSError):
         yield from map(int, os.listdir(f"/proc/{pid or 'self'}/task"))
 
 
@@ -62,8 +63,8 @@ def _set_policy(policy: int, thread: int = 0) -> None:
 class CoreSharing:
     """Has the thread of an event loop wait for its turn while many requests are under way, and not while few are.
 
-    And with it the HAProxy from which they come, which can't know when they are few. While they are many it is told so
-    again and again: another ingress of the node may have told it that its own are few.
+    It does the same for HAProxy's threads, because HAProxy does not know how many requests are under way. While those
+    are many it repeats this each second, because another ingress of the node may have set the other policy.
     """
 
     def __init__(
@@ -73,15 +74,15 @@ class CoreSharing:
     ):
         self._set_policy, self._threads = set_policy, threads
         self._patient, self._many_at = True, -math.inf  # as `tune_process` leaves it
-        self._told_at = -math.inf
+        self._repeated_at = -math.inf
         self._connections = Counter[int]()  # of HAProxy, by its pid: two of them while one replaces the other
 
     def note(self, under_way: int, now: float) -> None:
         """Take it that so many requests are under way now, in seconds of any clock. Call it in the event loop."""
         if under_way >= MANY:
             self._many_at = now
-            if not self._patient or now - self._told_at > CALM_SECONDS:
-                self._told_at = now
+            if not self._patient or now - self._repeated_at > CALM_SECONDS:
+                self._repeated_at = now
                 self._turn(patient=True)
         elif self._patient and now - self._many_at > CALM_SECONDS:
             self._turn(patient=False)
@@ -90,10 +91,10 @@ class CoreSharing:
         """Take a connection of a HAProxy of this node."""
         self._connections[pid] += 1
         if self._connections[pid] == 1:
-            self._tell(pid)
+            self._set_all(pid)
 
     def disconnected(self, pid: int) -> None:
-        """Take it that it has ended: what has none any more may be another process by now."""
+        """Take it that such a connection has ended. Without any connection, the pid may soon be another process's."""
         self._connections[pid] -= 1
         if self._connections[pid] <= 0:
             del self._connections[pid]
@@ -103,9 +104,9 @@ class CoreSharing:
             self._patient = patient
             self._set(0)
         for pid in self._connections:
-            self._tell(pid)
+            self._set_all(pid)
 
-    def _tell(self, pid: int) -> None:
+    def _set_all(self, pid: int) -> None:
         for thread in self._threads(pid):
             self._set(thread)
 

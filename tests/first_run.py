@@ -117,14 +117,22 @@ def check_who_interrupts(pid: int) -> None:
 def check_how_haproxy_asks(pid: int) -> None:
     """It keeps its connections to the ingress, so those of the answers before are still there."""
     curl(command("curl http://127.0.0.1:8000/v1/models"))
-    assert unix_connections(pid, f"@{NAME.format(port='')}") > 0
+    [ingress] = [child for child in descendants(pid) if "ray::ServeReplica:llm:Ingress" in command_of(child)]
+    assert unix_connections(ingress, f"@{NAME.format(port='')}") > 0
     deadline = time.monotonic() + 30  # a HAProxy that has just replaced another has no connection yet
-    while {os.sched_getscheduler(child) for child in descendants(pid) if "/haproxy " in command_of(child)} != {
-        os.SCHED_OTHER
-    }:
+    while haproxys_policies(pid) != {os.SCHED_OTHER}:
         assert time.monotonic() < deadline, "few requests are under way, and HAProxy waits for its turn"
         time.sleep(0.1)
     print("HAProxy asks the ingress by its UNIX socket, and at once")
+
+
+def haproxys_policies(pid: int) -> set[int]:
+    found = set[int]()
+    for child in descendants(pid):
+        if "/haproxy " in command_of(child):
+            with contextlib.suppress(ProcessLookupError):  # another one has replaced it
+                found.add(os.sched_getscheduler(child))
+    return found
 
 
 def check_the_status() -> None:

@@ -8,8 +8,8 @@
   BREAKWATER_HAPROXY_HEAD_SECONDS changes it. A connection on which nothing was said is closed without an answer.
 - With a limit on the bytes a second of all large bodies together (BREAKWATER_HAPROXY_BODY_MEGABYTES): reading them is
   work for HAProxy and for the ingress, which Serve has read all that comes, and their neighbours wait for it.
-- With the UNIX socket of each ingress replica of its own node that has one, instead of its port: an answer costs the
-  kernel less than half by it (`deployments/ingress/server/unix_socket.py`).
+- With the UNIX socket of each ingress replica of its own node that has one, instead of its port
+  (`deployments/ingress/server/unix_socket.py`).
 - With an end, after 6 s, to connections to a node that has vanished: a stream over one would wait for TIMEOUT_SERVER.
 - BREAKWATER_HAPROXY_NEAR=1: with all requests for the ingress replicas of its own node, while one is up. Then another
   node's death cuts no stream here. It is for nodes that get equal shares from a load balancer.
@@ -141,11 +141,19 @@ def _has_lost_its_socket(line: list[str], by_port: set[str]) -> bool:
 def close(path: pathlib.Path) -> None:
     """Rewrite the file of the configuration, and the one with what HAProxy remembers."""
     config = closed(path.read_text())
-    _rewrite(path, config)
     if (named := re.search(r"^\s+server-state-file (\S+)$", config, flags=re.MULTILINE)) is not None:
-        remembered = pathlib.Path(named[1])
-        with contextlib.suppress(FileNotFoundError):  # the first one has nothing to remember
-            _rewrite(remembered, without_port_zero(remembered.read_text(), config))
+        _clean(pathlib.Path(named[1]), config)
+    _rewrite(path, config)
+
+
+def _clean(remembered: pathlib.Path, config: str) -> None:
+    """Rewrite what HAProxy remembers, or delete it: without it HAProxy checks each server anew."""
+    try:
+        _rewrite(remembered, without_port_zero(remembered.read_text(), config))
+    except FileNotFoundError:
+        return  # the first HAProxy has nothing to remember
+    except (OSError, ValueError):
+        remembered.unlink(missing_ok=True)
 
 
 def _rewrite(path: pathlib.Path, after: str) -> None:

@@ -48,11 +48,8 @@ def address_of(text: str) -> tuple[str, int]:
 
 def listening(pid: int) -> Iterator[tuple[str, int]]:
     """Each address and port at which one process listens."""
-    held = set()
+    held = held_by(pid)
     with contextlib.suppress(OSError):
-        for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                held.add(str(fd.readlink()))
         for family in ("tcp", "tcp6"):
             for line in pathlib.Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]:
                 row = line.split()
@@ -61,9 +58,21 @@ def listening(pid: int) -> Iterator[tuple[str, int]]:
 
 
 def unix_connections(pid: int, name: str) -> int:
-    """How many connections a process's network has to UNIX sockets whose abstract name, `@` first, begins so."""
-    lines = pathlib.Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]
-    return len({row[6] for row in map(str.split, lines) if row[5] == CONNECTED and row[7:] and row[7].startswith(name)})
+    """How many connections a process holds at UNIX sockets whose abstract name, `@` first, begins so."""
+    held = held_by(pid)
+    rows = [line.split() for line in pathlib.Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]]
+    named = [row for row in rows if row[5] == CONNECTED and row[7:] and row[7].startswith(name)]
+    return sum(f"socket:[{row[6]}]" in held for row in named)
+
+
+def held_by(pid: int) -> set[str]:
+    """What a process has open, as `socket:[4711]`."""
+    held = set()
+    with contextlib.suppress(OSError):
+        for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                held.add(str(fd.readlink()))
+    return held
 
 
 def reach_of(address: str) -> str:

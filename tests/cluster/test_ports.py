@@ -164,7 +164,8 @@ def test_what_listens_where_is_what_the_page_says(served: Served) -> None:
     ours = {served.port, *(PORTS[name] for name in PORTS if "HAPROXY" in name)}
     assert set(listening(proxy)) == {("127.0.0.1", port) for port in ours}
     assert ask(served).status_code == 200  # its connection stays
-    assert unix_connections(proxy, f"@{UNIX_SOCKET.format(port='')}") > 0, "HAProxy asks the ingress by its port"
+    [ingress] = served.named(r"ray::ServeReplica:llm:Ingress")
+    assert unix_connections(ingress, f"@{UNIX_SOCKET.format(port='')}") > 0, "HAProxy asks the ingress by its port"
     assert served.named(METRICS_AGENT), "the page says that Ray's agent listens, and it does not run"
 
 

@@ -4,16 +4,21 @@ import asyncio
 import contextlib
 import logging
 import os
+import pathlib
 import socket
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
-from typing import cast
+from typing import Any
 
 import pytest
 import uvicorn
 import uvloop
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.ingress.server.unix_socket import NAME, ServerWithUnixSocket, abstract_name, pid_behind
+from actors.process import CoreSharing
+from deployments.ingress.server import protocol, unix_socket
+from deployments.ingress.server.protocol import Direct
+from deployments.ingress.server.unix_socket import NAME, ServerWithUnixSocket, abstract_name, is_unix, pid_behind
 from deployments.ops import start_haproxy
 
 SECONDS = 20.0
@@ -31,20 +36,21 @@ async def until(what: Callable[[], bool]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def served() -> AsyncIterator[int]:
-    """Serve as Ray Serve does, and yield the port."""
-    server = ServerWithUnixSocket(uvicorn.Config(app, log_level="error", lifespan="off"))
+async def served(answers: ASGIApp = app, http: Any = "httptools", ways: int = 2) -> AsyncIterator[int]:
+    """Serve as Ray Serve does, in so many ways, and yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        server = ServerWithUnixSocket(uvicorn.Config(answers, http=http, port=port, log_level="error", lifespan="off"))
         async with asyncio.timeout(SECONDS):
             serving = asyncio.create_task(server.serve([listener]))
-            await until(lambda: server.started and len(server.servers) == 2)
-            yield listener.getsockname()[1]
+            await until(lambda: server.started and len(server.servers) == ways)
+            yield port
             server.should_exit = True
             await serving
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    writer.write(REQUEST)
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
+    writer.write(request)
     with contextlib.closing(writer):
         return (await reader.read()).split(b"\r\n")[0]
 
@@ -60,12 +66,12 @@ def connected(port: int) -> socket.socket:
     return near
 
 
-async def by_unix_socket(port: int) -> bytes:
-    return await answer(*await asyncio.open_unix_connection(sock=connected(port)))
+async def by_unix_socket(port: int, request: bytes = REQUEST) -> bytes:
+    return await answer(*await asyncio.open_unix_connection(sock=connected(port)), request)
 
 
-async def by_port(port: int) -> bytes:
-    return await answer(*await asyncio.open_connection("127.0.0.1", port))
+async def by_port(port: int, request: bytes = REQUEST) -> bytes:
+    return await answer(*await asyncio.open_connection("127.0.0.1", port), request)
 
 
 def test_one_server_answers_at_both_and_both_end_with_it() -> None:
@@ -81,36 +87,69 @@ def test_one_server_answers_at_both_and_both_end_with_it() -> None:
     asyncio.run(run())
 
 
-def test_who_is_behind_a_connection_is_known_of_unix_sockets_alone() -> None:
-    seen = list[int | None]()
+HAPROXYS = b"x-forwarded-for: 9.9.9.9\r\nx-forwarded-proto: https\r\n"
+UPGRADE = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+UPGRADE += b"sec-websocket-key: " + b64encode(bytes(16)) + b"\r\n\r\n"
 
-    class Protocol(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            seen.append(pid_behind(transport))
-            cast("asyncio.Transport", transport).abort()
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_a_request_is_the_same_by_both_and_haproxy_is_known_while_it_has_a_connection(
+    loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharing = CoreSharing(lambda *_: None)
+    monkeypatch.setattr(protocol, "SHARING", sharing)
+    scopes, known = list[Scope](), list[dict[int, int]]()
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        known.append(dict(sharing._connections))
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        scopes.append(scope)
+        await app(scope, receive, send)
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_UNIX) as near, socket.create_server(("127.0.0.1", 0)) as far:
-            near.bind(abstract_name(1))
-            async with (
-                asyncio.timeout(SECONDS),
-                await loop.create_unix_server(Protocol, sock=near),
-                await loop.create_server(Protocol, sock=far),
-            ):
-                for connection in (
-                    asyncio.open_unix_connection(sock=connected(1)),
-                    asyncio.open_connection(*far.getsockname()),
-                ):
-                    reader, writer = await connection
-                    with contextlib.suppress(ConnectionResetError):
-                        await reader.read()
-                    writer.close()
+        async with served(noting, protocol.protocol_with(Direct({}))) as port:
+            request = REQUEST.replace(b"host: x\r\n", b"host: x\r\n" + HAPROXYS)
+            assert await by_port(port, request) == await by_unix_socket(port, request) == b"HTTP/1.1 200 OK"
+            assert await by_unix_socket(port, UPGRADE) == b"HTTP/1.1 403 Forbidden"
+            await until(lambda: not sharing._connections)
 
-    for loop in (uvloop.new_event_loop, asyncio.new_event_loop):
-        with asyncio.Runner(loop_factory=loop) as runner:
-            runner.run(run())
-    assert seen == [os.getpid(), None] * 2
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+    assert known == [{}, {os.getpid(): 1}, {}]
+    first, second = ({name: scope[name] for name in ("client", "server", "scheme")} for scope in scopes)
+    assert first == second
+    assert (first["client"], first["scheme"]) == (("9.9.9.9", 0), "https")
+
+
+def test_a_process_of_another_user_is_not_taken_for_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Transport(asyncio.BaseTransport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return one
+
+    one, other = socket.socketpair(socket.AF_UNIX)
+    with one, other:
+        assert is_unix(Transport())
+        assert pid_behind(Transport()) == os.getpid()
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert pid_behind(Transport()) is None
+        one.getpeername()  # it is still open
+
+
+@pytest.mark.parametrize(("most", "opened"), [("128", 1), ("4096", 2)])
+def test_where_the_kernel_lets_few_wait_the_port_is_the_only_way(
+    most: str, opened: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "somaxconn").write_text(f"{most}\n")
+    monkeypatch.setattr(unix_socket, "_SOMAXCONN", tmp_path / "somaxconn")
+
+    async def run() -> None:
+        async with served(ways=opened) as port:
+            assert await by_port(port) == b"HTTP/1.1 200 OK"
+
+    asyncio.run(run())
+    assert ("net.core.somaxconn is 128" in caplog.text) == (opened == 1)
 
 
 def test_a_name_that_is_taken_leaves_the_port(caplog: pytest.LogCaptureFixture) -> None:
@@ -133,14 +172,16 @@ async def without_name(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_haproxy_takes_no_name_that_another_user_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(abstract_name(1))
+    with socket.create_server(("127.0.0.1", 0)) as port, socket.socket(socket.AF_UNIX) as listener:
+        number = port.getsockname()[1]
+        listener.bind(abstract_name(number))
         listener.listen()
-        name = start_haproxy.UNIX_SOCKET.format(port=1)
+        name = start_haproxy.UNIX_SOCKET.format(port=number)
         assert start_haproxy.is_ours(name)
-        monkeypatch.setattr(start_haproxy.os, "geteuid", lambda: 12345)
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
         assert not start_haproxy.is_ours(name)
-    assert not start_haproxy.is_ours(name)
+        listener.close()
+        assert not start_haproxy.is_ours(name)
 
 
 def test_both_ends_have_one_name() -> None:

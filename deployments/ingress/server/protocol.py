@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from actors.process import SHARING
 from deployments.ingress.body.bodies import WHOLE_BODY
 from deployments.ingress.server.exchange import Endpoint, Exchange
-from deployments.ingress.server.unix_socket import pid_behind
+from deployments.ingress.server.unix_socket import is_unix, pid_behind
 from deployments.ingress.server.utf8_headers import without_deadline
 
 MOST_BYTES = 64 * 1024  # of a body, as many as uvicorn holds before it stops to read
@@ -86,9 +86,21 @@ class DirectProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if (pid := pid_behind(transport)) is not None:
-            self._haproxy = pid
-            SHARING.connected(pid)
+        if is_unix(transport):
+            # As by TCP: uvicorn believes what a proxy of this machine says of its client.
+            self.client, self.server = ("127.0.0.1", 0), ("127.0.0.1", self.config.port)
+            if (pid := pid_behind(transport)) is not None:
+                self._haproxy = pid
+                SHARING.connected(pid)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._leave_haproxy()  # from now on another protocol has the connection
+        super().handle_websocket_upgrade()
+
+    def _leave_haproxy(self) -> None:
+        if self._haproxy is not None:
+            SHARING.disconnected(self._haproxy)
+            self._haproxy = None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -145,9 +157,7 @@ class DirectProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._parts, self._arriving = [], None
         super().connection_lost(exc)
-        if self._haproxy is not None:
-            SHARING.disconnected(self._haproxy)
-            self._haproxy = None
+        self._leave_haproxy()
         if isinstance(exchange := self.cycle, Exchange):
             self.cycle = None  # each of the two has the other: only the collector would free them
             if exchange.disconnected and exchange.task is not None:

@@ -1,13 +1,14 @@
 """A UNIX socket beside the port of an ingress replica, for the HAProxy of its own node. No Ray.
 
-A request and its answer cost the kernel less than half by it of what they cost by TCP. Its name is the port's, in
-Linux's abstract namespace, which ends where the port's does: with the network namespace, and with the process. HAProxy
-takes it where it is there when HAProxy starts (`deployments/ops/start_haproxy.py`), and else the port.
+To pass a request and its answer on by it costs the kernel less than by TCP. Its name contains the port's number and is
+in Linux's abstract namespace: so it exists where the port exists, in one network namespace, and ends with the process.
+HAProxy uses it if it is there when HAProxy starts (`deployments/ops/start_haproxy.py`), and else the port.
 """
 
 import asyncio
 import logging
 import os
+import pathlib
 import socket
 import struct
 import sys
@@ -19,9 +20,11 @@ from actors.process import SHARING
 
 NAME = "breakwater-ingress-{port}"
 _NAME_BYTES = 107  # all that the kernel takes after the first zero; HAProxy fills up the rest with zeros
-# As many as the kernel allows (net.core.somaxconn, 4,096 since Linux 5.4). Who finds it full is refused at once, and
-# HAProxy takes us for dead; by TCP it would try again.
+# As many as the kernel allows. A full TCP queue makes a client try again, but a full UNIX queue refuses it, and HAProxy
+# takes this replica for dead after three refusals. So where the kernel allows few, the port is the only way.
 BACKLOG = 65_535
+LEAST_BACKLOG = 1024  # the kernel's own limit has been 4,096 since Linux 5.4, and 128 before
+_SOMAXCONN = pathlib.Path("/proc/sys/net/core/somaxconn")
 log = logging.getLogger(f"ray.serve.{__name__}")
 
 
@@ -30,22 +33,49 @@ def abstract_name(port: int) -> str:
     return "\0" + NAME.format(port=port).ljust(_NAME_BYTES, "\0")
 
 
-def pid_behind(transport: asyncio.BaseTransport) -> int | None:
-    """Return the process at the other end of a UNIX socket's connection; None of another, or where it isn't visible."""
+def is_unix(transport: asyncio.BaseTransport) -> bool:
+    """Return whether a connection has come by the UNIX socket."""
     end = transport.get_extra_info("socket")
-    if end is None or end.family != socket.AF_UNIX or sys.platform != "linux":
+    return end is not None and end.family == socket.AF_UNIX
+
+
+def pid_behind(transport: asyncio.BaseTransport) -> int | None:
+    """Return the pid of the process at the other end of a UNIX socket.
+
+    None if the kernel does not tell it, as of a process in another pid namespace, or if it is another user's.
+    """
+    if sys.platform != "linux":
         return None
-    with socket.socket(fileno=os.dup(end.fileno())) as same:
-        credentials = same.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid: int = struct.unpack("3i", credentials)[0]
-    return pid or None
+    try:
+        same = socket.socket(fileno=transport.get_extra_info("socket").fileno())
+        try:
+            credentials = same.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        finally:
+            same.detach()
+    except OSError:
+        return None
+    pid, user, _ = struct.unpack("3i", credentials)
+    return pid if pid and user == os.geteuid() else None
+
+
+def _bound_beside(port: int) -> socket.socket:
+    """Return a socket with the name beside a port. Raises OSError."""
+    if (most := int(_SOMAXCONN.read_text())) < LEAST_BACKLOG:
+        raise OSError(f"net.core.somaxconn is {most}, and a UNIX socket needs {LEAST_BACKLOG}.")
+    near = socket.socket(socket.AF_UNIX)
+    try:
+        near.bind(abstract_name(port))
+    except OSError:
+        near.close()
+        raise
+    return near
 
 
 class ServerWithUnixSocket(uvicorn.Server):
-    """uvicorn's server, that listens on the UNIX socket beside each of its ports too, and closes it with them."""
+    """uvicorn's server, which also listens on the UNIX socket beside each of its ports, and closes it with them."""
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Listen. Where a name is taken, or the kernel has no such names, the port is all there is."""
+        """Listen. If the UNIX socket can't be opened, the log says why, and the port is the only way."""
         await super().startup(list(sockets) if sockets is not None else None)
         SHARING.note(0, asyncio.get_running_loop().time())  # no request is under way yet
         if self.config.ssl is not None or sys.platform != "linux":
@@ -57,9 +87,8 @@ class ServerWithUnixSocket(uvicorn.Server):
                 log.warning("HAProxy reaches port %d by TCP, which costs more: %s", port, error)
 
     async def _listen(self, port: int) -> asyncio.Server:
-        near = socket.socket(socket.AF_UNIX)
+        near = _bound_beside(port)
         try:
-            near.bind(abstract_name(port))
             return await asyncio.get_running_loop().create_unix_server(self._protocol, sock=near, backlog=BACKLOG)
         except BaseException:
             near.close()
