@@ -11,7 +11,7 @@ import math
 
 MIN_INTERVAL, MAX_INTERVAL = 0.001, 0.025  # seconds
 LONG_INTERVAL = 0.002  # seconds: beyond it the writers of frames should wait too, and read upstream less often
-BUSY_RATE = 500.0  # frames a second: above it the interval grows, by 1 ms for each further 500
+BUSY_RATE = 1500.0  # frames a second: above it the interval grows, by 1 ms for each further 1,500
 RATE_SECONDS = 0.1  # time constant of the measured rate
 TIMER_JITTER = 0.001  # seconds: a timer's own inaccuracy is no sign of load
 LATENESS_FACTOR = 2.0  # interval per mean lateness

@@ -361,6 +361,54 @@ def test_what_waits_in_the_socket_of_a_busy_reader_is_read_with_what_has_come_be
     uvloop.run(asyncio.wait_for(main(), SECONDS))  # as in a replica
 
 
+def test_a_reader_that_comes_now_and_then_costs_one_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = list[bytes]()
+    take = HttpConnection.data_received
+
+    def noted(connection: HttpConnection, data: bytes) -> None:
+        reads.append(data)
+        take(connection, data)
+
+    monkeypatch.setattr(HttpConnection, "data_received", noted)
+
+    async def main() -> None:
+        transport = Transport(connect=3.0, connections=1)
+        turns = [asyncio.Event() for _ in range(4)]
+        written = [asyncio.Event() for _ in range(4)]
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(BODY)
+            writer.write(OK + b"transfer-encoding: chunked\r\n\r\n")
+            for turn, done in zip(turns, written, strict=True):
+                await turn.wait()
+                for part in [b"a", b"b", b"c", b"d"]:
+                    writer.write(b"1\r\n" + part + b"\r\n")
+                    await asyncio.sleep(0.01)  # each comes by itself
+                done.set()
+            writer.write(b"0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        answer = await begun(transport, url)
+        try:
+            needed = list[int]()
+            for turn, done in zip(turns, written, strict=True):
+                before = len(reads)
+                turn.set()
+                await done.wait()
+                assert await answer.read() == b"abcd"
+                needed.append(len(reads) - before)
+            assert needed == [2, 1, 1, 1], "the first shows that the reader is busy"
+            assert await answer.read() == b""
+        finally:
+            answer.close()
+            await transport.aclose()
+            server.close()
+
+    uvloop.run(asyncio.wait_for(main(), SECONDS))  # as in a replica
+
+
 def test_parts_of_what_is_wanted_whole_wait_for_each_other_but_not_the_first_and_not_at_the_end() -> None:
     async def main() -> None:
         transport = Transport(connect=3.0, connections=1)

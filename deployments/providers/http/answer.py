@@ -28,6 +28,7 @@ class HttpAnswer:
 
     __slots__ = (
         "_begun",
+        "_catching_up",
         "_connection",
         "_ended",
         "_error",
@@ -50,6 +51,7 @@ class HttpAnswer:
         self._parts: list[bytes] = []
         self._unread = 0  # bytes
         self._begun = False  # whether some of the body was read
+        self._catching_up = False
         self._gathering = False
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
@@ -82,19 +84,30 @@ class HttpAnswer:
 
     async def readany(self) -> bytes:
         """Return what has arrived and was not read, waiting for at least a byte; empty at the end."""
+        if self._connection is not None and self._connection.held:
+            await self._catch_up(self._connection)
         while not self._parts:
             if self._error is not None:
                 raise self._error
             if self._ended:
                 return b""
             await self._wait()
-        if self._connection is not None and self._connection.held:
-            self._connection.go_on()
-            await asyncio.sleep(0)  # what waits in the socket comes in this turn of the loop, and is read with it
         parts, self._parts, self._unread, self._begun = self._parts, [], 0, True
-        if self._connection is not None:
-            self._connection.go_on()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _catch_up(self, connection: "HttpConnection") -> None:
+        """Have what waits in the socket read. A reader that was busy before is likely to be again: no more comes then.
+
+        So a reader that comes now and then costs one read each time, whatever has arrived since.
+        """
+        self._catching_up = True
+        try:
+            connection.go_on()
+            await asyncio.sleep(0)  # it comes in this turn of the loop
+        finally:
+            self._catching_up = False
+        if self._parts and self._connection is not None and connection.may_hold_early:
+            connection.hold()
 
     def close(self) -> None:
         """Let go of the answer. If its body has not ended, the connection can't be used again."""
@@ -132,7 +145,9 @@ class HttpAnswer:
 
     def _is_behind(self, connection: "HttpConnection") -> bool:
         """Return whether the reader is busy: what comes until it asks again is read at once then."""
-        return self._unread >= MOST_UNREAD or (len(self._parts) > 1 and connection.may_hold_early)
+        if self._unread >= MOST_UNREAD:
+            return True
+        return self._waiter is None and not self._catching_up and connection.may_hold_early
 
     def end(self) -> None:
         if self._unpack is not None and self._unpack.begun and not self._unpack.eof:

@@ -54,7 +54,7 @@ class HttpConnection(asyncio.Protocol):
 
     def hold(self) -> None:
         """Read no more, until the answer's reader has read."""
-        if self._transport is not None and not self.closed:
+        if self._transport is not None and not self.closed and not self.held:
             self.held = True
             self._transport.pause_reading()
 
