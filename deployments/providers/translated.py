@@ -4,8 +4,9 @@ Over an answer they are the provider's: its bytes are not what its API documents
 ours: neither a provider that was not asked nor a client whose request was let in can help what our code raises.
 """
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import NamedTuple
 
 import httpx2
@@ -38,13 +39,23 @@ def translated(frames: Iterable[tuple[bytes, bool]]) -> Translated:
     return Translated(b"".join(data), content, error)
 
 
-@contextlib.contextmanager
-def translating() -> Iterator[None]:
+class _Translating:
+    """It has no state, and no generator as contextlib's would have: a replica enters it for each piece of an answer."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(error, _CODEC_ERRORS):
+            raise _malformed() from None
+
+
+_TRANSLATING = _Translating()
+
+
+def translating() -> AbstractContextManager[None]:
     """Translate a codec's errors over a whole answer to AttemptFailed `malformed`."""
-    try:
-        yield
-    except _CODEC_ERRORS:
-        raise _malformed() from None
+    return _TRANSLATING
 
 
 # Raised by a codec when the JSON does not have the shape that its API documents, or is no JSON.

@@ -116,7 +116,7 @@ def log_to(folder: str) -> None:
     logger.setLevel(logging.INFO)
 
 
-async def ingress() -> float:
+async def ingress(turns: int = TURNS) -> float:
     with tempfile.TemporaryDirectory() as folder:
         log_to(folder)
         async with world(args=ARGS) as made:
@@ -141,12 +141,12 @@ async def ingress() -> float:
                     await counts.done
                     flush_log()
 
-                took = await _measured(turn)
+                took = await _measured(turn, turns)
             await link.close()
             return took
 
 
-async def replica() -> float:
+async def replica(turns: int = TURNS) -> float:
     loop, frames = asyncio.get_running_loop(), OpenAIWire().frames(WORDS)
     stream = _CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames) + b"0\r\n\r\n"
 
@@ -180,31 +180,39 @@ async def replica() -> float:
             connection._on_message(([(number, "chat", call) for number in range(AT_ONCE)], [], {}))
             await framed.done
 
-        return await _measured(turn)
+        return await _measured(turn, turns)
 
 
-async def _measured(turn: Callable[[], Awaitable[None]]) -> float:
+async def _measured(turn: Callable[[], Awaitable[None]], turns: int) -> float:
     """Return the CPU time of one request, in microseconds: the median of rounds."""
     took = list[float]()
     for _ in range(ROUNDS):
         began = time.process_time()
-        for _ in range(TURNS):
+        for _ in range(turns):
             await turn()
-        took.append((time.process_time() - began) / TURNS / AT_ONCE * 1e6)
+        took.append((time.process_time() - began) / turns / AT_ONCE * 1e6)
     return statistics.median(took[2:])  # the first ones find nothing in the caches
 
 
-PARTS: Mapping[str, Callable[[], Awaitable[float]]] = {"ingress": ingress, "replica": replica}
+PARTS: Mapping[str, Callable[[int], Awaitable[float]]] = {"ingress": ingress, "replica": replica}
+
+
+def command_in(root: pathlib.Path, part: str, turns: int = TURNS) -> list[str]:
+    """Return the command that runs a part with the code of a checkout; its folder and `env_in` belong to it."""
+    its_own = root / ".venv" / "bin" / "python"
+    python = str(its_own) if its_own.exists() else sys.executable
+    # `-P`: this folder has files with the names of Python's own modules.
+    return [python, "-P", str(pathlib.Path(__file__).resolve()), "--part", part, str(turns)]
+
+
+def env_in(root: pathlib.Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(root)}
 
 
 def run_in(root: pathlib.Path, part: str) -> float:
     """Return what a part takes with the code of a checkout, in a process of its own."""
-    its_own = root / ".venv" / "bin" / "python"
-    python = str(its_own) if its_own.exists() else sys.executable
-    # `-P`: this folder has files with the names of Python's own modules.
-    command = [python, "-P", str(pathlib.Path(__file__).resolve()), "--part", part]
-    env = {**os.environ, "PYTHONPATH": str(root)}
-    return float(subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True).stdout)
+    command = command_in(root, part)
+    return float(subprocess.run(command, cwd=root, env=env_in(root), capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
@@ -221,6 +229,6 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--part"]:
         tune_process()
-        print(uvloop.run(PARTS[sys.argv[2]]()))  # type: ignore[arg-type]
+        print(uvloop.run(PARTS[sys.argv[2]](int(sys.argv[3]))))  # type: ignore[arg-type]
     else:
         main()

@@ -129,12 +129,10 @@ class DirectProtocol(HttpToolsProtocol):
             return False
         if not (cycle is None or cycle.response_complete) or self.limit_concurrency is not None:
             return False
-        size = b""
-        for name, value in self.headers:
-            if name in _SPECIAL or not value.isascii():
-                return False
-            if name == b"content-length":
-                size = value
+        fields = dict(self.headers)
+        if not (_SPECIAL.isdisjoint(fields) and b"".join([value for _, value in self.headers]).isascii()):
+            return False
+        size = fields.get(b"content-length", b"")
         return size.isdigit() and 0 < int(size[:9]) <= MOST_BYTES
 
     def on_body(self, body: bytes) -> None:

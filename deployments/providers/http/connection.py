@@ -26,10 +26,11 @@ class HttpConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self._free, self._gone = free, gone
         self._transport: asyncio.Transport | None = None
+        self._parts: list[bytes] = []  # of the body, from the bytes that are parsed now
+        self.on_body = self._parts.append  # the parser calls it for each chunk, of which a stream has many
         self._parser = httptools.HttpResponseParser(self)
         self._answer: HttpAnswer | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._parts: list[bytes] = []  # of the body, from the bytes that are parsed now
         self._head_size = 0
         self._until_close = False  # the body ends with the connection
         self.held = False
@@ -139,15 +140,13 @@ class HttpConnection(asyncio.Protocol):
         self._until_close = not framed
         self._answer.begin(status, tuple(self._headers))
 
-    def on_body(self, body: bytes) -> None:
-        self._parts.append(body)
-
     def _hand_on(self) -> None:
         """Hand on what of the body has come at once: a stream has many chunks in one read."""
         if parts := self._parts:
-            self._parts = []
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
             if self._answer is not None:
-                self._answer.put(parts[0] if len(parts) == 1 else b"".join(parts))
+                self._answer.put(body)
 
     def on_message_complete(self) -> None:
         answer = self._answer

@@ -10,11 +10,11 @@ all of `timeout_seconds`: if it answers, the model is known to be slow. If it do
 has no such call.
 """
 
-import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 
 from deployments.errors import AttemptFailed
 from deployments.newest import Newest
@@ -42,16 +42,34 @@ class _Model:
 
 
 class Wait:
-    """The wait of one call: at most `seconds`."""
+    """The wait of one call: at most `seconds`. What the call says of its model is learned at the end."""
 
-    def __init__(self, seconds: float):
+    __slots__ = ("_began", "_contents", "_model", "_slow", "_trial", "heard_after", "seconds")
+
+    def __init__(self, contents: "FirstContents", model: _Model, seconds: float, *, slow: bool, trial: bool):
         self.seconds = seconds
         self.heard_after: float | None = None
+        self._contents, self._model = contents, model
+        self._slow, self._trial = slow, trial  # whether it may take longer than others, and whether to find out
         self._began = time.monotonic()
 
     def hear(self) -> None:
         if self.heard_after is None:
             self.heard_after = time.monotonic() - self._began
+
+    def __enter__(self) -> "Wait":
+        self._model.tried = self._model.tried or self._trial
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        model = self._model
+        if isinstance(error, AttemptFailed) and error.outcome.kind == "first_token":
+            self._contents.missed(model, trial=self._slow)
+        if self._trial:
+            model.tried = False
+        if self.heard_after is not None:
+            model.slowest = max(self.heard_after, FADING * model.slowest)
+            model.doubted = False
 
 
 class FirstContents:
@@ -61,30 +79,17 @@ class FirstContents:
         self._now = now
         self._models = Newest[tuple[str, str], _Model](_MODELS)
 
-    @contextlib.contextmanager
-    def waiting(self, call: Call) -> Iterator[Wait]:
-        """Yield how long a call may wait. What it says of its model is learned at the end."""
+    def waiting(self, call: Call) -> Wait:
+        """Return how long a call may wait, for a `with` around it."""
         key = call.place, call.model
         model = self._models[key] = self._models.get(key) or _Model()
         limits = call.limits
         trial = model.doubted and not model.tried
         slow = trial or thinks(call) or model.slowest > limits.first_token / 2
-        wait = Wait(limits.total if slow else limits.first_token)
-        model.tried = model.tried or trial
-        try:
-            yield wait
-        except AttemptFailed as error:
-            if error.outcome.kind == "first_token":
-                self._missed(model, trial=slow)
-            raise
-        finally:
-            if trial:
-                model.tried = False
-            if wait.heard_after is not None:
-                model.slowest = max(wait.heard_after, FADING * model.slowest)
-                model.doubted = False
+        return Wait(self, model, limits.total if slow else limits.first_token, slow=slow, trial=trial)
 
-    def _missed(self, model: _Model, *, trial: bool) -> None:
+    def missed(self, model: _Model, *, trial: bool) -> None:
+        """Note that a call had no content within its limit. `trial`: it was one that might take longer."""
         if trial:
             model.doubted, model.sure_until = False, self._now() + _DOUBTLESS_SECONDS
         elif self._now() >= model.sure_until:

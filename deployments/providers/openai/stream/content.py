@@ -50,6 +50,8 @@ def is_thought(key: str) -> bool:
 def choices_of(data: JsonObject) -> list[JsonDict]:
     """Return the choices that are objects."""
     choices = data.get("choices")
+    if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:  # nearly all
+        return choices
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
