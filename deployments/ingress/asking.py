@@ -16,8 +16,8 @@ from deployments.failover.attempts.deadline import Deadline
 from deployments.failover.calls import Answer
 from deployments.failover.streams.answer import StreamAnswer
 from deployments.ingress.body.in_flight import Held
-from deployments.ingress.gate.routes import Headers, first_headers
 from deployments.ingress.responses import NOSNIFF, RawHeaders
+from deployments.ingress.server.headers import Headers, first_headers
 from deployments.ingress.server.utf8_headers import HIDDEN, TIMEOUT_HEADER
 from deployments.keys.key import Key
 from deployments.newest import Newest

@@ -15,8 +15,9 @@ from deployments.idempotency.sharing import Repeatable
 from deployments.idempotency.wish import Wish
 from deployments.ingress.asking import DROP_HEADER, Asked, Asking
 from deployments.ingress.body.bodies import Bodies
-from deployments.ingress.gate.routes import Handler, first_headers
+from deployments.ingress.gate.routes import Handler
 from deployments.ingress.responses import broken_frame, is_whole, response_to
+from deployments.ingress.server.headers import first_headers
 from deployments.service.auth import Identity
 
 if TYPE_CHECKING:

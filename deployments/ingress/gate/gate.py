@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from deployments.errors import TooLarge, Unauthorized, WrongContentType
 from deployments.ingress.gate.origins import Origins
-from deployments.ingress.gate.routes import Headers, Route, first_headers
+from deployments.ingress.gate.routes import Route
+from deployments.ingress.server.headers import Headers, first_headers
 from deployments.keys.wrong_keys import WrongKeys
 from deployments.service.auth import ANONYMOUS, Access, Identity
 

@@ -1,17 +1,14 @@
 """One row of the table of routes: who may call it, and what body it takes. gate.py holds each request to its row."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from deployments.keys.key import KeyScope
 from deployments.service.auth import Access, Identity
 
-Headers = Mapping[bytes, bytes]
-_FIRST = "breakwater.headers"  # in the scope
 Handler = Callable[[Request, Identity], Awaitable[Response]]
 
 
@@ -26,11 +23,3 @@ class Route:
     most_bytes: int  # that its body may have; 0: it reads none
     content_type: str | None  # that its body must have; None: it reads none
     handler: Handler
-
-
-def first_headers(scope: Scope) -> Headers:
-    """Return each header of a request once: of one that was sent twice the first counts."""
-    found: Headers | None = scope.get(_FIRST)
-    if found is None:
-        found = scope[_FIRST] = dict(reversed(scope["headers"]))
-    return found

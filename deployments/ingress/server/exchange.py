@@ -14,12 +14,12 @@ from starlette.types import Message, Scope
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE
 
 from deployments.ingress.body.bodies import WHOLE_BODY
+from deployments.ingress.server.headers import add_header, first_headers
 
 if TYPE_CHECKING:
     from deployments.ingress.server.protocol import DirectProtocol
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Headers = list[tuple[bytes, bytes]]
 
 CLIENT_LEFT = 499  # the status that Serve counts for a client that has left before its answer was whole
 _REQUEST_ID = b"x-request-id"
@@ -80,14 +80,12 @@ class Exchange:
 
     def _with_request_id(self) -> str:
         """Return the client's name of the request; one that has none gets one, as from Serve."""
-        headers: Headers = self.scope["headers"]
-        for name, value in headers:
-            if name == _REQUEST_ID:
-                self._request_id = value
-                return value.decode()
+        if (named := first_headers(self.scope).get(_REQUEST_ID)) is not None:
+            self._request_id = named
+            return named.decode()
         made = self._protocol.direct.counts.new_request_id()
         self._request_id = made.encode()
-        headers.append((_REQUEST_ID, self._request_id))
+        add_header(self.scope, _REQUEST_ID, self._request_id)
         return made
 
     async def _receive(self) -> Message:
@@ -135,12 +133,13 @@ class Exchange:
         fields = [*headers, (_REQUEST_ID, self._request_id)]
         if HEADER_VALUE_RE.search(b"".join([value for _, value in fields])):
             raise ValueError("A header of the answer holds a control character.")
-        lines = [b"%b: %b\r\n" % field for field in fields]
         closes = (b"connection", b"close") in fields
         if closes or not self.keep_alive:
             self.keep_alive = False
-            lines.append(b"" if closes else b"connection: close\r\n")
-        return b"".join([STATUS_LINE[status], self._protocol.default_lines(), *lines, b"\r\n"])
+            if not closes:
+                fields.append((b"connection", b"close"))
+        lines = b"\r\n".join([b": ".join(field) for field in fields])
+        return b"".join([STATUS_LINE[status], self._protocol.default_lines(), lines, b"\r\n\r\n"])
 
     async def _writable(self) -> None:
         if self._protocol.flow.write_paused and not self.disconnected:

@@ -18,8 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from actors.process import SHARING
 from deployments.ingress.body.bodies import WHOLE_BODY
 from deployments.ingress.server.exchange import Endpoint, Exchange
+from deployments.ingress.server.headers import FIRST_HEADERS
 from deployments.ingress.server.unix_socket import is_unix, pid_behind
-from deployments.ingress.server.utf8_headers import without_deadline
+from deployments.ingress.server.utf8_headers import DEADLINE, without_deadline
 
 MOST_BYTES = 64 * 1024  # of a body, as many as uvicorn holds before it stops to read
 # Who sends one of these goes the long way. Serve reads the first four, and a page of another origin sends the fifth.
@@ -113,26 +114,30 @@ class DirectProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         endpoint = self.direct.endpoint(self.url)
-        if endpoint is None or not self._is_plain():
+        first = {} if endpoint is None else dict(reversed(self.headers))  # of one that was sent twice the first counts
+        if endpoint is None or not self._is_plain(first):
             super().on_headers_complete()
             return
         scope: Scope = {**self.scope, "method": "POST", "path": self._path(), "raw_path": self.url, "query_string": b""}
         scope["headers"] = self.headers
-        self._arriving = Exchange(self, without_deadline(scope), endpoint, keep_alive=self.parser.should_keep_alive())
+        if DEADLINE in first:
+            scope = without_deadline(scope)
+        else:
+            scope[FIRST_HEADERS] = first
+        self._arriving = Exchange(self, scope, endpoint, keep_alive=self.parser.should_keep_alive())
 
     def _path(self) -> str:
         return self.root_path + self.url.decode("ascii")
 
-    def _is_plain(self) -> bool:
+    def _is_plain(self, first: Mapping[bytes, bytes]) -> bool:
         parser, cycle = self.parser, self.cycle
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
             return False
         if not (cycle is None or cycle.response_complete) or self.limit_concurrency is not None:
             return False
-        fields = dict(self.headers)
-        if not (_SPECIAL.isdisjoint(fields) and b"".join([value for _, value in self.headers]).isascii()):
+        if not (_SPECIAL.isdisjoint(first) and b"".join([value for _, value in self.headers]).isascii()):
             return False
-        size = fields.get(b"content-length", b"")
+        size = first.get(b"content-length", b"")
         return size.isdigit() and 0 < int(size[:9]) <= MOST_BYTES
 
     def on_body(self, body: bytes) -> None:

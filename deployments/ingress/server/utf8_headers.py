@@ -18,7 +18,7 @@ from deployments.errors import BadRequest, error_object
 
 TIMEOUT_HEADER = "x-request-timeout-seconds"
 HIDDEN = "breakwater.timeout"
-_TIMEOUT = TIMEOUT_HEADER.encode()
+DEADLINE = TIMEOUT_HEADER.encode()
 # With `_` for `-`: Serve takes the last two in both spellings.
 READ_BY_SERVE = frozenset(
     {
@@ -59,8 +59,8 @@ class Utf8Headers:
 def without_deadline(scope: Scope) -> Scope:
     """Return the scope with the caller's deadline under HIDDEN, and not among its headers; itself, if it has none."""
     for name, value in scope.get("headers", ()):
-        if name == _TIMEOUT:  # of a header that was sent twice the first counts
-            headers = [header for header in scope["headers"] if header[0] != _TIMEOUT]
+        if name == DEADLINE:  # of a header that was sent twice the first counts
+            headers = [header for header in scope["headers"] if header[0] != DEADLINE]
             return {**scope, "headers": headers, HIDDEN: value.decode()}
     return scope
 
