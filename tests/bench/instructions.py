@@ -44,6 +44,8 @@ def _read(lines: Iterator[str]) -> tuple[int, int]:
             allocated += int(line.removeprefix("calls=").split()[0])
         elif line.startswith("totals:"):
             total = int(line.split()[1])
+    if not allocated:
+        raise RuntimeError(f"no {ALLOCATION} was called: this CPython has another name for it")
     return total, allocated
 
 

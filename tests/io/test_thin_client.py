@@ -20,7 +20,7 @@ from yarl import URL
 
 from deployments.errors import AttemptFailed
 from deployments.providers.http import pool
-from deployments.providers.http.answer import GATHER_SECONDS
+from deployments.providers.http.answer import GATHER_SECONDS, MOST_UNREAD
 from deployments.providers.http.connection import HttpConnection
 from deployments.providers.http.pool import head_of
 from deployments.providers.http.timing import begin_timing
@@ -551,6 +551,47 @@ def test_what_a_server_said_before_it_closed_is_read_over_tls_too(tmp_path: path
                     got += data
                     await asyncio.sleep(0.3)  # the reader has something else to do
                 assert got == b"".join(parts)
+        await transport.aclose()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve, args=[listener], daemon=True)
+        serving.start()
+        uvloop.run(asyncio.wait_for(main(listener.getsockname()[1]), SECONDS))
+        serving.join(SECONDS)
+
+
+def test_what_follows_a_long_part_over_tls_is_read_though_its_reader_is_away(tmp_path: pathlib.Path) -> None:
+    certificate = tmp_path / "both.pem"
+    own = trusted(certificate)
+    begin = [b"%06d" % number + b"x" * 1018 for number in range(MOST_UNREAD // 1024 * 3 // 2)]
+    rest = b"y" * 100_000
+    was_read, closed = threading.Event(), threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        plain, _address = listener.accept()
+        with own.wrap_socket(plain, server_side=True) as connection:
+            while not connection.recv(65536).endswith(BODY):
+                pass
+            connection.sendall(OK + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n")
+            for part in begin:
+                connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+            was_read.wait(SECONDS)
+            connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest))
+        closed.set()
+
+    async def main(port: int) -> None:
+        transport = Transport(connect=3.0, connections=1, tls=ssl.create_default_context(cafile=certificate))
+        with contextlib.closing(await transport.post(URL(f"https://127.0.0.1:{port}/"), HEADERS, BODY)) as answer:
+            got = b""
+            while len(got) < sum(map(len, begin)):
+                await asyncio.sleep(0.3)  # more comes than is held unread
+                got += await answer.read()
+            was_read.set()
+            assert await asyncio.to_thread(closed.wait, SECONDS)
+            await asyncio.sleep(0.1)
+            while data := await answer.read():
+                got += data
+            assert got == b"".join([*begin, rest])
         await transport.aclose()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deployments.providers.http.connection import HttpConnection
 
 GATHER_SECONDS = 0.02  # how long parts wait for each other
-MOST_UNREAD = 256 * 1024  # bytes; then the reader is woken, and nothing more is read until it has read them
+MOST_UNREAD = 256 * 1024  # bytes; then the reader is woken, and nothing more is read until it comes
 MOST_UNPACKED = 16 * 1024 * 1024  # bytes that one part may unpack to: more is an attack
 # We ask for the first alone (pool.py). Some servers pack an answer that nobody asked to be packed.
 _WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
@@ -51,7 +51,7 @@ class HttpAnswer:
         self._parts: list[bytes] = []
         self._unread = 0  # bytes
         self._begun = False  # whether some of the body was read
-        self._catching_up = False
+        self._catching_up = False  # what comes now was asked for, and is no sign that the reader is busy
         self._gathering = False
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
@@ -93,17 +93,20 @@ class HttpAnswer:
                 return b""
             await self._wait()
         parts, self._parts, self._unread, self._begun = self._parts, [], 0, True
+        if self._connection is not None and not self._connection.may_hold_early:
+            self._connection.go_on()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _catch_up(self, connection: "HttpConnection") -> None:
-        """Have what waits in the socket read. A reader that was busy before is likely to be again: no more comes then.
+        """Have what waits in the socket read, and then pause reading again until the reader comes back.
 
-        So a reader that comes now and then costs one read each time, whatever has arrived since.
+        A reader that was busy before is likely to be busy again. So one that comes now and then costs one read each
+        time, whatever has arrived since.
         """
         self._catching_up = True
         try:
             connection.go_on()
-            await asyncio.sleep(0)  # it comes in this turn of the loop
+            await asyncio.sleep(0)  # it comes in this turn of uvloop's loop; asyncio's own has it for the next reading
         finally:
             self._catching_up = False
         if self._parts and self._connection is not None and connection.may_hold_early:
@@ -144,7 +147,7 @@ class HttpAnswer:
         self._wake()
 
     def _is_behind(self, connection: "HttpConnection") -> bool:
-        """Return whether the reader is busy: what comes until it asks again is read at once then."""
+        """Return whether the reader is busy: what comes until it asks again is then read in one go."""
         if self._unread >= MOST_UNREAD:
             return True
         return self._waiter is None and not self._catching_up and connection.may_hold_early

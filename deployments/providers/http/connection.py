@@ -54,7 +54,7 @@ class HttpConnection(asyncio.Protocol):
         return answer
 
     def hold(self) -> None:
-        """Read no more, until the answer's reader has read."""
+        """Read no more, until the answer's reader comes."""
         if self._transport is not None and not self.closed and not self.held:
             self.held = True
             self._transport.pause_reading()

@@ -48,7 +48,7 @@ def is_thought(key: str) -> bool:
 
 
 def choices_of(data: JsonObject) -> list[JsonDict]:
-    """Return the choices that are objects."""
+    """Return the choices that are objects. The list may be that of the data, so it must not be changed."""
     choices = data.get("choices")
     if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:  # nearly all
         return choices
