@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterator
 from logging.handlers import MemoryHandler, RotatingFileHandler
+from typing import IO
 
 from actors.breaker.plan import parts_of, place_of
 from actors.ledger.rows import encode_json
@@ -96,21 +97,36 @@ def _attempt(record: AttemptRecord) -> JsonDict:
 
 
 def _write_at_once(buffer: MemoryHandler, file: RotatingFileHandler) -> None:
-    """Write all lines that wait, each formatted once. The file is turned over before them if they don't fit in."""
+    """Write all lines that wait, each formatted once."""
     with _held(buffer), _held(file):
         records, buffer.buffer = [record for record in buffer.buffer if file.filter(record)], []
         if not records:
             return
         try:
-            text = "".join([file.format(record) + file.terminator for record in records])
-            if file.stream is None:
-                file.stream = file._open()
-            if 0 < file.maxBytes <= file.stream.seek(0, os.SEEK_END) + len(text) and os.path.isfile(file.baseFilename):
-                file.doRollover()
-            file.stream.write(text)
-            file.flush()
+            _write(file, [file.format(record) + file.terminator for record in records])
         except Exception:
             file.handleError(records[-1])
+
+
+def _write(file: RotatingFileHandler, lines: list[str]) -> None:
+    """Write lines, nearly always at once. The file is turned over before each that does not fit in any more."""
+    text, size = "".join(lines), _stream_of(file).seek(0, os.SEEK_END)
+    if 0 < file.maxBytes <= size + len(text) and os.path.isfile(file.baseFilename):
+        text = ""
+        for line in lines:
+            if size and file.maxBytes <= size + len(line):
+                _stream_of(file).write(text)
+                file.doRollover()
+                text, size = "", 0
+            text, size = text + line, size + len(line.encode(errors="replace"))
+    _stream_of(file).write(text)
+    file.flush()
+
+
+def _stream_of(file: RotatingFileHandler) -> IO[str]:
+    if file.stream is None:  # it is opened late, or was closed
+        file.stream = file._open()
+    return file.stream
 
 
 @contextlib.contextmanager

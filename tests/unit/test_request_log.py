@@ -3,7 +3,7 @@
 import itertools
 import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from logging.handlers import MemoryHandler, RotatingFileHandler
 from typing import Any
 
@@ -79,8 +79,13 @@ def test_it_writes_what_the_handler_itself_would_write(
         flush_log()
     assert said(ours) == [line for line in said(theirs) if line]
     assert len(said(ours)) > 100
-    files = len(list(ours.parent.iterdir()))
-    assert files == 1 if most == 0 else files >= 3  # a file is turned over before what does not fit in
+    files = list(ours.parent.iterdir())
+    assert len(files) == 1 if most == 0 else len(files) >= 3  # a file is turned over before what does not fit in
+    assert longest(files) <= longest(theirs.parent.iterdir())
+
+
+def longest(files: Iterable[pathlib.Path]) -> int:
+    return max(file.stat().st_size for file in files)
 
 
 def test_a_disk_that_is_full_loses_lines_and_nothing_else(
