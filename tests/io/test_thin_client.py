@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -328,35 +328,48 @@ def test_a_server_that_writes_faster_than_we_read_is_held_up() -> None:
     asyncio.run(main())
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def asked(serve: Serve) -> AsyncIterator[UpstreamResponse]:
+    """The answer of a server that does this, whose head has arrived."""
+    transport = Transport(connect=3.0, connections=1)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    answer = await begun(transport, URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+    try:
+        yield answer
+    finally:
+        answer.close()
+        await transport.aclose()
+        server.close()
+
+
+async def one_by_one(writer: asyncio.StreamWriter, letters: bytes) -> None:
+    """Write chunks of a letter each, so that each comes by itself."""
+    for letter in letters:
+        writer.write(b"1\r\n%c\r\n" % letter)
+        await asyncio.sleep(0.01)
+
+
 def test_what_waits_in_the_socket_of_a_busy_reader_is_read_with_what_has_come_before() -> None:
     async def main() -> None:
-        transport = Transport(connect=3.0, connections=1)
         written, read = asyncio.Event(), asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(BODY)
             writer.write(OK + b"transfer-encoding: chunked\r\n\r\n")
-            for part in [b"a", b"b", b"c", b"d", b"e"]:
-                writer.write(b"1\r\n" + part + b"\r\n")
-                await asyncio.sleep(0.01)  # each comes by itself
+            await one_by_one(writer, b"abcde")
             written.set()
             await read.wait()
             writer.write(b"0\r\n\r\n")
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        answer = await begun(transport, url)
-        try:
+        async with asked(serve) as answer:
             await written.wait()
             assert await answer.read() == b"abcde"
             read.set()
             assert await answer.read() == b""
-        finally:
-            read.set()
-            answer.close()
-            await transport.aclose()
-            server.close()
 
     uvloop.run(asyncio.wait_for(main(), SECONDS))  # as in a replica
 
@@ -372,28 +385,21 @@ def test_a_reader_that_comes_now_and_then_costs_one_read_each_time(monkeypatch: 
     monkeypatch.setattr(HttpConnection, "data_received", noted)
 
     async def main() -> None:
-        transport = Transport(connect=3.0, connections=1)
-        turns = [asyncio.Event() for _ in range(4)]
-        written = [asyncio.Event() for _ in range(4)]
+        turns = [(asyncio.Event(), asyncio.Event()) for _ in range(4)]
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(BODY)
             writer.write(OK + b"transfer-encoding: chunked\r\n\r\n")
-            for turn, done in zip(turns, written, strict=True):
+            for turn, done in turns:
                 await turn.wait()
-                for part in [b"a", b"b", b"c", b"d"]:
-                    writer.write(b"1\r\n" + part + b"\r\n")
-                    await asyncio.sleep(0.01)  # each comes by itself
+                await one_by_one(writer, b"abcd")
                 done.set()
             writer.write(b"0\r\n\r\n")
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        answer = await begun(transport, url)
-        try:
+        async with asked(serve) as answer:
             needed = list[int]()
-            for turn, done in zip(turns, written, strict=True):
+            for turn, done in turns:
                 before = len(reads)
                 turn.set()
                 await done.wait()
@@ -401,10 +407,6 @@ def test_a_reader_that_comes_now_and_then_costs_one_read_each_time(monkeypatch: 
                 needed.append(len(reads) - before)
             assert needed == [2, 1, 1, 1], "the first shows that the reader is busy"
             assert await answer.read() == b""
-        finally:
-            answer.close()
-            await transport.aclose()
-            server.close()
 
     uvloop.run(asyncio.wait_for(main(), SECONDS))  # as in a replica
 
@@ -524,28 +526,42 @@ def test_a_connection_whose_request_has_not_gone_out_is_not_used_again(unsent: i
     assert (bool(free), bool(gone)) == (not unsent, bool(unsent))
 
 
+@contextlib.contextmanager
+def accepted(listener: socket.socket, own: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
+    """The next connection over TLS, whose request has come, and which has had the head of an answer in chunks."""
+    plain, _address = listener.accept()
+    with own.wrap_socket(plain, server_side=True) as connection:
+        while not connection.recv(65536).endswith(BODY):
+            pass
+        connection.sendall(OK + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n")
+        yield connection
+
+
+def run_beside(serve: Callable[[socket.socket], None], main: Callable[[URL], Awaitable[None]]) -> None:
+    """As in a replica: uvloop, and a server that goes its own way."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve, args=[listener], daemon=True)
+        serving.start()
+        uvloop.run(asyncio.wait_for(main(URL(f"https://127.0.0.1:{listener.getsockname()[1]}/")), SECONDS))
+        serving.join(SECONDS)
+
+
 def test_what_a_server_said_before_it_closed_is_read_over_tls_too(tmp_path: pathlib.Path) -> None:
-    """As in a replica: uvloop, a reader that is busy, and a server of another process that closes behind its answer."""
-    certificate = tmp_path / "both.pem"
-    own = trusted(certificate)
+    own = trusted(certificate := tmp_path / "both.pem")
     parts = [b"word %04d " % number + b"x" * 300 for number in range(20)]
 
     def serve(listener: socket.socket) -> None:
         for _ in range(3):
-            plain, _address = listener.accept()
-            with own.wrap_socket(plain, server_side=True) as connection:
-                while not connection.recv(65536).endswith(BODY):
-                    pass
-                connection.sendall(OK + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n")
+            with accepted(listener, own) as connection:
                 for part in parts:
                     connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
                     time.sleep(0.002)
                 connection.sendall(b"0\r\n\r\n")
 
-    async def main(port: int) -> None:
+    async def main(url: URL) -> None:
         transport = Transport(connect=3.0, connections=4, tls=ssl.create_default_context(cafile=certificate))
         for _ in range(3):
-            with contextlib.closing(await transport.post(URL(f"https://127.0.0.1:{port}/"), HEADERS, BODY)) as answer:
+            with contextlib.closing(await transport.post(url, HEADERS, BODY)) as answer:
                 got = b""
                 while data := await answer.read():
                     got += data
@@ -553,35 +569,27 @@ def test_what_a_server_said_before_it_closed_is_read_over_tls_too(tmp_path: path
                 assert got == b"".join(parts)
         await transport.aclose()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = threading.Thread(target=serve, args=[listener], daemon=True)
-        serving.start()
-        uvloop.run(asyncio.wait_for(main(listener.getsockname()[1]), SECONDS))
-        serving.join(SECONDS)
+    run_beside(serve, main)
 
 
-def test_what_follows_a_long_part_over_tls_is_read_though_its_reader_is_away(tmp_path: pathlib.Path) -> None:
-    certificate = tmp_path / "both.pem"
-    own = trusted(certificate)
-    begin = [b"%06d" % number + b"x" * 1018 for number in range(MOST_UNREAD // 1024 * 3 // 2)]
+@pytest.mark.parametrize("size", [MOST_UNREAD * halves // 2 for halves in (3, 4, 5)])
+def test_what_follows_a_long_part_over_tls_is_read_though_its_reader_is_away(tmp_path: pathlib.Path, size: int) -> None:
+    own = trusted(certificate := tmp_path / "both.pem")
+    begin = [b"%06d" % number + b"x" * 1018 for number in range(size // 1024)]
     rest = b"y" * 100_000
     was_read, closed = threading.Event(), threading.Event()
 
     def serve(listener: socket.socket) -> None:
-        plain, _address = listener.accept()
-        with own.wrap_socket(plain, server_side=True) as connection:
-            while not connection.recv(65536).endswith(BODY):
-                pass
-            connection.sendall(OK + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n")
+        with accepted(listener, own) as connection:
             for part in begin:
                 connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
             was_read.wait(SECONDS)
             connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest))
         closed.set()
 
-    async def main(port: int) -> None:
+    async def main(url: URL) -> None:
         transport = Transport(connect=3.0, connections=1, tls=ssl.create_default_context(cafile=certificate))
-        with contextlib.closing(await transport.post(URL(f"https://127.0.0.1:{port}/"), HEADERS, BODY)) as answer:
+        with contextlib.closing(await transport.post(url, HEADERS, BODY)) as answer:
             got = b""
             while len(got) < sum(map(len, begin)):
                 await asyncio.sleep(0.3)  # more comes than is held unread
@@ -594,8 +602,4 @@ def test_what_follows_a_long_part_over_tls_is_read_though_its_reader_is_away(tmp
             assert got == b"".join([*begin, rest])
         await transport.aclose()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = threading.Thread(target=serve, args=[listener], daemon=True)
-        serving.start()
-        uvloop.run(asyncio.wait_for(main(listener.getsockname()[1]), SECONDS))
-        serving.join(SECONDS)
+    run_beside(serve, main)
