@@ -18,6 +18,7 @@ from tests.bench.handling import AT_ONCE, PARTS, ROUNDS, command_in, env_in
 from tests.checkouts import ROOT
 
 FEW, MORE = 1, 3  # turns of a round
+LONGEST = 900.0  # seconds of a run: the calls of a checkout that knows other messages never end
 ALLOCATION = "_PyObject_Malloc"  # CPython's, for each object that no free list has
 _NAME = re.compile(r"c?fn=\((\d+)\)(?: (.*))?")
 
@@ -28,7 +29,8 @@ def counted(root: pathlib.Path, part: str, turns: int) -> tuple[int, int]:
         out = pathlib.Path(folder) / "out"
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
         env = {**env_in(root), "PYTHONHASHSEED": "0"}
-        subprocess.run([*valgrind, *command_in(root, part, turns)], cwd=root, env=env, capture_output=True, check=True)
+        command = [*valgrind, *command_in(root, part, turns)]
+        subprocess.run(command, cwd=root, env=env, capture_output=True, check=True, timeout=LONGEST)
         with out.open() as lines:
             return _read(lines)
 
