@@ -9,7 +9,6 @@ MOST_TOOLS = 1024  # OpenAI itself takes 128
 MOST_PARTS = 8192  # of contents, and calls of tools, in all messages
 MOST_FIELDS = 256  # of the request
 MOST_MESSAGE_FIELDS = 32_768  # of all messages
-_IN_MESSAGES = ("content", "tool_calls")
 _LISTS: Mapping[str, int] = {"messages": MOST_MESSAGES, "tools": MOST_TOOLS, "functions": MOST_TOOLS}
 
 
@@ -21,8 +20,8 @@ def too_many(body: JsonObject) -> tuple[str | None, str] | None:
     if len(body) > MOST_FIELDS:
         return None, _TOO_MANY.format(len(body), "fields", MOST_FIELDS)
     for name, most in _LISTS.items():
-        if isinstance(value := body.get(name), list) and len(value) > most:
-            return name, _TOO_MANY.format(len(value), "elements", most)
+        if _length(body.get(name)) > most:
+            return name, _TOO_MANY.format(len(body[name]), "elements", most)
     messages = body.get("messages")
     return _too_many_in(messages) if isinstance(messages, list) else None
 
@@ -32,11 +31,13 @@ def _too_many_in(messages: Sequence[JsonValue]) -> tuple[str, str] | None:
     for message in messages:
         if isinstance(message, dict):
             fields += len(message)
-            for name in _IN_MESSAGES:
-                if isinstance(value := message.get(name), list):
-                    parts += len(value)
+            parts += _length(message.get("content")) + _length(message.get("tool_calls"))
     if fields > MOST_MESSAGE_FIELDS:
         return "messages", _TOO_MANY.format(fields, "fields", MOST_MESSAGE_FIELDS)
     if parts > MOST_PARTS:
         return "messages", _TOO_MANY.format(parts, "parts and calls of tools", MOST_PARTS)
     return None
+
+
+def _length(value: JsonValue) -> int:
+    return len(value) if isinstance(value, list) else 0

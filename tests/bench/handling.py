@@ -116,7 +116,7 @@ def log_to(folder: str) -> None:
     logger.setLevel(logging.INFO)
 
 
-async def ingress(turns: int = TURNS) -> float:
+async def ingress(turns: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         log_to(folder)
         async with world(args=ARGS) as made:
@@ -146,7 +146,7 @@ async def ingress(turns: int = TURNS) -> float:
             return took
 
 
-async def replica(turns: int = TURNS) -> float:
+async def replica(turns: int) -> float:
     loop, frames = asyncio.get_running_loop(), OpenAIWire().frames(WORDS)
     stream = _CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames) + b"0\r\n\r\n"
 

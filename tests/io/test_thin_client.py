@@ -295,11 +295,27 @@ async def begun(transport: Transport, url: URL, prepare: Callable[[], Any] = lam
     return await transport.post(url, HEADERS, BODY)
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def asked(serve: Serve, prepare: Callable[[], Any] = lambda: None) -> AsyncIterator[UpstreamResponse]:
+    """The answer of a server that does this, whose head has arrived."""
+    transport = Transport(connect=3.0, connections=1)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    answer = await begun(transport, URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"), prepare)
+    try:
+        yield answer
+    finally:
+        answer.close()
+        await transport.aclose()
+        server.close()
+
+
 def test_a_server_that_writes_faster_than_we_read_is_held_up() -> None:
     size = 64 * 1024 * 1024
 
     async def main() -> None:
-        transport = Transport(connect=3.0, connections=1)
         sent = 0
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -312,37 +328,15 @@ def test_a_server_that_writes_faster_than_we_read_is_held_up() -> None:
                 sent += 65536
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        answer = await begun(transport, url)
-        await asyncio.sleep(0.5)
-        assert sent < size / 2, "nothing held the server up"
-        total = 0
-        while data := await answer.read():
-            total += len(data)
-        assert total == size
-        answer.close()
-        await transport.aclose()
-        server.close()
+        async with asked(serve) as answer:
+            await asyncio.sleep(0.5)
+            assert sent < size / 2, "nothing held the server up"
+            total = 0
+            while data := await answer.read():
+                total += len(data)
+            assert total == size
 
     asyncio.run(main())
-
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def asked(serve: Serve) -> AsyncIterator[UpstreamResponse]:
-    """The answer of a server that does this, whose head has arrived."""
-    transport = Transport(connect=3.0, connections=1)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    answer = await begun(transport, URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
-    try:
-        yield answer
-    finally:
-        answer.close()
-        await transport.aclose()
-        server.close()
 
 
 async def one_by_one(writer: asyncio.StreamWriter, letters: bytes) -> None:
@@ -413,8 +407,6 @@ def test_a_reader_that_comes_now_and_then_costs_one_read_each_time(monkeypatch: 
 
 def test_parts_of_what_is_wanted_whole_wait_for_each_other_but_not_the_first_and_not_at_the_end() -> None:
     async def main() -> None:
-        transport = Transport(connect=3.0, connections=1)
-
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(BODY)
             writer.write(OK + b"transfer-encoding: chunked\r\n\r\n")
@@ -425,18 +417,12 @@ def test_parts_of_what_is_wanted_whole_wait_for_each_other_but_not_the_first_and
             writer.write(b"1\r\ne\r\n0\r\n\r\n")
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-
         def prepare() -> None:
             begin_timing().joins = True
 
-        answer = await begun(transport, url, prepare)
-        read = [await answer.read() for _ in range(4)]
-        assert read == [b"a", b"bcd", b"e", b""]
-        answer.close()
-        await transport.aclose()
-        server.close()
+        async with asked(serve, prepare) as answer:
+            read = [await answer.read() for _ in range(4)]
+            assert read == [b"a", b"bcd", b"e", b""]
 
     asyncio.run(main())
 

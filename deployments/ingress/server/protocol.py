@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from actors.process import SHARING
 from deployments.ingress.body.bodies import WHOLE_BODY
 from deployments.ingress.server.exchange import Endpoint, Exchange
-from deployments.ingress.server.headers import FIRST_HEADERS
+from deployments.ingress.server.headers import Headers, first_headers
 from deployments.ingress.server.unix_socket import is_unix, pid_behind
 from deployments.ingress.server.utf8_headers import DEADLINE, without_deadline
 
@@ -114,22 +114,19 @@ class DirectProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         endpoint = self.direct.endpoint(self.url)
-        first = {} if endpoint is None else dict(reversed(self.headers))  # of one that was sent twice the first counts
-        if endpoint is None or not self._is_plain(first):
+        scope: Scope = {**self.scope}  # the long way gets its own as it is
+        if endpoint is None or not self._is_plain(first_headers(scope)):
             super().on_headers_complete()
             return
-        scope: Scope = {**self.scope, "method": "POST", "path": self._path(), "raw_path": self.url, "query_string": b""}
-        scope["headers"] = self.headers
-        if DEADLINE in first:
+        if DEADLINE in first_headers(scope):
             scope = without_deadline(scope)
-        else:
-            scope[FIRST_HEADERS] = first
+        scope.update(method="POST", path=self._path(), raw_path=self.url, query_string=b"")
         self._arriving = Exchange(self, scope, endpoint, keep_alive=self.parser.should_keep_alive())
 
     def _path(self) -> str:
         return self.root_path + self.url.decode("ascii")
 
-    def _is_plain(self, first: Mapping[bytes, bytes]) -> bool:
+    def _is_plain(self, first: Headers) -> bool:
         parser, cycle = self.parser, self.cycle
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
             return False

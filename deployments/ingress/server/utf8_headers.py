@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.errors import BadRequest, error_object
+from deployments.ingress.server.headers import with_headers
 
 TIMEOUT_HEADER = "x-request-timeout-seconds"
 HIDDEN = "breakwater.timeout"
@@ -61,7 +62,7 @@ def without_deadline(scope: Scope) -> Scope:
     for name, value in scope.get("headers", ()):
         if name == DEADLINE:  # of a header that was sent twice the first counts
             headers = [header for header in scope["headers"] if header[0] != DEADLINE]
-            return {**scope, "headers": headers, HIDDEN: value.decode()}
+            return {**with_headers(scope, headers), HIDDEN: value.decode()}
     return scope
 
 
